@@ -1,0 +1,44 @@
+# Two commands on a machine with Python 3.11 and make: `make run` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ITSELF := $(PIP) --no-deps --no-build-isolation -e .
+
+.PHONY: run install test lint bench lock clean
+
+run: .venv/.product  ## serve the shipped models on 127.0.0.1:8000
+	$(BIN)/temperance serve
+
+install: .venv/.everything  ## everything the product, its tests and its checks need
+
+test: .venv/.everything
+	$(BIN)/python -m pytest
+
+lint: .venv/.everything  ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.everything  ## no benchmark exists yet: the speed issue brings them
+	@echo "no benchmarks yet"
+
+lock:  ## renew both lock files; needs uv
+	uv pip compile -q -U --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra install pyproject.toml -o requirements.lock -c requirements-dev.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info .*_cache .hypothesis
+
+# pip refuses an editable project beside --require-hashes, hence two steps.
+.venv/.product: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) --require-hashes -r requirements.lock
+	$(ITSELF)
+	touch $@
+
+.venv/.everything: requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) --require-hashes -r requirements-dev.lock
+	$(ITSELF)
+	touch .venv/.product $@

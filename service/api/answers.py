@@ -1,0 +1,187 @@
+"""Predictions as they go over the wire."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from service.bundle.manifest import Input
+from service.core.decision import REASONS, Decisions
+from service.core.numerics import Array
+from service.core.pipeline import Policy
+from service.inference import Prediction
+from service.runtime.inputs import ANYTHING
+from service.runtime.model import Model
+from service.runtime.registry import Served
+
+Json = dict[str, Any]
+
+
+def header(prediction: Prediction) -> Json:
+    """What every answer says first: which request, model, version, calibration and prevalence it is of."""
+    model = prediction.model
+    return {
+        "id": prediction.call.request_id,
+        "created": _timestamp(prediction.created),
+        "model": model.name,
+        "version": model.version,
+        "digest": model.bundle.digest,
+        "calibration": {"method": model.method, "status": model.status},
+        "prevalence": {
+            "source": _shares(model, model.source),
+            "target": _shares(model, prediction.target),
+            "site": prediction.site,
+        },
+    }
+
+
+def predict_rows(prediction: Prediction, ids: Sequence[str] | None, top_k: int | None) -> list[Json]:
+    """Rows of `:predict`."""
+    rows = _identified(prediction, ids)
+    for row, beliefs in zip(rows, _beliefs(prediction, top_k), strict=True):
+        row.update(beliefs)
+    return rows
+
+
+def detect_rows(prediction: Prediction, ids: Sequence[str] | None) -> list[Json]:
+    """Rows of `:detect`."""
+    rows = _identified(prediction, ids)
+    for row, ood in zip(rows, _ood(prediction), strict=True):
+        row["ood"] = ood
+    return rows
+
+
+def decide_rows(prediction: Prediction, ids: Sequence[str] | None, top_k: int | None) -> list[Json]:
+    """Rows of `:decide`."""
+    rows = predict_rows(prediction, ids, top_k)
+    if prediction.policy is None or prediction.decisions is None:
+        raise ValueError("nothing was decided")
+    decided = _decisions(prediction.policy, prediction.decisions)
+    for row, ood, decision in zip(rows, _ood(prediction), decided, strict=True):
+        row["ood"] = ood
+        row["decision"] = decision
+    return rows
+
+
+def description(model: Model, served: Served) -> Json:
+    """What a model takes, answers and costs, and how it was calibrated."""
+    manifest, record = model.manifest, model.bundle.record
+    return {
+        "name": model.name,
+        "title": manifest.title,
+        "ready": True,
+        "version": model.version,
+        "digest": model.bundle.digest,
+        "versions": [str(version) for version in served.published],
+        "served": [str(version) for version in served.models],
+        "aliases": {label: str(version) for label, version in served.aliases.items()},
+        "task": manifest.graph.task,
+        "classes": list(model.classes),
+        "inputs": [_input(entry, model) for entry in manifest.inputs],
+        "policies": {name: section.model_dump(mode="json") for name, section in manifest.policies.items()},
+        "default_policy": manifest.default_policy,
+        "sites": {name: section.model_dump(mode="json") for name, section in manifest.sites.items()},
+        "ood": {**manifest.ood.model_dump(mode="json"), "gate": list(manifest.ood.gate_members)},
+        "calibration": {"method": model.method, "status": model.status}
+        | ({} if record is None else record.model_dump(mode="json", exclude={"schema_", "status", "sections"})),
+    }
+
+
+def _identified(prediction: Prediction, ids: Sequence[str] | None) -> list[Json]:
+    request_id = prediction.call.request_id
+    rows: list[Json] = [{"prediction_id": f"{request_id}.{i}"} for i in range(len(prediction.log_probs))]
+    for row, given in zip(rows, ids or [], strict=False):
+        row["id"] = given
+    return rows
+
+
+def _beliefs(prediction: Prediction, top_k: int | None) -> list[Json]:
+    classes = prediction.model.classes
+    probabilities = np.exp(prediction.log_probs)
+    best = prediction.log_probs.argmax(axis=1).tolist()
+    if top_k is None:
+        said: list[Json] = [{"probabilities": dict(zip(classes, row, strict=True))} for row in probabilities.tolist()]
+    else:
+        said = [{"top": entries} for entries in _top(probabilities, classes, top_k)]
+    return [{"label": classes[k], **row} for k, row in zip(best, said, strict=True)]
+
+
+def _top(probabilities: Array, classes: tuple[str, ...], top_k: int) -> list[list[Json]]:
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    values = np.take_along_axis(probabilities, order, axis=1).tolist()
+    return [
+        [{"label": classes[k], "probability": p} for k, p in zip(ks, ps, strict=True)]
+        for ks, ps in zip(order.tolist(), values, strict=True)
+    ]
+
+
+def _ood(prediction: Prediction) -> list[Json]:
+    posterior, n = prediction.posterior, len(prediction.log_probs)
+    flagged = [None] * n if posterior.flagged is None else posterior.flagged.tolist()
+    p_values = [None] * n if posterior.p_value is None else posterior.p_value.tolist()
+    return [
+        {"flagged": f, "p_value": p, "evidence": evidence, "scores": scores}
+        for f, p, evidence, scores in zip(flagged, p_values, _evidence(prediction), _scores(prediction), strict=True)
+    ]
+
+
+def _scores(prediction: Prediction) -> list[Json]:
+    posterior, detectors = prediction.posterior, prediction.model.chain.detectors
+    empty = [[None] * len(detectors)] * len(prediction.log_probs)
+    p_values = empty if posterior.p_values is None else posterior.p_values.tolist()
+    flags = empty if posterior.flags is None else posterior.flags.tolist()
+    return [
+        {
+            d.name: {"score": s, "threshold": d.threshold, "p_value": p, "flagged": f}
+            for d, s, p, f in zip(detectors, scores, ps, fs, strict=True)
+        }
+        for scores, ps, fs in zip(posterior.scores.tolist(), p_values, flags, strict=True)
+    ]
+
+
+def _evidence(prediction: Prediction) -> list[list[Json]]:
+    evidence: list[list[Json]] = [[] for _ in range(len(prediction.log_probs))]
+    columns = prediction.model.inputs.columns
+    for row in np.flatnonzero(np.any(prediction.posterior.outside, axis=1)).tolist():
+        features = [columns[i] for i in np.flatnonzero(prediction.posterior.outside[row])]
+        evidence[row].append({"rule": "range", "features": features})
+    if prediction.posterior.flags is not None:
+        for i, detector in enumerate(prediction.model.chain.detectors):
+            for row in np.flatnonzero(prediction.posterior.flags[:, i] & detector.gated).tolist():
+                evidence[row].append({"score": detector.name})
+    return evidence
+
+
+def _decisions(policy: Policy, decisions: Decisions) -> list[Json]:
+    named = {"name": policy.name, "source": policy.source}
+    columns = (decisions.action, decisions.least_cost, decisions.risks, decisions.margin, decisions.reason)
+    decided: list[Json] = []
+    for action, least_cost, risks, margin, reason in zip(*(column.tolist() for column in columns), strict=True):
+        entry: Json = {
+            "policy": named,
+            "action": policy.actions[action],
+            "risk": risks[action],
+            "risks": dict(zip(policy.actions, risks, strict=True)),
+            "margin": margin,
+            "reason": REASONS[reason],
+        }
+        if action != least_cost:
+            entry["overridden"] = {"action": policy.actions[least_cost], "risk": risks[least_cost]}
+        decided.append(entry)
+    return decided
+
+
+def _input(entry: Input, model: Model) -> Json:
+    features = [
+        {"name": name, **model.manifest.features.get(name, ANYTHING).model_dump(mode="json")} for name in entry.columns
+    ]
+    return {"name": entry.name, "features": features}
+
+
+def _shares(model: Model, prevalence: Array | None) -> dict[str, float] | None:
+    return None if prevalence is None else dict(zip(model.classes, prevalence.tolist(), strict=True))
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

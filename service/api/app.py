@@ -1,0 +1,153 @@
+"""The application: protocols on a router, one middleware around it."""
+
+import logging
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api import operations, problems, schemas, v1
+from service.errors import ServiceError
+from service.inference import Predictor
+from service.runtime.registry import Registry
+from service.telemetry import Telemetry
+
+SMALLEST_BODY_LIMIT = 1 << 20
+BYTES_PER_NUMBER = 32  # the longest double in JSON has 24 characters; then a comma, and a share of the names
+UNMATCHED = "(unmatched)"
+
+log = logging.getLogger("temperance")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the application is made of; `main` puts it together."""
+
+    registry: Registry
+    predictor: Predictor
+    telemetry: Telemetry
+    new_id: Callable[[], str]
+    version: str
+    max_body: int
+    max_rows: int
+    docs: bool
+
+
+def build_app(parts: Parts) -> ASGIApp:
+    """The ASGI application for a loaded registry."""
+    state = _State()
+    app = FastAPI(
+        title="Temperance",
+        summary="Calibrated probabilities, out-of-distribution flags and least-cost decisions from ONNX classifiers",
+        version=parts.version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if parts.docs else None,
+        lifespan=state.lifespan,
+    )
+    app.add_exception_handler(ServiceError, problems.on_service_error)
+    app.add_exception_handler(HTTPException, problems.on_http_error)
+    app.include_router(operations.health_router(lambda: state.ready))
+    app.include_router(operations.metrics_router(parts.telemetry.registry))
+    if parts.docs:
+        app.include_router(operations.docs_router("Temperance"))
+    for protocol in PROTOCOLS.values():
+        app.include_router(protocol(parts))
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return Edge(app, parts.telemetry)
+
+
+def body_limit(registry: Registry, *, rows: int, most: int) -> int:
+    """Bytes that the largest request of any served model can need, between 1 MiB and ``most``."""
+    needed = max(rows * len(model.inputs.columns) * BYTES_PER_NUMBER for model in registry.all_models())
+    return min(max(needed, SMALLEST_BODY_LIMIT), most)
+
+
+class Edge:
+    """Outermost middleware: counts, logs one line, and turns a fault of ours into an answer that says nothing else.
+
+    Parameters
+    ----------
+    app : ASGI application
+    telemetry : Telemetry
+    """
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:  # noqa: BLE001  # the one place that answers for faults nobody foresaw
+            _log_fault(error)
+            if not status:
+                await problems.problem(problems.internal())(scope, receive, watch)
+        self._account(scope, status, time.perf_counter() - started)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        self._telemetry.requests.labels(method, route, status).inc()
+        self._telemetry.seconds.labels(route).observe(seconds)
+        log.info("%s %s %d %.1f ms", method, route, status, 1000 * seconds)
+
+
+class _State:
+    def __init__(self) -> None:
+        self.ready = False
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        del app
+        self.ready = True
+        yield
+        self.ready = False
+
+
+def _log_fault(error: Exception) -> None:
+    # The frames, never the message: it may hold what a caller sent.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("unexpected %s\n%s", type(error).__name__, frames)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        _, definitions = models_json_schema(
+            [(kind, "validation") for kind in schemas.REQUESTS.values()],
+            ref_template="#/components/schemas/{model}",
+        )
+        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _v1(parts: Parts) -> APIRouter:
+    limits = v1.Limits(body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body), parts.max_rows)
+    return v1.router(parts.registry, parts.predictor, limits, parts.new_id)
+
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+PROTOCOLS: Final[dict[str, Callable[[Parts], APIRouter]]] = {"v1": _v1}

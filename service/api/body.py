@@ -1,0 +1,113 @@
+"""Bytes in: bounded, of the right media type, and strict JSON."""
+
+import math
+import re
+
+import jiter
+from starlette.requests import Request
+
+from service.errors import (
+    BodyTooLarge,
+    DuplicateKey,
+    Fault,
+    MalformedBody,
+    NonFiniteNumber,
+    NumberOutOfRange,
+    TooDeep,
+    UnsupportedMediaType,
+)
+
+JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json(?:\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
+POSITION = re.compile(r" at line (\d+) column (\d+)$")
+NON_FINITE = re.compile(rb"-?(?:NaN|Infinity|-Infinity)")
+HUGE = re.compile(rb"[0-9.][eE]\+?0*[1-9][0-9]{2}|[0-9]{308}")  # only such spellings can exceed a double
+
+
+async def read_body(request: Request, *, limit: int) -> bytes:
+    """The whole body, never holding more than ``limit`` bytes of it.
+
+    Raises
+    ------
+    BodyTooLarge, UnsupportedMediaType
+    """
+    _check_headers(request, limit)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def parse_json(raw: bytes) -> object:
+    """The one document in ``raw``.
+
+    Strict: UTF-8 without a byte order mark, no duplicate keys, no NaN or Infinity, no number beyond a double, no
+    lone surrogates.
+
+    Raises
+    ------
+    MalformedBody
+        With the line and column, and never an excerpt.
+    """
+    try:
+        document = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError as error:
+        raise _malformed(str(error), raw) from None
+    if HUGE.search(raw):
+        _refuse_infinite(document, ())
+    return document
+
+
+def _check_headers(request: Request, limit: int) -> None:
+    media_type = request.headers.get("content-type")
+    if media_type is not None and not JSON_TYPE.fullmatch(media_type.strip()):
+        raise UnsupportedMediaType("send JSON in UTF-8 with the header Content-Type: application/json")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the served models take bodies of at most {limit} bytes; send fewer instances at a time")
+
+
+def _malformed(message: str, raw: bytes) -> MalformedBody:
+    found = POSITION.search(message)
+    line, column = (int(found[1]), int(found[2])) if found else (1, 1)
+    place = f"line {line}, column {column}"
+    reason = POSITION.sub("", message)
+    if reason.startswith("Detected duplicate key"):
+        return DuplicateKey(f"{place}: a key appears twice in one object; which value is meant cannot be told")
+    if reason.startswith("recursion limit"):
+        return TooDeep(f"{place}: nothing that a model takes is nested this deeply")
+    if reason.startswith("number out of range"):
+        return NumberOutOfRange(f"{place}: a number is too large for a double")
+    if NON_FINITE.match(raw, max(0, _offset(raw, line, column))):
+        return NonFiniteNumber(
+            f"{place}: JSON has no NaN or Infinity; a missing value is null where the model allows it"
+        )
+    return MalformedBody(f"{place}: {reason}")
+
+
+def _offset(raw: bytes, line: int, column: int) -> int:
+    start = 0
+    for _ in range(line - 1):
+        start = raw.index(b"\n", start) + 1
+    offset = start + column - 1
+    return offset - 1 if offset and raw[offset - 1 : offset] == b"-" else offset
+
+
+def _refuse_infinite(value: object, path: tuple[str | int, ...]) -> None:
+    if isinstance(value, float) and math.isinf(value):
+        known = [step if isinstance(step, int) else "?" for step in path[1:]]
+        fault = Fault((*path[:1], *known), "number-out-of-range", "must fit a double")
+        raise NumberOutOfRange("a number is too large for a double", [fault])
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_infinite(item, (*path, key if path == () and key in {"instances", "parameters"} else "?"))
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _refuse_infinite(item, (*path, i))

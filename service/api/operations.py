@@ -1,0 +1,83 @@
+"""For the people and machines that run the service: health, metrics, the offline documentation page."""
+
+from collections.abc import Callable
+from importlib import resources
+from typing import Final
+
+from fastapi import APIRouter, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from service.errors import NotReady
+
+ASSETS: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
+
+
+def health_router(is_ready: Callable[[], bool]) -> APIRouter:
+    """`/livez` and `/readyz`.
+
+    Parameters
+    ----------
+    is_ready : callable
+        Whether every expected model is loaded and has answered, and the service is not draining.
+    """
+    routes = APIRouter(tags=["operations"])
+
+    async def livez() -> Response:
+        """The process turns."""
+        return Response('{"status":"alive"}', media_type="application/json")
+
+    async def readyz() -> Response:
+        """Every model is loaded and has answered a row."""
+        if not is_ready():
+            raise NotReady("the service is starting or draining")
+        return Response('{"status":"ready"}', media_type="application/json")
+
+    routes.add_api_route("/livez", livez, methods=["GET", "HEAD"])
+    routes.add_api_route("/readyz", readyz, methods=["GET", "HEAD"])
+    return routes
+
+
+def metrics_router(registry: CollectorRegistry) -> APIRouter:
+    """`/metrics` in Prometheus' text format."""
+    routes = APIRouter(tags=["operations"])
+
+    async def metrics() -> Response:
+        """Counters and histograms."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    routes.add_api_route("/metrics", metrics, methods=["GET"])
+    return routes
+
+
+def docs_router(title: str) -> APIRouter:
+    """`/docs`, its files read from an installed package: no request leaves the machine."""
+    routes = APIRouter(include_in_schema=False)
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=title,
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/favicon.png",
+    )
+
+    async def docs() -> Response:
+        return page
+
+    routes.add_api_route("/docs", docs, methods=["GET"])
+    for name, media_type in ASSETS.items():
+        content = resources.files("fastapi_offline").joinpath("static", name).read_bytes()
+        routes.add_api_route(f"/docs/{name}", _asset(content, media_type), methods=["GET"])
+    return routes
+
+
+def _asset(content: bytes, media_type: str) -> Callable[[], Response]:
+    def asset() -> Response:
+        return Response(content, media_type=media_type, headers={"Cache-Control": "max-age=86400"})
+
+    return asset

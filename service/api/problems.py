@@ -1,0 +1,100 @@
+"""Errors on the wire: RFC 9457 problems, one status per kind of error, never a value that the caller sent."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import (
+    BodyTooLarge,
+    BundleError,
+    Fault,
+    MalformedBody,
+    ModelOutputInvalid,
+    NotFound,
+    NotReady,
+    RequestError,
+    ServiceError,
+    UnsupportedMediaType,
+)
+
+STATUS: Final[dict[type[ServiceError], int]] = {
+    ServiceError: 500,
+    RequestError: 422,
+    MalformedBody: 400,
+    BodyTooLarge: 413,
+    UnsupportedMediaType: 415,
+    NotFound: 404,
+    ModelOutputInvalid: 422,
+    NotReady: 503,
+    BundleError: 503,
+}
+MOST_ERRORS = 20
+MEDIA_TYPE = "application/problem+json"
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, the method does not."""
+
+    code = "method-not-allowed"
+    title = "The method is not allowed here"
+
+
+def status_of(error: ServiceError) -> int:
+    """Status of the most specific ancestor that has one."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def problem(error: ServiceError, *, status: int | None = None, headers: dict[str, str] | None = None) -> Response:
+    """The answer that tells a caller what was wrong, where, and what to do."""
+    code = status or status_of(error)
+    body: dict[str, object] = {
+        "type": f"urn:temperance:problem:{error.code}",
+        "title": error.title,
+        "status": code,
+        "detail": error.detail,
+    }
+    if error.faults:
+        body["errors"] = [_entry(fault) for fault in error.faults[:MOST_ERRORS]]
+    extra = {"Cache-Control": "no-store", **(headers or {})}
+    if isinstance(error, UnsupportedMediaType):
+        extra |= {"Accept": "application/json", "Accept-Encoding": "identity"}
+    return Response(orjson.dumps(body), code, extra, MEDIA_TYPE)
+
+
+def pointer(path: Sequence[str | int]) -> str:
+    """RFC 6901 pointer to a place in the request.
+
+    Examples
+    --------
+    >>> pointer(("instances", 3, "worst area/perimeter"))
+    '/instances/3/worst area~1perimeter'
+    """
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def on_service_error(request: Request, error: Exception) -> Response:
+    """Handler for everything the service raises on purpose."""
+    del request
+    return problem(error if isinstance(error, ServiceError) else internal())
+
+
+def on_http_error(request: Request, error: Exception) -> Response:
+    """Handler for what the router refuses: unknown paths and methods."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allowed = dict(error.headers or {})
+        detail = f"{request.method} is not answered here; allowed: {allowed.get('Allow', 'see /docs')}"
+        return problem(MethodNotAllowed(detail), status=405, headers=allowed)
+    return problem(NotFound("nothing lives at this path; /docs lists what does"))
+
+
+def internal() -> ServiceError:
+    """What a caller learns of a fault that is ours: that it is ours."""
+    return ServiceError("the fault is the service's; the log has its request id")
+
+
+def _entry(fault: Fault) -> dict[str, object]:
+    return {"pointer": pointer(fault.path), "code": fault.code, "detail": fault.detail}

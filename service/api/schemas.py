@@ -1,0 +1,282 @@
+"""What travels: requests as they are checked, answers as they are documented."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.api.rows import nearest
+from service.bundle.manifest import Cost, Name
+from service.errors import Fault, InvalidParameters, InvalidRequest, RequestError
+
+Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
+Prevalence = Annotated[
+    dict[str, Share], Field(description="Share of every class where the decision is taken; the shares sum to 1.")
+]
+Costs = Annotated[
+    dict[Name, dict[str, Cost]],
+    Field(
+        min_length=2, max_length=1000, description="action -> class -> cost; replaces a policy, and flags never defer."
+    ),
+]
+Ids = Annotated[list[Name], Field(description="One per instance, echoed as `id`.")]
+
+
+class Wire(BaseModel):
+    """Part of a request; a key it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+Body = TypeVar("Body", bound=Wire)
+
+
+class DetectParameters(Wire):
+    """Options of `:detect`."""
+
+    ids: Ids | None = None
+
+
+class PredictParameters(DetectParameters):
+    """Options of `:predict`."""
+
+    site: Annotated[Name | None, Field(description="A site of the manifest, for its prevalence.")] = None
+    prevalence: Prevalence | None = None
+    top_k: Annotated[int | None, Field(ge=1, description="Answer `top` in place of `probabilities`.")] = None
+
+
+class DecideParameters(PredictParameters):
+    """Options of `:decide`."""
+
+    policy: Annotated[Name | None, Field(description="A policy of the manifest.")] = None
+    costs: Costs | None = None
+
+
+class EvaluateParameters(Wire):
+    """Options of `:evaluate`."""
+
+    site: Name | None = None
+    prevalence: Prevalence | None = None
+    policy: Name | None = None
+    costs: Costs | None = None
+
+
+Instances = Annotated[
+    list[Any],
+    Field(
+        min_length=1,
+        description="Rows: lists of numbers in manifest order, or objects by feature name.",
+        json_schema_extra={"items": {"anyOf": [{"type": "array"}, {"type": "object"}]}},
+    ),
+]
+
+
+class DetectRequest(Wire):
+    """Body of `:detect`."""
+
+    instances: Instances
+    parameters: DetectParameters = DetectParameters()
+
+
+class PredictRequest(Wire):
+    """Body of `:predict`."""
+
+    instances: Instances
+    parameters: PredictParameters = PredictParameters()
+
+
+class DecideRequest(Wire):
+    """Body of `:decide`."""
+
+    instances: Instances
+    parameters: DecideParameters = DecideParameters()
+
+
+class EvaluateRequest(Wire):
+    """Body of `:evaluate`."""
+
+    instances: Instances
+    labels: Annotated[list[str | int], Field(description="True classes, by name or index, one per instance.")]
+    parameters: EvaluateParameters = EvaluateParameters()
+
+
+class CalibrationInfo(BaseModel):
+    """How the probabilities were calibrated."""
+
+    method: str
+    status: str
+
+
+class PrevalenceInfo(BaseModel):
+    """Which class prior the probabilities speak of; null where nobody knows."""
+
+    source: dict[str, float] | None
+    target: dict[str, float] | None
+    site: str | None
+
+
+class ScoreInfo(BaseModel):
+    """One out-of-distribution score of a row; nulls in an uncalibrated version."""
+
+    score: float
+    threshold: float | None
+    p_value: float | None
+    flagged: bool | None
+
+
+class OodInfo(BaseModel):
+    """Whether a row may be trusted at all."""
+
+    flagged: bool | None
+    p_value: float | None
+    evidence: list[dict[str, Any]]
+    scores: dict[str, ScoreInfo]
+
+
+class PolicyInfo(BaseModel):
+    """Which costs decided."""
+
+    name: str
+    source: str
+
+
+class Overridden(BaseModel):
+    """The least-cost action that a flag overruled."""
+
+    action: str
+    risk: float
+
+
+class DecisionInfo(BaseModel):
+    """What to do, and why."""
+
+    policy: PolicyInfo
+    action: str
+    risk: float
+    risks: dict[str, float]
+    margin: float
+    reason: str
+    overridden: Overridden | None = None
+
+
+class TopEntry(BaseModel):
+    """One of the most probable classes."""
+
+    label: str
+    probability: float
+
+
+class PredictionInfo(BaseModel):
+    """One answered row; `:predict` has no ood and decision, `:detect` only ood."""
+
+    prediction_id: str
+    id: str | None = None
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    top: list[TopEntry] | None = None
+    ood: OodInfo | None = None
+    decision: DecisionInfo | None = None
+
+
+class Answer(BaseModel):
+    """Answer of `:predict`, `:detect` and `:decide`."""
+
+    id: str
+    created: str
+    model: str
+    version: str
+    digest: str
+    calibration: CalibrationInfo
+    prevalence: PrevalenceInfo
+    predictions: list[PredictionInfo]
+
+
+class EvaluateAnswer(BaseModel):
+    """Answer of `:evaluate`."""
+
+    id: str
+    created: str
+    model: str
+    version: str
+    digest: str
+    calibration: CalibrationInfo
+    prevalence: PrevalenceInfo
+    evaluation: dict[str, Any]
+
+
+class ProblemEntry(BaseModel):
+    """One place at fault."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[ProblemEntry] | None = None
+
+
+REQUESTS: Final[dict[str, type[Wire]]] = {
+    "predict": PredictRequest,
+    "detect": DetectRequest,
+    "decide": DecideRequest,
+    "evaluate": EvaluateRequest,
+}
+
+
+def parse_request(kind: type[Body], document: object, known: Iterable[str]) -> Body:
+    """A request checked against its schema.
+
+    Parameters
+    ----------
+    kind : type
+    document : object
+        Parsed JSON.
+    known : iterable of str
+        Names that an error may repeat: classes, features, policies.
+
+    Raises
+    ------
+    InvalidParameters, InvalidRequest
+    """
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        entries = error.errors(include_url=False, include_input=False, include_context=False)
+    faults = [_fault(entry["loc"], entry["type"], entry["msg"], kind, set(known)) for entry in entries]
+    in_parameters = all(len(fault.path) > 1 and fault.path[0] == "parameters" for fault in faults)
+    raised: type[RequestError] = InvalidParameters if in_parameters else InvalidRequest
+    raise raised(_sentence(faults[0]), faults)
+
+
+def field_names(kind: type[Wire]) -> list[str]:
+    """Keys of a request and of its parameters."""
+    parameters = kind.model_fields["parameters"].annotation
+    return [*kind.model_fields, *getattr(parameters, "model_fields", {})]
+
+
+def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], known: set[str]) -> Fault:
+    fields = field_names(kind)
+    steps = [step for step in loc if step != "[key]"]
+    path = [step if isinstance(step, int) or step in fields or step in known else "?" for step in steps]
+    if code == "extra_forbidden":
+        allowed = field_names(kind)[len(kind.model_fields) :] if path[0] == "parameters" else list(kind.model_fields)
+        detail = f"is not known here; known are {', '.join(allowed)}{nearest(steps[-1], allowed)}"
+        return Fault((*path[:-1], "?"), "unknown-field", detail)
+    if code in {"model_type", "model_attributes_type"}:
+        return Fault(tuple(path), "wrong-type", "must be a JSON object")
+    return Fault(tuple(path), _CODES.get(code, code.replace("_", "-")), message)
+
+
+def _sentence(fault: Fault) -> str:
+    place = ".".join(str(step) for step in fault.path) or "the body"
+    return f"{place}: {fault.detail}"
+
+
+_CODES: Final = {"missing": "missing-field", "float_type": "wrong-type", "string_type": "wrong-type"}

@@ -1,0 +1,219 @@
+"""`/v1`: instances in, predictions out, verbs after a colon."""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from service.api import answers, schemas
+from service.api.body import parse_json, read_body
+from service.api.options import decide_options, parameter_error, policies_of, prevalence_of
+from service.api.rows import parse_rows
+from service.core.numerics import Indices
+from service.errors import DataError, Fault, InvalidLabels, VerbNotFound, VersionNotServed
+from service.evaluation.dataset import read_labels
+from service.evaluation.report import evaluate
+from service.inference import Call, Options, Prediction, Predictor
+from service.runtime.model import Model
+from service.runtime.registry import Registry
+
+_SUMMARIES: Final = {
+    "predict": "Calibrated probabilities",
+    "detect": "Out-of-distribution scores and flags",
+    "decide": "Probabilities, flags, expected costs and the action of least cost",
+    "evaluate": "Metrics and realised costs of labelled rows",
+}
+PLACES: Final = ("", "/versions/{version}", "/labels/{alias}")
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": schemas.Problem, "description": text, "content": {"application/problem+json": {}}}
+    for status, text in {
+        400: "The body is not strict JSON",
+        404: "No such model or version is served",
+        413: "The body is too large",
+        415: "The body is not JSON",
+        422: "The instances, labels or parameters do not fit the model",
+    }.items()
+}
+
+Use = Callable[[Model, object, Call], Awaitable[answers.Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one request."""
+
+    body: int
+    rows: int
+
+
+def router(registry: Registry, predictor: Predictor, limits: Limits, new_id: Callable[[], str]) -> APIRouter:
+    """Routes of `/v1`.
+
+    Parameters
+    ----------
+    registry : Registry
+    predictor : Predictor
+    limits : Limits
+    new_id : callable
+        Makes request ids.
+    """
+    routes = APIRouter(prefix="/v1", tags=["v1"])
+    uses = _Uses(predictor, limits.rows)
+    by_verb: dict[str, Use] = {
+        "predict": uses.predict,
+        "detect": uses.detect,
+        "decide": uses.decide,
+        "evaluate": uses.evaluate,
+    }
+    _add_metadata(routes, registry)
+    for verb, use in by_verb.items():
+        for place in PLACES:
+            _add_verb(routes, f"/models/{{name}}{place}:{verb}", verb, _endpoint(registry, use, limits, new_id))
+    routes.add_api_route("/models/{rest:path}", _unknown_verb, methods=["POST"], include_in_schema=False)
+    return routes
+
+
+def _add_verb(routes: APIRouter, path: str, verb: str, endpoint: Callable[..., Any]) -> None:
+    answer = schemas.EvaluateAnswer if verb == "evaluate" else schemas.Answer
+    body = {"$ref": f"#/components/schemas/{schemas.REQUESTS[verb].__name__}"}
+    routes.add_api_route(
+        path,
+        endpoint,
+        methods=["POST"],
+        name=verb,
+        summary=_SUMMARIES[verb],
+        responses={200: {"model": answer}, **ERRORS},
+        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}},
+    )
+
+
+def _endpoint(
+    registry: Registry, use: Use, limits: Limits, new_id: Callable[[], str]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        model = _addressed(registry, request)
+        call = Call(new_id())
+        document = parse_json(await read_body(request, limit=limits.body))
+        return _json(await use(model, document, call), request_id=call.request_id)
+
+    return endpoint
+
+
+def _addressed(registry: Registry, request: Request) -> Model:
+    name, version = request.path_params["name"], request.path_params.get("version")
+    if version is not None and not VERSION.fullmatch(version):
+        registry.served(name)
+        raise VersionNotServed("a version is a positive integer; an alias is addressed under /labels/")
+    return registry.model(
+        name, version=None if version is None else int(version), alias=request.path_params.get("alias")
+    )
+
+
+async def _unknown_verb(request: Request) -> Response:
+    del request
+    raise VerbNotFound(f"after a model, version or label comes a colon and one of {', '.join(_SUMMARIES)}")
+
+
+class _Uses:
+    """The verbs: each translates a document, calls the predictor, translates back."""
+
+    def __init__(self, predictor: Predictor, most_rows: int) -> None:
+        self._predictor = predictor
+        self._most_rows = most_rows
+
+    async def predict(self, model: Model, document: object, call: Call) -> answers.Json:
+        """Calibrated probabilities."""
+        request = schemas.parse_request(schemas.PredictRequest, document, _known(model))
+        wanted = request.parameters
+        options = Options("predict", site=wanted.site, prevalence=prevalence_of(wanted.prevalence, wanted.site, model))
+        prediction = await self._predict(model, request.instances, wanted.ids, call, options)
+        rows = answers.predict_rows(prediction, wanted.ids, wanted.top_k)
+        return {**answers.header(prediction), "predictions": rows}
+
+    async def detect(self, model: Model, document: object, call: Call) -> answers.Json:
+        """Scores and flags."""
+        request = schemas.parse_request(schemas.DetectRequest, document, _known(model))
+        ids = request.parameters.ids
+        prediction = await self._predict(model, request.instances, ids, call, Options("detect"))
+        return {**answers.header(prediction), "predictions": answers.detect_rows(prediction, ids)}
+
+    async def decide(self, model: Model, document: object, call: Call) -> answers.Json:
+        """Probabilities, flags and the least-cost action."""
+        request = schemas.parse_request(schemas.DecideRequest, document, _known(model))
+        wanted = request.parameters
+        prediction = await self._predict(model, request.instances, wanted.ids, call, decide_options(wanted, model))
+        rows = answers.decide_rows(prediction, wanted.ids, wanted.top_k)
+        return {**answers.header(prediction), "predictions": rows}
+
+    async def evaluate(self, model: Model, document: object, call: Call) -> answers.Json:
+        """Metrics of labelled rows."""
+        request = schemas.parse_request(schemas.EvaluateRequest, document, _known(model))
+        labels = _labels(request.labels, model, len(request.instances))
+        options = Options(
+            "evaluate",
+            site=request.parameters.site,
+            prevalence=prevalence_of(request.parameters.prevalence, request.parameters.site, model),
+        )
+        policies = policies_of(request.parameters, model)
+        prediction = await self._predict(model, request.instances, None, call, options)
+        report = evaluate(
+            model.chain,
+            prediction.posterior,
+            prediction.log_probs,
+            labels,
+            classes=model.classes,
+            policies=policies,
+        )
+        return {**answers.header(prediction), "evaluation": report.as_json()}
+
+    async def _predict(
+        self, model: Model, instances: list[Any], ids: list[str] | None, call: Call, options: Options
+    ) -> Prediction:
+        if ids is not None and len(ids) != len(instances):
+            raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
+        rows = parse_rows(instances, model.inputs, most=self._most_rows)
+        return await self._predictor.predict(call, model, rows, options)
+
+
+def _labels(labels: list[str | int], model: Model, rows: int) -> Indices:
+    if len(labels) != rows:
+        raise InvalidLabels(
+            "labels must have one entry per instance",
+            [Fault(("labels",), "wrong-length", "must have one entry per instance")],
+        )
+    try:
+        return read_labels(labels, model.classes, where="labels")
+    except DataError as error:
+        raise InvalidLabels(error.detail, error.faults) from None
+
+
+def _known(model: Model) -> list[str]:
+    return [*model.classes, *model.policies, *model.manifest.sites]
+
+
+def _json(body: answers.Json, *, request_id: str | None = None) -> Response:
+    headers = {} if request_id is None else {"X-Request-Id": request_id}
+    return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+
+
+def _add_metadata(routes: APIRouter, registry: Registry) -> None:
+    async def list_models() -> Response:
+        return _json({"models": registry.names()})
+
+    async def describe_model(request: Request) -> Response:
+        model = _addressed(registry, request)
+        return _json(answers.description(model, registry.served(model.name)))
+
+    routes.add_api_route("/models", list_models, methods=["GET"], summary="Names of the served models")
+    for place in PLACES:
+        routes.add_api_route(
+            f"/models/{{name}}{place}",
+            describe_model,
+            methods=["GET"],
+            summary="What a model takes, answers, costs, and how it was calibrated",
+            responses={404: ERRORS[404]},
+        )

@@ -1,0 +1,280 @@
+"""`manifest.toml`: what a graph means and what actions cost, as people declare it."""
+
+import hashlib
+import json
+import tomllib
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from service.core.ood import RULES, SCORES
+from service.errors import ManifestInvalid
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Cost = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
+Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
+Rate = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Switch = Annotated[bool, Field(strict=True)]
+Prevalence = dict[Name, Positive]
+
+BINDING_SECTIONS: Final = ("graph", "inputs", "training", "ood")
+"""Sections that a calibration depends on; prices, sites and plausible ranges may change without a refit."""
+
+PREVALENCE_TOLERANCE = 1e-6
+MANIFEST_FILE = "manifest.toml"
+
+
+def check_prevalence(where: str, prevalence: dict[str, float], classes: tuple[str, ...]) -> None:
+    """Raise ValueError unless every class has a share and the shares sum to one."""
+    _refuse_incomplete(where, tuple(prevalence), classes)
+    if abs(sum(prevalence.values()) - 1.0) > PREVALENCE_TOLERANCE:
+        raise ValueError(f"{where}: the shares must sum to 1")
+
+
+def _refuse_repeats(where: str, names: tuple[str, ...]) -> None:
+    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    if repeated:
+        raise ValueError(f"{where}: {min(repeated)!r} is named twice")
+
+
+def _refuse_unknown(where: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{where}: {name!r} is not one of {', '.join(known)}")
+
+
+def _refuse_incomplete(where: str, names: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    _refuse_unknown(where, names, classes)
+    missing = [name for name in classes if name not in names]
+    if missing:
+        raise ValueError(f"{where}: class {missing[0]!r} is missing")
+
+
+class Section(BaseModel):
+    """A table of the manifest; a key it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Graph(Section):
+    """Which tensor carries the scores and what they are."""
+
+    output: Name
+    output_kind: Literal["logits", "log_probabilities", "probabilities", "sigmoid_logits", "sigmoid_probabilities"]
+    task: Literal["multiclass", "multilabel", "sequence"] = "multiclass"
+    classes: Annotated[tuple[Name, ...], Field(min_length=2)]
+    class_axis: Annotated[int, Field(strict=True)] = -1
+    probability_floor: Annotated[float, Field(strict=True, gt=0, lt=0.01)] = 1e-7
+
+    @model_validator(mode="after")
+    def _is_supported(self) -> Self:
+        if self.task != "multiclass":
+            raise ValueError(f"task {self.task!r} is not supported by this release, only 'multiclass'")
+        if self.output_kind.startswith("sigmoid_"):
+            raise ValueError(
+                f"output_kind {self.output_kind!r} belongs to task 'multilabel'; the single sigmoid of a two-class "
+                "model is 'probabilities' (or 'logits' before the sigmoid) of the second class"
+            )
+        if self.class_axis not in (-1, 1):
+            raise ValueError("class_axis must be -1 or 1: the scores of a multiclass model have shape [rows, classes]")
+        _refuse_repeats("classes", self.classes)
+        return self
+
+
+class Input(Section):
+    """A graph input, and the names of its columns."""
+
+    name: Name
+    features: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Feature names; a column input of its own carries its own name."""
+        return self.features or (self.name,)
+
+
+class Impute(Section):
+    """A missing value is replaced by a constant."""
+
+    impute: Number
+
+
+class Feature(Section):
+    """What is known of one measurement."""
+
+    unit: Name | None = None
+    plausible: tuple[Number, Number] | None = None
+    allowed: tuple[Number, Number] | None = None
+    missing: Literal["reject", "nan"] | Impute = "reject"
+
+    @model_validator(mode="after")
+    def _bounds_ascend(self) -> Self:
+        for key, bounds in (("plausible", self.plausible), ("allowed", self.allowed)):
+            if bounds and bounds[0] >= bounds[1]:
+                raise ValueError(f"{key} must be [low, high] with low < high")
+        return self
+
+
+class Training(Section):
+    """What the training loss did to the posterior."""
+
+    loss: Literal["cross_entropy", "weighted", "focal", "label_smoothing", "mixup", "distillation"] = "cross_entropy"
+    class_weights: dict[Name, Positive] | None = None
+    gamma: Annotated[float, Field(strict=True, ge=0)] | None = None
+    alpha: dict[Name, Positive] | None = None
+    epsilon: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
+    tau: Positive | None = None
+    prevalence: Prevalence | None = None
+
+    @model_validator(mode="after")
+    def _weights_belong_to_the_weighted_loss(self) -> Self:
+        if (self.loss == "weighted") != (self.class_weights is not None):
+            raise ValueError("loss = 'weighted' and class_weights belong together")
+        return self
+
+
+class Ood(Section):
+    """Which inputs the model has no business judging, and how that is told."""
+
+    scores: tuple[Name, ...] = ("nll",)
+    space: Name = "inputs"
+    false_alarm: Rate = 0.05
+    gate: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+
+    @property
+    def gate_members(self) -> tuple[str, ...]:
+        """What `flagged` speaks of: the declared gate, or else every score."""
+        return self.scores if self.gate is None else self.gate
+
+    @property
+    def gate_scores(self) -> tuple[str, ...]:
+        """Members of the gate that have a p-value."""
+        return tuple(name for name in self.gate_members if name not in RULES)
+
+    def alpha(self, score: str) -> float:
+        """False-alarm rate of one score's threshold: the gate's scores share the rate among them (Bonferroni)."""
+        return self.false_alarm / len(self.gate_scores) if score in self.gate_scores else self.false_alarm
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        _refuse_repeats("scores", self.scores)
+        _refuse_repeats("gate", self.gate_members)
+        _refuse_unknown("scores", self.scores, tuple(SCORES))
+        _refuse_unknown("gate", self.gate_members, (*self.scores, *RULES))
+        if self.space != "inputs":
+            raise ValueError("space must be 'inputs': this release has no feature scores on other tensors")
+        return self
+
+
+class Site(Section):
+    """A place with its own class proportions."""
+
+    prevalence: Prevalence
+
+
+class Policy(Section):
+    """Named actions, what each costs in each class, and what an OOD flag does."""
+
+    default: Switch = False
+    on_ood: Name = "flag"
+    costs: Annotated[dict[Name, dict[Name, Cost]], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _on_ood_is_an_action(self) -> Self:
+        if "flag" in self.costs:
+            raise ValueError("no action may be called 'flag': on_ood = 'flag' means that no action is taken over")
+        if self.on_ood != "flag":
+            _refuse_unknown("on_ood", (self.on_ood,), ("flag", *self.costs))
+        return self
+
+
+class Manifest(Section):
+    """The whole file."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    title: Name
+    graph: Graph
+    inputs: Annotated[tuple[Input, ...], Field(min_length=1)]
+    features: dict[Name, Feature] = {}
+    training: Training = Training()
+    ood: Ood = Ood()
+    sites: dict[Name, Site] = {}
+    policies: dict[Name, Policy] = {}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every feature, in the order of a row."""
+        return tuple(column for entry in self.inputs for column in entry.columns)
+
+    @property
+    def default_policy(self) -> str | None:
+        """The policy of a request that names none: the one marked, or the only one."""
+        if len(self.policies) == 1:
+            return next(iter(self.policies))
+        return next((name for name, policy in self.policies.items() if policy.default), None)
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of every section that a calibration depends on."""
+        return {section: _fingerprint(getattr(self, section)) for section in BINDING_SECTIONS}
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        _refuse_repeats("inputs", tuple(entry.name for entry in self.inputs))
+        _refuse_repeats("features", self.columns)
+        _refuse_unknown("features", tuple(self.features), self.columns)
+        for name, site in self.sites.items():
+            check_prevalence(f"sites.{name}.prevalence", site.prevalence, self.graph.classes)
+        if self.training.prevalence is not None:
+            check_prevalence("training.prevalence", self.training.prevalence, self.graph.classes)
+        if self.training.class_weights is not None:
+            _refuse_incomplete("training.class_weights", tuple(self.training.class_weights), self.graph.classes)
+        for name, policy in self.policies.items():
+            for action, row in policy.costs.items():
+                _refuse_incomplete(f"policies.{name}.costs.{action}", tuple(row), self.graph.classes)
+        if sum(policy.default for policy in self.policies.values()) > 1:
+            raise ValueError("policies: only one of them can be the default")
+        if any(SCORES[score].needs == "features" for score in self.ood.scores) and self._takes_nan():
+            raise ValueError("ood.scores: feature scores need every value, and a feature has missing = 'nan'")
+        return self
+
+    def _takes_nan(self) -> bool:
+        return any(feature.missing == "nan" for feature in self.features.values())
+
+
+def parse_manifest(text: str, *, where: str = MANIFEST_FILE) -> Manifest:
+    """Read a manifest.
+
+    Parameters
+    ----------
+    text : str
+        TOML.
+    where : str
+        What to call it in an error.
+
+    Raises
+    ------
+    ManifestInvalid
+        Naming the first key at fault and what it must be.
+    """
+    try:
+        return Manifest.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ManifestInvalid(f"{where} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise ManifestInvalid(f"{where}: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """One line for a validation error: the first place at fault, and how many more there are."""
+    first, *others = error.errors(include_url=False, include_input=False, include_context=False)
+    place = ".".join(str(step) for step in first["loc"])
+    more = f" (and {len(others)} more)" if others else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}{more}" if place else f"{message}{more}"
+
+
+def _fingerprint(section: Section | tuple[Section, ...]) -> str:
+    parts = section if isinstance(section, tuple) else (section,)
+    text = json.dumps([part.model_dump(mode="json") for part in parts], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,155 @@
+"""`calibration.json` and `state.npz`: what `fit` learned, from what, and which graph it holds for."""
+
+import io
+import json
+import zipfile
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.bundle.manifest import describe
+from service.core.calibration import CALIBRATORS, Calibrator
+from service.core.conformal import Reference
+from service.core.ood import SCORES, Score
+from service.errors import BundleDamaged
+
+State = dict[str, npt.NDArray[np.generic]]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+RECORD_FILE = "calibration.json"
+STATE_FILE = "state.npz"
+
+
+class Entry(BaseModel):
+    """A part of the record."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CalibratorRecord(Entry):
+    """The fitted map; ``params`` are its dataclass fields."""
+
+    method: str
+    params: dict[str, Finite]
+    interval: dict[str, tuple[Finite, Finite]] = {}
+    level: Finite = 0.95
+
+
+class PrevalenceRecord(Entry):
+    """The class prior that calibrated probabilities speak of, and how that is known."""
+
+    basis: Literal["declared", "calibration_rows", "unknown"]
+    prevalence: dict[str, Finite] | None
+
+
+class ScoreRecord(Entry):
+    """One score's threshold and what it rests on."""
+
+    threshold: Finite
+    false_alarm: Finite
+    rows: int
+    trained_on: Literal["nothing", "train_data", "half_of_calibration_rows"]
+
+
+class Provenance(Entry):
+    """Where a calibration comes from; no clock, user or path."""
+
+    rows: int
+    class_counts: dict[str, int]
+    groups: int | None = None
+    weighted: bool = False
+    data_digest: str
+    train_rows: int | None = None
+    train_digest: str | None = None
+    seed: int
+    folds: int
+    before: dict[str, Finite]
+    after_out_of_fold: dict[str, Finite]
+    range_rate: Finite
+    flag_rate: Finite
+    warnings: tuple[str, ...] = ()
+
+
+class Record(Entry):
+    """The whole file."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")] = 1
+    status: Literal["ok", "separable"]
+    graph_sha256: str
+    sections: dict[str, str]
+    chain: tuple[str, ...]
+    calibrator: CalibratorRecord
+    source: PrevalenceRecord
+    probability_floor: Finite
+    scores: dict[str, ScoreRecord]
+    provenance: Provenance
+
+    def restored_calibrator(self) -> Calibrator:
+        """The map itself."""
+        return CALIBRATORS[self.calibrator.method](**self.calibrator.params)
+
+    def to_json(self) -> str:
+        """Text of the file."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False) + "\n"
+
+
+def parse_record(text: str, *, where: str) -> Record:
+    """Read a record; BundleDamaged names the key at fault."""
+    try:
+        record = Record.model_validate_json(text)
+    except ValidationError as error:
+        raise BundleDamaged(f"{where}: {describe(error)}") from None
+    if record.calibrator.method not in CALIBRATORS:
+        raise BundleDamaged(f"{where}: calibrator.method is not one of {', '.join(CALIBRATORS)}")
+    return record
+
+
+def pack_score(name: str, score: Score, calibration: Reference) -> State:
+    """Arrays of `state.npz` that bring one fitted score back.
+
+    `restore_score` and `restore_reference` read them.
+    """
+    fields = {f"{name}.{field}": np.asarray(getattr(score, field)) for field in fields_of(name)}
+    return {
+        **fields,
+        f"{name}:scores": calibration.scores,
+        f"{name}:ranks": calibration.ranks,
+        f"{name}:n": np.array(calibration.n),
+    }
+
+
+def restore_score(name: str, state: State) -> Score:
+    """A score with the state that `fit` learned."""
+    return SCORES[name](*(state[f"{name}.{field}"] for field in fields_of(name)))
+
+
+def restore_reference(name: str, state: State) -> Reference:
+    """The calibration scores that thresholds and p-values rest on."""
+    return Reference(
+        np.asarray(state[f"{name}:scores"], dtype=np.float64),
+        np.asarray(state[f"{name}:ranks"], dtype=np.intp),
+        int(state[f"{name}:n"]),
+    )
+
+
+def fields_of(score: str) -> tuple[str, ...]:
+    """Names of the arrays that a score's dataclass holds."""
+    return tuple(getattr(SCORES[score], "__dataclass_fields__", {}))
+
+
+def dump_state(state: State) -> bytes:
+    """Bytes of `state.npz`, the same for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **state)
+    return buffer.getvalue()
+
+
+def load_state(data: bytes, *, where: str) -> State:
+    """Arrays of `state.npz`; nothing in it is ever unpickled."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BundleDamaged(f"{where} is not an archive of plain arrays: {error}") from None

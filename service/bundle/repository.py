@@ -1,0 +1,193 @@
+"""The model repository on disk: `models/<name>/<version>/`, its aliases and its drafts, read-only."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
+from service.bundle.record import RECORD_FILE, STATE_FILE, Record, State, load_state, parse_record
+from service.errors import BundleDamaged, BundleNotFound, ManifestInvalid
+
+GRAPH_FILE = "model.onnx"
+SUMS_FILE = "SHA256SUMS"
+ALIASES_FILE = "aliases.toml"
+DRAFT = "draft"
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One version of a model, or its draft.
+
+    Attributes
+    ----------
+    name : str
+    version : int or None
+        None for a draft.
+    path : Path
+    manifest : Manifest
+    record : Record or None
+        None when uncalibrated.
+    state : dict of str to ndarray
+    digest : str or None
+        ``sha256:…`` of `SHA256SUMS`; None for a draft.
+    """
+
+    name: str
+    version: int | None
+    path: Path
+    manifest: Manifest
+    record: Record | None
+    state: State
+    digest: str | None
+
+    @property
+    def graph_path(self) -> Path:
+        """The ONNX file."""
+        return self.path / GRAPH_FILE
+
+    @property
+    def title(self) -> str:
+        """How messages call it."""
+        return f"{self.name} {'draft' if self.version is None else f'version {self.version}'}"
+
+
+class Repository:
+    """A directory of bundles.
+
+    Parameters
+    ----------
+    root : Path
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self) -> list[str]:
+        """Models that have a version or a draft."""
+        if not self.root.is_dir():
+            raise BundleNotFound(f"the model repository {self.root} is not a directory")
+        folders = (path for path in sorted(self.root.iterdir()) if path.is_dir() and NAME.fullmatch(path.name))
+        return [path.name for path in folders if self.versions(path.name) or (path / DRAFT).is_dir()]
+
+    def folder(self, name: str) -> Path:
+        """Where a model's versions lie; BundleNotFound for a name that no model can have."""
+        if not NAME.fullmatch(name):
+            raise BundleNotFound(
+                "a model's name has at most 64 letters, digits, dots, dashes and underscores, "
+                "and begins with a letter or digit"
+            )
+        return self.root / name
+
+    def versions(self, name: str) -> list[int]:
+        """Published versions, ascending."""
+        folder = self.folder(name)
+        if not folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and VERSION.fullmatch(p.name))
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """Movable names of versions; every one of them is checked to exist."""
+        path = self.folder(name) / ALIASES_FILE
+        if not path.is_file():
+            return {}
+        try:
+            entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ManifestInvalid(f"{path} is not TOML: {error}") from None
+        published = self.versions(name)
+        for label, version in entries.items():
+            if isinstance(version, bool) or not isinstance(version, int) or version not in published:
+                raise ManifestInvalid(f"{path}: alias {label!r} does not name a published version of {name}")
+        return entries
+
+    def bundle(self, name: str, version: int) -> Bundle:
+        """A published version, its files checked against their sums."""
+        path = self.folder(name) / str(version)
+        if not path.is_dir():
+            known = ", ".join(map(str, self.versions(name))) or "none"
+            raise BundleNotFound(f"{name} has no version {version} (published: {known})")
+        return read_bundle(path, name=name, version=version, digest=verify_sums(path))
+
+    def draft(self, name: str) -> Bundle:
+        """The draft that people edit."""
+        path = self.folder(name) / DRAFT
+        if not path.is_dir():
+            raise BundleNotFound(
+                f"{name} has no draft; `temperance draft {name}` makes one from a published version, "
+                f"`temperance import` from an .onnx file"
+            )
+        return read_bundle(path, name=name, version=None, digest=None)
+
+
+def read_bundle(path: Path, *, name: str, version: int | None, digest: str | None) -> Bundle:
+    """A bundle's parts, parsed; its files are not checked against any sums."""
+    manifest = parse_manifest(_text(path / MANIFEST_FILE), where=str(path / MANIFEST_FILE))
+    if not (path / GRAPH_FILE).is_file():
+        raise BundleDamaged(f"{path / GRAPH_FILE} is missing")
+    record_path, state_path = path / RECORD_FILE, path / STATE_FILE
+    if not record_path.is_file():
+        return Bundle(name, version, path, manifest, None, {}, digest)
+    record = parse_record(_text(record_path), where=str(record_path))
+    state = load_state(state_path.read_bytes(), where=str(state_path)) if state_path.is_file() else {}
+    return Bundle(name, version, path, manifest, record, state, digest)
+
+
+def verify_sums(path: Path) -> str:
+    """Digest of a version whose files are exactly those that were published.
+
+    Raises
+    ------
+    BundleDamaged
+        Naming the first file that is missing, changed, added, or not a regular file.
+    """
+    sums = path / SUMS_FILE
+    expected = dict(_parse_sums(_text(sums), where=sums))
+    present = {file.name for file in path.iterdir()} - {SUMS_FILE}
+    for name in sorted(present | set(expected)):
+        file = path / name
+        if name not in present:
+            raise BundleDamaged(f"{file} is missing")
+        if name not in expected:
+            raise BundleDamaged(f"{file} was added after publication; a version is immutable")
+        if file.is_symlink() or not file.is_file():
+            raise BundleDamaged(f"{file} is not a regular file")
+        if file_sha256(file) != expected[name]:
+            raise BundleDamaged(f"{file} does not match its sum in {SUMS_FILE}: restore it, or publish another version")
+    return f"sha256:{file_sha256(sums)}"
+
+
+def graph_sha256(path: Path) -> str:
+    """One hash over the graph and its external data files: what a calibration is bound to."""
+    own = {MANIFEST_FILE, RECORD_FILE, STATE_FILE, SUMS_FILE}
+    files = sorted(file for file in path.iterdir() if file.name not in own)
+    lines = (f"{file_sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse_sums(text: str, *, where: Path) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        found = re.fullmatch(r"([0-9a-f]{64})  ([^/\0]+)", line)
+        if not found:
+            raise BundleDamaged(f"{where} is not a list of SHA-256 sums")
+        yield found[2], found[1]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleDamaged(f"{path} is missing") from None
+    except UnicodeDecodeError:
+        raise BundleDamaged(f"{path} is not UTF-8 text") from None

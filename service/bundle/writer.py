@@ -1,0 +1,153 @@
+"""How versions, aliases and drafts get onto the disk: aside first, durable, then renamed into place."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import tomlkit
+
+from service.bundle.record import RECORD_FILE, STATE_FILE, Record, State, dump_state
+from service.bundle.repository import ALIASES_FILE, DRAFT, NAME, SUMS_FILE, Bundle, Repository, file_sha256
+from service.errors import BundleError, BundleNotFound, DraftExists, ManifestInvalid
+
+FIRST_ALIAS = "stable"
+PUBLISH_ATTEMPTS = 20
+
+
+def publish(repository: Repository, draft: Bundle, *, record: Record | None, state: State) -> int:
+    """Make the next version from a draft, and remove the draft once the version is durable.
+
+    Parameters
+    ----------
+    repository : Repository
+    draft : Bundle
+        Its graph and manifest are taken as they are.
+    record, state
+        The calibration; no record publishes an uncalibrated version.
+
+    Returns
+    -------
+    int
+        The new version. The first one of a model also becomes `stable`.
+    """
+    folder = repository.folder(draft.name)
+    staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=folder))
+    try:
+        _stage(staging, draft.path, record, state)
+        version = _rename_to_next_version(repository, draft.name, staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    if not repository.aliases(draft.name):
+        set_alias(repository, draft.name, FIRST_ALIAS, version)
+    shutil.rmtree(draft.path)
+    return version
+
+
+def set_alias(repository: Repository, name: str, label: str, version: int) -> None:
+    """Point a movable name at a published version; this is what deploys and rolls back."""
+    if not NAME.fullmatch(label) or label.isdigit():
+        raise ManifestInvalid(
+            "an alias has at most 64 letters, digits, dots, dashes and underscores, and is not a number"
+        )
+    published = repository.versions(name)
+    if version not in published:
+        known = ", ".join(map(str, published)) or "none"
+        raise BundleNotFound(f"{name} has no version {version} (published: {known})")
+    aliases = {**repository.aliases(name), label: version}
+    _write_atomically(repository.folder(name) / ALIASES_FILE, tomlkit.dumps(dict(sorted(aliases.items()))))
+
+
+def create_draft(repository: Repository, name: str, files: dict[str, Path | str], *, force: bool = False) -> Path:
+    """Lay out a draft.
+
+    Parameters
+    ----------
+    repository : Repository
+    name : str
+    files : dict of str to (Path or str)
+        File name to the file that is copied, or to the text that is written.
+    force : bool
+        Replace a draft that is there.
+
+    Raises
+    ------
+    DraftExists
+    """
+    folder = repository.folder(name)
+    target = folder / DRAFT
+    if target.exists() and not force:
+        raise DraftExists(f"{target} exists and may hold somebody's edits; publish it, remove it, or use --force")
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".drafting-", dir=folder))
+    try:
+        for file_name, content in files.items():
+            _put(staging / file_name, content)
+        staging.chmod(0o755)
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def draft_files(bundle: Bundle) -> dict[str, Path | str]:
+    """Files of a published version that a draft starts from, calibration included."""
+    return {file.name: file for file in sorted(bundle.path.iterdir()) if file.name != SUMS_FILE}
+
+
+def _stage(staging: Path, source: Path, record: Record | None, state: State) -> None:
+    for file in sorted(source.iterdir()):
+        if file.is_symlink() or not file.is_file():
+            raise BundleError(f"{file} is not a regular file; a bundle holds nothing else")
+        if file.name not in {RECORD_FILE, STATE_FILE, SUMS_FILE}:
+            shutil.copyfile(file, staging / file.name)
+    if record is not None:
+        (staging / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
+        (staging / STATE_FILE).write_bytes(dump_state(state))
+    files = sorted(staging.iterdir())
+    sums = "".join(f"{file_sha256(file)}  {file.name}\n" for file in files)
+    (staging / SUMS_FILE).write_text(sums, encoding="utf-8")
+    for file in staging.iterdir():
+        file.chmod(0o644)
+        _sync(file)
+    staging.chmod(0o755)
+    _sync(staging)
+
+
+def _rename_to_next_version(repository: Repository, name: str, staging: Path) -> int:
+    folder = repository.folder(name)
+    for _ in range(PUBLISH_ATTEMPTS):
+        version = max(repository.versions(name), default=0) + 1
+        try:
+            staging.rename(folder / str(version))
+        except OSError:
+            continue  # another publisher was faster: a version, never empty, cannot be renamed over
+        _sync(folder)
+        return version
+    raise BundleError(f"could not publish {name}: {folder} cannot be written, or others keep publishing")
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+    _sync(path.parent)
+
+
+def _put(path: Path, content: Path | str) -> None:
+    if isinstance(content, Path):
+        shutil.copyfile(content, path)
+    else:
+        path.write_text(content, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,369 @@
+"""The command: thin verbs over use cases. Exit code 0, or 1 with one clear line on stderr, or 2 for bad usage."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import uvicorn
+from rich.console import Console
+from rich.progress import track as progress_bar
+
+from service import main as composition
+from service import onboarding
+from service.bundle.repository import Bundle, Repository
+from service.bundle.writer import FIRST_ALIAS, set_alias
+from service.errors import BundleNotFound, ServiceError
+from service.evaluation import fit as fitting
+from service.evaluation.dataset import Columns, read_dataset, read_rows
+from service.evaluation.render import render_record, render_report
+from service.evaluation.report import evaluate as evaluate_rows
+from service.evaluation.scoring import posterior_of
+from service.graph.inspect import inspect_graph
+from service.runtime.model import Model, load_model
+from service.runtime.session import Session
+from service.settings import PREFIX
+
+TABLE_WIDTH = 132
+
+models_option = click.option(
+    "--models",
+    "repository",
+    type=click.Path(path_type=Path),
+    default=Path("models"),
+    show_default=True,
+    callback=lambda _context, _option, path: Repository(path),
+    help="Model repository.",
+)
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+existing_file = click.Path(path_type=Path)
+
+
+def main() -> None:
+    """Entry point of the `temperance` command."""
+    try:
+        command(prog_name="temperance")
+    except ServiceError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'the file system'}: {error.strerror or type(error).__name__}")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="temperance")
+def command() -> None:
+    """Calibrated probabilities, out-of-distribution flags and least-cost decisions from ONNX classifiers."""
+
+
+@command.command("import")
+@click.argument("path", type=existing_file)
+@click.option("--name", required=True, help="What to call the model.")
+@click.option("--output", help="Tensor that carries the scores.")
+@click.option(
+    "--output-kind", type=click.Choice(["logits", "log_probabilities", "probabilities"]), help="What the scores are."
+)
+@click.option("--task", type=click.Choice(["multiclass"]), help="What is classified.")
+@click.option("--classes", help="Class names in output order, separated by commas.")
+@click.option("--features", help="Feature names in column order, separated by commas.")
+@click.option("--force", is_flag=True, help="Replace a draft that is there.")
+@models_option
+@json_flag
+def import_(
+    path: Path, name: str, repository: Repository, *, force: bool, as_json: bool, **declared: str | None
+) -> None:
+    """Make a draft from an .onnx file, and say what was concluded about it and from what."""
+    lists = {key: _split(declared.pop(key)) for key in ("classes", "features")}
+    said = onboarding.Declared(**declared, **lists)  # type: ignore[arg-type]  # click gives strings by these names
+    imported = onboarding.import_model(repository, name, path, said, force=force)
+    found = {c.subject: {"value": c.value, "evidence": c.evidence} for c in imported.conclusions}
+    if as_json:
+        _print_json({"draft": str(imported.draft), "conclusions": found})
+        return
+    for subject, conclusion in found.items():
+        value = conclusion["value"] if isinstance(conclusion["value"], str) else ", ".join(conclusion["value"])
+        click.echo(f"{subject}: {value}  ({conclusion['evidence']})")
+    click.echo(f"Wrote {imported.draft}. Edit its manifest.toml, then run `temperance fit {name} --data ROWS`.")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--data", required=True, type=existing_file, help="Labelled rows the model was not trained on.")
+@click.option("--train-data", type=existing_file, help="Rows it was trained on, for scores with fitted state.")
+@click.option("--label", help="Column of the labels.  [default: y]")
+@click.option("--group", help="Column that tells whose row it is; rows of a group are never parted.  [default: group]")
+@click.option("--weight", help="Column of row weights.  [default: weight]")
+@click.option(
+    "--calibrator", type=click.Choice(fitting.METHODS), default="temperature", show_default=True, help="The map to fit."
+)
+@click.option(
+    "--false-alarm",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of good rows that may be flagged; replaces the manifest's.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds, halves and bootstrap."
+)
+@models_option
+@json_flag
+def fit(
+    name: str,
+    repository: Repository,
+    *,
+    label: str | None,
+    group: str | None,
+    weight: str | None,
+    as_json: bool,
+    **request: Any,
+) -> None:
+    """Calibrate a draft and publish it as the next version."""
+    wanted = fitting.FitRequest(columns=Columns(label, group, weight), **request)
+    result = fitting.fit(repository, name, wanted, track=_track())
+    if as_json:
+        record = result.record.model_dump(mode="json", by_alias=True)
+        _print_json({"name": name, "version": result.version, "calibration": record})
+        return
+    _print_table(render_record(result.record))
+    _say_published(repository, name, result.version)
+
+
+@command.command()
+@click.argument("name")
+@models_option
+@json_flag
+def publish(name: str, repository: Repository, *, as_json: bool) -> None:
+    """Publish a draft as it is, with its calibration if that still holds."""
+    published = onboarding.publish_draft(repository, name)
+    if as_json:
+        _print_json({"name": name, "version": published.version, "why_uncalibrated": published.why_uncalibrated})
+        return
+    reason = published.why_uncalibrated
+    click.echo(
+        "The calibration was kept." if reason is None else f"Uncalibrated: {reason}. `temperance fit` calibrates."
+    )
+    _say_published(repository, name, published.version)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--from", "version", type=click.IntRange(min=1), help="Version to start from.  [default: stable]")
+@models_option
+def draft(name: str, version: int | None, repository: Repository) -> None:
+    """Make a draft from a published version, calibration included."""
+    click.echo(f"Wrote {onboarding.open_draft(repository, name, version)}")
+
+
+@command.command()
+@click.argument("name")
+@click.argument("label")
+@click.argument("version", type=click.IntRange(min=1))
+@models_option
+def alias(name: str, label: str, version: int, repository: Repository) -> None:
+    """Point LABEL at VERSION: `alias NAME stable VERSION` deploys, and rolls back."""
+    set_alias(repository, name, label, version)
+    click.echo(f"{name}: {label} = {version}")
+
+
+@command.command()
+@click.argument("name")
+@click.option("--data", required=True, type=existing_file, help="Labelled rows.")
+@click.option("--ood-data", type=existing_file, help="Rows of another population, without labels.")
+@click.option("--label", help="Column of the labels.  [default: y]")
+@click.option("--version", type=click.IntRange(min=1), help="Version to evaluate.  [default: stable]")
+@click.option(
+    "--json", "json_path", is_flag=False, flag_value="-", metavar="[PATH]", help="Write JSON there, or print it."
+)
+@models_option
+def evaluate(
+    name: str,
+    data: Path,
+    repository: Repository,
+    *,
+    ood_data: Path | None,
+    label: str | None,
+    version: int | None,
+    json_path: str | None,
+) -> None:
+    """Say how good a version's probabilities, flags and decisions are on labelled rows."""
+    model = load_model(_published(repository, name, version))
+    rows = read_dataset(data, model.manifest, Columns(label))
+    elsewhere = None if ood_data is None else posterior_of(model, read_rows(ood_data, model.manifest))
+    posterior = posterior_of(model, rows.rows, track=_track())
+    report = evaluate_rows(
+        model.chain,
+        posterior,
+        posterior.log_probs,
+        rows.labels,
+        classes=model.classes,
+        policies=model.policies,
+        elsewhere=elsewhere,
+    )
+    if json_path is not None:
+        _write_json({**_identity(model), "data": rows.digest, "evaluation": report.as_json()}, json_path)
+    if json_path != "-":
+        click.echo(f"{model.bundle.title}, calibration {model.method} ({model.status}), {model.bundle.digest}")
+        _print_table(render_report(report))
+
+
+@command.command()
+@click.argument("path_or_name")
+@models_option
+@json_flag
+def inspect(path_or_name: str, repository: Repository, *, as_json: bool) -> None:
+    """Say what an .onnx file holds, or what a model's `stable` version is."""
+    path = Path(path_or_name)
+    if path.suffix == ".onnx" or path.is_file():
+        _inspect_file(path, as_json=as_json)
+        return
+    bundle = _published(repository, path_or_name, None)
+    if as_json:
+        record = None if bundle.record is None else bundle.record.model_dump(mode="json", by_alias=True)
+        manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
+        _print_json({"name": bundle.name, "version": bundle.version, "manifest": manifest, "calibration": record})
+        return
+    click.echo(f"{bundle.title}: {bundle.manifest.title}")
+    click.echo(f"digest: {bundle.digest}\nclasses: {', '.join(bundle.manifest.graph.classes)}")
+    click.echo(f"features: {', '.join(bundle.manifest.columns)}")
+    click.echo(f"policies: {', '.join(bundle.manifest.policies) or 'none'}")
+    if bundle.record is None:
+        click.echo("uncalibrated")
+    else:
+        _print_table(render_record(bundle.record))
+
+
+@command.command()
+@click.argument("name")
+@models_option
+@json_flag
+def verify(name: str, repository: Repository, *, as_json: bool) -> None:
+    """Check every version's files against their sums, and that each still loads and answers."""
+    versions = repository.versions(name)
+    if not versions:
+        raise BundleNotFound(f"{name} has no published version")
+    digests = {version: load_model(repository.bundle(name, version)).bundle.digest for version in versions}
+    if as_json:
+        _print_json({"name": name, "versions": digests})
+        return
+    for version, digest in digests.items():
+        click.echo(f"{name} version {version}: ok, {digest}")
+
+
+@command.command("list")
+@models_option
+@json_flag
+def list_(repository: Repository, *, as_json: bool) -> None:
+    """List models with their versions and aliases."""
+    found = {name: (repository.versions(name), repository.aliases(name)) for name in repository.names()}
+    if as_json:
+        models = [{"name": name, "versions": v, "aliases": a} for name, (v, a) in found.items()]
+        _print_json({"models": models})
+        return
+    for name, (versions, aliases) in found.items():
+        labels = ", ".join(f"{label} = {version}" for label, version in aliases.items())
+        click.echo(f"{name}: versions {', '.join(map(str, versions)) or 'draft only'}; {labels or 'no alias'}")
+
+
+@command.command()
+@click.option("--models", type=click.Path(), help="Model repository.")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: 1]")
+def serve(**flags: str | int | None) -> None:
+    """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
+    # Worker processes read their settings from the environment, so that is where the flags go.
+    os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None})
+    settings = composition.read_settings()
+    composition.configure_logging(settings)
+    registry = composition.load(settings)  # also before spawning workers: what cannot start must say so and exit
+    for model in registry.all_models():
+        click.echo(f"serving {model.bundle.title}, calibration {model.method} ({model.status})", err=True)
+    common: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+    }
+    if settings.workers == 1:
+        uvicorn.run(composition.compose(settings, registry), **common)
+    else:
+        uvicorn.run("service.main:create", factory=True, workers=settings.workers, **common)
+
+
+def _published(repository: Repository, name: str, version: int | None) -> Bundle:
+    wanted = version or repository.aliases(name).get(FIRST_ALIAS)
+    if wanted is None:
+        known = ", ".join(repository.names()) or "none"
+        raise BundleNotFound(f"{name} has no published version (models here: {known})")
+    return repository.bundle(name, wanted)
+
+
+def _inspect_file(path: Path, *, as_json: bool) -> None:
+    findings, session = inspect_graph(path), Session(path)
+    inputs = [{"name": t.name, "type": t.type, "shape": t.shape} for t in session.inputs]
+    outputs = [{"name": t.name, "type": t.type, "shape": t.shape} for t in session.outputs]
+    evidence = [{"name": o.name, "output_kind": o.kind, "evidence": o.evidence} for o in findings.outputs]
+    if as_json:
+        _print_json({"inputs": inputs, "outputs": outputs, "scores": evidence, "classes": findings.classes})
+        return
+    for title, tensors in (("input", inputs), ("output", outputs)):
+        for tensor in tensors:
+            shape = ", ".join("?" if d is None else str(d) for d in tensor["shape"])
+            click.echo(f"{title} {tensor['name']}: {tensor['type']} [{shape}]")
+    for entry in evidence:
+        kind = entry["output_kind"] or "not told by the graph"
+        click.echo(f"scores in {entry['name']}: {kind} ({entry['evidence']})")
+    click.echo(f"classes: {', '.join(findings.classes) if findings.classes else 'not told by the graph'}")
+
+
+def _identity(model: Model) -> dict[str, object]:
+    return {
+        "model": model.name,
+        "version": model.version,
+        "digest": model.bundle.digest,
+        "calibration": {"method": model.method, "status": model.status},
+    }
+
+
+def _say_published(repository: Repository, name: str, version: int) -> None:
+    labels = [label for label, target in repository.aliases(name).items() if target == version]
+    click.echo(f"Published {name} version {version}.")
+    if labels:
+        click.echo(f"It is {', '.join(labels)}: `temperance serve` serves it.")
+    else:
+        click.echo(f"It is not served yet: `temperance alias {name} {FIRST_ALIAS} {version}` deploys it.")
+
+
+def _track() -> Callable[[Iterable[int]], Iterable[int]]:
+    console = Console(stderr=True)
+    return lambda starts: progress_bar(
+        list(starts), "judging rows", console=console, transient=True, disable=not console.is_terminal
+    )
+
+
+def _print_table(table: Any) -> None:
+    # A pipe has no width of its own; a table cut to 80 columns there would lose what it says.
+    console = Console() if sys.stdout.isatty() else Console(width=TABLE_WIDTH)
+    console.print(table, highlight=False)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _write_json(value: object, path: str) -> None:
+    if path == "-":
+        _print_json(value)
+    else:
+        Path(path).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _split(value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(part.strip() for part in value.split(","))
+
+
+def _fail(message: str) -> None:
+    click.echo(f"temperance: {' '.join(message.split())}", err=True)
+    sys.exit(1)

@@ -1,0 +1,24 @@
+"""No calibration: the model's own posterior, normalised."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.core.numerics import Array, log_softmax
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Log-softmax and nothing else; what an uncalibrated version serves."""
+
+    free_intercepts: ClassVar[bool] = False
+
+    def apply(self, logits: Array) -> Array:
+        """Log-probabilities of raw logits, shape (N, K).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> np.exp(Identity().apply(np.array([[0.0, 0.0]])))
+        array([[0.5, 0.5]])
+        """
+        return log_softmax(logits)

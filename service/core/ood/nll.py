@@ -1,0 +1,42 @@
+"""The predicted class' own surprise: how ambiguous the model finds the row."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from service.core.numerics import Array, Indices, predicted_nll
+
+
+@dataclass(frozen=True, slots=True)
+class Nll:
+    r"""Negative log-likelihood of the predicted class at T = 1, on raw logits.
+
+    .. math:: s(z) = -\max_k \log\operatorname{softmax}(z)_k
+
+    It ranks as the maximum softmax probability does, reversed. It measures ambiguity, which costs already
+    price, and can fall far away from the data; `mahalanobis` sees what it cannot.
+
+    References
+    ----------
+    Hendrycks and Gimpel (2017), *A Baseline for Detecting Misclassified and Out-of-Distribution Examples*, ICLR.
+    Hein et al. (2019), *Why ReLU Networks Yield High-Confidence Predictions Far Away From the Training Data*, CVPR.
+    """
+
+    needs: ClassVar[str] = "probabilities"
+    stateful: ClassVar[bool] = False
+
+    @classmethod
+    def fit(cls, values: Array, labels: Indices) -> Self:
+        """Nothing to learn."""
+        del values, labels
+        return cls()
+
+    def score(self, values: Array) -> Array:
+        """Scores, shape (N,), of logits or log-probabilities, shape (N, K).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Nll().score(np.array([[0.0, 0.0], [0.0, 4.0]])).round(6)
+        array([0.693147, 0.01815 ])
+        """
+        return predicted_nll(values)

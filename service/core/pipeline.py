@@ -1,0 +1,182 @@
+"""The hot path: from raw logits to what is believed of a row (A to C) and what to do about it (D, E)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.core import conformal, prior
+from service.core.calibration import Calibrator
+from service.core.decision import Decisions, decide
+from service.core.numerics import Array, Flags
+from service.core.ood import Score
+from service.core.ood.range import outside
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """An OOD score; with its calibration scores it also has a threshold, p-values and flags.
+
+    Attributes
+    ----------
+    name : str
+    score : Score
+    calibration : Reference or None
+        None in an uncalibrated version.
+    threshold : float or None
+    gated : bool
+        Whether its flag counts for the row.
+    """
+
+    name: str
+    score: Score
+    calibration: conformal.Reference | None
+    threshold: float | None
+    gated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What stages A to C of one model version consist of.
+
+    Attributes
+    ----------
+    detectors : tuple of Detector
+    low, high : ndarray of shape (F,)
+        Plausible ranges of the features.
+    range_gated : bool
+        Whether a value outside its range flags the row.
+    calibrator : Calibrator
+    calibrated : bool
+        False makes every flag, threshold and p-value None.
+    """
+
+    detectors: tuple[Detector, ...]
+    low: Array
+    high: Array
+    range_gated: bool
+    calibrator: Calibrator
+    calibrated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Named actions with costs, and what an OOD flag does.
+
+    Attributes
+    ----------
+    name : str
+    source : str
+        Where it was declared: ``manifest`` or ``request``.
+    actions : tuple of str
+    cost : ndarray of shape (A, K)
+    on_ood : int or None
+        The action that flagged rows get; None only flags them.
+    """
+
+    name: str
+    source: str
+    actions: tuple[str, ...]
+    cost: Array
+    on_ood: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What is believed of N rows, before anybody's prevalence or costs.
+
+    Attributes
+    ----------
+    logits, log_probs : ndarray of shape (N, K)
+        Raw, and calibrated under the source prevalence.
+    scores : ndarray of shape (N, S)
+        One column per detector.
+    p_values, flags : ndarray of shape (N, S), or None when uncalibrated
+    outside : ndarray of shape (N, F)
+        Cells outside their plausible range.
+    p_value : ndarray of shape (N,), or None when uncalibrated or without a score in the gate
+        Joint p-value of the gate's scores, Bonferroni.
+    flagged : ndarray of shape (N,), or None when uncalibrated
+    """
+
+    logits: Array
+    log_probs: Array
+    scores: Array
+    p_values: Array | None
+    flags: Flags | None
+    outside: Flags
+    p_value: Array | None
+    flagged: Flags | None
+
+
+def postprocess(chain: Chain, logits: Array, features: Array) -> Posterior:
+    """Stages A to C: OOD scores on raw logits and features, then calibration.
+
+    Parameters
+    ----------
+    chain : Chain
+    logits : ndarray of shape (N, K)
+        Finite.
+    features : ndarray of shape (N, F)
+        NaN where a value is missing.
+    """
+    columns = [d.score.score(features if d.score.needs == "features" else logits) for d in chain.detectors]
+    scores = np.stack(columns, axis=1) if columns else np.empty((len(logits), 0))
+    # A distance that overflows, or that a missing value makes NaN, is as far away as a double can say.
+    np.nan_to_num(scores, copy=False, nan=np.finfo(np.float64).max)
+    cells = outside(features, low=chain.low, high=chain.high)
+    log_probs = chain.calibrator.apply(logits)
+    if not chain.calibrated:
+        return Posterior(logits, log_probs, scores, None, None, cells, None, None)
+    p_values, flags = _significance(chain.detectors, scores)
+    gated = [i for i, detector in enumerate(chain.detectors) if detector.gated]
+    p_value = np.minimum(1.0, len(gated) * p_values[:, gated].min(axis=1)) if gated else None
+    rules = np.any(cells, axis=1) if chain.range_gated else np.zeros(len(logits), dtype=np.bool_)
+    flagged: Flags = np.any(flags[:, gated], axis=1) | rules
+    return Posterior(logits, log_probs, scores, p_values, flags, cells, p_value, flagged)
+
+
+def act(
+    posterior: Posterior, policy: Policy, *, source: Array | None = None, target: Array | None = None
+) -> tuple[Array, Decisions]:
+    """Stages D and E: shift to the prevalence where the decision is taken, then choose.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    policy : Policy
+    source, target : ndarray of shape (K,), optional
+        Prevalence the posterior speaks of and the one asked for; without a target nothing is shifted.
+
+    Returns
+    -------
+    log_probs : ndarray of shape (N, K)
+        Under ``target``.
+    decisions : Decisions
+    """
+    log_probs = at_prevalence(posterior.log_probs, source=source, target=target)
+    return log_probs, decide(log_probs, policy.cost, on_ood=policy.on_ood, flagged=posterior.flagged)
+
+
+def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | None) -> Array:
+    """Stage D alone: `prior.shift` where a target is given, else the same log-probabilities, shape (N, K).
+
+    Raises
+    ------
+    ValueError
+        If there is a target and nobody knows which prevalence the log-probabilities speak of.
+    """
+    if target is None:
+        return log_probs
+    if source is None:
+        raise ValueError("the source prevalence is unknown, so nothing can be moved to another one")
+    return prior.shift(log_probs, source=source, target=target)
+
+
+def _significance(detectors: tuple[Detector, ...], scores: Array) -> tuple[Array, Flags]:
+    p_values = np.ones_like(scores)
+    flags = np.zeros(scores.shape, dtype=np.bool_)
+    for i, detector in enumerate(detectors):
+        if detector.calibration is not None and detector.threshold is not None:
+            p_values[:, i] = conformal.p_values(detector.calibration, scores[:, i])
+            flags[:, i] = scores[:, i] > detector.threshold
+    return p_values, flags

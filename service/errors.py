@@ -1,0 +1,253 @@
+"""What can go wrong, as nouns that know no HTTP.
+
+::
+
+    ServiceError
+    ├── RequestError                 a caller's mistake
+    │   ├── MalformedBody            bytes that are not strict JSON
+    │   │   ├── DuplicateKey
+    │   │   ├── NonFiniteNumber
+    │   │   ├── NumberOutOfRange
+    │   │   └── TooDeep
+    │   ├── BodyTooLarge
+    │   ├── UnsupportedMediaType
+    │   ├── InvalidRequest           the envelope around the rows
+    │   ├── InvalidInstances         the rows
+    │   ├── InvalidLabels            the labels of an evaluation
+    │   ├── InvalidParameters        the options
+    │   ├── PolicyRequired
+    │   ├── PrevalenceUnavailable
+    │   └── TooManyRows
+    ├── NotFound                     no such thing under that address
+    │   ├── ModelNotFound
+    │   ├── VersionNotServed
+    │   └── VerbNotFound
+    ├── ModelOutputInvalid           the graph answered what it must not
+    ├── NotReady                     loading or draining
+    ├── BundleError                  what lies in the repository
+    │   ├── BundleNotFound
+    │   ├── BundleDamaged
+    │   ├── ManifestInvalid
+    │   └── DraftExists
+    ├── GraphError                   an .onnx file that cannot be used as it is
+    ├── DataError                    a data set that cannot be used as it is
+    └── FitError                     data from which nothing can be learned
+        └── NoSignal
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One offending place in a request.
+
+    Attributes
+    ----------
+    path : tuple of str or int
+        Keys and indices from the document's root.
+    code : str
+    detail : str
+        Never a value that the caller sent.
+    """
+
+    path: tuple[str | int, ...]
+    code: str
+    detail: str
+
+
+class ServiceError(Exception):
+    """Anything this service raises on purpose; its text says what was wrong, where, and what to do."""
+
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+
+
+class RequestError(ServiceError):
+    """A caller's mistake."""
+
+    code = "invalid-request"
+    title = "The request is not valid"
+
+
+class MalformedBody(RequestError):
+    """The bytes are not strict JSON in UTF-8."""
+
+    code = "invalid-json"
+    title = "The body is not valid JSON"
+
+
+class DuplicateKey(MalformedBody):
+    """An object names the same key twice, and nobody can tell which value was meant."""
+
+    code = "duplicate-key"
+    title = "A key appears twice"
+
+
+class NonFiniteNumber(MalformedBody):
+    """NaN or Infinity, which JSON does not have."""
+
+    code = "non-finite-number"
+    title = "NaN and Infinity are not JSON"
+
+
+class NumberOutOfRange(MalformedBody):
+    """A number that no double can hold."""
+
+    code = "number-out-of-range"
+    title = "A number is too large"
+
+
+class TooDeep(MalformedBody):
+    """Nesting beyond what any request needs."""
+
+    code = "too-deep"
+    title = "The body is nested too deeply"
+
+
+class BodyTooLarge(RequestError):
+    """More bytes than the served models can take."""
+
+    code = "body-too-large"
+    title = "The body is too large"
+
+
+class UnsupportedMediaType(RequestError):
+    """A body in another format or encoding than this path takes."""
+
+    code = "unsupported-media-type"
+    title = "The body's media type is not supported"
+
+
+class InvalidRequest(RequestError):
+    """The envelope around the rows is not as documented."""
+
+
+class InvalidInstances(RequestError):
+    """Rows that the model cannot take."""
+
+    code = "invalid-instances"
+    title = "Some instances are not valid"
+
+
+class InvalidLabels(RequestError):
+    """Labels that do not fit the instances or the classes."""
+
+    code = "invalid-labels"
+    title = "Some labels are not valid"
+
+
+class InvalidParameters(RequestError):
+    """Options that are unknown, contradictory or out of range."""
+
+    code = "invalid-parameters"
+    title = "Some parameters are not valid"
+
+
+class PolicyRequired(RequestError):
+    """Several policies, none the default, and the request names none."""
+
+    code = "policy-required"
+    title = "The request must name a policy"
+
+
+class PrevalenceUnavailable(RequestError):
+    """Another prevalence was asked for, and nobody knows which one the model speaks of."""
+
+    code = "prevalence-unavailable"
+    title = "The source prevalence is unknown"
+
+
+class TooManyRows(RequestError):
+    """More rows in one request than the service takes."""
+
+    code = "too-many-rows"
+    title = "The request has too many instances"
+
+
+class NotFound(ServiceError):
+    """Nothing lives at that address."""
+
+    code = "not-found"
+    title = "Not found"
+
+
+class ModelNotFound(NotFound):
+    """No model under that name."""
+
+    code = "model-not-found"
+    title = "No such model"
+
+
+class VersionNotServed(NotFound):
+    """The model is served, but not that version or alias."""
+
+    code = "version-not-served"
+    title = "That version is not served"
+
+
+class VerbNotFound(NotFound):
+    """An unknown verb after the colon."""
+
+    code = "unknown-verb"
+    title = "No such verb"
+
+
+class ModelOutputInvalid(ServiceError):
+    """The graph's output breaks what its manifest promises: not finite, or no probabilities."""
+
+    code = "model-output-invalid"
+    title = "The model's output is not usable"
+
+
+class NotReady(ServiceError):
+    """The service is loading or draining."""
+
+    code = "not-ready"
+    title = "Not ready"
+
+
+class BundleError(ServiceError):
+    """Something in the model repository is not as it must be."""
+
+    code = "bundle-error"
+    title = "A bundle cannot be used"
+
+
+class BundleNotFound(BundleError):
+    """No bundle under that name and version."""
+
+
+class BundleDamaged(BundleError):
+    """The files of a version are not those that were published."""
+
+
+class ManifestInvalid(BundleError):
+    """`manifest.toml` or `aliases.toml` breaks its schema, or contradicts the graph."""
+
+
+class DraftExists(BundleError):
+    """A draft is already there and would be lost."""
+
+
+class GraphError(ServiceError):
+    """An .onnx file that cannot be loaded, or whose meaning must be declared first."""
+
+
+class DataError(ServiceError):
+    """A data set that does not fit the model."""
+
+
+class FitError(ServiceError):
+    """Rows that cannot support what was asked of them."""
+
+
+class NoSignal(FitError):
+    """The logits say nothing about the labels, so there is nothing to calibrate."""

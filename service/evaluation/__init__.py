@@ -1,0 +1,1 @@
+"""Offline work on labelled rows: data sets, fitting, reports."""

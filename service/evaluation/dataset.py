@@ -1,0 +1,274 @@
+"""Labelled rows from CSV, Parquet and NPZ files, checked against what the model expects."""
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from service.bundle.manifest import Manifest
+from service.core.numerics import Array, Indices
+from service.errors import DataError, Fault
+
+RESERVED: Final = ("y", "group", "weight")
+Table = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where labels, groups and weights are found.
+
+    Attributes
+    ----------
+    label, group, weight : str or None
+        None means the reserved names `y`, `group` and `weight`; a group or weight that is named must be there.
+    """
+
+    label: str | None = None
+    group: str | None = None
+    weight: str | None = None
+
+
+DEFAULT_COLUMNS = Columns()
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows a model can judge.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (N, F)
+        In manifest order, NaN where a value is missing.
+    labels : ndarray of shape (N,)
+        Class indices.
+    groups : ndarray of shape (N,) or None
+        0..G-1; rows of a group (a patient) are never parted.
+    weights : ndarray of shape (N,) or None
+    digest : str
+        ``sha256:…`` of the file.
+    """
+
+    rows: Array
+    labels: Indices
+    groups: Indices | None
+    weights: Array | None
+    digest: str
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+
+def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -> Dataset:  # frozen
+    """Read a file of labelled rows.
+
+    Parameters
+    ----------
+    path : Path
+        ``.npz``, ``.csv`` or ``.parquet``.
+    manifest : Manifest
+    columns : Columns
+
+    Raises
+    ------
+    DataError
+        One line that names the file, the column and the first row at fault.
+    """
+    table = read_table(path)
+    rows = _rows(table, manifest, path)
+    label = columns.label or "y"
+    if label not in table:
+        raise DataError(f"{path} has no column {label!r} for the labels; name it with --label")
+    labels = read_labels(table[label].tolist(), manifest.graph.classes, where=f"{path}, column {label!r}")
+    if len(labels) != len(rows):
+        raise DataError(f"{path} has {len(rows)} rows and {len(labels)} labels")
+    groups = _optional(table, columns.group, "group", path)
+    weights = _optional(table, columns.weight, "weight", path)
+    return Dataset(
+        rows,
+        labels,
+        None if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.intp),
+        None if weights is None else _weights(weights, path),
+        _digest(path),
+    )
+
+
+def read_rows(path: Path, manifest: Manifest) -> Array:
+    """Rows without labels, shape (N, F); DataError as `read_dataset`."""
+    return _rows(read_table(path), manifest, path)
+
+
+def read_table(path: Path) -> Table:
+    """Columns of a file by name."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: a data set is one of {', '.join(_READERS)}")
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    table = reader(path)
+    if not table or min(len(column) for column in table.values()) == 0:
+        raise DataError(f"{path} has no rows")
+    return table
+
+
+def read_labels(values: Sequence[object], classes: tuple[str, ...], *, where: str) -> Indices:
+    """Class indices from names or, when no class is named like a number, from indices.
+
+    Parameters
+    ----------
+    values : sequence
+        Strings are class names. Integers match integer class names, or else are indices, provided that all of
+        them lie in 0..K-1.
+    classes : tuple of str
+    where : str
+        What to call the labels in an error.
+
+    Raises
+    ------
+    DataError
+        Naming the first row whose label is no class; for integers, with both readings.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    numeric_names = any(name.lstrip("-").isdigit() for name in classes)
+    labels = np.empty(len(values), dtype=np.intp)
+    for row, value in enumerate(values):
+        found = _label(value, index, numeric_names=numeric_names)
+        if found is None:
+            detail = _expected(value, classes, numeric_names=numeric_names)
+            fault = Fault(("labels", row), "unknown-class", detail)
+            raise DataError(f"{where}: the label of row {row} {detail} (rows count from 0)", [fault])
+        labels[row] = found
+    return labels
+
+
+def _label(value: object, index: dict[str, int], *, numeric_names: bool) -> int | None:
+    if isinstance(value, str):
+        return index.get(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        return None
+    if numeric_names:
+        return index.get(str(int(value)))
+    return int(value) if 0 <= value < len(index) else None
+
+
+def _expected(value: object, classes: tuple[str, ...], *, numeric_names: bool) -> str:
+    names = ", ".join(repr(name) for name in classes[:10]) + (", …" if len(classes) > 10 else "")
+    if isinstance(value, str):
+        return f"is none of the classes {names}"
+    if numeric_names:
+        return f"is a number that names none of the classes {names}"
+    return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}"
+
+
+def _rows(table: Table, manifest: Manifest, path: Path) -> Array:
+    if path.suffix.lower() == ".npz":
+        table = _split_arrays(table, manifest, path)
+    missing = [name for name in manifest.columns if name not in table]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise DataError(f"{path} has no column {missing[0]!r}{more}; the model takes {len(manifest.columns)} features")
+    rows = np.column_stack([_numbers(table[name], name, path) for name in manifest.columns])
+    _refuse_missing(rows, manifest, path)
+    return rows
+
+
+def _split_arrays(table: Table, manifest: Manifest, path: Path) -> Table:
+    if "X" in table and "X" not in [entry.name for entry in manifest.inputs]:
+        return _columns_of(table["X"], manifest.columns, "X", path)
+    split: Table = {}
+    for entry in manifest.inputs:
+        if entry.name not in table:
+            raise DataError(f"{path} has neither an array 'X' nor one named after the graph input {entry.name!r}")
+        split |= _columns_of(table[entry.name], entry.columns, entry.name, path)
+    return split
+
+
+def _columns_of(array: npt.NDArray[Any], names: tuple[str, ...], title: str, path: Path) -> Table:
+    if array.ndim == 1 and len(names) == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != len(names):
+        shape = " by ".join(map(str, array.shape))
+        raise DataError(f"{path}: array {title!r} is {shape}; the model takes rows of {len(names)} features")
+    return {name: array[:, i] for i, name in enumerate(names)}
+
+
+def _numbers(column: npt.NDArray[Any], name: str, path: Path) -> Array:
+    if column.dtype.kind == "O":  # polars gives a column with nulls in this form when it cannot be numeric
+        column = np.array([np.nan if value is None else value for value in column])
+    if column.dtype.kind not in "fiub" or column.dtype.kind == "b":
+        raise DataError(f"{path}: column {name!r} is not numeric")
+    numbers = column.astype(np.float64)
+    if np.isinf(numbers).any():
+        raise DataError(f"{path}: infinity in row {int(np.isinf(numbers).argmax())}, column {name!r}")
+    return numbers
+
+
+def _refuse_missing(rows: Array, manifest: Manifest, path: Path) -> None:
+    for i, name in enumerate(manifest.columns):
+        gaps = np.isnan(rows[:, i])
+        feature = manifest.features.get(name)
+        if gaps.any() and (feature is None or feature.missing == "reject"):
+            raise DataError(
+                f"{path}: NaN in row {int(gaps.argmax())}, column {name!r} (rows count from 0); the manifest can "
+                f"declare what a missing value means"
+            )
+
+
+def _optional(table: Table, named: str | None, reserved: str, path: Path) -> npt.NDArray[Any] | None:
+    if named is not None and named not in table:
+        raise DataError(f"{path} has no column {named!r} for --{reserved}")
+    column = table.get(named or reserved)
+    rows = max(len(values) for values in table.values())
+    if column is not None and len(column) != rows:
+        raise DataError(f"{path}: {named or reserved!r} has {len(column)} entries for {rows} rows")
+    return column
+
+
+def _weights(column: npt.NDArray[Any], path: Path) -> Array:
+    weights = _numbers(column, "weight", path)
+    if not (weights >= 0.0).all() or weights.sum() == 0.0:
+        raise DataError(f"{path}: weights must be non-negative and not all zero")
+    return weights
+
+
+def _read_npz(path: Path) -> Table:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile):
+        raise DataError(f"{path} is not an archive of plain arrays; objects are never unpickled") from None
+
+
+def _read_csv(path: Path) -> Table:
+    return _read_frame(path, lambda: pl.read_csv(path, infer_schema_length=None))
+
+
+def _read_parquet(path: Path) -> Table:
+    return _read_frame(path, lambda: pl.read_parquet(path))
+
+
+def _read_frame(path: Path, read: Callable[[], pl.DataFrame]) -> Table:
+    try:
+        frame = read()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise DataError(f"{path} cannot be read: {first}") from None
+    return {name: frame[name].to_numpy() for name in frame.columns}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+_READERS: Final[dict[str, Callable[[Path], Table]]] = {
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,109 @@
+"""Out-of-distribution scores fitted and given their thresholds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.bundle.manifest import Manifest
+from service.core import conformal
+from service.core.numerics import Array, Indices
+from service.core.ood import SCORES, Score
+from service.core.pipeline import Detector
+from service.errors import FitError
+from service.evaluation.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows with what the graph makes of them."""
+
+    data: Dataset
+    features: Array
+    logits: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Detectors:
+    """Scores with thresholds.
+
+    Attributes
+    ----------
+    detectors : tuple of Detector
+    trained_on : dict of str to str
+        What each score's state was learned from.
+    rows : ndarray of shape (M,)
+        Which calibration rows the thresholds rest on.
+    """
+
+    detectors: tuple[Detector, ...]
+    trained_on: dict[str, str]
+    rows: Indices
+
+
+def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, *, seed: int) -> Detectors:
+    """Learn every configured score, and its threshold from rows it did not learn from.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    judged : Judged
+        Calibration rows.
+    train : Judged or None
+        Rows that scores with state learn from; without them a seeded half of the calibration rows.
+    seed : int
+
+    Raises
+    ------
+    FitError
+        If there are fewer rows than a false-alarm rate needs.
+    """
+    stateful = any(SCORES[name].stateful for name in manifest.ood.scores)
+    learning, held = _halves(judged.data, seed) if stateful and train is None else (None, np.arange(len(judged.data)))
+    held = _one_per_group(judged.data, held, seed)
+    detectors: list[Detector] = []
+    trained_on: dict[str, str] = {}
+    for name in manifest.ood.scores:
+        score = _fit_score(name, judged, train, learning)
+        values = judged.features if score.needs == "features" else judged.logits
+        calibration = conformal.reference(score.score(values[held]))
+        gated = name in manifest.ood.gate_members
+        detectors.append(Detector(name, score, calibration, _threshold(name, calibration, manifest), gated))
+        trained_on[name] = _training_source(score, train)
+    return Detectors(tuple(detectors), trained_on, held)
+
+
+def _fit_score(name: str, judged: Judged, train: Judged | None, learning: Indices | None) -> Score:
+    kind = SCORES[name]
+    rows = train or judged
+    values, labels = rows.features if kind.needs == "features" else rows.logits, rows.data.labels
+    if learning is not None:
+        values, labels = values[learning], labels[learning]
+    return kind.fit(values, labels)
+
+
+def _threshold(name: str, calibration: conformal.Reference, manifest: Manifest) -> float:
+    try:
+        return conformal.threshold(calibration, alpha=manifest.ood.alpha(name))
+    except ValueError as error:
+        raise FitError(f"the threshold of {name!r}: {error}. Nothing was published") from None
+
+
+def _halves(data: Dataset, seed: int) -> tuple[Indices, Indices]:
+    units = len(data) if data.groups is None else int(data.groups.max()) + 1
+    chosen = np.random.default_rng(seed).permutation(units) < units // 2
+    learning = chosen if data.groups is None else chosen[data.groups]
+    return np.flatnonzero(learning), np.flatnonzero(~learning)
+
+
+def _one_per_group(data: Dataset, rows: Indices, seed: int) -> Indices:
+    if data.groups is None:
+        return rows
+    # Rows of one patient are not exchangeable with those of another; one drawn from each is.
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    return np.sort(shuffled[np.unique(data.groups[shuffled], return_index=True)[1]])
+
+
+def _training_source(score: Score, train: Judged | None) -> str:
+    if not score.stateful:
+        return "nothing"
+    return "half_of_calibration_rows" if train is None else "train_data"

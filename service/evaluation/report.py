@@ -1,0 +1,147 @@
+"""How well a model's probabilities, flags and decisions did on labelled rows."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from service.core.decision import Decisions, best_action, cost_scale, decide
+from service.core.metrics import METRICS, realised_cost, separation_score
+from service.core.numerics import Array, Indices, log_softmax
+from service.core.pipeline import Chain, Policy, Posterior
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """One OOD score. Rates are shares of rows above its threshold; None where there is no threshold or no OOD data."""
+
+    threshold: float | None
+    flag_rate: float | None
+    ood_flag_rate: float | None
+    auroc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReport:
+    """What a policy cost, per row.
+
+    Attributes
+    ----------
+    expected_cost : float
+        What the probabilities promised of the actions taken.
+    realised_cost : float
+        What the labels then charged for them.
+    label_cost : float
+        What it costs to believe the most probable class and take that class' cheapest action.
+    constant_cost : float
+        What the best single action for everybody costs.
+    constant_action : str
+    actions : dict of str to int
+        How often each was taken.
+    overruled : int
+        Rows where an OOD flag took over from another action.
+    """
+
+    expected_cost: float
+    realised_cost: float
+    label_cost: float
+    constant_cost: float
+    constant_action: str
+    actions: dict[str, int]
+    overruled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything `evaluate` says; `as_json` is its machine-readable form."""
+
+    rows: int
+    class_counts: dict[str, int]
+    metrics: dict[str, float]
+    uncalibrated_metrics: dict[str, float]
+    flag_rate: float | None
+    range_rate: float
+    ood_rows: int
+    ood_flag_rate: float | None
+    scores: dict[str, ScoreReport]
+    policies: dict[str, PolicyReport]
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values, without anything that is not finite."""
+        return asdict(self)
+
+
+def evaluate(
+    chain: Chain,
+    posterior: Posterior,
+    log_probs: Array,
+    labels: Indices,
+    *,
+    classes: tuple[str, ...],
+    policies: dict[str, Policy],
+    elsewhere: Posterior | None = None,
+) -> Report:
+    """Compare what was said with what was true.
+
+    Parameters
+    ----------
+    chain : Chain
+        Its detectors name the scores.
+    posterior : Posterior
+        Stages A to C for the labelled rows.
+    log_probs : ndarray of shape (N, K)
+        Under the prevalence at which the rows are judged.
+    labels : ndarray of shape (N,)
+    classes : tuple of str
+    policies : dict of str to Policy
+    elsewhere : Posterior, optional
+        Rows known to come from another population.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    return Report(
+        rows=len(labels),
+        class_counts={name: int(count) for name, count in zip(classes, counts, strict=True)},
+        metrics=all_metrics(log_probs, labels),
+        uncalibrated_metrics=all_metrics(log_softmax(posterior.logits), labels),
+        flag_rate=_rate(posterior.flagged),
+        range_rate=float(np.any(posterior.outside, axis=1).mean()),
+        ood_rows=0 if elsewhere is None else len(elsewhere.logits),
+        ood_flag_rate=None if elsewhere is None else _rate(elsewhere.flagged),
+        scores={d.name: _score(i, d.threshold, posterior, elsewhere) for i, d in enumerate(chain.detectors)},
+        policies={name: _policy(policy, posterior, log_probs, labels) for name, policy in policies.items()},
+    )
+
+
+def all_metrics(log_probs: Array, labels: Indices) -> dict[str, float]:
+    """Every registered metric by name."""
+    return {name: metric(log_probs, labels) for name, metric in METRICS.items()}
+
+
+def _score(i: int, threshold: float | None, posterior: Posterior, elsewhere: Posterior | None) -> ScoreReport:
+    inside_flags = None if posterior.flags is None else posterior.flags[:, i]
+    if elsewhere is None:
+        return ScoreReport(threshold, _rate(inside_flags), None, None)
+    outside_flags = None if elsewhere.flags is None else elsewhere.flags[:, i]
+    auroc = separation_score(posterior.scores[:, i], elsewhere.scores[:, i])
+    return ScoreReport(threshold, _rate(inside_flags), _rate(outside_flags), auroc)
+
+
+def _policy(policy: Policy, posterior: Posterior, log_probs: Array, labels: Indices) -> PolicyReport:
+    taken: Decisions = decide(log_probs, policy.cost, on_ood=policy.on_ood, flagged=posterior.flagged)
+    rows = np.arange(len(labels))
+    cheapest, _ = best_action(policy.cost.T, scale=cost_scale(policy.cost))
+    constant = policy.cost[:, labels].mean(axis=1)
+    best = int(constant.argmin())
+    counts = np.bincount(taken.action, minlength=len(policy.actions))
+    return PolicyReport(
+        expected_cost=float(taken.risks[rows, taken.action].mean()),
+        realised_cost=realised_cost(taken.action, policy.cost, labels),
+        label_cost=realised_cost(cheapest[log_probs.argmax(axis=1)], policy.cost, labels),
+        constant_cost=float(constant[best]),
+        constant_action=policy.actions[best],
+        actions={name: int(count) for name, count in zip(policy.actions, counts, strict=True)},
+        overruled=int((taken.action != taken.least_cost).sum()),
+    )
+
+
+def _rate(flags: np.ndarray | None) -> float | None:
+    return None if flags is None else float(flags.mean())

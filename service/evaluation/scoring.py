@@ -1,0 +1,58 @@
+"""A model run over many rows, in chunks."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from service.core.numerics import Array
+from service.core.pipeline import Posterior, postprocess
+from service.errors import Fault, InvalidInstances, ModelOutputInvalid
+from service.runtime.model import Model
+
+CHUNK_ROWS = 4096
+
+Track = Callable[[Iterable[int]], Iterable[int]]
+"""Wraps the starts of the chunks; a terminal's progress bar is one."""
+
+
+def untracked(starts: Iterable[int]) -> Iterable[int]:
+    """No progress bar."""
+    return starts
+
+
+def raw_logits(model: Model, rows: Array, *, track: Track = untracked) -> tuple[Array, Array]:
+    """Features, shape (N, F), and raw logits, shape (N, K), of any number of rows.
+
+    Raises
+    ------
+    InvalidInstances, ModelOutputInvalid
+        With the row's place among all rows.
+    """
+    parts = list(_parts(model, rows, track))
+    return np.concatenate([features for features, _ in parts]), np.concatenate([logits for _, logits in parts])
+
+
+def posterior_of(model: Model, rows: Array, *, track: Track = untracked) -> Posterior:
+    """Stages A to C for any number of rows."""
+    features, logits = raw_logits(model, rows, track=track)
+    return postprocess(model.chain, logits, features)
+
+
+def _parts(model: Model, rows: Array, track: Track) -> Iterator[tuple[Array, Array]]:
+    for start in track(range(0, len(rows), CHUNK_ROWS)):
+        try:
+            yield model.logits(rows[start : start + CHUNK_ROWS])
+        except (InvalidInstances, ModelOutputInvalid) as error:
+            faults = [_moved(fault, start) for fault in error.faults]
+            raise type(error)(_line(faults[0]) if faults else error.detail, faults) from None
+
+
+def _moved(fault: Fault, start: int) -> Fault:
+    root, row, *rest = fault.path
+    return Fault((root, int(row) + start, *rest), fault.code, fault.detail)
+
+
+def _line(fault: Fault) -> str:
+    _, row, *column = fault.path
+    place = f"row {row}" + (f", column {column[0]!r}" if column else "")
+    return f"{place} (rows count from 0): {fault.detail}"

@@ -1,0 +1,1 @@
+"""Reading graphs, without running them; the only package that imports onnx."""

@@ -1,0 +1,74 @@
+"""Composition root: settings in, objects put together, an application out."""
+
+import logging
+import os
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import uuid_utils
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+from starlette.types import ASGIApp
+
+from service.api.app import Parts, build_app
+from service.bundle.manifest import describe
+from service.bundle.repository import Repository
+from service.errors import BundleError
+from service.inference import Predictor
+from service.runtime.registry import Registry, load_registry
+from service.settings import PREFIX, Settings
+from service.telemetry import Telemetry
+
+
+def create() -> ASGIApp:
+    """Application from the environment; what a worker process imports."""
+    settings = read_settings()
+    configure_logging(settings)
+    return compose(settings, load(settings))
+
+
+def read_settings() -> Settings:
+    """Settings from `TEMPERANCE_…` variables.
+
+    Raises
+    ------
+    BundleError
+        Naming the variable that is unknown or has a value it cannot have.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise BundleError(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise BundleError(f"settings: {PREFIX}{describe(error)}") from None
+
+
+def load(settings: Settings) -> Registry:
+    """Every model that the settings point at; anything unreadable raises."""
+    return load_registry(Repository(settings.models), threads=settings.threads)
+
+
+def compose(settings: Settings, registry: Registry) -> ASGIApp:
+    """The application around a loaded registry."""
+    telemetry = Telemetry(CollectorRegistry())
+    for model in registry.all_models():
+        telemetry.model.labels(model.name, model.version, model.bundle.digest, model.status).set(1)
+    return build_app(
+        Parts(
+            registry=registry,
+            predictor=Predictor(telemetry, lambda: datetime.now(UTC)),
+            telemetry=telemetry,
+            new_id=lambda: str(uuid_utils.uuid7()),
+            version=version("temperance"),
+            max_body=settings.max_body,
+            max_rows=settings.max_rows,
+            docs=settings.docs,
+        )
+    )
+
+
+def configure_logging(settings: Settings) -> None:
+    """One line per event on standard error; no line holds what a caller sent."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")

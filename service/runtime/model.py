@@ -1,0 +1,164 @@
+"""A bundle brought to life: checked rows in, the posterior of stages A to C out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from service.bundle.manifest import Manifest
+from service.bundle.manifest import Policy as PolicySection
+from service.bundle.record import Record, restore_reference, restore_score
+from service.bundle.repository import Bundle, graph_sha256
+from service.core.calibration import Calibrator
+from service.core.calibration.identity import Identity
+from service.core.numerics import Array
+from service.core.ood import SCORES
+from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
+from service.errors import BundleDamaged, ManifestInvalid
+from service.runtime.inputs import Inputs, bind_inputs
+from service.runtime.session import Session
+
+Status = Literal["ok", "separable", "uncalibrated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One version in memory.
+
+    Attributes
+    ----------
+    bundle : Bundle
+    session : Session
+    inputs : Inputs
+    chain : Chain
+    source : ndarray of shape (K,) or None
+        Prevalence that the calibrated probabilities speak of; None when nobody knows it.
+    policies : dict of str to Policy
+    """
+
+    bundle: Bundle
+    session: Session
+    inputs: Inputs
+    chain: Chain
+    source: Array | None
+    policies: dict[str, Policy]
+
+    @property
+    def name(self) -> str:
+        """Name in the repository."""
+        return self.bundle.name
+
+    @property
+    def version(self) -> str:
+        """Version as answers give it; a draft has none."""
+        return "draft" if self.bundle.version is None else str(self.bundle.version)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What people declared."""
+        return self.bundle.manifest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in output order."""
+        return self.bundle.manifest.graph.classes
+
+    @property
+    def method(self) -> str:
+        """Calibrator by its registry name."""
+        return "identity" if self.bundle.record is None else self.bundle.record.calibrator.method
+
+    @property
+    def status(self) -> Status:
+        """How far the probabilities can be trusted."""
+        return "uncalibrated" if self.bundle.record is None else self.bundle.record.status
+
+    def logits(self, rows: Array) -> tuple[Array, Array]:
+        """Features, shape (N, F), and raw logits, shape (N, K), of rows that may hold NaN where a value is missing."""
+        features, feeds = self.inputs.admit(rows)
+        return features, self.session.logits(self.manifest.graph, feeds)
+
+    def posterior(self, rows: Array) -> Posterior:
+        """Stages A to C for rows of shape (N, F)."""
+        features, logits = self.logits(rows)
+        return postprocess(self.chain, logits, features)
+
+
+def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
+    """Bring a bundle to life, and prove that it answers: one synthetic row is run before anybody's.
+
+    Raises
+    ------
+    BundleDamaged
+        If the calibration was fitted on another graph, or lacks the state it needs.
+    ManifestInvalid
+        If the manifest contradicts the graph.
+    GraphError
+        If ONNX Runtime refuses the file.
+    """
+    session = Session(bundle.graph_path, threads=threads)
+    if bundle.manifest.graph.output not in [tensor.name for tensor in session.outputs]:
+        known = ", ".join(tensor.name for tensor in session.outputs)
+        raise ManifestInvalid(f"graph.output: {bundle.manifest.graph.output!r} is not one of {known}")
+    inputs = bind_inputs(bundle.manifest, session)
+    if bundle.record is not None:
+        _check_binding(bundle, bundle.record)
+    model = Model(bundle, session, inputs, _chain(bundle, inputs), _source(bundle), _policies(bundle.manifest))
+    model.posterior(synthetic_rows(inputs))
+    return model
+
+
+def synthetic_rows(inputs: Inputs) -> Array:
+    """One row in the middle of every declared range, shape (1, F); nobody's measurements."""
+    low = np.maximum(inputs.plausible_low, inputs.allowed_low)
+    high = np.minimum(inputs.plausible_high, inputs.allowed_high)
+    middle = np.where(np.isfinite(low) & np.isfinite(high), 0.5 * (low + high), np.clip(0.0, low, high))
+    whole = np.concatenate([np.full(s.columns.stop - s.columns.start, s.dtype.kind == "i") for s in inputs.slots])
+    return np.where(whole, np.floor(middle), middle)[None, :]
+
+
+def policy_of(name: str, section: PolicySection, classes: tuple[str, ...], *, source: str = "manifest") -> Policy:
+    """A declared policy as arrays; ``on_ood`` becomes an action's index, or None for ``flag``."""
+    actions = tuple(section.costs)
+    cost = np.array([[row[c] for c in classes] for row in section.costs.values()], dtype=np.float64)
+    on_ood = None if section.on_ood == "flag" else actions.index(section.on_ood)
+    return Policy(name, source, actions, cost, on_ood)
+
+
+def _check_binding(bundle: Bundle, record: Record) -> None:
+    if record.graph_sha256 != graph_sha256(bundle.path):
+        raise BundleDamaged(f"{bundle.path}: calibration.json was fitted on another graph; fit this one")
+    for section, fingerprint in bundle.manifest.fingerprints().items():
+        if bundle.version is not None and record.sections.get(section) != fingerprint:
+            raise BundleDamaged(f"{bundle.path}: calibration.json was fitted with another [{section}]; fit again")
+    for score in record.scores:
+        if score not in SCORES or f"{score}:scores" not in bundle.state:
+            raise BundleDamaged(f"{bundle.path}: state.npz lacks what score {score!r} needs")
+
+
+def _chain(bundle: Bundle, inputs: Inputs) -> Chain:
+    ood, record = bundle.manifest.ood, bundle.record
+    calibrator: Calibrator = Identity() if record is None else record.restored_calibrator()
+    names = [name for name in ood.scores if record is None or name in record.scores]
+    detectors = [_detector(name, bundle) for name in names if record is not None or not SCORES[name].stateful]
+    range_gated = "range" in ood.gate_members
+    low, high = inputs.plausible_low, inputs.plausible_high
+    return Chain(tuple(detectors), low, high, range_gated, calibrator, record is not None)
+
+
+def _detector(name: str, bundle: Bundle) -> Detector:
+    gated = name in bundle.manifest.ood.gate_members
+    if bundle.record is None:
+        return Detector(name, SCORES[name](), None, None, gated)
+    score, calibration = restore_score(name, bundle.state), restore_reference(name, bundle.state)
+    return Detector(name, score, calibration, bundle.record.scores[name].threshold, gated)
+
+
+def _source(bundle: Bundle) -> Array | None:
+    if bundle.record is None or bundle.record.source.prevalence is None:
+        return None
+    return np.array([bundle.record.source.prevalence[c] for c in bundle.manifest.graph.classes])
+
+
+def _policies(manifest: Manifest) -> dict[str, Policy]:
+    return {name: policy_of(name, section, manifest.graph.classes) for name, section in manifest.policies.items()}

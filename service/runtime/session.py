@@ -1,0 +1,161 @@
+"""One door to ONNX Runtime: typed arrays in, finite float64 logits out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state
+
+from service.bundle.manifest import Graph
+from service.core.numerics import Array, Flags, floored_log, log_softmax, two_column
+from service.errors import Fault, GraphError, ManifestInvalid, ModelOutputInvalid
+
+DTYPES: Final[dict[str, str]] = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+}
+ORT_ERRORS: Final = tuple(  # they share no ancestor but Exception
+    kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
+)
+SUM_TOLERANCE = 1e-3  # float16 softmaxes and boosted trees normalise no better
+RANGE_TOLERANCE = 1e-6
+
+Feeds = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output as the graph declares it; a dimension that varies is None."""
+
+    name: str
+    type: str
+    shape: tuple[int | None, ...]
+
+
+class Session:
+    """A loaded graph.
+
+    Parameters
+    ----------
+    path : Path
+        The .onnx file; external data is looked for beside it.
+    threads : int
+        ONNX Runtime's threads within an operator. Small models are fastest with one.
+
+    Raises
+    ------
+    GraphError
+        If ONNX Runtime refuses the file.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what matters comes back as an exception
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except ORT_ERRORS as error:
+            raise GraphError(f"{path} cannot be loaded by ONNX Runtime: {first_line(error)}") from None
+        self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
+        self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
+
+    def run(self, output: str, feeds: Feeds) -> npt.NDArray[Any]:
+        """One named output for arrays of the declared types.
+
+        Raises
+        ------
+        ModelOutputInvalid
+            If a node of the graph fails on these values, or the output is no tensor.
+        """
+        try:
+            (value,) = self._session.run([output], feeds)
+        except ORT_ERRORS as error:
+            raise ModelOutputInvalid(f"the graph failed while running: {type(error).__name__}") from None
+        if not isinstance(value, np.ndarray):
+            raise ModelOutputInvalid(f"output {output!r} is no tensor")
+        return value
+
+    def logits(self, graph: Graph, feeds: Feeds) -> Array:
+        """Finite raw logits of every row, shape (N, K), from an output of the declared kind.
+
+        Raises
+        ------
+        ModelOutputInvalid
+            With a fault for every row whose output is not finite, or no probabilities where they are declared.
+        """
+        return to_logits(self.run(graph.output, feeds), graph)
+
+
+def to_logits(raw: npt.NDArray[Any], graph: Graph) -> Array:
+    """Raw logits, shape (N, K), of an output tensor whose kind the manifest declares.
+
+    Probabilities become their floored logarithms, of which any softmax makes the same probabilities again. One
+    column (or rank 1) is the second class of two.
+    """
+    values = _as_columns(raw.astype(np.float64, copy=False), graph)
+    broken: Flags = np.any(~np.isfinite(values), axis=1)
+    _refuse_rows(broken, "not-finite", "the model's output is not a finite number")
+    return _LOGITS[graph.output_kind](values, graph.probability_floor)
+
+
+def first_line(error: Exception) -> str:
+    """ONNX Runtime's message without its source locations and repetitions."""
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    return text[0].removeprefix("[ONNXRuntimeError] : ")[:300]
+
+
+def _from_logits(values: Array, floor: float) -> Array:
+    del floor
+    return two_column(values[:, 0]) if values.shape[1] == 1 else values
+
+
+def _from_probabilities(values: Array, floor: float) -> Array:
+    if values.shape[1] == 1:
+        values = np.concatenate([1.0 - values, values], axis=1)
+    improper = (values < -RANGE_TOLERANCE).any(axis=1) | (np.abs(values.sum(axis=1) - 1.0) > SUM_TOLERANCE)
+    _refuse_rows(improper, "not-probabilities", "the model's output is declared as probabilities and is not")
+    return floored_log(values, floor=floor)
+
+
+def _from_log_probabilities(values: Array, floor: float) -> Array:
+    if values.shape[1] == 1:
+        return _from_probabilities(np.exp(values), floor)
+    improper = np.abs(np.exp(np.minimum(values, 1.0)).sum(axis=1) - 1.0) > SUM_TOLERANCE
+    _refuse_rows(improper, "not-probabilities", "the model's output is declared as log-probabilities and is not")
+    return log_softmax(np.maximum(values, np.log(floor)))
+
+
+_LOGITS: Final[dict[str, Callable[[Array, float], Array]]] = {
+    "logits": _from_logits,
+    "probabilities": _from_probabilities,
+    "log_probabilities": _from_log_probabilities,
+}
+
+
+def _as_columns(values: Array, graph: Graph) -> Array:
+    if values.ndim == 1:
+        values = values[:, None]
+    width, classes = values.shape[-1], len(graph.classes)
+    if values.ndim == 2 and (width == classes or (width == 1 and classes == 2)):
+        return values
+    raise ManifestInvalid(
+        f"output {graph.output!r} has shape {tuple(values.shape)}; {classes} classes are declared, "
+        f"so [rows, {classes}] is needed{' (or one column)' if classes == 2 else ''}"
+    )
+
+
+def _refuse_rows(bad: Flags, code: str, detail: str) -> None:
+    if bad.any():
+        faults = [Fault(("instances", int(row)), code, detail) for row in np.flatnonzero(bad)]
+        raise ModelOutputInvalid(f"{detail} (rows: {len(faults)})", faults)
+
+
+def _tensor(node: ort.NodeArg) -> Tensor:
+    return Tensor(node.name, node.type, tuple(d if isinstance(d, int) else None for d in node.shape))

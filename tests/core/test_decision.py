@@ -1,0 +1,236 @@
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from service.core.calibration.temperature import Temperature
+from service.core.decision import (
+    LOWEST_RISK,
+    OOD,
+    OOD_UNAVAILABLE,
+    REASONS,
+    TIE,
+    TIE_TOLERANCE,
+    Decisions,
+    best_action,
+    cost_scale,
+    decide,
+    expected_cost,
+)
+from service.core.numerics import Array, log_softmax
+
+posteriors = arrays(np.float64, (5, 3), elements=st.floats(-8.0, 8.0)).map(log_softmax)
+costs = arrays(np.float64, (4, 3), elements=st.floats(-100.0, 100.0))
+
+BIOPSY = np.array([[0.0, 50.0], [1.0, 1.0], [3.0, 3.0]])  # dismiss, biopsy, defer
+
+
+def binary(p: float) -> Array:
+    return np.log([[1.0 - p, p]])
+
+
+def three_ways(n: int, *, seed: int) -> Array:
+    return log_softmax(2.0 * np.random.default_rng(seed).normal(size=(n, 3)))
+
+
+# ------------------------------------------------------------------------------------------------ risks and goldens
+
+
+@given(posteriors, costs)
+def test_risk_is_the_mean_cost_under_the_posterior(log_p: Array, cost: Array) -> None:
+    by_hand = [[sum(cost[a, k] * np.exp(row[k]) for k in range(3)) for a in range(4)] for row in log_p]
+    np.testing.assert_allclose(expected_cost(log_p, cost), by_hand, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("cost", "threshold"),
+    [
+        ([[0.0, 10.0], [1.0, 0.0]], 1 / 11),
+        ([[0.0, 5.0], [1.0, 0.0]], 1 / 6),
+        ([[-1.0, 20.0], [4.0, 2.0]], 0.21739130434782608),
+    ],
+)
+def test_the_binary_threshold_is_elkans(cost: list[list[float]], threshold: float) -> None:
+    for p, action in [(threshold - 1e-5, 0), (threshold + 1e-5, 1)]:
+        decision = decide(binary(p), np.array(cost))
+        assert decision.action[0] == action
+        assert REASONS[decision.reason[0]] == "lowest_risk"
+    at = decide(binary(threshold), np.array(cost))
+    assert (at.action[0], at.reason[0]) == (0, TIE)
+    assert at.margin[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_calibrated_favourite_is_not_enough_for_the_right_action() -> None:
+    cost = np.array([[0.0, 1.0, 10.0], [2.0, 0.0, 2.0], [9.0, 9.0, 0.0]])
+    believed, true = decide(np.log([[0.6, 0.3, 0.1]]), cost), decide(np.log([[0.6, 0.1, 0.3]]), cost)
+    np.testing.assert_allclose(believed.risks, [[1.3, 1.4, 8.1]], rtol=1e-13)
+    np.testing.assert_allclose(true.risks, [[3.1, 1.8, 6.3]], rtol=1e-13)
+    assert (believed.action[0], true.action[0]) == (0, 1)
+    assert true.risks[0, believed.action[0]] - true.risks[0, true.action[0]] == pytest.approx(1.3)
+
+
+def test_the_risks_of_a_miss_worth_ten_false_alarms() -> None:
+    decision = decide(np.log([[0.95, 0.05]]), np.array([[0.0, 10.0], [1.0, 0.0]]))
+    np.testing.assert_allclose(decision.risks, [[0.5, 0.95]], rtol=1e-13)
+    assert decision.margin[0] == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize("price", [0.05, 0.2, 0.45])
+def test_deferring_at_a_price_is_chows_rule(price: float) -> None:
+    log_p = three_ways(300, seed=0)
+    cost = np.concatenate([1.0 - np.eye(3), np.full((1, 3), price)])
+    np.testing.assert_array_equal(decide(log_p, cost).action == 3, 1.0 - np.exp(log_p).max(axis=1) > price)
+
+
+def test_zero_one_costs_take_the_most_probable_class() -> None:
+    log_p = three_ways(300, seed=1)
+    np.testing.assert_array_equal(decide(log_p, 1.0 - np.eye(3)).action, log_p.argmax(axis=1))
+
+
+def test_a_dominated_action_is_never_taken() -> None:
+    cost = np.array([[2.0, 2.0, 3.0], [0.0, 1.0, 3.0], [5.0, 0.0, 0.0]])
+    assert (decide(three_ways(300, seed=2), cost).action != 0).all()
+
+
+# ----------------------------------------------------------------------------------------------------- invariances
+
+
+@given(posteriors, costs, st.floats(0.01, 100.0), arrays(np.float64, 3, elements=st.floats(-100.0, 100.0)))
+def test_neither_the_currency_nor_a_cost_that_every_action_shares_changes_a_decision(
+    log_p: Array, cost: Array, currency: float, shared: Array
+) -> None:
+    assume(cost_scale(cost) > 0.1)
+    before, after = decide(log_p, cost), decide(log_p, currency * cost + shared)
+    clear = before.margin > 10 * TIE_TOLERANCE * cost_scale(cost)
+    np.testing.assert_array_equal(after.action[clear], before.action[clear])
+    np.testing.assert_allclose(after.margin, currency * before.margin, rtol=0, atol=1e-9 * (1 + currency))
+
+
+@given(posteriors, costs, st.permutations(range(3)))
+def test_renaming_the_classes_changes_no_risk(log_p: Array, cost: Array, order: list[int]) -> None:
+    np.testing.assert_allclose(
+        expected_cost(log_p[:, order], cost[:, order]), expected_cost(log_p, cost), rtol=0, atol=1e-11
+    )
+
+
+def test_a_row_gets_the_same_action_alone_and_in_a_batch() -> None:
+    rng = np.random.default_rng(3)
+    log_p, cost = log_softmax(3.0 * rng.normal(size=(500, 17))), rng.normal(size=(9, 17))
+    batch = decide(log_p, cost)
+    alone = [decide(row[None], cost) for row in log_p]
+    np.testing.assert_array_equal(batch.action, [d.action[0] for d in alone])
+    np.testing.assert_array_equal(batch.reason, [d.reason[0] for d in alone])
+    np.testing.assert_allclose(batch.risks, np.concatenate([d.risks for d in alone]), rtol=0, atol=1e-13)
+
+
+def test_float32_logits_change_no_decision_outside_the_band() -> None:
+    rng = np.random.default_rng(4)
+    logits, cost = 3.0 * rng.normal(size=(2000, 5)), rng.normal(size=(4, 5))
+    exact = decide(log_softmax(logits), cost)
+    single = decide(log_softmax(logits.astype(np.float32).astype(np.float64)), cost)
+    clear = exact.margin > 4.0 * TIE_TOLERANCE * cost_scale(cost)
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(single.action[clear], exact.action[clear])
+    assert np.abs(single.risks - exact.risks).max() <= TIE_TOLERANCE * cost_scale(cost)
+
+
+def test_zero_one_decisions_are_those_of_any_temperature() -> None:
+    logits = 3.0 * np.random.default_rng(5).normal(size=(200, 4))
+    for t in (0.3, 1.0, 7.0):
+        np.testing.assert_array_equal(
+            decide(Temperature(t).apply(logits), 1.0 - np.eye(4)).action, logits.argmax(axis=1)
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------ ties
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e9])
+def test_within_a_millionth_of_the_scale_the_lowest_index_wins(scale: float) -> None:
+    risks = scale * np.array([[1.0 + 0.9e-6, 1.0, 5.0], [1.0 + 1.1e-6, 1.0, 5.0], [5.0, 1.0, 1.0]])
+    action, tie = best_action(risks, scale=scale)
+    np.testing.assert_array_equal(action, [0, 1, 1])
+    np.testing.assert_array_equal(tie, [True, False, True])
+
+
+def test_the_scale_is_the_widest_choice_within_one_class() -> None:
+    assert cost_scale(np.array([[0.0, 100.0], [1.0, 101.0]])) == 1.0
+    assert cost_scale(BIOPSY) == 49.0
+    assert cost_scale(np.array([[-5.0, 3.0], [5.0, 3.0], [0.0, 4.0]])) == 10.0
+
+
+def test_a_tie_says_so_and_a_clear_case_does_not() -> None:
+    decision = decide(np.log([[0.5, 0.5], [0.4, 0.6]]), 1.0 - np.eye(2))
+    np.testing.assert_array_equal(decision.action, [0, 1])
+    np.testing.assert_array_equal(decision.reason, [TIE, LOWEST_RISK])
+
+
+def test_two_losing_actions_that_tie_are_no_tie() -> None:
+    decision = decide(np.log([[0.5, 0.5]]), np.array([[3.0, 3.0], [1.0, 1.0], [3.0, 3.0]]))
+    assert (decision.action[0], decision.reason[0], decision.margin[0]) == (1, LOWEST_RISK, 2.0)
+
+
+@given(posteriors, costs)
+def test_the_margin_is_the_runner_ups_risk_minus_the_bests(log_p: Array, cost: Array) -> None:
+    decision = decide(log_p, cost)
+    ordered = np.sort(decision.risks, axis=1)
+    np.testing.assert_array_equal(decision.margin, ordered[:, 1] - ordered[:, 0])
+    taken = decision.risks[np.arange(5), decision.action]
+    assert (taken <= ordered[:, 0] + TIE_TOLERANCE * cost_scale(cost)).all()
+
+
+# ------------------------------------------------------------------------------------------------------------- OOD
+
+
+def reasons(decision: Decisions) -> list[str]:
+    return [REASONS[r] for r in decision.reason]
+
+
+TWO_ROWS = np.log([[0.99, 0.01], [0.9, 0.1]])
+
+
+def test_without_an_ood_action_a_flag_changes_no_decision() -> None:
+    for flagged in (None, np.array([True, True])):
+        decision = decide(TWO_ROWS, BIOPSY, flagged=flagged)
+        np.testing.assert_array_equal(decision.action, [0, 1])
+        np.testing.assert_array_equal(decision.least_cost, decision.action)
+        assert reasons(decision) == ["lowest_risk", "lowest_risk"]
+
+
+def test_a_flagged_row_gets_the_ood_action_and_keeps_what_costs_would_take() -> None:
+    decision = decide(TWO_ROWS, BIOPSY, on_ood=2, flagged=np.array([True, False]))
+    np.testing.assert_array_equal(decision.action, [2, 1])
+    np.testing.assert_array_equal(decision.least_cost, [0, 1])
+    assert reasons(decision) == ["ood", "lowest_risk"]
+    np.testing.assert_array_equal(decision.margin, decide(TWO_ROWS, BIOPSY).margin)
+    np.testing.assert_array_equal(decision.risks, decide(TWO_ROWS, BIOPSY).risks)
+
+
+def test_when_nobody_can_tell_every_row_is_handed_over() -> None:
+    decision = decide(TWO_ROWS, BIOPSY, on_ood=2, flagged=None)
+    np.testing.assert_array_equal(decision.action, [2, 2])
+    assert reasons(decision) == ["ood_unavailable", "ood_unavailable"]
+    np.testing.assert_array_equal(decision.least_cost, [0, 1])
+
+
+def test_the_first_action_can_be_the_ood_action() -> None:
+    decision = decide(TWO_ROWS, BIOPSY, on_ood=0, flagged=np.array([False, True]))
+    np.testing.assert_array_equal(decision.action, [0, 0])
+    assert reasons(decision) == ["lowest_risk", "ood"]
+
+
+def test_an_unflagged_tie_stays_a_tie_and_a_flagged_one_is_ood() -> None:
+    even = np.log([[0.5, 0.5], [0.5, 0.5]])
+    decision = decide(even, 1.0 - np.eye(2), on_ood=1, flagged=np.array([False, True]))
+    np.testing.assert_array_equal(decision.action, [0, 1])
+    assert reasons(decision) == ["tie", "ood"]
+
+
+def test_reasons_and_their_indices_belong_together() -> None:
+    assert [REASONS[i] for i in (LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE)] == [
+        "lowest_risk",
+        "tie",
+        "ood",
+        "ood_unavailable",
+    ]
