@@ -20,7 +20,7 @@ lint: .venv/.everything  ## style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.everything  ## no benchmark exists yet: the speed issue brings them
+bench:  ## no benchmark exists yet
 	@echo "no benchmarks yet"
 
 lock:  ## renew both lock files; needs uv

@@ -260,7 +260,7 @@ Version {version}, digest `{digest}`.
 Breast Cancer Wisconsin (Diagnostic), 569 masses with 30 measurements each: mean, standard error and worst of ten
 properties of the nuclei. W. H. Wolberg, W. N. Street and O. L. Mangasarian, University of Wisconsin, 1995; UCI Machine
 Learning Repository, <https://doi.org/10.24432/C5DW2B>, licence CC BY 4.0. The rows are taken from scikit-learn, which
-bundles them; the repository holds no patient's row. The source states no units, so the manifest has none.
+bundles them; the published version holds none of them. The source states no units, so the manifest has none.
 
 | split | rows | benign | malignant |
 |---|---|---|---|

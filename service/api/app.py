@@ -22,7 +22,7 @@ from service.telemetry import Telemetry
 
 SMALLEST_BODY_LIMIT = 1 << 20
 BYTES_PER_NUMBER = 32  # the longest double in JSON has 24 characters; then a comma, and a share of the names
-UNMATCHED = "(unmatched)"
+UNMATCHED = "(other)"
 
 log = logging.getLogger("temperance")
 

@@ -38,8 +38,9 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
             raise NotReady("the service is starting or draining")
         return Response('{"status":"ready"}', media_type="application/json")
 
-    routes.add_api_route("/livez", livez, methods=["GET", "HEAD"])
-    routes.add_api_route("/readyz", readyz, methods=["GET", "HEAD"])
+    for path, endpoint in (("/livez", livez), ("/readyz", readyz)):
+        routes.add_api_route(path, endpoint, methods=["GET"])
+        routes.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
     return routes
 
 

@@ -31,9 +31,18 @@ def parse_rows(instances: Sequence[object], inputs: Inputs, *, most: int) -> Arr
         raise TooManyRows(f"a request has at most {most} instances; send them in parts")
     faults: list[Fault] = []
     rows = [_cells(row, i, inputs, faults) for i, row in enumerate(instances) if len(faults) < MOST_FAULTS]
-    if faults:
-        raise InvalidInstances(_summary(faults), faults)
-    return np.array(rows, dtype=np.float64)
+    if not faults:
+        try:
+            return np.array(rows, dtype=np.float64)
+        except OverflowError:
+            faults = _too_large(rows, inputs.columns)
+    raise at_home(InvalidInstances(_summary(faults), faults), instances, inputs)
+
+
+def at_home(error: InvalidInstances, instances: Sequence[object], inputs: Inputs) -> InvalidInstances:
+    """The same error, its paths pointing into the rows as they were sent: by name into objects, by index into lists."""
+    faults = [_placed(fault, instances, inputs) for fault in error.faults]
+    return InvalidInstances(error.detail, faults)
 
 
 def nearest(key: object, known: Iterable[str]) -> str:
@@ -43,52 +52,51 @@ def nearest(key: object, known: Iterable[str]) -> str:
 
 
 def _cells(row: object, i: int, inputs: Inputs, faults: list[Fault]) -> list[object]:
-    if isinstance(row, dict):
-        row = _ordered(row, i, inputs, faults)
-    if not isinstance(row, list):
-        faults.append(
-            _fault((i,), "wrong-type", f"must be a list or an object, it is {TYPES.get(type(row), 'a number')}")
-        )
-        return []
-    if len(row) != len(inputs.columns):
-        if row or not faults:
-            detail = f"must have {len(inputs.columns)} values, it has {len(row)}"
-            faults.append(_fault((i,), "wrong-length", detail))
-        return []
-    if not NUMBERS_OR_NULL.issuperset(map(type, row)):
-        faults.extend(_wrong_types(row, i, inputs.columns))
-        return []
-    return _within_double(row, i, inputs.columns, faults)
-
-
-def _ordered(row: dict[str, object], i: int, inputs: Inputs, faults: list[Fault]) -> list[object]:
-    slots = [slot.name for slot in inputs.slots]
-    if set(slots) == set(row) and any(isinstance(value, list) for value in row.values()):
-        return _joined(row, i, inputs, faults)
     try:
-        cells = [row[name] for name in inputs.columns]
-    except KeyError:
-        cells = []
-    if len(row) == len(cells):
-        return cells
-    known = set(inputs.columns)
-    missing = [name for name in inputs.columns if name not in row]
-    faults.extend(_fault((i, name), "missing-feature", "is missing") for name in missing[:MOST_FAULTS])
-    for key in row.keys() - known:
-        detail = f"one name is no feature of this model{nearest(key, missing or known)}"
-        faults.append(_fault((i, "?"), "unknown-feature", detail))
-    return []
+        cells = _ordered(row, i, inputs) if isinstance(row, dict) else _listed(row, i, len(inputs.columns))
+    except InvalidInstances as error:
+        faults.extend(error.faults)
+        return []
+    if not NUMBERS_OR_NULL.issuperset(map(type, cells)):
+        faults.extend(_wrong_types(cells, i, inputs.columns))
+    return cells
 
 
-def _joined(row: dict[str, object], i: int, inputs: Inputs, faults: list[Fault]) -> list[object]:
+def _listed(row: object, i: int, width: int) -> list[object]:
+    if not isinstance(row, list):
+        kind = TYPES.get(type(row), "a number")
+        raise _refusal(_fault((i,), "wrong-type", f"must be a list or an object, it is {kind}"))
+    if len(row) != width:
+        raise _refusal(_fault((i,), "wrong-length", f"must have {width} values, it has {len(row)}"))
+    return row
+
+
+def _ordered(row: dict[str, object], i: int, inputs: Inputs) -> list[object]:
+    if row.keys() == {slot.name for slot in inputs.slots} and any(isinstance(part, list) for part in row.values()):
+        return _joined(row, i, inputs)
+    if len(row) == len(inputs.columns) and all(name in row for name in inputs.columns):
+        return [row[name] for name in inputs.columns]
+    raise _refusal(*_wrong_names(row, i, inputs.columns))
+
+
+def _joined(row: dict[str, object], i: int, inputs: Inputs) -> list[object]:
     cells: list[object] = []
     for slot in inputs.slots:
         width, part = slot.columns.stop - slot.columns.start, row[slot.name]
         if not isinstance(part, list) or len(part) != width:
-            faults.append(_fault((i, slot.name), "wrong-length", f"must be a list of {width} numbers"))
-            return []
+            raise _refusal(_fault((i, slot.name), "wrong-length", f"must be a list of {width} numbers"))
         cells += part
     return cells
+
+
+def _wrong_names(row: dict[str, object], i: int, columns: tuple[str, ...]) -> list[Fault]:
+    missing = [name for name in columns if name not in row]
+    faults = [_fault((i, name), "missing-feature", "is missing") for name in missing]
+    for key in sorted(row.keys() - set(columns))[:MOST_FAULTS]:
+        hint = nearest(key, missing or columns)
+        faults.append(_fault((i, "?"), "unknown-feature", f"one name is no feature of this model{hint}"))
+    # Unknown names first: each is usually the misspelt form of a missing one, and carries the hint.
+    return faults[::-1][:MOST_FAULTS]
 
 
 def _wrong_types(row: list[object], i: int, columns: tuple[str, ...]) -> list[Fault]:
@@ -99,11 +107,32 @@ def _wrong_types(row: list[object], i: int, columns: tuple[str, ...]) -> list[Fa
     ][:MOST_FAULTS]
 
 
-def _within_double(row: list[object], i: int, columns: tuple[str, ...], faults: list[Fault]) -> list[object]:
-    for name, cell in zip(columns, row, strict=True):
-        if type(cell) is int and abs(cell) >= 1 << 1023:
-            faults.append(_fault((i, name), "number-out-of-range", "must fit a double"))
-    return row
+def _too_large(rows: list[list[object]], columns: tuple[str, ...]) -> list[Fault]:
+    return [
+        _fault((i, name), "number-out-of-range", "must fit a double")
+        for i, row in enumerate(rows)
+        for name, cell in zip(columns, row, strict=True)
+        if isinstance(cell, int) and abs(cell) >= 1 << 1023
+    ][:MOST_FAULTS]
+
+
+def _placed(fault: Fault, instances: Sequence[object], inputs: Inputs) -> Fault:
+    root, i, *rest = fault.path
+    row = instances[int(i)]
+    if not rest or rest[0] not in inputs.columns or (isinstance(row, dict) and rest[0] in row):
+        return fault
+    if fault.code == "missing-feature":
+        return fault
+    column = inputs.columns.index(str(rest[0]))
+    detail = f"{rest[0]!r} {fault.detail}"
+    if isinstance(row, list):
+        return Fault((root, i, column), fault.code, detail)
+    slot = next(slot for slot in inputs.slots if slot.columns.start <= column < slot.columns.stop)
+    return Fault((root, i, slot.name, column - slot.columns.start), fault.code, detail)
+
+
+def _refusal(*faults: Fault) -> InvalidInstances:
+    return InvalidInstances(_summary(list(faults)), faults)
 
 
 def _fault(path: tuple[str | int, ...], code: str, detail: str) -> Fault:

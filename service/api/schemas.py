@@ -271,7 +271,10 @@ def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], 
         return Fault((*path[:-1], "?"), "unknown-field", detail)
     if code in {"model_type", "model_attributes_type"}:
         return Fault(tuple(path), "wrong-type", "must be a JSON object")
-    return Fault(tuple(path), _CODES.get(code, code.replace("_", "-")), message)
+    if code == "too_short":
+        message = "has too few entries"
+    spoken = message.replace("Input should be", "must be").replace("Field required", "is required")
+    return Fault(tuple(path), _CODES.get(code, code.replace("_", "-")), spoken)
 
 
 def _sentence(fault: Fault) -> str:

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
 
 from service.api import answers, schemas
 from service.api.body import parse_json, read_body
 from service.api.options import decide_options, parameter_error, policies_of, prevalence_of
-from service.api.rows import parse_rows
+from service.api.rows import at_home, parse_rows
 from service.core.numerics import Indices
-from service.errors import DataError, Fault, InvalidLabels, VerbNotFound, VersionNotServed
+from service.errors import DataError, Fault, InvalidInstances, InvalidLabels, VerbNotFound, VersionNotServed
 from service.evaluation.dataset import read_labels
 from service.evaluation.report import evaluate
 from service.inference import Call, Options, Prediction, Predictor
@@ -176,7 +177,10 @@ class _Uses:
         if ids is not None and len(ids) != len(instances):
             raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
         rows = parse_rows(instances, model.inputs, most=self._most_rows)
-        return await self._predictor.predict(call, model, rows, options)
+        try:
+            return await self._predictor.predict(call, model, rows, options)
+        except InvalidInstances as error:
+            raise at_home(error, instances, model.inputs) from None
 
 
 def _labels(labels: list[str | int], model: Model, rows: int) -> Indices:
@@ -205,6 +209,8 @@ def _add_metadata(routes: APIRouter, registry: Registry) -> None:
         return _json({"models": registry.names()})
 
     async def describe_model(request: Request) -> Response:
+        if ":" in request.url.path.rpartition("/")[2]:
+            raise HTTPException(405, headers={"Allow": "POST"})
         model = _addressed(registry, request)
         return _json(answers.description(model, registry.served(model.name)))
 

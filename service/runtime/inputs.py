@@ -13,6 +13,7 @@ from service.errors import Fault, InvalidInstances, ManifestInvalid
 from service.runtime.session import DTYPES, Feeds, Session, Tensor
 
 ANYTHING = Feature()
+MOST_FAULTS = 20  # of each kind; whoever sent more wrong cells than that learns nothing from the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,14 @@ class Inputs:
             large = np.abs(part) > np.finfo(slot.dtype).max
             yield from self._faults(large, "number-out-of-range", f"does not fit {slot.dtype}", first=first)
             return
-        whole = part == np.floor(part)
-        yield from self._faults(~whole, "wrong-type", "must be a whole number", first=first)
+        broken = (part != np.floor(part)) & ~np.isnan(part)
+        yield from self._faults(broken, "wrong-type", "must be a whole number", first=first)
         limits = np.iinfo(slot.dtype)
         outside = (part < limits.min) | (part >= -float(limits.min))
         yield from self._faults(outside, "number-out-of-range", f"does not fit {slot.dtype}", first=first)
 
     def _faults(self, bad: Flags, code: str, detail: str, *, first: int = 0) -> Iterator[Fault]:
-        for row, column in zip(*np.nonzero(bad), strict=True):
+        for row, column in np.argwhere(bad)[:MOST_FAULTS]:
             yield Fault(("instances", int(row), self.columns[first + int(column)]), code, detail)
 
 
@@ -116,20 +117,27 @@ def bind_inputs(manifest: Manifest, session: Session) -> Inputs:
     declared = [entry.name for entry in manifest.inputs]
     if sorted(graph) != sorted(declared):
         raise ManifestInvalid(f"[[inputs]] declares {', '.join(declared)}; the graph takes {', '.join(graph)}")
-    slots, start = [], 0
-    for entry in manifest.inputs:
-        width = len(entry.columns)
-        slots.append(Slot(entry.name, _dtype(graph[entry.name], width), slice(start, start + width)))
-        start += width
+    slots = _slots(manifest, graph)
     features = [manifest.features.get(column, ANYTHING) for column in manifest.columns]
     return Inputs(
         manifest.columns,
-        tuple(slots),
+        slots,
         *_bounds([feature.allowed for feature in features]),
         *_bounds([feature.plausible for feature in features]),
         np.array([feature.missing != "reject" for feature in features]),
         np.array([f.missing.impute if isinstance(f.missing, Impute) else np.nan for f in features]),
     )
+
+
+def _slots(manifest: Manifest, graph: dict[str, Tensor]) -> tuple[Slot, ...]:
+    slots: list[Slot] = []
+    for entry in manifest.inputs:
+        start = slots[-1].columns.stop if slots else 0
+        dtype = _dtype(graph[entry.name], len(entry.columns))
+        if dtype.kind == "i" and any(manifest.features.get(c, ANYTHING).missing == "nan" for c in entry.columns):
+            raise ManifestInvalid(f"input {entry.name!r} takes whole numbers: none of its features can miss as NaN")
+        slots.append(Slot(entry.name, dtype, slice(start, start + len(entry.columns))))
+    return tuple(slots)
 
 
 def _dtype(tensor: Tensor, width: int) -> np.dtype[Any]:
