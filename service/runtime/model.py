@@ -112,7 +112,10 @@ def synthetic_rows(inputs: Inputs) -> Array:
     """One row in the middle of every declared range, shape (1, F); nobody's measurements."""
     low = np.maximum(inputs.plausible_low, inputs.allowed_low)
     high = np.minimum(inputs.plausible_high, inputs.allowed_high)
-    middle = np.where(np.isfinite(low) & np.isfinite(high), 0.5 * (low + high), np.clip(0.0, low, high))
+    bounded = np.isfinite(low) & np.isfinite(high)
+    middle = np.where(
+        bounded, 0.5 * (np.where(bounded, low, 0.0) + np.where(bounded, high, 0.0)), np.clip(0.0, low, high)
+    )
     whole = np.concatenate([np.full(s.columns.stop - s.columns.start, s.dtype.kind == "i") for s in inputs.slots])
     return np.where(whole, np.floor(middle), middle)[None, :]
 

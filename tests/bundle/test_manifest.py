@@ -1,0 +1,252 @@
+import tomllib
+
+import pytest
+
+from service.bundle.manifest import BINDING_SECTIONS, Manifest, check_prevalence, parse_manifest
+from service.core.ood import RULES, SCORES
+from service.errors import ManifestInvalid
+
+VALID = """\
+schema = 1
+title = "a title"
+
+[graph]
+output = "scores"
+output_kind = "logits"
+classes = ["healthy", "ill"]
+
+[[inputs]]
+name = "x"
+features = ["age", "pulse"]
+
+[features.age]
+plausible = [0.0, 120.0]
+missing = "reject"
+
+[training]
+loss = "weighted"
+class_weights = { healthy = 1.0, ill = 9.0 }
+prevalence = { healthy = 0.9, ill = 0.1 }
+
+[ood]
+scores = ["nll", "mahalanobis"]
+false_alarm = 0.1
+gate = ["nll", "mahalanobis", "range"]
+
+[sites.ward]
+prevalence = { healthy = 0.5, ill = 0.5 }
+
+[policies.triage]
+default = true
+on_ood = "call"
+[policies.triage.costs]
+wait = { healthy = 0, ill = 50 }
+call = { healthy = 1, ill = 1 }
+"""
+
+SECOND_DEFAULT = """\
+[policies.other]
+default = true
+costs.wait = { healthy = 0, ill = 1 }
+costs.call = { healthy = 1, ill = 0 }
+"""
+
+REFUSED = {
+    "an unknown key": ('title = "a title"', 'title = "a title"\ncolour = "red"', "colour"),
+    "an unknown key in a section": ('output = "scores"', 'output = "scores"\nshape = 2', "graph.shape"),
+    "an unknown section": ("[graph]", "[grahp]", "graph: Field required"),
+    "a missing title": ('title = "a title"', "", "title: Field required"),
+    "another schema": ("schema = 1", "schema = 2", "schema"),
+    "a boolean schema": ("schema = 1", "schema = true", "schema"),
+    "an empty title": ('title = "a title"', 'title = ""', "title"),
+    "text that is not TOML": ("schema = 1", "schema == 1", "is not TOML"),
+    "an unknown output kind": ('output_kind = "logits"', 'output_kind = "scores"', "graph.output_kind"),
+    "a sigmoid of labels": ('"logits"', '"sigmoid_logits"', "graph: output_kind 'sigmoid_logits'"),
+    "sigmoid probabilities": ('"logits"', '"sigmoid_probabilities"', "'probabilities' (or 'logits' before the sigmoid)"),
+    "a multilabel task": ('output = "scores"', 'output = "scores"\ntask = "multilabel"', "graph: task 'multilabel'"),
+    "a sequence task": ('output = "scores"', 'output = "scores"\ntask = "sequence"', "graph: task 'sequence'"),
+    "a single class": ('classes = ["healthy", "ill"]', 'classes = ["ill"]', "graph.classes"),
+    "a class named twice": ('classes = ["healthy", "ill"]', 'classes = ["ill", "ill"]', "'ill' is named twice"),
+    "a number as a class": ('classes = ["healthy", "ill"]', "classes = [0, 1]", "graph.classes.0"),
+    "another class axis": ('output = "scores"', 'output = "scores"\nclass_axis = 0', "class_axis"),
+    "a floor of zero": ('output = "scores"', 'output = "scores"\nprobability_floor = 0.0', "graph.probability_floor"),
+    "a floor as text": ('output = "scores"', 'output = "scores"\nprobability_floor = "1e-7"', "graph.probability_floor"),
+    "no inputs": ('[[inputs]]\nname = "x"\nfeatures = ["age", "pulse"]', "", "inputs: Field required"),
+    "an input twice": ("[features.age]", '[[inputs]]\nname = "x"\n[features.age]', "inputs: 'x' is named twice"),
+    "a feature twice": ('["age", "pulse"]', '["age", "age"]', "features: 'age' is named twice"),
+    "an empty feature list": ('["age", "pulse"]', "[]", "inputs.0.features"),
+    "a table for a feature nobody takes": ("[features.age]", "[features.height]", "features: 'height'"),
+    "a plausible range upside down": ("[0.0, 120.0]", "[120.0, 0.0]", "features.age: plausible"),
+    "an empty plausible range": ("[0.0, 120.0]", "[5.0, 5.0]", "features.age: plausible"),
+    "an allowed range upside down": ("plausible = [0.0, 120.0]", "allowed = [1, 0]", "features.age: allowed"),
+    "an infinite bound": ("[0.0, 120.0]", "[0.0, inf]", "features.age.plausible.1"),
+    "a bound as text": ("[0.0, 120.0]", '["0", 120.0]', "features.age.plausible.0"),
+    "a bound too many": ("[0.0, 120.0]", "[0.0, 1.0, 2.0]", "features.age.plausible"),
+    "an unknown missing rule": ('missing = "reject"', 'missing = "drop"', "features.age.missing"),
+    "a substitute that is nan": ('missing = "reject"', "missing = { impute = nan }", "features.age.missing"),
+    "a distance over missing values": ('missing = "reject"', 'missing = "nan"', "ood.scores: feature scores"),
+    "an unknown loss": ('loss = "weighted"', 'loss = "hinge"', "training.loss"),
+    "a weighted loss without weights": ("class_weights = { healthy = 1.0, ill = 9.0 }", "", "training: loss"),
+    "weights without the weighted loss": ('loss = "weighted"', 'loss = "cross_entropy"', "training: loss"),
+    "a weight for half the classes": ("ill = 9.0", "", "training.class_weights: class 'ill' is missing"),
+    "a weight for a stranger": ("ill = 9.0", "ill = 9.0, odd = 1.0", "training.class_weights: 'odd'"),
+    "a weight of zero": ("ill = 9.0", "ill = 0.0", "training.class_weights.ill"),
+    "a boolean weight": ("ill = 9.0", "ill = true", "training.class_weights.ill"),
+    "a training prevalence of 1.1": ("ill = 0.1", "ill = 0.2", "training.prevalence: the shares must sum to 1"),
+    "a share of zero": ("ill = 0.1", "ill = 0", "training.prevalence.ill"),
+    "a share as text": ("ill = 0.1", 'ill = "0.1"', "training.prevalence.ill"),
+    "an unknown score": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll", "energy"]', "ood: scores: 'energy'"),
+    "a score twice": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll", "nll"]', "scores: 'nll' is named twice"),
+    "a gate member nobody computes": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll"]', "gate: 'mahalanobis'"),
+    "a gate member nobody knows": ('"mahalanobis", "range"]', '"knn"]', "gate: 'knn'"),
+    "an empty gate": ('gate = ["nll", "mahalanobis", "range"]', "gate = []", "ood.gate"),
+    "a false-alarm rate of one": ("false_alarm = 0.1", "false_alarm = 1.0", "ood.false_alarm"),
+    "a boolean false-alarm rate": ("false_alarm = 0.1", "false_alarm = true", "ood.false_alarm"),
+    "scores on another tensor": ("false_alarm = 0.1", 'space = "hidden"', "space must be 'inputs'"),
+    "a site that sums to 1.2": ("ill = 0.5 }", "ill = 0.7 }", "sites.ward.prevalence: the shares must sum to 1"),
+    "a site without a class": (", ill = 0.5 }", " }", "sites.ward.prevalence: class 'ill' is missing"),
+    "a negative share": ("ill = 0.5 }", "ill = -0.5 }", "sites.ward.prevalence.ill"),
+    "an action nobody can take": ('on_ood = "call"', 'on_ood = "defer"', "on_ood: 'defer'"),
+    "an action called flag": ("wait = {", "flag = {", "no action may be called 'flag'"),
+    "a boolean as text": ("default = true", 'default = "yes"', "policies.triage.default"),
+    "a boolean as a number": ("default = true", "default = 1", "policies.triage.default"),
+    "a single action": ("wait = { healthy = 0, ill = 50 }", "", "policies.triage.costs"),
+    "a class missing in a cost row": ("ill = 50", "", "policies.triage.costs.wait: class 'ill' is missing"),
+    "a stranger in a cost row": ("ill = 50", "ill = 50, odd = 1", "policies.triage.costs.wait: 'odd'"),
+    "a cost that is nan": ("ill = 50", "ill = nan", "policies.triage.costs.wait.ill"),
+    "an infinite cost": ("ill = 50", "ill = inf", "policies.triage.costs.wait.ill"),
+    "a boolean cost": ("ill = 50", "ill = true", "policies.triage.costs.wait.ill"),
+    "a cost as text": ("ill = 50", 'ill = "50"', "policies.triage.costs.wait.ill"),
+    "a cost that overflows a sum": ("ill = 50", "ill = 1e308", "policies.triage.costs.wait.ill"),
+    "two defaults": ("[sites.ward]", f"{SECOND_DEFAULT}[sites.ward]", "policies: only one of them can be the default"),
+    "costs of labels": ("[policies.triage.costs]", "[policies.triage.labels.ill.costs]", "policies.triage"),
+    "a switch between sequence steps": ("default = true", "default = true\nswitch = 0.5", "policies.triage.switch"),
+}
+
+
+def edited(old: str, new: str) -> str:
+    assert old in VALID
+    return VALID.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(("old", "new", "fragment"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_manifest_is_refused_in_one_line_that_names_the_key(old: str, new: str, fragment: str) -> None:
+    with pytest.raises(ManifestInvalid) as refusal:
+        parse_manifest(edited(old, new), where="models/m/draft/manifest.toml")
+    message = str(refusal.value)
+    assert message.startswith("models/m/draft/manifest.toml")
+    assert fragment in message
+    assert "\n" not in message
+
+
+def test_a_refusal_counts_the_other_faults() -> None:
+    with pytest.raises(ManifestInvalid, match=r"and 1 more"):
+        parse_manifest(edited("healthy = 0, ill = 50", "healthy = nan, ill = nan"))
+
+
+def test_a_valid_manifest_says_what_it_says() -> None:
+    manifest = parse_manifest(VALID)
+    assert manifest.columns == ("age", "pulse")
+    assert manifest.graph.classes == ("healthy", "ill")
+    assert manifest.policies["triage"].costs["wait"] == {"healthy": 0.0, "ill": 50.0}
+    assert manifest.features["age"].plausible == (0.0, 120.0)
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    manifest = parse_manifest(
+        'schema = 1\ntitle = "t"\n[graph]\noutput = "z"\noutput_kind = "logits"\nclasses = ["a", "b"]\n'
+        '[[inputs]]\nname = "x"\n'
+    )
+    assert manifest.graph.task == "multiclass"
+    assert manifest.graph.probability_floor == 1e-7
+    assert manifest.training.loss == "cross_entropy"
+    assert (manifest.ood.scores, manifest.ood.gate_members, manifest.ood.false_alarm) == (("nll",), ("nll",), 0.05)
+    assert manifest.columns == ("x",)
+    assert manifest.default_policy is None
+
+
+def test_columns_of_several_inputs_follow_each_other() -> None:
+    text = edited("[features.age]", '[[inputs]]\nname = "sex"\n[features.age]')
+    assert parse_manifest(text).columns == ("age", "pulse", "sex")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(VALID.replace("default = true\n", ""), "triage", id="the only one"),
+        pytest.param(VALID + SECOND_DEFAULT.replace("default = true\n", ""), "triage", id="the one marked"),
+        pytest.param((VALID + SECOND_DEFAULT).replace("default = true\n", ""), None, id="several, none marked"),
+    ],
+)
+def test_the_default_policy_is_the_marked_or_the_only_one(text: str, expected: str | None) -> None:
+    assert parse_manifest(text).default_policy == expected
+
+
+def test_every_registered_score_and_rule_may_be_configured() -> None:
+    names = ", ".join(f'"{name}"' for name in SCORES)
+    gate = ", ".join(f'"{name}"' for name in (*SCORES, *RULES))
+    text = VALID.replace('scores = ["nll", "mahalanobis"]', f"scores = [{names}]")
+    assert parse_manifest(text.replace('gate = ["nll", "mahalanobis", "range"]', f"gate = [{gate}]"))
+
+
+@pytest.mark.parametrize(
+    ("gate", "alphas"),
+    [
+        ('["nll", "mahalanobis", "range"]', {"nll": 0.05, "mahalanobis": 0.05}),
+        ('["mahalanobis", "range"]', {"nll": 0.1, "mahalanobis": 0.1}),
+        ('["range"]', {"nll": 0.1, "mahalanobis": 0.1}),
+    ],
+)
+def test_scores_of_the_gate_share_the_false_alarm_rate_and_others_keep_it(gate: str, alphas: dict[str, float]) -> None:
+    ood = parse_manifest(edited('["nll", "mahalanobis", "range"]', gate)).ood
+    assert {name: ood.alpha(name) for name in ood.scores} == alphas
+
+
+FREE = {
+    "a comment": ("schema = 1", "# why\nschema = 1"),
+    "an integer for a float": ("[0.0, 120.0]", "[0, 120]"),
+    "a title": ("a title", "another"),
+    "a price": ("ill = 50", "ill = 60"),
+    "a plausible range": ("120.0", "110.0"),
+    "a site": ("healthy = 0.5, ill = 0.5", "healthy = 0.4, ill = 0.6"),
+    "a default written out": ('output = "scores"', 'output = "scores"\ntask = "multiclass"\nclass_axis = -1'),
+}
+BINDING = {
+    "graph": ('output = "scores"', 'output = "scores"\nprobability_floor = 1e-6'),
+    "inputs": ('["age", "pulse"]', '["age", "rate"]'),
+    "training": ("ill = 9.0", "ill = 8.0"),
+    "ood": ("false_alarm = 0.1", "false_alarm = 0.2"),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), FREE.values(), ids=FREE.keys())
+def test_what_no_calibration_depends_on_leaves_every_fingerprint_alone(old: str, new: str) -> None:
+    assert parse_manifest(edited(old, new)).fingerprints() == parse_manifest(VALID).fingerprints()
+
+
+@pytest.mark.parametrize("section", BINDING_SECTIONS)
+def test_a_binding_section_that_changes_moves_its_fingerprint_alone(section: str) -> None:
+    before, after = parse_manifest(VALID).fingerprints(), parse_manifest(edited(*BINDING[section])).fingerprints()
+    assert [name for name in before if before[name] != after[name]] == [section]
+
+
+def test_the_order_of_classes_is_part_of_the_fingerprint() -> None:
+    turned = parse_manifest(edited('["healthy", "ill"]', '["ill", "healthy"]'))
+    assert turned.fingerprints()["graph"] != parse_manifest(VALID).fingerprints()["graph"]
+
+
+@pytest.mark.parametrize("total", [1.0 - 9e-7, 1.0, 1.0 + 9e-7])
+def test_shares_may_miss_one_by_rounding(total: float) -> None:
+    check_prevalence("site", {"a": total / 2, "b": total / 2}, ("a", "b"))
+
+
+@pytest.mark.parametrize("total", [1.0 - 2e-6, 1.0 + 2e-6])
+def test_shares_may_not_miss_one_by_more(total: float) -> None:
+    with pytest.raises(ValueError, match="site: the shares must sum to 1"):
+        check_prevalence("site", {"a": total / 2, "b": total / 2}, ("a", "b"))
+
+
+def test_a_manifest_is_immutable() -> None:
+    manifest = Manifest.model_validate(tomllib.loads(VALID))
+    with pytest.raises(ValueError, match="frozen"):
+        manifest.title = "another"  # type: ignore[misc]  # that is the point

@@ -1,0 +1,139 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle.record import (
+    State,
+    dump_state,
+    fields_of,
+    load_state,
+    pack_score,
+    parse_record,
+    restore_reference,
+    restore_score,
+)
+from service.bundle.repository import Bundle
+from service.core import conformal
+from service.core.ood import SCORES
+from service.errors import BundleDamaged
+
+ROWS = np.random.default_rng(0).normal(size=(50, 3))
+LABELS = np.arange(50) % 3
+
+
+def archive(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def lone_array() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, ROWS)
+    return buffer.getvalue()
+
+
+DAMAGED = {
+    "nothing": b"",
+    "html": b"<html>not found</html>",
+    "half an archive": archive(x=ROWS)[:200],
+    "an archive without its end": archive(x=ROWS)[:-30],
+    "a lone array": lone_array(),
+    "random bytes": np.random.default_rng(1).bytes(500),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_fitted_score_survives_the_disk_to_the_last_bit(name: str) -> None:
+    fitted = SCORES[name].fit(ROWS, LABELS)
+    calibration = conformal.reference(fitted.score(ROWS))
+    state = load_state(dump_state(pack_score(name, fitted, calibration)), where="state.npz")
+    restored, reference = restore_score(name, state), restore_reference(name, state)
+    np.testing.assert_array_equal(restored.score(ROWS), fitted.score(ROWS))
+    np.testing.assert_array_equal(reference.scores, calibration.scores)
+    np.testing.assert_array_equal(reference.ranks, calibration.ranks)
+    assert reference.n == calibration.n
+
+
+def test_thinned_calibration_scores_keep_their_ranks_on_the_disk() -> None:
+    calibration = conformal.reference(np.random.default_rng(2).normal(size=3000), limit=1000)
+    score = SCORES["nll"].fit(ROWS, LABELS)
+    restored = restore_reference("nll", load_state(dump_state(pack_score("nll", score, calibration)), where="s"))
+    assert restored.n == 3000
+    new = np.linspace(-3, 3, 50)
+    np.testing.assert_array_equal(conformal.p_values(restored, new), conformal.p_values(calibration, new))
+
+
+def test_the_same_arrays_make_the_same_bytes() -> None:
+    state: State = {"a": ROWS, "b": LABELS, "n": np.array(50)}
+    assert dump_state(state) == dump_state({key: array.copy() for key, array in state.items()})
+
+
+def test_only_arrays_of_a_score_are_stored_and_under_its_name() -> None:
+    packed = pack_score("mahalanobis", SCORES["mahalanobis"].fit(ROWS, LABELS), conformal.reference(ROWS[:, 0]))
+    fields = {f"mahalanobis.{field}" for field in fields_of("mahalanobis")}
+    assert set(packed) == fields | {"mahalanobis:scores", "mahalanobis:ranks", "mahalanobis:n"}
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED.keys())
+def test_bytes_that_are_no_archive_are_refused_by_name(data: bytes) -> None:
+    with pytest.raises(BundleDamaged, match=r"^models/m/1/state\.npz is not an archive of plain arrays"):
+        load_state(data, where="models/m/1/state.npz")
+
+
+def test_a_pickled_array_is_refused_and_never_unpickled(pickled_archive: bytes, marker: Path) -> None:
+    with pytest.raises(BundleDamaged, match="state.npz is not an archive of plain arrays"):
+        load_state(pickled_archive, where="state.npz")
+    assert not marker.exists()
+
+
+def test_the_trap_would_have_gone_off(pickled_archive: bytes, marker: Path) -> None:
+    with np.load(io.BytesIO(pickled_archive), allow_pickle=True) as trap:
+        _ = trap["scores"]
+    assert marker.exists()
+
+
+def test_a_record_survives_the_disk(published: Bundle) -> None:
+    assert published.record is not None
+    assert parse_record(published.record.to_json(), where="calibration.json") == published.record
+
+
+def test_a_record_is_written_as_it_lies_in_the_shipped_bundle(published: Bundle) -> None:
+    assert published.record is not None
+    assert published.record.to_json() == (published.path / "calibration.json").read_text()
+
+
+REFUSED = {
+    "not JSON": (lambda r: "{", ""),
+    "an unknown key": (lambda r: json.dumps(r | {"user": "me"}), "user"),
+    "no status": (lambda r: json.dumps({k: v for k, v in r.items() if k != "status"}), "status"),
+    "an uncalibrated status": (lambda r: json.dumps(r | {"status": "uncalibrated"}), "status"),
+    "another schema": (lambda r: json.dumps(r | {"schema": 2}), "schema"),
+    "a floor that is nan": (lambda r: json.dumps(r | {"probability_floor": float("nan")}), "probability_floor"),
+    "an unknown method": (
+        lambda r: json.dumps(r | {"calibrator": {"method": "magic", "params": {}}}),
+        "calibrator.method is not one of identity, temperature",
+    ),
+    "parameters of another method": (
+        lambda r: json.dumps(r | {"calibrator": {"method": "temperature", "params": {"slope": 1.0}}}),
+        "calibrator.params",
+    ),
+    "a temperature of zero": (
+        lambda r: json.dumps(r | {"calibrator": {"method": "temperature", "params": {"temperature": 0.0}}}),
+        "calibrator.params",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_record_is_refused_in_one_line_that_names_the_key(case: str, published: Bundle) -> None:
+    spoil, fragment = REFUSED[case]
+    text = spoil(json.loads((published.path / "calibration.json").read_text()))
+    with pytest.raises(BundleDamaged) as refusal:
+        parse_record(text, where="models/m/1/calibration.json")
+    assert str(refusal.value).startswith("models/m/1/calibration.json: ")
+    assert fragment in str(refusal.value)
+    assert "\n" not in str(refusal.value)

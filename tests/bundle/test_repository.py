@@ -1,0 +1,159 @@
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.bundle.repository import Bundle, Repository, graph_sha256, verify_sums
+from service.errors import BundleDamaged, BundleNotFound, ManifestInvalid
+
+NAME = "breast-cancer"
+FILES = ("SHA256SUMS", "calibration.json", "manifest.toml", "model.onnx", "state.npz")
+COVERED = FILES[1:]
+
+
+def flip_a_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_names_are_those_with_a_version_or_a_draft(repository: Repository) -> None:
+    (repository.root / "only-draft" / "draft").mkdir(parents=True)
+    (repository.root / "empty").mkdir()
+    (repository.root / ".hidden" / "1").mkdir(parents=True)
+    (repository.root / "file").touch()
+    assert repository.names() == [NAME, "only-draft"]
+
+
+def test_a_repository_that_is_no_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFound, match=r"nowhere is not a directory"):
+        Repository(tmp_path / "nowhere").names()
+
+
+def test_versions_ascend_as_numbers_and_skip_what_is_no_version(repository: Repository) -> None:
+    for entry in ("10", "2", "02", "0", "-3", "v4", "draft", ".publishing-x"):
+        (repository.root / NAME / entry).mkdir()
+    (repository.root / NAME / "5").touch()
+    assert repository.versions(NAME) == [1, 2, 10]
+
+
+def test_a_stranger_has_no_versions(repository: Repository) -> None:
+    assert repository.versions("stranger") == []
+
+
+@pytest.mark.parametrize("name", ["", "..", "../breast-cancer", "a/b", "/etc", ".hidden", "-x", "a" * 65, "a\n", "ä"])
+def test_a_name_cannot_leave_the_repository(name: str, repository: Repository) -> None:
+    with pytest.raises(BundleNotFound, match="at most 64 letters"):
+        repository.bundle(name, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["stable = 7", 'stable = "1"', "stable = true", "stable = 1.0", "[stable]\nversion = 1", "stable: 1", "\udc80"],
+)
+def test_aliases_that_name_no_version_are_refused(text: str, repository: Repository) -> None:
+    path = repository.root / NAME / "aliases.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ManifestInvalid, match=r"aliases\.toml"):
+        repository.aliases(NAME)
+
+
+def test_the_digest_is_the_sum_of_the_sums(published: Bundle) -> None:
+    sums = (published.path / "SHA256SUMS").read_bytes()
+    assert published.digest == f"sha256:{hashlib.sha256(sums).hexdigest()}"
+
+
+def test_the_sums_are_those_that_sha256sum_writes(published: Bundle) -> None:
+    expected = [f"{hashlib.sha256((published.path / f).read_bytes()).hexdigest()}  {f}" for f in COVERED]
+    assert (published.path / "SHA256SUMS").read_text().splitlines() == expected
+
+
+@pytest.mark.parametrize("file", COVERED)
+def test_a_flipped_byte_is_refused_by_the_file_s_name(file: str, published: Bundle, repository: Repository) -> None:
+    flip_a_byte(published.path / file)
+    with pytest.raises(BundleDamaged, match=f"{file} does not match its sum"):
+        repository.bundle(NAME, 1)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_missing_file_is_refused_by_its_name(file: str, published: Bundle, repository: Repository) -> None:
+    (published.path / file).unlink()
+    with pytest.raises(BundleDamaged, match=f"{file} is missing"):
+        repository.bundle(NAME, 1)
+
+
+@pytest.mark.parametrize("file", ["notes.txt", ".hidden", "__pycache__"])
+def test_an_added_file_is_refused_by_its_name(file: str, published: Bundle, repository: Repository) -> None:
+    (published.path / file).mkdir() if file == "__pycache__" else (published.path / file).touch()
+    with pytest.raises(BundleDamaged, match=f"{file} was added after publication"):
+        repository.bundle(NAME, 1)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_symlink_is_refused_even_if_its_target_is_right(file: str, published: Bundle, tmp_path: Path) -> None:
+    shutil.move(published.path / file, tmp_path / file)
+    (published.path / file).symlink_to(tmp_path / file)
+    with pytest.raises(BundleDamaged, match=f"{file} is not a regular file"):
+        verify_sums(published.path)
+
+
+@pytest.mark.parametrize("text", ["hello", f"{'0' * 64}  ../manifest.toml", f"{'0' * 63}  manifest.toml"])
+def test_sums_that_are_none_are_refused(text: str, published: Bundle, repository: Repository) -> None:
+    (published.path / "SHA256SUMS").write_text(text)
+    with pytest.raises(BundleDamaged, match=r"SHA256SUMS"):
+        repository.bundle(NAME, 1)
+
+
+def test_empty_sums_vouch_for_nothing(published: Bundle, repository: Repository) -> None:
+    (published.path / "SHA256SUMS").write_text("")
+    with pytest.raises(BundleDamaged, match="was added after publication"):
+        repository.bundle(NAME, 1)
+
+
+def test_a_version_that_does_not_exist_is_refused_beside_those_that_do(repository: Repository) -> None:
+    with pytest.raises(BundleNotFound, match=r"breast-cancer has no version 7 \(published: 1\)"):
+        repository.bundle(NAME, 7)
+
+
+def test_a_draft_that_does_not_exist_says_how_to_make_one(repository: Repository) -> None:
+    with pytest.raises(BundleNotFound, match="`temperance draft breast-cancer`"):
+        repository.draft(NAME)
+
+
+@pytest.mark.parametrize("file", ["manifest.toml", "model.onnx"])
+def test_a_draft_lacks_nothing_it_needs(file: str, published: Bundle, repository: Repository) -> None:
+    draft = shutil.copytree(published.path, repository.root / NAME / "draft")
+    (draft / file).unlink()
+    with pytest.raises(BundleDamaged, match=f"draft/{file} is missing"):
+        repository.draft(NAME)
+
+
+def test_a_draft_without_a_record_is_uncalibrated(published: Bundle, repository: Repository) -> None:
+    draft = shutil.copytree(published.path, repository.root / NAME / "draft")
+    (draft / "calibration.json").unlink()
+    assert repository.draft(NAME).record is None
+    assert repository.draft(NAME).state == {}
+
+
+@pytest.mark.parametrize("file", ["manifest.toml", "calibration.json"])
+def test_text_that_is_not_utf_8_is_refused(file: str, published: Bundle, repository: Repository) -> None:
+    draft = shutil.copytree(published.path, repository.root / NAME / "draft")
+    (draft / file).write_bytes(b"\xff\xfe")
+    with pytest.raises(BundleDamaged, match=f"{file} is not UTF-8 text"):
+        repository.draft(NAME)
+
+
+def test_a_graph_is_one_with_its_external_weights(published: Bundle) -> None:
+    alone = graph_sha256(published.path)
+    (published.path / "weights.bin").write_bytes(b"\x00")
+    first = graph_sha256(published.path)
+    (published.path / "weights.bin").write_bytes(b"\x01")
+    assert len({alone, first, graph_sha256(published.path)}) == 3
+
+
+@pytest.mark.parametrize("file", ["manifest.toml", "calibration.json", "state.npz", "SHA256SUMS"])
+def test_a_graph_does_not_depend_on_what_lies_beside_it(file: str, published: Bundle) -> None:
+    before = graph_sha256(published.path)
+    flip_a_byte(published.path / file)
+    assert graph_sha256(published.path) == before
