@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,12 +56,12 @@ def build_app(parts: Parts) -> ASGIApp:
     )
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
+    for protocol in PROTOCOLS.values():
+        app.include_router(protocol(parts))
     app.include_router(operations.health_router(lambda: state.ready))
     app.include_router(operations.metrics_router(parts.telemetry.registry))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
-    for protocol in PROTOCOLS.values():
-        app.include_router(protocol(parts))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return Edge(app, parts.telemetry)
 
@@ -135,8 +136,9 @@ def _log_fault(error: Exception) -> None:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        kinds: list[type[BaseModel]] = [*schemas.REQUESTS.values(), schemas.Problem]
         _, definitions = models_json_schema(
-            [(kind, "validation") for kind in schemas.REQUESTS.values()],
+            [(kind, "validation") for kind in kinds],
             ref_template="#/components/schemas/{model}",
         )
         document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])

@@ -39,7 +39,7 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
         return Response('{"status":"ready"}', media_type="application/json")
 
     for path, endpoint in (("/livez", livez), ("/readyz", readyz)):
-        routes.add_api_route(path, endpoint, methods=["GET"])
+        routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__)
         routes.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
     return routes
 
@@ -52,7 +52,7 @@ def metrics_router(registry: CollectorRegistry) -> APIRouter:
         """Counters and histograms."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    routes.add_api_route("/metrics", metrics, methods=["GET"])
+    routes.add_api_route("/metrics", metrics, methods=["GET"], summary="Counters and histograms for Prometheus")
     return routes
 
 

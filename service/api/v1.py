@@ -13,12 +13,13 @@ from service.api import answers, schemas
 from service.api.body import parse_json, read_body
 from service.api.options import decide_options, parameter_error, policies_of, prevalence_of
 from service.api.rows import at_home, parse_rows
+from service.bundle.writer import FIRST_ALIAS
 from service.core.numerics import Indices
 from service.errors import DataError, Fault, InvalidInstances, InvalidLabels, VerbNotFound, VersionNotServed
 from service.evaluation.dataset import read_labels
 from service.evaluation.report import evaluate
 from service.inference import Call, Options, Prediction, Predictor
-from service.runtime.model import Model
+from service.runtime.model import Model, synthetic_rows
 from service.runtime.registry import Registry
 
 _SUMMARIES: Final = {
@@ -29,8 +30,9 @@ _SUMMARIES: Final = {
 }
 PLACES: Final = ("", "/versions/{version}", "/labels/{alias}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
+PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": schemas.Problem, "description": text, "content": {"application/problem+json": {}}}
+    status: {"description": text, "content": PROBLEM}
     for status, text in {
         400: "The body is not strict JSON",
         404: "No such model or version is served",
@@ -70,17 +72,20 @@ def router(registry: Registry, predictor: Predictor, limits: Limits, new_id: Cal
         "decide": uses.decide,
         "evaluate": uses.evaluate,
     }
-    _add_metadata(routes, registry)
+    _add_metadata(routes, registry, registry.all_models()[0])
+    example = registry.all_models()[0]
     for verb, use in by_verb.items():
         for place in PLACES:
-            _add_verb(routes, f"/models/{{name}}{place}:{verb}", verb, _endpoint(registry, use, limits, new_id))
+            endpoint = _endpoint(registry, use, limits, new_id)
+            _add_verb(routes, f"/models/{{name}}{place}:{verb}", verb, endpoint, example)
     routes.add_api_route("/models/{rest:path}", _unknown_verb, methods=["POST"], include_in_schema=False)
     return routes
 
 
-def _add_verb(routes: APIRouter, path: str, verb: str, endpoint: Callable[..., Any]) -> None:
+def _add_verb(routes: APIRouter, path: str, verb: str, endpoint: Callable[..., Any], model: Model) -> None:
     answer = schemas.EvaluateAnswer if verb == "evaluate" else schemas.Answer
     body = {"$ref": f"#/components/schemas/{schemas.REQUESTS[verb].__name__}"}
+    content = {"application/json": {"schema": body, "example": _example(model, verb)}}
     routes.add_api_route(
         path,
         endpoint,
@@ -88,8 +93,25 @@ def _add_verb(routes: APIRouter, path: str, verb: str, endpoint: Callable[..., A
         name=verb,
         summary=_SUMMARIES[verb],
         responses={200: {"model": answer}, **ERRORS},
-        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}},
+        openapi_extra={
+            "parameters": _path_parameters(path, model),
+            "requestBody": {"required": True, "content": content},
+        },
     )
+
+
+def _path_parameters(path: str, model: Model) -> list[answers.Json]:
+    examples = {"name": model.name, "version": model.version, "alias": FIRST_ALIAS}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": example}
+        for name, example in examples.items()
+        if f"{{{name}}}" in path
+    ]
+
+
+def _example(model: Model, verb: str) -> answers.Json:
+    body: answers.Json = {"instances": synthetic_rows(model.inputs).tolist()}
+    return body | ({"labels": [model.classes[0]]} if verb == "evaluate" else {})
 
 
 def _endpoint(
@@ -204,7 +226,7 @@ def _json(body: answers.Json, *, request_id: str | None = None) -> Response:
     return Response(orjson.dumps(body), headers=headers, media_type="application/json")
 
 
-def _add_metadata(routes: APIRouter, registry: Registry) -> None:
+def _add_metadata(routes: APIRouter, registry: Registry, example: Model) -> None:
     async def list_models() -> Response:
         return _json({"models": registry.names()})
 
@@ -215,11 +237,12 @@ def _add_metadata(routes: APIRouter, registry: Registry) -> None:
         return _json(answers.description(model, registry.served(model.name)))
 
     routes.add_api_route("/models", list_models, methods=["GET"], summary="Names of the served models")
-    for place in PLACES:
+    for path in (f"/models/{{name}}{place}" for place in PLACES):
         routes.add_api_route(
-            f"/models/{{name}}{place}",
+            path,
             describe_model,
             methods=["GET"],
             summary="What a model takes, answers, costs, and how it was calibrated",
             responses={404: ERRORS[404]},
+            openapi_extra={"parameters": _path_parameters(path, example)},
         )

@@ -4,10 +4,12 @@ import dataclasses
 import io
 import json
 import zipfile
-from typing import Annotated, Literal
+import zlib
+from typing import IO, Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.bundle.manifest import describe
@@ -104,6 +106,9 @@ def parse_record(text: str, *, where: str) -> Record:
         raise BundleDamaged(f"{where}: {describe(error)}") from None
     if record.calibrator.method not in CALIBRATORS:
         raise BundleDamaged(f"{where}: calibrator.method is not one of {', '.join(CALIBRATORS)}")
+    expected = _fields(CALIBRATORS[record.calibrator.method])
+    if set(record.calibrator.params) != set(expected):
+        raise BundleDamaged(f"{where}: calibrator.params must be {', '.join(expected) or 'empty'}")
     return record
 
 
@@ -137,7 +142,7 @@ def restore_reference(name: str, state: State) -> Reference:
 
 def fields_of(score: str) -> tuple[str, ...]:
     """Names of the arrays that a score's dataclass holds."""
-    return tuple(field.name for field in dataclasses.fields(SCORES[score]))  # type: ignore[arg-type]  # all are
+    return _fields(SCORES[score])
 
 
 def dump_state(state: State) -> bytes:
@@ -150,7 +155,29 @@ def dump_state(state: State) -> bytes:
 def load_state(data: bytes, *, where: str) -> State:
     """Arrays of `state.npz`; nothing in it is ever unpickled."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        return read_archive(io.BytesIO(data))
+    except ValueError as error:
         raise BundleDamaged(f"{where} is not an archive of plain arrays: {error}") from None
+
+
+def read_archive(file: IO[bytes]) -> State:
+    """Arrays of an .npz file by name; nothing in it is ever unpickled.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    try:
+        with NpzFile(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(str(error)) from None
+    for key, value in arrays.items():
+        if not isinstance(value, np.ndarray):  # what is no .npy file inside comes back as bytes
+            raise ValueError(f"{key!r} is no array")  # noqa: TRY004  # the file is at fault, not a caller
+    return arrays
+
+
+def _fields(kind: type[Score] | type[Calibrator]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]  # all are dataclasses

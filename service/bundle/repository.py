@@ -147,6 +147,8 @@ def verify_sums(path: Path) -> str:
         Naming the first file that is missing, changed, added, or not a regular file.
     """
     sums = path / SUMS_FILE
+    if sums.is_symlink():
+        raise BundleDamaged(f"{sums} is not a regular file")
     expected = dict(_parse_sums(_text(sums), where=sums))
     present = {file.name for file in path.iterdir()} - {SUMS_FILE}
     for name in sorted(present | set(expected)):

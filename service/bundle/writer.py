@@ -32,15 +32,18 @@ def publish(repository: Repository, draft: Bundle, *, record: Record | None, sta
         The new version. The first one of a model also becomes `stable`.
     """
     folder = repository.folder(draft.name)
+    first = not repository.aliases(
+        draft.name
+    )  # asked first: aliases that cannot be read must stop it before it happened
     staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=folder))
     try:
         _stage(staging, draft.path, record, state)
         version = _rename_to_next_version(repository, draft.name, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    if not repository.aliases(draft.name):
+    if first:
         set_alias(repository, draft.name, FIRST_ALIAS, version)
-    shutil.rmtree(draft.path)
+    _remove(draft.path)
     return version
 
 
@@ -143,6 +146,15 @@ def _put(path: Path, content: Path | str) -> None:
         shutil.copyfile(content, path)
     else:
         path.write_text(content, encoding="utf-8")
+
+
+def _remove(draft: Path) -> None:
+    # Renamed away first: whoever publishes the same draft meanwhile finds all of it or none.
+    aside = Path(tempfile.mkdtemp(prefix=".published-", dir=draft.parent))
+    try:
+        draft.rename(aside / draft.name)
+    finally:
+        shutil.rmtree(aside)
 
 
 def _sync(path: Path) -> None:

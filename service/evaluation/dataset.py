@@ -1,7 +1,6 @@
 """Labelled rows from CSV, Parquet and NPZ files, checked against what the model expects."""
 
 import hashlib
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from service.bundle.manifest import Manifest
+from service.bundle.record import read_archive
 from service.core.numerics import Array, Indices
 from service.errors import DataError, Fault
 
@@ -239,9 +239,9 @@ def _weights(column: npt.NDArray[Any], path: Path) -> Array:
 
 def _read_npz(path: Path) -> Table:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile):
+        with path.open("rb") as file:
+            return read_archive(file)
+    except ValueError:
         raise DataError(f"{path} is not an archive of plain arrays; objects are never unpickled") from None
 
 

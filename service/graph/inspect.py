@@ -82,7 +82,7 @@ def _load(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise GraphError(f"{path} does not exist")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)  # whatever its suffix says
     except DecodeError:
         raise GraphError(f"{path} is no ONNX file: it cannot be decoded") from None
     if not model.graph.node:
