@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import operations, problems, schemas, v1
@@ -22,7 +23,9 @@ from service.runtime.registry import Registry
 from service.telemetry import Telemetry
 
 SMALLEST_BODY_LIMIT = 1 << 20
-BYTES_PER_NUMBER = 32  # the longest double in JSON has 24 characters; then a comma, and a share of the names
+BYTES_PER_CELL = 32  # beside its name: the longest double in JSON has 24 characters; then quotes, colon, comma, space
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds; their lines would bury the others
+CLIENT_GONE = 499  # nobody is left to answer; nginx' number for it, in logs and metrics only
 UNMATCHED = "(other)"
 
 log = logging.getLogger("temperance")
@@ -56,6 +59,7 @@ def build_app(parts: Parts) -> ASGIApp:
     )
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
+    app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
     for protocol in PROTOCOLS.values():
         app.include_router(protocol(parts))
     app.include_router(operations.health_router(lambda: state.ready))
@@ -68,7 +72,8 @@ def build_app(parts: Parts) -> ASGIApp:
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
     """Bytes that the largest request of any served model can need, between 1 MiB and ``most``."""
-    needed = max(rows * len(model.inputs.columns) * BYTES_PER_NUMBER for model in registry.all_models())
+    cells = [[len(name.encode()) + BYTES_PER_CELL for name in model.inputs.columns] for model in registry.all_models()]
+    needed = rows * max(map(sum, cells))
     return min(max(needed, SMALLEST_BODY_LIMIT), most)
 
 
@@ -101,6 +106,8 @@ class Edge:
 
         try:
             await self._app(scope, receive, watch)
+        except ClientDisconnect:
+            status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001  # the one place that answers for faults nobody foresaw
             _log_fault(error)
             if not status:
@@ -112,7 +119,8 @@ class Edge:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._telemetry.requests.labels(method, route, status).inc()
         self._telemetry.seconds.labels(route).observe(seconds)
-        log.info("%s %s %d %.1f ms", method, route, status, 1000 * seconds)
+        level = logging.DEBUG if route in PROBES else logging.INFO
+        log.log(level, "%s %s %d %.1f ms", method, route, status, 1000 * seconds)
 
 
 class _State:

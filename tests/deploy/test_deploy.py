@@ -1,0 +1,261 @@
+"""What the container files promise, checked without a container engine."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from service.cli import command
+from service.settings import PREFIX, Settings
+from tests.conftest import Server
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = ROOT / "deploy" / "Dockerfile"
+COMPOSE = ROOT / "docker-compose.yml"
+IGNORED = ROOT / ".dockerignore"
+LOCK = ROOT / "requirements.lock"
+LOCKED = re.compile(r"[a-z0-9._-]+==\S+( ;.*)?( --hash=sha256:[0-9a-f]{64})+")
+
+# All the YAML that docker-compose.yml uses; a line that is not of this form fails the test that reads it.
+SCALAR = r'"[^"]+"|[\w./](?:(?!: | #).)*'
+YAML_LINE = re.compile(rf"(?P<indent> *)(- (?P<item>{SCALAR})|(?P<key>\w+):( (?P<value>{SCALAR}))?)")
+
+
+def joined(text: str) -> list[str]:
+    """Lines without comments and empty ones, continued lines put together."""
+    kept = "\n".join(line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+    return re.sub(r"\s*\\\n\s*", " ", kept).splitlines()
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    """Instructions of the Dockerfile by stage, each as its word and the rest."""
+    found: list[list[tuple[str, str]]] = []
+    for line in joined(DOCKERFILE.read_text(encoding="utf-8")):
+        word, rest = line.split(maxsplit=1)
+        if word == "FROM":
+            found.append([])
+        found[-1].append((word, rest))
+    return found
+
+
+def every(word: str) -> list[str]:
+    return [rest for stage in stages() for name, rest in stage if name == word]
+
+
+def final(word: str) -> list[str]:
+    return [rest for name, rest in stages()[-1] if name == word]
+
+
+def environment() -> dict[str, str]:
+    """What the last stage sets."""
+    return dict(pair.split("=", 1) for rest in final("ENV") for pair in shlex.split(rest))
+
+
+def compose() -> dict[str, list[str]]:
+    """Values of the compose file by their dotted path."""
+    path: list[tuple[int, str]] = []
+    found: dict[str, list[str]] = {}
+    for line in COMPOSE.read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        part = YAML_LINE.fullmatch(line)
+        assert part is not None, f"this test cannot read {line!r}"
+        if part["key"]:
+            path = [step for step in path if step[0] < len(part["indent"])] + [(len(part["indent"]), part["key"])]
+        value = part["item"] or part["value"]
+        if value:
+            found.setdefault(".".join(key for _, key in path), []).append(value.strip('"'))
+    return found
+
+
+def of_service(key: str) -> list[str] | None:
+    return compose().get(f"services.temperance.{key}")
+
+
+def health_command() -> list[str]:
+    (rest,) = final("HEALTHCHECK")
+    command: list[str] = json.loads(rest.split(" CMD ", 1)[1])
+    return command
+
+
+def check_health(port: int, **variables: str) -> int:
+    """Exit code of the image's health check against a port of this machine."""
+    interpreter, *arguments = health_command()
+    assert interpreter == "python"
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, f"{PREFIX}PORT": str(port), **variables},
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=30,
+    )
+    return done.returncode
+
+
+def port_of(server: Server) -> int:
+    port = server.client.base_url.port
+    assert port is not None
+    return port
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """The port of a server that answers /readyz with one status and all else with 200."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/readyz" else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_every_stage_starts_from_the_python_that_the_lock_was_made_for() -> None:
+    names = {rest.split()[0] for rest in every("FROM")}
+    assert names == {"python:3.11-slim"}
+    assert "--python-version 3.11 " in LOCK.read_text(encoding="utf-8")
+
+
+def test_pip_installs_the_lock_by_hash_and_the_package_alone() -> None:
+    steps = [step.strip() for rest in every("RUN") for step in rest.split("&&")]
+    assert [step for step in steps if "install" in step.split()] == [
+        "pip install --require-hashes -r requirements.lock",
+        "pip install --no-deps --no-build-isolation .",
+    ]
+    assert {step.split()[0] for step in steps} == {"pip", "python"}
+    assert every("ADD") == []
+
+
+def test_every_requirement_in_the_lock_has_one_version_and_a_hash() -> None:
+    entries = joined(LOCK.read_text(encoding="utf-8"))
+    assert len(entries) > 20
+    assert [entry for entry in entries if not LOCKED.fullmatch(entry)] == []
+
+
+def test_the_build_context_holds_what_is_copied_and_nothing_by_default() -> None:
+    patterns = [line for line in IGNORED.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    copied = {source for rest in every("COPY") if "--from" not in rest for source in rest.split()[:-1]}
+    assert patterns[0] == "*"
+    assert {pattern[1:] for pattern in patterns if pattern.startswith("!")} == copied
+    assert all((ROOT / source).exists() for source in copied)
+    assert {"models/*/draft", "**/__pycache__"} <= set(patterns)
+
+
+def test_the_last_stage_runs_nothing_and_copies_only_environment_and_models() -> None:
+    assert final("RUN") == []
+    assert final("COPY") == ["--from=build /opt/temperance /opt/temperance", "models /models"]
+
+
+def test_the_process_is_an_unprivileged_user_known_by_number() -> None:
+    (user,) = final("USER")
+    assert user.split(":")[0] == "10001"
+
+
+def test_the_command_is_the_packages_own_and_needs_no_shell() -> None:
+    (rest,) = final("CMD")
+    program, *arguments = json.loads(rest)
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert program in scripts
+    assert arguments == ["serve"]
+    assert "serve" in command.commands
+    assert final("ENTRYPOINT") == []
+
+
+def test_the_image_sets_settings_that_exist_and_turns_telemetry_off() -> None:
+    variables = environment()
+    set_here = {name.removeprefix(PREFIX).lower(): value for name, value in variables.items() if PREFIX in name}
+    assert set_here == {"host": "0.0.0.0", "port": "8000", "models": "/models"}  # noqa: S104  # a container's own
+    assert set_here.keys() <= Settings.model_fields.keys()
+    assert variables["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_one_port_is_set_exposed_and_published_to_this_machine_only() -> None:
+    port = environment()["TEMPERANCE_PORT"]
+    assert final("EXPOSE") == [port]
+    assert of_service("ports") == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_the_health_check_passes_on_a_server_that_is_ready(server: Server) -> None:
+    assert check_health(port_of(server)) == 0
+
+
+def test_the_health_check_asks_no_proxy(server: Server) -> None:
+    assert check_health(port_of(server), http_proxy="http://127.0.0.1:9", no_proxy="") == 0
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_the_health_check_fails_on_any_other_answer_of_readyz(status: int) -> None:
+    with answering(status) as port:
+        assert check_health(port) == 1
+
+
+def test_the_health_check_fails_where_nothing_listens() -> None:
+    with answering(200) as port:
+        assert check_health(port) == 0
+    assert check_health(port) == 1
+
+
+def test_compose_builds_this_dockerfile() -> None:
+    assert of_service("build.context") == ["."]
+    assert of_service("build.dockerfile") == [DOCKERFILE.relative_to(ROOT).as_posix()]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    {
+        "read_only": "true",
+        "tmpfs": "/tmp",  # noqa: S108  # the one place a read-only container may write
+        "cap_drop": "ALL",
+        "security_opt": "no-new-privileges:true",
+        "restart": "unless-stopped",
+    }.items(),
+)
+def test_compose_gives_the_container_no_more_than_it_needs(key: str, value: str) -> None:
+    assert of_service(key) == [value]
+
+
+@pytest.mark.parametrize(
+    "key", ["privileged", "cap_add", "devices", "network_mode", "pid", "user", "command", "entrypoint"]
+)
+def test_compose_leaves_the_images_own_limits_as_they_are(key: str) -> None:
+    assert of_service(key) is None
+
+
+def test_compose_mounts_models_where_the_image_looks_for_them() -> None:
+    assert of_service("volumes") == [f"./models:{environment()['TEMPERANCE_MODELS']}:ro"]
+
+
+def test_compose_keeps_the_images_health_check_and_its_times() -> None:
+    (rest,) = final("HEALTHCHECK")
+    times = dict(re.findall(r"--([\w-]+)=(\S+)", rest.split(" CMD ")[0]))
+    told = {key.rsplit(".", 1)[1].replace("_", "-"): v for key, (v,) in compose().items() if ".healthcheck." in key}
+    assert told == times
+
+
+@pytest.mark.parametrize("path", [DOCKERFILE, COMPOSE, IGNORED], ids=lambda path: path.name)
+def test_a_container_file_names_no_registry_and_no_place_of_one_machine(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"https?://(?!127\.0\.0\.1)\S+", text) == []
+    assert re.findall(r"(?:/home|/root|/work|/Users|index-url|find-links|registry\.|syntax=)", text) == []
