@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ from service import main as composition
 from service import onboarding
 from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import FIRST_ALIAS, set_alias
-from service.errors import BundleNotFound, ServiceError
+from service.errors import BundleNotFound, NotReady, ServiceError
 from service.evaluation import fit as fitting
 from service.evaluation.dataset import Columns, read_dataset, read_rows
 from service.evaluation.render import render_record, render_report
@@ -276,6 +277,7 @@ def serve(**flags: str | int | None) -> None:
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None})
     settings = composition.read_settings()
     composition.configure_logging(settings)
+    _check_address(settings.host, settings.port)
     registry = composition.load(settings)  # also before spawning workers: what cannot start must say so and exit
     for model in registry.all_models():
         click.echo(f"serving {model.bundle.title}, calibration {model.method} ({model.status})", err=True)
@@ -290,6 +292,16 @@ def serve(**flags: str | int | None) -> None:
         uvicorn.run(composition.compose(settings, registry), **common)
     else:
         uvicorn.run("service.main:create", factory=True, workers=settings.workers, **common)
+
+
+def _check_address(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise NotReady(f"cannot listen on {host} port {port}: {error.strerror}") from None
 
 
 def _published(repository: Repository, name: str, version: int | None) -> Bundle:

@@ -42,7 +42,8 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise BundleError(f"settings: {PREFIX}{describe(error)}") from None
+        name, _, reason = describe(error).partition(": ")
+        raise BundleError(f"{PREFIX}{name.upper()}: {reason}") from None
 
 
 def load(settings: Settings) -> Registry:

@@ -11,8 +11,8 @@ import tomlkit
 from service.bundle.manifest import MANIFEST_FILE, parse_manifest
 from service.bundle.repository import GRAPH_FILE, Bundle, Repository, graph_sha256
 from service.bundle.writer import FIRST_ALIAS, create_draft, draft_files, publish
-from service.errors import BundleNotFound, GraphError, ManifestInvalid
-from service.graph.inspect import Findings, Output, inspect_graph
+from service.errors import BundleNotFound, GraphError
+from service.graph.inspect import Findings, Output, check_class_order, check_draft, inspect_graph
 from service.runtime.model import load_model
 from service.runtime.session import DTYPES, RANGE_TOLERANCE, SUM_TOLERANCE, Session, Tensor
 
@@ -113,7 +113,7 @@ def publish_draft(repository: Repository, name: str) -> Published:
     BundleNotFound, ManifestInvalid, GraphError
     """
     draft = repository.draft(name)
-    check_class_order(inspect_graph(draft.graph_path).classes, draft.manifest.graph.classes)
+    check_draft(draft)
     reason = why_uncalibrated(draft)
     kept = draft if reason is None else _without_calibration(draft)
     load_model(kept)
@@ -229,12 +229,6 @@ def _conclude_classes(findings: Findings, declared: Declared, probe: npt.NDArray
     if findings.classes is not None and len(findings.classes) == k:
         return Conclusion("classes", findings.classes, "the graph's class labels")
     return Conclusion("classes", tuple(map(str, range(k))), "nothing names them: numbered in output order")
-
-
-def check_class_order(graph: tuple[str, ...] | None, declared: tuple[str, ...]) -> None:
-    """Raise ManifestInvalid if the graph lists the same class names in another order."""
-    if graph is not None and set(graph) == set(declared) and graph != declared:
-        raise ManifestInvalid(f"classes: the graph lists them in another order: {', '.join(graph)}")
 
 
 def _said(value: str | None, otherwise: str) -> str:

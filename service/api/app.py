@@ -67,7 +67,7 @@ def build_app(parts: Parts) -> ASGIApp:
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(app, parts.telemetry)
+    return Edge(app, parts.telemetry, parts.new_id)
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
@@ -78,30 +78,35 @@ def body_limit(registry: Registry, *, rows: int, most: int) -> int:
 
 
 class Edge:
-    """Outermost middleware: counts, logs one line, and turns a fault of ours into an answer that says nothing else.
+    """Outermost middleware: names the request, counts, logs one line, and answers for faults nobody foresaw.
 
     Parameters
     ----------
     app : ASGI application
     telemetry : Telemetry
+    new_id : callable
+        Makes request ids; every answer carries its own as `X-Request-Id`, errors too.
     """
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, new_id: Callable[[], str]) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._new_id = new_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started, request_id = time.perf_counter(), self._new_id()
+        scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
@@ -109,18 +114,18 @@ class Edge:
         except ClientDisconnect:
             status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001  # the one place that answers for faults nobody foresaw
-            _log_fault(error)
+            _log_fault(error, request_id)
             if not status:
                 await problems.problem(problems.internal())(scope, receive, watch)
-        self._account(scope, status, time.perf_counter() - started)
+        self._account(scope, status, time.perf_counter() - started, request_id)
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+    def _account(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._telemetry.requests.labels(method, route, status).inc()
         self._telemetry.seconds.labels(route).observe(seconds)
         level = logging.DEBUG if route in PROBES else logging.INFO
-        log.log(level, "%s %s %d %.1f ms", method, route, status, 1000 * seconds)
+        log.log(level, "%s %s %s %d %.1f ms", request_id, method, route, status, 1000 * seconds)
 
 
 class _State:
@@ -135,10 +140,10 @@ class _State:
         self.ready = False
 
 
-def _log_fault(error: Exception) -> None:
+def _log_fault(error: Exception, request_id: str) -> None:
     # The frames, never the message: it may hold what a caller sent.
     frames = "".join(traceback.format_tb(error.__traceback__))
-    log.error("unexpected %s\n%s", type(error).__name__, frames)
+    log.error("%s unexpected %s\n%s", request_id, type(error).__name__, frames)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -156,7 +161,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 def _v1(parts: Parts) -> APIRouter:
     limits = v1.Limits(body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body), parts.max_rows)
-    return v1.router(parts.registry, parts.predictor, limits, parts.new_id)
+    return v1.router(parts.registry, parts.predictor, limits)
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

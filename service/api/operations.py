@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
+from service.api import schemas
 from service.errors import NotReady
 
 ASSETS: Final = {
@@ -38,8 +39,9 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
             raise NotReady("the service is starting or draining")
         return Response('{"status":"ready"}', media_type="application/json")
 
-    for path, endpoint in (("/livez", livez), ("/readyz", readyz)):
-        routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__)
+    not_ready: dict[int | str, Any] = {503: {"description": "Starting or draining", "content": schemas.PROBLEM}}
+    for path, endpoint, refusals in (("/livez", livez, {}), ("/readyz", readyz, not_ready)):
+        routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__, responses=refusals)
         routes.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
     return routes
 

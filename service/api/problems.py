@@ -93,7 +93,9 @@ def on_http_error(request: Request, error: Exception) -> Response:
 
 def internal() -> ServiceError:
     """What a caller learns of a fault that is ours: that it is ours."""
-    return ServiceError("the fault is the service's; the log has its request id")
+    return ServiceError(
+        "the fault is the service's, not the request's; its log tells more under the id in X-Request-Id"
+    )
 
 
 def _entry(fault: Fault) -> dict[str, object]:

@@ -1,13 +1,16 @@
 """What travels: requests as they are checked, answers as they are documented."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.api.rows import nearest
+from service.api.rows import MOST_FAULTS, nearest
 from service.bundle.manifest import Cost, Name
 from service.errors import Fault, InvalidParameters, InvalidRequest, RequestError
+
+SUBJECT: Final = re.compile(r"^[A-Z][a-z]+ should ")  # of pydantic's sentences: Input should be, String should have
 
 Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 Prevalence = Annotated[
@@ -222,6 +225,7 @@ class Problem(BaseModel):
     errors: list[ProblemEntry] | None = None
 
 
+PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 REQUESTS: Final[dict[str, type[Wire]]] = {
     "predict": PredictRequest,
     "detect": DetectRequest,
@@ -249,8 +253,10 @@ def parse_request(kind: type[Body], document: object, known: Iterable[str]) -> B
         return kind.model_validate(document)
     except ValidationError as error:
         entries = error.errors(include_url=False, include_input=False, include_context=False)
-    faults = [_fault(entry["loc"], entry["type"], entry["msg"], kind, set(known)) for entry in entries]
-    in_parameters = all(len(fault.path) > 1 and fault.path[0] == "parameters" for fault in faults)
+    # As many as are answered, and no more: a hint costs time, and a body holds a million unknown keys.
+    few = [_fault(entry["loc"], entry["type"], entry["msg"], kind, set(known)) for entry in entries[:MOST_FAULTS]]
+    faults = list(dict.fromkeys(few))
+    in_parameters = all(len(entry["loc"]) > 1 and entry["loc"][0] == "parameters" for entry in entries)
     raised: type[RequestError] = InvalidParameters if in_parameters else InvalidRequest
     raise raised(_sentence(faults[0]), faults)
 
@@ -262,6 +268,8 @@ def field_names(kind: type[Wire]) -> list[str]:
 
 
 def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], known: set[str]) -> Fault:
+    if loc[0:1] == ("labels",) and len(loc) == 3:  # pydantic names each type that a label might have been
+        return Fault(("labels", loc[1]), "wrong-type", "must be the name of a class or its index")
     fields = field_names(kind)
     steps = [step for step in loc if step != "[key]"]
     path = [step if isinstance(step, int) or step in fields or step in known else "?" for step in steps]
@@ -271,10 +279,17 @@ def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], 
         return Fault((*path[:-1], "?"), "unknown-field", detail)
     if code in {"model_type", "model_attributes_type"}:
         return Fault(tuple(path), "wrong-type", "must be a JSON object")
+    return Fault(tuple(path), _CODES.get(code, code.replace("_", "-")), _spoken(code, message, path))
+
+
+def _spoken(code: str, message: str, path: Sequence[str | int]) -> str:
     if code == "too_short":
-        message = "has too few entries"
-    spoken = message.replace("Input should be", "must be").replace("Field required", "is required")
-    return Fault(tuple(path), _CODES.get(code, code.replace("_", "-")), spoken)
+        return "has too few entries"
+    if code == "missing":
+        return "is required"
+    if code.endswith("_than_equal") and "costs" in path:
+        return "must lie between -1e300 and 1e300"  # pydantic would write out all three hundred zeros
+    return SUBJECT.sub("must ", message)
 
 
 def _sentence(fault: Fault) -> str:

@@ -15,7 +15,7 @@ from service.api.options import decide_options, parameter_error, policies_of, pr
 from service.api.rows import at_home, parse_rows
 from service.bundle.writer import FIRST_ALIAS
 from service.core.numerics import Indices
-from service.errors import DataError, Fault, InvalidInstances, InvalidLabels, VerbNotFound, VersionNotServed
+from service.errors import DataError, Fault, InvalidInstances, InvalidLabels, NotFound, VerbNotFound, VersionNotServed
 from service.evaluation.dataset import read_labels
 from service.evaluation.report import evaluate
 from service.inference import Call, Options, Prediction, Predictor
@@ -30,15 +30,15 @@ _SUMMARIES: Final = {
 }
 PLACES: Final = ("", "/versions/{version}", "/labels/{alias}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
-PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": text, "content": PROBLEM}
+    status: {"description": text, "content": schemas.PROBLEM}
     for status, text in {
         400: "The body is not strict JSON",
         404: "No such model or version is served",
         413: "The body is too large",
         415: "The body is not JSON",
         422: "The instances, labels or parameters do not fit the model",
+        500: "The service is at fault",
     }.items()
 }
 
@@ -53,7 +53,7 @@ class Limits:
     rows: int
 
 
-def router(registry: Registry, predictor: Predictor, limits: Limits, new_id: Callable[[], str]) -> APIRouter:
+def router(registry: Registry, predictor: Predictor, limits: Limits) -> APIRouter:
     """Routes of `/v1`.
 
     Parameters
@@ -61,8 +61,6 @@ def router(registry: Registry, predictor: Predictor, limits: Limits, new_id: Cal
     registry : Registry
     predictor : Predictor
     limits : Limits
-    new_id : callable
-        Makes request ids.
     """
     routes = APIRouter(prefix="/v1", tags=["v1"])
     uses = _Uses(predictor, limits.rows)
@@ -72,13 +70,14 @@ def router(registry: Registry, predictor: Predictor, limits: Limits, new_id: Cal
         "decide": uses.decide,
         "evaluate": uses.evaluate,
     }
-    _add_metadata(routes, registry, registry.all_models()[0])
     example = registry.all_models()[0]
     for verb, use in by_verb.items():
         for place in PLACES:
-            endpoint = _endpoint(registry, use, limits, new_id)
+            endpoint = _endpoint(registry, use, limits)
             _add_verb(routes, f"/models/{{name}}{place}:{verb}", verb, endpoint, example)
-    routes.add_api_route("/models/{rest:path}", _unknown_verb, methods=["POST"], include_in_schema=False)
+    # After the verbs: what answers a wrong method is the first path that fits, and a name fits `name:verb` too.
+    _add_metadata(routes, registry, registry.all_models()[0])
+    routes.add_api_route("/models/{rest:path}", _unknown_verb, methods=["GET", "POST"], include_in_schema=False)
     return routes
 
 
@@ -114,14 +113,12 @@ def _example(model: Model, verb: str) -> answers.Json:
     return body | ({"labels": [model.classes[0]]} if verb == "evaluate" else {})
 
 
-def _endpoint(
-    registry: Registry, use: Use, limits: Limits, new_id: Callable[[], str]
-) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(registry: Registry, use: Use, limits: Limits) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         model = _addressed(registry, request)
-        call = Call(new_id())
+        call = Call(request.state.request_id)
         document = parse_json(await read_body(request, limit=limits.body))
-        return _json(await use(model, document, call), request_id=call.request_id)
+        return _json(await use(model, document, call))
 
     return endpoint
 
@@ -137,7 +134,8 @@ def _addressed(registry: Registry, request: Request) -> Model:
 
 
 async def _unknown_verb(request: Request) -> Response:
-    del request
+    if request.method != "POST":
+        raise NotFound("nothing lives at this path; /docs lists what does")
     raise VerbNotFound(f"after a model, version or label comes a colon and one of {', '.join(_SUMMARIES)}")
 
 
@@ -221,9 +219,8 @@ def _known(model: Model) -> list[str]:
     return [*model.classes, *model.policies, *model.manifest.sites]
 
 
-def _json(body: answers.Json, *, request_id: str | None = None) -> Response:
-    headers = {} if request_id is None else {"X-Request-Id": request_id}
-    return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+def _json(body: answers.Json) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")
 
 
 def _add_metadata(routes: APIRouter, registry: Registry, example: Model) -> None:

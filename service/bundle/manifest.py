@@ -113,6 +113,12 @@ class Feature(Section):
         for key, bounds in (("plausible", self.plausible), ("allowed", self.allowed)):
             if bounds and bounds[0] >= bounds[1]:
                 raise ValueError(f"{key} must be [low, high] with low < high")
+        if (
+            self.plausible
+            and self.allowed
+            and not self.allowed[0] <= self.plausible[0] < self.plausible[1] <= self.allowed[1]
+        ):
+            raise ValueError("plausible must lie within allowed: what is refused cannot be plausible")
         return self
 
 
@@ -192,7 +198,7 @@ class Policy(Section):
 class Manifest(Section):
     """The whole file."""
 
-    schema_: Annotated[Literal[1], Field(alias="schema")]
+    schema_: Annotated[int, Field(alias="schema", strict=True, ge=1, le=1)]
     title: Name
     graph: Graph
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)]

@@ -23,6 +23,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 RECORD_FILE = "calibration.json"
 STATE_FILE = "state.npz"
+REFERENCE_PARTS = ("scores", "ranks", "n")
 
 
 class Entry(BaseModel):
@@ -109,6 +110,10 @@ def parse_record(text: str, *, where: str) -> Record:
     expected = _fields(CALIBRATORS[record.calibrator.method])
     if set(record.calibrator.params) != set(expected):
         raise BundleDamaged(f"{where}: calibrator.params must be {', '.join(expected) or 'empty'}")
+    try:
+        record.restored_calibrator()
+    except ValueError as error:
+        raise BundleDamaged(f"{where}: calibrator.params: {error}") from None
     return record
 
 
@@ -138,6 +143,11 @@ def restore_reference(name: str, state: State) -> Reference:
         np.asarray(state[f"{name}:ranks"], dtype=np.intp),
         int(state[f"{name}:n"]),
     )
+
+
+def state_names(score: str) -> set[str]:
+    """Names of all arrays that `pack_score` makes of a score."""
+    return {*(f"{score}.{field}" for field in fields_of(score)), *(f"{score}:{part}" for part in REFERENCE_PARTS)}
 
 
 def fields_of(score: str) -> tuple[str, ...]:

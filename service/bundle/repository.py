@@ -15,6 +15,8 @@ GRAPH_FILE = "model.onnx"
 SUMS_FILE = "SHA256SUMS"
 ALIASES_FILE = "aliases.toml"
 DRAFT = "draft"
+PARTS = (GRAPH_FILE, MANIFEST_FILE, RECORD_FILE, STATE_FILE, SUMS_FILE)
+"""Every file of a bundle but its graph's external data."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -166,8 +168,7 @@ def verify_sums(path: Path) -> str:
 
 def graph_sha256(path: Path) -> str:
     """One hash over the graph and its external data files: what a calibration is bound to."""
-    own = {MANIFEST_FILE, RECORD_FILE, STATE_FILE, SUMS_FILE}
-    files = sorted(file for file in path.iterdir() if file.name not in own)
+    files = sorted(file for file in path.iterdir() if file.name == GRAPH_FILE or file.name not in PARTS)
     lines = (f"{file_sha256(file)}  {file.name}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

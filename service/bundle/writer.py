@@ -1,5 +1,6 @@
 """How versions, aliases and drafts get onto the disk: aside first, durable, then renamed into place."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -32,9 +33,7 @@ def publish(repository: Repository, draft: Bundle, *, record: Record | None, sta
         The new version. The first one of a model also becomes `stable`.
     """
     folder = repository.folder(draft.name)
-    first = not repository.aliases(
-        draft.name
-    )  # asked first: aliases that cannot be read must stop it before it happened
+    first = not repository.aliases(draft.name)  # asked now: aliases that cannot be read must stop it before it happens
     staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=folder))
     try:
         _stage(staging, draft.path, record, state)
@@ -151,10 +150,9 @@ def _put(path: Path, content: Path | str) -> None:
 def _remove(draft: Path) -> None:
     # Renamed away first: whoever publishes the same draft meanwhile finds all of it or none.
     aside = Path(tempfile.mkdtemp(prefix=".published-", dir=draft.parent))
-    try:
+    with contextlib.suppress(FileNotFoundError):
         draft.rename(aside / draft.name)
-    finally:
-        shutil.rmtree(aside)
+    shutil.rmtree(aside)
 
 
 def _sync(path: Path) -> None:

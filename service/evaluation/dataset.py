@@ -85,15 +85,17 @@ def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -
     label = columns.label or "y"
     if label not in table:
         raise DataError(f"{path} has no column {label!r} for the labels; name it with --label")
+    if table[label].ndim != 1:
+        raise DataError(f"{path}: the labels in {label!r} are not one column")
     labels = read_labels(table[label].tolist(), manifest.graph.classes, where=f"{path}, column {label!r}")
     if len(labels) != len(rows):
         raise DataError(f"{path} has {len(rows)} rows and {len(labels)} labels")
-    groups = _optional(table, columns.group, "group", path)
-    weights = _optional(table, columns.weight, "weight", path)
+    groups = _optional(table, columns.group, "group", path, rows=len(rows))
+    weights = _optional(table, columns.weight, "weight", path, rows=len(rows))
     return Dataset(
         rows,
         labels,
-        None if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.intp),
+        None if groups is None else _groups(groups, path),
         None if weights is None else _weights(weights, path),
         _digest(path),
     )
@@ -111,10 +113,7 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}: a data set is one of {', '.join(_READERS)}")
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    table = reader(path)
-    if not table or min(len(column) for column in table.values()) == 0:
-        raise DataError(f"{path} has no rows")
-    return table
+    return reader(path)
 
 
 def read_labels(values: Sequence[object], classes: tuple[str, ...], *, where: str) -> Indices:
@@ -162,7 +161,7 @@ def _expected(value: object, classes: tuple[str, ...], *, numeric_names: bool) -
     if isinstance(value, str):
         return f"is none of the classes {names}"
     if numeric_names:
-        return f"is a number that names none of the classes {names}"
+        return f"names none of the classes {names}, and is no index because they are named by numbers"
     return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}"
 
 
@@ -173,6 +172,11 @@ def _rows(table: Table, manifest: Manifest, path: Path) -> Array:
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(f"{path} has no column {missing[0]!r}{more}; the model takes {len(manifest.columns)} features")
+    lengths = {len(table[name]) for name in manifest.columns}
+    if lengths == {0}:
+        raise DataError(f"{path} has no rows")
+    if len(lengths) > 1:
+        raise DataError(f"{path}: the graph's inputs have different numbers of rows: {sorted(lengths)}")
     rows = np.column_stack([_numbers(table[name], name, path) for name in manifest.columns])
     _refuse_missing(rows, manifest, path)
     return rows
@@ -193,7 +197,7 @@ def _columns_of(array: npt.NDArray[Any], names: tuple[str, ...], title: str, pat
     if array.ndim == 1 and len(names) == 1:
         array = array[:, None]
     if array.ndim != 2 or array.shape[1] != len(names):
-        shape = " by ".join(map(str, array.shape))
+        shape = " by ".join(map(str, array.shape)) or "a single value"
         raise DataError(f"{path}: array {title!r} is {shape}; the model takes rows of {len(names)} features")
     return {name: array[:, i] for i, name in enumerate(names)}
 
@@ -220,14 +224,20 @@ def _refuse_missing(rows: Array, manifest: Manifest, path: Path) -> None:
             )
 
 
-def _optional(table: Table, named: str | None, reserved: str, path: Path) -> npt.NDArray[Any] | None:
+def _optional(table: Table, named: str | None, reserved: str, path: Path, *, rows: int) -> npt.NDArray[Any] | None:
     if named is not None and named not in table:
         raise DataError(f"{path} has no column {named!r} for --{reserved}")
     column = table.get(named or reserved)
-    rows = max(len(values) for values in table.values())
-    if column is not None and len(column) != rows:
-        raise DataError(f"{path}: {named or reserved!r} has {len(column)} entries for {rows} rows")
+    if column is not None and column.shape != (rows,):
+        raise DataError(f"{path}: {named or reserved!r} is not one column of {rows} rows")
     return column
+
+
+def _groups(column: npt.NDArray[Any], path: Path) -> Indices:
+    missing = np.array([value is None or value != value for value in column.tolist()])  # noqa: PLR0124  # NaN alone
+    if missing.any():
+        raise DataError(f"{path}: the group is missing in row {int(missing.argmax())} (rows count from 0)")
+    return np.unique(column, return_inverse=True)[1].astype(np.intp)
 
 
 def _weights(column: npt.NDArray[Any], path: Path) -> Array:

@@ -27,11 +27,12 @@ from service.core.calibration.temperature import TemperatureFit, bootstrap_inter
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.ood.range import outside
 from service.core.pipeline import Chain, Detector, postprocess
-from service.errors import NoSignal
+from service.errors import FitError, NoSignal
 from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, Dataset, read_dataset
 from service.evaluation.detectors import Judged, fit_detectors
 from service.evaluation.report import all_metrics
 from service.evaluation.scoring import Track, raw_logits, untracked
+from service.graph.inspect import check_draft
 from service.runtime.model import Model, load_model
 
 FOLDS = 5
@@ -90,14 +91,17 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     ------
     BundleNotFound
         Without a draft.
+    ManifestInvalid
+        If the draft contradicts its graph.
     DataError
         If the rows do not fit the model.
     NoSignal
         If the logits say nothing about the labels; nothing is published.
     FitError
-        If there are fewer rows than the asked false-alarm rate needs; nothing is published.
+        If there are fewer rows than the asked false-alarm rate or the fit itself needs; nothing is published.
     """
     draft = _with_false_alarm(repository.draft(name), request.false_alarm)
+    check_draft(draft)
     model = load_model(dataclasses.replace(draft, record=None, state={}))
     judged = _judge(model, request.data, request.columns, track)
     train = None if request.train_data is None else _judge(model, request.train_data, request.columns, track)
@@ -145,6 +149,7 @@ class _Calibration:
 def _calibrate(manifest: Manifest, judged: Judged, request: FitRequest) -> _Calibration:
     data, classes = judged.data, manifest.graph.classes
     observed = _frequencies(data, len(classes))
+    _check_rows(data, observed, classes)
     declared = declared_prevalence(manifest)
     offset = None if declared is None else _log_ratio(observed, declared)
     fitted = _fit(judged.logits, data.labels, data.weights, offset, request.calibrator)
@@ -160,6 +165,14 @@ def _calibrate(manifest: Manifest, judged: Judged, request: FitRequest) -> _Cali
     record = _calibrator_record(fitted, judged, offset, request)
     warnings = tuple(_warnings(manifest, data, fitted, source, helped=after["log_loss"] < before["log_loss"]))
     return _Calibration(calibrator, fitted.status, record, source, before, after, warnings)
+
+
+def _check_rows(data: Dataset, observed: Array, classes: tuple[str, ...]) -> None:
+    if _units(data) < 2:
+        raise FitError("at least two rows (of two groups, if there are groups) are needed. Nothing was published")
+    for k in np.unique(data.labels):
+        if observed[k] == 0.0:
+            raise FitError(f"class {classes[k]!r} has rows, but none with a weight: leave them out, or weigh them")
 
 
 def declared_prevalence(manifest: Manifest) -> Array | None:
@@ -194,9 +207,13 @@ def _out_of_fold(judged: Judged, offset: Array | None, request: FitRequest) -> A
 
 
 def _folds(data: Dataset, seed: int) -> Indices:
-    units = len(data) if data.groups is None else int(data.groups.max()) + 1
+    units = _units(data)
     of_unit = np.random.default_rng(seed).permutation(units) % min(FOLDS, units)
     return of_unit if data.groups is None else of_unit[data.groups]
+
+
+def _units(data: Dataset) -> int:
+    return len(data) if data.groups is None else int(data.groups.max()) + 1
 
 
 def _frequencies(data: Dataset, k: int) -> Array:

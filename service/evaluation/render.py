@@ -23,14 +23,15 @@ def render_record(record: Record) -> RenderableType:
     """What a calibration learned, and how far to trust it."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     for key, value in _facts(record):
-        facts.add_row(key, value)
+        _add(facts, key, value)
     provenance = record.provenance
     metrics = _metric_table("", "before", "after, out of fold")
     for name, before in provenance.before.items():
-        metrics.add_row(name, f"{before:.4f}", f"{provenance.after_out_of_fold[name]:.4f}", MEANINGS.get(name, ""))
+        _add(metrics, name, f"{before:.4f}", f"{provenance.after_out_of_fold[name]:.4f}", MEANINGS.get(name, ""))
     scores = _table("out-of-distribution score", "threshold", "at false alarm", "from rows", "learned from")
     for name, score in record.scores.items():
-        scores.add_row(
+        _add(
+            scores,
             name,
             f"{score.threshold:.4g}",
             f"{score.false_alarm:g}",
@@ -46,13 +47,13 @@ def render_report(report: Report) -> RenderableType:
     counts = ", ".join(f"{count} {name}" for name, count in report.class_counts.items())
     metrics = _metric_table("probabilities", "uncalibrated", "served")
     for name, value in report.metrics.items():
-        metrics.add_row(name, f"{report.uncalibrated_metrics[name]:.4f}", f"{value:.4f}", MEANINGS.get(name, ""))
+        _add(metrics, name, f"{report.uncalibrated_metrics[name]:.4f}", f"{value:.4f}", MEANINGS.get(name, ""))
     parts: list[RenderableType] = [Text(f"{report.rows} rows: {counts}"), "", metrics, "", *_ood(report)]
     for name, policy in report.policies.items():
         table = _table(f"policy {name}: cost per row", "expected", "realised")
-        table.add_row("as decided", f"{policy.expected_cost:.4f}", f"{policy.realised_cost:.4f}")
-        table.add_row("cheapest action of the most probable class", "", f"{policy.label_cost:.4f}")
-        table.add_row(f"always {policy.constant_action}, the best single action", "", f"{policy.constant_cost:.4f}")
+        _add(table, "as decided", f"{policy.expected_cost:.4f}", f"{policy.realised_cost:.4f}")
+        _add(table, "cheapest action of the most probable class", "", f"{policy.label_cost:.4f}")
+        _add(table, f"always {policy.constant_action}, the best single action", "", f"{policy.constant_cost:.4f}")
         taken = ", ".join(f"{action} {count}" for action, count in policy.actions.items())
         parts += ["", table, Text(f"taken: {taken}; overruled by a flag: {policy.overruled}")]
     return Group(*parts)
@@ -77,9 +78,9 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
 def _ood(report: Report) -> list[RenderableType]:
     table = _table("out of distribution", "threshold", "flagged here", "flagged elsewhere", "AUROC")
     for name, score in report.scores.items():
-        table.add_row(name, *map(_number, (score.threshold, score.flag_rate, score.ood_flag_rate, score.auroc)))
-    table.add_row("range (rule)", "", _number(report.range_rate), "", "")
-    table.add_row("the gate", "", _number(report.flag_rate), _number(report.ood_flag_rate), "")
+        _add(table, name, *map(_number, (score.threshold, score.flag_rate, score.ood_flag_rate, score.auroc)))
+    _add(table, "range (rule)", "", _number(report.range_rate), "", "")
+    _add(table, "the gate", "", _number(report.flag_rate), _number(report.ood_flag_rate), "")
     note = (
         f"elsewhere: {report.ood_rows} rows of --ood-data" if report.ood_rows else "elsewhere: no --ood-data was given"
     )
@@ -98,7 +99,12 @@ def _metric_table(title: str, *columns: str) -> Table:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(title)
+    table.add_column(Text(title))
     for column in columns:
         table.add_column(column, justify="right")
     return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    # Text, because rich takes brackets in a plain string (a class may be called "[b]") for markup.
+    table.add_row(*map(Text, cells))

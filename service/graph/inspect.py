@@ -9,7 +9,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import external_data_helper
 
-from service.errors import GraphError
+from service.bundle.repository import PARTS, Bundle
+from service.errors import BundleError, GraphError, ManifestInvalid
 
 PASSING: Final = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 LINEAR: Final = frozenset({"Gemm", "MatMul", "Add", "Sub", "Conv", "LinearRegressor"})
@@ -78,6 +79,29 @@ def inspect_graph(path: Path) -> Findings:
     )
 
 
+def check_draft(draft: Bundle) -> None:
+    """Check a draft against its graph.
+
+    Raises
+    ------
+    ManifestInvalid
+        If the graph lists the same class names in another order.
+    BundleError
+        If a file belongs to neither: it would be published, and change what a calibration is bound to.
+    """
+    findings = inspect_graph(draft.graph_path)
+    check_class_order(findings.classes, draft.manifest.graph.classes)
+    for file in sorted(draft.path.iterdir()):
+        if file.name not in (*PARTS, *findings.external_files):
+            raise BundleError(f"{file} is no part of a bundle; remove it")
+
+
+def check_class_order(graph: tuple[str, ...] | None, declared: tuple[str, ...]) -> None:
+    """Raise ManifestInvalid if the graph lists the same class names in another order."""
+    if graph is not None and set(graph) == set(declared) and graph != declared:
+        raise ManifestInvalid(f"classes: the graph lists them in another order: {', '.join(graph)}")
+
+
 def _load(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise GraphError(f"{path} does not exist")
@@ -140,4 +164,6 @@ def _external_files(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
         file = path.parent / name
         if Path(name).name != name or file.is_symlink() or not file.is_file():
             raise GraphError(f"{path} keeps weights in an external file that is missing or not a plain file beside it")
+        if name in PARTS:
+            raise GraphError(f"{path} keeps weights in a file named like a part of a bundle: {name}; rename it")
     return tuple(names)

@@ -7,7 +7,7 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.bundle.manifest import Policy as PolicySection
-from service.bundle.record import Record, restore_reference, restore_score
+from service.bundle.record import Record, restore_reference, restore_score, state_names
 from service.bundle.repository import Bundle, graph_sha256
 from service.core.calibration import Calibrator
 from service.core.calibration.identity import Identity
@@ -16,7 +16,7 @@ from service.core.ood import SCORES
 from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
 from service.errors import BundleDamaged, ManifestInvalid
 from service.runtime.inputs import Inputs, bind_inputs
-from service.runtime.session import Session
+from service.runtime.session import SCORE_TYPES, Session
 
 Status = Literal["ok", "separable", "uncalibrated"]
 
@@ -97,9 +97,7 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
         If ONNX Runtime refuses the file.
     """
     session = Session(bundle.graph_path, threads=threads)
-    if bundle.manifest.graph.output not in [tensor.name for tensor in session.outputs]:
-        known = ", ".join(tensor.name for tensor in session.outputs)
-        raise ManifestInvalid(f"graph.output: {bundle.manifest.graph.output!r} is not one of {known}")
+    _check_output(bundle.manifest.graph.output, session)
     inputs = bind_inputs(bundle.manifest, session)
     if bundle.record is not None:
         _check_binding(bundle, bundle.record)
@@ -128,6 +126,14 @@ def policy_of(name: str, section: PolicySection, classes: tuple[str, ...], *, so
     return Policy(name, source, actions, cost, on_ood)
 
 
+def _check_output(name: str, session: Session) -> None:
+    types = {tensor.name: tensor.type for tensor in session.outputs}
+    if name not in types:
+        raise ManifestInvalid(f"graph.output: {name!r} is not one of {', '.join(types)}")
+    if types[name] not in SCORE_TYPES:
+        raise ManifestInvalid(f"graph.output: {name!r} is {types[name]}; scores are {', '.join(SCORE_TYPES)}")
+
+
 def _check_binding(bundle: Bundle, record: Record) -> None:
     if record.graph_sha256 != graph_sha256(bundle.path):
         raise BundleDamaged(f"{bundle.path}: calibration.json was fitted on another graph; fit this one")
@@ -135,8 +141,10 @@ def _check_binding(bundle: Bundle, record: Record) -> None:
         if bundle.version is not None and record.sections.get(section) != fingerprint:
             raise BundleDamaged(f"{bundle.path}: calibration.json was fitted with another [{section}]; fit again")
     for score in record.scores:
-        if score not in SCORES or f"{score}:scores" not in bundle.state:
+        if score not in SCORES or not state_names(score) <= set(bundle.state):
             raise BundleDamaged(f"{bundle.path}: state.npz lacks what score {score!r} needs")
+    if record.source.prevalence is not None and set(record.source.prevalence) != set(bundle.manifest.graph.classes):
+        raise BundleDamaged(f"{bundle.path}: calibration.json: source.prevalence does not name the classes")
 
 
 def _chain(bundle: Bundle, inputs: Inputs) -> Chain:

@@ -23,6 +23,7 @@ DTYPES: Final[dict[str, str]] = {
 ORT_ERRORS: Final = tuple(  # they share no ancestor but Exception
     kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
+SCORE_TYPES: Final = ("tensor(float)", "tensor(double)", "tensor(float16)")
 SUM_TOLERANCE = 1e-3  # float16 softmaxes and boosted trees normalise no better
 RANGE_TOLERANCE = 1e-6
 
@@ -88,9 +89,14 @@ class Session:
         Raises
         ------
         ModelOutputInvalid
-            With a fault for every row whose output is not finite, or no probabilities where they are declared.
+            With a fault for every row whose output is not finite, or no probabilities where they are declared; or
+            if there is not one answer for every row.
         """
-        return to_logits(self.run(graph.output, feeds), graph)
+        logits = to_logits(self.run(graph.output, feeds), graph)
+        rows = len(next(iter(feeds.values())))
+        if len(logits) != rows:
+            raise ModelOutputInvalid(f"output {graph.output!r} has {len(logits)} rows for {rows}")
+        return logits
 
 
 def to_logits(raw: npt.NDArray[Any], graph: Graph) -> Array:
@@ -142,8 +148,8 @@ _LOGITS: Final[dict[str, Callable[[Array, float], Array]]] = {
 def _as_columns(values: Array, graph: Graph) -> Array:
     if values.ndim == 1:
         values = values[:, None]
-    width, classes = values.shape[-1], len(graph.classes)
-    if values.ndim == 2 and (width == classes or (width == 1 and classes == 2)):
+    classes = len(graph.classes)
+    if values.ndim == 2 and (values.shape[1] == classes or (values.shape[1] == 1 and classes == 2)):
         return values
     raise ManifestInvalid(
         f"output {graph.output!r} has shape {tuple(values.shape)}; {classes} classes are declared, "

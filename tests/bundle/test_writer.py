@@ -35,9 +35,7 @@ def test_a_published_version_holds_the_draft_s_files_and_sums(
     assert bundle.record == published.record
 
 
-def test_the_draft_is_gone_once_the_version_is_there(
-    repository: Repository, draft_of: Callable[..., Bundle]
-) -> None:
+def test_the_draft_is_gone_once_the_version_is_there(repository: Repository, draft_of: Callable[..., Bundle]) -> None:
     publish_as_it_is(repository, draft_of())
     assert entries(repository.root / "copy") == ["1", "aliases.toml"]
 
@@ -70,7 +68,9 @@ def test_a_later_version_leaves_an_earlier_one_as_it_was(
     repository: Repository, draft_of: Callable[..., Bundle]
 ) -> None:
     publish_as_it_is(repository, draft_of())
-    before = {file: (repository.root / "copy" / "1" / file).read_bytes() for file in entries(repository.root / "copy" / "1")}
+    before = {
+        file: (repository.root / "copy" / "1" / file).read_bytes() for file in entries(repository.root / "copy" / "1")
+    }
     draft = draft_of()
     (draft.path / "manifest.toml").write_text((draft.path / "manifest.toml").read_text() + "\n# edited\n")
     publish_as_it_is(repository, draft)
@@ -80,6 +80,7 @@ def test_a_later_version_leaves_an_earlier_one_as_it_was(
 def test_a_number_is_never_used_twice(repository: Repository, draft_of: Callable[..., Bundle]) -> None:
     for _ in range(2):
         publish_as_it_is(repository, draft_of())
+    set_alias(repository, "copy", "stable", 2)
     shutil.rmtree(repository.root / "copy" / "1")
     assert publish_as_it_is(repository, draft_of()) == 3
 

@@ -36,6 +36,10 @@ class Temperature:
 
     temperature: float
 
+    def __post_init__(self) -> None:
+        if not self.temperature > 0.0:
+            raise ValueError("a temperature must be positive")
+
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, K).
 

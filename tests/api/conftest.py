@@ -1,0 +1,175 @@
+"""Applications in process, and models whose instances are the logits themselves."""
+
+import copy
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.bundle.manifest import MANIFEST_FILE
+from service.bundle.repository import Repository
+from service.evaluation.fit import FitRequest, fit
+from service.main import compose
+from service.onboarding import Declared, import_model, publish_draft
+from service.runtime.model import Model
+from service.runtime.registry import Registry, load_registry
+from service.settings import Settings
+
+ROWS = 300
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Registry:
+    """The shipped models in memory."""
+    return load_registry(Repository(Path(__file__).parents[2] / "models"))
+
+
+@pytest.fixture(scope="session")
+def shipped_model(shipped: Registry) -> Model:
+    """The shipped model in memory."""
+    return shipped.model("breast-cancer")
+
+
+@pytest.fixture
+def client_of() -> Callable[..., httpx.AsyncClient]:
+    """A client of an application in process: ``client_of(registry, max_rows=…)``."""
+
+    def make(registry: Registry, **settings: Any) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(compose(Settings(**settings), registry))
+        return httpx.AsyncClient(transport=transport, base_url="http://temperance")
+
+    return make
+
+
+@pytest.fixture
+async def client(client_of: Callable[..., httpx.AsyncClient], shipped: Registry) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shipped models in process."""
+    async with client_of(shipped) as running:
+        yield running
+
+
+@pytest.fixture
+def ask(client: httpx.AsyncClient) -> Callable[..., Any]:
+    """The answer of the shipped model to a verb, as a document: ``await ask("decide", rows, site="screening")``."""
+
+    async def asked(verb: str, instances: Any, **parameters: Any) -> dict[str, Any]:
+        body = {"instances": instances, "parameters": parameters}
+        answer = await client.post(f"/v1/models/breast-cancer:{verb}", json=body)
+        assert answer.status_code == 200, answer.text
+        document: dict[str, Any] = answer.json()
+        return document
+
+    return asked
+
+
+@pytest.fixture
+def publish_logits(tmp_path: Path, linear_graph: Callable[..., Path]) -> Callable[..., Registry]:
+    """Publishes `logits`, a model that answers its own instances, and loads it.
+
+    ``more`` is appended to its manifest. ``fitted`` gives it the identity as its calibration: thresholds and a
+    prevalence, with probabilities as they are.
+    """
+
+    def publish(classes: tuple[str, ...], *, more: str = "", fitted: bool = False) -> Registry:
+        k = len(classes)
+        repository = Repository(tmp_path / "repository")
+        repository.root.mkdir()
+        declared = Declared(output_kind="logits", classes=classes)
+        draft = import_model(repository, "logits", linear_graph(np.eye(k).tolist(), [0.0] * k), declared).draft
+        manifest = draft / MANIFEST_FILE
+        manifest.write_text(f"{manifest.read_text()}\n{more}")
+        if fitted:
+            fit(repository, "logits", FitRequest(_labelled(tmp_path / "cal.npz", k), calibrator="identity"))
+        else:
+            publish_draft(repository, "logits")
+        return load_registry(repository)
+
+    return publish
+
+
+def _labelled(path: Path, k: int) -> Path:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(k), size=ROWS)
+    labels = (p.cumsum(axis=1) > rng.random((ROWS, 1))).argmax(axis=1)
+    np.savez(path, X=np.log(p), y=labels)
+    return path
+
+
+@pytest.fixture
+def conforms(shipped: Registry, client_of: Callable[..., httpx.AsyncClient]) -> Callable[..., Any]:
+    """Says where a document departs from a component of the OpenAPI document; a member it does not list departs."""
+
+    async def departures(document: Any, component: str) -> list[str]:
+        async with client_of(shipped) as client:
+            components = (await client.get("/openapi.json")).json()["components"]["schemas"]
+        return list(_departures(document, components[component], components, "$"))
+
+    return departures
+
+
+def _departures(value: Any, schema: dict[str, Any], components: dict[str, Any], place: str) -> list[str]:
+    if "$ref" in schema:
+        schema = components[schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        attempts = [_departures(value, option, components, place) for option in schema["anyOf"]]
+        return min(attempts, key=len)
+    if not isinstance(value, _PYTHON[schema["type"]]) or (isinstance(value, bool) and schema["type"] != "boolean"):
+        return [f"{place} is no {schema['type']}"]
+    if isinstance(value, list):
+        return [
+            d for i, item in enumerate(value) for d in _departures(item, schema["items"], components, f"{place}.{i}")
+        ]
+    if isinstance(value, dict):
+        return _departing_members(value, schema, components, place)
+    return []
+
+
+def _departing_members(
+    value: dict[str, Any], schema: dict[str, Any], components: dict[str, Any], place: str
+) -> list[str]:
+    properties, others = schema.get("properties", {}), schema.get("additionalProperties", False)
+    found = [f"{place}.{name} is missing" for name in schema.get("required", []) if name not in value]
+    for name, item in value.items():
+        expected = properties.get(name, others)
+        if expected is False:
+            found.append(f"{place}.{name} is not documented")
+        elif expected is not True:
+            found += _departures(item, expected, components, f"{place}.{name}")
+    return found
+
+
+_PYTHON: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "number": (int, float),
+    "integer": int,
+    "boolean": bool,
+    "null": type(None),
+}
+
+
+@pytest.fixture
+def example_row(test_rows: list[list[float]]) -> list[float]:
+    """Measurements of one patient, safe to change."""
+    return copy.copy(test_rows[0])
+
+
+@pytest.fixture
+def fill(example_row: list[float], features: list[str]) -> Callable[[str | bytes], bytes]:
+    """Puts a patient into a body: $ROW, $REST (all values but the first), $MEMBERS (all members but the first)."""
+    rest = json.dumps(example_row[1:])[1:-1]
+    members = json.dumps(dict(zip(features[1:], example_row[1:], strict=True)))[1:-1]
+
+    def filled(body: str | bytes) -> bytes:
+        raw = body if isinstance(body, bytes) else body.encode()
+        pairs = ((b"$ROW", json.dumps(example_row)), (b"$REST", rest), (b"$MEMBERS", members))
+        for name, text in pairs:
+            raw = raw.replace(name, text.encode())
+        return raw
+
+    return filled

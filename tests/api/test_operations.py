@@ -1,0 +1,107 @@
+"""Health, metrics and the documentation page."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.operations import ASSETS
+from service.api.problems import MEDIA_TYPE
+from service.runtime.registry import Registry
+
+VERBS = ("predict", "detect", "decide", "evaluate")
+PLACES = ("", "/versions/{version}", "/labels/{alias}")
+
+
+def test_a_started_server_is_alive_and_ready(server: Any) -> None:
+    for path, status in (("/livez", "alive"), ("/readyz", "ready")):
+        answer = server.client.get(path)
+        assert (answer.status_code, answer.json()) == (200, {"status": status})
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_health_can_be_asked_for_without_a_body(path: str, server: Any) -> None:
+    answer = server.client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_a_process_that_has_not_started_is_alive_but_not_ready(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/livez")).status_code == 200  # no lifespan runs in process: nothing has started
+    refused = await client.get("/readyz")
+    assert (refused.status_code, refused.headers["content-type"]) == (503, MEDIA_TYPE)
+    assert refused.json()["type"] == "urn:temperance:problem:not-ready"
+
+
+async def test_metrics_count_requests_rows_flags_and_actions(
+    client: httpx.AsyncClient, ask: Callable[..., Any], test_rows: list[list[float]]
+) -> None:
+    answer = await ask("decide", test_rows)
+    flagged = sum(row["ood"]["flagged"] for row in answer["predictions"])
+    biopsies = sum(row["decision"]["action"] == "biopsy" for row in answer["predictions"])
+    exposed = await client.get("/metrics")
+    assert exposed.headers["content-type"].startswith("text/plain; version=0.0.4")
+    for line in (
+        'temperance_requests_total{method="POST",route="/v1/models/{name}:decide",status="200"} 1.0',
+        f'temperance_rows_total{{model="breast-cancer",verb="decide",version="1"}} {len(test_rows)}.0',
+        f'temperance_flagged_rows_total{{model="breast-cancer",version="1"}} {flagged}.0',
+        f'temperance_actions_total{{action="biopsy",model="breast-cancer",policy="biopsy",version="1"}} {biopsies}.0',
+    ):
+        assert line in exposed.text.splitlines()
+    assert f'digest="{answer["digest"]}"' in exposed.text
+
+
+async def test_the_documentation_page_loads_nothing_from_another_host(client: httpx.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page.text)
+    assert loaded
+    assert not [url for url in loaded if re.match(r"(?:[a-z]+:)?//", url, re.IGNORECASE)]
+    for url in loaded:
+        assert (await client.get(f"/{url.removeprefix('/')}")).status_code == 200
+    assert "cdn" not in page.text.lower()
+
+
+@pytest.mark.parametrize("name", ASSETS)
+async def test_the_pages_files_come_from_the_service(name: str, client: httpx.AsyncClient) -> None:
+    answer = await client.get(f"/docs/{name}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].partition(";")[0] == ASSETS[name]
+    assert len(answer.content) > 100
+
+
+async def test_documentation_can_be_turned_off(client_of: Callable[..., httpx.AsyncClient], shipped: Registry) -> None:
+    async with client_of(shipped, docs=False) as client:
+        for path in ("/docs", "/docs/swagger-ui-bundle.js", "/openapi.json", "/redoc"):
+            assert (await client.get(path)).status_code == 404
+        assert (await client.get("/v1/models")).status_code == 200
+
+
+async def test_every_verb_documents_its_problems_as_problems(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    for verb in VERBS:
+        for place in PLACES:
+            responses = paths[f"/v1/models/{{name}}{place}:{verb}"]["post"]["responses"]
+            assert {"200", "400", "404", "413", "415", "422", "500"} <= set(responses)
+            for status in set(responses) - {"200"}:
+                assert list(responses[status]["content"]) == [MEDIA_TYPE], status
+                assert responses[status]["content"][MEDIA_TYPE] == problem
+
+
+async def test_metadata_and_health_document_their_problems_as_problems(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    documented = [paths[f"/v1/models/{{name}}{place}"]["get"]["responses"]["404"] for place in PLACES]
+    documented.append(paths["/readyz"]["get"]["responses"]["503"])
+    assert all(list(response["content"]) == [MEDIA_TYPE] for response in documented)
+
+
+async def test_every_operation_has_an_id_of_its_own_and_every_reference_resolves(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/openapi.json")
+    document = answer.json()
+    ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(ids) == len(set(ids)) > 10
+    names = set(re.findall(r'"\$ref":"#/components/schemas/([^"]+)"', answer.text))
+    assert names <= set(document["components"]["schemas"])
+    assert {"DecideRequest", "Answer", "Problem"} <= names

@@ -1,0 +1,60 @@
+"""How models are addressed, listed and described, and what every answer carries."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from service.runtime.registry import Registry
+
+DECIDE = "/v1/models/breast-cancer:decide"
+PLACES = ["", "/versions/1", "/labels/stable"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_version_and_an_alias_answer_as_the_model_does(
+    place: str, client: httpx.AsyncClient, example_row: list[float]
+) -> None:
+    body = {"instances": [example_row]}
+    plain = (await client.post(DECIDE, json=body)).json()
+    addressed = (await client.post(f"/v1/models/breast-cancer{place}:decide", json=body)).json()
+    assert addressed["digest"] == plain["digest"]
+    assert [{**row, "prediction_id": ""} for row in addressed["predictions"]] == [
+        {**row, "prediction_id": ""} for row in plain["predictions"]
+    ]
+
+
+async def test_the_models_are_listed_by_name(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/v1/models")).json() == {"models": ["breast-cancer"]}
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_metadata_tell_what_a_model_takes_answers_and_costs(
+    place: str, client: httpx.AsyncClient, features: list[str], shipped: Registry
+) -> None:
+    said = (await client.get(f"/v1/models/breast-cancer{place}")).json()
+    model = shipped.model("breast-cancer")
+    assert {"name", "ready", "version", "versions", "aliases", "inputs", "classes", "policies", "sites"} <= set(said)
+    assert (said["name"], said["ready"], said["version"]) == ("breast-cancer", True, "1")
+    assert said["aliases"] == {"stable": "1"}
+    assert said["classes"] == ["benign", "malignant"]
+    assert [feature["name"] for entry in said["inputs"] for feature in entry["features"]] == features
+    assert said["policies"]["biopsy"]["costs"]["dismiss"] == {"benign": 0.0, "malignant": 50.0}
+    assert said["sites"]["screening"]["prevalence"] == {"benign": 0.98, "malignant": 0.02}
+    assert model.bundle.record is not None
+    assert said["calibration"]["calibrator"]["params"] == model.bundle.record.calibrator.params
+
+
+async def test_a_body_without_a_content_type_is_taken_for_json(
+    client: httpx.AsyncClient, fill: Callable[..., bytes]
+) -> None:
+    answer = await client.post(DECIDE, content=fill('{"instances": [$ROW]}'))
+    assert answer.status_code == 200
+
+
+async def test_one_bad_instance_refuses_the_request_and_no_row_is_counted(
+    client: httpx.AsyncClient, example_row: list[float]
+) -> None:
+    body = {"instances": [example_row, example_row[:-1]]}
+    assert (await client.post(DECIDE, json=body)).status_code == 422
+    assert "temperance_rows_total{" not in (await client.get("/metrics")).text

@@ -1,0 +1,231 @@
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from onnx import TensorProto, helper
+
+from service.bundle.manifest import Graph
+from service.core.numerics import Array, log_softmax
+from service.errors import GraphError, ManifestInvalid, ModelOutputInvalid
+from service.runtime.session import RANGE_TOLERANCE, SUM_TOLERANCE, Session, to_logits
+
+LOGITS = np.random.default_rng(0).normal(size=(20, 2)) * 3
+PROBABILITIES = np.exp(log_softmax(LOGITS))
+ROOT = Path(__file__).parents[2]
+
+
+def graph(kind: str, k: int = 2, floor: float = 1e-7) -> Graph:
+    classes = [f"class {i}" for i in range(k)]
+    return Graph.model_validate({"output": "s", "output_kind": kind, "classes": classes, "probability_floor": floor})
+
+
+def declared(kind: str, logits: Array) -> Array:
+    """What a graph of some kind puts out for these logits."""
+    return {"logits": logits, "log_probabilities": log_softmax(logits), "probabilities": np.exp(log_softmax(logits))}[
+        kind
+    ]
+
+
+KINDS = ("logits", "log_probabilities", "probabilities")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [2, 3, 10])
+def test_every_kind_gives_the_same_posterior(kind: str, k: int) -> None:
+    logits = np.random.default_rng(k).normal(size=(30, k))
+    posterior = log_softmax(to_logits(declared(kind, logits), graph(kind, k)))
+    np.testing.assert_allclose(posterior, log_softmax(logits), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rank", [1, 2])
+def test_one_column_speaks_of_the_second_class(kind: str, rank: int) -> None:
+    column = declared(kind, LOGITS)[:, 1:] if kind != "logits" else LOGITS[:, 1:] - LOGITS[:, :1]
+    result = to_logits(column[:, 0] if rank == 1 else column, graph(kind))
+    np.testing.assert_allclose(log_softmax(result), log_softmax(LOGITS), rtol=0, atol=1e-9)
+
+
+def test_a_single_logit_becomes_zero_and_itself() -> None:
+    assert to_logits(np.array([[-3.5]]), graph("logits")).tolist() == [[0.0, -3.5]]
+
+
+def test_logits_are_left_alone() -> None:
+    np.testing.assert_array_equal(to_logits(LOGITS, graph("logits")), LOGITS)
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "log_probabilities"])
+def test_exact_zeros_are_lifted_to_the_floor(kind: str) -> None:
+    raw = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    with np.errstate(divide="ignore"):
+        values = raw if kind == "probabilities" else np.maximum(np.log(raw), -1e4)
+    result = np.exp(log_softmax(to_logits(values, graph(kind, floor=1e-4))))
+    expected = np.maximum(raw, 1e-4) / np.maximum(raw, 1e-4).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
+def test_a_probability_a_rounding_error_outside_its_range_is_taken() -> None:
+    slack = 0.5 * RANGE_TOLERANCE
+    result = to_logits(np.array([[1.0 + slack, -slack]]), graph("probabilities"))
+    assert np.isfinite(result).all()
+
+
+def test_single_precision_output_becomes_double() -> None:
+    assert to_logits(LOGITS.astype(np.float32), graph("logits")).dtype == np.float64
+
+
+IMPROPER = {
+    "a negative one": ("probabilities", [1.1, -0.1]),
+    "a sum above one": ("probabilities", [0.6, 0.5]),
+    "a sum below one": ("probabilities", [0.4, 0.5]),
+    "logits": ("probabilities", [3.0, -2.0]),
+    "one column above one": ("probabilities", [1.5]),
+    "one column below zero": ("probabilities", [-0.5]),
+    "logarithms that sum to two": ("log_probabilities", [0.0, 0.0]),
+    "positive logarithms": ("log_probabilities", [800.0, 0.0]),
+    "one positive logarithm": ("log_probabilities", [0.5]),
+}
+
+
+@pytest.mark.parametrize(("kind", "row"), IMPROPER.values(), ids=IMPROPER.keys())
+def test_what_is_declared_as_probabilities_and_is_not_names_its_rows(kind: str, row: list[float]) -> None:
+    good = declared(kind, LOGITS)[:3, -len(row) :]
+    with pytest.raises(ModelOutputInvalid) as error:
+        to_logits(np.vstack([good, [row], good, [row]]), graph(kind))
+    assert [(f.path, f.code) for f in error.value.faults] == [
+        (("instances", 3), "not-probabilities"),
+        (("instances", 7), "not-probabilities"),
+    ]
+
+
+def test_sums_may_be_as_sloppy_as_half_precision() -> None:
+    slack = 0.9 * SUM_TOLERANCE
+    assert to_logits(np.array([[0.5, 0.5 + slack], [0.5, 0.5 - slack]]), graph("probabilities")).shape == (2, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_output_that_is_not_finite_names_its_rows(kind: str, value: float) -> None:
+    raw = declared(kind, LOGITS).copy()
+    raw[4, 1] = value
+    with pytest.raises(ModelOutputInvalid, match="not a finite number") as error:
+        to_logits(raw, graph(kind))
+    assert [(f.path, f.code) for f in error.value.faults] == [(("instances", 4), "not-finite")]
+
+
+SHAPES: dict[str, tuple[int, npt.NDArray[np.float64]]] = {
+    "three columns for two classes": (2, np.zeros((5, 3))),
+    "one column for three classes": (3, np.zeros((5, 1))),
+    "rank 1 for three classes": (3, np.zeros(5)),
+    "rank 3": (2, np.zeros((5, 1, 2))),
+    "a scalar": (2, np.zeros(())),
+}
+
+
+@pytest.mark.parametrize(("k", "raw"), SHAPES.values(), ids=SHAPES.keys())
+def test_an_output_of_another_shape_contradicts_the_manifest(k: int, raw: npt.NDArray[np.float64]) -> None:
+    with pytest.raises(ManifestInvalid, match=rf"'s' has shape .*; {k} classes are declared"):
+        to_logits(raw, graph("logits", k))
+
+
+def test_a_session_computes_what_the_graph_says(linear_graph: Callable[..., Path]) -> None:
+    session = Session(linear_graph([[1.0, 2.0], [3.0, 4.0]], [0.5, -0.5]))
+    x = np.array([[1.0, 1.0], [2.0, 0.0]], dtype=np.float32)
+    assert session.run("scores", {"x": x}).tolist() == [[4.5, 5.5], [2.5, 3.5]]
+    assert [(t.name, t.type, t.shape) for t in session.inputs] == [("x", "tensor(float)", (None, 2))]
+    assert [(t.name, t.type, t.shape) for t in session.outputs] == [("scores", "tensor(float)", (None, 2))]
+
+
+def test_one_row_is_judged_as_it_is_among_others(linear_graph: Callable[..., Path]) -> None:
+    weights = np.random.default_rng(3).normal(size=(7, 4)).tolist()
+    session = Session(linear_graph(weights, [0.0] * 4))
+    x = np.random.default_rng(4).normal(size=(9, 7)).astype(np.float32)
+    whole = session.run("scores", {"x": x})
+    single = np.vstack([session.run("scores", {"x": row[None]}) for row in x])
+    np.testing.assert_allclose(single, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_a_node_that_fails_on_these_values_is_the_model_s_fault(graph_of: Callable[..., Path]) -> None:
+    x = (TensorProto.FLOAT, [None, 2])
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [7, 7])
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["scores"])]
+    path = graph_of(nodes, {"x": x}, {"scores": (TensorProto.FLOAT, [None, None])}, (shape,))
+    with pytest.raises(ModelOutputInvalid, match="the graph failed while running") as error:
+        Session(path).run("scores", {"x": np.zeros((3, 2), dtype=np.float32)})
+    assert "\n" not in str(error.value)
+
+
+def test_an_answer_for_another_number_of_rows_is_the_model_s_fault(graph_of: Callable[..., Path]) -> None:
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [0])
+    nodes = [helper.make_node("ReduceSum", ["x", "axes"], ["s"], keepdims=1)]
+    both = (TensorProto.FLOAT, [None, 2])
+    session = Session(graph_of(nodes, {"x": both}, {"s": both}, (axes,)))
+    with pytest.raises(ModelOutputInvalid, match="1 rows for 3"):
+        session.logits(graph("logits"), {"x": np.zeros((3, 2), dtype=np.float32)})
+
+
+class Bomb:
+    """An object whose unpickling leaves a file behind."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.marker,)
+
+
+FOREIGN: dict[str, Callable[[bytes, Path], bytes]] = {
+    "nothing": lambda _graph, _marker: b"",
+    "half a graph": lambda data, _marker: data[: len(data) // 2],
+    "html": lambda _graph, _marker: b"<!doctype html><title>404</title>",
+    "a git-lfs pointer": lambda _graph, _marker: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
+    "a pickle": lambda _graph, marker: pickle.dumps(Bomb(marker)),
+    "random bytes": lambda _graph, _marker: np.random.default_rng(0).bytes(2000),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_file_that_is_no_graph_is_refused_in_one_line_that_names_it(
+    case: str, linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    whole = linear_graph([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]).read_bytes()
+    path, marker = tmp_path / "model.onnx", tmp_path / "unpickled"
+    path.write_bytes(FOREIGN[case](whole, marker))
+    with pytest.raises(GraphError) as error:
+        Session(path)
+    assert str(error.value).startswith(f"{path} cannot be loaded by ONNX Runtime")
+    assert "\n" not in str(error.value)
+    assert not marker.exists()
+
+
+def test_a_graph_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match=r"nowhere\.onnx cannot be loaded"):
+        Session(tmp_path / "nowhere.onnx")
+
+
+def test_loading_and_running_a_graph_leaves_no_trace_in_the_home_folder(
+    linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    home, path = tmp_path / "home", linear_graph([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
+    home.mkdir()
+    code = (
+        "import service, sys, numpy, pathlib;"
+        "from service.runtime.session import Session;"
+        "print(Session(pathlib.Path(sys.argv[1])).run('scores', {'x': numpy.ones((1, 2), 'float32')}).tolist())"
+    )
+    kept = {k: v for k, v in os.environ.items() if k in {"PATH", "LD_LIBRARY_PATH"}}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=ROOT,
+        env={**kept, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[[1.0, 1.0]]"
+    assert list(home.rglob("*")) == []

@@ -1,0 +1,314 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomlkit
+from click.testing import CliRunner, Result
+
+from service import cli
+from service.bundle.repository import Repository
+
+TEMPERANCE = Path(sys.executable).with_name("temperance")
+SHIPPED = "breast-cancer"
+IDENTITY = ([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
+VERBS = ("import", "fit", "publish", "draft", "alias", "evaluate", "inspect", "verify", "list", "serve")
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs the real command in an empty folder of its own, through pipes."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TEMPERANCE_")}
+
+    def temperance(*arguments: str | Path, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [TEMPERANCE, *map(str, arguments)], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return temperance
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Callable[..., Path]:
+    """Writes two logits per row as features, and labels drawn from them at temperature 2."""
+
+    def write(name: str, n: int = 300, *, seed: int = 0, flip: bool = False) -> Path:
+        rng = np.random.default_rng(seed)
+        x = rng.normal(scale=4.0, size=(n, 2)).astype(np.float32)
+        y = (x / 2.0 + rng.gumbel(size=(n, 2))).argmax(axis=1)
+        np.savez(tmp_path / f"{name}.npz", X=x, y=1 - y if flip else y)
+        return tmp_path / f"{name}.npz"
+
+    return write
+
+
+@pytest.fixture
+def invoke() -> Callable[..., Result]:
+    """Runs a verb in this process."""
+
+    def inside(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(cli.command, list(map(str, arguments)))
+
+    return inside
+
+
+def plain(done: "subprocess.CompletedProcess[str]") -> str:
+    """Standard output, if nothing on it or beside it was meant for a terminal."""
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def one_line(done: "subprocess.CompletedProcess[str]") -> str:
+    assert done.stdout == ""
+    assert re.fullmatch(r"temperance: [^\n]+\n", done.stderr)
+    return done.stderr
+
+
+# ---------------------------------------------------------------------------------------- the whole way, as processes
+
+
+def test_a_model_goes_from_a_file_to_a_second_price_and_back(
+    run: Run, rows: Callable[..., Path], linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    graph, data, test = linear_graph(*IDENTITY), rows("cal"), rows("test", seed=1)
+
+    out = plain(run("inspect", graph))
+    assert "input x: tensor(float) [?, 2]" in out
+    assert "scores in scores: logits (its last operator is Gemm)" in out
+
+    out = plain(run("import", graph, "--name", "m", "--classes", "no,yes", "--features", "a, b"))
+    assert "output_kind: logits  (its last operator is Gemm)" in out
+    assert "classes: no, yes  (you said so)" in out
+    manifest = tmp_path / "models" / "m" / "draft" / "manifest.toml"
+    price(manifest, 5)
+    assert plain(run("list")) == "m: versions draft only; no alias\n"
+
+    out = plain(run("fit", "m", "--data", data))
+    assert "temperature, ok" in out
+    assert "It is stable: `temperance serve` serves it." in out
+
+    out = plain(run("evaluate", "m", "--data", test, "--ood-data", data))
+    assert "m version 1, calibration temperature (ok), sha256:" in out
+    assert "policy triage: cost per row" in out
+
+    plain(run("draft", "m"))
+    price(manifest, 7)
+    out = plain(run("publish", "m"))
+    assert "The calibration was kept." in out
+    assert "`temperance alias m stable 2` deploys it" in out
+
+    assert plain(run("alias", "m", "stable", "2")) == "m: stable = 2\n"
+    assert plain(run("list")) == "m: versions 1, 2; stable = 2\n"
+    one, two = (json.loads(plain(run("evaluate", "m", "--data", test, "--version", v, "--json"))) for v in "12")
+    assert one["evaluation"]["metrics"] == two["evaluation"]["metrics"]
+    assert one["evaluation"]["policies"]["triage"] != two["evaluation"]["policies"]["triage"]
+    assert "m version 2" in plain(run("inspect", "m"))
+
+    plain(run("alias", "m", "stable", "1"))
+    out = plain(run("verify", "m"))
+    assert re.fullmatch(r"m version 1: ok, sha256:[0-9a-f]{64}\nm version 2: ok, sha256:[0-9a-f]{64}\n", out)
+
+
+def price(manifest: Path, value: int) -> None:
+    document = tomlkit.parse(manifest.read_text())
+    costs = {"go": {"no": 0, "yes": value}, "stay": {"no": 1, "yes": 0}}
+    document["policies"] = {"triage": {"costs": costs}}
+    manifest.write_text(tomlkit.dumps(document))
+
+
+def test_the_shipped_model_verifies(run: Run) -> None:
+    shipped = Path(__file__).parents[1] / "models"
+    assert plain(run("verify", SHIPPED, "--models", shipped)).startswith(f"{SHIPPED} version 1: ok, sha256:")
+
+
+def test_a_fit_that_finds_no_signal_is_one_line_and_exit_code_1(
+    run: Run, rows: Callable[..., Path], linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    run("import", linear_graph(*IDENTITY), "--name", "m")
+    assert "Nothing was published" in one_line(run("fit", "m", "--data", rows("cal", flip=True), code=1))
+    assert sorted(path.name for path in (tmp_path / "models" / "m").iterdir()) == ["draft"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("frobnicate",),
+        ("fit",),
+        ("fit", "m"),
+        ("fit", "m", "--data", "x.npz", "--false-alarm", "0"),
+        ("fit", "m", "--data", "x.npz", "--calibrator", "magic"),
+        ("alias", "m", "stable", "zero"),
+        ("alias", "m", "stable", "0"),
+        ("import", "m.onnx"),
+        ("import", "m.onnx", "--name", "m", "--output-kind", "scores"),
+        ("import", "m.onnx", "--name", "m", "--task", "multilabel"),
+        ("serve", "--port", "70000"),
+        ("list", "--colour"),
+    ],
+)
+def test_bad_usage_is_exit_code_2(arguments: tuple[str, ...], invoke: Callable[..., Result]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "Usage:" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_bad_usage_is_exit_code_2_for_a_shell_too(run: Run) -> None:
+    assert "No such option" in run("list", "--colour", code=2).stderr
+
+
+# ------------------------------------------------------------------------------------------- failures, in this process
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+    """Runs the entry point with arguments that must fail, and returns its one line."""
+
+    def inside(*arguments: str | Path) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["temperance", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert end.value.code == 1
+        assert out == ""
+        assert re.fullmatch(r"temperance: [^\n]+\n", err)
+        return err
+
+    return inside
+
+
+FAILURES = {
+    "a repository that is not there": (("list", "--models", "nowhere"), "nowhere is not a directory"),
+    "a model that is not there": (("inspect", "stranger"), "models here: breast-cancer"),
+    "a version that is not there": (("evaluate", SHIPPED, "--data", "x.csv", "--version", "9"), "no version 9"),
+    "data that is not there": (("evaluate", SHIPPED, "--data", "x.csv"), "x.csv does not exist"),
+    "no draft to fit": (("fit", SHIPPED, "--data", "x.csv"), "has no draft"),
+    "no draft to publish": (("publish", SHIPPED), "has no draft"),
+    "nothing to verify": (("verify", "stranger"), "stranger has no published version"),
+    "a name that is a path": (("verify", "../x"), "at most 64 letters"),
+    "an alias to nothing": (("alias", SHIPPED, "stable", "4"), "has no version 4 (published: 1)"),
+    "an alias that is a number": (("alias", SHIPPED, "3", "1"), "is not a number"),
+    "a graph that is not there": (("import", "m.onnx", "--name", "m"), "m.onnx does not exist"),
+    "a graph to look at that is not there": (("inspect", "m.onnx"), "m.onnx does not exist"),
+    "a graph that is none": (("inspect", "page.onnx"), "page.onnx is no ONNX file"),
+    "a report that cannot be written": (
+        ("evaluate", SHIPPED, "--data", "test.csv", "--json", "nowhere/r.json"),
+        "nowhere/r.json: No such file or directory",
+    ),
+    "a repository that is a file": (("import", "good.onnx", "--name", "m", "--models", "page.onnx"), "Not a directory"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "fragment"), FAILURES.values(), ids=FAILURES.keys())
+def test_what_fails_is_one_clear_line_and_exit_code_1(
+    *,
+    arguments: tuple[str, ...],
+    fragment: str,
+    repository: Repository,
+    data_folder: Path,
+    linear_graph: Callable[..., Path],
+    fails: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    assert repository.root == tmp_path / "models"
+    (tmp_path / "page.onnx").write_text("<html>")
+    linear_graph(*IDENTITY).rename(tmp_path / "good.onnx")
+    (tmp_path / "test.csv").write_bytes((data_folder / "test.csv").read_bytes())
+    assert fragment in fails(*arguments)
+
+
+def test_a_draft_in_the_way_is_not_overwritten_without_force(
+    linear_graph: Callable[..., Path], fails: Callable[..., str], invoke: Callable[..., Result], tmp_path: Path
+) -> None:
+    arguments = ("import", linear_graph(*IDENTITY), "--name", "m", "--models", tmp_path / "models")
+    assert invoke(*arguments).exit_code == 0
+    assert "--force" in fails(*arguments)
+    assert invoke(*arguments, "--force").exit_code == 0
+
+
+def test_a_draft_in_the_way_is_not_overwritten_by_another_draft(
+    repository: Repository, fails: Callable[..., str], invoke: Callable[..., Result]
+) -> None:
+    assert invoke("draft", SHIPPED, "--models", repository.root).exit_code == 0
+    assert "may hold somebody's edits" in fails("draft", SHIPPED, "--models", repository.root)
+
+
+# -------------------------------------------------------------------------------------------------------------- JSON
+
+
+def printed_json(result: Result) -> dict[str, object]:
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_every_verb_that_a_program_reads_prints_json_and_nothing_else(
+    invoke: Callable[..., Result], rows: Callable[..., Path], linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    graph, data, models = linear_graph(*IDENTITY), rows("cal"), ("--models", tmp_path / "models")
+    found = printed_json(invoke("inspect", graph, "--json"))
+    assert found["inputs"] == [{"name": "x", "type": "tensor(float)", "shape": [None, 2]}]
+    found = printed_json(invoke("import", graph, "--name", "m", *models, "--json"))
+    assert found["conclusions"]["output_kind"]["value"] == "logits"  # type: ignore[index]
+    assert printed_json(invoke("list", *models, "--json")) == {"models": [{"name": "m", "versions": [], "aliases": {}}]}
+    found = printed_json(invoke("fit", "m", "--data", data, *models, "--json"))
+    assert (found["version"], found["calibration"]["status"]) == (1, "ok")  # type: ignore[index]
+    found = printed_json(invoke("evaluate", "m", "--data", data, *models, "--json"))
+    assert (found["model"], found["version"]) == ("m", "1")
+    found = printed_json(invoke("inspect", "m", *models, "--json"))
+    assert found["manifest"]["schema"] == 1  # type: ignore[index]
+    assert found["calibration"]["calibrator"]["method"] == "temperature"  # type: ignore[index]
+    assert invoke("draft", "m", *models).exit_code == 0
+    found = printed_json(invoke("publish", "m", *models, "--json"))
+    assert found == {"name": "m", "version": 2, "why_uncalibrated": None}
+    found = printed_json(invoke("verify", "m", *models, "--json"))
+    assert list(found["versions"]) == ["1", "2"]  # type: ignore[call-overload]
+    found = printed_json(invoke("list", *models, "--json"))
+    assert found["models"] == [{"name": "m", "versions": [1, 2], "aliases": {"stable": 1}}]
+
+
+def test_an_evaluation_goes_to_a_file_beside_the_table(
+    invoke: Callable[..., Result], repository: Repository, data_folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("evaluate", SHIPPED, "--data", data_folder / "test.csv", "--models", repository.root)
+    result = invoke(*arguments, "--json", tmp_path / "report.json")
+    assert "policy biopsy: cost per row" in result.stdout
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written == printed_json(invoke(*arguments, "--json"))
+    assert written["evaluation"]["rows"] == 143
+
+
+def test_an_uncalibrated_publication_says_why(
+    invoke: Callable[..., Result], linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    models = ("--models", tmp_path / "models")
+    invoke("import", linear_graph(*IDENTITY), "--name", "m", *models)
+    assert "Uncalibrated: it was never fitted." in invoke("publish", "m", *models).output
+    assert "uncalibrated" in invoke("inspect", "m", *models).output
+    assert printed_json(invoke("inspect", "m", *models, "--json"))["calibration"] is None
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, invoke: Callable[..., Result]) -> None:
+    result = invoke(verb, "-h")
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+    assert "--models" in result.output
+
+
+def test_the_command_lists_exactly_the_documented_verbs() -> None:
+    assert set(cli.command.commands) == set(VERBS)

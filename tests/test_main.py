@@ -1,0 +1,171 @@
+"""The composition root as a process: how it starts, refuses to start, and stops."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.bundle.repository import Repository
+from service.main import compose, create, load
+from service.settings import Settings
+
+TEMPERANCE = Path(sys.executable).with_name("temperance")
+DECIDE = "/v1/models/breast-cancer:decide"
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., AbstractContextManager[Any]]:
+    """`serving` of the root conftest, which test modules cannot import."""
+    spec = importlib.util.spec_from_file_location("root_conftest", Path(__file__).with_name("conftest.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    found: Callable[..., AbstractContextManager[Any]] = module.serving
+    return found
+
+
+def refused(*flags: str, **variables: str) -> str:
+    """The one line of a `temperance serve` that must not start."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
+    done = subprocess.run(
+        [str(TEMPERANCE), "serve", *flags],
+        env=clean | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("temperance: ")
+    return line
+
+
+def test_an_unknown_variable_stops_the_start() -> None:
+    line = refused(TEMPERANCE_FOO="zq7canary")
+    assert "TEMPERANCE_FOO is no setting" in line
+    assert "zq7canary" not in line
+
+
+def test_a_port_that_is_no_port_stops_the_start() -> None:
+    assert "TEMPERANCE_PORT" in refused(TEMPERANCE_PORT="8000x")
+
+
+def test_an_empty_repository_stops_the_start(tmp_path: Path) -> None:
+    assert "no model is published" in refused("--models", str(tmp_path))
+
+
+def test_a_repository_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    assert "not a directory" in refused("--models", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(("file", "workers"), [("model.onnx", "1"), ("calibration.json", "2")])
+def test_one_flipped_bit_in_a_bundle_stops_the_start(file: str, workers: str, repository: Repository) -> None:
+    damaged = repository.root / "breast-cancer" / "1" / file
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    assert f"{file} does not match its sum" in refused("--models", str(repository.root), "--workers", workers)
+
+
+def test_a_port_in_use_stops_the_start() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"cannot listen on 127.0.0.1 port {port}" in refused("--port", port)
+
+
+def test_flags_win_over_variables(tmp_path: Path) -> None:
+    assert str(tmp_path) in refused("--models", str(tmp_path), TEMPERANCE_MODELS="models")
+
+
+def test_a_stop_signal_finishes_the_request_that_is_being_read_and_then_ends_the_process(
+    serving: Callable[..., AbstractContextManager[Any]], repository: Repository, example_body: bytes
+) -> None:
+    with serving(repository.root) as server:
+        address = (server.client.base_url.host, server.client.base_url.port)
+        with socket.create_connection(address, timeout=30) as caller:
+            caller.sendall(
+                f"POST {DECIDE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(example_body)}\r\nExpect: 100-continue\r\n\r\n".encode()
+            )
+            assert caller.recv(1 << 16).startswith(b"HTTP/1.1 100")  # the handler has begun to read
+            server.process.send_signal(signal.SIGTERM)
+            caller.sendall(example_body)
+            answer = b"".join(iter(lambda: caller.recv(1 << 16), b""))
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b'"decision"' in answer
+        # uvicorn raises the signal again once it has shut down, so that whoever sent it sees that it was heard.
+        assert server.process.wait(timeout=30) == -signal.SIGTERM
+        assert "Application shutdown complete" in server.log.read_text()
+
+
+@pytest.fixture
+def example_body(test_rows: list[list[float]]) -> bytes:
+    return httpx.Request("POST", "http://x", json={"instances": test_rows[:1]}).content
+
+
+def test_several_workers_serve_and_stop_together(
+    serving: Callable[..., AbstractContextManager[Any]], repository: Repository, example_body: bytes
+) -> None:
+    with serving(repository.root, "--workers", "2") as server:
+        for _ in range(4):
+            assert server.client.post(DECIDE, content=example_body).status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=30) == 0
+        log = server.log.read_text()
+    assert "Finished server process" in log
+    assert "Traceback" not in log
+
+
+def test_the_log_level_is_the_settings(
+    serving: Callable[..., AbstractContextManager[Any]], repository: Repository, example_body: bytes
+) -> None:
+    with serving(repository.root, TEMPERANCE_LOG_LEVEL="error") as server:
+        assert server.client.post(DECIDE, content=example_body).status_code == 200
+        assert DECIDE.rpartition(":")[2] not in server.log.read_text()
+
+
+async def test_a_worker_builds_its_application_from_the_environment(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPERANCE_MODELS", str(repository.root))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create()), base_url="http://x") as client:
+        assert (await client.get("/v1/models")).json() == {"models": ["breast-cancer"]}
+
+
+async def test_two_applications_in_one_process_count_apart(repository: Repository) -> None:
+    settings = Settings(models=repository.root)
+    first, second = (
+        httpx.AsyncClient(transport=httpx.ASGITransport(compose(settings, load(settings))), base_url="http://x")
+        for _ in range(2)
+    )
+    async with first, second:
+        await first.get("/livez")
+        assert 'route="/livez"' in (await first.get("/metrics")).text
+        assert 'route="/livez"' not in (await second.get("/metrics")).text
+
+
+async def test_every_served_version_is_in_the_metrics(repository: Repository) -> None:
+    settings = Settings(models=repository.root)
+    registry = load(settings)
+    model = registry.model("breast-cancer")
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(compose(settings, registry)), base_url="http://x"
+    ) as client:
+        exposed = (await client.get("/metrics")).text
+    labels = f'calibration="ok",digest="{model.bundle.digest}",model="breast-cancer",version="1"'
+    assert f"temperance_model_info{{{labels}}} 1.0" in exposed
