@@ -68,7 +68,7 @@ def test_labels(data_folder: Path) -> list[str]:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     """A writable copy of the shipped models."""
-    return Repository(shutil.copytree(SHIPPED, tmp_path / "models"))
+    return Repository(shutil.copytree(SHIPPED, tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__")))
 
 
 @dataclass(frozen=True)
