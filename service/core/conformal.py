@@ -1,10 +1,12 @@
 """Thresholds and p-values with a finite-sample guarantee, from scores of rows like those to come.
 
 Both rest on exchangeability alone: whatever the score, a new row of the same population exceeds the threshold
-with probability at most α, and its p-value is at most u with probability at most u.
+with probability at most α, and its p-value is at most u with probability at most u. That holds on average over
+calibration sets; with a ``confidence`` the threshold holds for this very set, except with probability 1 - confidence.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,8 @@ import numpy as np
 from service.core.numerics import Array, Indices
 
 STORED_SCORES = 10_000
+
+FEWEST_STORED = 100  # of every class, where many classes share the scores that are stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,24 @@ def reference(scores: Array, *, limit: int = STORED_SCORES) -> Reference:
     >>> reference(np.array([3.0, 1.0, 2.0])).scores
     array([1., 2., 3.])
     """
-    n = len(scores)
+    ranks = stored_ranks(len(scores), limit=limit)
+    return Reference(np.sort(scores)[ranks - 1], ranks, len(scores))
+
+
+def stored_ranks(n: int, *, limit: int = STORED_SCORES) -> Indices:
+    """Ranks, from 1, of the order statistics kept of n: all, or half of ``limit`` in the tail and half spread evenly.
+
+    Examples
+    --------
+    >>> stored_ranks(9, limit=4)
+    array([1, 7, 8, 9])
+    """
     ranks = np.arange(1, n + 1)
-    if n > limit:
-        tail = limit // 2
-        spread = np.linspace(1, n - tail, limit - tail).astype(np.intp)
-        ranks = np.concatenate([spread, ranks[n - tail :]])
-    return Reference(np.sort(scores)[ranks - 1], ranks, n)
+    if n <= limit:
+        return ranks
+    tail = limit // 2
+    spread = np.linspace(1, n - tail, limit - tail).astype(np.intp)
+    return np.concatenate([spread, ranks[n - tail :]])
 
 
 def attainable(n: int, alpha: float) -> bool:
@@ -69,16 +84,21 @@ def attainable(n: int, alpha: float) -> bool:
     return _allowed_exceedances(n, alpha) >= 1
 
 
-def threshold(calibration: Reference, *, alpha: float) -> float:
+def threshold(calibration: Reference, *, alpha: float, confidence: float | None = None) -> float:
     r"""Value that a new score exceeds with probability at most ``alpha``.
 
     .. math:: s_{(k)}, \quad k = \lceil (n + 1)(1 - \alpha) \rceil
+
+    That is an average over calibration sets: about half of them have a higher rate. With a ``confidence``, k is
+    the smallest rank whose rate exceeds ``alpha`` with probability at most 1 - confidence, `confident_rank`.
 
     Parameters
     ----------
     calibration : Reference
     alpha : float
         False-alarm rate, in (0, 1).
+    confidence : float, optional
+        In (0, 1).
 
     Raises
     ------
@@ -89,16 +109,97 @@ def threshold(calibration: Reference, *, alpha: float) -> float:
     --------
     >>> threshold(reference(np.arange(1.0, 20.0)), alpha=0.05)
     19.0
+    >>> threshold(reference(np.arange(1.0, 101.0)), alpha=0.05, confidence=0.95)
+    99.0
 
     References
     ----------
     Vovk et al. (2005), *Algorithmic Learning in a Random World*, Springer.
     """
-    if not attainable(calibration.n, alpha):
-        needed = math.ceil(1.0 / alpha - 1e-9) - 1
-        raise ValueError(f"a false-alarm rate of {alpha:g} needs at least {needed} rows, there are {calibration.n}")
-    rank = calibration.n + 1 - _allowed_exceedances(calibration.n, alpha)
+    n = calibration.n
+    rank = marginal_rank(n, alpha) if confidence is None else confident_rank(n, alpha, confidence=confidence)
     return float(calibration.scores[np.searchsorted(calibration.ranks, rank)])
+
+
+def marginal_rank(n: int, alpha: float) -> int:
+    """Rank, from 1, of the order statistic exceeded with probability at most ``alpha``: ceil((n + 1)(1 - alpha)).
+
+    Raises
+    ------
+    ValueError
+        If n is smaller than ceil(1 / alpha) - 1.
+
+    Examples
+    --------
+    >>> marginal_rank(1000, 0.05)
+    951
+    """
+    if not attainable(n, alpha):
+        needed = math.ceil(1.0 / alpha - 1e-9) - 1
+        raise ValueError(f"a false-alarm rate of {alpha:g} needs at least {needed} rows, there are {n}")
+    return n + 1 - _allowed_exceedances(n, alpha)
+
+
+def confident_rank(n: int, alpha: float, *, confidence: float) -> int:
+    r"""Smallest rank whose order statistic keeps its false-alarm rate within ``alpha``, with that confidence.
+
+    .. math:: \min k : P(\mathrm{Beta}(n + 1 - k, k) > \alpha) \le \delta, \quad \delta = 1 - \text{confidence}
+
+    The rate of the k-th of n order statistics follows that Beta law, whatever the distribution of the scores
+    (continuous; ties lower it).
+
+    Parameters
+    ----------
+    n : int
+    alpha : float
+    confidence : float
+
+    Raises
+    ------
+    ValueError
+        If even the largest of n scores is not enough: n is smaller than log(delta) / log(1 - alpha).
+
+    Examples
+    --------
+    >>> confident_rank(1000, 0.05, confidence=0.95), confident_rank(5000, 0.01, confidence=0.95)
+    (962, 4962)
+
+    References
+    ----------
+    Wilks (1941), *Determination of Sample Sizes for Setting Tolerance Limits*, Annals of Mathematical Statistics 12.
+    Vovk (2012), *Conditional Validity of Inductive Conformal Predictors*, ACML.
+    """
+    delta = 1.0 - confidence
+    exceedances = int(np.searchsorted(binomial_cdf(n, alpha), delta * (1.0 + 1e-12), side="right"))
+    if exceedances == 0:
+        needed = math.ceil(math.log(delta) / math.log1p(-alpha) - 1e-9)
+        rate = f"a false-alarm rate of {alpha:g} with confidence {confidence:g}"
+        raise ValueError(f"{rate} needs at least {needed} rows, there are {n}")
+    return n + 1 - exceedances
+
+
+def binomial_cdf(n: int, probability: float) -> Array:
+    r"""Probabilities of at most j successes in n trials, j = 0..n, shape (n + 1,).
+
+    .. math:: P(\mathrm{Bin}(n, \alpha) \le n - k) = P(\mathrm{Beta}(n + 1 - k, k) > \alpha)
+        = 1 - I_\alpha(n + 1 - k, k)
+
+    Parameters
+    ----------
+    n : int
+    probability : float
+        In (0, 1).
+
+    Examples
+    --------
+    >>> binomial_cdf(2, 0.5)
+    array([0.25, 0.75, 1.  ])
+    """
+    j = np.arange(1, n + 1)
+    # Ratios of neighbouring terms: their logarithms stay exact where the terms themselves would underflow.
+    steps = np.log((n + 1 - j) / j) + math.log(probability) - math.log1p(-probability)
+    log_terms = n * math.log1p(-probability) + np.concatenate([[0.0], np.cumsum(steps)])
+    return np.minimum(np.cumsum(np.exp(log_terms)), 1.0)
 
 
 def p_values(calibration: Reference, scores: Array) -> Array:
@@ -125,6 +226,104 @@ def p_values(calibration: Reference, scores: Array) -> Array:
     ranks = np.concatenate([[0], calibration.ranks])
     smaller = ranks[np.searchsorted(calibration.scores, scores, side="left")]
     return (calibration.n + 1 - smaller) / (calibration.n + 1)
+
+
+def benjamini_hochberg(p: Array) -> Array:
+    r"""Smallest rate of false discoveries at which each row of a batch is one, shape (N,).
+
+    .. math:: q_{(i)} = \min_{j \ge i} \frac{N}{j} p_{(j)}
+
+    Flagging every row with q <= r keeps the expected share of false flags among the batch's flags within r; p-values
+    that share one calibration set are dependent, in the way that does no harm.
+
+    Parameters
+    ----------
+    p : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> benjamini_hochberg(np.array([0.01, 0.5, 0.02, 0.04])).round(4)
+    array([0.04  , 0.5   , 0.04  , 0.0533])
+
+    References
+    ----------
+    Benjamini and Hochberg (1995), *Controlling the False Discovery Rate*, JRSS B 57.
+    Bates et al. (2023), *Testing for Outliers with Conformal p-values*, Annals of Statistics 51.
+    """
+    order = np.argsort(p)
+    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
+    adjusted = np.empty_like(scaled)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return adjusted
+
+
+def references_by_class(
+    scores: Array, predicted: Indices, *, classes: int, limit: int = STORED_SCORES
+) -> tuple[Reference, ...]:
+    """One `reference` per predicted class, so that false alarms are bounded within every predicted class (Mondrian).
+
+    Parameters
+    ----------
+    scores : ndarray of shape (N,)
+    predicted : ndarray of shape (N,)
+        Predicted class of every row: not the true one, which a request does not know.
+    classes : int
+        K.
+    limit : int
+        Shared by the classes.
+
+    Examples
+    --------
+    >>> [r.n for r in references_by_class(np.array([3.0, 1.0, 2.0]), np.array([0, 0, 2]), classes=3)]
+    [2, 0, 1]
+
+    References
+    ----------
+    Vovk et al. (2005), *Algorithmic Learning in a Random World*, Springer, section 4.5.
+    """
+    share = max(FEWEST_STORED, limit // classes)
+    return tuple(reference(scores[predicted == k], limit=share) for k in range(classes))
+
+
+def thresholds_by_class(calibration: Sequence[Reference], *, alpha: float, confidence: float | None = None) -> Array:
+    """`threshold` of every predicted class, shape (K,).
+
+    Raises
+    ------
+    ValueError
+        If a class was predicted for too few rows; it is named by its index, from 0.
+
+    Examples
+    --------
+    >>> groups = references_by_class(np.arange(8.0), np.repeat([0, 1], 4), classes=2)
+    >>> thresholds_by_class(groups, alpha=0.2)
+    array([3., 7.])
+    """
+    values = np.empty(len(calibration))
+    for k, group in enumerate(calibration):
+        try:
+            values[k] = threshold(group, alpha=alpha, confidence=confidence)
+        except ValueError as error:
+            raise ValueError(f"rows predicted to be class {k}: {error}") from None
+    return values
+
+
+def p_values_by_class(calibration: Sequence[Reference], scores: Array, predicted: Indices) -> Array:
+    """`p_values` of every row among the calibration rows of its predicted class, shape (N,).
+
+    A class that no calibration row was predicted to be gives 1.
+
+    Examples
+    --------
+    >>> groups = references_by_class(np.arange(8.0), np.repeat([0, 1], 4), classes=3)
+    >>> p_values_by_class(groups, np.array([9.0, 9.0, 9.0, 5.0]), np.array([0, 1, 2, 1]))
+    array([0.2, 0.2, 1. , 0.8])
+    """
+    p = np.ones(len(scores))
+    for k, group in enumerate(calibration):
+        own = predicted == k
+        p[own] = p_values(group, scores[own])
+    return p
 
 
 def _allowed_exceedances(n: int, alpha: float) -> int:

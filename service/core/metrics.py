@@ -1,13 +1,24 @@
-"""How good the probabilities are: ``*_score`` higher is better, ``*_loss`` and ``*_error`` lower."""
+"""How good the probabilities are: ``*_score`` higher is better, all others lower."""
 
+import math
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
+from service.core.coding import bits_per_label, compression_score, perplexity
+from service.core.miscalibration import (
+    adaptive_calibration_error,
+    calibration_error,
+    classwise_calibration_error,
+    debiased_calibration_error,
+    equal_mass_calibration_error,
+    ks_calibration_error,
+    maximum_calibration_error,
+    top_label_calibration_error,
+)
 from service.core.numerics import Array, Indices
-
-BINS = 15
+from service.core.selective import area_under_risk_coverage, average_precision
 
 
 def accuracy_score(log_probs: Array, labels: Indices) -> float:
@@ -66,34 +77,11 @@ def brier_loss(log_probs: Array, labels: Indices) -> float:
     return float(np.mean(np.einsum("nk,nk->n", p, p)))
 
 
-def calibration_error(log_probs: Array, labels: Indices) -> float:
-    """Expected calibration error (ECE) of the predicted class: 15 bins of equal width, closed on the right.
+def auroc_score(log_probs: Array, labels: Indices) -> float:
+    """Probability that a row of a class gets more of that class than another row does, averaged over classes.
 
-    It is biased upwards: a perfect predictor scores about 0.07 on 200 rows and 0.03 on 1000.
-
-    Parameters
-    ----------
-    log_probs : ndarray of shape (N, K)
-    labels : ndarray of shape (N,)
-
-    Examples
-    --------
-    >>> round(calibration_error(np.log([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1])), 6)
-    0.3
-
-    References
-    ----------
-    Guo et al. (2017), *On Calibration of Modern Neural Networks*, ICML.
-    """
-    confidence = np.exp(log_probs.max(axis=1))
-    return binned_gap(confidence, log_probs.argmax(axis=1) == labels)
-
-
-def classwise_calibration_error(log_probs: Array, labels: Indices) -> float:
-    """Calibration error of every class' own probability, averaged over classes.
-
-    Costs weigh the probability of each class, so this is the error that decisions feel; for two classes it is
-    that of the positive class up to which side of a bin's edge a value falls.
+    For two classes the area under the ROC curve; ties count half. Classes that no row or every row has are left
+    out; not a number when none remains.
 
     Parameters
     ----------
@@ -102,38 +90,53 @@ def classwise_calibration_error(log_probs: Array, labels: Indices) -> float:
 
     Examples
     --------
-    >>> round(classwise_calibration_error(np.log([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1])), 6)
-    0.3
+    >>> auroc_score(np.log([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4]]), np.array([0, 0, 1]))
+    0.5
 
     References
     ----------
-    Kull et al. (2019), *Beyond Temperature Scaling*, NeurIPS.
+    Hanley & McNeil (1982), *The Meaning and Use of the Area under a ROC Curve*, Radiology 143.
     """
-    p = np.exp(log_probs)
-    return float(np.mean([binned_gap(p[:, k], labels == k) for k in range(p.shape[1])]))
+    parts = [
+        separation_score(log_probs[labels != k, k], log_probs[labels == k, k]) for k in _present(log_probs, labels)
+    ]
+    return float(np.mean(parts)) if parts else math.nan
 
 
-def binned_gap(probabilities: Array, happened: np.ndarray, *, bins: int = BINS) -> float:
-    r"""Weighted mean over bins of the gap between what was said and what happened.
+def average_precision_score(log_probs: Array, labels: Indices) -> float:
+    """Area under the precision-recall curve of each class against the others, averaged over classes.
 
-    .. math:: \sum_b \frac{n_b}{n} \, \lvert \bar p_b - \bar y_b \rvert
+    For two classes the mean of both, so that it does not depend on which is called positive.
 
     Parameters
     ----------
-    probabilities : ndarray of shape (N,)
-        In [0, 1]; bins of equal width, closed on the right, zero in the first.
-    happened : ndarray of shape (N,)
-        0 or 1, or booleans.
-    bins : int
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
 
     Examples
     --------
-    >>> round(binned_gap(np.array([0.5, 0.4, 0.7, 0.75]), np.array([1, 0, 0, 1]), bins=4), 6)
-    0.1375
+    >>> average_precision_score(np.log([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
+    1.0
     """
-    index = np.clip(np.ceil(probabilities * bins).astype(np.intp) - 1, 0, bins - 1)
-    gaps = np.bincount(index, probabilities - happened, minlength=bins)
-    return float(np.abs(gaps).sum() / len(probabilities))
+    parts = [average_precision(log_probs[:, k], labels == k) for k in _present(log_probs, labels)]
+    return float(np.mean(parts)) if parts else math.nan
+
+
+def aurc_loss(log_probs: Array, labels: Indices) -> float:
+    """Mean error rate over all coverages when the least confident rows are left unanswered first.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> aurc_loss(np.log([[0.9, 0.1], [0.6, 0.4]]), np.array([0, 1]))
+    0.25
+    """
+    # log-probabilities still rank rows whose probabilities have all rounded to one
+    return area_under_risk_coverage(log_probs.max(axis=1), log_probs.argmax(axis=1) != labels)
 
 
 def separation_score(inside: Array, outside: Array) -> float:
@@ -177,11 +180,29 @@ def _own(log_probs: Array, labels: Indices) -> Array:
     return log_probs[np.arange(len(labels)), labels]
 
 
+def _present(log_probs: Array, labels: Indices) -> list[int]:
+    """Classes that some rows have and some have not."""
+    counts = np.bincount(labels, minlength=log_probs.shape[1])
+    return [int(k) for k in np.flatnonzero((counts > 0) & (counts < len(labels)))]
+
+
 Metric = Callable[[Array, Indices], float]
 METRICS: Final[dict[str, Metric]] = {
     "accuracy_score": accuracy_score,
     "log_loss": log_loss,
+    "bits_per_label": bits_per_label,
+    "perplexity": perplexity,
+    "compression_score": compression_score,
     "brier_loss": brier_loss,
+    "auroc_score": auroc_score,
+    "average_precision_score": average_precision_score,
+    "aurc_loss": aurc_loss,
     "calibration_error": calibration_error,
+    "equal_mass_calibration_error": equal_mass_calibration_error,
+    "maximum_calibration_error": maximum_calibration_error,
     "classwise_calibration_error": classwise_calibration_error,
+    "adaptive_calibration_error": adaptive_calibration_error,
+    "top_label_calibration_error": top_label_calibration_error,
+    "ks_calibration_error": ks_calibration_error,
+    "debiased_calibration_error": debiased_calibration_error,
 }

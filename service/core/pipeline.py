@@ -7,7 +7,8 @@ import numpy as np
 from service.core import conformal, prior
 from service.core.calibration import Calibrator
 from service.core.decision import Decisions, decide
-from service.core.numerics import Array, Flags
+from service.core.inverse import Inverse
+from service.core.numerics import Array, Flags, log_softmax
 from service.core.ood import Score
 from service.core.ood.range import outside
 
@@ -48,6 +49,8 @@ class Chain:
     calibrator : Calibrator
     calibrated : bool
         False makes every flag, threshold and p-value None.
+    inverse : Inverse or None
+        Undoes what the training loss did to the posterior, before the calibrator.
     """
 
     detectors: tuple[Detector, ...]
@@ -56,6 +59,7 @@ class Chain:
     range_gated: bool
     calibrator: Calibrator
     calibrated: bool
+    inverse: Inverse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Posterior:
 
 
 def postprocess(chain: Chain, logits: Array, features: Array) -> Posterior:
-    """Stages A to C: OOD scores on raw logits and features, then calibration.
+    """Stages A to C: OOD scores on raw logits and features, then the loss inverse and calibration.
 
     Parameters
     ----------
@@ -124,7 +128,8 @@ def postprocess(chain: Chain, logits: Array, features: Array) -> Posterior:
     # A distance that overflows, or that a missing value makes NaN, is as far away as a double can say.
     np.nan_to_num(scores, copy=False, nan=np.finfo(np.float64).max)
     cells = outside(features, low=chain.low, high=chain.high)
-    log_probs = chain.calibrator.apply(logits)
+    undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
+    log_probs = chain.calibrator.apply(undone)
     if not chain.calibrated:
         return Posterior(logits, log_probs, scores, None, None, cells, None, None)
     p_values, flags = _significance(chain.detectors, scores)

@@ -1,8 +1,35 @@
 """Prevalence: what a posterior says once the classes are mixed in other proportions."""
 
+from dataclasses import dataclass
+from typing import Final
+
 import numpy as np
 
-from service.core.numerics import Array, log_softmax
+from service.core.numerics import Array, Indices, log_softmax
+
+CONDITION_LIMIT: Final = 1e6
+"""Above it, classes look so alike to the model that their proportions cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Prevalence of the rows at hand, seen through the model alone.
+
+    Attributes
+    ----------
+    prevalence : ndarray of shape (K,)
+    standard_error : ndarray of shape (K,)
+        Noise of the rows at hand; not that of the calibration. Not meaningful for a class estimated at exactly zero.
+    condition : float
+        Condition number of `confusion`: how much the estimate magnifies errors of the mean prediction.
+    settled : bool
+        Whether the iterations came to rest.
+    """
+
+    prevalence: Array
+    standard_error: Array
+    condition: float
+    settled: bool
 
 
 def shift(log_probs: Array, *, source: Array, target: Array) -> Array:
@@ -56,3 +83,169 @@ def mean_agrees(log_probs: Array, prevalence: Array, *, standard_errors: float =
     noise = np.sqrt((probabilities * (1.0 - probabilities)).sum(axis=0)) / len(probabilities)
     gap = np.abs(probabilities.mean(axis=0) - prevalence)
     return bool(np.all(gap <= standard_errors * noise + 1e-12))
+
+
+def confusion(log_probs: Array, labels: Indices) -> Array:
+    r"""Mean posterior of the rows of every class, shape (K, K), columns what is true.
+
+    .. math:: M_{jk} = E[p(j \mid x) \mid y = k]
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+
+    Raises
+    ------
+    ValueError
+        If a class has no rows; it is named by its index, from 0.
+
+    Examples
+    --------
+    >>> confusion(np.log([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6]]), np.array([0, 0, 1])).round(4)
+    array([[0.8, 0.4],
+           [0.2, 0.6]])
+    """
+    classes = log_probs.shape[1]
+    missing = np.setdiff1d(np.arange(classes), labels)
+    if len(missing):
+        raise ValueError(f"no row is labelled as class {missing[0]}: what the model makes of it is unknown")
+    probabilities = np.exp(log_probs)
+    return np.stack([probabilities[labels == k].mean(axis=0) for k in range(classes)], axis=1)
+
+
+def black_box_shift(log_probs: Array, *, confusion: Array) -> Estimate:
+    r"""Prevalence that explains the mean prediction (BBSE): needs no calibrated model, only the same `confusion`.
+
+    .. math:: \pi = M^{-1} \bar p, \quad \operatorname{Cov} \pi = M^{-1} \operatorname{Cov}(\bar p) M^{-\top}
+
+    Negative entries are set to zero, the rest renormalised.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+        Of unlabelled rows.
+    confusion : ndarray of shape (K, K)
+        Of calibration rows.
+
+    Raises
+    ------
+    ValueError
+        If the condition number of ``confusion`` exceeds `CONDITION_LIMIT`.
+
+    Examples
+    --------
+    >>> rows = np.log(np.repeat([[0.8, 0.2], [0.4, 0.6]], [50, 50], axis=0))
+    >>> black_box_shift(rows, confusion=np.array([[0.7, 0.4], [0.3, 0.6]])).prevalence.round(4)
+    array([0.6667, 0.3333])
+
+    References
+    ----------
+    Lipton et al. (2018), *Detecting and Correcting for Label Shift with Black Box Predictors*, ICML.
+    """
+    condition = _checked_condition(confusion)
+    probabilities, inverse = np.exp(log_probs), np.linalg.inv(confusion)
+    mean = probabilities.mean(axis=0)
+    spread = (probabilities - mean).T @ (probabilities - mean) / len(probabilities) ** 2
+    prevalence = np.maximum(inverse @ mean, 0.0)
+    return Estimate(prevalence / prevalence.sum(), _root_diagonal(inverse @ spread @ inverse.T), condition, True)
+
+
+def expectation_maximisation(
+    log_probs: Array, *, source: Array, confusion: Array, tolerance: float = 1e-12, iterations: int = 5000
+) -> Estimate:
+    r"""Prevalence of maximum likelihood (Saerens' EM): the mean of the posterior that it shifts.
+
+    .. math:: \pi_k \leftarrow \frac1N \sum_i \frac{\pi_k r_{ik}}{\sum_l \pi_l r_{il}}, \quad
+        r_{ik} = \frac{p(k \mid x_i)}{\pi^{source}_k}
+
+    The likelihood is concave, so there is one answer (if `confusion` can be inverted). Standard errors are the
+    inverse Fisher information within the simplex.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+        Of unlabelled rows, calibrated under ``source``: an uncalibrated model gives a wrong answer silently, which
+        is what `returns_source` is for.
+    source : ndarray of shape (K,)
+        Positive.
+    confusion : ndarray of shape (K, K)
+        Of calibration rows.
+    tolerance : float
+        Rests once no entry moves by more.
+    iterations : int
+
+    Raises
+    ------
+    ValueError
+        If the condition number of ``confusion`` exceeds `CONDITION_LIMIT`.
+
+    Examples
+    --------
+    >>> rows = np.log(np.repeat([[0.8, 0.2], [0.4, 0.6]], [30, 70], axis=0))
+    >>> matrix = np.array([[0.7, 0.4], [0.3, 0.6]])
+    >>> found = expectation_maximisation(rows, source=np.array([0.5, 0.5]), confusion=matrix)
+    >>> found.prevalence.round(4), found.standard_error.round(4)
+    (array([0.6667, 0.3333]), array([0.1528, 0.1528]))
+
+    References
+    ----------
+    Saerens et al. (2002), *Adjusting the Outputs of a Classifier to New a Priori Probabilities*, Neural Computation 14.
+    Alexandari et al. (2020), *Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
+    Adaptation*, ICML.
+    """
+    condition = _checked_condition(confusion)
+    relative = np.exp(log_probs - log_probs.max(axis=1, keepdims=True)) / source
+    prevalence, settled = source / source.sum(), False
+    for _ in range(iterations):
+        previous = prevalence
+        prevalence = previous * (relative / (relative @ previous)[:, None]).mean(axis=0)
+        settled = bool(np.abs(prevalence - previous).max() <= tolerance)
+        if settled:
+            break
+    return Estimate(prevalence / prevalence.sum(), _simplex_errors(relative, prevalence), condition, settled)
+
+
+def returns_source(log_probs: Array, labels: Indices, *, source: Array, standard_errors: float = 4.0) -> bool:
+    """Whether EM on calibration rows finds the prevalence they are known to speak of, within sampling noise.
+
+    Where it does not, the model is not calibrated well enough for its estimates on other rows to be believed.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+    source : ndarray of shape (K,)
+    standard_errors : float
+
+    Raises
+    ------
+    ValueError
+        As `confusion` and `expectation_maximisation` do.
+    """
+    found = expectation_maximisation(log_probs, source=source, confusion=confusion(log_probs, labels))
+    gap = np.abs(found.prevalence - source / source.sum())
+    return found.settled and bool(np.all(gap <= standard_errors * found.standard_error + 1e-6))
+
+
+def _checked_condition(matrix: Array) -> float:
+    condition = float(np.linalg.cond(matrix))
+    if not condition <= CONDITION_LIMIT:
+        raise ValueError(
+            f"the model does not tell the classes apart well enough to estimate their prevalence: the condition number "
+            f"of its confusion matrix is {condition:.3g}, and more than {CONDITION_LIMIT:g} is refused"
+        )
+    return condition
+
+
+def _simplex_errors(relative: Array, prevalence: Array) -> Array:
+    # Prevalences sum to one, so the information is inverted among directions that sum to zero.
+    gradients = relative / (relative @ prevalence)[:, None]
+    k = len(prevalence)
+    axes = np.linalg.qr(np.eye(k) - 1.0 / k)[0][:, : k - 1]
+    information = axes.T @ (gradients.T @ gradients) @ axes
+    return _root_diagonal(axes @ np.linalg.pinv(information) @ axes.T)
+
+
+def _root_diagonal(covariance: Array) -> Array:
+    return np.sqrt(np.maximum(np.diag(covariance), 0.0))

@@ -3,11 +3,27 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.conformal import STORED_SCORES, Reference, attainable, p_values, reference, threshold
-from service.core.numerics import Array
+from service.core.conformal import (
+    FEWEST_STORED,
+    STORED_SCORES,
+    Reference,
+    attainable,
+    benjamini_hochberg,
+    binomial_cdf,
+    confident_rank,
+    marginal_rank,
+    p_values,
+    p_values_by_class,
+    reference,
+    references_by_class,
+    threshold,
+    thresholds_by_class,
+)
+from service.core.numerics import Array, Indices
 
 alphas = st.sampled_from([0.29, 0.01, 0.05 / 3, 0.025, 0.05, 0.1, 0.2, 1 / 3, 0.5, 0.9])
 tied_scores = st.lists(st.integers(0, 12).map(float), min_size=100, max_size=300).map(np.array)
@@ -174,3 +190,121 @@ def test_the_false_alarm_rate_of_one_calibration_set_spreads_as_a_beta_law() -> 
     assert np.mean(rates) == pytest.approx(0.04995, abs=0.0007)
     assert np.std(rates) == pytest.approx(0.0069, abs=0.0005)
     assert np.mean(np.array(rates) > 0.05) == pytest.approx(0.47, abs=0.05)
+
+
+# ------------------------------------------------------------------------------------------------ with a confidence
+
+
+@pytest.mark.parametrize(
+    ("n", "alpha", "confidence", "rank"),
+    [(1000, 0.05, 0.95, 962), (1000, 0.05, 0.9, 960), (100, 0.05, 0.95, 99), (5000, 0.01, 0.95, 4962)],
+)
+def test_the_confident_rank_is_the_smallest_that_the_beta_law_allows(
+    n: int, alpha: float, confidence: float, rank: int
+) -> None:
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, n + 1.0))
+    assert confident_rank(n, alpha, confidence=confidence) == rank
+    assert threshold(reference(scores), alpha=alpha, confidence=confidence) == rank
+    assert scipy.stats.beta.sf(alpha, n + 1 - rank, rank) <= 1.0 - confidence
+    assert scipy.stats.beta.sf(alpha, n + 2 - rank, rank - 1) > 1.0 - confidence
+    assert rank > marginal_rank(n, alpha)
+
+
+@given(st.integers(1, 4000), st.sampled_from([1e-4, 0.01, 0.05, 0.3, 0.5, 0.9]))
+def test_the_binomial_tail_is_scipys_and_that_of_the_beta_law(n: int, alpha: float) -> None:
+    tail = binomial_cdf(n, alpha)
+    np.testing.assert_allclose(tail, scipy.stats.binom.cdf(np.arange(n + 1), n, alpha), rtol=1e-9, atol=1e-14)
+    ranks = np.arange(1, n + 1)
+    law = scipy.stats.beta.sf(alpha, n + 1 - ranks, ranks)
+    np.testing.assert_allclose(tail[n - ranks], law, rtol=1e-9, atol=1e-14)
+
+
+def test_the_binomial_tail_of_a_million_trials_does_not_underflow() -> None:
+    at = np.array([49_000, 50_000, 51_000])
+    np.testing.assert_allclose(binomial_cdf(1_000_000, 0.05)[at], scipy.stats.binom.cdf(at, 1_000_000, 0.05), rtol=1e-7)
+
+
+@pytest.mark.parametrize(("alpha", "confidence", "needed"), [(0.05, 0.95, 59), (0.05, 0.9, 45), (0.01, 0.95, 299)])
+def test_an_unattainable_confidence_is_refused_with_the_number_of_rows_it_needs(
+    alpha: float, confidence: float, needed: int
+) -> None:
+    assert confident_rank(needed, alpha, confidence=confidence) == needed
+    with pytest.raises(ValueError, match=rf"confidence {confidence} needs at least {needed} rows, there are"):
+        confident_rank(needed - 1, alpha, confidence=confidence)
+
+
+def test_with_a_confidence_few_calibration_sets_have_more_false_alarms_than_alpha() -> None:
+    draws = np.random.default_rng(6).random((4000, 300))
+    exceeded = np.mean([1.0 - threshold(reference(row), alpha=0.1, confidence=0.9) > 0.1 for row in draws])
+    assert exceeded <= 0.1 + 4.0 * math.sqrt(0.09 / 4000)
+    assert exceeded >= 0.05
+
+
+def test_a_thinned_reference_is_never_less_careful_with_a_confidence(many: Array) -> None:
+    exact = np.sort(many)[confident_rank(len(many), 0.05, confidence=0.95) - 1]
+    assert threshold(reference(many), alpha=0.05, confidence=0.95) == exact
+
+
+# --------------------------------------------------------------------------------------------------- false discovery
+
+
+@given(st.lists(st.integers(1, 50).map(lambda i: i / 50), min_size=1, max_size=60).map(np.array))
+def test_benjamini_and_hochberg_are_scipys(p: Array) -> None:
+    np.testing.assert_allclose(benjamini_hochberg(p), scipy.stats.false_discovery_control(p), rtol=1e-12)
+
+
+def test_no_rows_make_no_discoveries() -> None:
+    assert benjamini_hochberg(np.empty(0)).shape == (0,)
+
+
+def test_the_share_of_false_discoveries_in_a_batch_is_bounded() -> None:
+    rng, shares = np.random.default_rng(7), []
+    for _ in range(600):
+        calibration = reference(rng.normal(size=500))
+        p = p_values(calibration, np.concatenate([rng.normal(size=80), 4.0 + rng.normal(size=20)]))
+        flagged = benjamini_hochberg(p) <= 0.2
+        shares.append(flagged[:80].sum() / max(1, flagged.sum()))
+    assert np.mean(shares) <= 0.2 * 0.8 + 4.0 * np.std(shares) / math.sqrt(600)
+
+
+# --------------------------------------------------------------------------------------------- per predicted class
+
+
+def test_false_alarms_are_bounded_within_every_predicted_class() -> None:
+    rng = np.random.default_rng(8)
+
+    def rows(n: int) -> tuple[Array, Indices]:
+        predicted = rng.choice(3, size=n, p=[0.7, 0.2, 0.1])
+        return rng.exponential(size=n) * np.array([1.0, 3.0, 10.0])[predicted], predicted
+
+    alarms = np.full((400, 2, 3), np.nan)
+    for trial in range(400):
+        (scores, predicted), (new, of_new) = rows(600), rows(300)
+        limits = thresholds_by_class(references_by_class(scores, predicted, classes=3), alpha=0.1)
+        pooled = threshold(reference(scores), alpha=0.1)
+        for k in range(3):
+            alarms[trial, :, k] = [(new > limits[of_new])[of_new == k].mean(), (new > pooled)[of_new == k].mean()]
+    within, together = np.nanmean(alarms, axis=0)
+    noise = np.nanstd(alarms[:, 0], axis=0) / math.sqrt(400)
+    assert (within <= 0.1 + 4.0 * noise).all()
+    assert together[2] > 0.5
+
+
+def test_flags_and_p_values_per_class_agree() -> None:
+    rng = np.random.default_rng(9)
+    scores, predicted = rng.normal(size=500), rng.integers(0, 3, size=500)
+    groups = references_by_class(scores, predicted, classes=3)
+    limits, p = thresholds_by_class(groups, alpha=0.1), p_values_by_class(groups, scores, predicted)
+    np.testing.assert_array_equal(scores > limits[predicted], p <= 0.1)
+
+
+def test_a_class_predicted_too_rarely_is_refused_by_name() -> None:
+    groups = references_by_class(np.arange(50.0), np.repeat([0, 2], [45, 5]), classes=3)
+    with pytest.raises(ValueError, match=r"predicted to be class 1: .* at least 19 rows, there are 0"):
+        thresholds_by_class(groups, alpha=0.05)
+
+
+def test_many_classes_share_what_is_stored_and_keep_their_tails() -> None:
+    rng = np.random.default_rng(10)
+    groups = references_by_class(rng.normal(size=60_000), rng.integers(0, 200, size=60_000), classes=200)
+    assert {len(group.scores) for group in groups} == {FEWEST_STORED}

@@ -1,4 +1,3 @@
-import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,10 +9,9 @@ from hypothesis import strategies as st
 from service.core.metrics import (
     METRICS,
     accuracy_score,
-    binned_gap,
+    auroc_score,
+    average_precision_score,
     brier_loss,
-    calibration_error,
-    classwise_calibration_error,
     log_loss,
     realised_cost,
     separation_score,
@@ -40,7 +38,8 @@ def drawn(n: int, k: int, *, seed: int) -> tuple[Array, Indices]:
 
 @every_metric
 def test_a_name_tells_which_way_is_better(name: str) -> None:
-    assert name.endswith(("_score", "_loss", "_error"))
+    # information theory's own words, lower is better, are kept as they are
+    assert name.endswith(("_score", "_loss", "_error")) or name in {"bits_per_label", "perplexity"}
     assert METRICS[name].__name__ == name
 
 
@@ -109,53 +108,6 @@ def test_of_equally_probable_classes_the_first_is_predicted() -> None:
     assert accuracy_score(np.log([[0.5, 0.5], [0.5, 0.5]]), np.array([0, 1])) == 0.5
 
 
-def test_bins_are_closed_on_the_right() -> None:
-    said, happened = np.array([0.5, 0.4, 0.7, 0.75]), np.array([1, 0, 0, 1])
-    assert binned_gap(said, happened, bins=4) == pytest.approx(0.1375, rel=1e-12)
-    assert binned_gap(said, happened, bins=4) != pytest.approx(0.2125, abs=0.01)  # closed on the left
-
-
-def test_zero_and_one_fall_into_the_outer_bins() -> None:
-    assert binned_gap(np.array([0.0, 1.0]), np.array([0, 1])) == 0.0
-    assert binned_gap(np.array([0.0, 1.0]), np.array([1, 0])) == 1.0
-
-
-def test_calibration_error_is_that_of_the_favourite() -> None:
-    log_p, labels = drawn(2000, 5, seed=4)
-    confidence, right = np.exp(log_p.max(axis=1)), log_p.argmax(axis=1) == labels
-    edges = np.linspace(0.0, 1.0, 16)
-    by_hand = 0.0
-    for low, high in itertools.pairwise(edges):
-        inside = (confidence > low) & (confidence <= high)
-        if inside.any():
-            by_hand += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
-    assert calibration_error(log_p, labels) == pytest.approx(by_hand, rel=1e-10)
-
-
-@pytest.mark.parametrize(("n", "bias"), [(200, 0.0736), (1000, 0.0336), (5000, 0.0154)])
-def test_even_a_perfect_predictor_shows_some_calibration_error(n: int, bias: float) -> None:
-    rng = np.random.default_rng(n)
-    measured = []
-    for _ in range(100):
-        said = rng.random(n)
-        measured.append(binned_gap(said, rng.random(n) < said))
-    assert np.mean(measured) == pytest.approx(bias, rel=0.25)
-
-
-def test_an_over_confident_posterior_has_more_calibration_error() -> None:
-    log_p, labels = drawn(5000, 4, seed=5)
-    for metric in (calibration_error, classwise_calibration_error):
-        assert metric(log_softmax(3.0 * log_p), labels) > metric(log_p, labels) + 0.02
-
-
-def test_classwise_error_sees_two_classes_mixed_up_below_the_favourite() -> None:
-    n = 1000
-    log_p = np.log(np.tile([0.6, 0.3, 0.1], (n, 1)))
-    labels = np.repeat([0, 1, 2], [600, 100, 300])
-    assert calibration_error(log_p, labels) == pytest.approx(0.0, abs=1e-12)
-    assert classwise_calibration_error(log_p, labels) == pytest.approx(0.4 / 3, rel=1e-12)
-
-
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.lists(st.integers(0, 6), min_size=1, max_size=40))
 def test_separation_is_the_area_under_the_roc_curve_ties_counting_half(inside: list[int], outside: list[int]) -> None:
     inner, outer = np.array(inside, dtype=np.float64), np.array(outside, dtype=np.float64)
@@ -174,3 +126,45 @@ def test_no_monotone_map_of_a_score_changes_its_separation(monotone: Callable[[A
 def test_realised_cost_reads_rows_as_actions_and_columns_as_truth() -> None:
     cost = np.array([[0.0, 50.0], [1.0, 2.0], [3.0, 4.0]])
     assert realised_cost(np.array([0, 0, 1, 2]), cost, np.array([0, 1, 1, 0])) == (0.0 + 50.0 + 2.0 + 3.0) / 4
+
+
+def test_nothing_can_be_ranked_where_all_labels_are_equal() -> None:
+    labels = np.zeros(60, dtype=np.intp)
+    for metric in (auroc_score, average_precision_score):
+        assert np.isnan(metric(FLAT, labels))
+
+
+def test_two_classes_have_one_area_under_the_roc_curve() -> None:
+    log_p, labels = drawn(400, 2, seed=8)
+    oracle = sklearn.metrics.roc_auc_score(labels, log_p[:, 1] - log_p[:, 0])
+    assert auroc_score(log_p, labels) == pytest.approx(oracle, rel=1e-12)
+
+
+@pytest.mark.parametrize("k", [3, 6])
+def test_ranking_scores_of_many_classes_agree_with_scikit_learns_macro_average(k: int) -> None:
+    log_p, labels = drawn(500, k, seed=k)
+    log_p = log_softmax(np.round(log_p, 1))  # ties
+    p, one_hot = np.exp(log_p), np.eye(k)[labels]
+    roc = sklearn.metrics.roc_auc_score(labels, p, multi_class="ovr", average="macro", labels=list(range(k)))
+    assert auroc_score(log_p, labels) == pytest.approx(roc, rel=1e-12)
+    precision = sklearn.metrics.average_precision_score(one_hot, p, average="macro")
+    assert average_precision_score(log_p, labels) == pytest.approx(precision, rel=1e-12)
+
+
+def test_a_class_without_rows_is_left_out_of_the_average() -> None:
+    log_p, labels = drawn(300, 3, seed=9)
+    rows = labels != 2
+    parts = [sklearn.metrics.roc_auc_score(labels[rows] == k, log_p[rows, k]) for k in (0, 1)]
+    assert auroc_score(log_p[rows], labels[rows]) == pytest.approx(np.mean(parts), rel=1e-12)
+
+
+def test_rows_that_all_round_to_certainty_are_still_ranked() -> None:
+    log_p = log_softmax(np.array([[40.0, 0.0], [50.0, 0.0]]))
+    assert METRICS["aurc_loss"](log_p, np.array([1, 0])) == pytest.approx((0.0 + 0.5) / 2)
+
+
+@every_metric
+def test_probabilities_of_exactly_zero_and_one_are_measured_without_a_warning(name: str) -> None:
+    with np.errstate(divide="ignore"):
+        hard = np.log(np.eye(3)[(LABELS + (np.arange(60) % 5 == 0)) % 3])
+    assert not np.isnan(METRICS[name](hard, LABELS))

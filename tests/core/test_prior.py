@@ -4,8 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.core.numerics import Array, log_softmax
-from service.core.prior import mean_agrees, shift
+from service.core.numerics import Array, Indices, log_softmax
+from service.core.prior import (
+    black_box_shift,
+    confusion,
+    expectation_maximisation,
+    mean_agrees,
+    returns_source,
+    shift,
+)
 
 log_probs = arrays(np.float64, (4, 3), elements=st.floats(-20.0, 20.0)).map(log_softmax)
 prevalences = arrays(np.float64, 3, elements=st.floats(0.01, 1.0)).map(lambda weights: weights / weights.sum())
@@ -72,3 +79,118 @@ def test_a_certain_posterior_agrees_only_with_its_own_counts() -> None:
     log_p = np.array([[0.0, -np.inf], [-np.inf, 0.0]])
     assert mean_agrees(log_p, np.array([0.5, 0.5]))
     assert not mean_agrees(log_p, np.array([0.6, 0.4]))
+
+
+# -------------------------------------------------------------------------------------------------------- estimates
+
+HALF = np.array([0.5, 0.5])
+
+
+def discrete(likelihood: Array, source: Array) -> tuple[Array, Array]:
+    """Exact posteriors, one row per value of x, and their confusion; ``likelihood[x, y]``."""
+    posterior = likelihood * source / (likelihood @ source)[:, None]
+    return np.log(posterior), posterior.T @ likelihood
+
+
+def gaussian(n: int, prevalence: Array, *, seed: int, source: Array, scale: float = 1.0) -> tuple[Array, Indices]:
+    """Rows of three overlapping classes, and their posterior under ``source`` (its logits times ``scale``)."""
+    rng = np.random.default_rng(seed)
+    centres = np.array([[0.0, 0.0], [1.5, 0.0], [0.0, 1.5]])
+    labels = rng.choice(3, size=n, p=prevalence)
+    x = centres[labels] + rng.normal(size=(n, 2))
+    distances = ((x[:, None, :] - centres) ** 2).sum(axis=2)
+    return log_softmax(scale * (-0.5 * distances + np.log(source))), labels
+
+
+@pytest.mark.parametrize(("m", "expected"), [(0.6, 0.6), (0.45, 0.3), (0.9, 1.0), (0.2, 0.0)])
+def test_a_coin_seen_through_a_test_is_estimated_exactly(m: float, expected: float) -> None:
+    log_p, matrix = discrete(np.array([[0.7, 0.2], [0.3, 0.8]]), HALF)
+    rows = np.repeat(log_p, np.round([1000 * (1 - m), 1000 * m]).astype(np.intp), axis=0)
+    em = expectation_maximisation(rows, source=HALF, confusion=matrix)
+    assert em.settled
+    assert em.prevalence[1] == pytest.approx(expected, abs=1e-6)
+    assert black_box_shift(rows, confusion=matrix).prevalence[1] == pytest.approx(expected, abs=1e-9)
+
+
+def test_three_classes_are_found_by_both_methods() -> None:
+    likelihood = np.array([[0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7]])
+    truth, source = np.array([0.1, 0.3, 0.6]), np.array([0.5, 0.3, 0.2])
+    log_p, matrix = discrete(likelihood, source)
+    rows = np.repeat(log_p, np.round(1000 * likelihood @ truth).astype(np.intp), axis=0)
+    em = expectation_maximisation(rows, source=source, confusion=matrix)
+    bbse = black_box_shift(rows, confusion=matrix)
+    np.testing.assert_allclose(em.prevalence, truth, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(bbse.prevalence, truth, rtol=0, atol=1e-12)
+    assert em.condition == bbse.condition == pytest.approx(np.linalg.cond(matrix))
+
+
+def test_both_find_the_prevalence_of_drawn_rows_within_their_standard_errors() -> None:
+    source, target = np.array([0.5, 0.3, 0.2]), np.array([0.15, 0.25, 0.6])
+    matrix = confusion(*gaussian(60_000, source, seed=0, source=source))
+    errors: dict[str, list[Array]] = {"em": [], "bbse": []}
+    stated: dict[str, list[Array]] = {"em": [], "bbse": []}
+    for seed in range(1, 151):
+        rows, _ = gaussian(400, target, seed=seed, source=source)
+        em = expectation_maximisation(rows, source=source, confusion=matrix, tolerance=1e-9)
+        for name, found in (("em", em), ("bbse", black_box_shift(rows, confusion=matrix))):
+            errors[name].append(found.prevalence - target)
+            stated[name].append(found.standard_error)
+    for name, gaps in errors.items():
+        spread = np.std(gaps, axis=0)
+        assert (np.abs(np.mean(gaps, axis=0)) <= 4.0 * spread / np.sqrt(150) + 0.005).all()
+        np.testing.assert_allclose(np.mean(stated[name], axis=0), spread, rtol=0.25)
+    assert (np.mean(stated["em"], axis=0) <= np.mean(stated["bbse"], axis=0) * 1.02).all()
+
+
+def test_em_is_a_fixed_point_at_the_mean_of_the_posterior_that_it_shifts() -> None:
+    source = np.array([0.5, 0.3, 0.2])
+    rows, labels = gaussian(2000, np.array([0.2, 0.2, 0.6]), seed=3, source=source)
+    found = expectation_maximisation(rows, source=source, confusion=confusion(rows, labels)).prevalence
+    np.testing.assert_allclose(np.exp(shift(rows, source=source, target=found)).mean(axis=0), found, rtol=0, atol=1e-9)
+
+
+def test_bbse_needs_no_calibration_and_em_does() -> None:
+    source, target = np.array([0.5, 0.3, 0.2]), np.array([0.15, 0.25, 0.6])
+    matrix = confusion(*gaussian(60_000, source, seed=0, source=source, scale=3.0))
+    rows, _ = gaussian(60_000, target, seed=1, source=source, scale=3.0)
+    np.testing.assert_allclose(black_box_shift(rows, confusion=matrix).prevalence, target, atol=0.02)
+    em = expectation_maximisation(rows, source=source, confusion=matrix)
+    assert np.abs(em.prevalence - target).max() > 0.03
+
+
+def test_classes_that_look_alike_are_refused_with_the_condition_number() -> None:
+    log_p = log_softmax(np.random.default_rng(4).normal(size=(100, 2)))
+    twins = np.concatenate([log_p - np.log([1.0, 2.0]), log_p[:, 1:] - np.log(2.0)], axis=1)
+    matrix = np.array([[0.6, 0.2, 0.2], [0.2, 0.4, 0.4], [0.2, 0.4, 0.4]])
+    for estimate in (
+        lambda: black_box_shift(twins, confusion=matrix),
+        lambda: expectation_maximisation(twins, source=np.full(3, 1 / 3), confusion=matrix),
+    ):
+        with pytest.raises(ValueError, match=r"condition number .* more than 1e\+06 is refused"):
+            estimate()
+
+
+def test_a_class_without_rows_has_no_confusion() -> None:
+    with pytest.raises(ValueError, match="class 1"):
+        confusion(np.log(np.full((4, 3), 1 / 3)), np.array([0, 0, 2, 2]))
+
+
+def test_rows_that_the_model_is_certain_of_are_counted() -> None:
+    rows = np.array([[0.0, -np.inf]] * 30 + [[-np.inf, 0.0]] * 70)
+    em = expectation_maximisation(rows, source=HALF, confusion=np.eye(2))
+    np.testing.assert_allclose(em.prevalence, [0.3, 0.7], rtol=1e-12)
+    np.testing.assert_allclose(em.standard_error, np.sqrt(0.3 * 0.7 / 100), rtol=1e-6)
+    np.testing.assert_allclose(black_box_shift(rows, confusion=np.eye(2)).standard_error, em.standard_error, rtol=1e-6)
+
+
+def test_a_calibrated_model_returns_the_source_on_its_calibration_rows() -> None:
+    source = np.array([0.5, 0.3, 0.2])
+    held = [returns_source(*gaussian(400, source, seed=seed, source=source), source=source) for seed in range(60)]
+    assert np.mean(held) > 0.95
+
+
+def test_a_model_trained_on_balanced_classes_does_not_return_the_source_it_is_said_to_have() -> None:
+    source = np.array([0.8, 0.1, 0.1])
+    rows, labels = gaussian(2000, source, seed=5, source=np.full(3, 1 / 3))
+    assert not returns_source(rows, labels, source=np.full(3, 1 / 3))
+    assert not returns_source(rows, labels, source=source)

@@ -1,10 +1,17 @@
 """Maps from raw logits to calibrated log-probabilities: a protocol, and a registry of methods by name."""
 
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol, Self
 
+from service.core.calibration.bcts import Bcts
+from service.core.calibration.beta import Beta
+from service.core.calibration.histogram import Histogram
 from service.core.calibration.identity import Identity
+from service.core.calibration.isotonic import Isotonic
+from service.core.calibration.matrix import Matrix
+from service.core.calibration.platt import Platt
 from service.core.calibration.temperature import Temperature
-from service.core.numerics import Array
+from service.core.calibration.vector import Vector
+from service.core.numerics import Array, Indices
 
 
 class Calibrator(Protocol):
@@ -13,8 +20,33 @@ class Calibrator(Protocol):
     free_intercepts: ClassVar[bool]
     """Whether it can move the mean probability of a class, and so speaks of the calibration rows' prevalence."""
 
+    needs: ClassVar[str]
+    """What models it can serve: ``any``, or ``binary`` for those of two classes."""
+
+    @classmethod
+    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+        """Best map for rows (N, K) and their class indices (N,); of weights (N,) only the ratios matter.
+
+        ``offset`` (K,) is the log ratio of the rows' prevalence to the model's own; methods with free intercepts
+        ignore it.
+        """
+
+    @staticmethod
+    def size(k: int) -> int:
+        """Number of free parameters for ``k`` classes."""
+
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, K), of raw logits of the same shape."""
 
 
-CALIBRATORS: Final[dict[str, type[Calibrator]]] = {"identity": Identity, "temperature": Temperature}
+CALIBRATORS: Final[dict[str, type[Calibrator]]] = {
+    "identity": Identity,
+    "temperature": Temperature,
+    "bcts": Bcts,
+    "vector": Vector,
+    "matrix": Matrix,
+    "platt": Platt,
+    "beta": Beta,
+    "isotonic": Isotonic,
+    "histogram": Histogram,
+}

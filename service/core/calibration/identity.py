@@ -1,9 +1,9 @@
 """No calibration: the model's own posterior, normalised."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from service.core.numerics import Array, log_softmax
+from service.core.numerics import Array, Indices, log_softmax
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +11,19 @@ class Identity:
     """Log-softmax and nothing else; what an uncalibrated version serves."""
 
     free_intercepts: ClassVar[bool] = False
+    needs: ClassVar[str] = "any"
+
+    @classmethod
+    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+        """Nothing to learn."""
+        del logits, labels, weights, offset
+        return cls()
+
+    @staticmethod
+    def size(k: int) -> int:
+        """Number of free parameters: none."""
+        del k
+        return 0
 
     def apply(self, logits: Array) -> Array:
         """Log-probabilities of raw logits, shape (N, K).

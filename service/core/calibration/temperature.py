@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
@@ -33,12 +33,24 @@ class Temperature:
     """
 
     free_intercepts: ClassVar[bool] = False
+    needs: ClassVar[str] = "any"
 
     temperature: float
 
     def __post_init__(self) -> None:
         if not self.temperature > 0.0:
             raise ValueError("a temperature must be positive")
+
+    @classmethod
+    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+        """Temperature of least log loss; `fit_temperature` says more about it, and whether it may be trusted."""
+        return cls(fit_temperature(logits, labels, weights=weights, offset=offset).calibrator.temperature)
+
+    @staticmethod
+    def size(k: int) -> int:
+        """Number of free parameters: T."""
+        del k
+        return 1
 
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, K).

@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from service.core.numerics import Array, Indices
+from service.core.ood.features import Stored, compact, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +37,25 @@ class Mahalanobis:
     stateful: ClassVar[bool] = True
 
     center: Array
-    whitening: Array
-    means: Array
+    whitening: Stored
+    means: Stored
 
     @classmethod
-    def fit(cls, values: Array, labels: Indices) -> Self:
+    def fit(cls, values: Array, labels: Indices, *, logits: Array | None = None) -> Self:
         """Centres and shared covariance of training rows.
 
         Parameters
         ----------
         values : ndarray of shape (N, F)
         labels : ndarray of shape (N,)
+        logits
+            Not used.
         """
-        center = values.mean(axis=0)
-        spread = _spread(values)
-        scaled = (values - center) / spread
-        classes, of_row = np.unique(labels, return_inverse=True)
-        means = np.stack([scaled[of_row == k].mean(axis=0) for k in range(len(classes))])
-        covariance = shrunk_covariance(scaled - means[of_row])
-        whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
-        return cls(center, whitening / spread[:, None], means @ whitening)
+        del logits
+        center, scale = values.mean(axis=0), spread(values)
+        means, within, _ = class_statistics((values - center) / scale, labels)
+        whitening = np.linalg.inv(np.linalg.cholesky(within)).T
+        return cls(center, compact(whitening / scale[:, None]), compact(means @ whitening))
 
     def score(self, values: Array) -> Array:
         """Squared distances, shape (N,), of rows of shape (N, F).
@@ -67,12 +67,38 @@ class Mahalanobis:
         >>> fitted.score(np.array([[0.0, 0.0], [3.0, 0.0]])).round(6)
         array([ 0., 18.])
         """
-        y = (values - self.center) @ self.whitening
-        nearest = np.full(len(y), np.inf)
-        for mean in self.means:
-            gap = y - mean
-            np.minimum(nearest, np.einsum("nf,nf->n", gap, gap), out=nearest)
-        return nearest
+        return nearest_squared((values - self.center) @ self.whitening, self.means)
+
+
+def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Array]:
+    """Means of the classes present, their shared shrunk covariance, and the covariance between them.
+
+    Parameters
+    ----------
+    values : ndarray of shape (N, F)
+        Standardised.
+    labels : ndarray of shape (N,)
+
+    Returns
+    -------
+    means : ndarray of shape (K', F)
+    within : ndarray of shape (F, F)
+    between : ndarray of shape (F, F)
+        Of the class means, weighted by their rows.
+    """
+    classes, of_row, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    means = np.stack([values[of_row == k].mean(axis=0) for k in range(len(classes))])
+    between = (means.T * (counts / len(values))) @ means
+    return means, shrunk_covariance(values - means[of_row]), between
+
+
+def nearest_squared(points: Array, means: Stored) -> Array:
+    """Squared Euclidean distance of every point, shape (N, F), to the nearest of means, shape (K', F)."""
+    nearest = np.full(len(points), np.inf)
+    for mean in means:
+        gap = points - mean
+        np.minimum(nearest, np.einsum("nf,nf->n", gap, gap), out=nearest)
+    return nearest
 
 
 def shrunk_covariance(centered: Array) -> Array:
@@ -103,10 +129,3 @@ def shrunk_covariance(centered: Array) -> Array:
     amount = min(1.0, variance / distance) if distance > 0.0 else 1.0
     ridge = 1e-12 * max(scale, 1.0)
     return (1.0 - amount) * sample + (amount * scale + ridge) * np.eye(f)
-
-
-def _spread(values: Array) -> Array:
-    # The mean of n equal numbers is off by a last bit: exact zero misses most constant features, and would divide
-    # by rounding noise.
-    spread = values.std(axis=0)
-    return np.where(spread > 1e-12 * np.abs(values).max(axis=0), spread, 1.0)

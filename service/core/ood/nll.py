@@ -1,13 +1,14 @@
 """The predicted class' own surprise: how ambiguous the model finds the row."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from service.core.numerics import Array, Indices, predicted_nll
+from service.core.numerics import Array, predicted_nll
+from service.core.ood.stateless import Stateless
 
 
 @dataclass(frozen=True, slots=True)
-class Nll:
+class Nll(Stateless):
     r"""Negative log-likelihood of the predicted class at T = 1, on raw logits.
 
     .. math:: s(z) = -\max_k \log\operatorname{softmax}(z)_k
@@ -22,13 +23,6 @@ class Nll:
     """
 
     needs: ClassVar[str] = "probabilities"
-    stateful: ClassVar[bool] = False
-
-    @classmethod
-    def fit(cls, values: Array, labels: Indices) -> Self:
-        """Nothing to learn."""
-        del values, labels
-        return cls()
 
     def score(self, values: Array) -> Array:
         """Scores, shape (N,), of logits or log-probabilities, shape (N, K).

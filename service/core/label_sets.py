@@ -1,0 +1,288 @@
+"""Sets of labels that hold the true one with a stated probability.
+
+A label joins the set when its nonconformity is no larger than what calibration rows of that label showed; the
+guarantee is exchangeability's, whatever the model. Class-conditional sets keep it within every class, and therefore
+under any prevalence; marginal sets only on average over the calibration rows' classes.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from service.core.conformal import FEWEST_STORED, STORED_SCORES, stored_ranks
+from service.core.numerics import Array, Flags, Indices
+
+RAPS_PENALTY: Final = 0.01
+RAPS_FREE: Final = 5
+
+
+def lac(log_probs: Array, u: Array | None = None) -> Array:
+    r"""Least ambiguous sets: nonconformity :math:`-\log p_k` of every label, shape (N, K).
+
+    It ranks as the usual :math:`1 - p_k` does, and does not round confident rows together. The smallest sets on
+    average; they may be empty.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    u
+        Not used.
+
+    Examples
+    --------
+    >>> lac(np.log([[0.5, 0.25, 0.25]])).round(4)
+    array([[0.6931, 1.3863, 1.3863]])
+
+    References
+    ----------
+    Sadinle et al. (2019), *Least Ambiguous Set-Valued Classifiers with Bounded Error Levels*, JASA 114.
+    """
+    del u
+    return -log_probs
+
+
+def aps(log_probs: Array, u: Array | None = None) -> Array:
+    r"""Adaptive sets: mass of the labels more probable than this one, and a share of its own, shape (N, K).
+
+    .. math:: s_{(j)} = \sum_{i < j} p_{(i)} + u \, p_{(j)}
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    u : ndarray of shape (N,), optional
+        One uniform number per row; without it 1: no chance is involved, and sets are somewhat larger.
+
+    Examples
+    --------
+    >>> aps(np.log([[0.25, 0.5, 0.25]])).round(4)
+    array([[0.75, 0.5 , 1.  ]])
+
+    References
+    ----------
+    Romano et al. (2020), *Classification with Valid and Adaptive Coverage*, NeurIPS.
+    """
+    order = _by_probability(log_probs)
+    p = np.exp(np.take_along_axis(log_probs, order, axis=1))
+    share = 1.0 if u is None else u[:, None]
+    return _unsorted(np.cumsum(p, axis=1) - (1.0 - share) * p, order)
+
+
+def raps(log_probs: Array, u: Array | None = None) -> Array:
+    r"""Regularised adaptive sets: `aps` plus 0.01 for every rank beyond the fifth, shape (N, K).
+
+    .. math:: s_{(j)} + \lambda \max(0, j - k_{reg}), \quad \lambda = 0.01, \; k_{reg} = 5
+
+    The long tail of many improbable labels is kept out; up to five classes it is `aps`.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    u : ndarray of shape (N,), optional
+        As in `aps`.
+
+    Examples
+    --------
+    >>> raps(np.log([[0.4, 0.3, 0.1, 0.1, 0.05, 0.05]])).round(4)
+    array([[0.4 , 0.7 , 0.8 , 0.9 , 0.95, 1.01]])
+
+    References
+    ----------
+    Angelopoulos et al. (2021), *Uncertainty Sets for Image Classifiers using Conformal Prediction*, ICLR.
+    """
+    beyond = np.maximum(0, np.arange(1, log_probs.shape[1] + 1) - RAPS_FREE)
+    penalty = np.broadcast_to(RAPS_PENALTY * beyond, log_probs.shape)
+    return aps(log_probs, u) + _unsorted(penalty, _by_probability(log_probs))
+
+
+METHODS: Final[dict[str, Callable[[Array, Array | None], Array]]] = {"lac": lac, "aps": aps, "raps": raps}
+
+
+@dataclass(frozen=True, slots=True)
+class Conformity:
+    """Sorted nonconformities of true labels, with their ranks.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (M,)
+        Ascending, all or conservative order statistics.
+    ranks : ndarray of shape (M,)
+        How many rows, or groups, score no higher; a row counts one over the rows of its group.
+    n : int
+        Number of rows, or of groups.
+    """
+
+    scores: Array
+    ranks: Array
+    n: int
+
+    def threshold(self, coverage: float) -> float:
+        """Smallest score of rank (n + 1) coverage or more; infinite when n rows cannot give that coverage."""
+        at = np.searchsorted(self.ranks, (self.n + 1) * coverage - 1e-9)
+        return float(self.scores[at]) if at < len(self.scores) else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """Label sets of N rows.
+
+    Attributes
+    ----------
+    members : ndarray of shape (N, K)
+    valid : bool
+        Whether every label's calibration rows were enough for the coverage. Where they were not, the label is in
+        every set: marginal sets are then full.
+    """
+
+    members: Flags
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSets:
+    """A fitted method: nonconformities per class, or of all rows together.
+
+    Attributes
+    ----------
+    method : str
+        Of `METHODS`.
+    conformities : tuple of Conformity
+        One per class; a single one for marginal sets.
+    randomised : bool
+        Whether calibration had one uniform number per row; prediction then needs them too.
+    """
+
+    method: str
+    conformities: tuple[Conformity, ...]
+    randomised: bool
+
+    @property
+    def conditional(self) -> bool:
+        """Whether coverage holds within every class."""
+        return len(self.conformities) > 1
+
+    def thresholds(self, coverage: float) -> Array:
+        """Largest nonconformity of a member, shape (K,) or (1,)."""
+        return np.array([conformity.threshold(coverage) for conformity in self.conformities])
+
+    def predict(self, log_probs: Array, *, coverage: float, u: Array | None = None, allow_empty: bool = False) -> Sets:
+        """Sets that hold the true label with probability ``coverage`` or more.
+
+        Parameters
+        ----------
+        log_probs : ndarray of shape (N, K)
+        coverage : float
+            In (0, 1).
+        u : ndarray of shape (N,), optional
+            Uniform numbers, if and only if calibration had them.
+        allow_empty : bool
+            Otherwise an empty set gets the most probable label: coverage can only rise.
+
+        Raises
+        ------
+        ValueError
+            If ``u`` is given here and was not in calibration, or the other way round.
+
+        Examples
+        --------
+        >>> fitted = fit(np.log([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([0, 0, 1]), conditional=False)
+        >>> fitted.predict(np.log([[0.7, 0.3], [0.5, 0.5]]), coverage=0.75)
+        Sets(members=array([[ True, False],
+               [ True, False]]), valid=True)
+        """
+        if (u is not None) != self.randomised:
+            raise ValueError("uniform numbers are given in calibration and in prediction, or in neither")
+        limits = self.thresholds(coverage)
+        members: Flags = METHODS[self.method](log_probs, u) <= limits
+        if not allow_empty:
+            empty = ~members.any(axis=1)
+            members[empty, log_probs[empty].argmax(axis=1)] = True
+        return Sets(members, bool(np.isfinite(limits).all()))
+
+
+def fit(
+    log_probs: Array,
+    labels: Indices,
+    *,
+    method: str = "lac",
+    conditional: bool = True,
+    groups: Indices | None = None,
+    u: Array | None = None,
+    limit: int = STORED_SCORES,
+) -> LabelSets:
+    r"""Nonconformities of calibration rows' true labels, ranked.
+
+    With groups (several rows of a patient) a row counts :math:`1 / m_g`, and n is the number of groups: coverage
+    then holds for one row of a new group.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+        Calibrated, before any prevalence shift; rows that calibration did not learn from.
+    labels : ndarray of shape (N,)
+    method : str
+        Of `METHODS`.
+    conditional : bool
+        One ranking per class; `enough_for_classes` says whether the counts allow it.
+    groups : ndarray of shape (N,), optional
+    u : ndarray of shape (N,), optional
+        Uniform numbers that randomise `aps` and `raps`.
+    limit : int
+        Scores kept in all; what is left out can only enlarge sets.
+
+    Examples
+    --------
+    >>> fitted = fit(np.log([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([0, 0, 1]))
+    >>> fitted.thresholds(0.5).round(4), fitted.thresholds(0.6).round(4)
+    (array([0.5108, 0.2231]), array([0.5108,    inf]))
+
+    References
+    ----------
+    Vovk (2012), *Conditional Validity of Inductive Conformal Predictors*, ACML.
+    Lee, Barber and Willett (2023), *Distribution-free inference with hierarchical data*, arXiv 2306.06342.
+    """
+    classes = log_probs.shape[1]
+    own = METHODS[method](log_probs, u)[np.arange(len(labels)), labels]
+    parts = [labels == k for k in range(classes)] if conditional else [np.ones(len(labels), dtype=np.bool_)]
+    units = np.arange(len(labels)) if groups is None else groups
+    share = max(FEWEST_STORED, limit // len(parts))
+    ranked = [_ranked(own[part], units[part], share) for part in parts]
+    return LabelSets(method, tuple(ranked), u is not None)
+
+
+def enough_for_classes(counts: Indices, *, coverage: float, most: int = 20) -> bool:
+    """Whether sets can be class-conditional: few classes, and each with rows (or groups) enough for the coverage.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (K,)
+    coverage : float
+    most : int
+        Above so many classes, sets that hold within each are too large to help.
+
+    Examples
+    --------
+    >>> enough_for_classes(np.array([19, 40]), coverage=0.95), enough_for_classes(np.array([18, 40]), coverage=0.95)
+    (True, False)
+    """
+    return len(counts) <= most and bool(np.all(counts >= (counts + 1) * coverage - 1e-9))
+
+
+def _ranked(scores: Array, units: Indices, limit: int) -> Conformity:
+    names, of_row, rows_of = np.unique(units, return_inverse=True, return_counts=True)
+    order = np.argsort(scores)
+    kept = stored_ranks(len(scores), limit=limit) - 1
+    ranks = np.cumsum(1.0 / rows_of[of_row[order]])
+    return Conformity(scores[order][kept], ranks[kept], len(names))
+
+
+def _by_probability(log_probs: Array) -> Indices:
+    return np.argsort(-log_probs, axis=1, kind="stable")
+
+
+def _unsorted(values: Array, order: Indices) -> Array:
+    restored = np.empty_like(values)
+    np.put_along_axis(restored, order, values, axis=1)
+    return restored

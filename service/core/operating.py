@@ -1,0 +1,166 @@
+"""Decisions under other conditions: across thresholds, and across prevalences."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.core.decision import best_action, cost_scale, expected_cost
+from service.core.numerics import Array, Indices
+from service.core.prior import shift
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionCurve:
+    """Net benefit per row at every threshold; treating nobody is worth 0.
+
+    Attributes
+    ----------
+    thresholds, model, treat_all : ndarray of shape (T,)
+    prevalence : float
+        Largest net benefit possible; divided by it the curves are standardised.
+    """
+
+    thresholds: Array
+    model: Array
+    treat_all: Array
+    prevalence: float
+
+
+def net_benefit(probabilities: Array, happened: np.ndarray, thresholds: Array) -> Array:
+    r"""True positives per row, less false positives at the exchange rate that the threshold implies.
+
+    .. math:: \frac{TP}{n} - \frac{FP}{n} \frac{t}{1 - t} = \pi - \frac{FN + FP \, t / (1 - t)}{n}
+
+    The prevalence less the mean cost when a miss costs 1 and a false alarm :math:`t / (1 - t)`.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N,)
+        Of the event; positive where at least the threshold.
+    happened : ndarray of shape (N,)
+    thresholds : ndarray of shape (T,)
+        Below 1.
+
+    Examples
+    --------
+    >>> net_benefit(np.array([0.9, 0.6, 0.2, 0.1]), np.array([1, 0, 1, 0]), np.array([0.5]))
+    array([0.])
+
+    References
+    ----------
+    Vickers & Elkin (2006), *Decision Curve Analysis*, Medical Decision Making 26.
+    """
+    n, happened = len(probabilities), happened.astype(np.bool_)
+    hits = _at_least(probabilities[happened], thresholds)
+    alarms = _at_least(probabilities[~happened], thresholds)
+    return hits / n - alarms / n * thresholds / (1.0 - thresholds)
+
+
+def decision_curve(probabilities: Array, happened: np.ndarray, thresholds: Array) -> DecisionCurve:
+    """Net benefit of the model and of treating everyone.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N,)
+    happened : ndarray of shape (N,)
+    thresholds : ndarray of shape (T,)
+        Below 1.
+
+    Examples
+    --------
+    >>> curve = decision_curve(np.array([0.9, 0.1]), np.array([1, 0]), np.array([0.2, 0.5]))
+    >>> curve.model, curve.treat_all, curve.prevalence
+    (array([0.5, 0.5]), array([0.375, 0.   ]), 0.5)
+    """
+    everyone = net_benefit(np.ones_like(probabilities), happened, thresholds)
+    model = net_benefit(probabilities, happened, thresholds)
+    return DecisionCurve(thresholds, model, everyone, float(np.mean(happened)))
+
+
+def prevalence_line(source: Array, k: int, values: Array) -> Array:
+    """Prevalences in which class ``k`` takes every given value and the others keep their proportions.
+
+    Parameters
+    ----------
+    source : ndarray of shape (K,)
+    k : int
+    values : ndarray of shape (P,)
+
+    Returns
+    -------
+    ndarray of shape (P, K)
+
+    Examples
+    --------
+    >>> prevalence_line(np.array([0.5, 0.25, 0.25]), 0, np.array([0.2]))
+    array([[0.2, 0.4, 0.4]])
+    """
+    others = np.where(np.arange(len(source)) == k, 0.0, source)
+    line = np.outer(1.0 - values, others / others.sum())
+    line[:, k] = values
+    return line
+
+
+def cost_across_prevalence(actions: Indices, cost: Array, labels: Indices, prevalences: Array) -> Array:
+    r"""Expected cost of the actions taken, were the classes mixed in other proportions (a cost curve).
+
+    .. math:: \sum_k \pi_k \, \frac{1}{n_k} \sum_{i : y_i = k} C_{a_i k}
+
+    Valid when only the proportions differ; not a number where a class without rows has a share.
+
+    Parameters
+    ----------
+    actions : ndarray of shape (N,)
+    cost : ndarray of shape (A, K)
+    labels : ndarray of shape (N,)
+    prevalences : ndarray of shape (P, K)
+
+    Examples
+    --------
+    >>> costs, mixes = np.array([[0.0, 10.0], [1.0, 1.0]]), np.array([[0.5, 0.5], [0.9, 0.1]])
+    >>> cost_across_prevalence(np.array([0, 0, 1]), costs, np.array([0, 1, 1]), mixes)
+    array([2.75, 0.55])
+
+    References
+    ----------
+    Drummond & Holte (2006), *Cost Curves*, Machine Learning 65.
+    """
+    count = np.bincount(labels, minlength=cost.shape[1])
+    paid = np.bincount(labels, cost[actions, labels], minlength=cost.shape[1])
+    per_class = np.where(count > 0, paid / np.maximum(count, 1), np.nan)
+    return np.where(prevalences > 0.0, prevalences * per_class, 0.0).sum(axis=1)
+
+
+def adapted_cost_across_prevalence(
+    log_probs: Array, cost: Array, labels: Indices, prevalences: Array, *, source: Array
+) -> Array:
+    """Expected cost across prevalences when every one is told to the model before it decides.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+        Calibrated under ``source``.
+    cost : ndarray of shape (A, K)
+    labels : ndarray of shape (N,)
+    prevalences : ndarray of shape (P, K)
+        Positive.
+    source : ndarray of shape (K,)
+
+    Examples
+    --------
+    >>> costs, even = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0.5, 0.5])
+    >>> rare, log_p = np.array([[0.95, 0.05]]), np.log([[0.6, 0.4], [0.4, 0.6]])
+    >>> adapted_cost_across_prevalence(log_p, costs, np.array([0, 1]), rare, source=even)
+    array([0.05])
+    """
+    scale = cost_scale(cost)
+    taken = (
+        best_action(expected_cost(shift(log_probs, source=source, target=target), cost), scale=scale)[0]
+        for target in prevalences
+    )
+    mixes = zip(taken, prevalences, strict=True)
+    return np.array([cost_across_prevalence(actions, cost, labels, mix[None])[0] for actions, mix in mixes])
+
+
+def _at_least(values: Array, thresholds: Array) -> Array:
+    return len(values) - np.searchsorted(np.sort(values), thresholds, side="left").astype(np.float64)

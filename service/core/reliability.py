@@ -1,0 +1,313 @@
+"""Said against happened, looked at closely: curves, what chance alone would show, decompositions.
+
+Everything takes the probabilities of one event and whether it happened, so it serves the predicted class
+(`service.core.miscalibration.favourite`), the positive class of a binary and every class of many (`class_event`).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from service.core.calibration.isotonic import pool_adjacent_violators
+from service.core.miscalibration import BINS, binned_gap, debiased_squared_gap, equal_mass, equal_width
+from service.core.numerics import Array, Flags, Indices
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A reliability diagram: one entry per bin that has rows.
+
+    Attributes
+    ----------
+    predicted, observed : ndarray of shape (B,)
+        Mean probability, and how often it happened.
+    count : ndarray of shape (B,)
+    low, high : ndarray of shape (B,)
+        Consistency band: where ``observed`` would lie if the probabilities were right.
+    """
+
+    predicted: Array
+    observed: Array
+    count: Indices
+    low: Array
+    high: Array
+
+
+@dataclass(frozen=True, slots=True)
+class NullTest:
+    """A calibration error beside what a perfect predictor with the same probabilities would score.
+
+    Attributes
+    ----------
+    error, quantile : float
+        Measured; exceeded by a perfect predictor once in ``1 / (1 - level)`` samples.
+    p_value : float
+        Probability that a perfect predictor scores at least ``error``.
+    """
+
+    error: float
+    quantile: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decomposition:
+    """``score = miscalibration - discrimination + uncertainty``; no part is negative.
+
+    Attributes
+    ----------
+    score : float
+        Mean loss.
+    miscalibration : float
+        What the best monotone recalibration would save.
+    discrimination : float
+        What the recalibrated probabilities save over the base rate.
+    uncertainty : float
+        Loss of the base rate.
+    """
+
+    score: float
+    miscalibration: float
+    discrimination: float
+    uncertainty: float
+
+
+def class_event(log_probs: Array, labels: Indices, k: int) -> tuple[Array, Flags]:
+    """Probability of class ``k``, and whether it was the true one; for a binary's positive class ``k`` is 1.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+    k : int
+
+    Examples
+    --------
+    >>> class_event(np.log([[0.75, 0.25]]), np.array([1]), 1)
+    (array([0.25]), array([ True]))
+    """
+    return np.exp(log_probs[:, k]), labels == k
+
+
+def reliability_curve(
+    probabilities: Array,
+    happened: np.ndarray,
+    *,
+    index: Indices | None = None,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Curve:
+    """Mean probability and observed frequency of every bin, with its consistency band.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N,)
+    happened : ndarray of shape (N,)
+    index : ndarray of shape (N,), optional
+        Bin of every row; `equal_width` by default.
+    level : float
+        Share of samples of a perfect predictor inside the band, bin by bin.
+    draws, seed : int
+        Size and start of the simulation behind the band.
+
+    Examples
+    --------
+    >>> curve = reliability_curve(np.array([0.25, 0.25, 0.75]), np.array([0, 1, 1]))
+    >>> curve.predicted, curve.observed, curve.count, curve.low, curve.high
+    (array([0.25, 0.75]), array([0.5, 1. ]), array([2, 1]), array([0., 0.]), array([1., 1.]))
+
+    References
+    ----------
+    Bröcker & Smith (2007), *Increasing the Reliability of Reliability Diagrams*, Weather and Forecasting 22.
+    """
+    _, place, count = np.unique(
+        equal_width(probabilities) if index is None else index, return_inverse=True, return_counts=True
+    )
+    rng = np.random.default_rng(seed)
+    simulated = np.sort([np.bincount(place, rng.random(len(place)) < probabilities) for _ in range(draws)], axis=0)
+    outer = int((1.0 - level) / 2.0 * draws)
+    predicted, observed = np.bincount(place, probabilities) / count, np.bincount(place, happened) / count
+    return Curve(predicted, observed, count, simulated[outer] / count, simulated[-1 - outer] / count)
+
+
+def null_errors(probabilities: Array, *, bins: int = BINS, draws: int = 1000, seed: int = 0) -> Array:
+    """`binned_gap` of a predictor whose probabilities are right, over and over: events drawn from them.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N,)
+    bins, draws, seed : int
+
+    Returns
+    -------
+    ndarray of shape (draws,)
+        Ascending.
+
+    Examples
+    --------
+    >>> null_errors(np.full(4, 0.5))[[0, -1]]
+    array([0. , 0.5])
+    """
+    rng = np.random.default_rng(seed)
+    index, n = equal_width(probabilities, bins=bins), len(probabilities)
+    said = np.bincount(index, probabilities, minlength=bins)
+    happened = (np.bincount(index[rng.random(n) < probabilities], minlength=bins) for _ in range(draws))
+    return np.sort([np.abs(said - count).sum() / n for count in happened])
+
+
+def null_test(
+    probabilities: Array,
+    happened: np.ndarray,
+    *,
+    bins: int = BINS,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> NullTest:
+    r"""Whether a calibration error is more than chance: consistency resampling, :math:`y \sim p`.
+
+    ``error > quantile`` exactly when ``p_value <= 1 - level``; a perfect predictor gets there that often.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N,)
+    happened : ndarray of shape (N,)
+    bins : int
+    level : float
+    draws, seed : int
+
+    Examples
+    --------
+    >>> null_test(np.full(100, 0.9), np.arange(100) < 60).p_value < 0.01
+    True
+
+    References
+    ----------
+    Vaicenavicius et al. (2019), *Evaluating Model Calibration in Classification*, AISTATS.
+    """
+    null = null_errors(probabilities, bins=bins, draws=draws, seed=seed)
+    error = binned_gap(probabilities, happened, bins=bins)
+    slack = 1e-12  # a simulated sample equal to the real one differs in the last bit
+    above = draws - int(np.searchsorted(null, error - slack))
+    rank = min(draws, math.ceil(level * (draws + 1) - 1e-9))
+    return NullTest(error, float(null[rank - 1]) + slack, (1 + above) / (1 + draws))
+
+
+def debiased_interval(
+    probabilities: Array,
+    happened: np.ndarray,
+    *,
+    bins: int = BINS,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    r"""Bootstrap interval of the debiased root-mean-square calibration error, in bins of equally many rows.
+
+    The percentile interval of the square, moved by the bias of the world that resamples come from, whose true squared
+    gap is the plug-in :math:`\hat g^2`: :math:`\hat\theta + (q^* - \hat g^2)`. It holds 0 for a perfect predictor,
+    which a bootstrap of the plain error does not.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N,)
+    happened : ndarray of shape (N,)
+    bins : int
+    level : float
+    draws, seed : int
+
+    Returns
+    -------
+    low, high : float
+
+    Examples
+    --------
+    >>> low, high = debiased_interval(np.full(400, 0.9), np.arange(400) % 10 < 7)
+    >>> low < 0.2 < high
+    True
+
+    References
+    ----------
+    Kumar, Liang & Ma (2019), *Verified Uncertainty Calibration*, NeurIPS.
+    """
+    index, n = equal_mass(probabilities, bins=bins), len(probabilities)
+    rng = np.random.default_rng(seed)
+    samples = (rng.integers(n, size=n) for _ in range(draws))
+    resampled = [debiased_squared_gap(index[rows], probabilities[rows], happened[rows]) for rows in samples]
+    noise = np.array(resampled) - _plug_in_squared_gap(index, probabilities - happened)
+    outer = (1.0 - level) / 2.0
+    squares = debiased_squared_gap(index, probabilities, happened) + np.quantile(noise, [outer, 1.0 - outer])
+    low, high = np.sqrt(np.maximum(squares, 0.0))
+    return float(low), float(high)
+
+
+def monotone_recalibration(probabilities: Array, happened: np.ndarray) -> Array:
+    """Best non-decreasing function of the probabilities for what happened (isotonic regression).
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N,)
+        Equal ones get equal values.
+    happened : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> monotone_recalibration(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 1, 0, 1]))
+    array([0. , 0.5, 0.5, 1. ])
+
+    References
+    ----------
+    Ayer et al. (1955), *An Empirical Distribution Function for Sampling with Incomplete Information*.
+    """
+    _, group, count = np.unique(probabilities, return_inverse=True, return_counts=True)
+    levels, starts = pool_adjacent_violators(np.bincount(group, happened) / count, count.astype(np.float64))
+    return levels[np.searchsorted(starts, group, side="right") - 1]
+
+
+def corp_decomposition(
+    probabilities: Array, happened: np.ndarray, *, loss: Literal["brier", "log_loss"] = "brier"
+) -> Decomposition:
+    r"""Split a mean loss into miscalibration, discrimination and uncertainty (CORP), without bins.
+
+    .. math:: \bar S = (\bar S - \bar S_{iso}) - (\bar S_{\bar y} - \bar S_{iso}) + \bar S_{\bar y}
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N,)
+    happened : ndarray of shape (N,)
+    loss : {"brier", "log_loss"}
+        Of the one event: ``(p - y)**2``, half of `brier_loss` for two classes.
+
+    Examples
+    --------
+    >>> parts = corp_decomposition(np.array([0.1, 0.4, 0.6, 0.9]), np.array([0, 0, 1, 1]))
+    >>> round(parts.miscalibration, 6), parts.discrimination, parts.uncertainty
+    (0.085, 0.25, 0.25)
+
+    References
+    ----------
+    Dimitriadis, Gneiting & Jordan (2021), *Stable Reliability Diagrams for Probabilistic Classifiers*, PNAS 118.
+    """
+    mean_loss = _mean_squared if loss == "brier" else _mean_log
+    score = mean_loss(probabilities, happened)
+    recalibrated = mean_loss(monotone_recalibration(probabilities, happened), happened)
+    base = mean_loss(np.full(len(happened), np.mean(happened)), happened)
+    return Decomposition(score, score - recalibrated, base - recalibrated, base)
+
+
+def _plug_in_squared_gap(index: Indices, gaps: Array) -> float:
+    count = np.bincount(index)
+    return float(np.sum(np.bincount(index, gaps) ** 2 / np.maximum(count, 1)) / len(index))
+
+
+def _mean_squared(probabilities: Array, happened: np.ndarray) -> float:
+    return float(np.mean((probabilities - happened) ** 2))
+
+
+def _mean_log(probabilities: Array, happened: np.ndarray) -> float:
+    """Infinite where something ruled out happened."""
+    own = np.where(happened, probabilities, 1.0 - probabilities)
+    return float(-np.mean(np.log(own))) if own.all() else math.inf

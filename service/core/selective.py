@@ -1,0 +1,296 @@
+"""Answering only where it is safe: risk against coverage, and how well a score tells strangers from natives."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from service.core.numerics import Array
+
+Positive = Literal["in", "out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The most rows one may answer while the risk keeps a promise.
+
+    Attributes
+    ----------
+    threshold : float
+        Answer where the confidence is at least this; infinite when no threshold keeps the promise.
+    coverage : float
+        Share of the rows answered.
+    risk : float
+        Share of errors among them, not a number when there are none.
+    bound : float
+        With the stated confidence the true risk is no larger.
+    """
+
+    threshold: float
+    coverage: float
+    risk: float
+    bound: float
+
+
+def risk_coverage(confidence: Array, losses: np.ndarray) -> tuple[Array, Array]:
+    """Mean loss of the most confident rows, as ever more of them are answered.
+
+    Rows of equal confidence enter in random order; the curve is its expectation.
+
+    Parameters
+    ----------
+    confidence : ndarray of shape (N,)
+        Larger is surer.
+    losses : ndarray of shape (N,)
+        1 where wrong, or any cost.
+
+    Returns
+    -------
+    coverage, risk : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> coverage, risk = risk_coverage(np.array([0.9, 0.8, 0.7, 0.6]), np.array([0, 1, 0, 1]))
+    >>> risk.round(3)
+    array([0.   , 0.5  , 0.333, 0.5  ])
+
+    References
+    ----------
+    El-Yaniv & Wiener (2010), *On the Foundations of Noise-free Selective Classification*, JMLR 11.
+    """
+    _, group, count = np.unique(-confidence, return_inverse=True, return_counts=True)
+    expected = np.repeat(np.bincount(group, losses) / count, count)
+    answered = np.arange(1, len(confidence) + 1)
+    return answered / len(confidence), expected.cumsum() / answered
+
+
+def area_under_risk_coverage(confidence: Array, losses: np.ndarray) -> float:
+    """Mean of the risk over all coverages (AURC); lower is better.
+
+    Parameters
+    ----------
+    confidence, losses : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> round(area_under_risk_coverage(np.array([0.9, 0.8, 0.7, 0.6]), np.array([0, 1, 0, 1])), 6)
+    0.333333
+
+    References
+    ----------
+    Geifman & El-Yaniv (2017), *Selective Classification for Deep Neural Networks*, NeurIPS.
+    """
+    return float(risk_coverage(confidence, losses)[1].mean())
+
+
+def excess_area(confidence: Array, losses: np.ndarray) -> float:
+    """AURC beyond that of the best possible order (E-AURC): the ranking's own fault, not the classifier's.
+
+    Parameters
+    ----------
+    confidence, losses : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> round(excess_area(np.array([0.9, 0.8, 0.7, 0.6]), np.array([0, 1, 0, 1])), 6)
+    0.125
+
+    References
+    ----------
+    Geifman, Uziel & El-Yaniv (2019), *Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers*, ICLR.
+    """
+    best = -losses.astype(np.float64)
+    return area_under_risk_coverage(confidence, losses) - area_under_risk_coverage(best, losses)
+
+
+def clopper_pearson_upper(errors: int, n: int, *, confidence: float = 0.95) -> float:
+    r"""Largest error rate that leaves so few errors among so many rows at least ``1 - confidence`` likely.
+
+    .. math:: \sup \{ q : P(\mathrm{Bin}(n, q) \le e) \ge \delta \} = B^{-1}(1 - \delta;\; e + 1,\; n - e)
+
+    Parameters
+    ----------
+    errors, n : int
+        An empty sample bounds nothing: 1.
+    confidence : float
+        :math:`1 - \delta`, one-sided.
+
+    Examples
+    --------
+    >>> round(clopper_pearson_upper(0, 59), 4)
+    0.0495
+
+    References
+    ----------
+    Clopper & Pearson (1934), *The Use of Confidence or Fiducial Limits*, Biometrika 26.
+    """
+    if errors >= n:
+        return 1.0
+    low, high = errors / n, 1.0
+    for _ in range(60):  # halves the interval to float64's resolution
+        middle = (low + high) / 2.0
+        likely = _binomial_cdf(errors, n, middle) >= 1.0 - confidence
+        low, high = (middle, high) if likely else (low, middle)
+    return high
+
+
+def coverage_at_risk(confidences: Array, errors: np.ndarray, *, risk: float, confidence: float = 0.95) -> Coverage:
+    """Lowest confidence threshold whose true error rate stays below ``risk``, with a finite-sample guarantee.
+
+    Binary search over the thresholds; each of its steps may err with an equal part of the allowed probability.
+
+    Parameters
+    ----------
+    confidences : ndarray of shape (N,)
+    errors : ndarray of shape (N,)
+        1 where the answer was wrong. Rows that chose neither the model nor its calibration.
+    risk : float
+        Error rate promised, between 0 and 1.
+    confidence : float
+        Probability, over such samples, that the promise holds.
+
+    Examples
+    --------
+    >>> sure = np.linspace(0.5, 1.0, 1000)
+    >>> found = coverage_at_risk(sure, (sure < 0.7) * 1.0, risk=0.05)
+    >>> round(found.coverage, 2), found.bound <= 0.05
+    (0.62, True)
+
+    References
+    ----------
+    Geifman & El-Yaniv (2017), *Selective Classification for Deep Neural Networks*, NeurIPS, algorithm 1.
+    """
+    order = np.argsort(-confidences, kind="stable")
+    thresholds, wrong = confidences[order], errors[order].cumsum()
+    last = np.searchsorted(-thresholds, -thresholds, side="right") - 1  # rows of equal confidence go together
+    allowed = (1.0 - confidence) / max(1, math.ceil(math.log2(len(order) + 1)))
+    low, high = 0, len(order)  # the first low rows keep the promise
+    while low < high:
+        end = int(last[(low + high) // 2])
+        kept = _binomial_cdf(int(wrong[end]), end + 1, risk) <= allowed
+        low, high = (end + 1, high) if kept else (low, (low + high) // 2)
+    if low == 0:
+        return Coverage(math.inf, 0.0, math.nan, 0.0)
+    failed = int(wrong[low - 1])
+    bound = clopper_pearson_upper(failed, low, confidence=1.0 - allowed)
+    return Coverage(float(thresholds[low - 1]), low / len(order), failed / low, bound)
+
+
+def average_precision(scores: Array, positives: np.ndarray) -> float:
+    r"""Area under the precision-recall curve, in steps: :math:`\sum_t (R_t - R_{t-1}) P_t`.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (N,)
+        Larger is likelier positive; equal ones share one threshold.
+    positives : ndarray of shape (N,)
+        At least one is true.
+
+    Examples
+    --------
+    >>> round(average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True])), 6)
+    0.833333
+
+    References
+    ----------
+    Davis & Goadrich (2006), *The Relationship Between Precision-Recall and ROC Curves*, ICML.
+    """
+    order = np.argsort(-scores)
+    ordered = scores[order]
+    last = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(scores) - 1)  # of every run of equal scores
+    found = positives[order].cumsum()[last]
+    return float(np.diff(found, prepend=0) @ (found / (last + 1)) / found[-1])
+
+
+def area_under_precision_recall(inside: Array, outside: Array, *, positive: Positive) -> float:
+    """`average_precision` of an OOD score at finding rows from elsewhere ("out", AUPR-out) or native ones ("in").
+
+    It depends on how many rows there are of each kind; compare it only on the same mix.
+
+    Parameters
+    ----------
+    inside : ndarray of shape (N,)
+        OOD scores of rows like the training data.
+    outside : ndarray of shape (M,)
+        OOD scores of other rows.
+    positive : {"in", "out"}
+
+    Examples
+    --------
+    >>> area_under_precision_recall(np.array([0.0, 1.0]), np.array([2.0]), positive="out")
+    1.0
+    """
+    wanted, others = _oriented(inside, outside, positive)
+    return average_precision(np.concatenate([wanted, others]), np.arange(len(wanted) + len(others)) < len(wanted))
+
+
+def fpr_at_tpr(inside: Array, outside: Array, *, positive: Positive, tpr: float = 0.95) -> float:
+    """Share of the other kind let through once at least ``tpr`` of the positive kind is found (FPR@95).
+
+    Papers mean either: with "in" it is the share of strangers accepted when 95 % of the natives are, with "out"
+    that of natives flagged when 95 % of the strangers are. The two differ widely on the same scores.
+
+    Parameters
+    ----------
+    inside : ndarray of shape (N,)
+        OOD scores of rows like the training data.
+    outside : ndarray of shape (M,)
+        OOD scores of other rows.
+    positive : {"in", "out"}
+        Which kind is to be found; no default, because there is no convention.
+    tpr : float
+
+    Examples
+    --------
+    >>> inside, outside = np.array([0.0, 1.0, 2.0, 9.0]), np.array([3.0, 4.0, 5.0, 6.0])
+    >>> fpr_at_tpr(inside, outside, positive="in"), fpr_at_tpr(inside, outside, positive="out")
+    (1.0, 0.25)
+
+    References
+    ----------
+    Hendrycks & Gimpel (2017), *A Baseline for Detecting Misclassified and Out-of-Distribution Examples*, ICLR.
+    """
+    wanted, others = _oriented(inside, outside, positive)
+    needed = max(1, math.ceil(tpr * len(wanted) - 1e-9))  # 0.07 * 100 is above 7 in float64
+    return float(np.mean(others >= np.sort(wanted)[len(wanted) - needed]))
+
+
+def detection_error(inside: Array, outside: Array) -> float:
+    r"""Least error of any threshold when both kinds are equally frequent.
+
+    .. math:: \min_t \tfrac12 P_{in}(s > t) + \tfrac12 P_{out}(s \le t)
+
+    Parameters
+    ----------
+    inside : ndarray of shape (N,)
+        OOD scores of rows like the training data.
+    outside : ndarray of shape (M,)
+        OOD scores of other rows.
+
+    Examples
+    --------
+    >>> detection_error(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
+    0.25
+
+    References
+    ----------
+    Liang, Li & Srikant (2018), *Enhancing the Reliability of Out-of-distribution Image Detection*, ICLR.
+    """
+    thresholds = np.concatenate([inside, outside])
+    alarms = 1.0 - np.searchsorted(np.sort(inside), thresholds, side="right") / len(inside)
+    misses = np.searchsorted(np.sort(outside), thresholds, side="right") / len(outside)
+    return min(0.5, float((alarms + misses).min() / 2.0))
+
+
+def _oriented(inside: Array, outside: Array, positive: Positive) -> tuple[Array, Array]:
+    """Scores of the wanted kind and of the other, larger for the wanted."""
+    return (outside, inside) if positive == "out" else (-inside, -outside)
+
+
+def _binomial_cdf(k: int, n: int, q: float) -> float:
+    """P(Bin(n, q) <= k) for 0 < q < 1, summed in logarithms."""
+    j = np.arange(1, k + 1)
+    ratios = np.log((n - j + 1) / j) + math.log(q) - math.log1p(-q)
+    terms = np.concatenate([[0.0], ratios.cumsum()]) + n * math.log1p(-q)
+    return float(np.exp(terms).sum())

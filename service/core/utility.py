@@ -1,0 +1,238 @@
+"""What decisions were worth: promised against paid, against other strategies, and what better knowledge would buy."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.core.decision import expected_cost
+from service.core.numerics import Array, Indices
+
+
+@dataclass(frozen=True, slots=True)
+class CostCalibration:
+    """Promised against paid, action by action; not a number for an action never taken.
+
+    Attributes
+    ----------
+    count : ndarray of shape (A,)
+        Rows on which the action was taken.
+    expected, realised : ndarray of shape (A,)
+        Mean predicted risk, and mean cost once the classes were known.
+    standard_error : ndarray of shape (A,)
+        Of their difference; needs two rows.
+    """
+
+    count: Indices
+    expected: Array
+    realised: Array
+    standard_error: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Mean difference of two strategies on the same rows, with its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def cost_calibration(risks: Array, actions: Indices, cost: Array, labels: Indices) -> CostCalibration:
+    r"""Whether every action costs what was promised when it was taken.
+
+    .. math:: \frac{1}{n_a} \sum_{i : a_i = a} R_{ia} \quad\text{and}\quad \frac{1}{n_a} \sum_{i : a_i = a} C_{a y_i}
+
+    Probabilities may be calibrated class by class and still fail here, where decisions are made.
+
+    Parameters
+    ----------
+    risks : ndarray of shape (N, A)
+    actions : ndarray of shape (N,)
+    cost : ndarray of shape (A, K)
+    labels : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> costs = np.array([[0.0, 10.0], [1.0, 1.0]])
+    >>> promised = cost_calibration(np.array([[0.5, 1.0], [0.5, 1.0]]), np.array([0, 0]), costs, np.array([0, 1]))
+    >>> promised.expected, promised.realised
+    (array([0.5, nan]), array([ 5., nan]))
+
+    References
+    ----------
+    Zhao et al. (2021), *Calibrating Predictions to Decisions*, NeurIPS.
+    """
+    expected, realised = risks[np.arange(len(actions)), actions], cost[actions, labels]
+    count = np.bincount(actions, minlength=len(cost))
+    surprise = realised - expected
+    spread = _mean_by(actions, surprise**2, count) - _mean_by(actions, surprise, count) ** 2
+    error = np.where(count > 1, np.sqrt(np.maximum(spread, 0.0) / np.maximum(count - 1, 1)), np.nan)
+    return CostCalibration(count, _mean_by(actions, expected, count), _mean_by(actions, realised, count), error)
+
+
+def paired_difference(
+    costs: Array, others: Array, *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> Difference:
+    """How much more one strategy costs than another on the same rows: percentile bootstrap over rows.
+
+    Realised against expected costs of one strategy are such a pair too.
+
+    Parameters
+    ----------
+    costs, others : ndarray of shape (N,)
+        Per row.
+    level : float
+    draws, seed : int
+
+    Examples
+    --------
+    >>> paired_difference(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0]))
+    Difference(mean=1.0, low=1.0, high=1.0)
+
+    References
+    ----------
+    Efron & Tibshirani (1993), *An Introduction to the Bootstrap*, chapter 13.
+    """
+    difference = costs - others
+    rng = np.random.default_rng(seed)
+    means = [difference[rng.integers(len(difference), size=len(difference))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return Difference(float(difference.mean()), float(low), float(high))
+
+
+def excess_risk(risks: Array, actions: Indices) -> float:
+    """Mean risk of the actions taken beyond that of the best ones, under the probabilities behind ``risks``.
+
+    With the true probabilities this is the regret of having used others.
+
+    Parameters
+    ----------
+    risks : ndarray of shape (N, A)
+    actions : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> costs = np.array([[0.0, 1.0, 10.0], [2.0, 0.0, 2.0], [9.0, 9.0, 0.0]])
+    >>> round(excess_risk(expected_cost(np.log([[0.6, 0.1, 0.3]]), costs), np.array([0])), 6)
+    1.3
+    """
+    return float(np.mean(risks[np.arange(len(actions)), actions] - risks.min(axis=1)))
+
+
+def oracle_regret(actions: Indices, cost: Array, labels: Indices) -> float:
+    """Mean cost beyond that of someone who knows the true class.
+
+    Parameters
+    ----------
+    actions : ndarray of shape (N,)
+    cost : ndarray of shape (A, K)
+    labels : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> oracle_regret(np.array([0, 1]), np.array([[0.0, 50.0], [1.0, 3.0]]), np.array([1, 1]))
+    23.5
+    """
+    return float(np.mean(cost[actions, labels] - cost.min(axis=0)[labels]))
+
+
+def savings_score(actions: Indices, cost: Array, labels: Indices) -> float:
+    r"""Share of the cheapest constant action's cost that was saved: :math:`1 - \bar c / \min_a \bar c_a`.
+
+    Not a number unless that cost is positive: costs need a zero that means "nothing lost" for a share to make sense.
+
+    Parameters
+    ----------
+    actions : ndarray of shape (N,)
+    cost : ndarray of shape (A, K)
+    labels : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> savings_score(np.array([0, 1]), np.array([[0.0, 8.0], [2.0, 2.0]]), np.array([0, 1]))
+    0.5
+
+    References
+    ----------
+    Bahnsen, Aouada & Ottersten (2015), *Example-dependent Cost-sensitive Decision Trees*, Expert Systems 42.
+    """
+    constant = float(cost[:, labels].mean(axis=1).min())
+    return 1.0 - float(np.mean(cost[actions, labels])) / constant if constant > 0.0 else math.nan
+
+
+def perfect_information_value(log_probs: Array, cost: Array) -> Array:
+    r"""What knowing the true class before acting would save (EVPI), row by row.
+
+    .. math:: \min_a R(a \mid x) - \sum_k p(k \mid x) \min_a C_{ak}
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    cost : ndarray of shape (A, K)
+
+    Returns
+    -------
+    ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> perfect_information_value(np.log([[0.95, 0.05]]), np.array([[0.0, 10.0], [1.0, 0.0]])).round(6)
+    array([0.5])
+
+    References
+    ----------
+    Howard (1966), *Information Value Theory*, IEEE Transactions on Systems Science and Cybernetics 2.
+    """
+    return expected_cost(log_probs, cost - cost.min(axis=0)).min(axis=1)
+
+
+def deferral_value(risks: Array, *, defer: int) -> Array:
+    r"""What handing a row over saves against the best other action: :math:`\min_{a \ne d} R_a - R_d`.
+
+    Parameters
+    ----------
+    risks : ndarray of shape (N, A)
+    defer : int
+        Index of the action that hands over.
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        Negative where deciding is cheaper.
+
+    Examples
+    --------
+    >>> deferral_value(np.array([[0.5, 0.95, 0.3]]), defer=2)
+    array([0.2])
+
+    References
+    ----------
+    Chow (1970), *On Optimum Recognition Error and Reject Tradeoff*, IEEE Transactions on Information Theory 16.
+    """
+    return np.delete(risks, defer, axis=1).min(axis=1) - risks[:, defer]
+
+
+def dominated_actions(cost: Array) -> list[tuple[int, int]]:
+    """Actions that cost at least as much as another in every class and more in some: never worth taking.
+
+    Parameters
+    ----------
+    cost : ndarray of shape (A, K)
+
+    Returns
+    -------
+    list of (dominated, by)
+
+    Examples
+    --------
+    >>> dominated_actions(np.array([[0.0, 5.0], [1.0, 1.0], [1.0, 6.0]]))
+    [(2, 0), (2, 1)]
+    """
+    never_less = np.all(cost[:, None, :] >= cost[None, :, :], axis=2)
+    return [(int(a), int(b)) for a, b in np.argwhere(never_less & ~never_less.T)]
+
+
+def _mean_by(group: Indices, values: Array, count: Indices) -> Array:
+    """Mean of every group's values, not a number where it has none."""
+    return np.where(count > 0, np.bincount(group, values, minlength=len(count)) / np.maximum(count, 1), np.nan)

@@ -1,0 +1,199 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.core.losses import LOSSES
+from service.core.losses.loss import Loss, Parameter
+from service.core.numerics import Array
+
+SHAPES = {"multiclass": (5, 4), "binary": (5,), "multilabel": (5, 3), "sequence": (4, 6, 3)}
+STEP = 1e-5
+CLASS_AXIS = ("multiclass", "sequence")  # tasks whose logits a constant per row leaves alone
+
+
+def drawn(loss: Loss, *, seed: int = 0, scale: float = 2.0) -> tuple[Array, Any, dict[str, Any]]:
+    """Logits, targets and every parameter a loss declares, drawn from what it says of itself."""
+    rng, shape = np.random.default_rng(seed), SHAPES[loss.task]
+    logits = scale * rng.uniform(-1.0, 1.0, size=shape)
+    return logits, targets(loss, shape, rng), {name: value(p, shape, rng) for name, p in loss.parameters.items()}
+
+
+def targets(loss: Loss, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+    if loss.targets == "distributions":
+        return rng.dirichlet(np.ones(shape[-1]), size=shape[0])
+    if loss.task in ("binary", "multilabel"):
+        return rng.integers(0, 2, size=shape)
+    labels = rng.integers(0, shape[-1], size=shape[:-1])
+    if loss.task == "sequence":
+        labels[0, 3:], labels[1, 2], labels[2, :] = -1, -1, -1  # short, with a hole, empty
+    return labels
+
+
+def value(parameter: Parameter, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+    low, high = max(parameter.low, -3.0), min(parameter.high, 3.0)
+    sizes = {"number": (), "per_class": (shape[-1],), "per_row": shape}
+    inside = rng.uniform(low + 0.1 * (high - low), high - 0.1 * (high - low), size=sizes[parameter.shape])
+    return float(inside) if parameter.shape == "number" else inside
+
+
+def central_differences(loss: Loss, logits: Array, target: Any, parameters: dict[str, Any]) -> Array:
+    """Slope of the summed loss in every logit: rows are independent, so one sum serves them all."""
+    slopes = np.empty_like(logits)
+    for index in np.ndindex(*logits.shape):
+        up, down = logits.copy(), logits.copy()
+        up[index] += STEP
+        down[index] -= STEP
+        after, _ = loss(up, target, **parameters)
+        before, _ = loss(down, target, **parameters)
+        slopes[index] = (after - before).sum() / (2.0 * STEP)
+    return slopes
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gradient_is_the_slope_of_its_loss(name, seed):
+    logits, target, parameters = drawn(LOSSES[name], seed=seed)
+    _, gradient = LOSSES[name](logits, target, **parameters)
+    np.testing.assert_allclose(
+        gradient, central_differences(LOSSES[name], logits, target, parameters), rtol=0, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_defaults_are_enough_unless_a_parameter_is_declared_required(name):
+    logits, target, parameters = drawn(LOSSES[name])
+    needed = {key: parameters[key] for key in LOSSES[name].required}
+    _, gradient = LOSSES[name](logits, target, **needed)
+    np.testing.assert_allclose(gradient, central_differences(LOSSES[name], logits, target, needed), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_there_is_one_loss_per_row_and_one_slope_per_logit(name):
+    logits, target, parameters = drawn(LOSSES[name])
+    loss, gradient = LOSSES[name](logits, target, **parameters)
+    assert loss.shape == logits.shape[:1]
+    assert gradient.shape == logits.shape
+    assert (loss >= 0.0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("scale", [1e4, 3e38])
+def test_extreme_logits_leave_loss_and_gradient_finite(name, scale):
+    logits, target, parameters = drawn(LOSSES[name])
+    extreme = scale * np.where(np.random.default_rng(1).random(logits.shape) < 0.5, -1.0, 1.0)
+    for rows in (extreme, -extreme, np.sign(logits.round()) * scale, np.full_like(logits, scale)):
+        loss, gradient = LOSSES[name](rows, target, **parameters)
+        assert np.isfinite(loss).all()
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_arguments_are_left_as_they_were(name):
+    logits, target, parameters = drawn(LOSSES[name])
+    copies = logits.copy(), target.copy()
+    LOSSES[name](logits, target, **parameters)
+    np.testing.assert_array_equal(logits, copies[0])
+    np.testing.assert_array_equal(target, copies[1])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_row_alone_is_the_row_of_a_batch(name):
+    logits, target, parameters = drawn(LOSSES[name])
+    loss, gradient = LOSSES[name](logits, target, **parameters)
+    shapes = {key: parameter.shape for key, parameter in LOSSES[name].parameters.items()}
+    for i in range(len(logits)):
+        own = {key: v[i : i + 1] if shapes[key] == "per_row" else v for key, v in parameters.items()}
+        alone, slope = LOSSES[name](logits[i : i + 1], target[i : i + 1], **own)
+        np.testing.assert_allclose(alone, loss[i : i + 1], rtol=1e-14)
+        np.testing.assert_allclose(slope, gradient[i : i + 1], rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].task in CLASS_AXIS])
+def test_a_constant_added_to_a_row_changes_nothing(name):
+    logits, target, parameters = drawn(LOSSES[name])
+    loss, gradient = LOSSES[name](logits, target, **parameters)
+    moved, slope = LOSSES[name](logits + 7.0, target, **parameters)
+    np.testing.assert_allclose(moved, loss, atol=1e-13)
+    np.testing.assert_allclose(slope, gradient, atol=1e-13)
+    np.testing.assert_allclose(gradient.sum(axis=-1), 0.0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_unknown_parameter_is_named_and_refused(name):
+    logits, target, parameters = drawn(LOSSES[name])
+    with pytest.raises(ValueError, match="has no \\['gama'\\]"):
+        LOSSES[name](logits, target, **parameters, gama=1.0)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].required])
+def test_a_missing_parameter_is_named(name):
+    logits, target, _ = drawn(LOSSES[name])
+    with pytest.raises(ValueError, match=f"needs .*{min(LOSSES[name].required)}"):
+        LOSSES[name](logits, target)
+
+
+def torch_focal(log_p, p, gamma, alpha):
+    return -alpha * (1.0 - p) ** gamma * log_p
+
+
+def torch_class_focal(torch, z, y, par):
+    log_p = torch.log_softmax(z, 1).gather(1, y[:, None])[:, 0]
+    return torch_focal(log_p, log_p.exp(), par["gamma"], par["alpha"][y])
+
+
+def torch_sigmoid_focal(torch, z, y, par):
+    log_p = torch.nn.functional.logsigmoid(z * (2.0 * y - 1.0))
+    alpha = torch.where(y == 1, par["alpha"], 1.0 - par["alpha"])
+    return torch_focal(log_p, log_p.exp(), par["gamma"], alpha).sum(1)
+
+
+def torch_distillation(torch, z, y, par):
+    f, tau, share = torch.nn.functional, par["tau"], par["soft_share"]
+    soft = f.cross_entropy(z / tau, torch.softmax(par["teacher"] / tau, 1), reduction="none")
+    return share * tau**2 * soft + (1.0 - share) * f.cross_entropy(z, y, reduction="none")
+
+
+def torch_sequence(torch, z, y, par):
+    f, p = torch.nn.functional, torch.softmax(z, -1)
+    plain = f.cross_entropy(z.transpose(1, 2), y, ignore_index=-1, reduction="none").sum(1)
+    left, right = p[:, :-1], p[:, 1:]
+    middle = 0.5 * (left + right)
+    jsd = 0.5 * (left * (left / middle).log() + right * (right / middle).log()).sum(-1)
+    return plain + par["smoothness"] * (jsd * ((y[:, 1:] >= 0) & (y[:, :-1] >= 0))).sum(1)
+
+
+def torch_cross_entropy(torch, z, y, *, weight=None, smoothing=0.0):
+    return torch.nn.functional.cross_entropy(z, y, weight=weight, label_smoothing=smoothing, reduction="none")
+
+
+def torch_bce(torch, z, y, par):
+    f = torch.nn.functional
+    return f.binary_cross_entropy_with_logits(z, y.double(), pos_weight=par["positive_weight"], reduction="none")
+
+
+TORCH = {
+    "cross_entropy": lambda t, z, y, _: torch_cross_entropy(t, z, y),
+    "weighted": lambda t, z, y, par: torch_cross_entropy(t, z, y, weight=par["class_weights"]),
+    "focal": torch_class_focal,
+    "label_smoothing": lambda t, z, y, par: torch_cross_entropy(t, z, y, smoothing=float(par["epsilon"])),
+    "mixup": lambda t, z, y, _: torch_cross_entropy(t, z, y),
+    "distillation": torch_distillation,
+    "binary_cross_entropy": torch_bce,
+    "multilabel_cross_entropy": lambda t, z, y, par: torch_bce(t, z, y, par).sum(1),
+    "sigmoid_focal": torch_sigmoid_focal,
+    "sequence_cross_entropy": torch_sequence,
+}
+
+
+@pytest.mark.parametrize("name", sorted(TORCH))
+def test_autograd_of_an_independent_library_agrees(name):
+    torch: Any = pytest.importorskip("torch")
+    logits, target, parameters = drawn(LOSSES[name])
+    z = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    tensors = {key: torch.as_tensor(v, dtype=torch.float64) for key, v in parameters.items()}
+    expected = TORCH[name](torch, z, torch.as_tensor(target), tensors)
+    expected.sum().backward()
+    loss, gradient = LOSSES[name](logits, target, **parameters)
+    np.testing.assert_allclose(loss, expected.detach().numpy(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(gradient, z.grad.numpy(), rtol=1e-9, atol=1e-11)

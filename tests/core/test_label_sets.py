@@ -1,0 +1,237 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.core.conformal import reference, threshold
+from service.core.label_sets import METHODS, aps, enough_for_classes, fit, lac, raps
+from service.core.numerics import Array, Indices, log_softmax
+
+every_method = pytest.mark.parametrize("method", METHODS)
+PREVALENCE = np.array([0.6, 0.3, 0.1])
+
+
+def draw(n: int, rng: np.random.Generator, *, prevalence: Array = PREVALENCE) -> tuple[Array, Indices]:
+    """Rows of three classes and what a miscalibrated model makes of them."""
+    labels = rng.choice(3, size=n, p=prevalence)
+    logits = 1.2 * np.eye(3)[labels] + rng.normal(size=(n, 3)) + np.log(PREVALENCE)
+    return log_softmax(2.0 * logits), labels
+
+
+def repeated_coverage(method: str, *, conditional: bool, randomised: bool = False, trials: int = 400) -> Array:
+    """Coverage of 200 new rows by class in every trial; NaN where a class did not occur."""
+    rng = np.random.default_rng(1)
+    rates = np.full((trials, 4), np.nan)
+    for trial in range(trials):
+        (log_p, labels), (new, truth) = draw(150, rng), draw(200, rng)
+        u, v = (rng.random(150), rng.random(200)) if randomised else (None, None)
+        fitted = fit(log_p, labels, method=method, conditional=conditional, u=u)
+        covered = fitted.predict(new, coverage=0.8, u=v, allow_empty=True).members[np.arange(200), truth]
+        rates[trial] = [
+            covered.mean(),
+            *(covered[truth == k].mean() if (truth == k).any() else np.nan for k in range(3)),
+        ]
+    return rates
+
+
+def standard_error(rates: Array) -> float:
+    return float(np.nanstd(rates) / math.sqrt(np.sum(np.isfinite(rates))))
+
+
+# --------------------------------------------------------------------------------------------------------- scores
+
+
+def test_every_score_is_its_formula() -> None:
+    p = np.array([[0.4, 0.1, 0.3, 0.12, 0.05, 0.03]])
+    np.testing.assert_allclose(np.exp(-lac(np.log(p))), p)
+    np.testing.assert_allclose(aps(np.log(p)), [[0.4, 0.92, 0.7, 0.82, 0.97, 1.0]])
+    np.testing.assert_allclose(aps(np.log(p), np.array([0.5])), [[0.2, 0.87, 0.55, 0.76, 0.945, 0.985]])
+    np.testing.assert_allclose(raps(np.log(p)) - aps(np.log(p)), [[0, 0, 0, 0, 0, 0.01]], atol=1e-15)
+
+
+@every_method
+def test_a_more_probable_label_conforms_no_less(method: str) -> None:
+    log_p = log_softmax(np.random.default_rng(0).normal(size=(100, 8)))
+    order = np.argsort(-log_p, axis=1)
+    scores = np.take_along_axis(METHODS[method](log_p, None), order, axis=1)
+    assert (np.diff(scores, axis=1) > 0.0).all()
+
+
+@every_method
+def test_names_and_order_of_classes_do_not_matter(method: str) -> None:
+    rng = np.random.default_rng(2)
+    (log_p, labels), (new, _) = draw(200, rng), draw(50, rng)
+    order = np.array([2, 0, 1])
+    renamed = fit(log_p[:, order], np.argsort(order)[labels], method=method).predict(new[:, order], coverage=0.9)
+    plain = fit(log_p, labels, method=method).predict(new, coverage=0.9)
+    np.testing.assert_array_equal(renamed.members, plain.members[:, order])
+
+
+# ------------------------------------------------------------------------------------------------------- coverage
+
+
+@every_method
+@pytest.mark.parametrize("randomised", [False, True])
+def test_marginal_sets_cover_as_they_say(method: str, randomised: bool) -> None:  # noqa: FBT001 - pytest passes it by name
+    rates = repeated_coverage(method, conditional=False, randomised=randomised)[:, 0]
+    noise = 4.0 * standard_error(rates)
+    assert 0.8 - noise <= rates.mean() <= 0.8 + 1.0 / 151 + noise
+
+
+@every_method
+def test_class_conditional_sets_cover_every_class(method: str) -> None:
+    rates = repeated_coverage(method, conditional=True)
+    for k in range(3):
+        assert np.nanmean(rates[:, k + 1]) >= 0.8 - 4.0 * standard_error(rates[:, k + 1])
+
+
+def test_marginal_sets_leave_the_rare_class_short_and_class_conditional_ones_do_not() -> None:
+    assert np.nanmean(repeated_coverage("lac", conditional=False)[:, 3]) < 0.72
+
+
+@every_method
+def test_class_conditional_sets_cover_at_any_prevalence(method: str) -> None:
+    rng = np.random.default_rng(3)
+    covered = []
+    for _ in range(300):
+        (log_p, labels), (new, truth) = draw(200, rng), draw(50, rng, prevalence=np.array([0.1, 0.1, 0.8]))
+        members = fit(log_p, labels, method=method).predict(new, coverage=0.8, allow_empty=True).members
+        covered.append(members[np.arange(50), truth].mean())
+    assert np.mean(covered) >= 0.8 - 4.0 * standard_error(np.array(covered))
+
+
+def test_one_row_of_a_new_group_is_covered_where_counting_rows_would_fall_short() -> None:
+    rng = np.random.default_rng(4)
+    by_group: list[bool] = []
+    by_row: list[bool] = []
+    for _ in range(1500):
+        # 20 patients, and one more: those who are hard to read come once, the others ten times.
+        hard = rng.random(21) < 0.5
+        sizes = np.where(hard, 1, 10)
+        groups = np.repeat(np.arange(21), sizes)
+        labels = rng.integers(0, 2, size=len(groups))
+        signal = np.where(hard, 0.0, 3.0)[groups] + rng.normal(size=len(groups))
+        log_p = log_softmax(signal[:, None] * np.eye(2)[labels])
+        seen, one = groups < 20, np.array([np.flatnonzero(groups == 20)[0]])
+        for results, units in ((by_group, groups[seen]), (by_row, None)):
+            fitted = fit(log_p[seen], labels[seen], conditional=False, groups=units)
+            members = fitted.predict(log_p[one], coverage=0.8, allow_empty=True).members
+            results.append(bool(members[0, labels[one[0]]]))
+    assert np.mean(by_group) >= 0.8 - 4.0 * math.sqrt(0.16 / 1500)
+    assert np.mean(by_row) < 0.75
+
+
+# ------------------------------------------------------------------------------------------------------ thresholds
+
+
+@given(st.integers(1, 60), st.sampled_from([0.5, 0.8, 0.9, 0.95]))
+def test_the_rank_is_exact(n: int, coverage: float) -> None:
+    log_p = log_softmax(np.random.default_rng(n).normal(size=(n, 3)))
+    labels = np.arange(n) % 3
+    fitted = fit(log_p, labels, conditional=False)
+    rank = math.ceil((n + 1) * coverage - 1e-9)
+    if rank > n:
+        assert fitted.thresholds(coverage)[0] == math.inf
+    else:
+        own = reference(lac(log_p)[np.arange(n), labels])
+        assert fitted.thresholds(coverage)[0] == threshold(own, alpha=1.0 - coverage) == own.scores[rank - 1]
+
+
+@every_method
+def test_too_few_rows_for_the_coverage_give_the_full_set_and_say_so(method: str) -> None:
+    log_p, labels = draw(18, np.random.default_rng(5))
+    few, enough = fit(log_p, labels, method=method, conditional=False), 18 / 19
+    sets = few.predict(log_p, coverage=0.95)
+    assert sets.members.all()
+    assert not sets.valid
+    assert few.predict(log_p, coverage=enough).valid
+
+
+@every_method
+def test_a_class_with_too_few_rows_is_in_every_set_and_the_sets_say_so(method: str) -> None:
+    log_p, labels = draw(300, np.random.default_rng(6))
+    kept = (labels < 2) | (np.cumsum(labels == 2) <= 5)
+    sets = fit(log_p[kept], labels[kept], method=method).predict(log_p, coverage=0.9)
+    assert sets.members[:, 2].all()
+    assert not sets.members[:, 0].all()
+    assert not sets.valid
+
+
+def test_a_class_without_rows_is_in_every_set() -> None:
+    log_p, labels = draw(100, np.random.default_rng(7))
+    sets = fit(log_p[labels < 2], labels[labels < 2]).predict(log_p, coverage=0.8)
+    assert sets.members[:, 2].all()
+    assert not sets.valid
+
+
+def test_groups_of_one_row_are_rows() -> None:
+    log_p, labels = draw(100, np.random.default_rng(8))
+    names = np.random.default_rng(9).permutation(1000)[:100]
+    for coverage in (0.5, 0.75, 0.9):
+        grouped = fit(log_p, labels, groups=names).thresholds(coverage)
+        np.testing.assert_array_equal(grouped, fit(log_p, labels).thresholds(coverage))
+
+
+def test_repeated_rows_of_a_patient_change_nothing() -> None:
+    log_p, labels = draw(90, np.random.default_rng(10))
+    again = np.repeat(np.arange(90), np.arange(90) % 7 + 1)
+    for coverage in (0.5, 0.75, 0.9):
+        repeated = fit(log_p[again], labels[again], groups=again).thresholds(coverage)
+        np.testing.assert_array_equal(repeated, fit(log_p, labels).thresholds(coverage))
+
+
+def test_thinning_can_only_enlarge_sets() -> None:
+    log_p, labels = draw(30_000, np.random.default_rng(11))
+    exact, thinned = fit(log_p, labels, limit=100_000), fit(log_p, labels, limit=900)
+    for coverage in (0.3, 0.5, 0.9, 0.95, 0.99):
+        assert (thinned.thresholds(coverage) >= exact.thresholds(coverage)).all()
+    np.testing.assert_array_equal(thinned.thresholds(0.995), exact.thresholds(0.995))
+    assert all(len(c.scores) == 300 for c in thinned.conformities)
+
+
+# ------------------------------------------------------------------------------------------------------------ sets
+
+
+@every_method
+def test_an_empty_set_gets_the_most_probable_label_unless_empty_sets_are_allowed(method: str) -> None:
+    flat, certain = np.log([[0.34, 0.33, 0.33]]), np.log([[0.98, 0.01, 0.01]])
+    usual, unusual = (certain, flat) if method == "lac" else (flat, certain)
+    fitted = fit(np.repeat(usual, 20, axis=0), np.zeros(20, dtype=np.intp), method=method, conditional=False)
+    bare, filled = (fitted.predict(unusual, coverage=0.8, allow_empty=allowed) for allowed in (True, False))
+    assert not bare.members.any()
+    np.testing.assert_array_equal(filled.members, [[True, False, False]])
+
+
+@every_method
+def test_more_coverage_never_removes_a_label(method: str) -> None:
+    log_p, labels = draw(400, np.random.default_rng(13))
+    fitted = fit(log_p, labels, method=method)
+    nested = [fitted.predict(log_p, coverage=c, allow_empty=True).members for c in (0.3, 0.6, 0.8, 0.9, 0.99)]
+    for smaller, larger in itertools.pairwise(nested):
+        assert (smaller <= larger).all()
+
+
+def test_chance_enters_calibration_and_prediction_or_neither() -> None:
+    log_p, labels = draw(50, np.random.default_rng(14))
+    u = np.random.default_rng(15).random(50)
+    with pytest.raises(ValueError, match="in neither"):
+        fit(log_p, labels, method="aps").predict(log_p, coverage=0.8, u=u)
+    with pytest.raises(ValueError, match="in neither"):
+        fit(log_p, labels, method="aps", u=u).predict(log_p, coverage=0.8)
+
+
+@every_method
+def test_a_row_gets_the_same_set_alone_and_in_a_batch(method: str) -> None:
+    log_p, labels = draw(200, np.random.default_rng(16))
+    fitted = fit(log_p, labels, method=method)
+    alone = np.concatenate([fitted.predict(row[None], coverage=0.9).members for row in log_p])
+    np.testing.assert_array_equal(fitted.predict(log_p, coverage=0.9).members, alone)
+
+
+def test_class_conditional_sets_are_advised_for_few_classes_with_enough_rows() -> None:
+    assert enough_for_classes(np.full(20, 9), coverage=0.9)
+    assert not enough_for_classes(np.full(21, 9), coverage=0.9)
+    assert not enough_for_classes(np.array([9, 8]), coverage=0.9)

@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
+
+from service.core.miscalibration import (
+    binned_gap,
+    calibration_error,
+    debiased_squared_gap,
+    equal_mass,
+    equal_width,
+    favourite,
+)
+from service.core.numerics import Array, Flags, log_softmax
+from service.core.reliability import (
+    class_event,
+    corp_decomposition,
+    debiased_interval,
+    monotone_recalibration,
+    null_errors,
+    null_test,
+    reliability_curve,
+)
+
+
+def perfect(n: int, *, seed: int) -> tuple[Array, Flags]:
+    rng = np.random.default_rng(seed)
+    said = rng.beta(2.0, 1.0, size=n)
+    return said, rng.random(n) < said
+
+
+def distorted(n: int, *, seed: int) -> tuple[Array, Flags]:
+    said, happened = perfect(n, seed=seed)
+    odds = (said / (1.0 - said)) ** 2.0
+    return odds / (1.0 + odds), happened
+
+
+# ------------------------------------------------------------------------------------------------------------- curve
+
+
+@pytest.mark.parametrize("bins", [equal_width, equal_mass])
+def test_the_gaps_of_the_curve_make_up_the_calibration_error(bins) -> None:
+    said, happened = distorted(700, seed=0)
+    index = bins(said)
+    curve = reliability_curve(said, happened, index=index, draws=20)
+    gap = np.sum(curve.count * np.abs(curve.predicted - curve.observed)) / 700
+    assert curve.count.sum() == 700
+    assert gap == pytest.approx(np.abs(np.bincount(index, said - happened)).sum() / 700, rel=1e-12)
+
+
+def test_only_bins_with_rows_are_on_the_curve() -> None:
+    curve = reliability_curve(np.array([0.01, 0.99]), np.array([0, 1]), draws=20)
+    np.testing.assert_array_equal(curve.count, [1, 1])
+    np.testing.assert_allclose(curve.predicted, [0.01, 0.99])
+
+
+def test_a_perfect_predictor_stays_in_its_band_at_the_stated_rate_and_a_distorted_one_leaves_it() -> None:
+    inside, bins = 0, 0
+    for seed in range(60):
+        curve = reliability_curve(*perfect(900, seed=seed), level=0.9, draws=200, seed=seed)
+        inside += int(np.sum((curve.low <= curve.observed) & (curve.observed <= curve.high)))
+        bins += len(curve.count)
+    assert inside / bins == pytest.approx(0.92, abs=0.03)  # counts are whole numbers, so a little above 0.9
+    curve = reliability_curve(*distorted(3000, seed=1))
+    assert np.mean((curve.low <= curve.observed) & (curve.observed <= curve.high)) < 0.6
+
+
+# --------------------------------------------------------------------------------------------- is it more than chance
+
+
+def test_a_perfect_predictor_is_accused_as_often_as_stated() -> None:
+    tests = [null_test(*perfect(200, seed=seed), draws=99, seed=seed) for seed in range(400)]
+    p_values = np.array([t.p_value for t in tests])
+    for rate in (0.05, 0.25, 0.5):
+        assert np.mean(p_values <= rate) == pytest.approx(rate, abs=4 * np.sqrt(rate * (1 - rate) / 400))
+    assert [t.error > t.quantile for t in tests] == [t.p_value <= 0.05 for t in tests]
+
+
+@pytest.mark.parametrize(("n", "quantile"), [(200, 0.1052), (1000, 0.0486)])
+def test_the_null_of_three_classes_reproduces_the_reference(n: int, quantile: float) -> None:
+    log_p = log_softmax(1.5 * np.random.default_rng(n).normal(size=(n, 3)))
+    null = null_errors(np.exp(log_p.max(axis=1)), draws=2000)
+    assert np.quantile(null, 0.95) == pytest.approx(quantile, rel=0.06)
+
+
+def test_the_test_speaks_of_the_calibration_error() -> None:
+    rng = np.random.default_rng(2)
+    log_p, labels = log_softmax(3.0 * rng.normal(size=(400, 4))), rng.integers(4, size=400)
+    found = null_test(*favourite(log_p, labels))
+    assert found.error == calibration_error(log_p, labels)
+    assert found.p_value == pytest.approx(1 / 1001)
+
+
+def test_the_null_depends_on_nothing_but_its_seed() -> None:
+    said, happened = perfect(100, seed=3)
+    assert null_test(said, happened, seed=1) == null_test(said, happened, seed=1)
+    assert null_test(said, happened, seed=1) != null_test(said, happened, seed=2)
+
+
+def test_certainty_that_holds_has_no_error_and_no_accusation() -> None:
+    found = null_test(np.ones(50), np.ones(50, dtype=np.bool_))
+    assert found.error == 0.0
+    assert found.p_value == 1.0
+
+
+# --------------------------------------------------------------------------------------------------------- intervals
+
+
+def test_the_interval_of_a_perfect_predictor_holds_zero() -> None:
+    lows = [debiased_interval(*perfect(400, seed=seed), draws=100, seed=seed)[0] for seed in range(60)]
+    assert np.mean(np.array(lows) == 0.0) >= 0.95
+
+
+def test_the_interval_of_a_distorted_predictor_holds_its_error_at_the_stated_rate() -> None:
+    rng = np.random.default_rng(4)
+    said, true = np.repeat([0.2, 0.5, 0.9], 200), np.repeat([0.3, 0.4, 0.7], 200)
+    root = np.sqrt(np.mean((said - true) ** 2))
+    intervals = [debiased_interval(said, rng.random(600) < true, draws=100, seed=s) for s in range(100)]
+    held = np.mean([low <= root <= high for low, high in intervals])
+    assert held == pytest.approx(0.95, abs=0.05)
+    assert np.mean([low > 0.0 for low, _ in intervals]) > 0.9
+
+
+def test_the_interval_surrounds_the_estimate() -> None:
+    said, happened = distorted(1000, seed=5)
+    low, high = debiased_interval(said, happened)
+    assert low < np.sqrt(debiased_squared_gap(equal_mass(said), said, happened)) < high
+
+
+# -------------------------------------------------------------------------------------------------------------- CORP
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 1)), min_size=1, max_size=40))
+def test_monotone_recalibration_is_scikit_learns_isotonic_regression(rows: list[tuple[int, int]]) -> None:
+    said, happened = np.array(rows, dtype=np.float64).T
+    said = said / 8.0
+    oracle = IsotonicRegression(out_of_bounds="clip").fit_transform(said, happened)
+    np.testing.assert_allclose(monotone_recalibration(said, happened), oracle, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["brier", "log_loss"])
+def test_the_parts_add_up_to_the_score_and_none_is_negative(loss) -> None:
+    for seed in range(20):
+        said, happened = distorted(150, seed=seed)
+        parts = corp_decomposition(said, happened, loss=loss)
+        assert min(parts.miscalibration, parts.discrimination, parts.uncertainty) >= -1e-15
+        assert parts.miscalibration - parts.discrimination + parts.uncertainty == pytest.approx(parts.score, rel=1e-12)
+
+
+def test_the_scores_are_scikit_learns_and_the_recalibrated_one_too() -> None:
+    said, happened = distorted(500, seed=6)
+    best = IsotonicRegression(out_of_bounds="clip").fit_transform(said, happened * 1.0)
+    brier, log = (corp_decomposition(said, happened, loss=loss) for loss in ("brier", "log_loss"))
+    assert brier.score == pytest.approx(sklearn.metrics.brier_score_loss(happened, said), rel=1e-12)
+    assert brier.score - brier.miscalibration == pytest.approx(np.mean((best - happened) ** 2), rel=1e-10)
+    assert log.score == pytest.approx(sklearn.metrics.log_loss(happened, said), rel=1e-12)
+    own = np.where(happened, best, 1.0 - best)
+    assert log.score - log.miscalibration == pytest.approx(-np.mean(np.log(own)), rel=1e-10)
+
+
+def test_a_monotone_distortion_moves_only_the_miscalibration() -> None:
+    said, happened = perfect(2000, seed=7)
+    straight, bent = corp_decomposition(said, happened), corp_decomposition(said**3, happened)
+    assert bent.discrimination == pytest.approx(straight.discrimination, rel=1e-12)
+    assert bent.uncertainty == straight.uncertainty
+    assert bent.miscalibration > straight.miscalibration + 0.02
+
+
+def test_something_ruled_out_that_happened_costs_infinity() -> None:
+    parts = corp_decomposition(np.array([0.0, 0.5]), np.array([1, 0]), loss="log_loss")
+    assert parts.score == parts.miscalibration == np.inf
+
+
+def test_one_class_event_is_what_the_classwise_error_reads() -> None:
+    log_p, labels = np.log([[0.7, 0.3], [0.4, 0.6]]), np.array([0, 1])
+    said, happened = class_event(log_p, labels, 1)
+    np.testing.assert_allclose(said, [0.3, 0.6])
+    assert happened.tolist() == [False, True]
+    assert binned_gap(said, happened) == pytest.approx(0.35, rel=1e-12)

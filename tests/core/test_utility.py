@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+
+from service.core.decision import best_action, cost_scale, expected_cost
+from service.core.numerics import Array, Indices, log_softmax
+from service.core.utility import (
+    cost_calibration,
+    deferral_value,
+    dominated_actions,
+    excess_risk,
+    oracle_regret,
+    paired_difference,
+    perfect_information_value,
+    savings_score,
+)
+
+GOLDEN = np.array([[0.0, 1.0, 10.0], [2.0, 0.0, 2.0], [9.0, 9.0, 0.0]])
+SAID, TRUE = np.log([[0.6, 0.3, 0.1]]), np.log([[0.6, 0.1, 0.3]])
+
+
+def drawn(n: int, k: int, *, seed: int) -> tuple[Array, Indices]:
+    rng = np.random.default_rng(seed)
+    log_p = log_softmax(1.5 * rng.normal(size=(n, k)))
+    return log_p, (np.exp(log_p).cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+
+
+def taken(log_p: Array, cost: Array) -> tuple[Array, Indices]:
+    risks = expected_cost(log_p, cost)
+    return risks, best_action(risks, scale=cost_scale(cost))[0]
+
+
+# ------------------------------------------------------------------------------------------------ promised and paid
+
+
+def test_under_the_true_posterior_every_action_costs_what_it_promised() -> None:
+    scores = []
+    for seed in range(100):
+        log_p, labels = drawn(500, 3, seed=seed)
+        found = cost_calibration(*taken(log_p, GOLDEN), GOLDEN, labels)
+        scores.append((found.realised - found.expected) / found.standard_error)
+    np.testing.assert_allclose(np.nanmean(scores, axis=0), 0.0, atol=0.5)
+    np.testing.assert_allclose(np.nanstd(scores, axis=0), 1.0, atol=0.3)
+
+
+def test_a_calibrated_favourite_may_still_break_the_promise_of_its_action() -> None:
+    n = 1000
+    said = np.tile(SAID, (n, 1))
+    labels = np.repeat([0, 1, 2], [600, 100, 300])
+    risks, actions = taken(said, GOLDEN)
+    found = cost_calibration(risks, actions, GOLDEN, labels)
+    assert found.count.tolist() == [n, 0, 0]
+    assert found.expected[0] == pytest.approx(1.3, rel=1e-12)
+    assert found.realised[0] == pytest.approx(3.1, rel=1e-12)
+    assert excess_risk(expected_cost(np.tile(TRUE, (n, 1)), GOLDEN), actions) == pytest.approx(1.3, rel=1e-12)
+
+
+def test_the_golden_risks_pick_the_golden_actions() -> None:
+    (said, chosen), (true, best) = taken(SAID, GOLDEN), taken(TRUE, GOLDEN)
+    np.testing.assert_allclose(said, [[1.3, 1.4, 8.1]])
+    np.testing.assert_allclose(true, [[3.1, 1.8, 6.3]])
+    assert (chosen[0], best[0]) == (0, 1)
+    assert excess_risk(true, best) == 0.0
+
+
+def test_an_action_never_taken_promises_nothing() -> None:
+    found = cost_calibration(np.array([[1.0, 2.0]]), np.array([0]), np.array([[0.0, 2.0], [2.0, 2.0]]), np.array([1]))
+    assert found.count.tolist() == [1, 0]
+    assert np.isnan([found.expected[1], found.realised[1], found.standard_error[1]]).all()
+    assert np.isnan(found.standard_error[0])  # one row shows no spread
+
+
+# ------------------------------------------------------------------------------------------------- against others
+
+
+def test_the_interval_of_a_difference_holds_the_truth_at_the_stated_rate() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for seed in range(200):
+        base = rng.exponential(5.0, size=120)
+        found = paired_difference(base + rng.normal(0.3, 1.0, size=120), base, draws=200, seed=seed)
+        held.append(found.low <= 0.3 <= found.high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.06)
+
+
+def test_pairing_cancels_what_both_strategies_suffer() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.exponential(50.0, size=300)
+    found = paired_difference(base + 1.0 + 0.1 * rng.normal(size=300), base)
+    assert 0.9 < found.low < found.mean < found.high < 1.1
+
+
+def test_a_strategy_differs_from_itself_by_nothing_and_the_sign_is_who_costs_more() -> None:
+    costs = np.random.default_rng(2).random(50)
+    same = paired_difference(costs, costs)
+    assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert paired_difference(costs + 1.0, costs).low > 0.0
+    assert paired_difference(costs, costs + 1.0) == paired_difference(costs, costs + 1.0)
+
+
+def test_the_oracle_regrets_nothing_and_everyone_else_at_least_that() -> None:
+    log_p, labels = drawn(300, 3, seed=3)
+    oracle = GOLDEN.argmin(axis=0)[labels]
+    assert oracle_regret(oracle, GOLDEN, labels) == 0.0
+    assert oracle_regret(taken(log_p, GOLDEN)[1], GOLDEN, labels) > 0.0
+
+
+def test_a_price_per_true_class_changes_no_regret() -> None:
+    log_p, labels = drawn(300, 3, seed=4)
+    risks, actions = taken(log_p, GOLDEN)
+    priced = GOLDEN + np.array([5.0, -2.0, 7.0])
+    assert oracle_regret(actions, priced, labels) == pytest.approx(oracle_regret(actions, GOLDEN, labels), rel=1e-12)
+    assert excess_risk(expected_cost(log_p, priced), actions) == pytest.approx(excess_risk(risks, actions), abs=1e-12)
+    np.testing.assert_allclose(
+        perfect_information_value(log_p, priced), perfect_information_value(log_p, GOLDEN), atol=1e-12
+    )
+
+
+def test_savings_are_none_for_the_best_constant_action_and_all_for_a_costless_oracle() -> None:
+    _, labels = drawn(300, 3, seed=5)
+    constant = int(GOLDEN[:, labels].mean(axis=1).argmin())
+    assert savings_score(np.full(300, constant), GOLDEN, labels) == pytest.approx(0.0, abs=1e-12)
+    assert savings_score(GOLDEN.argmin(axis=0)[labels], GOLDEN, labels) == 1.0
+
+
+def test_no_share_is_saved_of_costs_that_are_gains() -> None:
+    assert np.isnan(savings_score(np.array([0]), np.array([[-1.0, 1.0], [0.0, 0.0]]), np.array([0])))
+
+
+# ----------------------------------------------------------------------------------------------- value of knowing
+
+
+def test_the_golden_value_of_perfect_information() -> None:
+    log_p, cost = np.log([[0.95, 0.05]]), np.array([[0.0, 10.0], [1.0, 0.0]])
+    np.testing.assert_allclose(expected_cost(log_p, cost), [[0.5, 0.95]])
+    np.testing.assert_allclose(perfect_information_value(log_p, cost), [0.5])
+
+
+def test_information_is_worth_its_formula_and_never_less_than_nothing() -> None:
+    rng = np.random.default_rng(6)
+    cost = rng.normal(size=(5, 4))
+    log_p, _ = drawn(200, 4, seed=6)
+    by_formula = expected_cost(log_p, cost).min(axis=1) - np.exp(log_p) @ cost.min(axis=0)
+    np.testing.assert_allclose(perfect_information_value(log_p, cost), by_formula, atol=1e-12)
+    assert perfect_information_value(log_p, cost).min() >= 0.0
+
+
+def test_certainty_leaves_nothing_to_know() -> None:
+    certain = np.array([[0.0, -np.inf, -np.inf]])
+    assert perfect_information_value(certain, GOLDEN).tolist() == [0.0]
+
+
+def test_chows_rule_defers_where_doubt_exceeds_the_price() -> None:
+    price = 0.3
+    cost = np.vstack([1.0 - np.eye(3), np.full(3, price)])
+    log_p, _ = drawn(300, 3, seed=7)
+    risks = expected_cost(log_p, cost)
+    doubt = 1.0 - np.exp(log_p.max(axis=1))
+    np.testing.assert_allclose(deferral_value(risks, defer=3), doubt - price, atol=1e-12)
+    np.testing.assert_array_equal(deferral_value(risks, defer=3) > 0.0, risks.argmin(axis=1) == 3)
+
+
+# ------------------------------------------------------------------------------------------------------- dominated
+
+
+def test_a_dominated_action_is_never_the_cheapest() -> None:
+    rng = np.random.default_rng(8)
+    log_p, _ = drawn(500, 3, seed=8)
+    for _ in range(50):
+        cost = rng.integers(0, 4, size=(5, 3)).astype(np.float64)
+        worse = {a for a, _ in dominated_actions(cost)}
+        chosen = set(expected_cost(log_p, cost).argmin(axis=1).tolist())
+        assert not worse & chosen
+
+
+def test_equal_actions_do_not_dominate_each_other() -> None:
+    assert dominated_actions(np.array([[1.0, 2.0], [1.0, 2.0]])) == []
+    assert dominated_actions(np.array([[1.0, 2.0], [1.0, 3.0]])) == [(1, 0)]
