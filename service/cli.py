@@ -2,14 +2,13 @@
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import uvicorn
 from rich.console import Console
 from rich.progress import track as progress_bar
 
@@ -17,10 +16,15 @@ from service import main as composition
 from service import onboarding
 from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import FIRST_ALIAS, set_alias
-from service.errors import BundleNotFound, NotReady, ServiceError
+from service.core.label_sets import METHODS as SET_METHODS
+from service.errors import BundleNotFound, ServiceError
 from service.evaluation import fit as fitting
+from service.evaluation import page
+from service.evaluation.calibrate import METHODS
 from service.evaluation.dataset import Columns, read_dataset, read_rows
-from service.evaluation.render import render_record, render_report
+from service.evaluation.diagnostics import diagnose
+from service.evaluation.named_losses import NAMES, named_losses
+from service.evaluation.render import render_diagnostics, render_record, render_report
 from service.evaluation.report import evaluate as evaluate_rows
 from service.evaluation.scoring import posterior_of
 from service.graph.inspect import inspect_graph
@@ -97,12 +101,28 @@ def import_(
 @click.option("--group", help="Column that tells whose row it is; rows of a group are never parted.  [default: group]")
 @click.option("--weight", help="Column of row weights.  [default: weight]")
 @click.option(
-    "--calibrator", type=click.Choice(fitting.METHODS), default="temperature", show_default=True, help="The map to fit."
+    "--calibrator",
+    type=click.Choice(METHODS),
+    default="temperature",
+    show_default=True,
+    help="The map to fit; auto lets several compete on held-out rows.",
 )
 @click.option(
     "--false-alarm",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of good rows that may be flagged; replaces the manifest's.",
+)
+@click.option(
+    "--label-sets",
+    type=click.Choice(list(SET_METHODS)),
+    default="lac",
+    show_default=True,
+    help="How sets of labels are made.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Make thresholds hold for these very rows with this probability, not on average.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds, halves and bootstrap."
@@ -172,10 +192,12 @@ def alias(name: str, label: str, version: int, repository: Repository) -> None:
 @click.option("--data", required=True, type=existing_file, help="Labelled rows.")
 @click.option("--ood-data", type=existing_file, help="Rows of another population, without labels.")
 @click.option("--label", help="Column of the labels.  [default: y]")
+@click.option("--losses", help=f"Training losses to report, separated by commas: {', '.join(NAMES)}.")
 @click.option("--version", type=click.IntRange(min=1), help="Version to evaluate.  [default: stable]")
 @click.option(
     "--json", "json_path", is_flag=False, flag_value="-", metavar="[PATH]", help="Write JSON there, or print it."
 )
+@click.option("--html", "page_path", type=existing_file, help="Write a report to look at: one file, nothing to load.")
 @models_option
 def evaluate(
     name: str,
@@ -184,8 +206,10 @@ def evaluate(
     *,
     ood_data: Path | None,
     label: str | None,
+    losses: str | None,
     version: int | None,
     json_path: str | None,
+    page_path: Path | None,
 ) -> None:
     """Say how good a version's probabilities, flags and decisions are on labelled rows."""
     model = load_model(_published(repository, name, version))
@@ -201,11 +225,19 @@ def evaluate(
         policies=model.policies,
         elsewhere=elsewhere,
     )
+    checks = diagnose(posterior, rows.labels, classes=model.classes, policies=model.policies)
+    named = named_losses(_split(losses) or (), posterior.log_probs, rows.labels, model.manifest)
+    if page_path is not None:
+        page.write(page_path, model, rows, posterior, report, elsewhere=elsewhere)
     if json_path is not None:
-        _write_json({**_identity(model), "data": rows.digest, "evaluation": report.as_json()}, json_path)
+        found = {"evaluation": report.as_json(), "diagnostics": asdict(checks), "losses": named}
+        _write_json({**_identity(model), "data": rows.digest, **found}, json_path)
     if json_path != "-":
         click.echo(f"{model.bundle.title}, calibration {model.method} ({model.status}), {model.bundle.digest}")
         _print_table(render_report(report))
+        _print_table(render_diagnostics(checks))
+        for loss, value in named.items():
+            click.echo(f"{loss}: {value:.6f}")
 
 
 @command.command()
@@ -275,33 +307,7 @@ def serve(**flags: str | int | None) -> None:
     """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
     # Worker processes read their settings from the environment, so that is where the flags go.
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None})
-    settings = composition.read_settings()
-    composition.configure_logging(settings)
-    _check_address(settings.host, settings.port)
-    registry = composition.load(settings)  # also before spawning workers: what cannot start must say so and exit
-    for model in registry.all_models():
-        click.echo(f"serving {model.bundle.title}, calibration {model.method} ({model.status})", err=True)
-    common: dict[str, Any] = {
-        "host": settings.host,
-        "port": settings.port,
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-    }
-    if settings.workers == 1:
-        uvicorn.run(composition.compose(settings, registry), **common)
-    else:
-        uvicorn.run("service.main:create", factory=True, workers=settings.workers, **common)
-
-
-def _check_address(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise NotReady(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    composition.serve(composition.read_settings())
 
 
 def _published(repository: Repository, name: str, version: int | None) -> Bundle:

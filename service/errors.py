@@ -17,6 +17,8 @@
     │   ├── InvalidParameters        the options
     │   ├── PolicyRequired
     │   ├── PrevalenceUnavailable
+    │   ├── EstimateUnavailable
+    │   ├── CoverageUnavailable
     │   └── TooManyRows
     ├── NotFound                     no such thing under that address
     │   ├── ModelNotFound
@@ -163,6 +165,20 @@ class PrevalenceUnavailable(RequestError):
 
     code = "prevalence-unavailable"
     title = "The source prevalence is unknown"
+
+
+class EstimateUnavailable(RequestError):
+    """The prevalence of unlabelled rows cannot be told, or what would be told would mislead."""
+
+    code = "estimate-unavailable"
+    title = "The prevalence cannot be estimated"
+
+
+class CoverageUnavailable(RequestError):
+    """Label sets were asked for that would not hold what they promise."""
+
+    code = "coverage-unavailable"
+    title = "Label sets are not available"
 
 
 class TooManyRows(RequestError):

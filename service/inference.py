@@ -7,10 +7,20 @@ from datetime import datetime
 
 import numpy as np
 
+from service.bundle.conformity import Kind, restore_sets
+from service.core.conformal import benjamini_hochberg
 from service.core.decision import Decisions
-from service.core.numerics import Array
+from service.core.label_sets import LabelSets, enough_for_classes
+from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior, act, at_prevalence
-from service.errors import Fault, InvalidParameters, PolicyRequired, PrevalenceUnavailable
+from service.errors import (
+    BundleDamaged,
+    CoverageUnavailable,
+    Fault,
+    InvalidParameters,
+    PolicyRequired,
+    PrevalenceUnavailable,
+)
 from service.runtime.model import Model
 from service.telemetry import Telemetry
 
@@ -50,6 +60,10 @@ class Options:
         A policy of the manifest by name, or costs of the request's own.
     site : str or None
     prevalence : dict of str to float, or None
+    coverage : float or None
+        Probability with which a label set holds the true label; without it there are no sets.
+    fdr : float or None
+        Share of false discoveries among the rows found to be out of distribution, over the batch.
     """
 
     verb: str
@@ -57,6 +71,28 @@ class Options:
     policy: str | Policy | None = None
     site: str | None = None
     prevalence: dict[str, float] | None = None
+    coverage: float | None = None
+    fdr: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowSets:
+    """Label sets of N rows.
+
+    Attributes
+    ----------
+    members : ndarray of shape (N, K)
+    valid : ndarray of shape (N,)
+        Whether the coverage holds: the row is not flagged, and there were calibration rows enough.
+    coverage : float
+    method : str
+        Score and kind, as in ``lac_class_conditional``.
+    """
+
+    members: Flags
+    valid: Flags
+    coverage: float
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +113,11 @@ class Prediction:
     site : str or None
     policy : Policy or None
     decisions : Decisions or None
+    sets : RowSets or None
+        None where no coverage was asked for.
+    fdr : float or None
+    discovered : ndarray of shape (N,) or None
+        Rows out of distribution at that rate of false discoveries; None where there are no p-values.
     """
 
     call: Call
@@ -88,6 +129,9 @@ class Prediction:
     site: str | None
     policy: Policy | None
     decisions: Decisions | None
+    sets: RowSets | None = None
+    fdr: float | None = None
+    discovered: Flags | None = None
 
 
 class Predictor:
@@ -117,10 +161,12 @@ class Predictor:
 
         Raises
         ------
-        InvalidInstances, InvalidParameters, PolicyRequired, PrevalenceUnavailable, ModelOutputInvalid
+        InvalidInstances, InvalidParameters, PolicyRequired, PrevalenceUnavailable, CoverageUnavailable,
+        ModelOutputInvalid
         """
         policy = choose_policy(model, options.policy) if options.decide else None
         target = choose_target(model, options)
+        sets = None if options.coverage is None else choose_sets(model, options.coverage, target=target)
         posterior = await asyncio.to_thread(model.posterior, rows)
         if policy is None:
             log_probs, decisions = at_prevalence(posterior.log_probs, source=model.source, target=target), None
@@ -128,7 +174,18 @@ class Predictor:
             log_probs, decisions = act(posterior, policy, source=model.source, target=target)
         spoken = model.source if target is None else target
         prediction = Prediction(
-            call, self._clock(), model, posterior, log_probs, spoken, options.site, policy, decisions
+            call,
+            self._clock(),
+            model,
+            posterior,
+            log_probs,
+            spoken,
+            options.site,
+            policy,
+            decisions,
+            None if sets is None or options.coverage is None else _row_sets(sets, posterior, options.coverage),
+            options.fdr,
+            _discovered(posterior, options.fdr),
         )
         self._count(prediction, options.verb)
         return prediction
@@ -195,6 +252,60 @@ def choose_target(model: Model, options: Options) -> Array | None:
             "[training] prevalence in the manifest, or fit a calibration on rows of the population it is used in"
         )
     return np.array([prevalence[c] for c in model.classes], dtype=np.float64)
+
+
+def choose_sets(model: Model, coverage: float, *, target: Array | None) -> LabelSets:
+    """Label sets that hold ``coverage``: within every class where calibration rows suffice, else on average over them.
+
+    Raises
+    ------
+    CoverageUnavailable
+        If the version is uncalibrated or has no conformity scores, or if only sets on average could be made and
+        another prevalence is asked for: their coverage speaks of the calibration rows' classes alone.
+    """
+    record, title = model.bundle.record, model.bundle.title
+    if record is None:
+        raise CoverageUnavailable(f"{title} is uncalibrated; calibrate it with `temperance fit`")
+    if record.label_sets is None:
+        raise CoverageUnavailable(f"{title} was fitted without label sets; fit it again")
+    counts = None if record.label_sets.class_rows is None else [record.label_sets.class_rows[c] for c in model.classes]
+    conditional = counts is not None and enough_for_classes(np.array(counts), coverage=coverage)
+    if not conditional and _moved(model.source, target):
+        raise CoverageUnavailable(_why_marginal(title, counts, coverage))
+    kind: Kind = "class_conditional" if conditional else "marginal"
+    sets = restore_sets(kind, model.bundle.state, method=record.label_sets.method)
+    if sets is None:
+        raise BundleDamaged(f"{model.bundle.path}: state.npz lacks what label sets need")
+    return sets
+
+
+def _moved(source: Array | None, target: Array | None) -> bool:
+    return target is not None and (source is None or not np.array_equal(source, target))
+
+
+def _why_marginal(title: str, counts: list[int] | None, coverage: float) -> str:
+    if counts is None:
+        lack = "it has too many classes"
+    else:
+        lack = f"a class has only {min(counts)} calibration rows, too few for a coverage of {coverage:g}"
+    return (
+        f"{title} cannot hold a coverage within every class, because {lack}; on average over classes it holds under "
+        "the source prevalence alone: leave out site and prevalence, or ask for less"
+    )
+
+
+def _row_sets(sets: LabelSets, posterior: Posterior, coverage: float) -> RowSets:
+    found = sets.predict(posterior.log_probs, coverage=coverage)
+    unflagged = np.ones(len(found.members), dtype=np.bool_) if posterior.flagged is None else ~posterior.flagged
+    kind: Kind = "class_conditional" if sets.conditional else "marginal"
+    return RowSets(found.members, unflagged & found.valid, coverage, f"{sets.method}_{kind}")
+
+
+def _discovered(posterior: Posterior, fdr: float | None) -> Flags | None:
+    if fdr is None or posterior.p_value is None:
+        return None
+    found: Flags = benjamini_hochberg(posterior.p_value) <= fdr
+    return found
 
 
 def _site_prevalence(model: Model, site: str) -> dict[str, float]:

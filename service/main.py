@@ -2,10 +2,13 @@
 
 import logging
 import os
+import socket
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 import uuid_utils
+import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from starlette.types import ASGIApp
@@ -13,11 +16,13 @@ from starlette.types import ASGIApp
 from service.api.app import Parts, build_app
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
-from service.errors import BundleError
+from service.errors import BundleError, NotReady
 from service.inference import Predictor
 from service.runtime.registry import Registry, load_registry
 from service.settings import PREFIX, Settings
 from service.telemetry import Telemetry
+
+log = logging.getLogger("temperance")
 
 
 def create() -> ASGIApp:
@@ -25,6 +30,34 @@ def create() -> ASGIApp:
     settings = read_settings()
     configure_logging(settings)
     return compose(settings, load(settings))
+
+
+def serve(settings: Settings) -> None:
+    """Listen until a signal ends it.
+
+    Raises
+    ------
+    BundleError, GraphError
+        If a model cannot be loaded; models are loaded before workers are spawned, so that what cannot start says so.
+    NotReady
+        If the address cannot be listened on.
+    """
+    configure_logging(settings)
+    _check_address(settings.host, settings.port)
+    registry = load(settings)
+    for model in registry.all_models():
+        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
+    common: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+    }
+    if settings.workers == 1:
+        uvicorn.run(compose(settings, registry), **common)
+    else:
+        uvicorn.run("service.main:create", factory=True, workers=settings.workers, **common)
 
 
 def read_settings() -> Settings:
@@ -73,3 +106,13 @@ def compose(settings: Settings, registry: Registry) -> ASGIApp:
 def configure_logging(settings: Settings) -> None:
     """One line per event on standard error; no line holds what a caller sent."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _check_address(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise NotReady(f"cannot listen on {host} port {port}: {error.strerror}") from None

@@ -281,6 +281,51 @@ def test_every_verb_that_a_program_reads_prints_json_and_nothing_else(
     assert found["models"] == [{"name": "m", "versions": [1, 2], "aliases": {"stable": 1}}]
 
 
+def test_fit_auto_prints_every_chain_that_competed_and_the_one_chosen(
+    invoke: Callable[..., Result], rows: Callable[..., Path], linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    data, models = rows("cal", n=1000), ("--models", tmp_path / "models")
+    invoke("import", linear_graph(*IDENTITY), "--name", "m", *models)
+    result = invoke("fit", "m", "--data", data, "--calibrator", "auto", *models)
+    assert result.exit_code == 0, result.output
+    assert "chosen: the fewest parameters within one standard error of the best" in result.output
+    found = printed_json(invoke("inspect", "m", *models, "--json"))["calibration"]
+    assert found["chain"] == ["temperature"]  # type: ignore[index]
+    candidates = found["candidates"]  # type: ignore[index]
+    assert list(candidates) == ["identity", "temperature", "bcts", "vector"]
+    for name, candidate in candidates.items():
+        label = f"{name}  (chosen)" if name == "temperature" else name
+        numbers = [f"{candidate[key]:.4f}" for key in ("log_loss", "excess", "excess_standard_error")]
+        line = r"\s+".join(map(re.escape, [label, *numbers, str(candidate["parameters"])]))
+        assert re.search(rf"^\s*{line}\s*$", result.output, re.MULTILINE)
+
+
+def test_fit_with_one_method_prints_no_competition(
+    invoke: Callable[..., Result], rows: Callable[..., Path], linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    models = ("--models", tmp_path / "models")
+    invoke("import", linear_graph(*IDENTITY), "--name", "m", *models)
+    result = invoke("fit", "m", "--data", rows("cal"), *models)
+    assert result.exit_code == 0, result.output
+    assert "(chosen)" not in result.output
+
+
+def test_fit_prints_the_inverse_that_competed_and_says_that_it_lost(
+    invoke: Callable[..., Result], rows: Callable[..., Path], linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    models = ("--models", tmp_path / "models")
+    invoke("import", linear_graph(*IDENTITY), "--name", "m", *models)
+    manifest = tmp_path / "models" / "m" / "draft" / "manifest.toml"
+    document = tomlkit.parse(manifest.read_text())
+    document["training"] = {"loss": "weighted", "class_weights": {"0": 1.0, "1": 20.0}}
+    manifest.write_text(tomlkit.dumps(document))
+    result = invoke("fit", "m", "--data", rows("cal"), *models)
+    assert result.exit_code == 0, result.output
+    assert "temperature  (chosen)" in result.output
+    assert "inverse of weighted + temperature" in result.output
+    assert "note: the inverse of the weighted loss did not help on held-out rows" in " ".join(result.output.split())
+
+
 def test_an_evaluation_goes_to_a_file_beside_the_table(
     invoke: Callable[..., Result], repository: Repository, data_folder: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The use case alone: no HTTP, a clock of our own."""
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +14,17 @@ from service.bundle.repository import Repository
 from service.core.numerics import Array
 from service.core.pipeline import Policy
 from service.errors import (
+    BundleDamaged,
+    CoverageUnavailable,
     InvalidInstances,
     InvalidParameters,
     ModelOutputInvalid,
     PolicyRequired,
     PrevalenceUnavailable,
 )
-from service.inference import FROM_REQUEST, Call, Options, Predictor, choose_policy, choose_target
+from service.evaluation.dataset import Dataset
+from service.evaluation.sets import fit_sets
+from service.inference import FROM_REQUEST, Call, Options, Predictor, choose_policy, choose_sets, choose_target
 from service.onboarding import Declared, import_model, publish_draft
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
@@ -181,3 +186,52 @@ def test_shares_are_put_in_the_models_order(model: Model) -> None:
     target = choose_target(model, Options("predict", prevalence={"malignant": 0.3, "benign": 0.7}))
     assert target is not None
     assert target.tolist() == [0.7, 0.3]
+
+
+def with_sets(model: Model, *, rows: int, state: bool = True) -> Model:
+    """The shipped model as if label sets had been fitted, from so many rows of each class."""
+    rng = np.random.default_rng(0)
+    log_probs = np.log(rng.dirichlet(np.ones(2), size=2 * rows))
+    data = Dataset(log_probs, np.repeat([0, 1], rows), None, None, "")
+    fitted, arrays = fit_sets(log_probs, data, model.classes, method="lac")
+    assert model.bundle.record is not None
+    record = model.bundle.record.model_copy(update={"label_sets": fitted})
+    bundle = dataclasses.replace(model.bundle, record=record, state=model.bundle.state | (arrays if state else {}))
+    return dataclasses.replace(model, bundle=bundle)
+
+
+def test_sets_are_made_within_classes_as_long_as_their_rows_suffice(model: Model) -> None:
+    fitted = with_sets(model, rows=19)
+    assert choose_sets(fitted, 0.95, target=None).conditional
+    assert not choose_sets(fitted, 0.96, target=None).conditional
+    assert choose_sets(fitted, 0.95, target=np.array([0.98, 0.02])).conditional
+    assert not choose_sets(fitted, 0.96, target=model.source).conditional
+    with pytest.raises(CoverageUnavailable, match="only 19 calibration rows"):
+        choose_sets(fitted, 0.96, target=np.array([0.98, 0.02]))
+
+
+def test_a_state_without_its_sets_is_a_damaged_bundle(model: Model) -> None:
+    with pytest.raises(BundleDamaged, match="label sets"):
+        choose_sets(with_sets(model, rows=19, state=False), 0.9, target=None)
+
+
+async def test_sets_and_discoveries_are_computed_when_asked_for_alone(
+    predictor: Predictor, model: Model, patients: Array
+) -> None:
+    fitted = with_sets(model, rows=50)
+    plain = await predictor.predict(CALL, fitted, patients, Options("detect"))
+    assert (plain.sets, plain.fdr, plain.discovered) == (None, None, None)
+    made = await predictor.predict(CALL, fitted, patients, Options("decide", coverage=0.9, fdr=0.1))
+    assert made.sets is not None
+    assert made.discovered is not None
+    assert made.posterior.flagged is not None
+    assert made.sets.members.any(axis=1).all()
+    assert made.sets.valid.tolist() == (~made.posterior.flagged).tolist()
+
+
+async def test_sets_that_are_not_there_stop_a_call_before_the_graph_runs(
+    predictor: Predictor, model: Model, patients: Array, metrics: CollectorRegistry
+) -> None:
+    with pytest.raises(CoverageUnavailable, match="fit it again"):
+        await predictor.predict(CALL, model, patients, Options("predict", coverage=0.9))
+    assert metrics.get_sample_value("temperance_request_rows_count", {"model": model.name}) is None

@@ -420,7 +420,7 @@ BOUND = {
     "[ood] changed": ('scores = ["nll", "mahalanobis"]', 'scores = ["mahalanobis"]'),
     "[training], [ood] changed": (
         'loss = "cross_entropy"\n\n[training.prevalence]\nbenign = 0.6267605633802817\nmalignant = 0.3732394366197183',
-        'loss = "focal"\n',
+        'loss = "mixup"\n',
     ),
 }
 

@@ -10,7 +10,8 @@ from service.bundle.manifest import Input
 from service.core.decision import REASONS, Decisions
 from service.core.numerics import Array
 from service.core.pipeline import Policy
-from service.inference import Prediction
+from service.evaluation.prevalence import LEVEL, MethodEstimate, PrevalenceEstimate, RowsEstimate
+from service.inference import Prediction, RowSets
 from service.runtime.inputs import ANYTHING
 from service.runtime.model import Model
 from service.runtime.registry import Served
@@ -41,6 +42,9 @@ def predict_rows(prediction: Prediction, ids: Sequence[str] | None, top_k: int |
     rows = _identified(prediction, ids)
     for row, beliefs in zip(rows, _beliefs(prediction, top_k), strict=True):
         row.update(beliefs)
+    if prediction.sets is not None:
+        for row, labels in zip(rows, _sets(prediction.sets, prediction.model.classes), strict=True):
+            row["set"] = labels
     return rows
 
 
@@ -62,6 +66,18 @@ def decide_rows(prediction: Prediction, ids: Sequence[str] | None, top_k: int | 
         row["ood"] = ood
         row["decision"] = decision
     return rows
+
+
+def estimate_body(found: PrevalenceEstimate, classes: tuple[str, ...]) -> Json:
+    """Body of `:estimate`."""
+    return {
+        "alarm": found.alarm,
+        "condition": found.condition,
+        "level": LEVEL,
+        "flagged": found.flagged,
+        "all_rows": _rows_estimate(found.all_rows, classes),
+        "unflagged_rows": None if found.unflagged_rows is None else _rows_estimate(found.unflagged_rows, classes),
+    }
 
 
 def description(model: Model, served: Served) -> Json:
@@ -116,7 +132,25 @@ def _top(probabilities: Array, classes: tuple[str, ...], top_k: int) -> list[lis
     ]
 
 
+def _sets(sets: RowSets, classes: tuple[str, ...]) -> list[Json]:
+    said = {"coverage": sets.coverage, "method": sets.method}
+    return [
+        {"labels": [classes[k] for k in np.flatnonzero(members)], **said, "valid": valid}
+        for members, valid in zip(sets.members, sets.valid.tolist(), strict=True)
+    ]
+
+
 def _ood(prediction: Prediction) -> list[Json]:
+    rows = _trust(prediction)
+    if prediction.fdr is not None:
+        n = len(rows)
+        discovered = [None] * n if prediction.discovered is None else prediction.discovered.tolist()
+        for row, found in zip(rows, discovered, strict=True):
+            row["discovered"] = found
+    return rows
+
+
+def _trust(prediction: Prediction) -> list[Json]:
     posterior, n = prediction.posterior, len(prediction.log_probs)
     flagged = [None] * n if posterior.flagged is None else posterior.flagged.tolist()
     p_values = [None] * n if posterior.p_value is None else posterior.p_value.tolist()
@@ -170,6 +204,19 @@ def _decisions(policy: Policy, decisions: Decisions) -> list[Json]:
             entry["overridden"] = {"action": policy.actions[least_cost], "risk": risks[least_cost]}
         decided.append(entry)
     return decided
+
+
+def _rows_estimate(found: RowsEstimate, classes: tuple[str, ...]) -> Json:
+    return {"rows": found.rows, **{name: _method_estimate(m, classes) for name, m in found.methods.items()}}
+
+
+def _method_estimate(found: MethodEstimate, classes: tuple[str, ...]) -> Json:
+    columns = (column.tolist() for column in (found.prevalence, found.low, found.high))
+    shares = {
+        name: {"share": share, "low": low, "high": high}
+        for name, share, low, high in zip(classes, *columns, strict=True)
+    }
+    return {"prevalence": shares, "differs": found.differs, "settled": found.settled}
 
 
 def _input(entry: Input, model: Model) -> Json:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import operations, problems, schemas, v1
+from service.api import operations, problems, replies, schemas, v1
 from service.errors import ServiceError
 from service.inference import Predictor
 from service.runtime.registry import Registry
@@ -149,7 +149,7 @@ def _log_fault(error: Exception, request_id: str) -> None:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        kinds: list[type[BaseModel]] = [*schemas.REQUESTS.values(), schemas.Problem]
+        kinds: list[type[BaseModel]] = [*schemas.REQUESTS.values(), replies.Problem]
         _, definitions = models_json_schema(
             [(kind, "validation") for kind in kinds],
             ref_template="#/components/schemas/{model}",

@@ -9,7 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from service.api import schemas
+from service.api import replies
 from service.errors import NotReady
 
 ASSETS: Final = {
@@ -39,7 +39,7 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
             raise NotReady("the service is starting or draining")
         return Response('{"status":"ready"}', media_type="application/json")
 
-    not_ready: dict[int | str, Any] = {503: {"description": "Starting or draining", "content": schemas.PROBLEM}}
+    not_ready: dict[int | str, Any] = {503: {"description": "Starting or draining", "content": replies.PROBLEM}}
     for path, endpoint, refusals in (("/livez", livez, {}), ("/readyz", readyz, not_ready)):
         routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__, responses=refusals)
         routes.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)

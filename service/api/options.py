@@ -15,7 +15,15 @@ def decide_options(wanted: DecideParameters, model: Model) -> Options:
     """Options of `:decide`; InvalidParameters where they contradict each other or the model."""
     policy = _own_policy(wanted.costs, wanted.policy, model)
     prevalence = prevalence_of(wanted.prevalence, wanted.site, model)
-    return Options("decide", decide=True, policy=policy, site=wanted.site, prevalence=prevalence)
+    return Options(
+        "decide",
+        decide=True,
+        policy=policy,
+        site=wanted.site,
+        prevalence=prevalence,
+        coverage=wanted.coverage,
+        fdr=wanted.fdr,
+    )
 
 
 def policies_of(wanted: EvaluateParameters, model: Model) -> dict[str, Policy]:

@@ -1,4 +1,4 @@
-"""What travels: requests as they are checked, answers as they are documented."""
+"""Requests as they are checked."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -22,6 +22,24 @@ Costs = Annotated[
         min_length=2, max_length=1000, description="action -> class -> cost; replaces a policy, and flags never defer."
     ),
 ]
+Coverage = Annotated[
+    float,
+    Field(
+        strict=True,
+        gt=0,
+        lt=1,
+        description="Answer `set`: labels that hold the true one with this probability or more.",
+    ),
+]
+Fdr = Annotated[
+    float,
+    Field(
+        strict=True,
+        gt=0,
+        lt=1,
+        description="Answer `discovered`: rows out of distribution, of which this share is false at most.",
+    ),
+]
 Ids = Annotated[list[Name], Field(description="One per instance, echoed as `id`.")]
 
 
@@ -34,23 +52,31 @@ class Wire(BaseModel):
 Body = TypeVar("Body", bound=Wire)
 
 
+class EstimateParameters(Wire):
+    """Options of `:estimate`: none yet."""
+
+
 class DetectParameters(Wire):
     """Options of `:detect`."""
 
     ids: Ids | None = None
+    fdr: Fdr | None = None
 
 
-class PredictParameters(DetectParameters):
+class PredictParameters(Wire):
     """Options of `:predict`."""
 
+    ids: Ids | None = None
     site: Annotated[Name | None, Field(description="A site of the manifest, for its prevalence.")] = None
     prevalence: Prevalence | None = None
     top_k: Annotated[int | None, Field(ge=1, description="Answer `top` in place of `probabilities`.")] = None
+    coverage: Coverage | None = None
 
 
 class DecideParameters(PredictParameters):
     """Options of `:decide`."""
 
+    fdr: Fdr | None = None
     policy: Annotated[Name | None, Field(description="A policy of the manifest.")] = None
     costs: Costs | None = None
 
@@ -62,6 +88,7 @@ class EvaluateParameters(Wire):
     prevalence: Prevalence | None = None
     policy: Name | None = None
     costs: Costs | None = None
+    losses: Annotated[list[Name], Field(description="Training losses to report, by name.")] = []
 
 
 Instances = Annotated[
@@ -103,134 +130,19 @@ class EvaluateRequest(Wire):
     parameters: EvaluateParameters = EvaluateParameters()
 
 
-class CalibrationInfo(BaseModel):
-    """How the probabilities were calibrated."""
+class EstimateRequest(Wire):
+    """Body of `:estimate`."""
 
-    method: str
-    status: str
-
-
-class PrevalenceInfo(BaseModel):
-    """Which class prior the probabilities speak of; null where nobody knows."""
-
-    source: dict[str, float] | None
-    target: dict[str, float] | None
-    site: str | None
+    instances: Instances
+    parameters: EstimateParameters = EstimateParameters()
 
 
-class ScoreInfo(BaseModel):
-    """One out-of-distribution score of a row; nulls in an uncalibrated version."""
-
-    score: float
-    threshold: float | None
-    p_value: float | None
-    flagged: bool | None
-
-
-class OodInfo(BaseModel):
-    """Whether a row may be trusted at all."""
-
-    flagged: bool | None
-    p_value: float | None
-    evidence: list[dict[str, Any]]
-    scores: dict[str, ScoreInfo]
-
-
-class PolicyInfo(BaseModel):
-    """Which costs decided."""
-
-    name: str
-    source: str
-
-
-class Overridden(BaseModel):
-    """The least-cost action that a flag overruled."""
-
-    action: str
-    risk: float
-
-
-class DecisionInfo(BaseModel):
-    """What to do, and why."""
-
-    policy: PolicyInfo
-    action: str
-    risk: float
-    risks: dict[str, float]
-    margin: float
-    reason: str
-    overridden: Overridden | None = None
-
-
-class TopEntry(BaseModel):
-    """One of the most probable classes."""
-
-    label: str
-    probability: float
-
-
-class PredictionInfo(BaseModel):
-    """One answered row; `:predict` has no ood and decision, `:detect` only ood."""
-
-    prediction_id: str
-    id: str | None = None
-    label: str | None = None
-    probabilities: dict[str, float] | None = None
-    top: list[TopEntry] | None = None
-    ood: OodInfo | None = None
-    decision: DecisionInfo | None = None
-
-
-class Answer(BaseModel):
-    """Answer of `:predict`, `:detect` and `:decide`."""
-
-    id: str
-    created: str
-    model: str
-    version: str
-    digest: str
-    calibration: CalibrationInfo
-    prevalence: PrevalenceInfo
-    predictions: list[PredictionInfo]
-
-
-class EvaluateAnswer(BaseModel):
-    """Answer of `:evaluate`."""
-
-    id: str
-    created: str
-    model: str
-    version: str
-    digest: str
-    calibration: CalibrationInfo
-    prevalence: PrevalenceInfo
-    evaluation: dict[str, Any]
-
-
-class ProblemEntry(BaseModel):
-    """One place at fault."""
-
-    pointer: str
-    code: str
-    detail: str
-
-
-class Problem(BaseModel):
-    """RFC 9457 problem."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[ProblemEntry] | None = None
-
-
-PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 REQUESTS: Final[dict[str, type[Wire]]] = {
     "predict": PredictRequest,
     "detect": DetectRequest,
     "decide": DecideRequest,
     "evaluate": EvaluateRequest,
+    "estimate": EstimateRequest,
 }
 
 
@@ -275,7 +187,8 @@ def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], 
     path = [step if isinstance(step, int) or step in fields or step in known else "?" for step in steps]
     if code == "extra_forbidden":
         allowed = field_names(kind)[len(kind.model_fields) :] if path[0] == "parameters" else list(kind.model_fields)
-        detail = f"is not known here; known are {', '.join(allowed)}{nearest(steps[-1], allowed)}"
+        known_here = f"known are {', '.join(allowed)}" if allowed else "there are none"
+        detail = f"is not known here; {known_here}{nearest(steps[-1], allowed)}"
         return Fault((*path[:-1], "?"), "unknown-field", detail)
     if code in {"model_type", "model_attributes_type"}:
         return Fault(tuple(path), "wrong-type", "must be a JSON object")

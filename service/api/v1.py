@@ -1,5 +1,6 @@
 """`/v1`: instances in, predictions out, verbs after a colon."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
-from service.api import answers, schemas
+from service.api import answers, replies, schemas
 from service.api.body import parse_json, read_body
 from service.api.options import decide_options, parameter_error, policies_of, prevalence_of
 from service.api.rows import at_home, parse_rows
@@ -17,6 +18,8 @@ from service.bundle.writer import FIRST_ALIAS
 from service.core.numerics import Indices
 from service.errors import DataError, Fault, InvalidInstances, InvalidLabels, NotFound, VerbNotFound, VersionNotServed
 from service.evaluation.dataset import read_labels
+from service.evaluation.named_losses import named_losses
+from service.evaluation.prevalence import estimate
 from service.evaluation.report import evaluate
 from service.inference import Call, Options, Prediction, Predictor
 from service.runtime.model import Model, synthetic_rows
@@ -27,11 +30,16 @@ _SUMMARIES: Final = {
     "detect": "Out-of-distribution scores and flags",
     "decide": "Probabilities, flags, expected costs and the action of least cost",
     "evaluate": "Metrics and realised costs of labelled rows",
+    "estimate": "Prevalence of unlabelled rows, and whether it differs from the source",
+}
+_ANSWERS: Final[dict[str, type[replies.Header]]] = {
+    "evaluate": replies.EvaluateAnswer,
+    "estimate": replies.EstimateAnswer,
 }
 PLACES: Final = ("", "/versions/{version}", "/labels/{alias}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": text, "content": schemas.PROBLEM}
+    status: {"description": text, "content": replies.PROBLEM}
     for status, text in {
         400: "The body is not strict JSON",
         404: "No such model or version is served",
@@ -69,6 +77,7 @@ def router(registry: Registry, predictor: Predictor, limits: Limits) -> APIRoute
         "detect": uses.detect,
         "decide": uses.decide,
         "evaluate": uses.evaluate,
+        "estimate": uses.estimate,
     }
     example = registry.all_models()[0]
     for verb, use in by_verb.items():
@@ -82,7 +91,6 @@ def router(registry: Registry, predictor: Predictor, limits: Limits) -> APIRoute
 
 
 def _add_verb(routes: APIRouter, path: str, verb: str, endpoint: Callable[..., Any], model: Model) -> None:
-    answer = schemas.EvaluateAnswer if verb == "evaluate" else schemas.Answer
     body = {"$ref": f"#/components/schemas/{schemas.REQUESTS[verb].__name__}"}
     content = {"application/json": {"schema": body, "example": _example(model, verb)}}
     routes.add_api_route(
@@ -91,7 +99,7 @@ def _add_verb(routes: APIRouter, path: str, verb: str, endpoint: Callable[..., A
         methods=["POST"],
         name=verb,
         summary=_SUMMARIES[verb],
-        responses={200: {"model": answer}, **ERRORS},
+        responses={200: {"model": _ANSWERS.get(verb, replies.Answer)}, **ERRORS},
         openapi_extra={
             "parameters": _path_parameters(path, model),
             "requestBody": {"required": True, "content": content},
@@ -150,7 +158,12 @@ class _Uses:
         """Calibrated probabilities."""
         request = schemas.parse_request(schemas.PredictRequest, document, _known(model))
         wanted = request.parameters
-        options = Options("predict", site=wanted.site, prevalence=prevalence_of(wanted.prevalence, wanted.site, model))
+        options = Options(
+            "predict",
+            site=wanted.site,
+            prevalence=prevalence_of(wanted.prevalence, wanted.site, model),
+            coverage=wanted.coverage,
+        )
         prediction = await self._predict(model, request.instances, wanted.ids, call, options)
         rows = answers.predict_rows(prediction, wanted.ids, wanted.top_k)
         return {**answers.header(prediction), "predictions": rows}
@@ -159,7 +172,8 @@ class _Uses:
         """Scores and flags."""
         request = schemas.parse_request(schemas.DetectRequest, document, _known(model))
         ids = request.parameters.ids
-        prediction = await self._predict(model, request.instances, ids, call, Options("detect"))
+        options = Options("detect", fdr=request.parameters.fdr)
+        prediction = await self._predict(model, request.instances, ids, call, options)
         return {**answers.header(prediction), "predictions": answers.detect_rows(prediction, ids)}
 
     async def decide(self, model: Model, document: object, call: Call) -> answers.Json:
@@ -181,7 +195,8 @@ class _Uses:
         )
         policies = policies_of(request.parameters, model)
         prediction = await self._predict(model, request.instances, None, call, options)
-        report = evaluate(
+        report = await asyncio.to_thread(
+            evaluate,
             model.chain,
             prediction.posterior,
             prediction.log_probs,
@@ -189,7 +204,15 @@ class _Uses:
             classes=model.classes,
             policies=policies,
         )
-        return {**answers.header(prediction), "evaluation": report.as_json()}
+        losses = named_losses(request.parameters.losses, prediction.log_probs, labels, model.manifest)
+        return {**answers.header(prediction), "evaluation": {**report.as_json(), "losses": losses}}
+
+    async def estimate(self, model: Model, document: object, call: Call) -> answers.Json:
+        """Prevalence of unlabelled rows."""
+        request = schemas.parse_request(schemas.EstimateRequest, document, _known(model))
+        prediction = await self._predict(model, request.instances, None, call, Options("estimate"))
+        found = await asyncio.to_thread(estimate, model, prediction.posterior)
+        return {**answers.header(prediction), "estimate": answers.estimate_body(found, model.classes)}
 
     async def _predict(
         self, model: Model, instances: list[Any], ids: list[str] | None, call: Call, options: Options

@@ -134,9 +134,14 @@ class Training(Section):
     prevalence: Prevalence | None = None
 
     @model_validator(mode="after")
-    def _weights_belong_to_the_weighted_loss(self) -> Self:
+    def _parameters_belong_to_their_loss(self) -> Self:
         if (self.loss == "weighted") != (self.class_weights is not None):
             raise ValueError("loss = 'weighted' and class_weights belong together")
+        for key, loss in (("gamma", "focal"), ("epsilon", "label_smoothing"), ("tau", "distillation")):
+            if (self.loss == loss) != (getattr(self, key) is not None):
+                raise ValueError(f"loss = {loss!r} and {key} belong together")
+        if self.alpha is not None and self.loss != "focal":
+            raise ValueError("alpha belongs to loss = 'focal'")
         return self
 
 
@@ -233,13 +238,16 @@ class Manifest(Section):
             check_prevalence(f"sites.{name}.prevalence", site.prevalence, self.graph.classes)
         if self.training.prevalence is not None:
             check_prevalence("training.prevalence", self.training.prevalence, self.graph.classes)
-        if self.training.class_weights is not None:
-            _refuse_incomplete("training.class_weights", tuple(self.training.class_weights), self.graph.classes)
+        for key in ("class_weights", "alpha"):
+            if (weights := getattr(self.training, key)) is not None:
+                _refuse_incomplete(f"training.{key}", tuple(weights), self.graph.classes)
         for name, policy in self.policies.items():
             for action, row in policy.costs.items():
                 _refuse_incomplete(f"policies.{name}.costs.{action}", tuple(row), self.graph.classes)
         if sum(policy.default for policy in self.policies.values()) > 1:
             raise ValueError("policies: only one of them can be the default")
+        if "logit_norm" in self.ood.scores and len(self.graph.classes) == 2:
+            raise ValueError("ood.scores: 'logit_norm' has the same value for every row of two classes")
         if any(SCORES[score].needs == "features" for score in self.ood.scores) and self._takes_nan():
             raise ValueError("ood.scores: feature scores need every value, and a feature has missing = 'nan'")
         return self

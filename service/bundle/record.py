@@ -5,16 +5,17 @@ import io
 import json
 import zipfile
 import zlib
-from typing import IO, Annotated, Literal
+from typing import IO, Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.npyio import NpzFile
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.bundle.manifest import describe
+from service.bundle.manifest import Manifest, describe
 from service.core.calibration import CALIBRATORS, Calibrator
 from service.core.conformal import Reference
+from service.core.inverse import INVERSES, Inverse
 from service.core.ood import SCORES, Score
 from service.errors import BundleDamaged
 
@@ -24,6 +25,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 RECORD_FILE = "calibration.json"
 STATE_FILE = "state.npz"
 REFERENCE_PARTS = ("scores", "ranks", "n")
+LATER: Final = ("inverse", "candidates", "label_sets", "estimation")
+"""Keys younger than schema 1; without a value they are not written, so an old record keeps its bytes and digest."""
 
 
 class Entry(BaseModel):
@@ -32,13 +35,34 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Param = Finite | tuple[Finite, ...] | tuple[tuple[Finite, ...], ...]
+
+
 class CalibratorRecord(Entry):
-    """The fitted map; ``params`` are its dataclass fields."""
+    """The fitted map; ``params`` are its dataclass fields, arrays as lists."""
 
     method: str
-    params: dict[str, Finite]
+    params: dict[str, Param]
     interval: dict[str, tuple[Finite, Finite]] = {}
     level: Finite = 0.95
+
+
+class InverseRecord(Entry):
+    """The map from what a training loss made of the posterior back to it; ``params`` are its dataclass fields."""
+
+    loss: str
+    params: dict[str, Param]
+
+
+class CandidateRecord(Entry):
+    """How one chain did on held-out rows, in nats; ``excess`` is what it lost against the best, row by row."""
+
+    log_loss: Finite
+    standard_error: Finite
+    excess: Finite
+    excess_standard_error: Finite
+    parameters: int
+    chosen: bool
 
 
 class PrevalenceRecord(Entry):
@@ -53,8 +77,29 @@ class ScoreRecord(Entry):
 
     threshold: Finite
     false_alarm: Finite
+    confidence: Finite | None = None
     rows: int
     trained_on: Literal["nothing", "train_data", "half_of_calibration_rows"]
+
+
+class LabelSetsRecord(Entry):
+    """How label sets are made, and from how many rows, or groups; ``class_rows`` is absent for many classes."""
+
+    method: Literal["lac", "aps", "raps"]
+    rows: int
+    class_rows: dict[str, int] | None = None
+
+
+class EstimationRecord(Entry):
+    """Whether prevalence can be estimated from unlabelled rows: what stands against it, or how well each method does.
+
+    Per class: ``deviation`` is the noise of one row, ``miss`` how far off the calibration rows' own prevalence it was.
+    """
+
+    obstacle: str | None
+    condition: Finite | None = None
+    deviation: dict[Literal["em", "bbse"], tuple[Finite, ...]] | None = None
+    miss: dict[Literal["em", "bbse"], tuple[Finite, ...]] | None = None
 
 
 class Provenance(Entry):
@@ -84,19 +129,26 @@ class Record(Entry):
     graph_sha256: str
     sections: dict[str, str]
     chain: tuple[str, ...]
+    inverse: InverseRecord | None = None
     calibrator: CalibratorRecord
+    candidates: dict[str, CandidateRecord] = {}
     source: PrevalenceRecord
     probability_floor: Finite
     scores: dict[str, ScoreRecord]
+    label_sets: LabelSetsRecord | None = None
+    estimation: EstimationRecord | None = None
     provenance: Provenance
 
     def restored_calibrator(self) -> Calibrator:
         """The map itself."""
-        return CALIBRATORS[self.calibrator.method](**self.calibrator.params)
+        return CALIBRATORS[self.calibrator.method](**_restored(self.calibrator.params))
 
     def to_json(self) -> str:
         """Text of the file."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False) + "\n"
+        absent: dict[str, Any] = {name: True for name in LATER if not getattr(self, name)}
+        absent["scores"] = {name: {"confidence"} for name, score in self.scores.items() if score.confidence is None}
+        content = self.model_dump(mode="json", by_alias=True, exclude=absent)
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def parse_record(text: str, *, where: str) -> Record:
@@ -114,7 +166,54 @@ def parse_record(text: str, *, where: str) -> Record:
         record.restored_calibrator()
     except ValueError as error:
         raise BundleDamaged(f"{where}: calibrator.params: {error}") from None
+    _check_inverse(record.inverse, where)
     return record
+
+
+def _check_inverse(inverse: InverseRecord | None, where: str) -> None:
+    if inverse is None:
+        return
+    if inverse.loss not in INVERSES:
+        raise BundleDamaged(f"{where}: inverse.loss is not one of {', '.join(INVERSES)}")
+    known = _fields(INVERSES[inverse.loss])
+    if not set(inverse.params) <= set(known):
+        raise BundleDamaged(f"{where}: inverse.params must be among {', '.join(known) or 'none'}")
+    try:
+        restore_inverse(inverse)
+    except TypeError:
+        raise BundleDamaged(f"{where}: inverse.params must hold {', '.join(known)}") from None
+
+
+def inverse_record(manifest: Manifest) -> InverseRecord | None:
+    """The inverse that `[training]` declares; None where the loss leaves the posterior as it is, or has no inverse."""
+    training, classes = manifest.training, manifest.graph.classes
+    declared: dict[str, dict[str, Any]] = {
+        "weighted": {"class_weights": _in_order(training.class_weights, classes)},
+        "focal": {"gamma": training.gamma, "alpha": _in_order(training.alpha, classes)},
+        "label_smoothing": {"epsilon": training.epsilon, "floor": manifest.graph.probability_floor},
+    }
+    if training.loss not in declared:
+        return None
+    params = {name: value for name, value in declared[training.loss].items() if value is not None}
+    return InverseRecord(loss=training.loss, params=params)
+
+
+def restore_inverse(record: InverseRecord) -> Inverse:
+    """The map itself."""
+    return INVERSES[record.loss](**record.params)
+
+
+def stored(calibrator: Calibrator) -> dict[str, Param]:
+    """A calibrator's dataclass fields as `calibration.json` keeps them."""
+    return {name: np.asarray(getattr(calibrator, name)).tolist() for name in _fields(type(calibrator))}
+
+
+def _restored(params: dict[str, Param]) -> dict[str, Any]:
+    return {name: np.asarray(value) if isinstance(value, tuple) else value for name, value in params.items()}
+
+
+def _in_order(values: dict[str, float] | None, classes: tuple[str, ...]) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values[c] for c in classes)
 
 
 def pack_score(name: str, score: Score, calibration: Reference) -> State:
@@ -189,5 +288,5 @@ def read_archive(file: IO[bytes]) -> State:
     return arrays
 
 
-def _fields(kind: type[Score] | type[Calibrator]) -> tuple[str, ...]:
+def _fields(kind: type[Score] | type[Calibrator] | type[Inverse]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]  # all are dataclasses

@@ -40,7 +40,9 @@ class Detectors:
     rows: Indices
 
 
-def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, *, seed: int) -> Detectors:
+def fit_detectors(
+    manifest: Manifest, judged: Judged, train: Judged | None, *, seed: int, confidence: float | None = None
+) -> Detectors:
     """Learn every configured score, and its threshold from rows it did not learn from.
 
     Parameters
@@ -51,6 +53,8 @@ def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, *, s
     train : Judged or None
         Rows that scores with state learn from; without them a seeded half of the calibration rows.
     seed : int
+    confidence : float, optional
+        Makes every threshold hold its false-alarm rate for these very rows with this probability, not on average.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, *, s
         values = judged.features if score.needs == "features" else judged.logits
         calibration = conformal.reference(score.score(values[held]))
         gated = name in manifest.ood.gate_members
-        detectors.append(Detector(name, score, calibration, _threshold(name, calibration, manifest), gated))
+        detectors.append(Detector(name, score, calibration, _threshold(name, calibration, manifest, confidence), gated))
         trained_on[name] = _training_source(score, train)
     return Detectors(tuple(detectors), trained_on, held)
 
@@ -75,15 +79,14 @@ def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, *, s
 def _fit_score(name: str, judged: Judged, train: Judged | None, learning: Indices | None) -> Score:
     kind = SCORES[name]
     rows = train or judged
-    values, labels = rows.features if kind.needs == "features" else rows.logits, rows.data.labels
-    if learning is not None:
-        values, labels = values[learning], labels[learning]
-    return kind.fit(values, labels)
+    chosen = np.arange(len(rows.data)) if learning is None else learning
+    values = rows.features if kind.needs == "features" else rows.logits
+    return kind.fit(values[chosen], rows.data.labels[chosen], logits=rows.logits[chosen])
 
 
-def _threshold(name: str, calibration: conformal.Reference, manifest: Manifest) -> float:
+def _threshold(name: str, calibration: conformal.Reference, manifest: Manifest, confidence: float | None) -> float:
     try:
-        return conformal.threshold(calibration, alpha=manifest.ood.alpha(name))
+        return conformal.threshold(calibration, alpha=manifest.ood.alpha(name), confidence=confidence)
     except ValueError as error:
         raise FitError(f"the threshold of {name!r}: {error}. Nothing was published") from None
 

@@ -7,15 +7,30 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.bundle.record import Record
+from service.bundle.record import CalibratorRecord, Param, Record
+from service.evaluation.diagnostics import Diagnostics, PolicyCheck
 from service.evaluation.report import Report
+
+FIT_METRICS = ("accuracy_score", "log_loss", "brier_loss", "calibration_error", "classwise_calibration_error")
 
 MEANINGS = {
     "accuracy_score": "share of rows whose most probable class is true; higher is better",
     "log_loss": "surprise at the true class, in nats; lower is better",
+    "bits_per_label": "the same in bits: what a label costs to write down",
+    "perplexity": "between how many equally likely classes it feels like choosing",
+    "compression_score": "share of those bits saved against knowing only how frequent classes are",
     "brier_loss": "squared error of the probabilities; lower is better",
+    "auroc_score": "chance that a row of a class is ranked above one that is not; mean over classes",
+    "average_precision_score": "area under precision and recall; mean over classes",
+    "aurc_loss": "mean error rate when the least confident rows are left out, over all shares",
     "calibration_error": "gap between confidence and success (15 bins, biased up when rows are few)",
-    "classwise_calibration_error": "the same for every class' own probability; what costs feel",
+    "equal_mass_calibration_error": "the same with bins of equal numbers of rows",
+    "maximum_calibration_error": "the largest gap of any bin",
+    "classwise_calibration_error": "the gap of every class' own probability; what costs feel",
+    "adaptive_calibration_error": "the same with bins of equal numbers of rows",
+    "top_label_calibration_error": "the gap within every predicted class",
+    "ks_calibration_error": "largest gap between cumulated confidence and success; needs no bins",
+    "debiased_calibration_error": "root mean squared gap, with what chance adds taken off",
 }
 
 
@@ -26,8 +41,10 @@ def render_record(record: Record) -> RenderableType:
         _add(facts, key, value)
     provenance = record.provenance
     metrics = _metric_table("", "before", "after, out of fold")
-    for name, before in provenance.before.items():
-        _add(metrics, name, f"{before:.4f}", f"{provenance.after_out_of_fold[name]:.4f}", MEANINGS.get(name, ""))
+    for name in FIT_METRICS:
+        if name in provenance.before and name in provenance.after_out_of_fold:
+            before, after = provenance.before[name], provenance.after_out_of_fold[name]
+            _add(metrics, name, f"{before:.4f}", f"{after:.4f}", MEANINGS[name])
     scores = _table("out-of-distribution score", "threshold", "at false alarm", "from rows", "learned from")
     for name, score in record.scores.items():
         _add(
@@ -39,7 +56,41 @@ def render_record(record: Record) -> RenderableType:
             score.trained_on.replace("_", " "),
         )
     warnings = [Text(f"note: {text}") for text in provenance.warnings]
-    return Group(facts, "", metrics, "", scores, *warnings)
+    return Group(facts, "", *_candidates(record), metrics, "", scores, *warnings)
+
+
+def render_diagnostics(diagnostics: Diagnostics) -> RenderableType:
+    """What `diagnose` found, in words and numbers."""
+    check = diagnostics.calibration
+    table = _table(f"calibration of {check.of}", "value")
+    _add(table, "calibration error", f"{check.error:.4f}")
+    _add(table, "a perfect predictor stays below (95 %)", f"{check.chance:.4f}")
+    _add(table, "share of perfect predictors that look worse", f"{check.p_value:.3f}")
+    for name, value in (
+        ("slope (1: right, below 1: too sure)", check.slope),
+        ("intercept (0: right)", check.intercept),
+    ):
+        _add(table, name, "not determined" if value is None else f"{value:.3f}")
+    _add(table, "Brier: miscalibration", f"{check.miscalibration:.4f}")
+    _add(table, "Brier: discrimination (more is better)", f"{check.discrimination:.4f}")
+    _add(table, "Brier: uncertainty of the classes", f"{check.uncertainty:.4f}")
+    verdict = "no more miscalibrated than chance explains" if check.is_within_chance else "miscalibrated beyond chance"
+    return Group(
+        "", table, Text(verdict), *(part for name, p in diagnostics.policies.items() for part in _check(name, p))
+    )
+
+
+def _check(name: str, check: PolicyCheck) -> list[RenderableType]:
+    table = _table(f"policy {name}: cost of each action", "taken", "promised", "paid")
+    for action, held in check.actions.items():
+        _add(table, action, str(held.taken), _number(held.promised), _number(held.paid))
+    saved = f"saved against believing the most probable class: {check.saved:.4f} per row"
+    lines = [f"{saved} (95 % interval {check.saved_low:.4f} to {check.saved_high:.4f})"]
+    lines += [
+        f"note: {worse} is never taken for its costs: {better} costs no more in any class"
+        for worse, better in check.dominated.items()
+    ]
+    return ["", table, *map(Text, lines)]
 
 
 def render_report(report: Report) -> RenderableType:
@@ -60,10 +111,9 @@ def render_report(report: Report) -> RenderableType:
 
 
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
-    yield "calibration", f"{record.calibrator.method}, {record.status}"
+    yield "calibration", f"{' + '.join(record.chain)}, {record.status}"
     for name, value in record.calibrator.params.items():
-        low, high = record.calibrator.interval.get(name, (value, value))
-        yield name, f"{value:.4f}  ({100 * record.calibrator.level:g} % interval {low:.3f} to {high:.3f})"
+        yield name, _param(name, value, record.calibrator)
     shares = record.source.prevalence or {}
     said = ", ".join(f"{name} {share:.4f}" for name, share in shares.items()) or "nobody knows"
     yield "speaks of prevalence", f"{said} ({record.source.basis.replace('_', ' ')})"
@@ -73,6 +123,27 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         "flagged of them",
         f"{record.provenance.flag_rate:.4f} by the gate; {record.provenance.range_rate:.4f} outside a range",
     )
+
+
+def _param(name: str, value: Param, calibrator: CalibratorRecord) -> str:
+    if not isinstance(value, float):
+        return f"{len(value)} numbers" if isinstance(value[0], tuple) else ", ".join(f"{v:.4f}" for v in value[:8])
+    if name not in calibrator.interval:
+        return f"{value:.4f}"
+    low, high = calibrator.interval[name]
+    return f"{value:.4f}  ({100 * calibrator.level:g} % interval {low:.3f} to {high:.3f})"
+
+
+def _candidates(record: Record) -> list[RenderableType]:
+    if len(record.candidates) < 2:
+        return []
+    table = _table("chain", "held-out log loss", "lost against the best", "standard error", "parameters")
+    for name, found in record.candidates.items():
+        numbers = (found.log_loss, found.excess, found.excess_standard_error)
+        label = f"{name}  (chosen)" if found.chosen else name
+        _add(table, label, *(f"{number:.4f}" for number in numbers), str(found.parameters))
+    note = "chosen: the fewest parameters within one standard error of the best"
+    return [table, Text(note), ""]
 
 
 def _ood(report: Report) -> list[RenderableType]:

@@ -1,5 +1,6 @@
 """How well a model's probabilities, flags and decisions did on labelled rows."""
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -112,8 +113,9 @@ def evaluate(
 
 
 def all_metrics(log_probs: Array, labels: Indices) -> dict[str, float]:
-    """Every registered metric by name."""
-    return {name: metric(log_probs, labels) for name, metric in METRICS.items()}
+    """Every registered metric by name; one that these rows do not define (one class only, say) is left out."""
+    values = {name: metric(log_probs, labels) for name, metric in METRICS.items()}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _score(i: int, threshold: float | None, posterior: Posterior, elsewhere: Posterior | None) -> ScoreReport:

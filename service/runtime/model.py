@@ -7,11 +7,11 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.bundle.manifest import Policy as PolicySection
-from service.bundle.record import Record, restore_reference, restore_score, state_names
+from service.bundle.record import Record, restore_inverse, restore_reference, restore_score, state_names
 from service.bundle.repository import Bundle, graph_sha256
 from service.core.calibration import Calibrator
 from service.core.calibration.identity import Identity
-from service.core.numerics import Array
+from service.core.numerics import Array, log_softmax
 from service.core.ood import SCORES
 from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
 from service.errors import BundleDamaged, ManifestInvalid
@@ -99,6 +99,7 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     session = Session(bundle.graph_path, threads=threads)
     _check_output(bundle.manifest.graph.output, session)
     inputs = bind_inputs(bundle.manifest, session)
+    _check_scores(bundle.manifest, session, inputs)
     if bundle.record is not None:
         _check_binding(bundle, bundle.record)
     model = Model(bundle, session, inputs, _chain(bundle, inputs), _source(bundle), _policies(bundle.manifest))
@@ -134,6 +135,23 @@ def _check_output(name: str, session: Session) -> None:
         raise ManifestInvalid(f"graph.output: {name!r} is {types[name]}; scores are {', '.join(SCORE_TYPES)}")
 
 
+def _check_scores(manifest: Manifest, session: Session, inputs: Inputs) -> None:
+    needy = [name for name in manifest.ood.scores if SCORES[name].needs == "logits"]
+    if not needy:
+        return
+    if manifest.graph.output_kind != "logits":
+        raise ManifestInvalid(
+            f"ood.scores: {needy[0]!r} needs logits, and the output is {manifest.graph.output_kind}: the logarithm of "
+            "a probability has lost what it looks at (its energy is always 0)"
+        )
+    raw = session.run(manifest.graph.output, inputs.admit(synthetic_rows(inputs))[1])
+    if raw.ndim < 2 or raw.shape[1] == 1:
+        raise ManifestInvalid(
+            f"ood.scores: {needy[0]!r} needs a logit of every class, and the output is one column: the other class' "
+            "logit would be a convention of ours"
+        )
+
+
 def _check_binding(bundle: Bundle, record: Record) -> None:
     if record.graph_sha256 != graph_sha256(bundle.path):
         raise BundleDamaged(f"{bundle.path}: calibration.json was fitted on another graph; fit this one")
@@ -143,8 +161,20 @@ def _check_binding(bundle: Bundle, record: Record) -> None:
     for score in record.scores:
         if score not in SCORES or not state_names(score) <= set(bundle.state):
             raise BundleDamaged(f"{bundle.path}: state.npz lacks what score {score!r} needs")
+    _check_size(bundle, record)
     if record.source.prevalence is not None and set(record.source.prevalence) != set(bundle.manifest.graph.classes):
         raise BundleDamaged(f"{bundle.path}: calibration.json: source.prevalence does not name the classes")
+
+
+def _check_size(bundle: Bundle, record: Record) -> None:
+    flat = np.zeros((1, len(bundle.manifest.graph.classes)))
+    try:
+        undone = flat if record.inverse is None else restore_inverse(record.inverse).apply(log_softmax(flat))
+        fits = record.restored_calibrator().apply(undone).shape == flat.shape
+    except (ValueError, IndexError):
+        fits = False
+    if not fits:
+        raise BundleDamaged(f"{bundle.path}: calibration.json does not fit {flat.shape[1]} classes")
 
 
 def _chain(bundle: Bundle, inputs: Inputs) -> Chain:
@@ -154,7 +184,8 @@ def _chain(bundle: Bundle, inputs: Inputs) -> Chain:
     detectors = [_detector(name, bundle) for name in names if record is not None or not SCORES[name].stateful]
     range_gated = "range" in ood.gate_members
     low, high = inputs.plausible_low, inputs.plausible_high
-    return Chain(tuple(detectors), low, high, range_gated, calibrator, record is not None)
+    inverse = None if record is None or record.inverse is None else restore_inverse(record.inverse)
+    return Chain(tuple(detectors), low, high, range_gated, calibrator, record is not None, inverse)
 
 
 def _detector(name: str, bundle: Bundle) -> Detector:

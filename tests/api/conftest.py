@@ -71,10 +71,12 @@ def publish_logits(tmp_path: Path, linear_graph: Callable[..., Path]) -> Callabl
     """Publishes `logits`, a model that answers its own instances, and loads it.
 
     ``more`` is appended to its manifest. ``fitted`` gives it the identity as its calibration: thresholds and a
-    prevalence, with probabilities as they are.
+    prevalence, with probabilities as they are. ``data`` replaces its calibration rows.
     """
 
-    def publish(classes: tuple[str, ...], *, more: str = "", fitted: bool = False) -> Registry:
+    def publish(
+        classes: tuple[str, ...], *, more: str = "", fitted: bool = False, data: Path | None = None, **options: Any
+    ) -> Registry:
         k = len(classes)
         repository = Repository(tmp_path / "repository")
         repository.root.mkdir()
@@ -83,7 +85,8 @@ def publish_logits(tmp_path: Path, linear_graph: Callable[..., Path]) -> Callabl
         manifest = draft / MANIFEST_FILE
         manifest.write_text(f"{manifest.read_text()}\n{more}")
         if fitted:
-            fit(repository, "logits", FitRequest(_labelled(tmp_path / "cal.npz", k), calibrator="identity"))
+            rows = data or _labelled(tmp_path / "cal.npz", k)
+            fit(repository, "logits", FitRequest(rows, calibrator="identity", **options))
         else:
             publish_draft(repository, "logits")
         return load_registry(repository)

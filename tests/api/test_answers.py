@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.schemas import Answer, EvaluateAnswer
+from service.api.replies import Answer, EvaluateAnswer
 from service.core.numerics import Array
 from service.evaluation.dataset import read_dataset
 from service.evaluation.report import evaluate

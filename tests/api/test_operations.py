@@ -11,7 +11,7 @@ from service.api.operations import ASSETS
 from service.api.problems import MEDIA_TYPE
 from service.runtime.registry import Registry
 
-VERBS = ("predict", "detect", "decide", "evaluate")
+VERBS = ("predict", "detect", "decide", "evaluate", "estimate")
 PLACES = ("", "/versions/{version}", "/labels/{alias}")
 
 

@@ -27,6 +27,7 @@ def test_the_smallest_request_of_every_verb_is_accepted(verb: str) -> None:
 
 def test_every_parameter_is_read() -> None:
     parameters = {"ids": ["a"], "site": "s", "prevalence": {"benign": 1}, "top_k": 1, "policy": "p", "costs": COSTS}
+    parameters |= {"coverage": 0.9, "fdr": 0.1}
     read = parse_request(DecideRequest, {"instances": [[1]], "parameters": parameters}, KNOWN).parameters
     assert read.model_dump() == parameters
 

@@ -51,6 +51,8 @@ costs.wait = { healthy = 0, ill = 1 }
 costs.call = { healthy = 1, ill = 0 }
 """
 
+WEIGHTED = 'loss = "weighted"\nclass_weights = { healthy = 1.0, ill = 9.0 }'
+
 REFUSED = {
     "an unknown key": ('title = "a title"', 'title = "a title"\ncolour = "red"', "colour"),
     "an unknown key in a section": ('output = "scores"', 'output = "scores"\nshape = 2', "graph.shape"),
@@ -105,13 +107,36 @@ REFUSED = {
     "a weight for a stranger": ("ill = 9.0", "ill = 9.0, odd = 1.0", "training.class_weights: 'odd'"),
     "a weight of zero": ("ill = 9.0", "ill = 0.0", "training.class_weights.ill"),
     "a boolean weight": ("ill = 9.0", "ill = true", "training.class_weights.ill"),
+    "a focal loss without gamma": (WEIGHTED, 'loss = "focal"', "training: loss = 'focal' and gamma belong together"),
+    "gamma without the focal loss": ('loss = "weighted"', 'loss = "weighted"\ngamma = 2.0', "'focal' and gamma"),
+    "alpha without the focal loss": (
+        'loss = "weighted"',
+        'loss = "weighted"\nalpha = { healthy = 1.0, ill = 3.0 }',
+        "training: alpha belongs to loss = 'focal'",
+    ),
+    "alpha for half the classes": (
+        WEIGHTED,
+        'loss = "focal"\ngamma = 2.0\nalpha = { ill = 3.0 }',
+        "training.alpha: class 'healthy' is missing",
+    ),
+    "label smoothing without epsilon": (WEIGHTED, 'loss = "label_smoothing"', "'label_smoothing' and epsilon"),
+    "epsilon without label smoothing": ('loss = "weighted"', 'loss = "weighted"\nepsilon = 0.1', "and epsilon belong"),
+    "an epsilon of one": (WEIGHTED, 'loss = "label_smoothing"\nepsilon = 1.0', "training.epsilon"),
+    "a negative gamma": (WEIGHTED, 'loss = "focal"\ngamma = -1.0', "training.gamma"),
+    "distillation without tau": (WEIGHTED, 'loss = "distillation"', "'distillation' and tau"),
+    "tau without distillation": ('loss = "weighted"', 'loss = "weighted"\ntau = 2.0', "'distillation' and tau"),
     "a training prevalence of 1.1": ("ill = 0.1", "ill = 0.2", "training.prevalence: the shares must sum to 1"),
     "a share of zero": ("ill = 0.1", "ill = 0", "training.prevalence.ill"),
     "a share as text": ("ill = 0.1", 'ill = "0.1"', "training.prevalence.ill"),
-    "an unknown score": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll", "energy"]', "ood: scores: 'energy'"),
+    "an unknown score": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll", "magic"]', "ood: scores: 'magic'"),
     "a score twice": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll", "nll"]', "scores: 'nll' is named twice"),
     "a gate member nobody computes": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll"]', "gate: 'mahalanobis'"),
     "a gate member nobody knows": ('"mahalanobis", "range"]', '"knn"]', "gate: 'knn'"),
+    "a score that two classes make constant": (
+        'scores = ["nll", "mahalanobis"]',
+        'scores = ["nll", "mahalanobis", "logit_norm"]',
+        "ood.scores: 'logit_norm' has the same value for every row of two classes",
+    ),
     "an empty gate": ('gate = ["nll", "mahalanobis", "range"]', "gate = []", "ood.gate"),
     "a false-alarm rate of one": ("false_alarm = 0.1", "false_alarm = 1.0", "ood.false_alarm"),
     "a boolean false-alarm rate": ("false_alarm = 0.1", "false_alarm = true", "ood.false_alarm"),
@@ -196,10 +221,10 @@ def test_the_default_policy_is_the_marked_or_the_only_one(text: str, expected: s
 
 
 def test_every_registered_score_and_rule_may_be_configured() -> None:
-    names = ", ".join(f'"{name}"' for name in SCORES)
-    gate = ", ".join(f'"{name}"' for name in (*SCORES, *RULES))
-    text = VALID.replace('scores = ["nll", "mahalanobis"]', f"scores = [{names}]")
-    assert parse_manifest(text.replace('gate = ["nll", "mahalanobis", "range"]', f"gate = [{gate}]"))
+    ood = {"scores": [*SCORES], "gate": [*SCORES, *RULES]}
+    graph = {"output": "scores", "output_kind": "logits", "classes": ["a", "b", "c"]}
+    manifest = {"schema": 1, "title": "t", "graph": graph, "inputs": [{"name": "x"}], "ood": ood}
+    assert Manifest.model_validate(manifest).ood.gate_members == (*SCORES, *RULES)
 
 
 @pytest.mark.parametrize(

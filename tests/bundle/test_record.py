@@ -101,6 +101,11 @@ def test_a_record_survives_the_disk(published: Bundle) -> None:
     assert parse_record(published.record.to_json(), where="calibration.json") == published.record
 
 
+def test_a_record_older_than_chains_and_label_sets_keeps_its_bytes() -> None:
+    text = (Path(__file__).parent / "record-of-the-first-release.json").read_text()
+    assert parse_record(text, where="calibration.json").to_json() == text
+
+
 def test_a_record_is_written_as_it_lies_in_the_shipped_bundle(published: Bundle) -> None:
     assert published.record is not None
     assert published.record.to_json() == (published.path / "calibration.json").read_text()
@@ -124,6 +129,18 @@ REFUSED = {
     "a temperature of zero": (
         lambda r: json.dumps(r | {"calibrator": {"method": "temperature", "params": {"temperature": 0.0}}}),
         "must be positive",
+    ),
+    "an inverse nobody knows": (
+        lambda r: json.dumps(r | {"inverse": {"loss": "magic", "params": {}}}),
+        "inverse.loss is not one of cross_entropy, weighted, focal",
+    ),
+    "parameters of another inverse": (
+        lambda r: json.dumps(r | {"inverse": {"loss": "focal", "params": {"epsilon": 0.1}}}),
+        "inverse.params must be among gamma, alpha",
+    ),
+    "an inverse without its class weights": (
+        lambda r: json.dumps(r | {"inverse": {"loss": "weighted", "params": {}}}),
+        "inverse.params must hold class_weights",
     ),
 }
 

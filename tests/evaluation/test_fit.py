@@ -14,9 +14,9 @@ from service.bundle.repository import Repository
 from service.core.metrics import METRICS
 from service.core.numerics import Array, Indices, log_softmax
 from service.errors import BundleError, BundleNotFound, FitError, ManifestInvalid, NoSignal
-from service.evaluation import fit as fitting
+from service.evaluation.calibrate import FOLDS, declared_prevalence, folds_of
 from service.evaluation.dataset import Dataset
-from service.evaluation.fit import FOLDS, FitRequest, FitResult, declared_prevalence, fit
+from service.evaluation.fit import FitRequest, FitResult, fit
 from service.evaluation.report import all_metrics
 from service.runtime.model import load_model
 
@@ -33,7 +33,9 @@ def fitted(repository: Repository, data: Path, **options: object) -> FitResult:
 
 
 def temperature(record: Record) -> float:
-    return record.calibrator.params["temperature"]
+    value = record.calibrator.params["temperature"]
+    assert isinstance(value, float)
+    return value
 
 
 def independent_temperature(
@@ -248,11 +250,14 @@ def test_a_declared_prevalence_is_multiplied_by_the_class_weights(toy: Toy, save
     record = fitted(repository, save(X=z, y=y)).record
     assert record.source.prevalence == pytest.approx({"ann": 0.6, "bob": 0.3, "cyd": 0.1})
     assert temperature(record) == pytest.approx(TRUE_T, rel=0.02)
-    assert any("'weighted'" in text for text in record.provenance.warnings)
+    assert record.inverse is None
+    assert any("inverse of the weighted loss did not help" in text for text in record.provenance.warnings)
 
 
 def test_nothing_declared_means_nothing_known(toy: Toy) -> None:
-    assert declared_prevalence(toy().draft("toy").manifest) is None
+    manifest = toy().draft("toy").manifest
+    assert declared_prevalence(manifest, weighted=False) is None
+    assert declared_prevalence(manifest, weighted=True) is None
 
 
 def test_an_undeclared_prevalence_that_agrees_is_that_of_the_calibration_rows(
@@ -270,7 +275,7 @@ def test_an_undeclared_prevalence_that_disagrees_is_unknown_and_says_so(toy: Toy
     repository = toy()
     result = fitted(repository, save(X=x, y=y))
     assert (result.record.source.basis, result.record.source.prevalence) == ("unknown", None)
-    assert any("declare [training] prevalence" in text for text in result.record.provenance.warnings)
+    assert any("and so can declaring [training]" in text for text in result.record.provenance.warnings)
     assert load_model(repository.bundle("toy", result.version)).source is None
 
 
@@ -376,17 +381,17 @@ def dataset(groups: Indices | None, n: int = 200) -> Dataset:
 
 def test_rows_of_a_group_are_never_in_two_folds() -> None:
     groups = np.random.default_rng(0).integers(0, 37, 200)
-    folds = fitting._folds(dataset(groups), 0)
+    folds = folds_of(dataset(groups), 0)
     assert all(len(np.unique(folds[groups == g])) == 1 for g in np.unique(groups))
     assert sorted(np.unique(folds)) == list(range(FOLDS))
 
 
 def test_folds_are_of_equal_size_and_cover_every_row() -> None:
-    assert np.bincount(fitting._folds(dataset(None, 203), 3)).tolist() == [41, 41, 41, 40, 40]
+    assert np.bincount(folds_of(dataset(None, 203), 3)).tolist() == [41, 41, 41, 40, 40]
 
 
 def test_two_units_make_two_folds() -> None:
-    assert sorted(fitting._folds(dataset(None, 2), 0)) == [0, 1]
+    assert sorted(folds_of(dataset(None, 2), 0)) == [0, 1]
 
 
 def test_groups_are_counted_and_give_one_threshold_row_each(toy: Toy, truth: Truth, save: Save) -> None:
@@ -455,7 +460,7 @@ def test_metrics_after_calibration_are_those_of_temperatures_fitted_without_the_
 ) -> None:
     x, y = truth(300)
     record = fitted(toy(), save(X=x, y=y), seed=3).record
-    folds = fitting._folds(dataset(None, 300), 3)
+    folds = folds_of(dataset(None, 300), 3)
     log_probs = np.empty_like(x)
     for fold in range(FOLDS):
         kept = folds != fold

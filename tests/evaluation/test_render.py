@@ -10,7 +10,7 @@ from service.bundle.repository import Repository
 from service.core.metrics import METRICS
 from service.core.numerics import Array, Indices
 from service.evaluation.fit import FitRequest, fit
-from service.evaluation.render import MEANINGS, render_record, render_report
+from service.evaluation.render import FIT_METRICS, MEANINGS, render_record, render_report
 from service.evaluation.report import evaluate
 from service.evaluation.scoring import posterior_of
 from service.runtime.model import load_model
@@ -53,7 +53,7 @@ def test_a_record_s_table_says_what_was_learned_and_how_far_to_trust_it(fitted: 
     assert "fitted on" in text
     assert "400 rows" in text
     assert "half of calibration rows" in text
-    for name in METRICS:
+    for name in FIT_METRICS:
         assert f"{record.provenance.before[name]:.4f}" in text
         assert f"{record.provenance.after_out_of_fold[name]:.4f}" in text
     for score in record.scores.values():

@@ -84,7 +84,7 @@ def test_a_calibration_fitted_on_another_graph_is_refused(
     [
         ("graph", 'task = "multiclass"', 'task = "multiclass"\nprobability_floor = 1e-6'),
         ("inputs", '"mean radius", ', '"average radius", '),
-        ("training", "[training]", "[training]\ntau = 2.0"),
+        ("training", 'loss = "cross_entropy"', 'loss = "mixup"'),
         ("ood", "false_alarm = 0.05", "false_alarm = 0.06"),
     ],
 )

@@ -1,0 +1,180 @@
+"""Answers as they are documented; tests hold what is sent against them."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+
+class CalibrationInfo(BaseModel):
+    """How the probabilities were calibrated."""
+
+    method: str
+    status: str
+
+
+class PrevalenceInfo(BaseModel):
+    """Which class prior the probabilities speak of; null where nobody knows."""
+
+    source: dict[str, float] | None
+    target: dict[str, float] | None
+    site: str | None
+
+
+class ScoreInfo(BaseModel):
+    """One out-of-distribution score of a row; nulls in an uncalibrated version."""
+
+    score: float
+    threshold: float | None
+    p_value: float | None
+    flagged: bool | None
+
+
+class OodInfo(BaseModel):
+    """Whether a row may be trusted at all."""
+
+    flagged: bool | None
+    p_value: float | None
+    discovered: bool | None = None
+    evidence: list[dict[str, Any]]
+    scores: dict[str, ScoreInfo]
+
+
+class PolicyInfo(BaseModel):
+    """Which costs decided."""
+
+    name: str
+    source: str
+
+
+class Overridden(BaseModel):
+    """The least-cost action that a flag overruled."""
+
+    action: str
+    risk: float
+
+
+class DecisionInfo(BaseModel):
+    """What to do, and why."""
+
+    policy: PolicyInfo
+    action: str
+    risk: float
+    risks: dict[str, float]
+    margin: float
+    reason: str
+    overridden: Overridden | None = None
+
+
+class TopEntry(BaseModel):
+    """One of the most probable classes."""
+
+    label: str
+    probability: float
+
+
+class SetInfo(BaseModel):
+    """Labels that hold the true one with a stated probability, if `valid`."""
+
+    labels: list[str]
+    coverage: float
+    method: str
+    valid: bool
+
+
+class PredictionInfo(BaseModel):
+    """One answered row; `:predict` has no ood and decision, `:detect` only ood."""
+
+    prediction_id: str
+    id: str | None = None
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    top: list[TopEntry] | None = None
+    set: SetInfo | None = None
+    ood: OodInfo | None = None
+    decision: DecisionInfo | None = None
+
+
+class Header(BaseModel):
+    """What every answer says first."""
+
+    id: str
+    created: str
+    model: str
+    version: str
+    digest: str
+    calibration: CalibrationInfo
+    prevalence: PrevalenceInfo
+
+
+class Answer(Header):
+    """Answer of `:predict`, `:detect` and `:decide`."""
+
+    predictions: list[PredictionInfo]
+
+
+class EvaluateAnswer(Header):
+    """Answer of `:evaluate`."""
+
+    evaluation: dict[str, Any]
+
+
+class ShareInfo(BaseModel):
+    """Share of one class, with its interval."""
+
+    share: float
+    low: float
+    high: float
+
+
+class MethodEstimateInfo(BaseModel):
+    """What one method estimates; `differs` from the source beyond noise."""
+
+    prevalence: dict[str, ShareInfo]
+    differs: bool
+    settled: bool
+
+
+class RowsEstimateInfo(BaseModel):
+    """Estimates from some of the rows."""
+
+    rows: int
+    em: MethodEstimateInfo
+    bbse: MethodEstimateInfo
+
+
+class EstimateInfo(BaseModel):
+    """Prevalence of the rows; the alarm changes no answer."""
+
+    alarm: bool
+    condition: float
+    level: float
+    flagged: int
+    all_rows: RowsEstimateInfo
+    unflagged_rows: RowsEstimateInfo | None
+
+
+class EstimateAnswer(Header):
+    """Answer of `:estimate`."""
+
+    estimate: EstimateInfo
+
+
+class ProblemEntry(BaseModel):
+    """One place at fault."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[ProblemEntry] | None = None
+
+
+PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -1,0 +1,288 @@
+"""Stages B and C: chains of a loss inverse and a calibrator compete on held-out rows, and the record keeps why."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from service.bundle.manifest import Manifest
+from service.bundle.record import (
+    CalibratorRecord,
+    CandidateRecord,
+    InverseRecord,
+    PrevalenceRecord,
+    inverse_record,
+    restore_inverse,
+    stored,
+)
+from service.core import prior
+from service.core.calibration import CALIBRATORS, Calibrator
+from service.core.calibration.auto import Choice, elect, out_of_fold
+from service.core.calibration.temperature import Temperature, TemperatureFit, bootstrap_interval, fit_temperature
+from service.core.inverse import Inverse
+from service.core.numerics import Array, Indices, log_softmax
+from service.errors import FitError, NoSignal
+from service.evaluation.dataset import Dataset
+from service.evaluation.report import all_metrics
+
+FOLDS = 5
+FEW_ROWS = 30
+FEW_PER_CLASS = 5
+AUTO: Final = ("identity", "temperature", "bcts", "vector")
+METHODS: Final = ("auto", *CALIBRATORS)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A chain that competes.
+
+    Attributes
+    ----------
+    inverse : InverseRecord or None
+    method : str
+        In `CALIBRATORS`.
+    logits : ndarray of shape (N, K)
+        What the calibrator sees: raw logits, or the log-probabilities that the inverse makes of them.
+    speaks_of : ndarray of shape (K,) or None
+        Prevalence behind those logits, if it is declared.
+    offset : ndarray of shape (K,) or None
+        Log ratio of the rows' prevalence to that.
+    """
+
+    inverse: InverseRecord | None
+    method: str
+    logits: Array
+    speaks_of: Array | None
+    offset: Array | None
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of what is applied, in order."""
+        return (self.method,) if self.inverse is None else (f"inverse of {self.inverse.loss}", self.method)
+
+    @property
+    def name(self) -> str:
+        """What the record calls it."""
+        return " + ".join(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the rows taught about stages B and C."""
+
+    inverse: Inverse | None
+    calibrator: Calibrator
+    status: Literal["ok", "separable"]
+    steps: tuple[str, ...]
+    inverse_record: InverseRecord | None
+    record: CalibratorRecord
+    candidates: dict[str, CandidateRecord]
+    source: PrevalenceRecord
+    before: dict[str, float]
+    after: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+def calibrate(manifest: Manifest, logits: Array, data: Dataset, *, method: str, seed: int) -> Calibration:
+    """Let every chain that the manifest and ``method`` admit compete, and fit the winner to all rows.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    logits : ndarray of shape (N, K)
+    data : Dataset
+    method : str
+        In `METHODS`; ``auto`` tries several and takes the one of fewest parameters within a standard error of the best.
+    seed : int
+
+    Raises
+    ------
+    NoSignal
+        If the logits say nothing about the labels.
+    FitError
+        If the method does not fit the model.
+    """
+    _check_rows(data, manifest.graph.classes)
+    contenders = {c.name: c for c in _contenders(manifest, logits, data, method)}
+    choice = _compete(contenders, data, seed)
+    winner = contenders[choice.winner]
+    fitted = fit_temperature(winner.logits, data.labels, weights=data.weights, offset=winner.offset)
+    if fitted.status == "no_signal":
+        raise NoSignal(
+            "the true class' logit is on average no larger than chance: the labels do not belong to these rows, the "
+            "classes are in another order, or the model learned nothing. Nothing was published"
+        )
+    kind = CALIBRATORS[winner.method]
+    calibrator = kind.fit(winner.logits, data.labels, weights=data.weights, offset=winner.offset)
+    source = _source(manifest, calibrator, winner, data)
+    raw = next(c for c in contenders.values() if c.inverse is None)
+    before = all_metrics(_at_rows(raw.logits, raw.offset), data.labels)
+    after = all_metrics(choice.log_probs, data.labels)
+    found = Calibration(
+        None if winner.inverse is None else restore_inverse(winner.inverse),
+        calibrator,
+        fitted.status,
+        winner.steps,
+        winner.inverse,
+        _record(calibrator, winner, fitted, data, seed),
+        _candidates(choice, contenders),
+        source,
+        before,
+        after,
+        (),
+    )
+    return dataclasses.replace(found, warnings=tuple(_warnings(manifest, data, found)))
+
+
+def declared_prevalence(manifest: Manifest, *, weighted: bool) -> Array | None:
+    """Declared training prevalence, times the class weights if the logits still carry them; shape (K,), or None."""
+    training, classes = manifest.training, manifest.graph.classes
+    if training.prevalence is None:
+        return None
+    shares: Array = np.array([training.prevalence[c] for c in classes], dtype=np.float64)
+    if weighted and training.class_weights is not None:
+        shares = shares * np.array([training.class_weights[c] for c in classes])
+    normalised: Array = shares / shares.sum()
+    return normalised
+
+
+def folds_of(data: Dataset, seed: int) -> Indices:
+    """Fold of every row, shape (N,); rows of a group share one."""
+    units = _units(data)
+    of_unit = np.random.default_rng(seed).permutation(units) % min(FOLDS, units)
+    return of_unit if data.groups is None else of_unit[data.groups]
+
+
+def _check_rows(data: Dataset, classes: tuple[str, ...]) -> None:
+    if _units(data) < 2:
+        raise FitError("at least two rows (of two groups, if there are groups) are needed. Nothing was published")
+    observed = _frequencies(data, len(classes))
+    for k in np.unique(data.labels):
+        if observed[k] == 0.0:
+            raise FitError(f"class {classes[k]!r} has rows, but none with a weight: leave them out, or weigh them")
+
+
+def _units(data: Dataset) -> int:
+    return len(data) if data.groups is None else int(data.groups.max()) + 1
+
+
+def _contenders(manifest: Manifest, logits: Array, data: Dataset, method: str) -> Iterator[Contender]:
+    methods = AUTO if method == "auto" else (method,)
+    unfit = [name for name in methods if CALIBRATORS[name].needs == "binary" and len(manifest.graph.classes) != 2]
+    if unfit:
+        raise FitError(f"--calibrator {unfit[0]} is for two classes; this model has {len(manifest.graph.classes)}")
+    observed = _frequencies(data, len(manifest.graph.classes))
+    inverse = inverse_record(manifest)
+    # Where declared weights only shift the prevalence, both ways fit alike: the one of the real prevalence comes first.
+    for undone in (None,) if inverse is None else (inverse, None):
+        seen = logits if undone is None else restore_inverse(undone).apply(log_softmax(logits))
+        speaks_of = declared_prevalence(manifest, weighted=undone is None)
+        offset = None if speaks_of is None else _log_ratio(observed, speaks_of)
+        for name in methods:
+            yield Contender(undone, name, seen, speaks_of, offset)
+
+
+def _compete(contenders: dict[str, Contender], data: Dataset, seed: int) -> Choice:
+    folds = folds_of(data, seed)
+    outputs = {
+        name: out_of_fold(
+            CALIBRATORS[c.method], c.logits, data.labels, folds=folds, weights=data.weights, offset=c.offset
+        )
+        for name, c in contenders.items()
+    }
+    sizes = {name: _size(c) for name, c in contenders.items()}
+    return elect(outputs, data.labels, sizes=sizes, weights=data.weights)
+
+
+def _size(contender: Contender) -> int:
+    return CALIBRATORS[contender.method].size(contender.logits.shape[1])
+
+
+def _at_rows(logits: Array, offset: Array | None) -> Array:
+    return log_softmax(logits if offset is None else logits + offset)
+
+
+def _frequencies(data: Dataset, k: int) -> Array:
+    counts = np.bincount(data.labels, weights=data.weights, minlength=k).astype(np.float64)
+    shares: Array = counts / counts.sum()
+    return shares
+
+
+def _log_ratio(observed: Array, declared: Array) -> Array:
+    with np.errstate(divide="ignore"):  # a class without rows gets probability zero among these rows
+        ratio: Array = np.log(observed / declared)
+    return ratio
+
+
+def _source(manifest: Manifest, calibrator: Calibrator, winner: Contender, data: Dataset) -> PrevalenceRecord:
+    classes = manifest.graph.classes
+    observed = _frequencies(data, len(classes))
+    if winner.speaks_of is not None and not calibrator.free_intercepts:
+        return PrevalenceRecord(basis="declared", prevalence=dict(zip(classes, winner.speaks_of.tolist(), strict=True)))
+    agrees = calibrator.free_intercepts or prior.mean_agrees(calibrator.apply(winner.logits), observed)
+    if observed.min() > 0.0 and agrees:
+        return PrevalenceRecord(basis="calibration_rows", prevalence=dict(zip(classes, observed.tolist(), strict=True)))
+    return PrevalenceRecord(basis="unknown", prevalence=None)
+
+
+def _record(
+    calibrator: Calibrator, winner: Contender, fitted: TemperatureFit, data: Dataset, seed: int
+) -> CalibratorRecord:
+    interval = {}
+    if isinstance(calibrator, Temperature):
+        low, high = bootstrap_interval(
+            fitted,
+            winner.logits,
+            data.labels,
+            weights=data.weights,
+            offset=winner.offset,
+            groups=data.groups,
+            seed=seed,
+        )
+        interval["temperature"] = (low, high)
+    return CalibratorRecord(method=winner.method, params=stored(calibrator), interval=interval)
+
+
+def _candidates(choice: Choice, contenders: dict[str, Contender]) -> dict[str, CandidateRecord]:
+    return {
+        name: CandidateRecord(
+            log_loss=found.mean,
+            standard_error=found.standard_error,
+            excess=found.excess,
+            excess_standard_error=found.excess_standard_error,
+            parameters=_size(contenders[name]),
+            chosen=name == choice.winner,
+        )
+        for name, found in choice.candidates.items()
+    }
+
+
+def _warnings(manifest: Manifest, data: Dataset, found: Calibration) -> list[str]:
+    counts = np.bincount(data.labels, minlength=len(manifest.graph.classes))
+    rare = [name for name, count in zip(manifest.graph.classes, counts, strict=True) if count < FEW_PER_CLASS]
+    loss, free = manifest.training.loss, found.calibrator.free_intercepts
+    texts = {
+        f"only {len(data)} rows: what was fitted is uncertain": len(data) < FEW_ROWS,
+        f"fewer than {FEW_PER_CLASS} rows of {', '.join(rare)}": bool(rare),
+        "every row is classified right, so no finite temperature is best: it was fitted to smoothed targets and says "
+        "little about how wrong the model can be": found.status == "separable",
+        "out of fold, calibration did not lower the log loss": (
+            found.steps != ("identity",) and found.after["log_loss"] >= found.before["log_loss"]
+        ),
+        f"the inverse of the {loss} loss did not help on held-out rows and is not applied": (
+            found.inverse is None and inverse_record(manifest) is not None
+        ),
+        f"the training loss is {loss!r}, which has no exact inverse: calibration only approximates its posterior": (
+            loss in {"mixup", "distillation"}
+        ),
+        "the mean calibrated probability disagrees with the class frequencies, so the source prevalence is unknown and "
+        "requests for another prevalence will be refused: a temperature cannot move that mean, a bias can "
+        "(--calibrator auto or bcts), and so can declaring [training]": found.source.basis == "unknown" and not free,
+        "a class has no rows, so the source prevalence is unknown": found.source.basis == "unknown" and free,
+        "mixup leaves a model under-confident, yet the temperature is above 1: check the rows": (
+            loss == "mixup" and isinstance(found.calibrator, Temperature) and found.calibrator.temperature > 1.0
+        ),
+    }
+    return [text for text, holds in texts.items() if holds]

@@ -1,0 +1,153 @@
+"""Whether what was said can be believed: calibration against chance, and promised against paid costs."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.core.decision import best_action, cost_scale, decide
+from service.core.miscalibration import favourite
+from service.core.numerics import Array, Flags, Indices
+from service.core.pipeline import Policy, Posterior
+from service.core.recalibration import calibration_in_the_large, class_log_odds, cox
+from service.core.reliability import class_event, corp_decomposition, null_test
+from service.core.utility import cost_calibration, dominated_actions, paired_difference
+
+PREDICTED = "the predicted class"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationCheck:
+    """How one probability compares with what happened.
+
+    Attributes
+    ----------
+    of : str
+        The second class of two, or the predicted class.
+    error, chance, p_value : float
+        Calibration error (15 bins), the 95 % quantile that a perfect predictor would show on as many rows, and the
+        share of perfect predictors with a larger error.
+    slope, intercept : float or None
+        Of a logistic regression on the log-odds: 1 and 0 when calibrated, slope below 1 when too sure. None where
+        the rows do not determine them, and for more than two classes.
+    miscalibration, discrimination, uncertainty : float
+        CORP parts of the Brier score: first minus second plus third is the score.
+    mean_said, mean_happened : dict of str to float
+        Mean probability and frequency of every class.
+    """
+
+    of: str
+    error: float
+    chance: float
+    p_value: float
+    slope: float | None
+    intercept: float | None
+    miscalibration: float
+    discrimination: float
+    uncertainty: float
+    mean_said: dict[str, float]
+    mean_happened: dict[str, float]
+
+    @property
+    def is_within_chance(self) -> bool:
+        """Whether a perfect predictor might well look like this."""
+        return self.error <= self.chance
+
+
+@dataclass(frozen=True, slots=True)
+class ActionCheck:
+    """What one action was promised to cost, and cost; None where it was never taken."""
+
+    taken: int
+    promised: float | None
+    paid: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyCheck:
+    """How a policy's promises held.
+
+    Attributes
+    ----------
+    saved, saved_low, saved_high : float
+        Cost per row saved against believing the most probable class, with a paired bootstrap interval of 95 %.
+    actions : dict of str to ActionCheck
+    dominated : dict of str to str
+        Actions that another one beats in every class, and that one: they are never worth taking.
+    """
+
+    saved: float
+    saved_low: float
+    saved_high: float
+    actions: dict[str, ActionCheck]
+    dominated: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """What `temperance evaluate` adds to the report."""
+
+    calibration: CalibrationCheck
+    policies: dict[str, PolicyCheck]
+
+
+def diagnose(
+    posterior: Posterior, labels: Indices, *, classes: tuple[str, ...], policies: dict[str, Policy], seed: int = 0
+) -> Diagnostics:
+    """Check probabilities and policies against the labels.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    labels : ndarray of shape (N,)
+    classes : tuple of str
+    policies : dict of str to Policy
+    seed : int
+        Of the resampling.
+    """
+    checks = {name: _policy(policy, posterior, labels, seed) for name, policy in policies.items()}
+    return Diagnostics(_calibration(posterior.log_probs, labels, classes, seed), checks)
+
+
+def _calibration(log_probs: Array, labels: Indices, classes: tuple[str, ...], seed: int) -> CalibrationCheck:
+    said, happened = _event(log_probs, labels)
+    chance = null_test(said, happened, seed=seed)
+    parts = corp_decomposition(said, happened)
+    line = cox(class_log_odds(log_probs, 1), labels == 1) if len(classes) == 2 else None
+    means = calibration_in_the_large(log_probs, labels)
+    return CalibrationCheck(
+        of=classes[1] if len(classes) == 2 else PREDICTED,
+        error=chance.error,
+        chance=chance.quantile,
+        p_value=chance.p_value,
+        slope=None if line is None else _finite(line.slope),
+        intercept=None if line is None else _finite(line.intercept),
+        miscalibration=parts.miscalibration,
+        discrimination=parts.discrimination,
+        uncertainty=parts.uncertainty,
+        mean_said=dict(zip(classes, means.predicted.tolist(), strict=True)),
+        mean_happened=dict(zip(classes, means.observed.tolist(), strict=True)),
+    )
+
+
+def _event(log_probs: Array, labels: Indices) -> tuple[Array, Flags]:
+    return class_event(log_probs, labels, 1) if log_probs.shape[1] == 2 else favourite(log_probs, labels)
+
+
+def _policy(policy: Policy, posterior: Posterior, labels: Indices, seed: int) -> PolicyCheck:
+    log_probs, cost = posterior.log_probs, policy.cost
+    taken = decide(log_probs, cost, on_ood=policy.on_ood, flagged=posterior.flagged)
+    cheapest, _ = best_action(cost.T, scale=cost_scale(cost))
+    believing = cost[cheapest[log_probs.argmax(axis=1)], labels]
+    saved = paired_difference(believing, cost[taken.action, labels], seed=seed)
+    held = cost_calibration(taken.risks, taken.action, cost, labels)
+    actions = {
+        name: ActionCheck(int(count), _finite(promised), _finite(paid))
+        for name, count, promised, paid in zip(policy.actions, held.count, held.expected, held.realised, strict=True)
+    }
+    beaten = {policy.actions[worse]: policy.actions[better] for worse, better in dominated_actions(cost)}
+    return PolicyCheck(saved.mean, saved.low, saved.high, actions, beaten)
+
+
+def _finite(value: float | np.floating) -> float | None:
+    return float(value) if math.isfinite(value) else None

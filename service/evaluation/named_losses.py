@@ -1,0 +1,57 @@
+"""Training losses of labelled rows, by name."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from service.bundle.manifest import Manifest
+from service.bundle.record import inverse_record
+from service.core.losses import LOSSES
+from service.core.numerics import Array, Indices
+from service.errors import Fault, InvalidParameters
+
+NAMES: Final = tuple(name for name, loss in LOSSES.items() if loss.task == "multiclass" and loss.targets == "labels")
+
+
+def named_losses(names: Sequence[str], log_probs: Array, labels: Indices, manifest: Manifest) -> dict[str, float]:
+    """Mean loss of the rows, for each name.
+
+    A loss takes its parameters from `[training]` when the model was trained with it, and has its usual ones otherwise.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `NAMES`.
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+    manifest : Manifest
+
+    Raises
+    ------
+    InvalidParameters
+        For a name that is no loss of labelled rows, or one whose parameters nobody declared.
+    """
+    return {name: _mean(i, name, log_probs, labels, manifest) for i, name in enumerate(names)}
+
+
+def _mean(i: int, name: str, log_probs: Array, labels: Indices, manifest: Manifest) -> float:
+    if name not in NAMES:
+        raise _refusal(i, "unknown-loss", f"is none of {', '.join(NAMES)}")
+    loss, parameters = LOSSES[name], _parameters(name, manifest)
+    missing = loss.required - parameters.keys()
+    if missing:
+        raise _refusal(i, "undeclared-loss", f"needs {min(missing)}, which [training] of the manifest can declare")
+    return float(np.mean(loss(log_probs, labels, **parameters)[0]))
+
+
+def _parameters(name: str, manifest: Manifest) -> dict[str, float | Array]:
+    declared = inverse_record(manifest)
+    if declared is None or declared.loss != name:
+        return {}
+    known = LOSSES[name].parameters
+    return {key: np.asarray(value) for key, value in declared.params.items() if key in known}
+
+
+def _refusal(i: int, code: str, detail: str) -> InvalidParameters:
+    return InvalidParameters(f"losses: number {i + 1} {detail}", [Fault(("parameters", "losses", i), code, detail)])

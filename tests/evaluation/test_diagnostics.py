@@ -1,0 +1,113 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from sklearn.linear_model import LogisticRegression
+
+from service.bundle.repository import Repository
+from service.core.numerics import Array, Indices
+from service.evaluation.diagnostics import PREDICTED, Diagnostics, diagnose
+from service.evaluation.fit import FitRequest, fit
+from service.evaluation.render import render_diagnostics
+from service.evaluation.scoring import posterior_of
+from service.runtime.model import Model, load_model
+
+Toy = Callable[..., Repository]
+Truth = Callable[..., tuple[Array, Indices]]
+TAIL = """\
+[policies.triage]
+costs.go = { ann = 0, bob = 50 }
+costs.stay = { ann = 1, bob = 1 }
+costs.ask = { ann = 3, bob = 3 }
+"""
+
+
+@pytest.fixture
+def served(toy: Toy, truth: Truth, save: Callable[..., Path]) -> Callable[..., Model]:
+    def make(k: int = 2, calibrator: str = "temperature", tail: str = TAIL) -> Model:
+        x, y = truth(1500, k)
+        repository = toy(k, tail)
+        version = fit(repository, "toy", FitRequest(save(X=x, y=y), calibrator=calibrator)).version
+        return load_model(repository.bundle("toy", version))
+
+    return make
+
+
+def found(model: Model, rows: Array, labels: Indices) -> Diagnostics:
+    return diagnose(posterior_of(model, rows), labels, classes=model.classes, policies=model.policies)
+
+
+def test_a_calibrated_model_is_within_chance_and_an_uncalibrated_one_is_not(
+    served: Callable[..., Model], truth: Truth
+) -> None:
+    rows, labels = truth(2000, seed=5)
+    assert found(served(), rows, labels).calibration.is_within_chance
+    raw = found(served(calibrator="identity"), rows, labels).calibration
+    assert not raw.is_within_chance
+    assert raw.p_value < 0.01
+    assert raw.slope is not None
+    assert raw.slope < 0.7  # twice too sure
+
+
+def test_slope_and_intercept_are_those_of_a_logistic_regression(served: Callable[..., Model], truth: Truth) -> None:
+    model = served(calibrator="identity")
+    rows, labels = truth(2000, seed=6)
+    check = found(model, rows, labels).calibration
+    oracle = LogisticRegression(C=np.inf, tol=1e-10).fit((rows[:, 1] - rows[:, 0])[:, None], labels)
+    assert check.slope == pytest.approx(oracle.coef_[0, 0], rel=1e-4)
+    assert check.intercept == pytest.approx(oracle.intercept_[0], abs=1e-4)
+
+
+def test_the_parts_of_the_brier_score_add_up(served: Callable[..., Model], truth: Truth) -> None:
+    model = served()
+    rows, labels = truth(800, seed=7)
+    check = found(model, rows, labels).calibration
+    said = np.exp(posterior_of(model, rows).log_probs[:, 1])
+    whole = check.miscalibration - check.discrimination + check.uncertainty
+    assert whole == pytest.approx(np.mean((said - labels) ** 2), abs=1e-12)
+    assert check.mean_said["bob"] == pytest.approx(said.mean())
+    assert check.mean_happened["bob"] == pytest.approx(labels.mean())
+
+
+def test_more_than_two_classes_are_judged_by_the_predicted_one(served: Callable[..., Model], truth: Truth) -> None:
+    check = found(served(4, tail=""), *truth(800, 4, seed=8)).calibration
+    assert check.of == PREDICTED
+    assert check.slope is None
+    assert set(check.mean_said) == {"ann", "bob", "cyd", "dee"}
+
+
+def test_promises_payments_and_savings_of_a_policy_are_counted_by_hand(
+    served: Callable[..., Model], truth: Truth
+) -> None:
+    model = served()
+    rows, labels = truth(800, seed=9)
+    check = found(model, rows, labels).policies["triage"]
+    p = np.exp(posterior_of(model, rows).log_probs)
+    cost = np.array([[0.0, 50.0], [1.0, 1.0], [3.0, 3.0]])
+    taken = (p @ cost.T).argmin(axis=1)
+    believing = np.where(p[:, 1] > 0.5, 1, 0)
+    assert check.saved == pytest.approx(np.mean(cost[believing, labels] - cost[taken, labels]))
+    assert check.saved_low < check.saved < check.saved_high
+    assert check.actions["go"].taken == (taken == 0).sum()
+    assert check.actions["go"].paid == pytest.approx(cost[0, labels[taken == 0]].mean())
+    assert check.actions["ask"].promised is None
+    assert check.dominated == {"ask": "stay"}
+
+
+def test_one_class_alone_leaves_undetermined_what_it_cannot_tell(served: Callable[..., Model], truth: Truth) -> None:
+    rows, _ = truth(50, seed=10)
+    check = found(served(), rows, np.zeros(50, dtype=np.intp)).calibration
+    assert check.intercept is None or np.isfinite(check.intercept)
+    assert np.isfinite([check.error, check.chance, check.uncertainty]).all()
+
+
+def test_the_tables_say_what_was_found(served: Callable[..., Model], truth: Truth) -> None:
+    console = Console(width=132, record=True)
+    with console.capture() as capture:
+        console.print(render_diagnostics(found(served(), *truth(500, seed=11))))
+    text = capture.get()
+    assert "calibration of bob" in text
+    assert "no more miscalibrated than chance explains" in text
+    assert "ask is never taken for its costs" in text
