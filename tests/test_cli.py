@@ -337,6 +337,30 @@ def test_an_evaluation_goes_to_a_file_beside_the_table(
     assert written["evaluation"]["rows"] == 143
 
 
+def test_an_evaluation_is_also_a_page_to_look_at_with_losses_and_checks_in_the_json(
+    data_folder: Path, tmp_path: Path, repository: Repository, invoke: Callable[..., Result]
+) -> None:
+    page, found = tmp_path / "report.html", tmp_path / "report.json"
+    arguments = ("--data", data_folder / "test.csv", "--models", repository.root, "--losses", "focal,cross_entropy")
+    done = invoke("evaluate", SHIPPED, *arguments, "--html", page, "--json", found)
+    assert done.exit_code == 0, done.output
+    assert "no more miscalibrated than chance explains" in done.stdout
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    report = json.loads(found.read_text())
+    assert set(report["losses"]) == {"focal", "cross_entropy"}
+    assert report["diagnostics"]["calibration"]["of"] == "malignant"
+
+
+def test_label_sets_are_made_as_asked(
+    rows: Callable[..., Path], tmp_path: Path, linear_graph: Callable[..., Path], invoke: Callable[..., Result]
+) -> None:
+    models = ("--models", tmp_path / "models")
+    imported = invoke("import", linear_graph(*IDENTITY), "--name", "tiny", "--output-kind", "logits", *models)
+    assert imported.exit_code == 0, imported.output
+    done = invoke("fit", "tiny", "--data", rows("cal"), "--label-sets", "aps", "--json", *models)
+    assert printed_json(done)["calibration"]["label_sets"]["method"] == "aps"  # type: ignore[index]  # it is an object
+
+
 def test_an_uncalibrated_publication_says_why(
     invoke: Callable[..., Result], linear_graph: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -196,7 +196,8 @@ def with_sets(model: Model, *, rows: int, state: bool = True) -> Model:
     fitted, arrays = fit_sets(log_probs, data, model.classes, method="lac")
     assert model.bundle.record is not None
     record = model.bundle.record.model_copy(update={"label_sets": fitted})
-    bundle = dataclasses.replace(model.bundle, record=record, state=model.bundle.state | (arrays if state else {}))
+    others = {key: array for key, array in model.bundle.state.items() if key not in arrays}
+    bundle = dataclasses.replace(model.bundle, record=record, state=others | (arrays if state else {}))
     return dataclasses.replace(model, bundle=bundle)
 
 
@@ -232,6 +233,9 @@ async def test_sets_and_discoveries_are_computed_when_asked_for_alone(
 async def test_sets_that_are_not_there_stop_a_call_before_the_graph_runs(
     predictor: Predictor, model: Model, patients: Array, metrics: CollectorRegistry
 ) -> None:
+    assert model.bundle.record is not None
+    record = model.bundle.record.model_copy(update={"label_sets": None})
+    without = dataclasses.replace(model, bundle=dataclasses.replace(model.bundle, record=record))
     with pytest.raises(CoverageUnavailable, match="fit it again"):
-        await predictor.predict(CALL, model, patients, Options("predict", coverage=0.9))
+        await predictor.predict(CALL, without, patients, Options("predict", coverage=0.9))
     assert metrics.get_sample_value("temperance_request_rows_count", {"model": model.name}) is None

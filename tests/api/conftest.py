@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from service.bundle.manifest import MANIFEST_FILE
-from service.bundle.repository import Repository
+from service.bundle.record import RECORD_FILE
+from service.bundle.repository import SUMS_FILE, Repository, file_sha256
 from service.evaluation.fit import FitRequest, fit
 from service.main import compose
 from service.onboarding import Declared, import_model, publish_draft
@@ -49,6 +51,20 @@ def client_of() -> Callable[..., httpx.AsyncClient]:
 async def client(client_of: Callable[..., httpx.AsyncClient], shipped: Registry) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the shipped models in process."""
     async with client_of(shipped) as running:
+        yield running
+
+
+@pytest.fixture
+async def first_release(
+    client_of: Callable[..., httpx.AsyncClient], repository: Repository
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shipped model as the first release fitted it: without label sets and estimates."""
+    version = repository.root / "breast-cancer" / "1"
+    old = Path(__file__).parent.parent / "bundle" / "record-of-the-first-release.json"
+    shutil.copyfile(old, version / RECORD_FILE)
+    names = sorted(path.name for path in version.iterdir() if path.name != SUMS_FILE)
+    (version / SUMS_FILE).write_text("".join(f"{file_sha256(version / name)}  {name}\n" for name in names))
+    async with client_of(load_registry(repository)) as running:
         yield running
 
 

@@ -301,3 +301,22 @@ async def test_evaluate_charges_the_costs_of_the_request(
     assert list(evaluation["policies"]) == ["(request)"]
     assert policy["actions"] == {"never": len(test_rows), "worse": 0}
     assert policy["realised_cost"] == pytest.approx(7 * share, rel=1e-12)
+
+
+async def test_evaluate_reports_training_losses_by_name(
+    client: httpx.AsyncClient, test_rows: list[list[float]], test_labels: list[str]
+) -> None:
+    body = {"instances": test_rows, "labels": test_labels, "parameters": {"losses": ["cross_entropy", "focal"]}}
+    answer = (await client.post("/v1/models/breast-cancer:evaluate", json=body)).json()
+    assert set(answer["evaluation"]["losses"]) == {"cross_entropy", "focal"}
+    assert answer["evaluation"]["losses"]["cross_entropy"] == pytest.approx(answer["evaluation"]["metrics"]["log_loss"])
+
+
+async def test_an_unknown_loss_is_refused_with_its_place(
+    client: httpx.AsyncClient, test_rows: list[list[float]], test_labels: list[str]
+) -> None:
+    body = {"instances": test_rows, "labels": test_labels, "parameters": {"losses": ["zq7canary"]}}
+    answer = await client.post("/v1/models/breast-cancer:evaluate", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/parameters/losses/0"
+    assert "zq7canary" not in answer.text

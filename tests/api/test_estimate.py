@@ -155,9 +155,9 @@ async def test_an_uncalibrated_version_estimates_nothing(publish_logits: Publish
 
 
 async def test_a_version_that_was_fitted_before_estimates_is_to_be_fitted_again(
-    client: httpx.AsyncClient, example_row: list[float]
+    first_release: httpx.AsyncClient, example_row: list[float]
 ) -> None:
-    assert "fit it again" in await refused(client, [example_row], path="/v1/models/breast-cancer:estimate")
+    assert "fit it again" in await refused(first_release, [example_row], path="/v1/models/breast-cancer:estimate")
 
 
 async def test_rows_that_are_strange_in_more_than_their_mix_are_refused(

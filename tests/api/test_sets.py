@@ -164,9 +164,9 @@ async def test_an_uncalibrated_version_has_no_sets(publish_logits: Publish, clie
 
 
 async def test_a_version_that_was_fitted_before_sets_is_to_be_fitted_again(
-    client: httpx.AsyncClient, example_row: list[float]
+    first_release: httpx.AsyncClient, example_row: list[float]
 ) -> None:
-    assert "fit it again" in await refused(client, model="breast-cancer", row=example_row, coverage=0.9)
+    assert "fit it again" in await refused(first_release, model="breast-cancer", row=example_row, coverage=0.9)
 
 
 @pytest.mark.parametrize("coverage", [0, 1, -0.5, 1.5, True, "0.9"])
