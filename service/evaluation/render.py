@@ -1,6 +1,7 @@
 """Records and reports as tables for a terminal."""
 
 from collections.abc import Iterator
+from dataclasses import astuple
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -147,11 +148,12 @@ def _candidates(record: Record) -> list[RenderableType]:
 
 
 def _ood(report: Report) -> list[RenderableType]:
-    table = _table("out of distribution", "threshold", "flagged here", "flagged elsewhere", "AUROC")
+    flagged = ("threshold", "flagged here", "flagged elsewhere")
+    table = _table("out of distribution", *flagged, "AUROC", "FPR@95, OOD positive", "FPR@95, ID positive")
     for name, score in report.scores.items():
-        _add(table, name, *map(_number, (score.threshold, score.flag_rate, score.ood_flag_rate, score.auroc)))
-    _add(table, "range (rule)", "", _number(report.range_rate), "", "")
-    _add(table, "the gate", "", _number(report.flag_rate), _number(report.ood_flag_rate), "")
+        _add(table, name, *map(_number, astuple(score)))
+    _add(table, "range (rule)", "", _number(report.range_rate))
+    _add(table, "the gate", "", _number(report.flag_rate), _number(report.ood_flag_rate))
     note = (
         f"elsewhere: {report.ood_rows} rows of --ood-data" if report.ood_rows else "elsewhere: no --ood-data was given"
     )

@@ -9,16 +9,31 @@ from service.core.decision import Decisions, best_action, cost_scale, decide
 from service.core.metrics import METRICS, realised_cost, separation_score
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Chain, Policy, Posterior
+from service.core.selective import fpr_at_tpr
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreReport:
-    """One OOD score. Rates are shares of rows above its threshold; None where there is no threshold or no OOD data."""
+    """One OOD score; None where there is no threshold or no OOD data.
+
+    Attributes
+    ----------
+    threshold : float or None
+    flag_rate, ood_flag_rate : float or None
+        Share of labelled rows, and of rows from elsewhere, above it.
+    auroc : float or None
+        Chance that a row from elsewhere scores above a labelled one.
+    fpr95_ood_positive, fpr95_id_positive : float or None
+        FPR@95 by both conventions: labelled rows flagged when 95 % of the others are, and rows from elsewhere accepted
+        when 95 % of the labelled ones are.
+    """
 
     threshold: float | None
     flag_rate: float | None
     ood_flag_rate: float | None
     auroc: float | None
+    fpr95_ood_positive: float | None
+    fpr95_id_positive: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +136,17 @@ def all_metrics(log_probs: Array, labels: Indices) -> dict[str, float]:
 def _score(i: int, threshold: float | None, posterior: Posterior, elsewhere: Posterior | None) -> ScoreReport:
     inside_flags = None if posterior.flags is None else posterior.flags[:, i]
     if elsewhere is None:
-        return ScoreReport(threshold, _rate(inside_flags), None, None)
+        return ScoreReport(threshold, _rate(inside_flags), None, None, None, None)
     outside_flags = None if elsewhere.flags is None else elsewhere.flags[:, i]
-    auroc = separation_score(posterior.scores[:, i], elsewhere.scores[:, i])
-    return ScoreReport(threshold, _rate(inside_flags), _rate(outside_flags), auroc)
+    inside, outside = posterior.scores[:, i], elsewhere.scores[:, i]
+    return ScoreReport(
+        threshold,
+        _rate(inside_flags),
+        _rate(outside_flags),
+        separation_score(inside, outside),
+        fpr_at_tpr(inside, outside, positive="out"),
+        fpr_at_tpr(inside, outside, positive="in"),
+    )
 
 
 def _policy(policy: Policy, posterior: Posterior, log_probs: Array, labels: Indices) -> PolicyReport:

@@ -93,6 +93,9 @@ def test_rows_from_elsewhere_are_told_apart_as_scikit_learn_says(model: Model, t
         scores = np.concatenate([here.scores[:, i], there.scores[:, i]])
         expected = roc_auc_score(np.repeat([0, 1], [300, 200]), scores)
         assert found.scores[name].auroc == pytest.approx(expected)
+        natives, strangers = np.sort(here.scores[:, i]), np.sort(there.scores[:, i])
+        assert found.scores[name].fpr95_ood_positive == np.mean(natives >= strangers[200 - 190])
+        assert found.scores[name].fpr95_id_positive == np.mean(strangers <= natives[285 - 1])
 
 
 def test_without_rows_from_elsewhere_nothing_is_claimed_about_them(model: Model, truth: Truth) -> None:
