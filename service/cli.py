@@ -44,7 +44,7 @@ models_option = click.option(
     help="Model repository.",
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
-existing_file = click.Path(path_type=Path)
+file_path = click.Path(path_type=Path)
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def command() -> None:
 
 
 @command.command("import")
-@click.argument("path", type=existing_file)
+@click.argument("path", type=file_path)
 @click.option("--name", required=True, help="What to call the model.")
 @click.option("--output", help="Tensor that carries the scores.")
 @click.option(
@@ -95,8 +95,8 @@ def import_(
 
 @command.command()
 @click.argument("name")
-@click.option("--data", required=True, type=existing_file, help="Labelled rows the model was not trained on.")
-@click.option("--train-data", type=existing_file, help="Rows it was trained on, for scores with fitted state.")
+@click.option("--data", required=True, type=file_path, help="Labelled rows the model was not trained on.")
+@click.option("--train-data", type=file_path, help="Rows it was trained on, for scores with fitted state.")
 @click.option("--label", help="Column of the labels.  [default: y]")
 @click.option("--group", help="Column that tells whose row it is; rows of a group are never parted.  [default: group]")
 @click.option("--weight", help="Column of row weights.  [default: weight]")
@@ -189,15 +189,15 @@ def alias(name: str, label: str, version: int, repository: Repository) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--data", required=True, type=existing_file, help="Labelled rows.")
-@click.option("--ood-data", type=existing_file, help="Rows of another population, without labels.")
+@click.option("--data", required=True, type=file_path, help="Labelled rows.")
+@click.option("--ood-data", type=file_path, help="Rows of another population, without labels.")
 @click.option("--label", help="Column of the labels.  [default: y]")
 @click.option("--losses", help=f"Training losses to report, separated by commas: {', '.join(NAMES)}.")
 @click.option("--version", type=click.IntRange(min=1), help="Version to evaluate.  [default: stable]")
 @click.option(
     "--json", "json_path", is_flag=False, flag_value="-", metavar="[PATH]", help="Write JSON there, or print it."
 )
-@click.option("--html", "page_path", type=existing_file, help="Write a report to look at: one file, nothing to load.")
+@click.option("--html", "page_path", type=file_path, help="Write a report to look at: one file, nothing to load.")
 @models_option
 def evaluate(
     name: str,
@@ -230,7 +230,7 @@ def evaluate(
     if page_path is not None:
         page.write(page_path, model, rows, posterior, report, elsewhere=elsewhere)
     if json_path is not None:
-        found = {"evaluation": report.as_json(), "diagnostics": asdict(checks), "losses": named}
+        found = {"evaluation": report.as_json(), "diagnostics": asdict(checks), "losses": named, "notes": rows.caveats}
         _write_json({**_identity(model), "data": rows.digest, **found}, json_path)
     if json_path != "-":
         click.echo(f"{model.bundle.title}, calibration {model.method} ({model.status}), {model.bundle.digest}")
@@ -238,6 +238,8 @@ def evaluate(
         _print_table(render_diagnostics(checks))
         for loss, value in named.items():
             click.echo(f"{loss}: {value:.6f}")
+        for note in rows.caveats:
+            click.echo(f"note: {note}")
 
 
 @command.command()

@@ -26,6 +26,7 @@
     │   └── VerbNotFound
     ├── ModelOutputInvalid           the graph answered what it must not
     ├── NotReady                     loading or draining
+    ├── SettingsInvalid              what the service cannot start with
     ├── BundleError                  what lies in the repository
     │   ├── BundleNotFound
     │   ├── BundleDamaged
@@ -228,6 +229,10 @@ class NotReady(ServiceError):
 
     code = "not-ready"
     title = "Not ready"
+
+
+class SettingsInvalid(ServiceError):
+    """A variable or an address that the service cannot start with."""
 
 
 class BundleError(ServiceError):

@@ -249,7 +249,7 @@ def choose_target(model: Model, options: Options) -> Array | None:
     if model.source is None:
         raise PrevalenceUnavailable(
             f"{model.name} version {model.version} does not know which prevalence its probabilities speak of: declare "
-            "[training] prevalence in the manifest, or fit a calibration on rows of the population it is used in"
+            "[training] prevalence in the manifest and fit again, on rows of the population it is used in"
         )
     return np.array([prevalence[c] for c in model.classes], dtype=np.float64)
 

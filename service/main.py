@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from service.api.app import Parts, build_app
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
-from service.errors import BundleError, NotReady
+from service.errors import SettingsInvalid
 from service.inference import Predictor
 from service.runtime.registry import Registry, load_registry
 from service.settings import PREFIX, Settings
@@ -39,7 +39,7 @@ def serve(settings: Settings) -> None:
     ------
     BundleError, GraphError
         If a model cannot be loaded; models are loaded before workers are spawned, so that what cannot start says so.
-    NotReady
+    SettingsInvalid
         If the address cannot be listened on.
     """
     configure_logging(settings)
@@ -65,18 +65,18 @@ def read_settings() -> Settings:
 
     Raises
     ------
-    BundleError
+    SettingsInvalid
         Naming the variable that is unknown or has a value it cannot have.
     """
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
-        raise BundleError(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
+        raise SettingsInvalid(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
     try:
         return Settings()
     except ValidationError as error:
         name, _, reason = describe(error).partition(": ")
-        raise BundleError(f"{PREFIX}{name.upper()}: {reason}") from None
+        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {reason}") from None
 
 
 def load(settings: Settings) -> Registry:
@@ -115,4 +115,4 @@ def _check_address(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise NotReady(f"cannot listen on {host} port {port}: {error.strerror}") from None
+            raise SettingsInvalid(f"cannot listen on {host} port {port}: {error.strerror}") from None

@@ -201,7 +201,7 @@ def _conclude_kind(output: Output, declared: Declared, probe: npt.NDArray[np.flo
     if declared.output_kind is not None:
         if declared.output_kind == "probabilities" and not proper:
             raise GraphError(f"--output-kind probabilities: {output.name!r} is none on synthetic rows")
-        return Conclusion("output_kind", declared.output_kind, "you said so")
+        return Conclusion("output_kind", declared.output_kind, "declared at import")
     if output.kind == "probabilities" and not proper:
         raise GraphError(f"{output.name!r} should be probabilities ({output.evidence}) and is none: say --output-kind")
     if output.kind is not None:
@@ -225,14 +225,15 @@ def _conclude_classes(findings: Findings, declared: Declared, probe: npt.NDArray
         if len(declared.classes) != k:
             raise GraphError(f"--classes names {len(declared.classes)} classes; the output has {k}")
         check_class_order(findings.classes, declared.classes)
-        return Conclusion("classes", declared.classes, "you said so")
+        return Conclusion("classes", declared.classes, "declared at import")
     if findings.classes is not None and len(findings.classes) == k:
         return Conclusion("classes", findings.classes, "the graph's class labels")
-    return Conclusion("classes", tuple(map(str, range(k))), "nothing names them: numbered in output order")
+    told = "nothing" if findings.classes is None else f"the graph names {len(findings.classes)}, not {k}, so nothing"
+    return Conclusion("classes", tuple(map(str, range(k))), f"{told} names them: numbered in output order")
 
 
 def _said(value: str | None, otherwise: str) -> str:
-    return "you said so" if value is not None else otherwise
+    return "declared at import" if value is not None else otherwise
 
 
 def _manifest_text(

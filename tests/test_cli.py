@@ -89,7 +89,7 @@ def test_a_model_goes_from_a_file_to_a_second_price_and_back(
 
     out = plain(run("import", graph, "--name", "m", "--classes", "no,yes", "--features", "a, b"))
     assert "output_kind: logits  (its last operator is Gemm)" in out
-    assert "classes: no, yes  (you said so)" in out
+    assert "classes: no, yes  (declared at import)" in out
     manifest = tmp_path / "models" / "m" / "draft" / "manifest.toml"
     price(manifest, 5)
     assert plain(run("list")) == "m: versions draft only; no alias\n"

@@ -96,7 +96,7 @@ def test_what_the_user_says_is_written_down_as_said(linear_graph: Write, empty: 
     said = Declared("scores", "logits", "multiclass", ("no", "yes"), ("age", "pulse"))
     import_model(empty, "m", linear_graph(*IDENTITY), said)
     text = manifest_text(empty)
-    assert text.count("# you said so") == 3
+    assert text.count("# declared at import") == 3
     manifest = parse_manifest(text)
     assert manifest.graph.classes == ("no", "yes")
     assert manifest.columns == ("age", "pulse")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.errors import BundleError
+from service.errors import SettingsInvalid
 from service.main import read_settings
 from service.settings import PREFIX, Settings
 
@@ -53,7 +53,7 @@ def test_a_value_that_cannot_be_is_refused_by_the_variables_name(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"{PREFIX}{name}", value)
-    with pytest.raises(BundleError, match=f"^{PREFIX}{name}: ") as caught:
+    with pytest.raises(SettingsInvalid, match=f"^{PREFIX}{name}: ") as caught:
         read_settings()
     assert "zq7canary" not in caught.value.detail
     assert "\n" not in caught.value.detail
@@ -62,7 +62,7 @@ def test_a_value_that_cannot_be_is_refused_by_the_variables_name(
 @pytest.mark.parametrize("name", ["TEMPERANCE_FOO", "temperance_foo", "TEMPERANCE_MODEL"])
 def test_an_unknown_variable_is_refused_and_the_known_ones_listed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")
-    with pytest.raises(BundleError, match=re.escape(name)) as caught:
+    with pytest.raises(SettingsInvalid, match=re.escape(name)) as caught:
         read_settings()
     assert all(f"{PREFIX}{known.upper()}" in caught.value.detail for known in Settings.model_fields)
 

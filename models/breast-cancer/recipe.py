@@ -311,8 +311,8 @@ impossible rows clear. Its AUROC for the shuffled rows is {auroc_nll}, that of `
 
 To show and test Temperance on a real clinical task. Not a medical device: one centre, one technique, 1995, 569 masses
 selected for surgery, no information on age, sex or ethnicity, no external validation. Its plausible ranges are half the
-observed span beyond the data, not a clinician's. Site `screening` (2 % malignant) is a made-up population that shows
-how a prevalence is declared.
+observed span beyond the data, never below zero, and not a clinician's. Site `screening` (2 % malignant) is a made-up
+population that shows how a prevalence is declared.
 """
 
 

@@ -25,6 +25,7 @@ from service.telemetry import Telemetry
 SMALLEST_BODY_LIMIT = 1 << 20
 BYTES_PER_CELL = 32  # beside its name: the longest double in JSON has 24 characters; then quotes, colon, comma, space
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds; their lines would bury the others
+BYTES_PER_ROW = 1024  # an id of 200 characters, or a label
 CLIENT_GONE = 499  # nobody is left to answer; nginx' number for it, in logs and metrics only
 UNMATCHED = "(other)"
 
@@ -73,7 +74,7 @@ def build_app(parts: Parts) -> ASGIApp:
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
     """Bytes that the largest request of any served model can need, between 1 MiB and ``most``."""
     cells = [[len(name.encode()) + BYTES_PER_CELL for name in model.inputs.columns] for model in registry.all_models()]
-    needed = rows * max(map(sum, cells))
+    needed = rows * (BYTES_PER_ROW + max(map(sum, cells)))
     return min(max(needed, SMALLEST_BODY_LIMIT), most)
 
 

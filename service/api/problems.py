@@ -84,9 +84,10 @@ def on_service_error(request: Request, error: Exception) -> Response:
 
 def on_http_error(request: Request, error: Exception) -> Response:
     """Handler for what the router refuses: unknown paths and methods."""
+    del request
     if isinstance(error, HTTPException) and error.status_code == 405:
         allowed = dict(error.headers or {})
-        detail = f"{request.method} is not answered here; allowed: {allowed.get('Allow', 'see /docs')}"
+        detail = f"this method is not answered here; allowed: {allowed.get('Allow', 'see /docs')}"
         return problem(MethodNotAllowed(detail), status=405, headers=allowed)
     return problem(NotFound("nothing lives at this path; /docs lists what does"))
 

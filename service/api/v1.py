@@ -16,9 +16,10 @@ from service.api.options import decide_options, parameter_error, policies_of, pr
 from service.api.rows import at_home, parse_rows
 from service.bundle.writer import FIRST_ALIAS
 from service.core.numerics import Indices
+from service.core.pipeline import at_prevalence
 from service.errors import DataError, Fault, InvalidInstances, InvalidLabels, NotFound, VerbNotFound, VersionNotServed
 from service.evaluation.dataset import read_labels
-from service.evaluation.named_losses import named_losses
+from service.evaluation.named_losses import check_names, named_losses
 from service.evaluation.prevalence import estimate
 from service.evaluation.report import evaluate
 from service.inference import Call, Options, Prediction, Predictor
@@ -193,7 +194,8 @@ class _Uses:
             site=request.parameters.site,
             prevalence=prevalence_of(request.parameters.prevalence, request.parameters.site, model),
         )
-        policies = policies_of(request.parameters, model)
+        policies, names = policies_of(request.parameters, model), request.parameters.losses
+        check_names(names, model.manifest)
         prediction = await self._predict(model, request.instances, None, call, options)
         report = await asyncio.to_thread(
             evaluate,
@@ -203,8 +205,9 @@ class _Uses:
             labels,
             classes=model.classes,
             policies=policies,
+            raw=at_prevalence(prediction.posterior.logits, source=model.source, target=prediction.target),
         )
-        losses = named_losses(request.parameters.losses, prediction.log_probs, labels, model.manifest)
+        losses = named_losses(names, prediction.log_probs, labels, model.manifest)
         return {**answers.header(prediction), "evaluation": {**report.as_json(), "losses": losses}}
 
     async def estimate(self, model: Model, document: object, call: Call) -> answers.Json:

@@ -123,7 +123,7 @@ def calibrate(manifest: Manifest, logits: Array, data: Dataset, *, method: str, 
     found = Calibration(
         None if winner.inverse is None else restore_inverse(winner.inverse),
         calibrator,
-        fitted.status,
+        fitted.status if isinstance(calibrator, Temperature) else "ok",
         winner.steps,
         winner.inverse,
         _record(calibrator, winner, fitted, data, seed),
@@ -262,7 +262,7 @@ def _candidates(choice: Choice, contenders: dict[str, Contender]) -> dict[str, C
 def _warnings(manifest: Manifest, data: Dataset, found: Calibration) -> list[str]:
     counts = np.bincount(data.labels, minlength=len(manifest.graph.classes))
     rare = [name for name, count in zip(manifest.graph.classes, counts, strict=True) if count < FEW_PER_CLASS]
-    loss, free = manifest.training.loss, found.calibrator.free_intercepts
+    loss = manifest.training.loss
     texts = {
         f"only {len(data)} rows: what was fitted is uncertain": len(data) < FEW_ROWS,
         f"fewer than {FEW_PER_CLASS} rows of {', '.join(rare)}": bool(rare),
@@ -279,8 +279,11 @@ def _warnings(manifest: Manifest, data: Dataset, found: Calibration) -> list[str
         ),
         "the mean calibrated probability disagrees with the class frequencies, so the source prevalence is unknown and "
         "requests for another prevalence will be refused: a temperature cannot move that mean, a bias can "
-        "(--calibrator auto or bcts), and so can declaring [training]": found.source.basis == "unknown" and not free,
-        "a class has no rows, so the source prevalence is unknown": found.source.basis == "unknown" and free,
+        "(--calibrator auto or bcts), and so can declaring [training]": found.source.basis == "unknown"
+        and counts.min() > 0,
+        "a class has no rows, so the source prevalence is unknown: requests for another one will be refused": (
+            found.source.basis == "unknown" and counts.min() == 0
+        ),
         "mixup leaves a model under-confident, yet the temperature is above 1: check the rows": (
             loss == "mixup" and isinstance(found.calibrator, Temperature) and found.calibrator.temperature > 1.0
         ),

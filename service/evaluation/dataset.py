@@ -26,7 +26,8 @@ class Columns:
     Attributes
     ----------
     label, group, weight : str or None
-        None means the reserved names `y`, `group` and `weight`; a group or weight that is named must be there.
+        None means the reserved names `y`, `group` and `weight`, where the model has no feature called so; a group or
+        weight that is named must be there.
     """
 
     label: str | None = None
@@ -60,6 +61,16 @@ class Dataset:
     weights: Array | None
     digest: str
 
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What an evaluation leaves out of account, in words."""
+        found = {
+            "rows come in groups, and are counted as if they did not: intervals are too narrow, and chance is "
+            "underrated": self.groups is not None,
+            "row weights are not used": self.weights is not None,
+        }
+        return tuple(text for text, holds in found.items() if holds)
+
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.rows)
@@ -83,6 +94,8 @@ def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -
     table = read_table(path)
     rows = _rows(table, manifest, path)
     label = columns.label or "y"
+    if columns.label is None and label in manifest.columns:
+        raise DataError(f"{path}: {label!r} is a feature of the model; name the column of the labels with --label")
     if label not in table:
         raise DataError(f"{path} has no column {label!r} for the labels; name it with --label")
     if table[label].ndim != 1:
@@ -90,6 +103,7 @@ def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -
     labels = read_labels(table[label].tolist(), manifest.graph.classes, where=f"{path}, column {label!r}")
     if len(labels) != len(rows):
         raise DataError(f"{path} has {len(rows)} rows and {len(labels)} labels")
+    table = {name: column for name, column in table.items() if name not in RESERVED or name not in manifest.columns}
     groups = _optional(table, columns.group, "group", path, rows=len(rows))
     weights = _optional(table, columns.weight, "weight", path, rows=len(rows))
     return Dataset(

@@ -8,13 +8,14 @@ import numpy as np
 
 from service.core.metrics import METRICS
 from service.core.miscalibration import equal_width, favourite
-from service.core.numerics import Array, Indices, log_softmax
+from service.core.numerics import Array, log_softmax
 from service.core.operating import cost_across_prevalence, decision_curve, prevalence_line
 from service.core.pipeline import Policy, Posterior, act
 from service.core.recalibration import calibration_in_the_large
 from service.core.reliability import corp_decomposition, reliability_curve
 from service.core.utility import Difference, cost_calibration, dominated_actions
 from service.evaluation import charts, verdicts
+from service.evaluation.dataset import Dataset
 from service.evaluation.render import MEANINGS
 from service.evaluation.report import Report
 from service.evaluation.verdicts import Event, Strategies, money, percent, short
@@ -51,8 +52,7 @@ class Case:
     """Everything the page speaks of."""
 
     model: Model
-    labels: Indices
-    digest: str
+    data: Dataset
     posterior: Posterior
     elsewhere: Posterior | None
     report: Report
@@ -71,7 +71,7 @@ def probability_charts(case: Case) -> list[Chart]:
     bins = equal_width(p, bins=CHART_BINS)
     curve = reliability_curve(p, happened, index=bins, draws=verdicts.draws_for(len(p)))
     outside = int(((curve.observed < curve.low) | (curve.observed > curve.high)).sum())
-    confidence, right = favourite(case.posterior.log_probs, case.labels)
+    confidence, right = favourite(case.posterior.log_probs, case.data.labels)
     diagram = Chart(
         title="Does what is said happen?",
         caption=f"Rows are gathered by {case.event.name}, in {CHART_BINS} bins. A dot on the dashed line means: of the "
@@ -106,7 +106,7 @@ def probability_tables(case: Case) -> Iterator[Table]:
 
 
 def _decomposition(case: Case) -> Table:
-    raw = verdicts.event_of(log_softmax(case.posterior.logits), case.labels, case.model.classes)
+    raw = verdicts.event_of(log_softmax(case.posterior.logits), case.data.labels, case.model.classes)
     before, after = (corp_decomposition(e.probabilities, e.happened) for e in (raw, case.event))
     rows = [
         ("miscalibration", money(before.miscalibration), money(after.miscalibration), "what recalibration could save"),
@@ -119,7 +119,7 @@ def _decomposition(case: Case) -> Table:
 
 
 def _large(case: Case) -> Table:
-    large = calibration_in_the_large(case.posterior.log_probs, case.labels)
+    large = calibration_in_the_large(case.posterior.log_probs, case.data.labels)
     gap = large.predicted - large.observed
     order = np.argsort(-np.abs(gap), kind="stable")[:LISTED_CLASSES]
     shown = np.sort(order) if len(gap) <= LISTED_CLASSES else order
@@ -188,7 +188,7 @@ def decision_charts(case: Case) -> list[Chart]:
         "thresholds from 1 % to 99 %.",
         svg=charts.net_benefit(curve),
     )
-    both = len(np.unique(case.labels)) == 2
+    both = len(np.unique(case.data.labels)) == 2
     return [gain, *(_cost_chart(case, policy) for policy in case.model.policies.values() if both)]
 
 
@@ -197,7 +197,7 @@ def _best_share(model: Array, treat_all: Array) -> str:
 
 
 def _cost_chart(case: Case, policy: Policy) -> Chart:
-    source, labels = case.model.source, case.labels
+    source, labels = case.model.source, case.data.labels
     mixes = prevalence_line(np.array([0.5, 0.5]), 1, GRID)
     taken = cost_across_prevalence(case.costs[policy.name].decisions.action, policy.cost, labels, mixes)
     told = None if source is None else _told(case, policy, mixes, source)
@@ -217,7 +217,7 @@ def _cost_chart(case: Case, policy: Policy) -> Chart:
 def _told(case: Case, policy: Policy, mixes: Array, source: Array) -> Array:
     decisions = (act(case.posterior, policy, source=source, target=mix)[1] for mix in mixes)
     pairs = zip(decisions, mixes, strict=True)
-    return np.array([cost_across_prevalence(d.action, policy.cost, case.labels, mix[None])[0] for d, mix in pairs])
+    return np.array([cost_across_prevalence(d.action, policy.cost, case.data.labels, mix[None])[0] for d, mix in pairs])
 
 
 def policy_tables(case: Case, policy: Policy) -> Iterator[Table]:
@@ -246,7 +246,7 @@ def _more(policy: Difference) -> tuple[str, str]:
 def _action_table(case: Case, policy: Policy) -> Table:
     costs, names = case.costs[policy.name], policy.actions
     taken = costs.decisions.action
-    found = cost_calibration(costs.decisions.risks, taken, policy.cost, case.labels)
+    found = cost_calibration(costs.decisions.risks, taken, policy.cost, case.data.labels)
     rows = [
         (
             name,

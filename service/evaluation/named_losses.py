@@ -5,13 +5,18 @@ from typing import Final
 
 import numpy as np
 
-from service.bundle.manifest import Manifest
+from service.bundle.manifest import Manifest, Training
 from service.bundle.record import inverse_record
 from service.core.losses import LOSSES
 from service.core.numerics import Array, Indices
 from service.errors import Fault, InvalidParameters
 
-NAMES: Final = tuple(name for name, loss in LOSSES.items() if loss.task == "multiclass" and loss.targets == "labels")
+NAMES: Final = tuple(
+    name
+    for name, loss in LOSSES.items()
+    if loss.task == "multiclass" and loss.targets == "labels" and loss.required <= Training.model_fields.keys()
+)
+"""Losses of labelled rows whose parameters `[training]` can hold."""
 
 
 def named_losses(names: Sequence[str], log_probs: Array, labels: Indices, manifest: Manifest) -> dict[str, float]:
@@ -32,17 +37,22 @@ def named_losses(names: Sequence[str], log_probs: Array, labels: Indices, manife
     InvalidParameters
         For a name that is no loss of labelled rows, or one whose parameters nobody declared.
     """
-    return {name: _mean(i, name, log_probs, labels, manifest) for i, name in enumerate(names)}
+    check_names(names, manifest)
+    return {name: float(np.mean(LOSSES[name](log_probs, labels, **_parameters(name, manifest))[0])) for name in names}
 
 
-def _mean(i: int, name: str, log_probs: Array, labels: Indices, manifest: Manifest) -> float:
+def check_names(names: Sequence[str], manifest: Manifest) -> None:
+    """Raise InvalidParameters for the first name that `named_losses` could not report."""
+    for i, name in enumerate(names):
+        _check(i, name, manifest)
+
+
+def _check(i: int, name: str, manifest: Manifest) -> None:
     if name not in NAMES:
         raise _refusal(i, "unknown-loss", f"is none of {', '.join(NAMES)}")
-    loss, parameters = LOSSES[name], _parameters(name, manifest)
-    missing = loss.required - parameters.keys()
+    missing = LOSSES[name].required - _parameters(name, manifest).keys()
     if missing:
         raise _refusal(i, "undeclared-loss", f"needs {min(missing)}, which [training] of the manifest can declare")
-    return float(np.mean(loss(log_probs, labels, **parameters)[0]))
 
 
 def _parameters(name: str, manifest: Manifest) -> dict[str, float | Array]:

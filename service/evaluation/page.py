@@ -42,7 +42,7 @@ def build(
     log_probs, labels = posterior.log_probs, data.labels
     event = verdicts.event_of(log_probs, labels, model.classes)
     costs = {n: verdicts.strategies(p, log_probs, labels, posterior.flagged) for n, p in model.policies.items()}
-    case = Case(model, labels, data.digest, posterior, elsewhere, report, event, costs)
+    case = Case(model, data, posterior, elsewhere, report, event, costs)
     return _template().render(
         title=f"{model.name} version {model.version}",
         subtitle=model.manifest.title,
@@ -69,6 +69,7 @@ def _template() -> jinja2.Template:
 
 def _facts(case: Case) -> dict[str, str]:
     model, report = case.model, case.report
+    caveats = "; ".join(case.data.caveats)
     counts = [f"{count:,} {name}" for name, count in report.class_counts.items()]
     more = f" and {len(counts) - LISTED_CLASSES} more classes" if len(counts) > LISTED_CLASSES else ""
     return {
@@ -76,7 +77,8 @@ def _facts(case: Case) -> dict[str, str]:
         "Digest": model.bundle.digest or "none: a draft",
         "Calibration": model.status if model.status == "uncalibrated" else f"{model.method} ({model.status})",
         "Rows": f"{report.rows:,}: {', '.join(counts[:LISTED_CLASSES])}{more}",
-        "Data": case.digest,
+        "Data": case.data.digest,
+        **({"Note": caveats} if caveats else {}),
         "Rows from elsewhere": f"{report.ood_rows:,}" if report.ood_rows else "none given",
     }
 
@@ -86,7 +88,7 @@ def _verdicts(case: Case) -> Iterator[Verdict]:
     yield verdicts.calibration(case.event)
     yield verdicts.confidence(case.event)
     losses = {"before": report.uncalibrated_metrics["log_loss"], "after": report.metrics["log_loss"]}
-    yield verdicts.improvement(case.posterior, case.labels, **losses)
+    yield verdicts.improvement(case.posterior, case.data.labels, **losses)
     references = [d.calibration.n for d in case.model.chain.detectors if d.gated and d.calibration is not None]
     promised = ood.false_alarm if ood.gate_scores else None
     rows = min(references, default=0)

@@ -74,7 +74,7 @@ class PrevalenceEstimate:
     condition : float
         Of the confusion matrix: how much an error of the mean prediction is magnified.
     alarm : bool
-        Whether any estimate differs from the source; false with probability 0.01 at most if none does in truth.
+        Whether any estimate differs from the source; where none does, it is true with probability 0.01 at most.
     all_rows : RowsEstimate
     unflagged_rows : RowsEstimate or None
         None if every row is flagged.
@@ -176,14 +176,14 @@ class _Known:
 
 def _known(model: Model, record: Record) -> _Known:
     source, matrix, found = model.source, model.bundle.state.get(CONFUSION), record.estimation
-    if found is None or source is None or matrix is None:
+    if found is None or source is None or matrix is None or found.condition is None:
         raise EstimateUnavailable(f"{model.bundle.title} was not prepared for estimates; fit it again")
     counts = np.array([record.provenance.class_counts[c] for c in model.classes], dtype=np.float64)
     groups = record.provenance.groups
     return _Known(
         source,
         np.asarray(matrix, dtype=np.float64),
-        found.condition or 0.0,
+        found.condition,
         {name: np.array(values) for name, values in (found.deviation or {}).items()},
         {name: np.array(values) for name, values in (found.miss or {}).items()},
         counts if groups is None else counts * groups / record.provenance.rows,

@@ -95,6 +95,7 @@ def evaluate(
     classes: tuple[str, ...],
     policies: dict[str, Policy],
     elsewhere: Posterior | None = None,
+    raw: Array | None = None,
 ) -> Report:
     """Compare what was said with what was true.
 
@@ -111,13 +112,15 @@ def evaluate(
     policies : dict of str to Policy
     elsewhere : Posterior, optional
         Rows known to come from another population.
+    raw : ndarray of shape (N, K), optional
+        Uncalibrated logits at the prevalence of ``log_probs``, where that is not the source's.
     """
     counts = np.bincount(labels, minlength=len(classes))
     return Report(
         rows=len(labels),
         class_counts={name: int(count) for name, count in zip(classes, counts, strict=True)},
         metrics=all_metrics(log_probs, labels),
-        uncalibrated_metrics=all_metrics(log_softmax(posterior.logits), labels),
+        uncalibrated_metrics=all_metrics(log_softmax(posterior.logits if raw is None else raw), labels),
         flag_rate=_rate(posterior.flagged),
         range_rate=float(np.any(posterior.outside, axis=1).mean()),
         ood_rows=0 if elsewhere is None else len(elsewhere.logits),

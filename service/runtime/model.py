@@ -119,12 +119,12 @@ def synthetic_rows(inputs: Inputs) -> Array:
     return np.where(whole, np.floor(middle), middle)[None, :]
 
 
-def policy_of(name: str, section: PolicySection, classes: tuple[str, ...], *, source: str = "manifest") -> Policy:
+def policy_of(name: str, section: PolicySection, classes: tuple[str, ...]) -> Policy:
     """A declared policy as arrays; ``on_ood`` becomes an action's index, or None for ``flag``."""
     actions = tuple(section.costs)
     cost = np.array([[row[c] for c in classes] for row in section.costs.values()], dtype=np.float64)
     on_ood = None if section.on_ood == "flag" else actions.index(section.on_ood)
-    return Policy(name, source, actions, cost, on_ood)
+    return Policy(name, "manifest", actions, cost, on_ood)
 
 
 def _check_output(name: str, session: Session) -> None:
@@ -161,6 +161,8 @@ def _check_binding(bundle: Bundle, record: Record) -> None:
     for score in record.scores:
         if score not in SCORES or not state_names(score) <= set(bundle.state):
             raise BundleDamaged(f"{bundle.path}: state.npz lacks what score {score!r} needs")
+    if bundle.version is not None and set(record.scores) != set(bundle.manifest.ood.scores):
+        raise BundleDamaged(f"{bundle.path}: calibration.json and [ood] scores do not name the same scores; fit again")
     _check_size(bundle, record)
     if record.source.prevalence is not None and set(record.source.prevalence) != set(bundle.manifest.graph.classes):
         raise BundleDamaged(f"{bundle.path}: calibration.json: source.prevalence does not name the classes")

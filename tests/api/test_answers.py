@@ -257,11 +257,12 @@ async def test_evaluate_equals_the_offline_evaluation(
     }
     answer = (await client.post("/v1/models/breast-cancer:evaluate", json=body)).json()
     posterior = posterior_of(shipped_model, data.rows)
-    log_probs = posterior.log_probs
+    log_probs, raw = posterior.log_probs, posterior.logits
     if "site" in wanted:
         target = np.array([0.98, 0.02])
         weights = np.exp(log_probs) * target / shipped_model.source
         log_probs = np.log(weights / weights.sum(axis=1, keepdims=True))
+        raw = raw + np.log(target / shipped_model.source)  # like for like: the uncalibrated ones move as well
     offline = evaluate(
         shipped_model.chain,
         posterior,
@@ -269,6 +270,7 @@ async def test_evaluate_equals_the_offline_evaluation(
         data.labels,
         classes=shipped_model.classes,
         policies=shipped_model.policies,
+        raw=raw,
     )
     assert flat(answer["evaluation"]) == pytest.approx(flat(offline.as_json()), rel=1e-9)
     assert set(answer) == {*HEADER, "evaluation"}

@@ -342,3 +342,39 @@ def test_an_object_array_is_never_unpickled(tmp_path: Path, save: Save, toy_mani
     with pytest.raises(DataError, match="never unpickled"):
         read_dataset(path, toy_manifest())
     assert not (tmp_path / "unpickled").exists()
+
+
+@pytest.mark.parametrize("name", ["group", "weight"])
+def test_a_feature_called_like_a_reserved_column_is_a_feature(name: str, tmp_path: Path) -> None:
+    text = toy_with_feature(name)
+    frame = pl.DataFrame({name: [70.0, 80.0], "f1": [1.0, 2.0], "y": [0, 1]})
+    frame.write_csv(tmp_path / "d.csv")
+    data = read_dataset(tmp_path / "d.csv", parse_manifest(text))
+    assert data.groups is None
+    assert data.weights is None
+    assert data.rows.tolist() == [[70.0, 1.0], [80.0, 2.0]]
+    named = read_dataset(tmp_path / "d.csv", parse_manifest(text), Columns(weight="f1"))
+    assert named.weights is not None
+
+
+def test_a_feature_called_y_needs_the_label_named(tmp_path: Path) -> None:
+    pl.DataFrame({"y": [0.5, 1.0], "f1": [1.0, 2.0], "truth": [0, 1]}).write_csv(tmp_path / "d.csv")
+    manifest = parse_manifest(toy_with_feature("y"))
+    with pytest.raises(DataError, match="name the column of the labels with --label"):
+        read_dataset(tmp_path / "d.csv", manifest)
+    assert read_dataset(tmp_path / "d.csv", manifest, Columns(label="truth")).labels.tolist() == [0, 1]
+
+
+def toy_with_feature(name: str) -> str:
+    return (
+        'schema = 1\ntitle = "t"\n[graph]\noutput = "s"\noutput_kind = "logits"\nclasses = ["a", "b"]\n'
+        f'[[inputs]]\nname = "x"\nfeatures = ["{name}", "f1"]\n'
+    )
+
+
+def test_what_an_evaluation_leaves_out_is_said(tmp_path: Path) -> None:
+    pl.DataFrame(
+        {"f0": [1.0, 2.0], "f1": [1.0, 2.0], "y": [0, 1], "group": ["p", "q"], "weight": [1.0, 2.0]}
+    ).write_csv(tmp_path / "d.csv")
+    caveats = read_dataset(tmp_path / "d.csv", parse_manifest(toy_with_feature("f0"))).caveats
+    assert [word in " ".join(caveats) for word in ("groups", "weights")] == [True, True]

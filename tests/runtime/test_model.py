@@ -195,3 +195,11 @@ def test_a_draft_may_be_looked_at_with_a_calibration_that_no_longer_holds(reposi
 
 def test_a_bundle_is_what_its_model_was_loaded_from(shipped: Bundle) -> None:
     assert load_model(shipped).bundle == dataclasses.replace(shipped)
+
+
+def test_a_version_whose_record_lacks_a_score_of_its_manifest_is_refused(shipped: Bundle) -> None:
+    assert shipped.record is not None
+    scores = {name: score for name, score in shipped.record.scores.items() if name != "mahalanobis"}
+    record = shipped.record.model_copy(update={"scores": scores})
+    with pytest.raises(BundleDamaged, match="do not name the same scores"):
+        load_model(dataclasses.replace(shipped, record=record))
