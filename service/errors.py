@@ -25,7 +25,7 @@
     │   ├── VersionNotServed
     │   └── VerbNotFound
     ├── ModelOutputInvalid           the graph answered what it must not
-    ├── NotReady                     loading or draining
+    ├── NotReady                     models are not loaded yet
     ├── SettingsInvalid              what the service cannot start with
     ├── BundleError                  what lies in the repository
     │   ├── BundleNotFound
@@ -225,7 +225,7 @@ class ModelOutputInvalid(ServiceError):
 
 
 class NotReady(ServiceError):
-    """The service is loading or draining."""
+    """The models are not loaded yet."""
 
     code = "not-ready"
     title = "Not ready"

@@ -25,7 +25,7 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
     Parameters
     ----------
     is_ready : callable
-        Whether every expected model is loaded and has answered, and the service is not draining.
+        Whether every expected model is loaded and has answered.
     """
     routes = APIRouter(tags=["operations"])
 
@@ -36,10 +36,12 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
     async def readyz() -> Response:
         """Every model is loaded and has answered a row."""
         if not is_ready():
-            raise NotReady("the service is starting or draining")
+            raise NotReady("the models are not loaded yet")
         return Response('{"status":"ready"}', media_type="application/json")
 
-    not_ready: dict[int | str, Any] = {503: {"description": "Starting or draining", "content": replies.PROBLEM}}
+    not_ready: dict[int | str, Any] = {
+        503: {"description": "The models are not loaded yet", "content": replies.PROBLEM}
+    }
     for path, endpoint, refusals in (("/livez", livez, {}), ("/readyz", readyz, not_ready)):
         routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__, responses=refusals)
         routes.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)

@@ -150,22 +150,18 @@ def declared_prevalence(manifest: Manifest, *, weighted: bool) -> Array | None:
 
 def folds_of(data: Dataset, seed: int) -> Indices:
     """Fold of every row, shape (N,); rows of a group share one."""
-    units = _units(data)
+    units = data.units
     of_unit = np.random.default_rng(seed).permutation(units) % min(FOLDS, units)
     return of_unit if data.groups is None else of_unit[data.groups]
 
 
 def _check_rows(data: Dataset, classes: tuple[str, ...]) -> None:
-    if _units(data) < 2:
+    if data.units < 2:
         raise FitError("at least two rows (of two groups, if there are groups) are needed. Nothing was published")
     observed = _frequencies(data, len(classes))
     for k in np.unique(data.labels):
         if observed[k] == 0.0:
             raise FitError(f"class {classes[k]!r} has rows, but none with a weight: leave them out, or weigh them")
-
-
-def _units(data: Dataset) -> int:
-    return len(data) if data.groups is None else int(data.groups.max()) + 1
 
 
 def _contenders(manifest: Manifest, logits: Array, data: Dataset, method: str) -> Iterator[Contender]:

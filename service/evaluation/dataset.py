@@ -62,6 +62,11 @@ class Dataset:
     digest: str
 
     @property
+    def units(self) -> int:
+        """How many rows or, if there are groups, groups: what folds and halves are drawn from."""
+        return len(self) if self.groups is None else int(self.groups.max()) + 1
+
+    @property
     def caveats(self) -> tuple[str, ...]:
         """What an evaluation leaves out of account, in words."""
         found = {

@@ -92,7 +92,7 @@ def _threshold(name: str, calibration: conformal.Reference, manifest: Manifest, 
 
 
 def _halves(data: Dataset, seed: int) -> tuple[Indices, Indices]:
-    units = len(data) if data.groups is None else int(data.groups.max()) + 1
+    units = data.units
     chosen = np.random.default_rng(seed).permutation(units) < units // 2
     learning = chosen if data.groups is None else chosen[data.groups]
     return np.flatnonzero(learning), np.flatnonzero(~learning)

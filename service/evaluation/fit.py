@@ -175,7 +175,7 @@ def _provenance(
     return Provenance(
         rows=len(data),
         class_counts=dict(zip(model.classes, counts, strict=True)),
-        groups=None if data.groups is None else int(data.groups.max()) + 1,
+        groups=None if data.groups is None else data.units,
         weighted=data.weights is not None,
         data_digest=data.digest,
         train_rows=None if train is None else len(train.data),
