@@ -22,6 +22,7 @@ from service.errors import (
     PrevalenceUnavailable,
 )
 from service.runtime.model import Model
+from service.runtime.rows import Rows
 from service.telemetry import Telemetry
 
 FROM_REQUEST = "(request)"
@@ -148,14 +149,14 @@ class Predictor:
         self._telemetry = telemetry
         self._clock = clock
 
-    async def predict(self, call: Call, model: Model, rows: Array, options: Options) -> Prediction:
+    async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Prediction:
         """Judge rows.
 
         Parameters
         ----------
         call : Call
         model : Model
-        rows : ndarray of shape (N, F)
+        rows : ndarray of shape (N, F), or Fields
             In manifest order, NaN where a value is missing.
         options : Options
 

@@ -161,7 +161,7 @@ def make(models: Path) -> FitResult:
         model = load_model(repository.bundle(NAME, result.version))
         test = read_dataset(folder / "test.csv", model.manifest)
     simple = simple_log_loss(splits["train"], splits["test"])
-    card = write_card(model, splits, *reports(model, test.rows, test.labels), simple)
+    card = write_card(model, splits, *reports(model, test.numbers, test.labels), simple)
     (models / NAME / "README.md").write_text(card)
     return result
 

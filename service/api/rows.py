@@ -6,16 +6,16 @@ from typing import Final
 
 import numpy as np
 
-from service.core.numerics import Array
 from service.errors import Fault, InvalidInstances, TooManyRows
 from service.runtime.inputs import Inputs
+from service.runtime.rows import Rows
 
 MOST_FAULTS = 20
 NUMBERS_OR_NULL: Final = frozenset({int, float, type(None)})
 TYPES: Final = {str: "a string", bool: "a boolean", type(None): "null", list: "a list", dict: "an object"}
 
 
-def parse_rows(instances: Sequence[object], inputs: Inputs, *, most: int) -> Array:
+def parse_rows(instances: Sequence[object], inputs: Inputs, *, most: int) -> Rows:
     """Rows, shape (N, F), NaN for null.
 
     A row is a list of numbers in manifest order, an object by feature name, or an object by graph input whose

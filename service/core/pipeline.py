@@ -112,7 +112,7 @@ class Posterior:
     flagged: Flags | None
 
 
-def postprocess(chain: Chain, logits: Array, features: Array) -> Posterior:
+def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array | None = None) -> Posterior:
     """Stages A to C: OOD scores on raw logits and features, then the loss inverse and calibration.
 
     Parameters
@@ -120,14 +120,17 @@ def postprocess(chain: Chain, logits: Array, features: Array) -> Posterior:
     chain : Chain
     logits : ndarray of shape (N, K)
         Finite.
-    features : ndarray of shape (N, F)
-        NaN where a value is missing.
+    columns : ndarray of shape (N, F)
+        Inputs with a plausible range, NaN where a value is missing.
+    features : ndarray of shape (N, D), optional
+        What feature scores look at; by default the columns.
     """
-    columns = [d.score.score(features if d.score.needs == "features" else logits) for d in chain.detectors]
-    scores = np.stack(columns, axis=1) if columns else np.empty((len(logits), 0))
+    seen = columns if features is None else features
+    values = [d.score.score(seen if d.score.needs == "features" else logits) for d in chain.detectors]
+    scores = np.stack(values, axis=1) if values else np.empty((len(logits), 0))
     # A distance that overflows, or that a missing value makes NaN, is as far away as a double can say.
     np.nan_to_num(scores, copy=False, nan=np.finfo(np.float64).max)
-    cells = outside(features, low=chain.low, high=chain.high)
+    cells = outside(columns, low=chain.low, high=chain.high)
     undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
     log_probs = chain.calibrator.apply(undone)
     if not chain.calibrated:

@@ -14,6 +14,7 @@ from service.bundle.manifest import Manifest
 from service.bundle.record import read_archive
 from service.core.numerics import Array, Indices
 from service.errors import DataError, Fault
+from service.runtime.rows import Fields, Rows
 
 RESERVED: Final = ("y", "group", "weight")
 Table = dict[str, npt.NDArray[Any]]
@@ -44,7 +45,7 @@ class Dataset:
 
     Attributes
     ----------
-    rows : ndarray of shape (N, F)
+    rows : ndarray of shape (N, F), or Fields
         In manifest order, NaN where a value is missing.
     labels : ndarray of shape (N,)
         Class indices.
@@ -55,7 +56,7 @@ class Dataset:
         ``sha256:…`` of the file.
     """
 
-    rows: Array
+    rows: Rows
     labels: Indices
     groups: Indices | None
     weights: Array | None
@@ -79,6 +80,11 @@ class Dataset:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.rows)
+
+    @property
+    def numbers(self) -> Array:
+        """The columns of numbers among the inputs, shape (N, F)."""
+        return self.rows.numbers if isinstance(self.rows, Fields) else self.rows
 
 
 def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -> Dataset:  # frozen
@@ -120,8 +126,8 @@ def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -
     )
 
 
-def read_rows(path: Path, manifest: Manifest) -> Array:
-    """Rows without labels, shape (N, F); DataError as `read_dataset`."""
+def read_rows(path: Path, manifest: Manifest) -> Rows:
+    """Rows without labels; DataError as `read_dataset`."""
     return _rows(read_table(path), manifest, path)
 
 
@@ -184,7 +190,7 @@ def _expected(value: object, classes: tuple[str, ...], *, numeric_names: bool) -
     return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}"
 
 
-def _rows(table: Table, manifest: Manifest, path: Path) -> Array:
+def _rows(table: Table, manifest: Manifest, path: Path) -> Rows:
     if path.suffix.lower() == ".npz":
         table = _split_arrays(table, manifest, path)
     missing = [name for name in manifest.columns if name not in table]

@@ -11,6 +11,7 @@ from service.core.ood import SCORES, Score
 from service.core.pipeline import Detector
 from service.errors import FitError
 from service.evaluation.dataset import Dataset
+from service.runtime.model import Raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,22 @@ class Judged:
     """Rows with what the graph makes of them."""
 
     data: Dataset
-    features: Array
-    logits: Array
+    raw: Raw
+
+    @property
+    def logits(self) -> Array:
+        """Raw logits, shape (N, K)."""
+        return self.raw.logits
+
+    @property
+    def columns(self) -> Array:
+        """Inputs with a plausible range, shape (N, F)."""
+        return self.raw.columns
+
+    @property
+    def features(self) -> Array:
+        """What feature scores look at, shape (N, D)."""
+        return self.raw.features
 
 
 @dataclass(frozen=True, slots=True)

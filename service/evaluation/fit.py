@@ -17,7 +17,7 @@ from service.evaluation.calibrate import FOLDS, Calibration, calibrate
 from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, read_dataset
 from service.evaluation.detectors import Detectors, Judged, fit_detectors
 from service.evaluation.prevalence import check_estimation
-from service.evaluation.scoring import Track, raw_logits, untracked
+from service.evaluation.scoring import Track, raw_of, untracked
 from service.evaluation.sets import fit_sets, held_out
 from service.graph.inspect import check_draft
 from service.runtime.model import Model, load_model
@@ -134,7 +134,9 @@ def _flag_rate(model: Model, judged: Judged, calibration: Calibration, fitted: D
     chain = Chain(
         fitted.detectors, low, high, model.chain.range_gated, calibration.calibrator, True, calibration.inverse
     )
-    flagged = postprocess(chain, judged.logits[fitted.rows], judged.features[fitted.rows]).flagged
+    rows = fitted.rows
+    features = judged.features[rows]
+    flagged = postprocess(chain, judged.logits[rows], judged.columns[rows], features=features).flagged
     return 0.0 if flagged is None else float(flagged.mean())
 
 
@@ -171,7 +173,7 @@ def _provenance(
 ) -> Provenance:
     data = judged.data
     counts = np.bincount(data.labels, minlength=len(model.classes)).tolist()
-    cells = outside(judged.features, low=model.chain.low, high=model.chain.high)
+    cells = outside(judged.columns, low=model.chain.low, high=model.chain.high)
     return Provenance(
         rows=len(data),
         class_counts=dict(zip(model.classes, counts, strict=True)),
@@ -192,8 +194,7 @@ def _provenance(
 
 def _judge(model: Model, path: Path, columns: Columns, track: Track) -> Judged:
     data = read_dataset(path, model.manifest, columns)
-    features, logits = raw_logits(model, data.rows, track=track)
-    return Judged(data, features, logits)
+    return Judged(data, raw_of(model, data.rows, track=track))
 
 
 def _with_false_alarm(draft: Bundle, false_alarm: float | None) -> Bundle:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from service.core.numerics import Array
-from service.core.pipeline import Posterior, postprocess
+from service.core.pipeline import Posterior
 from service.errors import Fault, InvalidInstances, ModelOutputInvalid
-from service.runtime.model import Model
+from service.runtime.model import Model, Raw
+from service.runtime.rows import Rows
 
 CHUNK_ROWS = 4096
 
@@ -20,8 +20,8 @@ def untracked(starts: Iterable[int]) -> Iterable[int]:
     return starts
 
 
-def raw_logits(model: Model, rows: Array, *, track: Track = untracked) -> tuple[Array, Array]:
-    """Features, shape (N, F), and raw logits, shape (N, K), of any number of rows.
+def raw_of(model: Model, rows: Rows, *, track: Track = untracked) -> Raw:
+    """What the graph makes of any number of rows.
 
     Raises
     ------
@@ -29,19 +29,24 @@ def raw_logits(model: Model, rows: Array, *, track: Track = untracked) -> tuple[
         With the row's place among all rows.
     """
     parts = list(_parts(model, rows, track))
-    return np.concatenate([features for features, _ in parts]), np.concatenate([logits for _, logits in parts])
+    lengths = [part.lengths for part in parts if part.lengths is not None]
+    return Raw(
+        np.concatenate([part.columns for part in parts]),
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.features for part in parts]),
+        np.concatenate(lengths) if lengths else None,
+    )
 
 
-def posterior_of(model: Model, rows: Array, *, track: Track = untracked) -> Posterior:
+def posterior_of(model: Model, rows: Rows, *, track: Track = untracked) -> Posterior:
     """Stages A to C for any number of rows."""
-    features, logits = raw_logits(model, rows, track=track)
-    return postprocess(model.chain, logits, features)
+    return model.judge(raw_of(model, rows, track=track))
 
 
-def _parts(model: Model, rows: Array, track: Track) -> Iterator[tuple[Array, Array]]:
+def _parts(model: Model, rows: Rows, track: Track) -> Iterator[Raw]:
     for start in track(range(0, len(rows), CHUNK_ROWS)):
         try:
-            yield model.logits(rows[start : start + CHUNK_ROWS])
+            yield model.raw(rows[start : start + CHUNK_ROWS])
         except (InvalidInstances, ModelOutputInvalid) as error:
             faults = [_moved(fault, start) for fault in error.faults]
             raise type(error)(_line(faults[0]) if faults else error.detail, faults) from None

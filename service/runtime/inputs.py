@@ -10,6 +10,7 @@ import numpy.typing as npt
 from service.bundle.manifest import Feature, Impute, Manifest
 from service.core.numerics import Array, Flags
 from service.errors import Fault, InvalidInstances, ManifestInvalid
+from service.runtime.rows import Fields, Rows
 from service.runtime.session import DTYPES, Feeds, Session, Tensor
 
 ANYTHING = Feature()
@@ -49,13 +50,13 @@ class Inputs:
     may_miss: Flags
     substitutes: Array
 
-    def admit(self, rows: Array) -> tuple[Array, Feeds]:
+    def admit(self, rows: Rows) -> tuple[Array, Feeds]:
         """Rows that the model may judge, and the arrays its graph takes.
 
         Parameters
         ----------
         rows : ndarray of shape (N, F)
-            NaN where a value is missing.
+            NaN where a value is missing; `Fields` belong to models with other inputs.
 
         Returns
         -------
@@ -68,6 +69,8 @@ class Inputs:
         InvalidInstances
             With a fault for every cell that is missing, not allowed, or does not fit the graph's type.
         """
+        if isinstance(rows, Fields):
+            raise TypeError("this model takes columns of numbers, and was given fields")
         missing = np.isnan(rows)
         faults = [*self._missing(missing), *self._not_allowed(rows)]
         if missing.any():

@@ -11,14 +11,37 @@ from service.bundle.record import Record, restore_inverse, restore_reference, re
 from service.bundle.repository import Bundle, graph_sha256
 from service.core.calibration import Calibrator
 from service.core.calibration.identity import Identity
-from service.core.numerics import Array, log_softmax
+from service.core.numerics import Array, Indices, log_softmax
 from service.core.ood import SCORES
 from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
 from service.errors import BundleDamaged, ManifestInvalid
 from service.runtime.inputs import Inputs, bind_inputs
+from service.runtime.rows import Rows
 from service.runtime.session import SCORE_TYPES, Session
 
 Status = Literal["ok", "separable", "uncalibrated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What a graph made of N rows, checked and finite.
+
+    Attributes
+    ----------
+    columns : ndarray of shape (N, F)
+        The columns of numbers among the inputs, NaN where a value is missing.
+    logits : ndarray of shape (N, K)
+        For sequences (N, L, K).
+    features : ndarray of shape (N, D)
+        What feature scores look at: the columns, or the tensor that `[ood] space` names.
+    lengths : ndarray of shape (N,) or None
+        Unpadded positions of every row.
+    """
+
+    columns: Array
+    logits: Array
+    features: Array
+    lengths: Indices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +96,18 @@ class Model:
         """How far the probabilities can be trusted."""
         return "uncalibrated" if self.bundle.record is None else self.bundle.record.status
 
-    def logits(self, rows: Array) -> tuple[Array, Array]:
-        """Features, shape (N, F), and raw logits, shape (N, K), of rows that may hold NaN where a value is missing."""
-        features, feeds = self.inputs.admit(rows)
-        return features, self.session.logits(self.manifest.graph, feeds)
+    def raw(self, rows: Rows) -> Raw:
+        """What the graph makes of rows."""
+        columns, feeds = self.inputs.admit(rows)
+        return Raw(columns, self.session.logits(self.manifest.graph, feeds), columns)
 
-    def posterior(self, rows: Array) -> Posterior:
-        """Stages A to C for rows of shape (N, F)."""
-        features, logits = self.logits(rows)
-        return postprocess(self.chain, logits, features)
+    def posterior(self, rows: Rows) -> Posterior:
+        """Stages A to C."""
+        return self.judge(self.raw(rows))
+
+    def judge(self, raw: Raw) -> Posterior:
+        """Stages A to C of what the graph made of rows."""
+        return postprocess(self.chain, raw.logits, raw.columns, features=raw.features)
 
 
 def load_model(bundle: Bundle, *, threads: int = 1) -> Model:

@@ -251,12 +251,12 @@ async def test_evaluate_equals_the_offline_evaluation(
 ) -> None:
     data = read_dataset(data_folder / "test.csv", shipped_model.manifest)
     body = {
-        "instances": data.rows.tolist(),
+        "instances": data.numbers.tolist(),
         "labels": [shipped_model.classes[k] for k in data.labels],
         "parameters": wanted,
     }
     answer = (await client.post("/v1/models/breast-cancer:evaluate", json=body)).json()
-    posterior = posterior_of(shipped_model, data.rows)
+    posterior = posterior_of(shipped_model, data.numbers)
     log_probs, raw = posterior.log_probs, posterior.logits
     if "site" in wanted:
         target = np.array([0.98, 0.02])

@@ -13,11 +13,11 @@ from starlette.requests import ClientDisconnect
 
 from service.api.app import SMALLEST_BODY_LIMIT, Parts, body_limit, build_app
 from service.api.problems import MEDIA_TYPE
-from service.core.numerics import Array
 from service.errors import ServiceError
 from service.inference import Call, Options, Prediction, Predictor
 from service.runtime.model import Model
 from service.runtime.registry import Registry
+from service.runtime.rows import Rows
 from service.telemetry import Telemetry
 
 DECIDE = "/v1/models/breast-cancer:decide"
@@ -31,7 +31,7 @@ class Breaking(Predictor):
         super().__init__(telemetry, lambda: datetime.now(UTC))
         self._error = error
 
-    async def predict(self, call: Call, model: Model, rows: Array, options: Options) -> Prediction:
+    async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Prediction:
         del call, model, rows, options
         raise self._error
 

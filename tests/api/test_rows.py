@@ -28,7 +28,9 @@ ONE, TWO = inputs_of(3), inputs_of(1, 2)
 
 
 def parse(*instances: object, inputs: Inputs = ONE) -> Array:
-    return parse_rows(instances, inputs, most=100)
+    rows = parse_rows(instances, inputs, most=100)
+    assert isinstance(rows, np.ndarray)
+    return rows
 
 
 def faults_of(*instances: object, inputs: Inputs = ONE) -> list[Fault]:

@@ -44,8 +44,8 @@ def written(tmp_path: Path, save: Save) -> Callable[[str], Path]:
 @pytest.mark.parametrize("form", ["npz", "csv", "parquet"])
 def test_every_format_holds_the_same_data_set(form: str, written: Callable[[str], Path], toy_manifest: Make) -> None:
     data = read_dataset(written(form), toy_manifest())
-    np.testing.assert_array_equal(data.rows, X)
-    assert data.rows.dtype == np.float64
+    np.testing.assert_array_equal(data.numbers, X)
+    assert data.numbers.dtype == np.float64
     assert data.labels.tolist() == INDICES
     assert data.groups is not None
     assert data.groups.tolist() == [0, 1, 0, 2]
@@ -65,7 +65,7 @@ def test_columns_are_found_by_name_in_any_order_and_others_ignored(tmp_path: Pat
     frame = table(note=["a", None, "c", "d"]).select("note", "y", "f1", "f0")
     frame.write_csv(tmp_path / "rows.csv")
     data = read_dataset(tmp_path / "rows.csv", toy_manifest())
-    np.testing.assert_array_equal(data.rows, X)
+    np.testing.assert_array_equal(data.numbers, X)
     assert (data.groups, data.weights) == (None, None)
 
 
@@ -86,13 +86,13 @@ def test_a_suffix_may_be_upper_case(written: Callable[[str], Path], toy_manifest
 
 def test_whole_numbers_are_numbers(tmp_path: Path, toy_manifest: Make) -> None:
     table(f0=[1, 2, 3, 4]).write_csv(tmp_path / "rows.csv")
-    assert read_dataset(tmp_path / "rows.csv", toy_manifest()).rows[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert read_dataset(tmp_path / "rows.csv", toy_manifest()).numbers[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_a_number_that_only_shows_late_in_a_file_is_no_surprise(tmp_path: Path, toy_manifest: Make) -> None:
     lines = ["f0,f1,y", *["1,2,ann"] * 2000, "1.5,2.5,bob"]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
-    assert read_dataset(tmp_path / "rows.csv", toy_manifest()).rows[-1].tolist() == [1.5, 2.5]
+    assert read_dataset(tmp_path / "rows.csv", toy_manifest()).numbers[-1].tolist() == [1.5, 2.5]
 
 
 def test_an_archive_may_hold_other_things_too(save: Save, toy_manifest: Make) -> None:
@@ -110,17 +110,17 @@ SEVERAL = parse_manifest(
 
 def test_an_archive_may_hold_one_array_per_graph_input(save: Save) -> None:
     path = save(vitals=X, age=np.array([30, 40, 50, 60]), y=Y)
-    np.testing.assert_array_equal(read_dataset(path, SEVERAL).rows, np.column_stack([X, [30, 40, 50, 60]]))
+    np.testing.assert_array_equal(read_dataset(path, SEVERAL).numbers, np.column_stack([X, [30, 40, 50, 60]]))
 
 
 def test_a_column_input_may_be_rank_two(save: Save) -> None:
     path = save(vitals=X, age=np.array([[30], [40], [50], [60]]), y=Y)
-    assert read_dataset(path, SEVERAL).rows[:, 2].tolist() == [30.0, 40.0, 50.0, 60.0]
+    assert read_dataset(path, SEVERAL).numbers[:, 2].tolist() == [30.0, 40.0, 50.0, 60.0]
 
 
 def test_one_array_may_hold_the_columns_of_every_input(save: Save) -> None:
     wide = np.column_stack([X, [30, 40, 50, 60]])
-    np.testing.assert_array_equal(read_dataset(save(X=wide, y=Y), SEVERAL).rows, wide)
+    np.testing.assert_array_equal(read_dataset(save(X=wide, y=Y), SEVERAL).numbers, wide)
 
 
 def test_a_graph_input_called_x_is_the_array_called_x(save: Save) -> None:
@@ -129,7 +129,7 @@ def test_a_graph_input_called_x_is_the_array_called_x(save: Save) -> None:
         '[[inputs]]\nname = "X"\nfeatures = ["f0", "f1"]\n[[inputs]]\nname = "age"\n'
     )
     data = read_dataset(save(X=X, age=np.arange(4), y=Y), manifest)
-    np.testing.assert_array_equal(data.rows, np.column_stack([X, np.arange(4)]))
+    np.testing.assert_array_equal(data.numbers, np.column_stack([X, np.arange(4)]))
 
 
 @pytest.mark.parametrize("rule", ['"nan"', "{ impute = 1.0 }"])
@@ -138,7 +138,7 @@ def test_a_missing_value_that_the_manifest_provides_for_stays_nan(
 ) -> None:
     table(f1=[1.0, None, 3.0, 4.0]).write_csv(tmp_path / "rows.csv")
     data = read_dataset(tmp_path / "rows.csv", toy_manifest(2, f"[features.f1]\nmissing = {rule}\n"))
-    assert np.isnan(data.rows[:, 1]).tolist() == [False, True, False, False]
+    assert np.isnan(data.numbers[:, 1]).tolist() == [False, True, False, False]
 
 
 def test_rows_without_labels_are_read_without_them(tmp_path: Path, toy_manifest: Make) -> None:
@@ -352,7 +352,7 @@ def test_a_feature_called_like_a_reserved_column_is_a_feature(name: str, tmp_pat
     data = read_dataset(tmp_path / "d.csv", parse_manifest(text))
     assert data.groups is None
     assert data.weights is None
-    assert data.rows.tolist() == [[70.0, 1.0], [80.0, 2.0]]
+    assert data.numbers.tolist() == [[70.0, 1.0], [80.0, 2.0]]
     named = read_dataset(tmp_path / "d.csv", parse_manifest(text), Columns(weight="f1"))
     assert named.weights is not None
 

@@ -10,6 +10,7 @@ from service.errors import FitError
 from service.evaluation import detectors
 from service.evaluation.dataset import Dataset
 from service.evaluation.detectors import Judged, fit_detectors
+from service.runtime.model import Raw
 
 Truth = Callable[..., tuple[Array, Indices]]
 Make = Callable[..., Manifest]
@@ -23,7 +24,7 @@ def judge(truth: Truth) -> Callable[..., Judged]:
     def make(n: int = 200, *, per_group: int | None = None, seed: int = 0) -> Judged:
         x, y = truth(n, seed=seed)
         groups = None if per_group is None else np.random.default_rng(seed).permutation(np.arange(n) // per_group)
-        return Judged(Dataset(x, y, groups, None, "sha256:0"), x, x)
+        return Judged(Dataset(x, y, groups, None, "sha256:0"), Raw(x, x, x))
 
     return make
 

@@ -6,7 +6,7 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.errors import InvalidInstances, ModelOutputInvalid
-from service.evaluation.scoring import CHUNK_ROWS, posterior_of, raw_logits
+from service.evaluation.scoring import CHUNK_ROWS, posterior_of, raw_of
 from service.runtime.model import Model, load_model
 
 ROWS = np.random.default_rng(0).normal(size=(2 * CHUNK_ROWS + 100, 2)).astype(np.float32).astype(np.float64)
@@ -18,9 +18,9 @@ def model(toy: Callable[..., Repository]) -> Model:
 
 
 def test_rows_in_chunks_are_judged_as_rows_at_once(model: Model) -> None:
-    features, logits = raw_logits(model, ROWS)
-    np.testing.assert_array_equal(features, ROWS)
-    np.testing.assert_array_equal(logits, ROWS)
+    raw = raw_of(model, ROWS)
+    np.testing.assert_array_equal(raw.columns, ROWS)
+    np.testing.assert_array_equal(raw.logits, ROWS)
     whole = model.posterior(ROWS)
     chunked = posterior_of(model, ROWS)
     np.testing.assert_array_equal(chunked.log_probs, whole.log_probs)
@@ -44,7 +44,7 @@ def test_a_row_at_fault_has_its_place_among_all_rows(row: int, model: Model) -> 
     rows = ROWS.copy()
     rows[row, 1] = 51.0
     with pytest.raises(InvalidInstances) as error:
-        raw_logits(model, rows)
+        raw_of(model, rows)
     assert str(error.value) == f"row {row}, column 'f1' (rows count from 0): must lie between -50 and 50"
     assert [fault.path for fault in error.value.faults] == [("instances", row, "f1")]
 
@@ -58,5 +58,5 @@ def test_an_answer_at_fault_has_its_row_s_place_among_all_rows(
     rows = np.zeros_like(ROWS)
     rows[5000] = 2.0
     with pytest.raises(ModelOutputInvalid) as error:
-        raw_logits(load_model(repository.draft("toy")), rows)
+        raw_of(load_model(repository.draft("toy")), rows)
     assert str(error.value) == "row 5000 (rows count from 0): the model's output is not a finite number"

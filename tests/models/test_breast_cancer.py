@@ -99,19 +99,19 @@ def test_every_split_has_the_classes_in_the_same_proportion(recipe: ModuleType) 
 def test_a_csv_round_trip_loses_no_bit(recipe: ModuleType, data_folder: Path, model: Model) -> None:
     split = recipe.load_splits()[1]["test"]
     data = read_dataset(data_folder / "test.csv", model.manifest)
-    np.testing.assert_array_equal(data.rows, split.rows)
+    np.testing.assert_array_equal(data.numbers, split.rows)
     np.testing.assert_array_equal(data.labels, split.labels)
 
 
 def test_the_card_s_combined_false_alarm_rate_is_the_measured_one(model: Model, data_folder: Path) -> None:
-    flagged = posterior_of(model, read_dataset(data_folder / "test.csv", model.manifest).rows).flagged
+    flagged = posterior_of(model, read_dataset(data_folder / "test.csv", model.manifest).numbers).flagged
     assert flagged is not None
     said = f"false-alarm rate on the test rows: {flagged.sum()} of {len(flagged)}, {100 * flagged.mean():.1f} %**"
     assert said in (SHIPPED / NAME / "README.md").read_text()
 
 
 def test_what_the_card_says_of_shuffled_rows_is_measured(model: Model, data_folder: Path) -> None:
-    rows = read_dataset(data_folder / "test.csv", model.manifest).rows
+    rows = read_dataset(data_folder / "test.csv", model.manifest).numbers
     posterior = posterior_of(model, np.random.default_rng(0).permuted(rows, axis=0))
     assert posterior.flagged is not None
     assert posterior.flags is not None

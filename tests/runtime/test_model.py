@@ -44,8 +44,8 @@ def test_a_model_says_what_it_is(shipped: Bundle) -> None:
 
 def test_a_posterior_is_the_core_s_for_the_graph_s_logits(shipped: Bundle, test_rows: list[list[float]]) -> None:
     model, rows = load_model(shipped), np.array(test_rows[:10])
-    features, logits = model.logits(rows)
-    expected, found = postprocess(model.chain, logits, features), model.posterior(rows)
+    raw = model.raw(rows)
+    expected, found = postprocess(model.chain, raw.logits, raw.columns), model.posterior(rows)
     np.testing.assert_array_equal(found.log_probs, expected.log_probs)
     np.testing.assert_array_equal(found.scores, expected.scores)
 
