@@ -1,8 +1,13 @@
 """Composition root: settings in, objects put together, an application out."""
 
+import asyncio
 import logging
 import os
+import signal
 import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -14,13 +19,17 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp
 
 from service.api.app import Parts, build_app
+from service.api.operations import exposed
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
 from service.errors import SettingsInvalid
 from service.inference import Predictor
 from service.runtime.registry import Registry, load_registry
+from service.runtime.reload import Reloader
 from service.settings import PREFIX, Settings
 from service.telemetry import Telemetry
+
+SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 log = logging.getLogger("temperance")
 
@@ -29,7 +38,7 @@ def create() -> ASGIApp:
     """Application from the environment; what a worker process imports."""
     settings = read_settings()
     configure_logging(settings)
-    return compose(settings, load(settings))
+    return compose(settings, load(settings), shared_metrics=os.environ.get(SHARED_METRICS))
 
 
 def serve(settings: Settings) -> None:
@@ -56,7 +65,9 @@ def serve(settings: Settings) -> None:
     }
     if settings.workers == 1:
         uvicorn.run(compose(settings, registry), **common)
-    else:
+        return
+    with tempfile.TemporaryDirectory(prefix="temperance-metrics-") as shared:
+        os.environ[SHARED_METRICS] = shared  # read by the workers' prometheus_client when it is imported
         uvicorn.run("service.main:create", factory=True, workers=settings.workers, **common)
 
 
@@ -84,11 +95,18 @@ def load(settings: Settings) -> Registry:
     return load_registry(Repository(settings.models), threads=settings.threads)
 
 
-def compose(settings: Settings, registry: Registry) -> ASGIApp:
-    """The application around a loaded registry."""
+def compose(settings: Settings, registry: Registry, *, shared_metrics: str | None = None) -> ASGIApp:
+    """The application around a loaded registry.
+
+    Parameters
+    ----------
+    settings : Settings
+    registry : Registry
+    shared_metrics : str, optional
+        Folder that several workers count in together.
+    """
     telemetry = Telemetry(CollectorRegistry())
-    for model in registry.all_models():
-        telemetry.model.labels(model.name, model.version, model.bundle.digest, model.status).set(1)
+    reloader = Reloader(Repository(settings.models), registry, settings.threads)
     return build_app(
         Parts(
             registry=registry,
@@ -99,8 +117,34 @@ def compose(settings: Settings, registry: Registry) -> ASGIApp:
             max_body=settings.max_body,
             max_rows=settings.max_rows,
             docs=settings.docs,
+            exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
+            background=lambda: watching(reloader, settings.reload_seconds),
         )
     )
+
+
+@asynccontextmanager
+async def watching(reloader: Reloader, seconds: float) -> AsyncIterator[None]:
+    """Aliases are looked at every so often, and at once on SIGHUP, while the context lasts."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
+    watch = asyncio.create_task(_watch(reloader, asked, seconds or None))
+    try:
+        yield
+    finally:
+        watch.cancel()
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _watch(reloader: Reloader, asked: asyncio.Event, seconds: float | None) -> None:
+    while True:
+        try:
+            await asyncio.wait_for(asked.wait(), seconds)
+        except TimeoutError:
+            await asyncio.to_thread(reloader.poll)
+        else:
+            asked.clear()
+            await asyncio.to_thread(reloader.reload)
 
 
 def configure_logging(settings: Settings) -> None:

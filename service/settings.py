@@ -23,6 +23,10 @@ class Settings(BaseSettings):
         int, Field(ge=1 << 20, description="Upper bound in bytes for the body limit that the served models give.")
     ] = 64 << 20
     max_rows: Annotated[int, Field(ge=1, description="Most instances in one request.")] = 10_000
+    reload_seconds: Annotated[
+        float,
+        Field(ge=0, le=86400, description="Seconds between looks at the aliases; 0 looks only when told by SIGHUP."),
+    ] = 2.0
     docs: Annotated[bool, Field(description="Whether /docs and /openapi.json are served.")] = True
     log_level: Annotated[
         str, Field(pattern="^(critical|error|warning|info|debug)$", description="Least severity that is logged.")

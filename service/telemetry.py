@@ -1,6 +1,6 @@
 """Counters and histograms, on a registry that is passed in."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
@@ -33,11 +33,5 @@ class Telemetry:
             "temperance_actions",
             "Actions decided; costs that came with a request count under policy and action (request)",
             ["model", "version", "policy", "action"],
-            registry=registry,
-        )
-        self.model = Gauge(
-            "temperance_model_info",
-            "1 for every served version",
-            ["model", "version", "digest", "calibration"],
             registry=registry,
         )

@@ -2,20 +2,26 @@
 
 import importlib.util
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from service.bundle.repository import Repository
+from service.bundle.writer import set_alias
 from service.main import compose, create, load
+from service.onboarding import open_draft, publish_draft
 from service.settings import Settings
 
 TEMPERANCE = Path(sys.executable).with_name("temperance")
@@ -169,3 +175,118 @@ async def test_every_served_version_is_in_the_metrics(repository: Repository) ->
         exposed = (await client.get("/metrics")).text
     labels = f'calibration="ok",digest="{model.bundle.digest}",model="breast-cancer",version="1"'
     assert f"temperance_model_info{{{labels}}} 1.0" in exposed
+
+
+def cost_of_a_dismissal(server: Any) -> float:
+    """What the served policy says of it: the mark by which the versions here are told apart."""
+    found: float = server.client.get("/v1/models/breast-cancer").json()["policies"]["biopsy"]["costs"]["dismiss"][
+        "malignant"
+    ]
+    return found
+
+
+def publish_another_price(repository: Repository, price: int) -> int:
+    """Another version of the shipped model, apart from what a missed cancer costs."""
+    draft = open_draft(repository, "breast-cancer")
+    manifest = draft / "manifest.toml"
+    manifest.write_text(re.sub(r"malignant = \d{2}\b", f"malignant = {price}", manifest.read_text()))
+    return publish_draft(repository, "breast-cancer").version
+
+
+def wait_for(told: Callable[[], bool]) -> None:
+    """Until something is so; the alternative to sleeping for as long as it may take."""
+    deadline = time.monotonic() + 30
+    while not told():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.02)
+
+
+def test_an_alias_that_moves_is_served_and_no_request_fails(
+    serving: Callable[..., AbstractContextManager[Any]], repository: Repository, example_body: bytes
+) -> None:
+    with serving(repository.root, TEMPERANCE_RELOAD_SECONDS="0.05") as server:
+        assert cost_of_a_dismissal(server) == 50
+        statuses: list[int] = []
+        stop = threading.Event()
+
+        def load() -> None:
+            with httpx.Client(base_url=server.client.base_url, timeout=30) as client:
+                while not stop.is_set():
+                    statuses.append(client.post(DECIDE, content=example_body).status_code)
+
+        callers = [threading.Thread(target=load) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        for price in (60, 70, 80):
+            set_alias(repository, "breast-cancer", "stable", publish_another_price(repository, price))
+            wait_for(lambda price=price: cost_of_a_dismissal(server) == price)  # type: ignore[misc]
+        stop.set()
+        for caller in callers:
+            caller.join()
+        metrics = server.client.get("/metrics").text
+    assert set(statuses) == {200}
+    assert len(statuses) > 10
+    assert 'version="4"} 1.0' in metrics
+    assert 'temperance_model_info{calibration="ok",digest="' in metrics
+    assert 'model="breast-cancer",version="1"} 1.0' not in metrics
+
+
+def test_a_bad_version_leaves_the_old_one_serving_and_says_so(
+    serving: Callable[..., AbstractContextManager[Any]], repository: Repository, example_body: bytes
+) -> None:
+    version = publish_another_price(repository, 60)
+    (repository.root / "breast-cancer" / str(version) / "model.onnx").write_bytes(b"no graph")
+    with serving(repository.root, TEMPERANCE_RELOAD_SECONDS="0.05") as server:
+        set_alias(repository, "breast-cancer", "stable", version)
+        wait_for(lambda: server.client.get("/v1/models/breast-cancer").json()["refusal"] is not None)
+        described = server.client.get("/v1/models/breast-cancer").json()
+        assert "model.onnx does not match its sum" in described["refusal"]
+        assert described["version"] == "1"
+        assert server.client.post(DECIDE, content=example_body).json()["version"] == "1"
+        assert server.client.get("/readyz").status_code == 200
+        assert "still serving the versions of breast-cancer that were loaded before" in server.log.read_text()
+        set_alias(repository, "breast-cancer", "stable", 1)
+        wait_for(lambda: server.client.get("/v1/models/breast-cancer").json()["refusal"] is None)
+
+
+def test_sighup_reloads_at_once(serving: Callable[..., AbstractContextManager[Any]], repository: Repository) -> None:
+    with serving(repository.root, TEMPERANCE_RELOAD_SECONDS="0") as server:
+        set_alias(repository, "breast-cancer", "stable", publish_another_price(repository, 60))
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: cost_of_a_dismissal(server) == 60)
+
+
+def test_several_workers_count_together_survive_the_death_of_one_and_reload_alike(
+    serving: Callable[..., AbstractContextManager[Any]], repository: Repository, example_body: bytes
+) -> None:
+    with serving(repository.root, "--workers", "2", TEMPERANCE_RELOAD_SECONDS="0.05") as server:
+
+        def answered() -> float:
+            # A connection of its own each time: the kernel deals connections out, not requests.
+            metrics = httpx.get(f"{server.client.base_url}/metrics", timeout=30).text
+            return sum(
+                float(line.rpartition(" ")[2])
+                for line in metrics.splitlines()
+                if line.startswith("temperance_rows_total")
+            )
+
+        def post() -> httpx.Response:
+            return httpx.post(f"{server.client.base_url}{DECIDE}", content=example_body, timeout=30)
+
+        for _ in range(20):
+            assert post().status_code == 200
+        assert {answered() for _ in range(10)} == {20.0}
+        workers = serving_workers(server)
+        assert len(workers) == 2
+        os.kill(min(workers), signal.SIGKILL)
+        wait_for(lambda: len(serving_workers(server) - workers) == 1)
+        assert answered() == 20.0
+        set_alias(repository, "breast-cancer", "stable", publish_another_price(repository, 60))
+        wait_for(lambda: {post().json()["version"] for _ in range(10)} == {"2"})
+
+
+def serving_workers(server: Any) -> set[int]:
+    """Processes that the supervisor keeps."""
+    children = psutil.Process(server.process.pid).children()
+    alive = (child for child in children if child.status() != psutil.STATUS_ZOMBIE)
+    return {child.pid for child in alive if "spawn_main" in str(child.cmdline())}

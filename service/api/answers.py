@@ -92,6 +92,7 @@ def description(model: Model, served: Served) -> Json:
         "versions": [str(version) for version in served.published],
         "served": [str(version) for version in served.models],
         "aliases": {label: str(version) for label, version in served.aliases.items()},
+        "refusal": served.refusal,
         "task": manifest.graph.task,
         "classes": list(model.classes),
         "inputs": [_input(entry, model) for entry in manifest.inputs],

@@ -4,12 +4,14 @@ import logging
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
@@ -34,7 +36,10 @@ log = logging.getLogger("temperance")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the application is made of; `main` puts it together."""
+    """What the application is made of; `main` puts it together.
+
+    ``exposed`` is what `/metrics` shows; ``background`` runs beside the application for as long as it does.
+    """
 
     registry: Registry
     predictor: Predictor
@@ -44,11 +49,13 @@ class Parts:
     max_body: int
     max_rows: int
     docs: bool
+    exposed: CollectorRegistry
+    background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
 
 def build_app(parts: Parts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    state = _State()
+    state = _State(parts.background)
     app = FastAPI(
         title="Temperance",
         summary="Calibrated probabilities, out-of-distribution flags and least-cost decisions from ONNX classifiers",
@@ -64,7 +71,7 @@ def build_app(parts: Parts) -> ASGIApp:
     for protocol in PROTOCOLS.values():
         app.include_router(protocol(parts))
     app.include_router(operations.health_router(lambda: state.ready))
-    app.include_router(operations.metrics_router(parts.telemetry.registry))
+    app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
@@ -130,15 +137,17 @@ class Edge:
 
 
 class _State:
-    def __init__(self) -> None:
+    def __init__(self, background: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        self._background = background
         self.ready = False
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         del app
-        self.ready = True
-        yield
-        self.ready = False
+        async with self._background():
+            self.ready = True
+            yield
+            self.ready = False
 
 
 def _log_fault(error: Exception, request_id: str) -> None:
@@ -161,7 +170,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def _v1(parts: Parts) -> APIRouter:
-    limits = v1.Limits(body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body), parts.max_rows)
+    @lru_cache(maxsize=1)
+    def limit(generation: int) -> int:
+        del generation
+        return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
+
+    limits = v1.Limits(lambda: limit(parts.registry.generation), parts.max_rows)
     return v1.router(parts.registry, parts.predictor, limits)
 
 

@@ -1,16 +1,20 @@
 """For the people and machines that run the service: health, metrics, the offline documentation page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any, Final
 
 from fastapi import APIRouter, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from service.api import replies
 from service.errors import NotReady
+from service.runtime.registry import Registry
 
 ASSETS: Final = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -46,6 +50,57 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
         routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__, responses=refusals)
         routes.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
     return routes
+
+
+class ServedVersions(Collector):
+    """`temperance_model_info`, read off the registry whenever somebody asks: versions change while the service runs.
+
+    Parameters
+    ----------
+    registry : Registry
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One sample per served version."""
+        family = GaugeMetricFamily(
+            "temperance_model_info",
+            "1 for every served version",
+            labels=["model", "version", "digest", "calibration"],
+        )
+        for model in self._registry.all_models():
+            family.add_metric([model.name, model.version, str(model.bundle.digest), model.status], 1)
+        yield family
+
+
+def exposed(counted: CollectorRegistry, served: Registry, *, shared: str | None) -> CollectorRegistry:
+    """What `/metrics` shows: counts of this process, or of every worker, and the served versions.
+
+    Parameters
+    ----------
+    counted : CollectorRegistry
+        Counts of this process.
+    served : Registry
+    shared : str or None
+        Folder that the workers count in together; None for a process of its own.
+    """
+    shown = CollectorRegistry()
+    shown.register(ServedVersions(served))
+    if shared is None:
+        shown.register(_Counted(counted))
+    else:
+        MultiProcessCollector(shown, path=shared)  # type: ignore[no-untyped-call]  # it ships no types
+    return shown
+
+
+class _Counted(Collector):
+    def __init__(self, counted: CollectorRegistry) -> None:
+        self._counted = counted
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._counted.collect()
 
 
 def metrics_router(registry: CollectorRegistry) -> APIRouter:

@@ -56,9 +56,9 @@ Use = Callable[[Model, object, Call], Awaitable[answers.Json]]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one request."""
+    """Bounds on one request; that on its bytes follows the models that are served."""
 
-    body: int
+    body: Callable[[], int]
     rows: int
 
 
@@ -126,7 +126,7 @@ def _endpoint(registry: Registry, use: Use, limits: Limits) -> Callable[[Request
     async def endpoint(request: Request) -> Response:
         model = _addressed(registry, request)
         call = Call(request.state.request_id)
-        document = parse_json(await read_body(request, limit=limits.body))
+        document = parse_json(await read_body(request, limit=limits.body()))
         return _json(await use(model, document, call))
 
     return endpoint

@@ -1,6 +1,7 @@
 """Models in memory, by name and by version or alias."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from service.bundle.repository import Repository
 from service.bundle.writer import FIRST_ALIAS
@@ -10,11 +11,21 @@ from service.runtime.model import Model, load_model
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model's aliased versions, loaded, and every version that lies on disk."""
+    """A model's aliased versions, loaded, and every version that lies on disk.
+
+    Attributes
+    ----------
+    published : tuple of int
+    aliases : dict of str to int
+    models : dict of int to Model
+    refusal : str or None
+        Why what lies on disk now is not served; what is served is then what was loaded before.
+    """
 
     published: tuple[int, ...]
     aliases: dict[str, int]
     models: dict[int, Model]
+    refusal: str | None = None
 
 
 class Registry:
@@ -23,14 +34,33 @@ class Registry:
     Parameters
     ----------
     served : dict of str to Served
+
+    Attributes
+    ----------
+    generation : int
+        Grows with every change, for whoever keeps what follows from the models.
     """
 
     def __init__(self, served: dict[str, Served]) -> None:
-        self._served = served
+        self._served = dict(served)
+        self.generation = 0
+
+    def replace(self, name: str, served: Served) -> None:
+        """Serve other versions of a model from now on; a request under way keeps the model it began with."""
+        self._served = {**self._served, name: served}  # one assignment: no reader ever sees half of a change
+        self.generation += 1
+
+    def refuse(self, name: str, refusal: str) -> None:
+        """Go on serving what is loaded, and say why what lies on disk is not."""
+        self.replace(name, replace(self._served[name], refusal=refusal))
 
     def names(self) -> list[str]:
         """Served models."""
         return sorted(self._served)
+
+    def find(self, name: str) -> Served | None:
+        """A model's versions, or None for a name that is not served."""
+        return self._served.get(name)
 
     def served(self, name: str) -> Served:
         """A model's versions; ModelNotFound for any other name."""
@@ -57,7 +87,8 @@ class Registry:
 
     def all_models(self) -> list[Model]:
         """Every loaded version."""
-        return [model for name in self.names() for model in self._served[name].models.values()]
+        served = self._served
+        return [model for name in sorted(served) for model in served[name].models.values()]
 
 
 def load_registry(repository: Repository, *, threads: int = 1) -> Registry:
@@ -68,15 +99,34 @@ def load_registry(repository: Repository, *, threads: int = 1) -> Registry:
     BundleNotFound
         If nothing is published: a service without a model is not ready for anything.
     """
-    served = {name: _load(repository, name, threads) for name in repository.names() if repository.versions(name)}
+    names = [name for name in repository.names() if repository.versions(name)]
+    served = {name: load_served(repository, name, threads=threads) for name in names}
     if not served:
         raise BundleNotFound(f"no model is published in {repository.root}; `temperance fit` or `publish` makes one")
     return Registry(served)
 
 
-def _load(repository: Repository, name: str, threads: int) -> Served:
+def load_served(
+    repository: Repository, name: str, *, threads: int, loaded: Mapping[int, Model] | None = None
+) -> Served:
+    """Every aliased version of one model.
+
+    Parameters
+    ----------
+    repository : Repository
+    name : str
+    threads : int
+    loaded : mapping of int to Model, optional
+        Versions in memory already: they are immutable, and not loaded again.
+
+    Raises
+    ------
+    BundleError, GraphError
+    """
     aliases = repository.aliases(name)
     if not aliases:
         raise BundleNotFound(f"{name} has versions but no alias; `temperance alias {name} stable VERSION` serves one")
-    models = {v: load_model(repository.bundle(name, v), threads=threads) for v in sorted(set(aliases.values()))}
+    known = loaded or {}
+    wanted = sorted(set(aliases.values()))
+    models = {v: known[v] if v in known else load_model(repository.bundle(name, v), threads=threads) for v in wanted}
     return Served(tuple(repository.versions(name)), aliases, models)

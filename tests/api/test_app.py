@@ -51,6 +51,7 @@ def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
             max_body=1 << 20,
             max_rows=10,
             docs=True,
+            exposed=telemetry.registry,
         )
         return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts)), base_url="http://temperance")
 
