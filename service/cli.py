@@ -4,20 +4,24 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import track as progress_bar
 
 from service import main as composition
 from service import onboarding
+from service.api import bench
 from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import FIRST_ALIAS, set_alias
 from service.core.label_sets import METHODS as SET_METHODS
-from service.errors import BundleNotFound, ServiceError
+from service.errors import BenchFailed, BundleNotFound, ServiceError
 from service.evaluation import fit as fitting
 from service.evaluation import page
 from service.evaluation.calibrate import METHODS
@@ -26,11 +30,13 @@ from service.evaluation.diagnostics import diagnose
 from service.evaluation.named_losses import NAMES, named_losses
 from service.evaluation.render import render_diagnostics, render_record, render_report
 from service.evaluation.report import evaluate as evaluate_rows
+from service.evaluation.score import ScoreRequest
+from service.evaluation.score import score as score_rows
 from service.evaluation.scoring import posterior_of
 from service.graph.inspect import inspect_graph
-from service.runtime.model import Model, load_model
+from service.runtime.model import Model, load_model, synthetic_rows
 from service.runtime.session import Session
-from service.settings import PREFIX
+from service.settings import PREFIX, Settings
 
 TABLE_WIDTH = 132
 
@@ -243,6 +249,24 @@ def evaluate(
 
 
 @command.command()
+@click.argument("name")
+@click.option("--data", required=True, type=file_path, help="Rows: CSV, Parquet or NPZ, of any size.")
+@click.option("--out", required=True, type=file_path, help="Where the answers go: CSV or Parquet.")
+@click.option("--version", type=click.IntRange(min=1), help="Version that answers.  [default: stable]")
+@click.option("--policy", help="Policy that decides.  [default: the manifest's]")
+@click.option("--site", help="Site whose prevalence holds.")
+@click.option("--id", "id_column", help="Column that is copied to the answers.")
+@click.option("--chunk-rows", type=click.IntRange(min=1), default=65_536, show_default=True, help="Rows at a time.")
+@models_option
+def score(name: str, repository: Repository, *, version: int | None, **request: Any) -> None:
+    """Answer every row of a data set; interrupted, it goes on where it ended."""
+    model = load_model(_published(repository, name, version))
+    done = score_rows(model, ScoreRequest(**request), track=_track("scoring"))
+    reused = f", {done.reused} of them by an earlier run" if done.reused else ""
+    click.echo(f"Wrote {request['out']}: {done.rows} rows{reused}.")
+
+
+@command.command()
 @click.argument("path_or_name")
 @models_option
 @json_flag
@@ -312,6 +336,73 @@ def serve(**flags: str | int | None) -> None:
     composition.serve(composition.read_settings())
 
 
+@command.command("bench")
+@click.argument("name")
+@click.option("--data", type=file_path, help="Rows to send.  [default: one made of the declared ranges]")
+@click.option("--url", help="A running server that serves the same model.  [default: one of its own]")
+@click.option("--verb", type=click.Choice(["predict", "detect", "decide"]), default="decide", show_default=True)
+@click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Rows in a request.")
+@click.option("--connections", default="1,8,64", show_default=True, help="How many at once, separated by commas.")
+@click.option("--seconds", type=click.FloatRange(min=0.5), default=2.0, show_default=True, help="Of one run.")
+@models_option
+@json_flag
+def bench_(
+    name: str,
+    repository: Repository,
+    *,
+    data: Path | None,
+    url: str | None,
+    verb: str,
+    rows: int,
+    connections: str,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Drive a server with rows, beside a floor that answers as many bytes and computes nothing."""
+    model = load_model(_published(repository, name, None))
+    path, body = f"/v1/models/{name}:{verb}", _instances(model, data, rows)
+    settings = composition.read_settings().model_copy(update={"models": repository.root, "log_level": "error"})
+    with nullcontext(_address(url)) if url else bench.running(_serve_own, settings) as server:
+        request = bench.request_bytes(server, path, body)
+        with bench.running(bench.serve_floor, bench.ask(server, request)) as floor:
+            counts = _whole_numbers(connections)
+            found = list(bench.compare(server, floor, request, connections=counts, seconds=seconds))
+    if as_json:
+        _print_json({"model": _identity(model), "verb": verb, "rows": rows, "runs": [asdict(one) for one in found]})
+        return
+    click.echo(
+        f"{model.bundle.title}, :{verb}, {rows} row{'s' if rows > 1 else ''} in a request, validated and counted"
+    )
+    _print_table(bench.as_table(found, rows=rows))
+
+
+def _serve_own(settings: Settings, port: int) -> None:
+    composition.serve(settings.model_copy(update={"port": port}))
+
+
+def _instances(model: Model, data: Path | None, rows: int) -> bytes:
+    found = synthetic_rows(model.inputs) if data is None else read_rows(data, model.manifest)
+    if not isinstance(found, np.ndarray):
+        raise BenchFailed(f"{model.bundle.title} takes more than columns of numbers; bench sends nothing else")
+    chosen = np.resize(found, (rows, found.shape[1]))
+    instances = [[None if cell != cell else cell for cell in row] for row in chosen.tolist()]  # noqa: PLR0124  # NaN
+    return json.dumps({"instances": instances}).encode()
+
+
+def _address(url: str) -> bench.Address:
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.hostname is None:
+        raise click.BadParameter("a server's URL is http://HOST:PORT", param_hint="--url")
+    return bench.Address(parts.hostname, parts.port or 80)
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    numbers = _split(text) or ()
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise click.BadParameter("whole numbers above 0, separated by commas", param_hint="--connections")
+    return tuple(map(int, numbers))
+
+
 def _published(repository: Repository, name: str, version: int | None) -> Bundle:
     wanted = version or repository.aliases(name).get(FIRST_ALIAS)
     if wanted is None:
@@ -356,10 +447,10 @@ def _say_published(repository: Repository, name: str, version: int) -> None:
         click.echo(f"It is not served yet: `temperance alias {name} {FIRST_ALIAS} {version}` deploys it.")
 
 
-def _track() -> Callable[[Iterable[int]], Iterable[int]]:
+def _track(title: str = "judging rows") -> Callable[[Iterable[int]], Iterable[int]]:
     console = Console(stderr=True)
     return lambda starts: progress_bar(
-        list(starts), "judging rows", console=console, transient=True, disable=not console.is_terminal
+        list(starts), title, console=console, transient=True, disable=not console.is_terminal
     )
 
 

@@ -34,6 +34,7 @@
     │   └── DraftExists
     ├── GraphError                   an .onnx file that cannot be used as it is
     ├── DataError                    a data set that cannot be used as it is
+    ├── BenchFailed                  a server that could not be measured
     └── FitError                     data from which nothing can be learned
         └── NoSignal
 """
@@ -264,6 +265,10 @@ class GraphError(ServiceError):
 
 class DataError(ServiceError):
     """A data set that does not fit the model."""
+
+
+class BenchFailed(ServiceError):
+    """A server that does not answer, or not with an answer."""
 
 
 class FitError(ServiceError):

@@ -17,7 +17,20 @@ from service.bundle.repository import Repository
 TEMPERANCE = Path(sys.executable).with_name("temperance")
 SHIPPED = "breast-cancer"
 IDENTITY = ([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
-VERBS = ("import", "fit", "publish", "draft", "alias", "evaluate", "inspect", "verify", "list", "serve")
+VERBS = (
+    "import",
+    "fit",
+    "publish",
+    "draft",
+    "alias",
+    "evaluate",
+    "score",
+    "bench",
+    "inspect",
+    "verify",
+    "list",
+    "serve",
+)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -103,7 +103,7 @@ def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -
         One line that names the file, the column and the first row at fault.
     """
     table = read_table(path)
-    rows = _rows(table, manifest, path)
+    rows = rows_of(table, manifest, path)
     label = columns.label or "y"
     if columns.label is None and label in manifest.columns:
         raise DataError(f"{path}: {label!r} is a feature of the model; name the column of the labels with --label")
@@ -128,7 +128,7 @@ def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -
 
 def read_rows(path: Path, manifest: Manifest) -> Rows:
     """Rows without labels; DataError as `read_dataset`."""
-    return _rows(read_table(path), manifest, path)
+    return rows_of(read_table(path), manifest, path)
 
 
 def read_table(path: Path) -> Table:
@@ -190,7 +190,22 @@ def _expected(value: object, classes: tuple[str, ...], *, numeric_names: bool) -
     return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}"
 
 
-def _rows(table: Table, manifest: Manifest, path: Path) -> Rows:
+def rows_of(table: Table, manifest: Manifest, path: Path, *, first: int = 0) -> Rows:
+    """Rows from columns by name, or from the arrays of an .npz file.
+
+    Parameters
+    ----------
+    table : dict of str to ndarray
+    manifest : Manifest
+    path : Path
+        Where they come from.
+    first : int
+        Place of the first row in the file.
+
+    Raises
+    ------
+    DataError
+    """
     if path.suffix.lower() == ".npz":
         table = _split_arrays(table, manifest, path)
     missing = [name for name in manifest.columns if name not in table]
@@ -202,8 +217,8 @@ def _rows(table: Table, manifest: Manifest, path: Path) -> Rows:
         raise DataError(f"{path} has no rows")
     if len(lengths) > 1:
         raise DataError(f"{path}: the graph's inputs have different numbers of rows: {sorted(lengths)}")
-    rows = np.column_stack([_numbers(table[name], name, path) for name in manifest.columns])
-    _refuse_missing(rows, manifest, path)
+    rows = np.column_stack([_numbers(table[name], name, path, first=first) for name in manifest.columns])
+    _refuse_missing(rows, manifest, path, first=first)
     return rows
 
 
@@ -227,25 +242,25 @@ def _columns_of(array: npt.NDArray[Any], names: tuple[str, ...], title: str, pat
     return {name: array[:, i] for i, name in enumerate(names)}
 
 
-def _numbers(column: npt.NDArray[Any], name: str, path: Path) -> Array:
+def _numbers(column: npt.NDArray[Any], name: str, path: Path, *, first: int = 0) -> Array:
     if column.dtype.kind == "O":  # polars gives a column with nulls in this form when it cannot be numeric
         column = np.array([np.nan if value is None else value for value in column])
     if column.dtype.kind not in "fiub" or column.dtype.kind == "b":
         raise DataError(f"{path}: column {name!r} is not numeric")
     numbers = column.astype(np.float64)
     if np.isinf(numbers).any():
-        raise DataError(f"{path}: infinity in row {int(np.isinf(numbers).argmax())}, column {name!r}")
+        raise DataError(f"{path}: infinity in row {first + int(np.isinf(numbers).argmax())}, column {name!r}")
     return numbers
 
 
-def _refuse_missing(rows: Array, manifest: Manifest, path: Path) -> None:
+def _refuse_missing(rows: Array, manifest: Manifest, path: Path, *, first: int) -> None:
     for i, name in enumerate(manifest.columns):
         gaps = np.isnan(rows[:, i])
         feature = manifest.features.get(name)
         if gaps.any() and (feature is None or feature.missing == "reject"):
             raise DataError(
-                f"{path}: NaN in row {int(gaps.argmax())}, column {name!r} (rows count from 0); the manifest can "
-                f"declare what a missing value means"
+                f"{path}: NaN in row {first + int(gaps.argmax())}, column {name!r} (rows count from 0); the manifest "
+                "can declare what a missing value means"
             )
 
 

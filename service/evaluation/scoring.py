@@ -20,15 +20,15 @@ def untracked(starts: Iterable[int]) -> Iterable[int]:
     return starts
 
 
-def raw_of(model: Model, rows: Rows, *, track: Track = untracked) -> Raw:
-    """What the graph makes of any number of rows.
+def raw_of(model: Model, rows: Rows, *, track: Track = untracked, first: int = 0) -> Raw:
+    """What the graph makes of any number of rows, of which ``first`` is the place of the first in its file.
 
     Raises
     ------
     InvalidInstances, ModelOutputInvalid
         With the row's place among all rows.
     """
-    parts = list(_parts(model, rows, track))
+    parts = list(_parts(model, rows, track, first))
     lengths = [part.lengths for part in parts if part.lengths is not None]
     return Raw(
         np.concatenate([part.columns for part in parts]),
@@ -38,17 +38,17 @@ def raw_of(model: Model, rows: Rows, *, track: Track = untracked) -> Raw:
     )
 
 
-def posterior_of(model: Model, rows: Rows, *, track: Track = untracked) -> Posterior:
+def posterior_of(model: Model, rows: Rows, *, track: Track = untracked, first: int = 0) -> Posterior:
     """Stages A to C for any number of rows."""
-    return model.judge(raw_of(model, rows, track=track))
+    return model.judge(raw_of(model, rows, track=track, first=first))
 
 
-def _parts(model: Model, rows: Rows, track: Track) -> Iterator[Raw]:
+def _parts(model: Model, rows: Rows, track: Track, first: int) -> Iterator[Raw]:
     for start in track(range(0, len(rows), CHUNK_ROWS)):
         try:
             yield model.raw(rows[start : start + CHUNK_ROWS])
         except (InvalidInstances, ModelOutputInvalid) as error:
-            faults = [_moved(fault, start) for fault in error.faults]
+            faults = [_moved(fault, first + start) for fault in error.faults]
             raise type(error)(_line(faults[0]) if faults else error.detail, faults) from None
 
 
