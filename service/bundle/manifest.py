@@ -23,6 +23,7 @@ BINDING_SECTIONS: Final = ("graph", "inputs", "training", "ood")
 
 PREVALENCE_TOLERANCE = 1e-6
 MANIFEST_FILE = "manifest.toml"
+_SIGMOID_SCORES = " or ".join(repr(name) for name, score in SCORES.items() if score.needs == "sigmoid_logits")
 
 
 def check_prevalence(where: str, prevalence: dict[str, float], classes: tuple[str, ...]) -> None:
@@ -30,6 +31,21 @@ def check_prevalence(where: str, prevalence: dict[str, float], classes: tuple[st
     _refuse_incomplete(where, tuple(prevalence), classes)
     if abs(sum(prevalence.values()) - 1.0) > PREVALENCE_TOLERANCE:
         raise ValueError(f"{where}: the shares must sum to 1")
+
+
+def check_scores(scores: tuple[str, ...], task: str) -> None:
+    """Raise ValueError unless every score reads what such a model gives: a softmax, or a sigmoid per label."""
+    for score in scores:
+        needs = SCORES[score].needs
+        if task == "multilabel" and needs in ("logits", "probabilities"):
+            raise ValueError(
+                f"ood.scores: {score!r} reads a softmax, which a multilabel model has none of; take {_SIGMOID_SCORES}"
+            )
+        if task != "multilabel" and needs == "sigmoid_logits":
+            raise ValueError(
+                f"ood.scores: {score!r} reads independent sigmoids, which only task 'multilabel' has; "
+                f"the task is {task!r}"
+            )
 
 
 def _refuse_repeats(where: str, names: tuple[str, ...]) -> None:
@@ -246,6 +262,7 @@ class Manifest(Section):
                 _refuse_incomplete(f"policies.{name}.costs.{action}", tuple(row), self.graph.classes)
         if sum(policy.default for policy in self.policies.values()) > 1:
             raise ValueError("policies: only one of them can be the default")
+        check_scores(self.ood.scores, self.graph.task)
         if "logit_norm" in self.ood.scores and len(self.graph.classes) == 2:
             raise ValueError("ood.scores: 'logit_norm' has the same value for every row of two classes")
         if any(SCORES[score].needs == "features" for score in self.ood.scores) and self._takes_nan():

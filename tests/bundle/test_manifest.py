@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from service.bundle.manifest import BINDING_SECTIONS, Manifest, check_prevalence, parse_manifest
+from service.bundle.manifest import BINDING_SECTIONS, Manifest, check_prevalence, check_scores, parse_manifest
 from service.core.ood import RULES, SCORES
 from service.errors import ManifestInvalid
 
@@ -220,11 +220,29 @@ def test_the_default_policy_is_the_marked_or_the_only_one(text: str, expected: s
     assert parse_manifest(text).default_policy == expected
 
 
-def test_every_registered_score_and_rule_may_be_configured() -> None:
-    ood = {"scores": [*SCORES], "gate": [*SCORES, *RULES]}
+def with_scores(*scores: str) -> Manifest:
+    ood = {"scores": scores, "gate": [*scores, *RULES]}
     graph = {"output": "scores", "output_kind": "logits", "classes": ["a", "b", "c"]}
-    manifest = {"schema": 1, "title": "t", "graph": graph, "inputs": [{"name": "x"}], "ood": ood}
-    assert Manifest.model_validate(manifest).ood.gate_members == (*SCORES, *RULES)
+    return Manifest.model_validate({"schema": 1, "title": "t", "graph": graph, "inputs": [{"name": "x"}], "ood": ood})
+
+
+def test_every_registered_score_of_classes_and_every_rule_may_be_configured() -> None:
+    fitting = [name for name, score in SCORES.items() if score.needs != "sigmoid_logits"]
+    assert with_scores(*fitting).ood.gate_members == (*fitting, *RULES)
+
+
+@pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.needs == "sigmoid_logits"])
+def test_a_score_of_sigmoids_is_refused_for_classes(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"ood\.scores: '{name}' reads independent sigmoids, .* task is 'multiclass'"):
+        with_scores("nll", name)
+    check_scores((name, "mahalanobis"), "multilabel")
+
+
+@pytest.mark.parametrize("name", [n for n, score in SCORES.items() if score.needs in ("logits", "probabilities")])
+def test_a_score_of_a_softmax_is_refused_for_labels(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"ood\.scores: '{name}' reads a softmax, .* 'joint_energy' or 'max_label'"):
+        check_scores(("joint_energy", name), "multilabel")
+    check_scores((name,), "sequence")
 
 
 @pytest.mark.parametrize(

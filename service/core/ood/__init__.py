@@ -5,6 +5,7 @@ from typing import ClassVar, Final, Protocol, Self
 from service.core.numerics import Array, Indices
 from service.core.ood.kl_matching import KlMatching
 from service.core.ood.knn import Knn
+from service.core.ood.labels import JointEnergy, MaxLabel
 from service.core.ood.logits import Energy, LogitNorm, MaxLogit
 from service.core.ood.mahalanobis import Mahalanobis
 from service.core.ood.nll import Nll
@@ -17,8 +18,9 @@ class Score(Protocol):
     """A score with its fitted state, if it has any: its dataclass fields, all arrays, are what `state.npz` stores."""
 
     needs: ClassVar[str]
-    """``features``, ``logits`` (raw ones: not for a model that emits probabilities or a single column), or
-    ``probabilities``: log-probabilities up to a constant of the row, as logits are."""
+    """``features``, ``logits`` (raw ones: not for a model that emits probabilities or a single column),
+    ``probabilities``: log-probabilities up to a constant of the row, as logits are; or ``sigmoid_logits``, one of
+    every label of a multilabel model, which fits none of the others but ``features``."""
     stateful: ClassVar[bool]
     """Whether `fit` learns from rows; thresholds then need other rows."""
 
@@ -53,5 +55,7 @@ SCORES: Final[dict[str, type[Score]]] = {
     "relative_mahalanobis": RelativeMahalanobis,
     "knn": Knn,
     "vim": Vim,
+    "joint_energy": JointEnergy,
+    "max_label": MaxLabel,
 }
 RULES: Final[tuple[str, ...]] = ("range",)

@@ -43,7 +43,7 @@ def state(score: Score) -> dict[str, np.ndarray[Any, Any]]:
 
 @every_score
 def test_what_it_needs_is_known_and_its_name_is_no_rules(name: str) -> None:
-    assert SCORES[name].needs in ("logits", "probabilities", "features")
+    assert SCORES[name].needs in ("logits", "probabilities", "features", "sigmoid_logits")
     assert name not in RULES
 
 
