@@ -19,7 +19,7 @@ def twins(n: int, *, seed: int) -> tuple[Array, Indices]:
 
 
 def marginals(x: Array) -> Array:
-    return scipy.special.expit(x[:, None] * TRUTH[:, 0] + TRUTH[:, 1])
+    return np.asarray(scipy.special.expit(x[:, None] * TRUTH[:, 0] + TRUTH[:, 1]))
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,7 @@ def test_every_label_finds_its_own_posterior_however_labels_depend_on_each_other
     np.testing.assert_allclose([[p.slope, p.intercept] for p in fitted], TRUTH, rtol=0, atol=0.03)
     x, labels = twins(HALF, seed=1)
     q = calibrated(fitted, x)
-    within = np.abs(x) < 3.0
-    assert np.abs(q - marginals(x))[within].max() < 0.005
+    assert np.abs(q - marginals(x)).max() < 0.005
     noise = np.sqrt(marginals(x) * (1.0 - marginals(x))).mean(axis=0) / np.sqrt(HALF)
     assert (np.abs((q - labels).mean(axis=0)) < 4.0 * noise).all()
 
