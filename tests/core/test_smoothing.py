@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+from service.core import smoothing
 from service.core.decision import best_action
 from service.core.losses.sequence import PADDING, jensen_shannon
 from service.core.miscalibration import calibration_error
@@ -270,6 +271,15 @@ def test_the_gradient_vanishes_however_certain_the_rows_and_however_strong_the_p
     gradient[:, 1:] += strength * right
     assert np.isfinite(smoothed).all()
     assert np.abs(gradient).max() < 1e-9 * (1.0 + strength)
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+@pytest.mark.parametrize("strength", [0.01, 1e7])
+def test_a_few_steps_suffice(scale: float, strength: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, lengths = drawn(4, 20, 5, scale=scale), np.full(4, 20)
+    unhurried = jsd_smooth(rows, lengths=lengths, strength=strength)
+    monkeypatch.setattr(smoothing, "MAX_ITERATIONS", 20)
+    np.testing.assert_array_equal(jsd_smooth(rows, lengths=lengths, strength=strength), unhurried)
 
 
 def test_more_strength_leaves_less_divergence() -> None:
