@@ -148,6 +148,7 @@ def fit(
     """Calibrate a draft and publish it as the next version."""
     wanted = fitting.FitRequest(columns=Columns(label, group, weight), **request)
     result = fitting.fit(repository, name, wanted, track=_track())
+    _warn_of_prices(repository, name, result.version)
     if as_json:
         record = result.record.model_dump(mode="json", by_alias=True)
         _print_json({"name": name, "version": result.version, "calibration": record})
@@ -163,6 +164,7 @@ def fit(
 def publish(name: str, repository: Repository, *, as_json: bool) -> None:
     """Publish a draft as it is, with its calibration if that still holds."""
     published = onboarding.publish_draft(repository, name)
+    _warn_of_prices(repository, name, published.version)
     if as_json:
         _print_json({"name": name, "version": published.version, "why_uncalibrated": published.why_uncalibrated})
         return
@@ -445,6 +447,11 @@ def _say_published(repository: Repository, name: str, version: int) -> None:
         click.echo(f"It is {', '.join(labels)}: `temperance serve` serves it.")
     else:
         click.echo(f"It is not served yet: `temperance alias {name} {FIRST_ALIAS} {version}` deploys it.")
+
+
+def _warn_of_prices(repository: Repository, name: str, version: int) -> None:
+    for sentence in onboarding.never_taken(repository.bundle(name, version).manifest):
+        click.echo(f"warning: {sentence}", err=True)
 
 
 def _track(title: str = "judging rows") -> Callable[[Iterable[int]], Iterable[int]]:

@@ -19,6 +19,7 @@
     │   ├── PrevalenceUnavailable
     │   ├── EstimateUnavailable
     │   ├── CoverageUnavailable
+    │   ├── SessionUnavailable
     │   └── TooManyRows
     ├── NotFound                     no such thing under that address
     │   ├── ModelNotFound
@@ -181,6 +182,13 @@ class CoverageUnavailable(RequestError):
 
     code = "coverage-unavailable"
     title = "Label sets are not available"
+
+
+class SessionUnavailable(RequestError):
+    """A trajectory was to be watched, and its steps have no p-values."""
+
+    code = "session-unavailable"
+    title = "Sessions are not available"
 
 
 class TooManyRows(RequestError):

@@ -7,25 +7,16 @@ from datetime import datetime
 
 import numpy as np
 
-from service.bundle.conformity import Kind, restore_sets
+from service.choices import FROM_REQUEST, Options, choose_policies, choose_sets, choose_target
 from service.core.conformal import benjamini_hochberg
 from service.core.decision import Decisions
-from service.core.label_sets import LabelSets, enough_for_classes
-from service.core.numerics import Array, Flags
-from service.core.pipeline import Policy, Posterior, act, at_prevalence
-from service.errors import (
-    BundleDamaged,
-    CoverageUnavailable,
-    Fault,
-    InvalidParameters,
-    PolicyRequired,
-    PrevalenceUnavailable,
-)
+from service.core.label_sets import LabelSets
+from service.core.numerics import Array, Flags, Indices
+from service.core.pipeline import Policy, Posterior, at_prevalence, choose
 from service.runtime.model import Model
 from service.runtime.rows import Rows
 from service.telemetry import Telemetry
-
-FROM_REQUEST = "(request)"
+from service.watch import Watched, handed_over, monitor_of, watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +36,6 @@ class Call:
     caller: str | None = None
     deadline: float | None = None
     idempotency_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a request may choose.
-
-    Attributes
-    ----------
-    verb : str
-        What is counted.
-    decide : bool
-        Whether an action is wanted.
-    policy : str or Policy or None
-        A policy of the manifest by name, or costs of the request's own.
-    site : str or None
-    prevalence : dict of str to float, or None
-    coverage : float or None
-        Probability with which a label set holds the true label; without it there are no sets.
-    fdr : float or None
-        Share of false discoveries among the rows found to be out of distribution, over the batch.
-    """
-
-    verb: str
-    decide: bool = False
-    policy: str | Policy | None = None
-    site: str | None = None
-    prevalence: dict[str, float] | None = None
-    coverage: float | None = None
-    fdr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +59,24 @@ class RowSets:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """What one policy decided.
+
+    Attributes
+    ----------
+    policy : Policy
+    rows : ndarray of shape (n,)
+        The rows that it decided, ascending; all of them unless the request names a policy per row.
+    decisions : Decisions
+        Of these n rows.
+    """
+
+    policy: Policy
+    rows: Indices
+    decisions: Decisions
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """Everything that was computed for one call; an audit needs nothing else.
 
@@ -109,16 +89,18 @@ class Prediction:
         Under the source prevalence.
     log_probs : ndarray of shape (N, K)
         Under the target prevalence.
-    target : ndarray of shape (K,) or None
+    target : ndarray of shape (K,) or (N, K), or None
         Prevalence that ``log_probs`` speak of; None when it is not known.
-    site : str or None
-    policy : Policy or None
-    decisions : Decisions or None
+    site : str or tuple of str or None
+    decided : tuple of Decided
+        Every row belongs to one; empty where no action was wanted.
     sets : RowSets or None
         None where no coverage was asked for.
     fdr : float or None
     discovered : ndarray of shape (N,) or None
         Rows out of distribution at that rate of false discoveries; None where there are no p-values.
+    watched : Watched or None
+        The session after these rows; None where none was sent.
     """
 
     call: Call
@@ -127,12 +109,12 @@ class Prediction:
     posterior: Posterior
     log_probs: Array
     target: Array | None
-    site: str | None
-    policy: Policy | None
-    decisions: Decisions | None
+    site: str | tuple[str, ...] | None
+    decided: tuple[Decided, ...] = ()
     sets: RowSets | None = None
     fdr: float | None = None
     discovered: Flags | None = None
+    watched: Watched | None = None
 
 
 class Predictor:
@@ -163,30 +145,29 @@ class Predictor:
         Raises
         ------
         InvalidInstances, InvalidParameters, PolicyRequired, PrevalenceUnavailable, CoverageUnavailable,
-        ModelOutputInvalid
+        SessionUnavailable, ModelOutputInvalid
         """
-        policy = choose_policy(model, options.policy) if options.decide else None
+        policies = choose_policies(model, options.policy, rows=len(rows)) if options.decide else []
         target = choose_target(model, options)
         sets = None if options.coverage is None else choose_sets(model, options.coverage, target=target)
+        session = options.session
+        monitor = None if session is None else await asyncio.to_thread(monitor_of, model, session)
         posterior = await asyncio.to_thread(model.posterior, rows)
-        if policy is None:
-            log_probs, decisions = at_prevalence(posterior.log_probs, source=model.source, target=target), None
-        else:
-            log_probs, decisions = act(posterior, policy, source=model.source, target=target)
-        spoken = model.source if target is None else target
+        watched = None if session is None or monitor is None else watch(session, posterior, monitor=monitor)
+        log_probs = at_prevalence(posterior.log_probs, source=model.source, target=target)
         prediction = Prediction(
             call,
             self._clock(),
             model,
             posterior,
             log_probs,
-            spoken,
+            model.source if target is None else target,
             options.site,
-            policy,
-            decisions,
+            _decide(log_probs, policies, flagged=handed_over(posterior, watched)),
             None if sets is None or options.coverage is None else _row_sets(sets, posterior, options.coverage),
             options.fdr,
             _discovered(posterior, options.fdr),
+            watched,
         )
         self._count(prediction, options.verb)
         return prediction
@@ -197,8 +178,8 @@ class Predictor:
         self._telemetry.batch.labels(model.name).observe(n)
         if prediction.posterior.flagged is not None:
             self._telemetry.flagged.labels(model.name, model.version).inc(int(prediction.posterior.flagged.sum()))
-        if prediction.policy is not None and prediction.decisions is not None:
-            self._count_actions(model, prediction.policy, prediction.decisions)
+        for decided in prediction.decided:
+            self._count_actions(model, decided.policy, decided.decisions)
 
     def _count_actions(self, model: Model, policy: Policy, decisions: Decisions) -> None:
         if policy.source == "request":
@@ -210,96 +191,20 @@ class Predictor:
             self._telemetry.actions.labels(model.name, model.version, policy.name, action).inc(int(count))
 
 
-def choose_policy(model: Model, wanted: str | Policy | None) -> Policy:
-    """The policy that decides: the request's own, the named one, or the manifest's default.
-
-    Raises
-    ------
-    PolicyRequired
-        If none is named and none is the default.
-    InvalidParameters
-        If the manifest has no policy of that name.
-    """
-    if isinstance(wanted, Policy):
-        return wanted
-    name = wanted or model.manifest.default_policy
-    known = ", ".join(model.policies) or "none; send costs"
-    if name is None:
-        raise PolicyRequired(f"{model.name} has no default policy; name one in parameters.policy (there are: {known})")
-    if name not in model.policies:
-        detail = f"{model.name} has no policy of that name (there are: {known})"
-        raise InvalidParameters(detail, [Fault(("parameters", "policy"), "unknown-policy", detail)])
-    return model.policies[name]
-
-
-def choose_target(model: Model, options: Options) -> Array | None:
-    """Prevalence asked for, shape (K,), or None when the request leaves it as calibrated.
-
-    Raises
-    ------
-    InvalidParameters
-        If the manifest has no site of that name.
-    PrevalenceUnavailable
-        If another prevalence is asked for and the one the model speaks of is unknown.
-    """
-    prevalence = options.prevalence
-    if options.site is not None:
-        prevalence = _site_prevalence(model, options.site)
-    if prevalence is None:
-        return None
-    if model.source is None:
-        raise PrevalenceUnavailable(
-            f"{model.name} version {model.version} does not know which prevalence its probabilities speak of: declare "
-            "[training] prevalence in the manifest and fit again, on rows of the population it is used in"
-        )
-    return np.array([prevalence[c] for c in model.classes], dtype=np.float64)
-
-
-def choose_sets(model: Model, coverage: float, *, target: Array | None) -> LabelSets:
-    """Label sets that hold ``coverage``: within every class where calibration rows suffice, else on average over them.
-
-    Raises
-    ------
-    CoverageUnavailable
-        If the version is uncalibrated or has no conformity scores, or if only sets on average could be made and
-        another prevalence is asked for: their coverage speaks of the calibration rows' classes alone.
-    """
-    record, title = model.bundle.record, model.bundle.title
-    if record is None:
-        raise CoverageUnavailable(f"{title} is uncalibrated; calibrate it with `temperance fit`")
-    if record.label_sets is None:
-        raise CoverageUnavailable(f"{title} was fitted without label sets; fit it again")
-    counts = None if record.label_sets.class_rows is None else [record.label_sets.class_rows[c] for c in model.classes]
-    conditional = counts is not None and enough_for_classes(np.array(counts), coverage=coverage)
-    if not conditional and _moved(model.source, target):
-        raise CoverageUnavailable(_why_marginal(title, counts, coverage))
-    kind: Kind = "class_conditional" if conditional else "marginal"
-    sets = restore_sets(kind, model.bundle.state, method=record.label_sets.method)
-    if sets is None:
-        raise BundleDamaged(f"{model.bundle.path}: state.npz lacks what label sets need")
-    return sets
-
-
-def _moved(source: Array | None, target: Array | None) -> bool:
-    return target is not None and (source is None or not np.array_equal(source, target))
-
-
-def _why_marginal(title: str, counts: list[int] | None, coverage: float) -> str:
-    if counts is None:
-        lack = "it has too many classes"
-    else:
-        lack = f"a class has only {min(counts)} calibration rows, too few for a coverage of {coverage:g}"
-    return (
-        f"{title} cannot hold a coverage within every class, because {lack}; on average over classes it holds under "
-        "the source prevalence alone: leave out site and prevalence, or ask for less"
+def _decide(log_probs: Array, policies: list[tuple[Policy, Indices]], *, flagged: Flags | None) -> tuple[Decided, ...]:
+    if len(policies) == 1:  # all rows: what is big is not copied
+        (policy, rows), *_ = policies
+        return (Decided(policy, rows, choose(log_probs, policy, flagged=flagged)),)
+    return tuple(
+        Decided(policy, rows, choose(log_probs[rows], policy, flagged=None if flagged is None else flagged[rows]))
+        for policy, rows in policies
     )
 
 
 def _row_sets(sets: LabelSets, posterior: Posterior, coverage: float) -> RowSets:
     found = sets.predict(posterior.log_probs, coverage=coverage)
     unflagged = np.ones(len(found.members), dtype=np.bool_) if posterior.flagged is None else ~posterior.flagged
-    kind: Kind = "class_conditional" if sets.conditional else "marginal"
-    return RowSets(found.members, unflagged & found.valid, coverage, f"{sets.method}_{kind}")
+    return RowSets(found.members, unflagged & found.valid, coverage, f"{sets.method}_{sets.kind}")
 
 
 def _discovered(posterior: Posterior, fdr: float | None) -> Flags | None:
@@ -307,11 +212,3 @@ def _discovered(posterior: Posterior, fdr: float | None) -> Flags | None:
         return None
     found: Flags = benjamini_hochberg(posterior.p_value) <= fdr
     return found
-
-
-def _site_prevalence(model: Model, site: str) -> dict[str, float]:
-    if site not in model.manifest.sites:
-        known = ", ".join(model.manifest.sites) or "none"
-        detail = f"{model.name} has no site of that name (there are: {known})"
-        raise InvalidParameters(detail, [Fault(("parameters", "site"), "unknown-site", detail)])
-    return model.manifest.sites[site].prevalence

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import tomlkit
 
-from service.bundle.manifest import MANIFEST_FILE, parse_manifest
+from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from service.bundle.repository import GRAPH_FILE, Bundle, Repository, graph_sha256
 from service.bundle.writer import FIRST_ALIAS, create_draft, draft_files, publish
+from service.core.utility import dominated_actions
 from service.errors import BundleNotFound, GraphError
 from service.graph.inspect import Findings, Output, check_class_order, check_draft, inspect_graph
-from service.runtime.model import load_model
+from service.runtime.model import load_model, policy_of
 from service.runtime.session import DTYPES, RANGE_TOLERANCE, SUM_TOLERANCE, Session, Tensor
 
 PROBE_ROWS = 16
@@ -129,6 +130,22 @@ def why_uncalibrated(draft: Bundle) -> str | None:
     current = draft.manifest.fingerprints()
     changed = [section for section, value in draft.record.sections.items() if current.get(section) != value]
     return f"[{'], ['.join(changed)}] changed" if changed else None
+
+
+def never_taken(manifest: Manifest) -> list[str]:
+    """A sentence for every action that costs never choose, because another costs no more in any class and less in some.
+
+    Not for the action that takes flagged rows over: its price may well be one that no unflagged row would pay.
+    """
+    sentences = {}
+    for name, section in manifest.policies.items():
+        policy = policy_of(name, section, manifest.graph.classes)
+        for worse, better in dominated_actions(policy.cost):
+            if worse != policy.on_ood:
+                beaten, by = policy.actions[worse], policy.actions[better]
+                said = f"policy {name!r}: action {beaten!r} is never taken: {by!r} costs no more in any class"
+                sentences.setdefault((name, worse), said)
+    return list(sentences.values())
 
 
 def _without_calibration(draft: Bundle) -> Bundle:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +21,11 @@ import polars as pl
 import pytest
 
 from service.bundle.repository import Repository
+from service.evaluation.dataset import Dataset
+from service.evaluation.sets import fit_sets
+from service.onboarding import Declared, import_model, publish_draft
+from service.runtime.model import Model
+from service.runtime.registry import load_registry
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "models"
@@ -149,3 +154,32 @@ def linear_graph(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def with_sets() -> Callable[..., Model]:
+    """Gives a calibrated model label sets from so many rows of each class: ``with_sets(model, rows=[…])``."""
+
+    def fitted_sets(model: Model, *, rows: list[int], state: bool = True) -> Model:
+        rng = np.random.default_rng(0)
+        log_probs = np.log(rng.dirichlet(np.ones(len(rows)), size=sum(rows)))
+        data = Dataset(log_probs, np.repeat(np.arange(len(rows)), rows), None, None, "")
+        fitted, arrays = fit_sets(log_probs, data, model.classes, method="lac")
+        assert model.bundle.record is not None
+        record = model.bundle.record.model_copy(update={"label_sets": fitted})
+        others = {key: array for key, array in model.bundle.state.items() if key not in arrays}
+        bundle = replace(model.bundle, record=record, state=others | (arrays if state else {}))
+        return replace(model, bundle=bundle)
+
+    return fitted_sets
+
+
+@pytest.fixture
+def uncalibrated(tmp_path: Path, linear_graph: Callable[..., Path]) -> Model:
+    """A model of two classes, `a` and `b`, that was published without `fit`."""
+    repository = Repository(tmp_path / "uncalibrated")
+    repository.root.mkdir()
+    graph = linear_graph([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
+    import_model(repository, "logits", graph, Declared(output_kind="logits", classes=("a", "b")))
+    publish_draft(repository, "logits")
+    return load_registry(repository).model("logits")

@@ -384,6 +384,30 @@ def test_an_uncalibrated_publication_says_why(
     assert printed_json(invoke("inspect", "m", *models, "--json"))["calibration"] is None
 
 
+DEAR = """
+[policies.p.costs]
+go = { "0" = 0, "1" = 5 }
+stay = { "0" = 1, "1" = 6 }
+"""
+
+
+@pytest.mark.parametrize("verb", ["publish", "fit"])
+def test_an_action_that_costs_never_choose_is_warned_about_beside_the_output(
+    verb: str,
+    invoke: Callable[..., Result],
+    linear_graph: Callable[..., Path],
+    rows: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    models = ("--models", tmp_path / "models")
+    invoke("import", linear_graph(*IDENTITY), "--name", "m", "--output-kind", "logits", *models)
+    manifest = tmp_path / "models" / "m" / "draft" / "manifest.toml"
+    manifest.write_text(manifest.read_text() + DEAR)
+    done = invoke(verb, "m", *(("--data", rows("cal")) if verb == "fit" else ()), "--json", *models)
+    assert json.loads(done.stdout)["version"] == 1
+    assert done.stderr == "warning: policy 'p': action 'stay' is never taken: 'go' costs no more in any class\n"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str, invoke: Callable[..., Result]) -> None:
     result = invoke(verb, "-h")

@@ -4,27 +4,21 @@ import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from service.bundle.repository import Repository
+from service.choices import FROM_REQUEST, Options
 from service.core.numerics import Array
 from service.core.pipeline import Policy
 from service.errors import (
-    BundleDamaged,
     CoverageUnavailable,
     InvalidInstances,
-    InvalidParameters,
     ModelOutputInvalid,
-    PolicyRequired,
-    PrevalenceUnavailable,
 )
-from service.evaluation.dataset import Dataset
-from service.evaluation.sets import fit_sets
-from service.inference import FROM_REQUEST, Call, Options, Predictor, choose_policy, choose_sets, choose_target
+from service.inference import Call, Predictor
 from service.onboarding import Declared, import_model, publish_draft
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
@@ -46,16 +40,6 @@ def patients(test_rows: list[list[float]]) -> Array:
 
 
 @pytest.fixture
-def uncalibrated(tmp_path: Path, linear_graph: Callable[..., Path]) -> Model:
-    repository = Repository(tmp_path / "models")
-    repository.root.mkdir()
-    graph = linear_graph([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
-    import_model(repository, "logits", graph, Declared(output_kind="logits", classes=("a", "b")))
-    publish_draft(repository, "logits")
-    return load_registry(repository).model("logits")
-
-
-@pytest.fixture
 def metrics() -> CollectorRegistry:
     return CollectorRegistry()
 
@@ -70,12 +54,13 @@ async def test_a_prediction_holds_everything_an_audit_needs(
 ) -> None:
     made = await predictor.predict(CALL, model, patients, Options("decide", decide=True, site="screening"))
     assert (made.call, made.created, made.model, made.site) == (CALL, NOON, model, "screening")
-    assert made.policy is model.policies["biopsy"]
+    (part,) = made.decided
+    assert part.policy is model.policies["biopsy"]
     assert made.posterior.logits.shape == made.log_probs.shape == (len(patients), 2)
     assert made.target is not None
     assert made.target.tolist() == [0.98, 0.02]
-    assert made.decisions is not None
-    assert made.decisions.risks.shape == (len(patients), 3)
+    assert part.rows.tolist() == list(range(len(patients)))
+    assert part.decisions.risks.shape == (len(patients), 3)
 
 
 async def test_the_posterior_stays_at_the_source_prevalence(
@@ -94,7 +79,7 @@ async def test_probabilities_are_the_same_whether_or_not_something_is_decided(
         told = await predictor.predict(CALL, model, patients, Options("predict", site=site))
         decided = await predictor.predict(CALL, model, patients, Options("decide", decide=True, site=site))
         assert told.log_probs.tobytes() == decided.log_probs.tobytes()
-        assert (told.policy, told.decisions) == (None, None)
+        assert told.decided == ()
 
 
 async def test_without_a_prevalence_asked_for_the_answer_speaks_of_the_source(
@@ -110,7 +95,6 @@ async def test_rows_flags_and_actions_are_counted(
     predictor: Predictor, metrics: CollectorRegistry, model: Model, patients: Array
 ) -> None:
     made = await predictor.predict(CALL, model, patients, Options("decide", decide=True))
-    assert made.decisions is not None
     assert made.posterior.flagged is not None
     labels = {"model": "breast-cancer", "version": "1"}
     assert metrics.get_sample_value("temperance_rows_total", {**labels, "verb": "decide"}) == len(patients)
@@ -120,7 +104,7 @@ async def test_rows_flags_and_actions_are_counted(
         metrics.get_sample_value("temperance_actions_total", {**labels, "policy": "biopsy", "action": action})
         for action in model.policies["biopsy"].actions
     ]
-    assert counts == np.bincount(made.decisions.action, minlength=3).tolist()
+    assert counts == np.bincount(made.decided[0].decisions.action, minlength=3).tolist()
 
 
 async def test_actions_of_a_request_are_counted_under_one_label(
@@ -157,69 +141,10 @@ async def test_an_output_that_is_not_finite_is_an_error_and_no_answer(
     assert [fault.path for fault in caught.value.faults] == [("instances", 1)]
 
 
-def test_a_policy_is_the_requests_own_the_named_one_or_the_default(model: Model, uncalibrated: Model) -> None:
-    assert choose_policy(model, OWN) is OWN
-    assert choose_policy(model, "biopsy") is choose_policy(model, None) is model.policies["biopsy"]
-    with pytest.raises(InvalidParameters, match="there are: biopsy"):
-        choose_policy(model, "zq7canary")
-    with pytest.raises(PolicyRequired):
-        choose_policy(uncalibrated, None)
-
-
-UNKNOWN: dict[str, Any] = {"a site": {"site": "zq7canary"}, "an empty site": {"site": ""}}
-
-
-@pytest.mark.parametrize("name", UNKNOWN)
-def test_an_unknown_site_is_refused_by_listing_the_known_ones(name: str, model: Model) -> None:
-    with pytest.raises(InvalidParameters, match="screening") as caught:
-        choose_target(model, Options("predict", **UNKNOWN[name]))
-    assert "zq7canary" not in caught.value.detail
-
-
-def test_a_target_needs_a_source(uncalibrated: Model) -> None:
-    assert choose_target(uncalibrated, Options("predict")) is None
-    with pytest.raises(PrevalenceUnavailable, match="training"):
-        choose_target(uncalibrated, Options("predict", prevalence={"a": 0.5, "b": 0.5}))
-
-
-def test_shares_are_put_in_the_models_order(model: Model) -> None:
-    target = choose_target(model, Options("predict", prevalence={"malignant": 0.3, "benign": 0.7}))
-    assert target is not None
-    assert target.tolist() == [0.7, 0.3]
-
-
-def with_sets(model: Model, *, rows: int, state: bool = True) -> Model:
-    """The shipped model as if label sets had been fitted, from so many rows of each class."""
-    rng = np.random.default_rng(0)
-    log_probs = np.log(rng.dirichlet(np.ones(2), size=2 * rows))
-    data = Dataset(log_probs, np.repeat([0, 1], rows), None, None, "")
-    fitted, arrays = fit_sets(log_probs, data, model.classes, method="lac")
-    assert model.bundle.record is not None
-    record = model.bundle.record.model_copy(update={"label_sets": fitted})
-    others = {key: array for key, array in model.bundle.state.items() if key not in arrays}
-    bundle = dataclasses.replace(model.bundle, record=record, state=others | (arrays if state else {}))
-    return dataclasses.replace(model, bundle=bundle)
-
-
-def test_sets_are_made_within_classes_as_long_as_their_rows_suffice(model: Model) -> None:
-    fitted = with_sets(model, rows=19)
-    assert choose_sets(fitted, 0.95, target=None).conditional
-    assert not choose_sets(fitted, 0.96, target=None).conditional
-    assert choose_sets(fitted, 0.95, target=np.array([0.98, 0.02])).conditional
-    assert not choose_sets(fitted, 0.96, target=model.source).conditional
-    with pytest.raises(CoverageUnavailable, match="only 19 calibration rows"):
-        choose_sets(fitted, 0.96, target=np.array([0.98, 0.02]))
-
-
-def test_a_state_without_its_sets_is_a_damaged_bundle(model: Model) -> None:
-    with pytest.raises(BundleDamaged, match="label sets"):
-        choose_sets(with_sets(model, rows=19, state=False), 0.9, target=None)
-
-
 async def test_sets_and_discoveries_are_computed_when_asked_for_alone(
-    predictor: Predictor, model: Model, patients: Array
+    predictor: Predictor, model: Model, patients: Array, with_sets: Callable[..., Model]
 ) -> None:
-    fitted = with_sets(model, rows=50)
+    fitted = with_sets(model, rows=[50, 50])
     plain = await predictor.predict(CALL, fitted, patients, Options("detect"))
     assert (plain.sets, plain.fdr, plain.discovered) == (None, None, None)
     made = await predictor.predict(CALL, fitted, patients, Options("decide", coverage=0.9, fdr=0.1))

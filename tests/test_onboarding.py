@@ -19,7 +19,7 @@ from service.errors import (
     ModelOutputInvalid,
     ServiceError,
 )
-from service.onboarding import Declared, import_model, open_draft, publish_draft, why_uncalibrated
+from service.onboarding import Declared, import_model, never_taken, open_draft, publish_draft, why_uncalibrated
 from service.runtime.model import load_model
 
 SHIPPED = "breast-cancer"
@@ -484,3 +484,22 @@ def test_a_stray_file_is_not_published(repository: Repository, draft: Path) -> N
     with pytest.raises(ServiceError, match=r"manifest\.toml~ is no part of a bundle"):
         publish_draft(repository, SHIPPED)
     assert repository.versions(SHIPPED) == [1]
+
+
+COSTS = """
+[policies.walk]
+on_ood = "{on_ood}"
+[policies.walk.costs]
+go = {{ benign = 0, malignant = 5 }}
+ask = {{ benign = 2, malignant = 6 }}
+stay = {{ benign = 1, malignant = 6 }}
+turn = {{ benign = 9, malignant = 0 }}
+"""
+
+
+def test_actions_that_no_costs_choose_are_named_with_what_beats_them(draft: Path) -> None:
+    text = (draft / MANIFEST_FILE).read_text()
+    assert never_taken(parse_manifest(text)) == []  # nobody pays 3 where 1 will do, but flagged rows are handed over
+    found = never_taken(parse_manifest(text + COSTS.format(on_ood="ask")))
+    assert found == ["policy 'walk': action 'stay' is never taken: 'go' costs no more in any class"]
+    assert len(never_taken(parse_manifest(text + COSTS.format(on_ood="flag")))) == 2

@@ -37,6 +37,23 @@ def header(prediction: Prediction) -> Json:
     }
 
 
+def session_member(prediction: Prediction) -> Json:
+    """What an answer adds about its session; nothing where there is none."""
+    if prediction.watched is None:
+        return {}
+    session, model = prediction.watched.session, prediction.model
+    said = {
+        "model": model.name,
+        "version": model.version,
+        "false_alarms_per_1000_steps": session.per_thousand,
+        "statistic": session.state.statistic,
+        "steps": session.state.steps,
+        "steps_since_in_distribution": session.state.since_inside,
+        "alarm": session.state.standing,
+    }
+    return {"session": said}
+
+
 def predict_rows(prediction: Prediction, ids: Sequence[str] | None, top_k: int | None) -> list[Json]:
     """Rows of `:predict`."""
     rows = _identified(prediction, ids)
@@ -59,12 +76,11 @@ def detect_rows(prediction: Prediction, ids: Sequence[str] | None) -> list[Json]
 def decide_rows(prediction: Prediction, ids: Sequence[str] | None, top_k: int | None) -> list[Json]:
     """Rows of `:decide`."""
     rows = predict_rows(prediction, ids, top_k)
-    if prediction.policy is None or prediction.decisions is None:
-        raise ValueError("nothing was decided")
-    decided = _decisions(prediction.policy, prediction.decisions)
-    for row, ood, decision in zip(rows, _ood(prediction), decided, strict=True):
+    for row, ood in zip(rows, _ood(prediction), strict=True):
         row["ood"] = ood
-        row["decision"] = decision
+    for part in prediction.decided:
+        for i, decision in zip(part.rows.tolist(), _decisions(part.policy, part.decisions), strict=True):
+            rows[i]["decision"] = decision
     return rows
 
 
@@ -185,22 +201,31 @@ def _evidence(prediction: Prediction) -> list[list[Json]]:
         for i, detector in enumerate(prediction.model.chain.detectors):
             for row in np.flatnonzero(prediction.posterior.flags[:, i] & detector.gated).tolist():
                 evidence[row].append({"score": detector.name})
+    if prediction.watched is not None:
+        for row in np.flatnonzero(prediction.watched.alarm).tolist():
+            evidence[row].append({"rule": "session"})
     return evidence
 
 
 def _decisions(policy: Policy, decisions: Decisions) -> list[Json]:
     named = {"name": policy.name, "source": policy.source}
-    columns = (decisions.action, decisions.least_cost, decisions.risks, decisions.margin, decisions.reason)
+    deferral = decisions.deferral
+    deferring = [None] * len(decisions.action) if deferral is None else deferral.tolist()
+    columns = (decisions.action, decisions.least_cost, decisions.risks, decisions.margin, decisions.information)
+    listed = (column.tolist() for column in (*columns, decisions.reason))
     decided: list[Json] = []
-    for action, least_cost, risks, margin, reason in zip(*(column.tolist() for column in columns), strict=True):
+    for action, least_cost, risks, margin, known, reason, deferred in zip(*listed, deferring, strict=True):
         entry: Json = {
             "policy": named,
             "action": policy.actions[action],
             "risk": risks[action],
             "risks": dict(zip(policy.actions, risks, strict=True)),
             "margin": margin,
+            "value_of_information": known,
             "reason": REASONS[reason],
         }
+        if deferred is not None:
+            entry["value_of_deferring"] = deferred
         if action != least_cost:
             entry["overridden"] = {"action": policy.actions[least_cost], "risk": risks[least_cost]}
         decided.append(entry)
@@ -227,8 +252,11 @@ def _input(entry: Input, model: Model) -> Json:
     return {"name": entry.name, "features": features}
 
 
-def _shares(model: Model, prevalence: Array | None) -> dict[str, float] | None:
-    return None if prevalence is None else dict(zip(model.classes, prevalence.tolist(), strict=True))
+def _shares(model: Model, prevalence: Array | None) -> dict[str, float] | list[dict[str, float]] | None:
+    if prevalence is None:
+        return None
+    said = [dict(zip(model.classes, row, strict=True)) for row in np.atleast_2d(prevalence).tolist()]
+    return said if prevalence.ndim > 1 else said[0]
 
 
 def _timestamp(moment: datetime) -> str:

@@ -1,66 +1,177 @@
 """Parameters of a request, as the use case takes them."""
 
+from typing import Final, TypeVar
+
 import numpy as np
 
 from service.api.rows import nearest
-from service.api.schemas import DecideParameters, EvaluateParameters
+from service.api.schemas import (
+    DecideParameters,
+    DetectParameters,
+    EvaluateParameters,
+    PredictParameters,
+    SessionState,
+)
 from service.bundle.manifest import check_prevalence
+from service.choices import FROM_REQUEST, Options, choose_policy
 from service.core.pipeline import Policy
+from service.core.trajectory import State
 from service.errors import Fault, InvalidParameters
-from service.inference import FROM_REQUEST, Options, choose_policy
 from service.runtime.model import Model
+from service.watch import Session
+
+Place = tuple[str | int, ...]
+Table = dict[str, dict[str, float]]
+Shares = dict[str, float]
+Entry = TypeVar("Entry")
+
+CARRIED: Final = tuple(name for name in SessionState.model_fields if name != "false_alarms_per_1000_steps")
+"""What only an answer can have said of a session."""
 
 
-def decide_options(wanted: DecideParameters, model: Model) -> Options:
-    """Options of `:decide`; InvalidParameters where they contradict each other or the model."""
-    policy = _own_policy(wanted.costs, wanted.policy, model)
-    prevalence = prevalence_of(wanted.prevalence, wanted.site, model)
+def predict_options(wanted: PredictParameters, model: Model, *, rows: int) -> Options:
+    """Options of `:predict`; InvalidParameters where they contradict each other, the model or the rows."""
+    return Options(
+        "predict",
+        site=_site(wanted.site, rows=rows),
+        prevalence=_prevalence(wanted, model, rows=rows),
+        coverage=wanted.coverage,
+    )
+
+
+def detect_options(wanted: DetectParameters, model: Model) -> Options:
+    """Options of `:detect`; InvalidParameters where they contradict the model."""
+    return Options("detect", fdr=wanted.fdr, session=_session(wanted, model))
+
+
+def decide_options(wanted: DecideParameters, model: Model, *, rows: int) -> Options:
+    """Options of `:decide`; InvalidParameters where they contradict each other, the model or the rows."""
     return Options(
         "decide",
         decide=True,
-        policy=policy,
-        site=wanted.site,
-        prevalence=prevalence,
+        policy=_policy(wanted, model, rows=rows),
+        site=_site(wanted.site, rows=rows),
+        prevalence=_prevalence(wanted, model, rows=rows),
         coverage=wanted.coverage,
         fdr=wanted.fdr,
+        session=_session(wanted, model),
     )
 
 
 def policies_of(wanted: EvaluateParameters, model: Model) -> dict[str, Policy]:
     """Policies that `:evaluate` reports on: the one asked for, or all of the manifest."""
-    chosen = _own_policy(wanted.costs, wanted.policy, model)
-    if chosen is None:
+    if wanted.costs is None and wanted.policy is None:
         return model.policies
-    policy = choose_policy(model, chosen)
+    _refuse_both(wanted)
+    policy = choose_policy(model, wanted.policy) if wanted.costs is None else _own(wanted.costs, model)
     return {policy.name: policy}
 
 
-def _own_policy(costs: dict[str, dict[str, float]] | None, policy: str | None, model: Model) -> Policy | str | None:
-    if costs is None:
-        return policy
-    if policy is not None:
-        raise parameter_error(("policy",), "contradiction", "cannot come together with costs")
-    for i, row in enumerate(costs.values()):
-        _check_classes(("costs", "?"), f"action {i + 1} of {len(costs)}", row, model.classes)
-    cost = np.array([[row[c] for c in model.classes] for row in costs.values()], dtype=np.float64)
-    return Policy(FROM_REQUEST, "request", tuple(costs), cost, None)
-
-
-def prevalence_of(prevalence: dict[str, float] | None, site: str | None, model: Model) -> dict[str, float] | None:
+def prevalence_of(prevalence: Shares | None, site: object, model: Model, *, at: Place = ()) -> Shares | None:
     """A prevalence of the request's own, checked against the classes; None when it has none."""
     if prevalence is None:
         return None
     if site is not None:
         raise parameter_error(("site",), "contradiction", "cannot come together with prevalence")
-    _check_classes(("prevalence",), "the prevalence", prevalence, model.classes)
+    path = ("prevalence", *at)
+    _check_classes(path, "the prevalence", prevalence, model.classes)
     try:
         check_prevalence("prevalence", prevalence, model.classes)
     except ValueError:
-        raise parameter_error(("prevalence",), "sum-not-one", "the shares must sum to 1") from None
+        raise parameter_error(path, "sum-not-one", "the shares must sum to 1") from None
     return prevalence
 
 
-def _check_classes(path: tuple[str, ...], subject: str, entries: dict[str, float], classes: tuple[str, ...]) -> None:
+def parameter_error(path: Place, code: str, detail: str) -> InvalidParameters:
+    """An error about one parameter."""
+    place = ".".join(map(str, ("parameters", *path)))
+    return InvalidParameters(f"{place}: {detail}", [Fault(("parameters", *path), code, detail)])
+
+
+def _policy(wanted: DecideParameters, model: Model, *, rows: int) -> Policy | str | tuple[str, ...] | None:
+    _refuse_both(wanted)
+    if isinstance(wanted.policy, list):
+        return tuple(_one_per_row("policy", wanted.policy, rows))
+    if isinstance(wanted.costs, list):
+        return _own_by_row(_one_per_row("costs", wanted.costs, rows), model)
+    return wanted.policy if wanted.costs is None else _own(wanted.costs, model)
+
+
+def _refuse_both(wanted: DecideParameters | EvaluateParameters) -> None:
+    if wanted.policy is not None and wanted.costs is not None:
+        raise parameter_error(("policy",), "contradiction", "cannot come together with costs")
+
+
+def _own(costs: Table, model: Model) -> Policy:
+    _check_costs(("costs",), costs, model.classes)
+    cost = [[row[c] for c in model.classes] for row in costs.values()]
+    return Policy(FROM_REQUEST, "request", tuple(costs), np.array(cost, dtype=np.float64), None)
+
+
+def _own_by_row(tables: list[Table], model: Model) -> Policy:
+    actions = tuple(tables[0])
+    for i, table in enumerate(tables):
+        if table.keys() != tables[0].keys():
+            detail = "must name the same actions as the first table; send rows with other actions in another request"
+            raise parameter_error(("costs", i), "other-actions", detail)
+        _check_costs(("costs", i), table, model.classes)
+    cost = [[[table[action][c] for c in model.classes] for action in actions] for table in tables]
+    return Policy(FROM_REQUEST, "request", actions, np.array(cost, dtype=np.float64), None)
+
+
+def _check_costs(path: Place, costs: Table, classes: tuple[str, ...]) -> None:
+    for i, row in enumerate(costs.values()):
+        _check_classes((*path, "?"), f"action {i + 1} of {len(costs)}", row, classes)
+
+
+def _site(site: str | list[str] | None, *, rows: int) -> str | tuple[str, ...] | None:
+    return tuple(_one_per_row("site", site, rows)) if isinstance(site, list) else site
+
+
+def _prevalence(wanted: PredictParameters, model: Model, *, rows: int) -> Shares | tuple[Shares, ...] | None:
+    given = wanted.prevalence
+    if not isinstance(given, list):
+        return prevalence_of(given, wanted.site, model)
+    for i, shares in enumerate(_one_per_row("prevalence", given, rows)):
+        prevalence_of(shares, wanted.site, model, at=(i,))
+    return tuple(given)
+
+
+def _one_per_row(name: str, values: list[Entry], rows: int) -> list[Entry]:
+    if len(values) != rows:
+        raise parameter_error((name,), "wrong-length", "must have one entry per instance")
+    return values
+
+
+def _session(wanted: DecideParameters | DetectParameters, model: Model) -> Session | None:
+    if "session" not in wanted.model_fields_set:
+        return None
+    sent = wanted.session or SessionState()
+    if not any(name in sent.model_fields_set for name in CARRIED):
+        return Session(sent.false_alarms_per_1000_steps)
+    for name in CARRIED:
+        if getattr(sent, name) is None:
+            raise _session_error(name, "missing-field", "is required; send back what the last answer returned")
+    for name, value in (("model", model.name), ("version", model.version)):
+        if getattr(sent, name) != value:
+            raise _session_error(name, "other-session", f"is of another {name}; start a session with null")
+    return Session(sent.false_alarms_per_1000_steps, _state(sent))
+
+
+def _state(sent: SessionState) -> State:
+    steps, since, statistic = sent.steps or 0, sent.steps_since_in_distribution or 0, sent.statistic or 0.0
+    if since > steps:
+        raise _session_error("steps_since_in_distribution", "out-of-range", "must not exceed steps")
+    if steps == 0 and (statistic > 0.0 or sent.alarm):
+        raise _session_error("steps", "out-of-range", "cannot be 0 in a session that has gathered evidence")
+    return State(statistic, steps, since, standing=bool(sent.alarm))
+
+
+def _session_error(name: str, code: str, detail: str) -> InvalidParameters:
+    return parameter_error(("session", name), code, detail)
+
+
+def _check_classes(path: Place, subject: str, entries: Shares, classes: tuple[str, ...]) -> None:
     missing = [name for name in classes if name not in entries]
     unknown = entries.keys() - set(classes)
     if unknown:
@@ -70,9 +181,3 @@ def _check_classes(path: tuple[str, ...], subject: str, entries: dict[str, float
         )
     if missing:
         raise parameter_error((*path, missing[0]), "missing-class", f"{subject} lacks class {missing[0]!r}")
-
-
-def parameter_error(path: tuple[str, ...], code: str, detail: str) -> InvalidParameters:
-    """An error about one parameter."""
-    place = ".".join(("parameters", *path))
-    return InvalidParameters(f"{place}: {detail}", [Fault(("parameters", *path), code, detail)])

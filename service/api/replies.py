@@ -13,11 +13,11 @@ class CalibrationInfo(BaseModel):
 
 
 class PrevalenceInfo(BaseModel):
-    """Which class prior the probabilities speak of; null where nobody knows."""
+    """Which class prior the probabilities speak of; null where nobody knows, a list where it varies by row."""
 
     source: dict[str, float] | None
-    target: dict[str, float] | None
-    site: str | None
+    target: dict[str, float] | list[dict[str, float]] | None
+    site: str | list[str] | None
 
 
 class ScoreInfo(BaseModel):
@@ -61,6 +61,8 @@ class DecisionInfo(BaseModel):
     risk: float
     risks: dict[str, float]
     margin: float
+    value_of_information: float
+    value_of_deferring: float | None = None
     reason: str
     overridden: Overridden | None = None
 
@@ -106,10 +108,23 @@ class Header(BaseModel):
     prevalence: PrevalenceInfo
 
 
+class SessionInfo(BaseModel):
+    """A trajectory after these rows, to be sent back with the next ones."""
+
+    model: str
+    version: str
+    false_alarms_per_1000_steps: float
+    statistic: float
+    steps: int
+    steps_since_in_distribution: int
+    alarm: bool
+
+
 class Answer(Header):
-    """Answer of `:predict`, `:detect` and `:decide`."""
+    """Answer of `:predict`, `:detect` and `:decide`; `session` where one was sent."""
 
     predictions: list[PredictionInfo]
+    session: SessionInfo | None = None
 
 
 class EvaluateAnswer(Header):

@@ -4,13 +4,21 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from service.api.rows import MOST_FAULTS, nearest
 from service.bundle.manifest import Cost, Name
 from service.errors import Fault, InvalidParameters, InvalidRequest, RequestError
+from service.watch import PER_THOUSAND
 
 SUBJECT: Final = re.compile(r"^[A-Z][a-z]+ should ")  # of pydantic's sentences: Input should be, String should have
+
+ONE, ROWS = "[one]", "[rows]"  # branches of a union, which pydantic names in the path of an error
+
+
+def _branch(value: object) -> str:
+    return ROWS if isinstance(value, list) else ONE
+
 
 Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 Prevalence = Annotated[
@@ -22,6 +30,19 @@ Costs = Annotated[
         min_length=2, max_length=1000, description="action -> class -> cost; replaces a policy, and flags never defer."
     ),
 ]
+PerRow = Discriminator(_branch)
+PolicyPerRow = Annotated[
+    Annotated[Name, Tag(ONE)] | Annotated[list[Name], Tag(ROWS)],
+    PerRow,
+    Field(description="A policy of the manifest, or a list of one per instance."),
+]
+SitePerRow = Annotated[
+    Annotated[Name, Tag(ONE)] | Annotated[list[Name], Tag(ROWS)],
+    PerRow,
+    Field(description="A site of the manifest, for its prevalence, or a list of one per instance."),
+]
+PrevalencePerRow = Annotated[Annotated[Prevalence, Tag(ONE)] | Annotated[list[Prevalence], Tag(ROWS)], PerRow]
+CostsPerRow = Annotated[Annotated[Costs, Tag(ONE)] | Annotated[list[Costs], Tag(ROWS)], PerRow]
 Coverage = Annotated[
     float,
     Field(
@@ -50,6 +71,27 @@ class Wire(BaseModel):
 
 
 Body = TypeVar("Body", bound=Wire)
+Steps = Annotated[int, Field(ge=0, le=1 << 53)]
+
+
+class SessionState(Wire):
+    """A trajectory: null or {} starts one; afterwards what the last answer returned, as it was."""
+
+    model: Name | None = None
+    version: Name | None = None
+    false_alarms_per_1000_steps: Annotated[
+        float, Field(strict=True, ge=0.05, le=100, allow_inf_nan=False, description="What an alarm may cost.")
+    ] = PER_THOUSAND
+    statistic: Annotated[float | None, Field(strict=True, ge=0, allow_inf_nan=False)] = None
+    steps: Steps | None = None
+    steps_since_in_distribution: Steps | None = None
+    alarm: bool | None = None
+
+
+SessionParameter = Annotated[
+    SessionState | None,
+    Field(description="The instances are the next steps of this trajectory; null starts one, absent watches none."),
+]
 
 
 class EstimateParameters(Wire):
@@ -61,14 +103,15 @@ class DetectParameters(Wire):
 
     ids: Ids | None = None
     fdr: Fdr | None = None
+    session: SessionParameter = None
 
 
 class PredictParameters(Wire):
     """Options of `:predict`."""
 
     ids: Ids | None = None
-    site: Annotated[Name | None, Field(description="A site of the manifest, for its prevalence.")] = None
-    prevalence: Prevalence | None = None
+    site: SitePerRow | None = None
+    prevalence: PrevalencePerRow | None = None
     top_k: Annotated[int | None, Field(ge=1, description="Answer `top` in place of `probabilities`.")] = None
     coverage: Coverage | None = None
 
@@ -77,8 +120,9 @@ class DecideParameters(PredictParameters):
     """Options of `:decide`."""
 
     fdr: Fdr | None = None
-    policy: Annotated[Name | None, Field(description="A policy of the manifest.")] = None
-    costs: Costs | None = None
+    policy: PolicyPerRow | None = None
+    costs: CostsPerRow | None = None
+    session: SessionParameter = None
 
 
 class EvaluateParameters(Wire):
@@ -182,17 +226,23 @@ def field_names(kind: type[Wire]) -> list[str]:
 def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], known: set[str]) -> Fault:
     if loc[0:1] == ("labels",) and len(loc) == 3:  # pydantic names each type that a label might have been
         return Fault(("labels", loc[1]), "wrong-type", "must be the name of a class or its index")
-    fields = field_names(kind)
-    steps = [step for step in loc if step != "[key]"]
+    fields = {*field_names(kind), *SessionState.model_fields}
+    steps = [step for step in loc if step not in ("[key]", ONE, ROWS)]
     path = [step if isinstance(step, int) or step in fields or step in known else "?" for step in steps]
     if code == "extra_forbidden":
-        allowed = field_names(kind)[len(kind.model_fields) :] if path[0] == "parameters" else list(kind.model_fields)
+        allowed = _allowed(kind, path)
         known_here = f"known are {', '.join(allowed)}" if allowed else "there are none"
         detail = f"is not known here; {known_here}{nearest(steps[-1], allowed)}"
         return Fault((*path[:-1], "?"), "unknown-field", detail)
     if code in {"model_type", "model_attributes_type"}:
         return Fault(tuple(path), "wrong-type", "must be a JSON object")
     return Fault(tuple(path), _CODES.get(code, code.replace("_", "-")), _spoken(code, message, path))
+
+
+def _allowed(kind: type[Wire], path: Sequence[str | int]) -> list[str]:
+    if path[:2] == ["parameters", "session"] and len(path) > 2:
+        return list(SessionState.model_fields)
+    return field_names(kind)[len(kind.model_fields) :] if path[0] == "parameters" else list(kind.model_fields)
 
 
 def _spoken(code: str, message: str, path: Sequence[str | int]) -> str:

@@ -12,9 +12,17 @@ from starlette.exceptions import HTTPException
 
 from service.api import answers, replies, schemas
 from service.api.body import parse_json, read_body
-from service.api.options import decide_options, parameter_error, policies_of, prevalence_of
+from service.api.options import (
+    decide_options,
+    detect_options,
+    parameter_error,
+    policies_of,
+    predict_options,
+    prevalence_of,
+)
 from service.api.rows import at_home, parse_rows
 from service.bundle.writer import FIRST_ALIAS
+from service.choices import Options
 from service.core.numerics import Indices
 from service.core.pipeline import at_prevalence
 from service.errors import DataError, Fault, InvalidInstances, InvalidLabels, NotFound, VerbNotFound, VersionNotServed
@@ -22,7 +30,7 @@ from service.evaluation.dataset import read_labels
 from service.evaluation.named_losses import check_names, named_losses
 from service.evaluation.prevalence import estimate
 from service.evaluation.report import evaluate
-from service.inference import Call, Options, Prediction, Predictor
+from service.inference import Call, Prediction, Predictor
 from service.runtime.model import Model, synthetic_rows
 from service.runtime.registry import Registry
 
@@ -159,12 +167,7 @@ class _Uses:
         """Calibrated probabilities."""
         request = schemas.parse_request(schemas.PredictRequest, document, _known(model))
         wanted = request.parameters
-        options = Options(
-            "predict",
-            site=wanted.site,
-            prevalence=prevalence_of(wanted.prevalence, wanted.site, model),
-            coverage=wanted.coverage,
-        )
+        options = predict_options(wanted, model, rows=len(request.instances))
         prediction = await self._predict(model, request.instances, wanted.ids, call, options)
         rows = answers.predict_rows(prediction, wanted.ids, wanted.top_k)
         return {**answers.header(prediction), "predictions": rows}
@@ -173,17 +176,19 @@ class _Uses:
         """Scores and flags."""
         request = schemas.parse_request(schemas.DetectRequest, document, _known(model))
         ids = request.parameters.ids
-        options = Options("detect", fdr=request.parameters.fdr)
+        options = detect_options(request.parameters, model)
         prediction = await self._predict(model, request.instances, ids, call, options)
-        return {**answers.header(prediction), "predictions": answers.detect_rows(prediction, ids)}
+        rows = answers.detect_rows(prediction, ids)
+        return {**answers.header(prediction), "predictions": rows, **answers.session_member(prediction)}
 
     async def decide(self, model: Model, document: object, call: Call) -> answers.Json:
         """Probabilities, flags and the least-cost action."""
         request = schemas.parse_request(schemas.DecideRequest, document, _known(model))
         wanted = request.parameters
-        prediction = await self._predict(model, request.instances, wanted.ids, call, decide_options(wanted, model))
+        options = decide_options(wanted, model, rows=len(request.instances))
+        prediction = await self._predict(model, request.instances, wanted.ids, call, options)
         rows = answers.decide_rows(prediction, wanted.ids, wanted.top_k)
-        return {**answers.header(prediction), "predictions": rows}
+        return {**answers.header(prediction), "predictions": rows, **answers.session_member(prediction)}
 
     async def evaluate(self, model: Model, document: object, call: Call) -> answers.Json:
         """Metrics of labelled rows."""

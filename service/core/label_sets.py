@@ -2,11 +2,12 @@
 
 A label joins the set when its nonconformity is no larger than what calibration rows of that label showed; the
 guarantee is exchangeability's, whatever the model. Class-conditional sets keep it within every class, and therefore
-under any prevalence; marginal sets only on average over the calibration rows' classes.
+under any prevalence; marginal sets only on average over the calibration rows' classes, and weighted sets on average
+over those of a stated prevalence.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -152,19 +153,26 @@ class LabelSets:
         One per class; a single one for marginal sets.
     randomised : bool
         Whether calibration had one uniform number per row; prediction then needs them too.
+    prevalence : ndarray of shape (K,), optional
+        Mixes the rankings of the classes into one: sets then hold on average over this prevalence.
     """
 
     method: str
     conformities: tuple[Conformity, ...]
     randomised: bool
+    prevalence: Array | None = None
 
     @property
-    def conditional(self) -> bool:
-        """Whether coverage holds within every class."""
-        return len(self.conformities) > 1
+    def kind(self) -> str:
+        """What the coverage holds over: every class, the calibration rows, or a stated prevalence."""
+        if self.prevalence is not None:
+            return "weighted"
+        return "class_conditional" if len(self.conformities) > 1 else "marginal"
 
     def thresholds(self, coverage: float) -> Array:
         """Largest nonconformity of a member, shape (K,) or (1,)."""
+        if self.prevalence is not None:
+            return np.array([mixed_threshold(self.conformities, self.prevalence, coverage=coverage)])
         return np.array([conformity.threshold(coverage) for conformity in self.conformities])
 
     def predict(self, log_probs: Array, *, coverage: float, u: Array | None = None, allow_empty: bool = False) -> Sets:
@@ -250,6 +258,44 @@ def fit(
     share = max(FEWEST_STORED, limit // len(parts))
     ranked = [_ranked(own[part], units[part], share) for part in parts]
     return LabelSets(method, tuple(ranked), u is not None)
+
+
+def mixed_threshold(conformities: Sequence[Conformity], prevalence: Array, *, coverage: float) -> float:
+    r"""Smallest score that holds the true label under a prevalence; infinite when the rows cannot give that coverage.
+
+    .. math:: \min \Bigl\{ t : \sum_k \pi_k \frac{r_k(t)}{n_k + 1} \ge c \Bigr\}
+
+    with :math:`r_k(t)` of class k's :math:`n_k` rows scoring t or less. These are the weights of conformal prediction
+    under label shift, target over source, with the calibration rows' own frequencies for the source; the +1 in every
+    class pays for not knowing them better, so that the guarantee stays exact. Put one new row into every class and
+    call the threshold of those rows :math:`t^+`. It treats the :math:`n_k + 1` rows of a class alike, so the new one
+    of class k is below it with probability :math:`E[r_k^+(t^+)] / (n_k + 1)`, which averages to c or more over
+    :math:`\pi`; and :math:`t \ge t^+`, for :math:`r_k \le r_k^+`. Only the classes' proportions may have changed.
+
+    Parameters
+    ----------
+    conformities : sequence of Conformity
+        One per class.
+    prevalence : ndarray of shape (K,)
+    coverage : float
+
+    Examples
+    --------
+    >>> fitted = fit(np.log([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([0, 0, 1]))
+    >>> [round(mixed_threshold(fitted.conformities, np.array(p), coverage=0.55), 4) for p in ([0.5, 0.5], [0.9, 0.1])]
+    [0.5108, 0.5108]
+
+    References
+    ----------
+    Tibshirani et al. (2019), *Conformal Prediction Under Covariate Shift*, NeurIPS.
+    Podkopaev & Ramdas (2021), *Distribution-free Uncertainty Quantification for Classification under Label Shift*, UAI.
+    """
+    shares = [share / (c.n + 1) for share, c in zip(prevalence, conformities, strict=True)]
+    gains = [share * np.diff(c.ranks, prepend=0.0) for share, c in zip(shares, conformities, strict=True)]
+    scores = np.concatenate([c.scores for c in conformities])
+    order = np.argsort(scores, kind="stable")
+    reached = np.flatnonzero(np.cumsum(np.concatenate(gains)[order]) >= coverage - 1e-12)
+    return float(scores[order[reached[0]]]) if len(reached) else math.inf
 
 
 def enough_for_classes(counts: Indices, *, coverage: float, most: int = 20) -> bool:

@@ -1,12 +1,12 @@
 """The hot path: from raw logits to what is believed of a row (A to C) and what to do about it (D, E)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from service.core import conformal, prior
 from service.core.calibration import Calibrator
-from service.core.decision import Decisions, decide
+from service.core.decision import Decisions, Prices, decide, priced
 from service.core.inverse import Inverse
 from service.core.numerics import Array, Flags, log_softmax
 from service.core.ood import Score
@@ -72,9 +72,11 @@ class Policy:
     source : str
         Where it was declared: ``manifest`` or ``request``.
     actions : tuple of str
-    cost : ndarray of shape (A, K)
+    cost : ndarray of shape (A, K), or (N, A, K) where every row has its own
     on_ood : int or None
         The action that flagged rows get; None only flags them.
+    prices : Prices
+        The costs, and what every decision asks of them.
     """
 
     name: str
@@ -82,6 +84,10 @@ class Policy:
     actions: tuple[str, ...]
     cost: Array
     on_ood: int | None
+    prices: Prices = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prices", priced(self.cost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +158,10 @@ def act(
     ----------
     posterior : Posterior
     policy : Policy
-    source, target : ndarray of shape (K,), optional
-        Prevalence the posterior speaks of and the one asked for; without a target nothing is shifted.
+    source : ndarray of shape (K,), optional
+        Prevalence the posterior speaks of.
+    target : ndarray of shape (K,) or (N, K), optional
+        The one asked for, of all rows or of each; without it nothing is shifted.
 
     Returns
     -------
@@ -162,7 +170,20 @@ def act(
     decisions : Decisions
     """
     log_probs = at_prevalence(posterior.log_probs, source=source, target=target)
-    return log_probs, decide(log_probs, policy.cost, on_ood=policy.on_ood, flagged=posterior.flagged)
+    return log_probs, choose(log_probs, policy, flagged=posterior.flagged)
+
+
+def choose(log_probs: Array, policy: Policy, *, flagged: Flags | None) -> Decisions:
+    """Stage E alone: `decide` under a policy.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+        Under the prevalence where the decision is taken.
+    policy : Policy
+    flagged : ndarray of shape (N,), or None when uncalibrated
+    """
+    return decide(log_probs, policy.prices, on_ood=policy.on_ood, flagged=flagged)
 
 
 def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | None) -> Array:

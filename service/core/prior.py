@@ -44,8 +44,10 @@ def shift(log_probs: Array, *, source: Array, target: Array) -> Array:
     ----------
     log_probs : ndarray of shape (N, K)
         Calibrated under ``source``.
-    source, target : ndarray of shape (K,)
-        Positive prevalences. Equal ones are a no-op to the last bit.
+    source : ndarray of shape (K,)
+        Positive prevalences.
+    target : ndarray of shape (K,), or (N, K) where it varies by row
+        One that equals ``source`` is a no-op to the last bit.
 
     Examples
     --------
@@ -56,9 +58,10 @@ def shift(log_probs: Array, *, source: Array, target: Array) -> Array:
     ----------
     Elkan (2001), *The Foundations of Cost-Sensitive Learning*, IJCAI, theorem 2.
     """
-    if np.array_equal(source, target):
+    same = np.all(source == target, axis=-1)
+    if np.all(same):
         return log_probs
-    return log_softmax(log_probs + np.log(target / source))
+    return np.where(same[..., None], log_probs, log_softmax(log_probs + np.log(target / source)))
 
 
 def mean_agrees(log_probs: Array, prevalence: Array, *, standard_errors: float = 4.0) -> bool:

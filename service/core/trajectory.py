@@ -1,13 +1,13 @@
 """Decisions that follow one another: how errors compound over a horizon, and an alarm for leaving known ground."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from service.core.numerics import Array
+from service.core.numerics import Array, Flags
 
 ALLOWANCE = 2.0 * math.log(2.0)  # best against p-values of density 1 / (2 sqrt(p))
 CELLS = 100  # of the statistic's range: mean run lengths within 0.3 % up to one alarm in 20 000 steps
@@ -46,12 +46,15 @@ class State:
         Steps since the last one inside; 0 when that was the last step, ``steps`` when there was none.
     alarm : bool
         Whether the last step raised the alarm. The statistic then starts again from zero.
+    standing : bool
+        Whether an alarm was raised, and no step has been inside since.
     """
 
     statistic: float = 0.0
     steps: int = 0
     since_inside: int = 0
     alarm: bool = False
+    standing: bool = False
 
 
 def off_course(error: float, horizon: int, *, recovery: float = 0.0) -> Array:
@@ -148,7 +151,7 @@ def error_bound(log_loss: float, *, sampled: bool = False) -> float:
     return -math.expm1(-log_loss) if sampled else min(1.0, log_loss / math.log(2.0))
 
 
-def observe(state: State, p_value: float, *, monitor: Monitor) -> State:
+def observe(state: State, p_value: float, *, monitor: Monitor, flagged: bool = False) -> State:
     r"""One step of the CUSUM on OOD p-values.
 
     .. math:: S_t = \max(0,\; S_{t-1} - \ln p_t - k)
@@ -160,6 +163,8 @@ def observe(state: State, p_value: float, *, monitor: Monitor) -> State:
     p_value : float
         Of this step's row; uniform, or larger than that, while the session is on known ground.
     monitor : Monitor
+    flagged : bool
+        Whether a rule without a p-value says that the row is outside.
 
     Examples
     --------
@@ -168,7 +173,7 @@ def observe(state: State, p_value: float, *, monitor: Monitor) -> State:
     >>> round(state.statistic, 4), state.since_inside, state.alarm
     (3.2189, 1, False)
     >>> observe(state, 0.01, monitor=monitor)
-    State(statistic=0.0, steps=2, since_inside=2, alarm=True)
+    State(statistic=0.0, steps=2, since_inside=2, alarm=True, standing=True)
 
     References
     ----------
@@ -177,18 +182,23 @@ def observe(state: State, p_value: float, *, monitor: Monitor) -> State:
     evidence = -math.log(max(p_value, math.ulp(0.0)))
     statistic = max(0.0, state.statistic + evidence - monitor.allowance)
     alarm = statistic > monitor.threshold
-    since = 0 if p_value > monitor.alpha else state.since_inside + 1
-    return State(0.0 if alarm else statistic, state.steps + 1, since, alarm)
+    since = 0 if p_value > monitor.alpha and not flagged else state.since_inside + 1
+    standing = alarm or (state.standing and since > 0)
+    return State(0.0 if alarm else statistic, state.steps + 1, since, alarm, standing)
 
 
-def observe_all(state: State, p_values: Iterable[float], *, monitor: Monitor) -> list[State]:
+def observe_all(
+    state: State, p_values: Sequence[float] | Array, *, monitor: Monitor, flagged: Sequence[bool] | Flags | None = None
+) -> list[State]:
     """States after each of several steps, in order; the last is the session's.
 
     Parameters
     ----------
     state : State
-    p_values : iterable of float
+    p_values : sequence of float
     monitor : Monitor
+    flagged : sequence of bool, optional
+        One per p-value, as in `observe`.
 
     Examples
     --------
@@ -196,8 +206,9 @@ def observe_all(state: State, p_values: Iterable[float], *, monitor: Monitor) ->
     [0, 1, 2, 0]
     """
     states = []
-    for p_value in p_values:
-        state = observe(state, float(p_value), monitor=monitor)
+    rules = [False] * len(p_values) if flagged is None else flagged
+    for p_value, outside in zip(p_values, rules, strict=True):
+        state = observe(state, float(p_value), monitor=monitor, flagged=bool(outside))
         states.append(state)
     return states
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.core.decision import expected_cost
 from service.core.numerics import Array, Indices
 
 
@@ -114,6 +113,7 @@ def excess_risk(risks: Array, actions: Indices) -> float:
     Examples
     --------
     >>> costs = np.array([[0.0, 1.0, 10.0], [2.0, 0.0, 2.0], [9.0, 9.0, 0.0]])
+    >>> from service.core.decision import expected_cost
     >>> round(excess_risk(expected_cost(np.log([[0.6, 0.1, 0.3]]), costs), np.array([0])), 6)
     1.3
     """
@@ -161,58 +161,6 @@ def savings_score(actions: Indices, cost: Array, labels: Indices) -> float:
     return 1.0 - float(np.mean(cost[actions, labels])) / constant if constant > 0.0 else math.nan
 
 
-def perfect_information_value(log_probs: Array, cost: Array) -> Array:
-    r"""What knowing the true class before acting would save (EVPI), row by row.
-
-    .. math:: \min_a R(a \mid x) - \sum_k p(k \mid x) \min_a C_{ak}
-
-    Parameters
-    ----------
-    log_probs : ndarray of shape (N, K)
-    cost : ndarray of shape (A, K)
-
-    Returns
-    -------
-    ndarray of shape (N,)
-
-    Examples
-    --------
-    >>> perfect_information_value(np.log([[0.95, 0.05]]), np.array([[0.0, 10.0], [1.0, 0.0]])).round(6)
-    array([0.5])
-
-    References
-    ----------
-    Howard (1966), *Information Value Theory*, IEEE Transactions on Systems Science and Cybernetics 2.
-    """
-    return expected_cost(log_probs, cost - cost.min(axis=0)).min(axis=1)
-
-
-def deferral_value(risks: Array, *, defer: int) -> Array:
-    r"""What handing a row over saves against the best other action: :math:`\min_{a \ne d} R_a - R_d`.
-
-    Parameters
-    ----------
-    risks : ndarray of shape (N, A)
-    defer : int
-        Index of the action that hands over.
-
-    Returns
-    -------
-    ndarray of shape (N,)
-        Negative where deciding is cheaper.
-
-    Examples
-    --------
-    >>> deferral_value(np.array([[0.5, 0.95, 0.3]]), defer=2)
-    array([0.2])
-
-    References
-    ----------
-    Chow (1970), *On Optimum Recognition Error and Reject Tradeoff*, IEEE Transactions on Information Theory 16.
-    """
-    return np.delete(risks, defer, axis=1).min(axis=1) - risks[:, defer]
-
-
 def dominated_actions(cost: Array) -> list[tuple[int, int]]:
     """Actions that cost at least as much as another in every class and more in some: never worth taking.
 
@@ -229,8 +177,9 @@ def dominated_actions(cost: Array) -> list[tuple[int, int]]:
     >>> dominated_actions(np.array([[0.0, 5.0], [1.0, 1.0], [1.0, 6.0]]))
     [(2, 0), (2, 1)]
     """
-    never_less = np.all(cost[:, None, :] >= cost[None, :, :], axis=2)
-    return [(int(a), int(b)) for a, b in np.argwhere(never_less & ~never_less.T)]
+    # Row by row: all pairs at once would be A x A x K, gigabytes for a thousand actions.
+    beaten = [np.all(row >= cost, axis=1) & np.any(row > cost, axis=1) for row in cost]
+    return [(a, int(b)) for a, by in enumerate(beaten) for b in np.flatnonzero(by)]
 
 
 def _mean_by(group: Indices, values: Array, count: Indices) -> Array:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from service.choices import Options, choose_policy, choose_target
 from service.core.decision import REASONS
 from service.core.numerics import Array
 from service.core.pipeline import Policy, Posterior, act, at_prevalence
@@ -18,7 +19,6 @@ from service.errors import DataError
 from service.evaluation.chunks import Chunks, count_rows, read_chunks
 from service.evaluation.dataset import rows_of
 from service.evaluation.scoring import Track, posterior_of, untracked
-from service.inference import Options, choose_policy, choose_target
 from service.runtime.model import Model
 
 JOB_FILE = "job.json"

@@ -13,8 +13,9 @@ from starlette.requests import ClientDisconnect
 
 from service.api.app import SMALLEST_BODY_LIMIT, Parts, body_limit, build_app
 from service.api.problems import MEDIA_TYPE
+from service.choices import Options
 from service.errors import ServiceError
-from service.inference import Call, Options, Prediction, Predictor
+from service.inference import Call, Prediction, Predictor
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 from service.runtime.rows import Rows

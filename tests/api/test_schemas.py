@@ -27,9 +27,17 @@ def test_the_smallest_request_of_every_verb_is_accepted(verb: str) -> None:
 
 def test_every_parameter_is_read() -> None:
     parameters = {"ids": ["a"], "site": "s", "prevalence": {"benign": 1}, "top_k": 1, "policy": "p", "costs": COSTS}
-    parameters |= {"coverage": 0.9, "fdr": 0.1}
+    session = {"model": "m", "version": "1", "false_alarms_per_1000_steps": 2.0, "statistic": 0.5, "steps": 3}
+    session |= {"steps_since_in_distribution": 1, "alarm": False}
+    parameters |= {"coverage": 0.9, "fdr": 0.1, "session": session}
     read = parse_request(DecideRequest, {"instances": [[1]], "parameters": parameters}, KNOWN).parameters
     assert read.model_dump() == parameters
+
+
+def test_what_varies_by_row_is_read_as_a_list() -> None:
+    parameters = {"site": ["s", "t"], "prevalence": [{"benign": 1}], "policy": ["p", "q"], "costs": [COSTS, COSTS]}
+    read = parse_request(DecideRequest, {"instances": [[1]], "parameters": parameters}, KNOWN).parameters
+    assert read.model_dump(exclude_unset=True) == parameters
 
 
 def test_a_mistake_in_parameters_alone_is_about_parameters() -> None:
@@ -51,6 +59,29 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
     "an empty id": ({"ids": [""]}, ("ids", 0), "string-too-short"),
     "an endless id": ({"ids": ["x" * 201]}, ("ids", 0), "string-too-long"),
     "an action without a name": ({"costs": {"": {}, "b": {}}}, ("costs", "?"), "string-too-short"),
+    "a cost of one row that is a boolean": (
+        {"costs": [COSTS, {"a": {"benign": True}, "b": {}}]},
+        ("costs", 1, "?", "benign"),
+        "wrong-type",
+    ),
+    "a share of one row above one": (
+        {"prevalence": [{}, {"benign": 1.5}]},
+        ("prevalence", 1, "benign"),
+        "less-than-equal",
+    ),
+    "a site of one row that is a number": ({"site": ["s", 1]}, ("site", 1), "wrong-type"),
+    "a policy of one row without a name": ({"policy": [""]}, ("policy", 0), "string-too-short"),
+    "a policy that is an object": ({"policy": {"zq7canary": 1}}, ("policy",), "wrong-type"),
+    "a session that is a list": ({"session": ["zq7canary"]}, ("session",), "wrong-type"),
+    "a session of a stranger": ({"session": {"zq7canary": 1}}, ("session", "?"), "unknown-field"),
+    "a session that counts in fractions": ({"session": {"steps": 1.5}}, ("session", "steps"), "int-type"),
+    "a session below nothing": ({"session": {"statistic": -0.1}}, ("session", "statistic"), "greater-than-equal"),
+    "an alarm that is a number": ({"session": {"alarm": 1}}, ("session", "alarm"), "bool-type"),
+    "false alarms all the time": (
+        {"session": {"false_alarms_per_1000_steps": 101}},
+        ("session", "false_alarms_per_1000_steps"),
+        "less-than-equal",
+    ),
     "an unknown key that is a field elsewhere": ({"instances": 1}, ("?",), "unknown-field"),
 }
 

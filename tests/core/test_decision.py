@@ -13,10 +13,14 @@ from service.core.decision import (
     TIE,
     TIE_TOLERANCE,
     Decisions,
+    apart_cost,
     best_action,
     cost_scale,
     decide,
+    deferral_value,
     expected_cost,
+    one_apart,
+    priced,
 )
 from service.core.numerics import Array, log_softmax
 
@@ -234,3 +238,119 @@ def test_reasons_and_their_indices_belong_together() -> None:
         "ood",
         "ood_unavailable",
     ]
+
+
+# ----------------------------------------------------------------------------------------------- value of knowing
+
+
+def test_the_golden_value_of_perfect_information() -> None:
+    decision = decide(np.log([[0.95, 0.05]]), np.array([[0.0, 10.0], [1.0, 0.0]]))
+    np.testing.assert_allclose(decision.information, [0.5])
+    assert decision.deferral is None
+
+
+@given(posteriors, costs, arrays(np.float64, 3, elements=st.floats(-100.0, 100.0)))
+def test_information_is_worth_its_formula_never_less_than_nothing_and_not_what_all_actions_share(
+    log_p: Array, cost: Array, shared: Array
+) -> None:
+    by_hand = expected_cost(log_p, cost - cost.min(axis=0)).min(axis=1)
+    for same in (cost, cost + shared):
+        information = decide(log_p, same).information
+        np.testing.assert_allclose(information, by_hand, rtol=0, atol=1e-10)
+        assert information.min() >= 0.0
+
+
+def test_certainty_leaves_nothing_to_know() -> None:
+    assert decide(np.array([[0.0, -np.inf]]), BIOPSY).information.tolist() == [0.0]
+
+
+def test_deferring_is_worth_what_the_best_other_action_costs_more() -> None:
+    price = 0.3
+    cost = np.concatenate([1.0 - np.eye(3), np.full((1, 3), price)])
+    log_p = three_ways(300, seed=7)
+    decision = decide(log_p, cost, on_ood=3, flagged=np.arange(300) % 2 == 0)
+    doubt = 1.0 - np.exp(log_p.max(axis=1))
+    assert decision.deferral is not None
+    np.testing.assert_allclose(decision.deferral, doubt - price, atol=1e-12)
+    np.testing.assert_array_equal(decision.deferral > 0.0, decision.least_cost == 3)
+    np.testing.assert_array_equal(decision.deferral, deferral_value(decision.risks, defer=3))
+
+
+# -------------------------------------------------------------------------------------------------- costs row by row
+
+
+def test_costs_that_vary_by_row_decide_every_row_by_its_own() -> None:
+    rng = np.random.default_rng(8)
+    log_p, tables = three_ways(60, seed=8), rng.normal(size=(60, 4, 3)) * rng.lognormal(sigma=4.0, size=(60, 1, 1))
+    flagged = rng.random(60) < 0.3
+    batch = decide(log_p, tables, on_ood=2, flagged=flagged)
+    alone = [decide(log_p[i : i + 1], tables[i], on_ood=2, flagged=flagged[i : i + 1]) for i in range(60)]
+    for name in ("action", "reason", "least_cost"):
+        np.testing.assert_array_equal(getattr(batch, name), [getattr(one, name)[0] for one in alone])
+    for name in ("risks", "margin", "information", "deferral"):
+        apart = np.array([getattr(one, name)[0] for one in alone])
+        np.testing.assert_allclose(getattr(batch, name), apart, rtol=1e-9, atol=1e-12 * np.abs(tables).max())
+
+
+def test_a_tie_is_as_wide_as_the_rows_own_costs() -> None:
+    log_p = np.log([[0.5, 0.5], [0.5, 0.5]])
+    tables = np.array([[[0.0, 1e9], [1e9, 1.0]], [[0.0, 1.0], [1.0, 1.0]]])
+    assert cost_scale(tables).tolist() == [1e9, 1.0]
+    assert reasons(decide(log_p, tables)) == ["tie", "lowest_risk"]
+
+
+# ------------------------------------------------------------------------------------------------------- structure
+
+
+@st.composite
+def apart_costs(draw: st.DrawFn) -> Array:
+    """Costs of two to nine actions over three to seven classes, each with at most one class apart."""
+    classes, actions = draw(st.integers(3, 7)), draw(st.integers(2, 9))
+    usual = draw(arrays(np.float64, actions, elements=st.floats(-100.0, 100.0)))
+    there = draw(arrays(np.float64, actions, elements=st.floats(-100.0, 100.0)))
+    place = draw(arrays(np.intp, actions, elements=st.integers(0, classes - 1)))
+    cost = np.tile(usual[:, None], (1, classes))
+    cost[np.arange(actions), place] = there
+    return cost
+
+
+@given(apart_costs(), st.integers(0, 1 << 32), st.floats(0.1, 30.0))
+def test_risks_without_the_product_are_those_of_the_product(cost: Array, seed: int, spread: float) -> None:
+    log_p = log_softmax(spread * np.random.default_rng(seed).normal(size=(6, cost.shape[1])))
+    apart = one_apart(cost)
+    assert apart is not None
+    size = np.exp(log_p) @ np.abs(cost).T
+    assert (np.abs(apart_cost(log_p, apart) - expected_cost(log_p, cost)) <= 1e-12 * size).all()
+
+
+def test_a_sure_answers_risk_keeps_its_digits() -> None:
+    log_p = log_softmax(np.array([[40.0, 0.0, 1.0]]))
+    cost = 1.0 - np.eye(3)
+    apart = one_apart(cost)
+    assert apart is not None
+    np.testing.assert_allclose(apart_cost(log_p, apart), expected_cost(log_p, cost), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["zero-one", "discounts", "with a reject"])
+def test_many_classes_decide_alike_with_and_without_the_product(kind: str) -> None:
+    rng = np.random.default_rng(9)
+    cost = {
+        "zero-one": 1.0 - np.eye(150),
+        "discounts": rng.random((150, 1)) - np.diag(rng.random(150)),
+        "with a reject": np.concatenate([1.0 - np.eye(150), np.full((1, 150), 0.4)]),
+    }[kind]
+    log_p = log_softmax(3.0 * rng.normal(size=(50, 150)))
+    quick, whole = decide(log_p, priced(cost)), expected_cost(log_p, cost)
+    assert priced(cost).apart is not None
+    np.testing.assert_allclose(quick.risks, whole, rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(quick.action, best_action(whole, scale=cost_scale(cost))[0])
+
+
+def test_structure_is_looked_for_where_it_pays_and_found_only_where_it_is() -> None:
+    rng = np.random.default_rng(10)
+    assert priced(1.0 - np.eye(100)).apart is None
+    assert priced(rng.normal(size=(3, 150))).apart is None
+    assert priced(np.tile(1.0 - np.eye(150), (2, 1, 1))).apart is None
+    two_apart = 1.0 - np.eye(150)
+    two_apart[0, 1] = 0.5
+    assert priced(two_apart).apart is None

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.core.conformal import reference, threshold
-from service.core.label_sets import METHODS, aps, enough_for_classes, fit, lac, raps
+from service.core.label_sets import METHODS, LabelSets, aps, enough_for_classes, fit, lac, raps
 from service.core.numerics import Array, Indices, log_softmax
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -235,3 +236,67 @@ def test_class_conditional_sets_are_advised_for_few_classes_with_enough_rows() -
     assert enough_for_classes(np.full(20, 9), coverage=0.9)
     assert not enough_for_classes(np.full(21, 9), coverage=0.9)
     assert not enough_for_classes(np.array([9, 8]), coverage=0.9)
+
+
+# ----------------------------------------------------------------------------------------------- another prevalence
+
+SHIFTED = np.array([0.1, 0.1, 0.8])
+
+
+def weighted(fitted: LabelSets, prevalence: Array) -> LabelSets:
+    return dataclasses.replace(fitted, prevalence=prevalence)
+
+
+@every_method
+def test_weighted_sets_cover_at_the_prevalence_they_are_weighted_to_and_marginal_ones_do_not(method: str) -> None:
+    rng = np.random.default_rng(20)
+    held: dict[str, list[float]] = {"weighted": [], "marginal": []}
+    for _ in range(400):
+        (log_p, labels), (new, truth) = draw(150, rng), draw(100, rng, prevalence=SHIFTED)
+        u, v = rng.random(150), rng.random(100)  # without chance many labels of aps share the score 1
+        of_classes, together = (fit(log_p, labels, method=method, conditional=c, u=u) for c in (True, False))
+        for sets in (weighted(of_classes, SHIFTED), together):
+            members = sets.predict(new, coverage=0.8, u=v, allow_empty=True).members
+            held[sets.kind].append(members[np.arange(100), truth].mean())
+    noise = 4.0 * standard_error(np.array(held["weighted"]))
+    assert 0.8 - noise <= np.mean(held["weighted"]) <= 0.8 + 1.0 / 15 + noise  # some 15 rows of the class that counts
+    assert np.mean(held["marginal"]) < 0.75
+
+
+def test_weighted_sets_keep_their_coverage_where_classes_have_next_to_no_rows() -> None:
+    rng, prevalence = np.random.default_rng(21), np.array([0.5, 0.42, 0.08])
+    held = []
+    for _ in range(1500):
+        log_p, labels = draw(60, rng)
+        kept = (labels < 2) & (np.cumsum(labels < 2) <= 12) | (np.cumsum(labels == 2) <= 1) & (labels == 2)
+        new, truth = draw(10, rng, prevalence=prevalence)
+        sets = weighted(fit(log_p[kept], labels[kept]), prevalence).predict(new, coverage=0.8, allow_empty=True)
+        held.append(sets.members[np.arange(10), truth].mean())
+    assert np.mean(held) >= 0.8 - 4.0 * standard_error(np.array(held))
+
+
+def test_weighted_groups_count_as_one_row_each() -> None:
+    log_p, labels = draw(90, np.random.default_rng(22))
+    again = np.repeat(np.arange(90), np.arange(90) % 7 + 1)
+    repeated = weighted(fit(log_p[again], labels[again], groups=again), SHIFTED)
+    for coverage in (0.5, 0.75, 0.9):
+        plain = weighted(fit(log_p, labels), SHIFTED).thresholds(coverage)
+        np.testing.assert_array_equal(repeated.thresholds(coverage), plain)
+
+
+def test_thinning_can_only_enlarge_weighted_sets() -> None:
+    log_p, labels = draw(30_000, np.random.default_rng(23))
+    exact, thinned = (weighted(fit(log_p, labels, limit=limit), SHIFTED) for limit in (100_000, 900))
+    for coverage in (0.3, 0.5, 0.9, 0.95, 0.99):
+        assert thinned.thresholds(coverage) >= exact.thresholds(coverage)
+
+
+def test_weighted_sets_are_full_and_not_valid_where_the_rows_cannot_give_the_coverage() -> None:
+    log_p, labels = draw(300, np.random.default_rng(24))
+    kept = (labels < 2) | (np.cumsum(labels == 2) <= 3)
+    fitted = fit(log_p[kept], labels[kept])
+    rare, common = (weighted(fitted, np.array(p)).predict(log_p, coverage=0.9) for p in ([0.5, 0.4, 0.1], SHIFTED))
+    assert rare.valid
+    assert not rare.members.all()
+    assert not common.valid
+    assert common.members.all()

@@ -194,3 +194,14 @@ def test_a_model_trained_on_balanced_classes_does_not_return_the_source_it_is_sa
     rows, labels = gaussian(2000, source, seed=5, source=np.full(3, 1 / 3))
     assert not returns_source(rows, labels, source=np.full(3, 1 / 3))
     assert not returns_source(rows, labels, source=source)
+
+
+def test_prevalences_row_by_row_move_every_row_by_its_own_and_none_where_nothing_moves() -> None:
+    rng = np.random.default_rng(20)
+    log_p, source = log_softmax(rng.normal(size=(30, 3))), np.array([0.5, 0.3, 0.2])
+    targets = rng.dirichlet(np.ones(3), size=30)
+    targets[::3] = source
+    moved = shift(log_p, source=source, target=targets)
+    alone = [shift(log_p[i : i + 1], source=source, target=targets[i])[0] for i in range(30)]
+    np.testing.assert_array_equal(moved, alone)
+    np.testing.assert_array_equal(moved[::3], log_p[::3])

@@ -5,12 +5,10 @@ from service.core.decision import best_action, cost_scale, expected_cost
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.utility import (
     cost_calibration,
-    deferral_value,
     dominated_actions,
     excess_risk,
     oracle_regret,
     paired_difference,
-    perfect_information_value,
     savings_score,
 )
 
@@ -110,9 +108,6 @@ def test_a_price_per_true_class_changes_no_regret() -> None:
     priced = GOLDEN + np.array([5.0, -2.0, 7.0])
     assert oracle_regret(actions, priced, labels) == pytest.approx(oracle_regret(actions, GOLDEN, labels), rel=1e-12)
     assert excess_risk(expected_cost(log_p, priced), actions) == pytest.approx(excess_risk(risks, actions), abs=1e-12)
-    np.testing.assert_allclose(
-        perfect_information_value(log_p, priced), perfect_information_value(log_p, GOLDEN), atol=1e-12
-    )
 
 
 def test_savings_are_none_for_the_best_constant_action_and_all_for_a_costless_oracle() -> None:
@@ -124,39 +119,6 @@ def test_savings_are_none_for_the_best_constant_action_and_all_for_a_costless_or
 
 def test_no_share_is_saved_of_costs_that_are_gains() -> None:
     assert np.isnan(savings_score(np.array([0]), np.array([[-1.0, 1.0], [0.0, 0.0]]), np.array([0])))
-
-
-# ----------------------------------------------------------------------------------------------- value of knowing
-
-
-def test_the_golden_value_of_perfect_information() -> None:
-    log_p, cost = np.log([[0.95, 0.05]]), np.array([[0.0, 10.0], [1.0, 0.0]])
-    np.testing.assert_allclose(expected_cost(log_p, cost), [[0.5, 0.95]])
-    np.testing.assert_allclose(perfect_information_value(log_p, cost), [0.5])
-
-
-def test_information_is_worth_its_formula_and_never_less_than_nothing() -> None:
-    rng = np.random.default_rng(6)
-    cost = rng.normal(size=(5, 4))
-    log_p, _ = drawn(200, 4, seed=6)
-    by_formula = expected_cost(log_p, cost).min(axis=1) - np.exp(log_p) @ cost.min(axis=0)
-    np.testing.assert_allclose(perfect_information_value(log_p, cost), by_formula, atol=1e-12)
-    assert perfect_information_value(log_p, cost).min() >= 0.0
-
-
-def test_certainty_leaves_nothing_to_know() -> None:
-    certain = np.array([[0.0, -np.inf, -np.inf]])
-    assert perfect_information_value(certain, GOLDEN).tolist() == [0.0]
-
-
-def test_chows_rule_defers_where_doubt_exceeds_the_price() -> None:
-    price = 0.3
-    cost = np.vstack([1.0 - np.eye(3), np.full(3, price)])
-    log_p, _ = drawn(300, 3, seed=7)
-    risks = expected_cost(log_p, cost)
-    doubt = 1.0 - np.exp(log_p.max(axis=1))
-    np.testing.assert_allclose(deferral_value(risks, defer=3), doubt - price, atol=1e-12)
-    np.testing.assert_array_equal(deferral_value(risks, defer=3) > 0.0, risks.argmin(axis=1) == 3)
 
 
 # ------------------------------------------------------------------------------------------------------- dominated
@@ -175,3 +137,9 @@ def test_a_dominated_action_is_never_the_cheapest() -> None:
 def test_equal_actions_do_not_dominate_each_other() -> None:
     assert dominated_actions(np.array([[1.0, 2.0], [1.0, 2.0]])) == []
     assert dominated_actions(np.array([[1.0, 2.0], [1.0, 3.0]])) == [(1, 0)]
+
+
+def test_dominated_actions_are_those_of_the_definition_pair_by_pair() -> None:
+    cost = np.random.default_rng(9).integers(0, 3, size=(40, 3)).astype(np.float64)
+    pairs = [(a, b) for a in range(40) for b in range(40) if (cost[a] >= cost[b]).all() and (cost[a] > cost[b]).any()]
+    assert dominated_actions(cost) == pairs

@@ -1,0 +1,96 @@
+"""A trajectory under watch: rows that follow one another, and the alarm for having left known ground.
+
+Nothing is kept here: the answer carries the state, and the caller sends it back with the next steps.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.core.numerics import Flags
+from service.core.pipeline import Posterior
+from service.core.trajectory import Monitor, State, alarm_threshold, observe_all
+from service.errors import Fault, InvalidParameters, SessionUnavailable
+from service.runtime.model import Model
+
+PER_THOUSAND = 1.0
+NEW = State()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Where a trajectory stands.
+
+    Attributes
+    ----------
+    per_thousand : float
+        False alarms per 1000 steps on known ground, at most.
+    state : State
+    """
+
+    per_thousand: float = PER_THOUSAND
+    state: State = NEW
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A session after N more steps.
+
+    Attributes
+    ----------
+    session : Session
+    alarm : ndarray of shape (N,)
+        Steps at which an alarm stood: it was raised there or before, and no step has been inside since.
+    """
+
+    session: Session
+    alarm: Flags
+
+
+def monitor_of(model: Model, session: Session) -> Monitor:
+    """What the alarm is set to.
+
+    Raises
+    ------
+    SessionUnavailable
+        If the version has no p-values to watch.
+    InvalidParameters
+        If the state is none that this rate can lead to.
+    """
+    title, ood = model.bundle.title, model.manifest.ood
+    if model.bundle.record is None:
+        raise SessionUnavailable(
+            f"{title} is uncalibrated, so no step has a p-value; calibrate it with `temperance fit`"
+        )
+    if not ood.gate_scores:
+        raise SessionUnavailable(f"{title} has no score in its gate, so steps have no p-value; name one in [ood] gate")
+    threshold = alarm_threshold(session.per_thousand)
+    if session.state.statistic > threshold:
+        detail = "is more than a session at this rate can hold; send back what the last answer returned"
+        fault = Fault(("parameters", "session", "statistic"), "out-of-range", detail)
+        raise InvalidParameters(f"parameters.session.statistic: {detail}", [fault])
+    return Monitor(threshold, alpha=ood.false_alarm)
+
+
+def watch(session: Session, posterior: Posterior, *, monitor: Monitor) -> Watched:
+    """Rows in the order of their steps.
+
+    Parameters
+    ----------
+    session : Session
+    posterior : Posterior
+    monitor : Monitor
+        Of `monitor_of`.
+    """
+    if posterior.p_value is None or posterior.flagged is None:
+        raise ValueError("a session needs p-values")
+    states = observe_all(session.state, posterior.p_value, monitor=monitor, flagged=posterior.flagged)
+    alarm = np.array([state.standing for state in states])
+    return Watched(Session(session.per_thousand, states[-1] if states else session.state), alarm)
+
+
+def handed_over(posterior: Posterior, watched: Watched | None) -> Flags | None:
+    """Rows that a policy's OOD action takes: the flagged ones, and those under an alarm."""
+    if watched is None or posterior.flagged is None:
+        return posterior.flagged
+    return posterior.flagged | watched.alarm
