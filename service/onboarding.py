@@ -137,7 +137,7 @@ def never_taken(manifest: Manifest) -> list[str]:
 
     Not for the action that takes flagged rows over: its price may well be one that no unflagged row would pay.
     """
-    sentences = {}
+    sentences: dict[tuple[str, int], str] = {}
     for name, section in manifest.policies.items():
         policy = policy_of(name, section, manifest.graph.classes)
         for worse, better in dominated_actions(policy.cost):

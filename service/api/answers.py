@@ -222,10 +222,10 @@ def _decisions(policy: Policy, decisions: Decisions) -> list[Json]:
             "risks": dict(zip(policy.actions, risks, strict=True)),
             "margin": margin,
             "value_of_information": known,
-            "reason": REASONS[reason],
         }
         if deferred is not None:
             entry["value_of_deferring"] = deferred
+        entry["reason"] = REASONS[reason]
         if action != least_cost:
             entry["overridden"] = {"action": policy.actions[least_cost], "risk": risks[least_cost]}
         decided.append(entry)

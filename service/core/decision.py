@@ -148,8 +148,8 @@ def apart_cost(log_probs: Array, apart: OneApart) -> Array:
 
     .. math:: R(a \mid x) = d_a \, p(k_a \mid x) + c_a \, (1 - p(k_a \mid x))
 
-    The complement comes from ``expm1``, so that the risk of a sure answer keeps its digits. For 1000 classes under 0/1
-    costs it takes 20 µs for a row where the product takes 400, and 19 ms for 1000 rows instead of 60.
+    The complement comes from ``expm1``, so that the risk of a sure answer keeps its digits. With 1000 classes under 0/1
+    costs a row takes 25 µs where the product takes 140, and 1000 rows take 22 ms instead of 60 (one thread).
 
     Parameters
     ----------

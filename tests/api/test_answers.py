@@ -76,6 +76,10 @@ async def test_served_risks_are_those_of_the_served_probabilities(
         assert decision["risk"] == decision["risks"][decision["action"]]
         first, second, *_ = sorted(decision["risks"].values())
         assert decision["margin"] == pytest.approx(second - first, abs=1e-12)
+        known = sum(p[c] * min(cost[c] for cost in costs.values()) for c in p)
+        assert decision["value_of_information"] == pytest.approx(first - known, abs=1e-9)
+        others = min(risks["dismiss"], risks["biopsy"])
+        assert decision["value_of_deferring"] == pytest.approx(others - risks["defer"], abs=1e-9)
         if decision["reason"] == "lowest_risk":
             assert decision["risk"] == first
 

@@ -49,6 +49,11 @@ def costs(first: str, second: str = '{"benign": 1, "malignant": 1}') -> str:
     return f'"costs": {{"{CANARY}": {first}, "b": {second}}}'
 
 
+def by_row(costs: str) -> str:
+    """The same costs, of the one row alone."""
+    return costs.replace('"costs": ', '"costs": [') + "]"
+
+
 BYTES = {
     "an empty body": Bad("", 400, "invalid-json"),
     "a truncated body": Bad(f'{{"instances": [[{NUMBER}, ', 400, "invalid-json"),
@@ -157,6 +162,36 @@ PARAMETERS = {
     "a prevalence without a class": options('"prevalence": {"benign": 1}', "/parameters/prevalence/malignant"),
     "a prevalence that is a boolean": options(
         '"prevalence": {"benign": true, "malignant": 0.5}', "/parameters/prevalence/benign"
+    ),
+    "policies of another length": options('"policy": ["biopsy", "biopsy"]', "/parameters/policy"),
+    "an unknown policy of one row": options(f'"policy": ["{CANARY}"]', "/parameters/policy/0", says="biopsy"),
+    "a policy of one row that is a number": options(f'"policy": [{NUMBER}]', "/parameters/policy/0"),
+    "no costs at all": options('"costs": []', "/parameters/costs"),
+    "costs of one row without a class": options(by_row(costs('{"benign": 0}')), "/parameters/costs/0/?/malignant"),
+    "a cost of one row in quotes": options(
+        by_row(costs(f'{{"benign": "{NUMBER}", "malignant": 1}}')), "/parameters/costs/0/?/benign"
+    ),
+    "costs of one row that name one action": options(
+        f'"costs": [{{"{CANARY}": {{"benign": 0, "malignant": 1}}}}]', "/parameters/costs/0"
+    ),
+    "policies and costs": options(
+        '"policy": ["biopsy"], ' + by_row(costs('{"benign": 0, "malignant": 9}')), "/parameters/policy"
+    ),
+    "sites of another length": options('"site": []', "/parameters/site"),
+    "an unknown site of one row": options(f'"site": ["{CANARY}"]', "/parameters/site/0", says="screening"),
+    "sites and prevalences": options(
+        '"site": ["screening"], "prevalence": [{"benign": 0.5, "malignant": 0.5}]', "/parameters/site"
+    ),
+    "a prevalence of one row that does not sum to 1": options(
+        '"prevalence": [{"benign": 0.5, "malignant": 0.6}]', "/parameters/prevalence/0"
+    ),
+    "a prevalence of one row without a class": options(
+        '"prevalence": [{"benign": 1}]', "/parameters/prevalence/0/malignant"
+    ),
+    "a session that is a number": options(f'"session": {NUMBER}', "/parameters/session"),
+    "a session of a stranger": options(f'"session": {{"{CANARY}": {NUMBER}}}', "/parameters/session/?"),
+    "a session without its steps": options(
+        '"session": {"model": "breast-cancer", "version": "1"}', "/parameters/session/statistic"
     ),
     "ids of another length": options(f'"ids": ["{CANARY}", "b"]', "/parameters/ids"),
     "ids that are numbers": options(f'"ids": [{NUMBER}]', "/parameters/ids/0"),

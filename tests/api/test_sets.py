@@ -16,12 +16,19 @@ Publish = Callable[..., Registry]
 Connect = Callable[..., httpx.AsyncClient]
 
 CLASSES = ("0", "1")
+RARE = """
+[training.prevalence]
+"0" = 0.8
+"1" = 0.2
+"""
 
 
-def drawn(n: int, k: int, *, seed: int = 7) -> tuple[list[list[float]], Indices]:
-    """Rows and labels as those the model was fitted on."""
+def drawn(
+    n: int, k: int, *, seed: int = 7, weights: tuple[float, ...] | None = None
+) -> tuple[list[list[float]], Indices]:
+    """Rows and labels as those the model was fitted on; ``weights`` make some classes likelier than others."""
     rng = np.random.default_rng(seed)
-    p = rng.dirichlet(np.ones(k), size=n)
+    p = rng.dirichlet(weights or np.ones(k), size=n)
     labels: Indices = (p.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
     rows: list[list[float]] = np.log(p).tolist()
     return rows, labels
@@ -122,6 +129,29 @@ async def test_few_rows_of_a_class_give_sets_on_average_and_none_at_another_prev
     assert same == sets
     assert "too few for a coverage of 0.995" in detail
     assert "leave out site and prevalence" in detail
+
+
+async def test_few_rows_of_a_rare_class_give_sets_that_hold_at_the_prevalence_asked_for(
+    publish_logits: Publish, client_of: Connect, tmp_path: Path
+) -> None:
+    rows, labels = drawn(2000, 2, weights=(4.0, 1.0))  # the second class is the rare and the hard one
+    kept = (labels == 0) | (np.cumsum(labels == 1) <= 8)  # too few for 0.9 within the class
+    np.savez(tmp_path / "rare.npz", X=np.array(rows)[kept], y=labels[kept])
+    asked = {"0": 0.4, "1": 0.6}
+    new, truth = drawn(4000, 2, seed=8, weights=(4.0, 1.0))
+    fitted = publish_logits(CLASSES, fitted=True, data=tmp_path / "rare.npz", more=RARE)
+    async with client_of(fitted) as client:
+        here = await sets_of(client, new, coverage=0.9)
+        there = await sets_of(client, new, coverage=0.9, prevalence=asked)
+        detail = await refused(client, row=new[0], coverage=0.97, prevalence=asked)
+        each = await refused(client, row=new[0], coverage=0.9, prevalence=[asked])
+    shares = np.where(truth == 1, 0.6 / (truth == 1).mean(), 0.4 / (truth == 0).mean())
+    assert {one["method"] for one in here} == {"lac_marginal"}
+    assert {one["method"] for one in there} == {"lac_weighted"}
+    assert np.average(held(here, truth), weights=shares) < 0.8
+    assert np.average(held(there, truth), weights=shares) >= 0.9
+    assert "too few for a coverage of 0.97" in detail
+    assert "a prevalence each" in each
 
 
 async def test_many_classes_get_sets_on_average(publish_logits: Publish, client_of: Connect) -> None:

@@ -186,6 +186,20 @@ def test_steps_since_the_last_one_inside_are_counted_across_alarms() -> None:
     assert [state.steps for state in states] == [1, 2, 3, 4, 5]
 
 
+def test_an_alarm_stands_until_a_step_is_inside() -> None:
+    p_values = [0.5, 1e-9, 0.01, 0.04, 0.06, 0.01]
+    states = observe_all(State(), p_values, monitor=Monitor(threshold=15.0, alpha=0.05))
+    assert [state.alarm for state in states] == [False, True, False, False, False, False]
+    assert [state.standing for state in states] == [False, True, True, True, False, False]
+
+
+def test_a_step_that_a_rule_flags_is_not_inside_and_adds_no_evidence_of_its_own() -> None:
+    monitor = Monitor(threshold=15.0, alpha=0.05)
+    states = observe_all(State(), [1e-9, 0.9, 0.9], monitor=monitor, flagged=[True, True, False])
+    assert [(state.since_inside, state.standing) for state in states] == [(1, True), (2, True), (0, False)]
+    assert observe(State(), 0.9, monitor=monitor, flagged=True).statistic == 0.0
+
+
 # -------------------------------------------------------------------------------------------------------- closed loop
 
 
