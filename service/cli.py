@@ -19,6 +19,7 @@ from service import main as composition
 from service import onboarding
 from service.api import bench
 from service.bundle.repository import Bundle, Repository
+from service.bundle.scores import state_bytes
 from service.bundle.writer import FIRST_ALIAS, set_alias
 from service.core.label_sets import METHODS as SET_METHODS
 from service.errors import BenchFailed, BundleNotFound, ServiceError
@@ -28,7 +29,7 @@ from service.evaluation.calibrate import METHODS
 from service.evaluation.dataset import Columns, read_dataset, read_rows
 from service.evaluation.diagnostics import diagnose
 from service.evaluation.named_losses import NAMES, named_losses
-from service.evaluation.render import render_diagnostics, render_record, render_report
+from service.evaluation.render import render_diagnostics, render_record, render_report, render_state
 from service.evaluation.report import evaluate as evaluate_rows
 from service.evaluation.score import ScoreRequest
 from service.evaluation.score import score as score_rows
@@ -103,6 +104,7 @@ def import_(
 @click.argument("name")
 @click.option("--data", required=True, type=file_path, help="Labelled rows the model was not trained on.")
 @click.option("--train-data", type=file_path, help="Rows it was trained on, for scores with fitted state.")
+@click.option("--ood-data", type=file_path, help="Rows of another population, without labels, to judge scores on.")
 @click.option("--label", help="Column of the labels.  [default: y]")
 @click.option("--group", help="Column that tells whose row it is; rows of a group are never parted.  [default: group]")
 @click.option("--weight", help="Column of row weights.  [default: weight]")
@@ -118,6 +120,7 @@ def import_(
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of good rows that may be flagged; replaces the manifest's.",
 )
+@click.option("--per-class", is_flag=True, help="Hold that share within every predicted class.")
 @click.option(
     "--label-sets",
     type=click.Choice(list(SET_METHODS)),
@@ -282,7 +285,8 @@ def inspect(path_or_name: str, repository: Repository, *, as_json: bool) -> None
     if as_json:
         record = None if bundle.record is None else bundle.record.model_dump(mode="json", by_alias=True)
         manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
-        _print_json({"name": bundle.name, "version": bundle.version, "manifest": manifest, "calibration": record})
+        told = {"name": bundle.name, "version": bundle.version, "manifest": manifest, "calibration": record}
+        _print_json(told | {"state_bytes": state_bytes(bundle.state, bundle.manifest.ood.scores)})
         return
     click.echo(f"{bundle.title}: {bundle.manifest.title}")
     click.echo(f"digest: {bundle.digest}\nclasses: {', '.join(bundle.manifest.graph.classes)}")
@@ -291,6 +295,7 @@ def inspect(path_or_name: str, repository: Repository, *, as_json: bool) -> None
     if bundle.record is None:
         click.echo("uncalibrated")
     else:
+        click.echo(render_state(state_bytes(bundle.state, bundle.record.scores)))
         _print_table(render_record(bundle.record))
 
 

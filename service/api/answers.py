@@ -178,16 +178,18 @@ def _trust(prediction: Prediction) -> list[Json]:
 
 
 def _scores(prediction: Prediction) -> list[Json]:
-    posterior, detectors = prediction.posterior, prediction.model.chain.detectors
-    empty = [[None] * len(detectors)] * len(prediction.log_probs)
+    posterior, detectors, n = prediction.posterior, prediction.model.chain.detectors, len(prediction.log_probs)
+    empty = [[None] * len(detectors)] * n
+    limits = [d.thresholds(posterior.logits) for d in detectors]
+    thresholds = [[None if column is None else float(column[i]) for column in limits] for i in range(n)]
     p_values = empty if posterior.p_values is None else posterior.p_values.tolist()
     flags = empty if posterior.flags is None else posterior.flags.tolist()
     return [
         {
-            d.name: {"score": s, "threshold": d.threshold, "p_value": p, "flagged": f}
-            for d, s, p, f in zip(detectors, scores, ps, fs, strict=True)
+            d.name: {"score": s, "threshold": t, "p_value": p, "flagged": f}
+            for d, s, t, p, f in zip(detectors, scores, ts, ps, fs, strict=True)
         }
-        for scores, ps, fs in zip(posterior.scores.tolist(), p_values, flags, strict=True)
+        for scores, ts, ps, fs in zip(posterior.scores.tolist(), thresholds, p_values, flags, strict=True)
     ]
 
 

@@ -21,6 +21,12 @@ Prevalence = dict[Name, Positive]
 BINDING_SECTIONS: Final = ("graph", "inputs", "training", "ood")
 """Sections that a calibration depends on; prices, sites and plausible ranges may change without a refit."""
 
+INPUTS: Final = "inputs"
+"""The `space` of feature scores that is no tensor of the graph."""
+
+LATER_KEYS: Final = ("per_class",)
+"""Keys younger than schema 1 in those sections; unset, they leave a fingerprint as it was."""
+
 PREVALENCE_TOLERANCE = 1e-6
 MANIFEST_FILE = "manifest.toml"
 _SIGMOID_SCORES = " or ".join(repr(name) for name, score in SCORES.items() if score.needs == "sigmoid_logits")
@@ -36,16 +42,17 @@ def check_prevalence(where: str, prevalence: dict[str, float], classes: tuple[st
 def check_scores(scores: tuple[str, ...], task: str) -> None:
     """Raise ValueError unless every score reads what such a model gives: a softmax, or a sigmoid per label."""
     for score in scores:
-        needs = SCORES[score].needs
-        if task == "multilabel" and needs in ("logits", "probabilities"):
-            raise ValueError(
-                f"ood.scores: {score!r} reads a softmax, which a multilabel model has none of; take {_SIGMOID_SCORES}"
-            )
-        if task != "multilabel" and needs == "sigmoid_logits":
-            raise ValueError(
-                f"ood.scores: {score!r} reads independent sigmoids, which only task 'multilabel' has; "
-                f"the task is {task!r}"
-            )
+        if (reason := _misread(score, task)) is not None:
+            raise ValueError(f"ood.scores: {reason}")
+
+
+def _misread(score: str, task: str) -> str | None:
+    needs = SCORES[score].needs
+    if task == "multilabel" and needs in ("logits", "probabilities"):
+        return f"{score!r} reads a softmax, which a multilabel model has none of; take {_SIGMOID_SCORES}"
+    if task != "multilabel" and needs == "sigmoid_logits":
+        return f"{score!r} reads independent sigmoids, which only task 'multilabel' has; the task is {task!r}"
+    return None
 
 
 def _refuse_repeats(where: str, names: tuple[str, ...]) -> None:
@@ -165,9 +172,25 @@ class Ood(Section):
     """Which inputs the model has no business judging, and how that is told."""
 
     scores: tuple[Name, ...] = ("nll",)
-    space: Name = "inputs"
+    space: Name = INPUTS
     false_alarm: Rate = 0.05
     gate: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    per_class: Switch = False
+
+    @property
+    def names_scores(self) -> bool:
+        """Whether people chose the scores: by listing them, or by putting the usual one into the gate."""
+        return "scores" in self.model_fields_set or (self.gate is not None and bool(self.gate_scores))
+
+    @property
+    def looks_at_tensor(self) -> bool:
+        """Whether feature scores look at an output of the graph, not at its inputs."""
+        return self.space != INPUTS
+
+    @property
+    def has_feature_scores(self) -> bool:
+        """Whether any score looks at features."""
+        return any(SCORES[name].needs == "features" for name in self.scores)
 
     @property
     def gate_members(self) -> tuple[str, ...]:
@@ -189,8 +212,9 @@ class Ood(Section):
         _refuse_repeats("gate", self.gate_members)
         _refuse_unknown("scores", self.scores, tuple(SCORES))
         _refuse_unknown("gate", self.gate_members, (*self.scores, *RULES))
-        if self.space != "inputs":
-            raise ValueError("space must be 'inputs': this release has no feature scores on other tensors")
+        if self.looks_at_tensor and self.names_scores and not self.has_feature_scores:
+            known = ", ".join(name for name, score in SCORES.items() if score.needs == "features")
+            raise ValueError(f"space is {self.space!r}, and none of the scores looks at it; those that do are {known}")
         return self
 
 
@@ -262,12 +286,18 @@ class Manifest(Section):
                 _refuse_incomplete(f"policies.{name}.costs.{action}", tuple(row), self.graph.classes)
         if sum(policy.default for policy in self.policies.values()) > 1:
             raise ValueError("policies: only one of them can be the default")
-        check_scores(self.ood.scores, self.graph.task)
-        if "logit_norm" in self.ood.scores and len(self.graph.classes) == 2:
-            raise ValueError("ood.scores: 'logit_norm' has the same value for every row of two classes")
-        if any(SCORES[score].needs == "features" for score in self.ood.scores) and self._takes_nan():
-            raise ValueError("ood.scores: feature scores need every value, and a feature has missing = 'nan'")
+        for score in self.ood.scores:
+            if (reason := self.why_unfit(score)) is not None:
+                raise ValueError(f"ood.scores: {reason}")
         return self
+
+    def why_unfit(self, score: str) -> str | None:
+        """Why these declarations rule out an OOD score, in words; None where they do not."""
+        if score == "logit_norm" and len(self.graph.classes) == 2:
+            return "'logit_norm' has the same value for every row of two classes"
+        if SCORES[score].needs == "features" and not self.ood.looks_at_tensor and self._takes_nan():
+            return "feature scores need every value, and a feature has missing = 'nan'"
+        return _misread(score, self.graph.task)
 
     def _takes_nan(self) -> bool:
         return any(feature.missing == "nan" for feature in self.features.values())
@@ -307,5 +337,11 @@ def describe(error: ValidationError) -> str:
 
 def _fingerprint(section: Section | tuple[Section, ...]) -> str:
     parts = section if isinstance(section, tuple) else (section,)
-    text = json.dumps([part.model_dump(mode="json") for part in parts], sort_keys=True, ensure_ascii=True)
+    content = [part.model_dump(mode="json", exclude=_unset_later_keys(part)) for part in parts]
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unset_later_keys(section: Section) -> set[str]:
+    fields = type(section).model_fields
+    return {key for key in LATER_KEYS if key in fields and getattr(section, key) == fields[key].default}

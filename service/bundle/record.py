@@ -14,9 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.bundle.manifest import Manifest, describe
 from service.core.calibration import CALIBRATORS, Calibrator
-from service.core.conformal import Reference
 from service.core.inverse import INVERSES, Inverse
-from service.core.ood import SCORES, Score
 from service.errors import BundleDamaged
 
 State = dict[str, npt.NDArray[np.generic]]
@@ -24,8 +22,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 RECORD_FILE = "calibration.json"
 STATE_FILE = "state.npz"
-REFERENCE_PARTS = ("scores", "ranks", "n")
-LATER: Final = ("inverse", "candidates", "label_sets", "estimation")
+LATER: Final = ("inverse", "candidates", "label_sets", "estimation", "ood_data")
 """Keys younger than schema 1; without a value they are not written, so an old record keeps its bytes and digest."""
 
 
@@ -72,14 +69,51 @@ class PrevalenceRecord(Entry):
     prevalence: dict[str, Finite] | None
 
 
+class ClassThreshold(Entry):
+    """What applies to rows predicted to be one class; without a threshold of its own, that of all rows."""
+
+    rows: int
+    threshold: Finite | None
+
+
 class ScoreRecord(Entry):
-    """One score's threshold and what it rests on."""
+    """One score's threshold and what it rests on; ``kept_rows`` is absent where its state holds all it learned from."""
 
     threshold: Finite
     false_alarm: Finite
     confidence: Finite | None = None
     rows: int
-    trained_on: Literal["nothing", "train_data", "half_of_calibration_rows"]
+    trained_on: Literal["nothing", "train_data", "half_of_calibration_rows", "ood_data"]
+    kept_rows: int | None = None
+    by_class: dict[str, ClassThreshold] | None = None
+
+
+class OodCandidateRecord(Entry):
+    """How one score told rows of ``--ood-data`` from calibration rows, none of which it had learned from.
+
+    AUROC with its 95 % bootstrap interval; FPR@95 by both conventions, as `service.core.selective.fpr_at_tpr` has them.
+    """
+
+    auroc: Finite
+    low: Finite
+    high: Finite
+    fpr95_ood_positive: Finite
+    fpr95_id_positive: Finite
+    chosen: bool
+
+
+class OodDataRecord(Entry):
+    """What ``--ood-data`` was used for: candidates, why others are none, and the temperature of `nll`."""
+
+    rows: int
+    digest: str
+    judged_rows: int
+    judged_ood_rows: int
+    candidates: dict[str, OodCandidateRecord]
+    refused: dict[str, str]
+    temperature: Finite
+    tuning: str
+    choice: str
 
 
 class LabelSetsRecord(Entry):
@@ -137,6 +171,7 @@ class Record(Entry):
     scores: dict[str, ScoreRecord]
     label_sets: LabelSetsRecord | None = None
     estimation: EstimationRecord | None = None
+    ood_data: OodDataRecord | None = None
     provenance: Provenance
 
     def restored_calibrator(self) -> Calibrator:
@@ -146,7 +181,7 @@ class Record(Entry):
     def to_json(self) -> str:
         """Text of the file."""
         absent: dict[str, Any] = {name: True for name in LATER if not getattr(self, name)}
-        absent["scores"] = {name: {"confidence"} for name, score in self.scores.items() if score.confidence is None}
+        absent["scores"] = {name: _unset(score) for name, score in self.scores.items()}
         content = self.model_dump(mode="json", by_alias=True, exclude=absent)
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
@@ -216,44 +251,6 @@ def _in_order(values: dict[str, float] | None, classes: tuple[str, ...]) -> tupl
     return None if values is None else tuple(values[c] for c in classes)
 
 
-def pack_score(name: str, score: Score, calibration: Reference) -> State:
-    """Arrays of `state.npz` that bring one fitted score back.
-
-    `restore_score` and `restore_reference` read them.
-    """
-    fields = {f"{name}.{field}": np.asarray(getattr(score, field)) for field in fields_of(name)}
-    return {
-        **fields,
-        f"{name}:scores": calibration.scores,
-        f"{name}:ranks": calibration.ranks,
-        f"{name}:n": np.array(calibration.n),
-    }
-
-
-def restore_score(name: str, state: State) -> Score:
-    """A score with the state that `fit` learned."""
-    return SCORES[name](*(state[f"{name}.{field}"] for field in fields_of(name)))
-
-
-def restore_reference(name: str, state: State) -> Reference:
-    """The calibration scores that thresholds and p-values rest on."""
-    return Reference(
-        np.asarray(state[f"{name}:scores"], dtype=np.float64),
-        np.asarray(state[f"{name}:ranks"], dtype=np.intp),
-        int(state[f"{name}:n"]),
-    )
-
-
-def state_names(score: str) -> set[str]:
-    """Names of all arrays that `pack_score` makes of a score."""
-    return {*(f"{score}.{field}" for field in fields_of(score)), *(f"{score}:{part}" for part in REFERENCE_PARTS)}
-
-
-def fields_of(score: str) -> tuple[str, ...]:
-    """Names of the arrays that a score's dataclass holds."""
-    return _fields(SCORES[score])
-
-
 def dump_state(state: State) -> bytes:
     """Bytes of `state.npz`, the same for the same arrays."""
     buffer = io.BytesIO()
@@ -288,5 +285,9 @@ def read_archive(file: IO[bytes]) -> State:
     return arrays
 
 
-def _fields(kind: type[Score] | type[Calibrator] | type[Inverse]) -> tuple[str, ...]:
+def _fields(kind: type[Calibrator] | type[Inverse]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]  # all are dataclasses
+
+
+def _unset(score: ScoreRecord) -> set[str]:
+    return {key for key in ("confidence", "kept_rows", "by_class") if getattr(score, key) is None}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.core.numerics import Array, Indices
+from service.core.numerics import Array, Flags, Indices
 
 STORED_SCORES = 10_000
 
@@ -286,26 +286,15 @@ def references_by_class(
 
 
 def thresholds_by_class(calibration: Sequence[Reference], *, alpha: float, confidence: float | None = None) -> Array:
-    """`threshold` of every predicted class, shape (K,).
-
-    Raises
-    ------
-    ValueError
-        If a class was predicted for too few rows; it is named by its index, from 0.
+    """`threshold` of every predicted class, shape (K,); NaN where a class was predicted for too few rows.
 
     Examples
     --------
-    >>> groups = references_by_class(np.arange(8.0), np.repeat([0, 1], 4), classes=2)
+    >>> groups = references_by_class(np.arange(10.0), np.repeat([0, 1, 2], [4, 4, 2]), classes=3)
     >>> thresholds_by_class(groups, alpha=0.2)
-    array([3., 7.])
+    array([ 3.,  7., nan])
     """
-    values = np.empty(len(calibration))
-    for k, group in enumerate(calibration):
-        try:
-            values[k] = threshold(group, alpha=alpha, confidence=confidence)
-        except ValueError as error:
-            raise ValueError(f"rows predicted to be class {k}: {error}") from None
-    return values
+    return np.array([_threshold_or_nan(group, alpha, confidence) for group in calibration])
 
 
 def p_values_by_class(calibration: Sequence[Reference], scores: Array, predicted: Indices) -> Array:
@@ -320,10 +309,64 @@ def p_values_by_class(calibration: Sequence[Reference], scores: Array, predicted
     array([0.2, 0.2, 1. , 0.8])
     """
     p = np.ones(len(scores))
-    for k, group in enumerate(calibration):
+    for k in np.unique(predicted):
         own = predicted == k
-        p[own] = p_values(group, scores[own])
+        p[own] = p_values(calibration[k], scores[own])
     return p
+
+
+@dataclass(frozen=True, slots=True)
+class ByClass:
+    """References and thresholds of every predicted class.
+
+    A class predicted for too few calibration rows has those of all rows together: its false alarms are then bounded
+    on average over all rows, no longer within the class.
+
+    Attributes
+    ----------
+    references : tuple of Reference
+    thresholds : ndarray of shape (K,)
+    own : ndarray of shape (K,)
+        Whether they are the class' own.
+    """
+
+    references: tuple[Reference, ...]
+    thresholds: Array
+    own: Flags
+
+
+def with_fallback(groups: Sequence[Reference], thresholds: Array, *, among: Reference, usual: float) -> ByClass:
+    """Fill in for classes that have no threshold of their own.
+
+    Parameters
+    ----------
+    groups : sequence of Reference
+        Of every predicted class.
+    thresholds : ndarray of shape (K,)
+        NaN where a class has none.
+    among : Reference
+        All rows together.
+    usual : float
+        Their threshold.
+
+    Examples
+    --------
+    >>> rows = reference(np.arange(8.0))
+    >>> groups = references_by_class(np.arange(8.0), np.repeat([0, 1], [6, 2]), classes=2)
+    >>> by_class = with_fallback(groups, thresholds_by_class(groups, alpha=0.2), among=rows, usual=7.0)
+    >>> by_class.thresholds, by_class.own, by_class.references[1].n
+    (array([5., 7.]), array([ True, False]), 8)
+    """
+    own = ~np.isnan(thresholds)
+    references = tuple(group if told else among for group, told in zip(groups, own, strict=True))
+    return ByClass(references, np.where(own, thresholds, usual), own)
+
+
+def _threshold_or_nan(calibration: Reference, alpha: float, confidence: float | None) -> float:
+    try:
+        return threshold(calibration, alpha=alpha, confidence=confidence)
+    except ValueError:
+        return math.nan
 
 
 def _allowed_exceedances(n: int, alpha: float) -> int:

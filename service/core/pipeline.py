@@ -8,7 +8,7 @@ from service.core import conformal, prior
 from service.core.calibration import Calibrator
 from service.core.decision import Decisions, Prices, decide, priced
 from service.core.inverse import Inverse
-from service.core.numerics import Array, Flags, log_softmax
+from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.ood import Score
 from service.core.ood.range import outside
 
@@ -26,6 +26,8 @@ class Detector:
     threshold : float or None
     gated : bool
         Whether its flag counts for the row.
+    by_class : ByClass or None
+        References and thresholds within every predicted class, in place of those of all rows.
     """
 
     name: str
@@ -33,6 +35,19 @@ class Detector:
     calibration: conformal.Reference | None
     threshold: float | None
     gated: bool
+    by_class: conformal.ByClass | None = None
+
+    def thresholds(self, logits: Array) -> Array | None:
+        """Threshold that applies to every row of logits (N, K), shape (N,); None in an uncalibrated version."""
+        if self.threshold is None or self.by_class is None:
+            return None if self.threshold is None else np.full(len(logits), self.threshold)
+        return self.by_class.thresholds[predicted_class(logits)]
+
+    def p_values(self, scores: Array, logits: Array) -> Array | None:
+        """p-value of every row, shape (N,); None in an uncalibrated version."""
+        if self.calibration is None or self.by_class is None:
+            return None if self.calibration is None else conformal.p_values(self.calibration, scores)
+        return conformal.p_values_by_class(self.by_class.references, scores, predicted_class(logits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +148,13 @@ def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array 
     """
     seen = columns if features is None else features
     values = [d.score.score(seen if d.score.needs == "features" else logits) for d in chain.detectors]
-    scores = np.stack(values, axis=1) if values else np.empty((len(logits), 0))
-    # A distance that overflows, or that a missing value makes NaN, is as far away as a double can say.
-    np.nan_to_num(scores, copy=False, nan=np.finfo(np.float64).max)
+    scores = bounded(np.stack(values, axis=1) if values else np.empty((len(logits), 0)))
     cells = outside(columns, low=chain.low, high=chain.high)
     undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
     log_probs = chain.calibrator.apply(undone)
     if not chain.calibrated:
         return Posterior(logits, log_probs, scores, None, None, cells, None, None)
-    p_values, flags = _significance(chain.detectors, scores)
+    p_values, flags = _significance(chain.detectors, scores, logits)
     gated = [i for i, detector in enumerate(chain.detectors) if detector.gated]
     p_value = np.minimum(1.0, len(gated) * p_values[:, gated].min(axis=1)) if gated else None
     rules = np.any(cells, axis=1) if chain.range_gated else np.zeros(len(logits), dtype=np.bool_)
@@ -201,11 +214,22 @@ def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | Non
     return prior.shift(log_probs, source=source, target=target)
 
 
-def _significance(detectors: tuple[Detector, ...], scores: Array) -> tuple[Array, Flags]:
+def bounded(scores: Array) -> Array:
+    """Scores that are numbers: a distance that overflows, or is NaN, is as far away as a double can say."""
+    return np.nan_to_num(scores, nan=np.finfo(np.float64).max)
+
+
+def predicted_class(logits: Array) -> Indices:
+    """Class that thresholds go by: the largest raw logit, shape (N,), which no prevalence or calibration moves."""
+    return logits.argmax(axis=1)
+
+
+def _significance(detectors: tuple[Detector, ...], scores: Array, logits: Array) -> tuple[Array, Flags]:
     p_values = np.ones_like(scores)
     flags = np.zeros(scores.shape, dtype=np.bool_)
     for i, detector in enumerate(detectors):
-        if detector.calibration is not None and detector.threshold is not None:
-            p_values[:, i] = conformal.p_values(detector.calibration, scores[:, i])
-            flags[:, i] = scores[:, i] > detector.threshold
+        p, limits = detector.p_values(scores[:, i], logits), detector.thresholds(logits)
+        if p is not None and limits is not None:
+            p_values[:, i] = p
+            flags[:, i] = scores[:, i] > limits
     return p_values, flags

@@ -1,17 +1,29 @@
 """Out-of-distribution scores fitted and given their thresholds."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from service.bundle.manifest import Manifest
+from service.bundle.record import State
+from service.bundle.scores import pack_score, state_bytes
 from service.core import conformal
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES, Score
-from service.core.pipeline import Detector
+from service.core.ood.features import STATE_BYTES
+from service.core.ood.knn import Knn
+from service.core.ood.nll import Nll
+from service.core.pipeline import Detector, predicted_class
 from service.errors import FitError
 from service.evaluation.dataset import Dataset
 from service.runtime.model import Raw
+
+TUNED: Final = "nll"
+"""The score with a temperature of its own."""
+
+MEBIBYTE: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +60,47 @@ class Detectors:
         What each score's state was learned from.
     rows : ndarray of shape (M,)
         Which calibration rows the thresholds rest on.
+    learned_rows : int
+        How many rows scores with state learned from.
+    class_rows : ndarray of shape (K,)
+        How many of ``rows`` were predicted to be each class.
     """
 
     detectors: tuple[Detector, ...]
     trained_on: dict[str, str]
     rows: Indices
+    learned_rows: int
+    class_rows: Indices
+
+    def kept_rows(self, detector: Detector) -> int | None:
+        """How many rows a bank that could not hold all of them holds; None for any other score."""
+        score = detector.score
+        return len(score.bank) if isinstance(score, Knn) and len(score.bank) < self.learned_rows else None
 
 
-def fit_detectors(
-    manifest: Manifest, judged: Judged, train: Judged | None, *, seed: int, confidence: float | None = None
-) -> Detectors:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How scores are fitted and thresholds drawn.
+
+    Attributes
+    ----------
+    seed : int
+    confidence : float or None
+        Makes every threshold hold its false-alarm rate for these very rows with this probability, not on average.
+    temperature : float
+        Of `nll`.
+    apart : bool
+        Whether thresholds are kept off the learning half even where no score has state, because the temperature or
+        the choice of the score was learned there.
+    """
+
+    seed: int
+    confidence: float | None = None
+    temperature: float = 1.0
+    apart: bool = False
+
+
+def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, terms: Terms) -> Detectors:
     """Learn every configured score, and its threshold from rows it did not learn from.
 
     Parameters
@@ -67,53 +110,56 @@ def fit_detectors(
         Calibration rows.
     train : Judged or None
         Rows that scores with state learn from; without them a seeded half of the calibration rows.
-    seed : int
-    confidence : float, optional
-        Makes every threshold hold its false-alarm rate for these very rows with this probability, not on average.
+    terms : Terms
 
     Raises
     ------
     FitError
-        If there are fewer rows than a false-alarm rate needs.
+        If there are fewer rows than a false-alarm rate needs, or the state of the scores is too large for a bundle.
     """
-    stateful = any(SCORES[name].stateful for name in manifest.ood.scores)
-    learning, held = _halves(judged.data, seed) if stateful and train is None else (None, np.arange(len(judged.data)))
-    held = _one_per_group(judged.data, held, seed)
+    needy = any(SCORES[name].stateful for name in manifest.ood.scores) and train is None
+    everyone = np.arange(len(judged.data))
+    learning, held = halves(judged.data, terms.seed) if needy or terms.apart else (everyone, everyone)
+    held = one_per_group(judged.data, held, terms.seed)
+    predicted = predicted_class(judged.logits[held])
     detectors: list[Detector] = []
     trained_on: dict[str, str] = {}
     for name in manifest.ood.scores:
-        score = _fit_score(name, judged, train, learning)
-        values = judged.features if score.needs == "features" else judged.logits
-        calibration = conformal.reference(score.score(values[held]))
-        gated = name in manifest.ood.gate_members
-        detectors.append(Detector(name, score, calibration, _threshold(name, calibration, manifest, confidence), gated))
-        trained_on[name] = _training_source(score, train)
-    return Detectors(tuple(detectors), trained_on, held)
+        score = fit_score(name, judged, train, learning, temperature=terms.temperature)
+        scores = score.score(seen_by(name, judged.raw)[held])
+        bare = Detector(name, score, None, None, gated=name in manifest.ood.gate_members)
+        detectors.append(_with_thresholds(bare, scores, predicted, manifest, terms))
+        trained_on[name] = _training_source(name, train, terms.temperature)
+    refuse_large(tuple(detectors))
+    learned_rows = len(learning) if train is None else len(train.data)
+    class_rows = np.bincount(predicted, minlength=judged.logits.shape[1])
+    return Detectors(tuple(detectors), trained_on, held, learned_rows, class_rows)
 
 
-def _fit_score(name: str, judged: Judged, train: Judged | None, learning: Indices | None) -> Score:
-    kind = SCORES[name]
-    rows = train or judged
-    chosen = np.arange(len(rows.data)) if learning is None else learning
-    values = rows.features if kind.needs == "features" else rows.logits
-    return kind.fit(values[chosen], rows.data.labels[chosen], logits=rows.logits[chosen])
+def fit_score(name: str, judged: Judged, train: Judged | None, learning: Indices, *, temperature: float = 1.0) -> Score:
+    """A score that has learned from ``train``, or else from some of the calibration rows."""
+    if name == TUNED:
+        return Nll(np.array(temperature))
+    rows, chosen = (judged, learning) if train is None else (train, np.arange(len(train.data)))
+    values = seen_by(name, rows.raw)
+    return SCORES[name].fit(values[chosen], rows.data.labels[chosen], logits=rows.logits[chosen])
 
 
-def _threshold(name: str, calibration: conformal.Reference, manifest: Manifest, confidence: float | None) -> float:
-    try:
-        return conformal.threshold(calibration, alpha=manifest.ood.alpha(name), confidence=confidence)
-    except ValueError as error:
-        raise FitError(f"the threshold of {name!r}: {error}. Nothing was published") from None
+def seen_by(name: str, raw: Raw) -> Array:
+    """What a score looks at: features, shape (N, D), or logits, shape (N, K)."""
+    return raw.features if SCORES[name].needs == "features" else raw.logits
 
 
-def _halves(data: Dataset, seed: int) -> tuple[Indices, Indices]:
+def halves(data: Dataset, seed: int) -> tuple[Indices, Indices]:
+    """Rows to learn from, and rows that thresholds rest on; units (rows, or groups) are drawn and never parted."""
     units = data.units
     chosen = np.random.default_rng(seed).permutation(units) < units // 2
     learning = chosen if data.groups is None else chosen[data.groups]
     return np.flatnonzero(learning), np.flatnonzero(~learning)
 
 
-def _one_per_group(data: Dataset, rows: Indices, seed: int) -> Indices:
+def one_per_group(data: Dataset, rows: Indices, seed: int) -> Indices:
+    """Those of the rows that stand for their groups, drawn; all of them where there are no groups."""
     if data.groups is None:
         return rows
     # Rows of one patient are not exchangeable with those of another; one drawn from each is.
@@ -121,7 +167,41 @@ def _one_per_group(data: Dataset, rows: Indices, seed: int) -> Indices:
     return np.sort(shuffled[np.unique(data.groups[shuffled], return_index=True)[1]])
 
 
-def _training_source(score: Score, train: Judged | None) -> str:
-    if not score.stateful:
+def refuse_large(detectors: tuple[Detector, ...]) -> None:
+    """Raise FitError if the scores' state is more than a bundle may hold."""
+    sizes = state_bytes(packed(detectors), [d.name for d in detectors])
+    if sum(sizes.values()) <= STATE_BYTES:
+        return
+    said = ", ".join(f"{name} {size / MEBIBYTE:.1f}" for name, size in sizes.items())
+    raise FitError(
+        f"what the scores learned takes {sum(sizes.values()) / MEBIBYTE:.1f} MiB ({said}), and a bundle holds at most "
+        f"{STATE_BYTES / MEBIBYTE:g}: list fewer [ood] scores, or look at a narrower space. Nothing was published"
+    )
+
+
+def packed(detectors: tuple[Detector, ...]) -> State:
+    """Arrays of `state.npz` for all scores."""
+    parts = [pack_score(d.name, d.score, d.calibration, d.by_class) for d in detectors if d.calibration is not None]
+    return {key: array for part in parts for key, array in part.items()}
+
+
+def _with_thresholds(bare: Detector, scores: Array, predicted: Indices, manifest: Manifest, terms: Terms) -> Detector:
+    alpha, among = manifest.ood.alpha(bare.name), conformal.reference(scores)
+    try:
+        usual = conformal.threshold(among, alpha=alpha, confidence=terms.confidence)
+    except ValueError as error:
+        raise FitError(f"the threshold of {bare.name!r}: {error}. Nothing was published") from None
+    if not manifest.ood.per_class:
+        return dataclasses.replace(bare, calibration=among, threshold=usual)
+    groups = conformal.references_by_class(scores, predicted, classes=len(manifest.graph.classes))
+    thresholds = conformal.thresholds_by_class(groups, alpha=alpha, confidence=terms.confidence)
+    by_class = conformal.with_fallback(groups, thresholds, among=among, usual=usual)
+    return dataclasses.replace(bare, calibration=among, threshold=usual, by_class=by_class)
+
+
+def _training_source(name: str, train: Judged | None, temperature: float) -> str:
+    if name == TUNED and temperature != 1.0:
+        return "ood_data"
+    if not SCORES[name].stateful:
         return "nothing"
     return "half_of_calibration_rows" if train is None else "train_data"

@@ -8,19 +8,33 @@ import numpy as np
 import tomlkit
 
 from service.bundle.manifest import MANIFEST_FILE, Manifest
-from service.bundle.record import EstimationRecord, LabelSetsRecord, Provenance, Record, ScoreRecord, State, pack_score
-from service.bundle.repository import Bundle, Repository, graph_sha256
+from service.bundle.record import (
+    ClassThreshold,
+    EstimationRecord,
+    LabelSetsRecord,
+    OodDataRecord,
+    Provenance,
+    Record,
+    ScoreRecord,
+    State,
+)
+from service.bundle.repository import Bundle, Repository, file_sha256, graph_sha256
 from service.bundle.writer import publish
 from service.core.ood.range import outside
 from service.core.pipeline import Chain, Detector, postprocess
+from service.errors import FitError
 from service.evaluation.calibrate import FOLDS, Calibration, calibrate
-from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, read_dataset
-from service.evaluation.detectors import Detectors, Judged, fit_detectors
+from service.evaluation.candidates import compare_scores
+from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, read_dataset, read_rows
+from service.evaluation.detectors import TUNED, Detectors, Judged, Terms, fit_detectors, packed
 from service.evaluation.prevalence import check_estimation
 from service.evaluation.scoring import Track, raw_of, untracked
 from service.evaluation.sets import fit_sets, held_out
 from service.graph.inspect import check_draft
-from service.runtime.model import Model, load_model
+from service.runtime.model import Model, Raw, load_model, why_unfit
+
+Changes = dict[str, float | bool | list[str]]
+"""Keys of `[ood]` that a fit writes into the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +48,16 @@ class FitRequest:
     train_data : Path or None
         Rows it was trained on: scores with fitted state learn from them. Without it they learn from a seeded half
         of ``data``, and thresholds come from the other half.
+    ood_data : Path or None
+        Rows of another population, without labels: scores are judged on them, the default among them where the
+        manifest names none, and `nll` gets its temperature.
     columns : Columns
     calibrator : str
         In `calibrate.METHODS`.
     false_alarm : float or None
         Replaces the manifest's.
+    per_class : bool
+        Thresholds within every predicted class; written into the manifest, which may say so itself.
     confidence : float or None
         Thresholds hold their false-alarm rate for these very rows with this probability; None: on average.
     label_sets : str
@@ -48,9 +67,11 @@ class FitRequest:
 
     data: Path
     train_data: Path | None = None
+    ood_data: Path | None = None
     columns: Columns = DEFAULT_COLUMNS
     calibrator: str = "temperature"
     false_alarm: float | None = None
+    per_class: bool = False
     confidence: float | None = None
     label_sets: str = "lac"
     seed: int = 0
@@ -89,27 +110,32 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     FitError
         If there are fewer rows than the asked false-alarm rate or the fit itself needs; nothing is published.
     """
-    draft = _with_false_alarm(repository.draft(name), request.false_alarm)
+    asked = _asked(request)
+    draft = _with(repository.draft(name), asked)
     check_draft(draft)
     model = load_model(dataclasses.replace(draft, record=None, state={}))
     judged = _judge(model, request.data, request.columns, track)
     train = None if request.train_data is None else _judge(model, request.train_data, request.columns, track)
-    record, state = learn(model, judged, train, request)
-    _write_manifest(draft, request.false_alarm)
+    strangers = None if request.ood_data is None else raw_of(model, read_rows(request.ood_data, model.manifest))
+    compared = None if strangers is None else _compare(model, judged, train, strangers, request)
+    chosen = _chosen(compared)
+    draft = _with(draft, chosen)
+    _refuse_idle_space(draft.manifest)
+    model = dataclasses.replace(model, bundle=dataclasses.replace(draft, record=None, state={}))
+    record, state = learn(model, judged, train, request, compared)
+    _write_manifest(draft, asked | chosen)
     version = publish(repository, draft, record=record, state=state)
     return FitResult(name, version, record)
 
 
-def learn(model: Model, judged: Judged, train: Judged | None, request: FitRequest) -> tuple[Record, State]:
+def learn(
+    model: Model, judged: Judged, train: Judged | None, request: FitRequest, compared: OodDataRecord | None = None
+) -> tuple[Record, State]:
     """The record and state of a calibration; nothing is written."""
     calibration = calibrate(model.manifest, judged.logits, judged.data, method=request.calibrator, seed=request.seed)
-    fitted = fit_detectors(model.manifest, judged, train, seed=request.seed, confidence=request.confidence)
+    fitted = fit_detectors(model.manifest, judged, train, _terms(model.manifest, request, compared))
     flag_rate = _flag_rate(model, judged, calibration, fitted)
     label_sets, estimation, more_state = _from_held_out(model, judged, calibration, request)
-    scores = {
-        d.name: _score_record(d, model.manifest, fitted.trained_on[d.name], request.confidence)
-        for d in fitted.detectors
-    }
     record = Record(
         status=calibration.status,
         graph_sha256=graph_sha256(model.bundle.path),
@@ -120,13 +146,40 @@ def learn(model: Model, judged: Judged, train: Judged | None, request: FitReques
         candidates=calibration.candidates,
         source=calibration.source,
         probability_floor=model.manifest.graph.probability_floor,
-        scores=scores,
+        scores={d.name: _score_record(d, model.manifest, fitted, request.confidence) for d in fitted.detectors},
         label_sets=label_sets,
         estimation=estimation,
+        ood_data=compared,
         provenance=_provenance(model, judged, train, request, calibration, flag_rate=flag_rate),
     )
-    packed = [pack_score(d.name, d.score, d.calibration) for d in fitted.detectors if d.calibration is not None]
-    return record, {key: array for part in packed for key, array in part.items()} | more_state
+    return record, packed(fitted.detectors) | more_state
+
+
+def _compare(model: Model, judged: Judged, train: Judged | None, strangers: Raw, request: FitRequest) -> OodDataRecord:
+    return compare_scores(
+        model.manifest,
+        judged,
+        train,
+        strangers,
+        refusal=lambda name: why_unfit(name, model.manifest, model.session, model.inputs),
+        digest="" if request.ood_data is None else f"sha256:{file_sha256(request.ood_data)}",
+        seed=request.seed,
+    )
+
+
+def _terms(manifest: Manifest, request: FitRequest, compared: OodDataRecord | None) -> Terms:
+    if compared is None:
+        return Terms(request.seed, request.confidence)
+    tuned = TUNED in manifest.ood.scores and compared.temperature != 1.0
+    return Terms(request.seed, request.confidence, compared.temperature, apart=tuned or bool(_chosen(compared)))
+
+
+def _refuse_idle_space(manifest: Manifest) -> None:
+    if manifest.ood.looks_at_tensor and not manifest.ood.has_feature_scores:
+        raise FitError(
+            f"[ood] space names {manifest.ood.space!r}, and no score looks at it: list one in [ood] scores, or let "
+            "--ood-data choose. Nothing was published"
+        )
 
 
 def _flag_rate(model: Model, judged: Judged, calibration: Calibration, fitted: Detectors) -> float:
@@ -149,7 +202,7 @@ def _from_held_out(
     return label_sets, estimation, set_state | estimation_state
 
 
-def _score_record(detector: Detector, manifest: Manifest, trained_on: str, confidence: float | None) -> ScoreRecord:
+def _score_record(detector: Detector, manifest: Manifest, fitted: Detectors, confidence: float | None) -> ScoreRecord:
     rows = 0 if detector.calibration is None else detector.calibration.n
     return ScoreRecord.model_validate(
         {
@@ -157,9 +210,19 @@ def _score_record(detector: Detector, manifest: Manifest, trained_on: str, confi
             "false_alarm": manifest.ood.alpha(detector.name),
             "confidence": confidence,
             "rows": rows,
-            "trained_on": trained_on,
+            "trained_on": fitted.trained_on[detector.name],
+            "kept_rows": fitted.kept_rows(detector),
+            "by_class": _class_records(detector, manifest.graph.classes, fitted),
         }
     )
+
+
+def _class_records(detector: Detector, classes: tuple[str, ...], fitted: Detectors) -> dict[str, ClassThreshold] | None:
+    if detector.by_class is None:
+        return None
+    told = zip(detector.by_class.thresholds.tolist(), detector.by_class.own, fitted.class_rows.tolist(), strict=True)
+    found = [ClassThreshold(rows=rows, threshold=value if own else None) for value, own, rows in told]
+    return dict(zip(classes, found, strict=True))
 
 
 def _provenance(
@@ -197,17 +260,30 @@ def _judge(model: Model, path: Path, columns: Columns, track: Track) -> Judged:
     return Judged(data, raw_of(model, data.rows, track=track))
 
 
-def _with_false_alarm(draft: Bundle, false_alarm: float | None) -> Bundle:
-    if false_alarm is None:
+def _asked(request: FitRequest) -> Changes:
+    asked: Changes = {} if request.false_alarm is None else {"false_alarm": request.false_alarm}
+    return asked | ({"per_class": True} if request.per_class else {})
+
+
+def _chosen(compared: OodDataRecord | None) -> Changes:
+    found = [] if compared is None else [name for name, one in compared.candidates.items() if one.chosen]
+    return {"scores": found} if found else {}
+
+
+def _with(draft: Bundle, changes: Changes) -> Bundle:
+    if not changes:
         return draft
-    ood = draft.manifest.ood.model_copy(update={"false_alarm": false_alarm})
-    return dataclasses.replace(draft, manifest=draft.manifest.model_copy(update={"ood": ood}))
+    held = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
+    manifest = draft.manifest.model_copy(update={"ood": draft.manifest.ood.model_copy(update=held)})
+    return dataclasses.replace(draft, manifest=manifest)
 
 
-def _write_manifest(draft: Bundle, false_alarm: float | None) -> None:
-    if false_alarm is None:
+def _write_manifest(draft: Bundle, changes: Changes) -> None:
+    if not changes:
         return
     path = draft.path / MANIFEST_FILE
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
-    document.setdefault("ood", tomlkit.table())["false_alarm"] = false_alarm
+    document.setdefault("ood", tomlkit.table()).update(changes)
+    if "scores" in changes:
+        document["ood"]["scores"].comment("chosen by `fit --ood-data`")
     path.write_text(tomlkit.dumps(document), encoding="utf-8")

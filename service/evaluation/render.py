@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.bundle.record import CalibratorRecord, Param, Record
+from service.bundle.record import CalibratorRecord, OodDataRecord, Param, Record
+from service.core.ood.features import STATE_BYTES
 from service.evaluation.diagnostics import Diagnostics, PolicyCheck
 from service.evaluation.report import Report
 
@@ -46,18 +47,15 @@ def render_record(record: Record) -> RenderableType:
         if name in provenance.before and name in provenance.after_out_of_fold:
             before, after = provenance.before[name], provenance.after_out_of_fold[name]
             _add(metrics, name, f"{before:.4f}", f"{after:.4f}", MEANINGS[name])
-    scores = _table("out-of-distribution score", "threshold", "at false alarm", "from rows", "learned from")
-    for name, score in record.scores.items():
-        _add(
-            scores,
-            name,
-            f"{score.threshold:.4g}",
-            f"{score.false_alarm:g}",
-            str(score.rows),
-            score.trained_on.replace("_", " "),
-        )
     warnings = [Text(f"note: {text}") for text in provenance.warnings]
-    return Group(facts, "", *_candidates(record), metrics, "", scores, *warnings)
+    return Group(facts, "", *_candidates(record), metrics, "", *_scores(record), *warnings)
+
+
+def render_state(sizes: dict[str, int]) -> str:
+    """What scores take in a bundle."""
+    said = ", ".join(f"{name} {size / 2**20:.2f}" for name, size in sizes.items())
+    total = sum(sizes.values()) / 2**20
+    return f"state of scores: {total:.2f} MiB of at most {STATE_BYTES / 2**20:g}{f' ({said})' if said else ''}"
 
 
 def render_diagnostics(diagnostics: Diagnostics) -> RenderableType:
@@ -145,6 +143,39 @@ def _candidates(record: Record) -> list[RenderableType]:
         _add(table, label, *(f"{number:.4f}" for number in numbers), str(found.parameters))
     note = "chosen: the fewest parameters within one standard error of the best"
     return [table, Text(note), ""]
+
+
+def _scores(record: Record) -> Iterator[RenderableType]:
+    table = _table("out-of-distribution score", "threshold", "at false alarm", "from rows", "learned from")
+    for name, score in record.scores.items():
+        source = score.trained_on.replace("_", " ")
+        kept = "" if score.kept_rows is None else f", {score.kept_rows} of them kept"
+        _add(table, name, f"{score.threshold:.4g}", f"{score.false_alarm:g}", str(score.rows), source + kept)
+        for label, own in (score.by_class or {}).items():
+            limit = "as above" if own.threshold is None else f"{own.threshold:.4g}"
+            _add(table, f"  predicted {label}", limit, "", str(own.rows), "")
+    yield table
+    if any(own.threshold is None for score in record.scores.values() for own in (score.by_class or {}).values()):
+        yield Text(
+            "as above: predicted too rarely for a threshold of its own; false alarms are bounded over all rows together"
+        )
+    if record.ood_data is not None:
+        yield from _rivals(record.ood_data)
+
+
+def _rivals(found: OodDataRecord) -> Iterator[RenderableType]:
+    columns = ("AUROC", "95 % interval", "FPR@95, OOD positive", "FPR@95, ID positive")
+    table = _table("score, on rows from elsewhere", *columns)
+    for name, one in found.candidates.items():
+        rates = (f"{one.fpr95_ood_positive:.4f}", f"{one.fpr95_id_positive:.4f}")
+        label = f"{name}  (chosen)" if one.chosen else name
+        _add(table, label, f"{one.auroc:.4f}", f"{one.low:.3f} to {one.high:.3f}", *rates)
+    yield ""
+    yield table
+    counts = f"{found.judged_rows} calibration rows and {found.judged_ood_rows} of {found.rows} from elsewhere"
+    yield Text(f"judged on {counts}; what was judged had learned from none of them")
+    yield from (Text(f"{text}") for text in (found.choice, found.tuning))
+    yield from (Text(f"not judged: {reason}") for reason in found.refused.values())
 
 
 def _ood(report: Report) -> list[RenderableType]:

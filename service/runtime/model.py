@@ -7,8 +7,9 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.bundle.manifest import Policy as PolicySection
-from service.bundle.record import Record, restore_inverse, restore_reference, restore_score, state_names
+from service.bundle.record import Record, restore_inverse
 from service.bundle.repository import Bundle, graph_sha256
+from service.bundle.scores import restore_by_class, restore_reference, restore_score, state_names
 from service.core.calibration import Calibrator
 from service.core.calibration.identity import Identity
 from service.core.numerics import Array, Indices, log_softmax
@@ -99,7 +100,10 @@ class Model:
     def raw(self, rows: Rows) -> Raw:
         """What the graph makes of rows."""
         columns, feeds = self.inputs.admit(rows)
-        return Raw(columns, self.session.logits(self.manifest.graph, feeds), columns)
+        graph, ood = self.manifest.graph, self.manifest.ood
+        if not ood.looks_at_tensor:
+            return Raw(columns, self.session.logits(graph, feeds), columns)
+        return Raw(columns, *self.session.logits_and_features(graph, ood.space, feeds))
 
     def posterior(self, rows: Rows) -> Posterior:
         """Stages A to C."""
@@ -125,6 +129,7 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     session = Session(bundle.graph_path, threads=threads)
     _check_output(bundle.manifest.graph.output, session)
     inputs = bind_inputs(bundle.manifest, session)
+    _check_space(bundle.manifest, session)
     _check_scores(bundle.manifest, session, inputs)
     if bundle.record is not None:
         _check_binding(bundle, bundle.record)
@@ -161,21 +166,39 @@ def _check_output(name: str, session: Session) -> None:
         raise ManifestInvalid(f"graph.output: {name!r} is {types[name]}; scores are {', '.join(SCORE_TYPES)}")
 
 
-def _check_scores(manifest: Manifest, session: Session, inputs: Inputs) -> None:
-    needy = [name for name in manifest.ood.scores if SCORES[name].needs == "logits"]
-    if not needy:
-        return
-    if manifest.graph.output_kind != "logits":
+def _check_space(manifest: Manifest, session: Session) -> None:
+    types = {tensor.name: tensor.type for tensor in session.outputs}
+    space = manifest.ood.space
+    if manifest.ood.looks_at_tensor and types.get(space) not in SCORE_TYPES:
+        known = ", ".join(name for name, kind in types.items() if kind in SCORE_TYPES)
         raise ManifestInvalid(
-            f"ood.scores: {needy[0]!r} needs logits, and the output is {manifest.graph.output_kind}: the logarithm of "
-            "a probability has lost what it looks at (its energy is always 0)"
+            f"ood.space: {space!r} is no floating-point output of the graph (those are {known}); import the model "
+            f"again with `--expose-features {space}` to make it one"
+        )
+
+
+def _check_scores(manifest: Manifest, session: Session, inputs: Inputs) -> None:
+    for name in manifest.ood.scores:
+        if (reason := why_unfit(name, manifest, session, inputs)) is not None:
+            raise ManifestInvalid(f"ood.scores: {reason}")
+
+
+def why_unfit(score: str, manifest: Manifest, session: Session, inputs: Inputs) -> str | None:
+    """Why a model cannot have an OOD score, in words; None where it can."""
+    if SCORES[score].needs != "logits":
+        return manifest.why_unfit(score)
+    if manifest.graph.output_kind != "logits":
+        return (
+            f"{score!r} needs logits, and the output is {manifest.graph.output_kind}: the logarithm of a probability "
+            "has lost what it looks at (its energy is always 0)"
         )
     raw = session.run(manifest.graph.output, inputs.admit(synthetic_rows(inputs))[1])
     if raw.ndim < 2 or raw.shape[1] == 1:
-        raise ManifestInvalid(
-            f"ood.scores: {needy[0]!r} needs a logit of every class, and the output is one column: the other class' "
-            "logit would be a convention of ours"
+        return (
+            f"{score!r} needs a logit of every class, and the output is one column: the other class' logit would be a "
+            "convention of ours"
         )
+    return manifest.why_unfit(score)
 
 
 def _check_binding(bundle: Bundle, record: Record) -> None:
@@ -184,9 +207,11 @@ def _check_binding(bundle: Bundle, record: Record) -> None:
     for section, fingerprint in bundle.manifest.fingerprints().items():
         if bundle.version is not None and record.sections.get(section) != fingerprint:
             raise BundleDamaged(f"{bundle.path}: calibration.json was fitted with another [{section}]; fit again")
-    for score in record.scores:
-        if score not in SCORES or not state_names(score) <= set(bundle.state):
+    for score, entry in record.scores.items():
+        if score not in SCORES or not state_names(score, entry) <= set(bundle.state):
             raise BundleDamaged(f"{bundle.path}: state.npz lacks what score {score!r} needs")
+        if entry.by_class is not None and set(entry.by_class) != set(bundle.manifest.graph.classes):
+            raise BundleDamaged(f"{bundle.path}: calibration.json: scores.{score}.by_class does not name the classes")
     if bundle.version is not None and set(record.scores) != set(bundle.manifest.ood.scores):
         raise BundleDamaged(f"{bundle.path}: calibration.json and [ood] scores do not name the same scores; fit again")
     _check_size(bundle, record)
@@ -221,7 +246,9 @@ def _detector(name: str, bundle: Bundle) -> Detector:
     if bundle.record is None:
         return Detector(name, SCORES[name](), None, None, gated)
     score, calibration = restore_score(name, bundle.state), restore_reference(name, bundle.state)
-    return Detector(name, score, calibration, bundle.record.scores[name].threshold, gated)
+    record = bundle.record.scores[name]
+    by_class = restore_by_class(name, bundle.state, record, bundle.manifest.graph.classes)
+    return Detector(name, score, calibration, record.threshold, gated, by_class)
 
 
 def _source(bundle: Bundle) -> Array | None:

@@ -1,6 +1,6 @@
 """One door to ONNX Runtime: typed arrays in, finite float64 logits out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -68,20 +68,26 @@ class Session:
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
 
     def run(self, output: str, feeds: Feeds) -> npt.NDArray[Any]:
-        """One named output for arrays of the declared types.
+        """One named output for arrays of the declared types; `run_several` for one name."""
+        return self.run_several((output,), feeds)[output]
+
+    def run_several(self, outputs: Iterable[str], feeds: Feeds) -> Feeds:
+        """Named outputs of one run, for arrays of the declared types.
 
         Raises
         ------
         ModelOutputInvalid
-            If a node of the graph fails on these values, or the output is no tensor.
+            If a node of the graph fails on these values, or an output is no tensor.
         """
+        names = list(dict.fromkeys(outputs))
         try:
-            (value,) = self._session.run([output], feeds)
+            values = dict(zip(names, self._session.run(names, feeds), strict=True))
         except ORT_ERRORS as error:
             raise ModelOutputInvalid(f"the graph failed while running: {type(error).__name__}") from None
-        if not isinstance(value, np.ndarray):
-            raise ModelOutputInvalid(f"output {output!r} is no tensor")
-        return value
+        for name, value in values.items():
+            if not isinstance(value, np.ndarray):
+                raise ModelOutputInvalid(f"output {name!r} is no tensor")
+        return values
 
     def logits(self, graph: Graph, feeds: Feeds) -> Array:
         """Finite raw logits of every row, shape (N, K), from an output of the declared kind.
@@ -93,10 +99,13 @@ class Session:
             if there is not one answer for every row.
         """
         logits = to_logits(self.run(graph.output, feeds), graph)
-        rows = len(next(iter(feeds.values())))
-        if len(logits) != rows:
-            raise ModelOutputInvalid(f"output {graph.output!r} has {len(logits)} rows for {rows}")
-        return logits
+        return _one_for_each_row(logits, graph.output, feeds)
+
+    def logits_and_features(self, graph: Graph, tensor: str, feeds: Feeds) -> tuple[Array, Array]:
+        """`logits`, and the finite rows, shape (N, D), of another output, both from one run."""
+        values = self.run_several((graph.output, tensor), feeds)
+        logits = _one_for_each_row(to_logits(values[graph.output], graph), graph.output, feeds)
+        return logits, _one_for_each_row(to_features(values[tensor], tensor), tensor, feeds)
 
 
 def to_logits(raw: npt.NDArray[Any], graph: Graph) -> Array:
@@ -109,6 +118,19 @@ def to_logits(raw: npt.NDArray[Any], graph: Graph) -> Array:
     broken: Flags = np.any(~np.isfinite(values), axis=1)
     _refuse_rows(broken, "not-finite", "the model's output is not a finite number")
     return _LOGITS[graph.output_kind](values, graph.probability_floor)
+
+
+def to_features(raw: npt.NDArray[Any], name: str) -> Array:
+    """Finite features, shape (N, D), of an output tensor of rank 2; further axes must have length one."""
+    if raw.ndim < 2 or any(length != 1 for length in raw.shape[2:]):
+        raise ManifestInvalid(
+            f"ood.space: output {name!r} has shape {raw.shape}; scores look at [rows, features]: expose a tensor that "
+            "is pooled or flattened to that"
+        )
+    features = raw.reshape(raw.shape[:2]).astype(np.float64, copy=False)
+    broken: Flags = np.any(~np.isfinite(features), axis=1)
+    _refuse_rows(broken, "not-finite", f"the model's output {name!r} is not a finite number")
+    return features
 
 
 def first_line(error: Exception) -> str:
@@ -155,6 +177,13 @@ def _as_columns(values: Array, graph: Graph) -> Array:
         f"output {graph.output!r} has shape {tuple(values.shape)}; {classes} classes are declared, "
         f"so [rows, {classes}] is needed{' (or one column)' if classes == 2 else ''}"
     )
+
+
+def _one_for_each_row(values: Array, name: str, feeds: Feeds) -> Array:
+    rows = len(next(iter(feeds.values())))
+    if len(values) != rows:
+        raise ModelOutputInvalid(f"output {name!r} has {len(values)} rows for {rows}")
+    return values
 
 
 def _refuse_rows(bad: Flags, code: str, detail: str) -> None:

@@ -140,7 +140,17 @@ REFUSED = {
     "an empty gate": ('gate = ["nll", "mahalanobis", "range"]', "gate = []", "ood.gate"),
     "a false-alarm rate of one": ("false_alarm = 0.1", "false_alarm = 1.0", "ood.false_alarm"),
     "a boolean false-alarm rate": ("false_alarm = 0.1", "false_alarm = true", "ood.false_alarm"),
-    "scores on another tensor": ("false_alarm = 0.1", 'space = "hidden"', "space must be 'inputs'"),
+    "a tensor nobody looks at": (
+        'scores = ["nll", "mahalanobis"]\nfalse_alarm = 0.1\ngate = ["nll", "mahalanobis", "range"]',
+        'scores = ["nll", "entropy"]\nspace = "hidden"',
+        "ood: space is 'hidden', and none of the scores looks at it; those that do are mahalanobis, relative_mahal",
+    ),
+    "a tensor that the gate's usual score does not look at": (
+        'scores = ["nll", "mahalanobis"]\nfalse_alarm = 0.1\ngate = ["nll", "mahalanobis", "range"]',
+        'gate = ["nll"]\nspace = "hidden"',
+        "ood: space is 'hidden', and none of the scores looks at it",
+    ),
+    "a choice of thresholds as text": ("false_alarm = 0.1", 'per_class = "yes"', "ood.per_class"),
     "a site that sums to 1.2": ("ill = 0.5 }", "ill = 0.7 }", "sites.ward.prevalence: the shares must sum to 1"),
     "a site without a class": (", ill = 0.5 }", " }", "sites.ward.prevalence: class 'ill' is missing"),
     "a negative share": ("ill = 0.5 }", "ill = -0.5 }", "sites.ward.prevalence.ill"),

@@ -5,19 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.record import (
-    State,
-    dump_state,
-    fields_of,
-    load_state,
-    pack_score,
-    parse_record,
-    restore_reference,
-    restore_score,
-)
+from service.bundle.record import State, dump_state, load_state, parse_record
 from service.bundle.repository import Bundle
-from service.core import conformal
-from service.core.ood import SCORES
 from service.errors import BundleDamaged
 
 ROWS = np.random.default_rng(0).normal(size=(50, 3))
@@ -46,36 +35,9 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("name", SCORES)
-def test_a_fitted_score_survives_the_disk_to_the_last_bit(name: str) -> None:
-    fitted = SCORES[name].fit(ROWS, LABELS)
-    calibration = conformal.reference(fitted.score(ROWS))
-    state = load_state(dump_state(pack_score(name, fitted, calibration)), where="state.npz")
-    restored, reference = restore_score(name, state), restore_reference(name, state)
-    np.testing.assert_array_equal(restored.score(ROWS), fitted.score(ROWS))
-    np.testing.assert_array_equal(reference.scores, calibration.scores)
-    np.testing.assert_array_equal(reference.ranks, calibration.ranks)
-    assert reference.n == calibration.n
-
-
-def test_thinned_calibration_scores_keep_their_ranks_on_the_disk() -> None:
-    calibration = conformal.reference(np.random.default_rng(2).normal(size=3000), limit=1000)
-    score = SCORES["nll"].fit(ROWS, LABELS)
-    restored = restore_reference("nll", load_state(dump_state(pack_score("nll", score, calibration)), where="s"))
-    assert restored.n == 3000
-    new = np.linspace(-3, 3, 50)
-    np.testing.assert_array_equal(conformal.p_values(restored, new), conformal.p_values(calibration, new))
-
-
 def test_the_same_arrays_make_the_same_bytes() -> None:
     state: State = {"a": ROWS, "b": LABELS, "n": np.array(50)}
     assert dump_state(state) == dump_state({key: array.copy() for key, array in state.items()})
-
-
-def test_only_arrays_of_a_score_are_stored_and_under_its_name() -> None:
-    packed = pack_score("mahalanobis", SCORES["mahalanobis"].fit(ROWS, LABELS), conformal.reference(ROWS[:, 0]))
-    fields = {f"mahalanobis.{field}" for field in fields_of("mahalanobis")}
-    assert set(packed) == fields | {"mahalanobis:scores", "mahalanobis:ranks", "mahalanobis:n"}
 
 
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED.keys())

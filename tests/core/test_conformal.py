@@ -22,6 +22,7 @@ from service.core.conformal import (
     references_by_class,
     threshold,
     thresholds_by_class,
+    with_fallback,
 )
 from service.core.numerics import Array, Indices
 
@@ -298,10 +299,29 @@ def test_flags_and_p_values_per_class_agree() -> None:
     np.testing.assert_array_equal(scores > limits[predicted], p <= 0.1)
 
 
-def test_a_class_predicted_too_rarely_is_refused_by_name() -> None:
-    groups = references_by_class(np.arange(50.0), np.repeat([0, 2], [45, 5]), classes=3)
-    with pytest.raises(ValueError, match=r"predicted to be class 1: .* at least 19 rows, there are 0"):
-        thresholds_by_class(groups, alpha=0.05)
+@pytest.mark.parametrize("confidence", [None, 0.9])
+def test_a_class_predicted_too_rarely_has_the_threshold_and_the_p_values_of_all_rows(confidence: float | None) -> None:
+    scores, predicted = np.arange(100.0), np.repeat([0, 2], [95, 5])
+    among, groups = reference(scores), references_by_class(scores, predicted, classes=3)
+    usual = threshold(among, alpha=0.05, confidence=confidence)
+    own = thresholds_by_class(groups, alpha=0.05, confidence=confidence)
+    filled = with_fallback(groups, own, among=among, usual=usual)
+    assert filled.own.tolist() == [True, False, False]
+    assert filled.thresholds.tolist() == [threshold(groups[0], alpha=0.05, confidence=confidence), usual, usual]
+    new = np.array([94.5, 94.5, 94.5])
+    alone = p_values(groups[0], new[:1])[0], p_values(among, new[:1])[0]
+    assert p_values_by_class(filled.references, new, np.arange(3)).tolist() == [alone[0], alone[1], alone[1]]
+
+
+@pytest.mark.parametrize("rarest", [4, 40])
+def test_flags_and_p_values_agree_for_a_class_that_falls_back_too(rarest: int) -> None:
+    rng = np.random.default_rng(11)
+    scores, predicted = rng.normal(size=500), np.repeat([0, 1], [500 - rarest, rarest])
+    among, groups = reference(scores), references_by_class(scores, predicted, classes=2)
+    own = thresholds_by_class(groups, alpha=0.1)
+    filled = with_fallback(groups, own, among=among, usual=threshold(among, alpha=0.1))
+    p = p_values_by_class(filled.references, scores, predicted)
+    np.testing.assert_array_equal(scores > filled.thresholds[predicted], p <= 0.1)
 
 
 def test_many_classes_share_what_is_stored_and_keep_their_tails() -> None:

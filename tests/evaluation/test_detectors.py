@@ -9,7 +9,7 @@ from service.core.ood import SCORES
 from service.errors import FitError
 from service.evaluation import detectors
 from service.evaluation.dataset import Dataset
-from service.evaluation.detectors import Judged, fit_detectors
+from service.evaluation.detectors import Judged, Terms, fit_detectors
 from service.runtime.model import Raw
 
 Truth = Callable[..., tuple[Array, Indices]]
@@ -35,7 +35,7 @@ def test_halves_share_no_unit_and_leave_none_out(
     per_group: int | None, seed: int, judge: Callable[..., Judged]
 ) -> None:
     data = judge(per_group=per_group).data
-    learning, held = detectors._halves(data, seed)
+    learning, held = detectors.halves(data, seed)
     assert sorted([*learning, *held]) == list(range(200))
     assert abs(len(learning) - len(held)) <= (per_group or 1)
     if data.groups is not None:
@@ -46,8 +46,8 @@ def test_thresholds_never_see_the_rows_that_a_score_learned_from(
     toy_manifest: Make, judge: Callable[..., Judged]
 ) -> None:
     judged = judge()
-    fitted = fit_detectors(toy_manifest(2, BOTH), judged, None, seed=0)
-    learning, held = detectors._halves(judged.data, 0)
+    fitted = fit_detectors(toy_manifest(2, BOTH), judged, None, Terms(0))
+    learning, held = detectors.halves(judged.data, 0)
     np.testing.assert_array_equal(fitted.rows, held)
     expected = SCORES["mahalanobis"].fit(judged.features[learning], judged.data.labels[learning])
     found = next(d for d in fitted.detectors if d.name == "mahalanobis")
@@ -60,7 +60,7 @@ def test_training_rows_leave_every_calibration_row_to_the_thresholds(
     toy_manifest: Make, judge: Callable[..., Judged]
 ) -> None:
     train = judge(300, seed=1)
-    fitted = fit_detectors(toy_manifest(2, BOTH), judge(), train, seed=0)
+    fitted = fit_detectors(toy_manifest(2, BOTH), judge(), train, Terms(0))
     np.testing.assert_array_equal(fitted.rows, np.arange(200))
     expected = SCORES["mahalanobis"].fit(train.features, train.data.labels)
     found = next(d for d in fitted.detectors if d.name == "mahalanobis")
@@ -69,7 +69,7 @@ def test_training_rows_leave_every_calibration_row_to_the_thresholds(
 
 
 def test_scores_without_state_need_no_half(toy_manifest: Make, judge: Callable[..., Judged]) -> None:
-    fitted = fit_detectors(toy_manifest(), judge(), None, seed=0)
+    fitted = fit_detectors(toy_manifest(), judge(), None, Terms(0))
     np.testing.assert_array_equal(fitted.rows, np.arange(200))
     assert fitted.trained_on == {"nll": "nothing"}
 
@@ -79,7 +79,7 @@ def test_one_row_of_every_group_carries_the_thresholds(
     tail: str, toy_manifest: Make, judge: Callable[..., Judged]
 ) -> None:
     judged = judge(400, per_group=4)
-    fitted = fit_detectors(toy_manifest(2, tail), judged, None, seed=0)
+    fitted = fit_detectors(toy_manifest(2, tail), judged, None, Terms(0))
     assert judged.data.groups is not None
     groups = judged.data.groups[fitted.rows]
     assert len(groups) == len(set(groups)) == (50 if tail else 100)
@@ -87,15 +87,15 @@ def test_one_row_of_every_group_carries_the_thresholds(
 
 def test_which_row_speaks_for_a_group_is_drawn_and_not_its_first(judge: Callable[..., Judged]) -> None:
     data = judge(400, per_group=4).data
-    chosen = [detectors._one_per_group(data, np.arange(400), seed).tolist() for seed in (0, 0, 1)]
+    chosen = [detectors.one_per_group(data, np.arange(400), seed).tolist() for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
 
 
 def test_the_rate_that_no_row_can_support_names_the_score(toy_manifest: Make, judge: Callable[..., Judged]) -> None:
     with pytest.raises(FitError, match=r"the threshold of 'nll': a false-alarm rate of 0\.05 needs at least 19 rows"):
-        fit_detectors(toy_manifest(), judge(18), None, seed=0)
+        fit_detectors(toy_manifest(), judge(18), None, Terms(0))
 
 
 def test_only_members_of_the_gate_are_gated(toy_manifest: Make, judge: Callable[..., Judged]) -> None:
-    fitted = fit_detectors(toy_manifest(2, f'{BOTH}gate = ["mahalanobis"]\n'), judge(), None, seed=0)
+    fitted = fit_detectors(toy_manifest(2, f'{BOTH}gate = ["mahalanobis"]\n'), judge(), None, Terms(0))
     assert {d.name: d.gated for d in fitted.detectors} == {"nll": False, "mahalanobis": True}

@@ -34,7 +34,7 @@ class Knn:
     center, scale : ndarray of shape (F,)
         Mean and standard deviation of the features.
     bank : ndarray of shape (B, F)
-        Directions of training rows in float32; every n/B-th row when all n exceed `BANK_BYTES`.
+        Directions of training rows in float32; drawn from all n, with a fixed seed, when these exceed `BANK_BYTES`.
     k : ndarray of shape ()
 
     References
@@ -63,8 +63,8 @@ class Knn:
         del labels, logits
         center, scale = values.mean(axis=0), spread(values)
         size = min(len(values), max(1, BANK_BYTES // (4 * values.shape[1])))
-        # Evenly spaced: a sample where the order is random, a stratified one where rows are sorted by class.
-        kept = np.linspace(0, len(values) - 1, size).astype(np.intp)
+        # Drawn: every second row could be all of one class.
+        kept = np.sort(np.random.default_rng(0).permutation(len(values))[:size])
         bank = directions((values[kept] - center) / scale).astype(np.float32)
         return cls(center, scale, bank, np.array(min(NEIGHBOURS, -(-size // 10))))
 

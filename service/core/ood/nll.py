@@ -1,7 +1,9 @@
 """The predicted class' own surprise: how ambiguous the model finds the row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
+
+import numpy as np
 
 from service.core.numerics import Array, predicted_nll
 from service.core.ood.stateless import Stateless
@@ -9,12 +11,18 @@ from service.core.ood.stateless import Stateless
 
 @dataclass(frozen=True, slots=True)
 class Nll(Stateless):
-    r"""Negative log-likelihood of the predicted class at T = 1, on raw logits.
+    r"""Negative log-likelihood of the predicted class, on raw logits.
 
-    .. math:: s(z) = -\max_k \log\operatorname{softmax}(z)_k
+    .. math:: s(z) = -\max_k \log\operatorname{softmax}(z / T)_k
 
     It ranks as the maximum softmax probability does, reversed. It measures ambiguity, which costs already
-    price, and can fall far away from the data; `mahalanobis` sees what it cannot.
+    price, and can fall far away from the data; `mahalanobis` sees what it cannot. T has nothing to do with that of
+    calibration: it is 1 unless rows from elsewhere showed a better one, and moves no ranking of two classes.
+
+    Attributes
+    ----------
+    temperature : ndarray of shape ()
+        T; towards 0 the ranking is that of `margin`, towards infinity that of `centred_max`.
 
     References
     ----------
@@ -24,13 +32,14 @@ class Nll(Stateless):
 
     needs: ClassVar[str] = "probabilities"
 
+    temperature: Array = field(default_factory=lambda: np.array(1.0))
+
     def score(self, values: Array) -> Array:
         """Scores, shape (N,), of logits or log-probabilities, shape (N, K).
 
         Examples
         --------
-        >>> import numpy as np
         >>> Nll().score(np.array([[0.0, 0.0], [0.0, 4.0]])).round(6)
         array([0.693147, 0.01815 ])
         """
-        return predicted_nll(values)
+        return predicted_nll(values / self.temperature)

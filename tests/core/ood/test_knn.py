@@ -43,7 +43,21 @@ def test_the_bank_is_capped_and_drawn_from_all_rows() -> None:
     bank = Knn.fit(train, nobody(cap + 500)).bank
     assert bank.nbytes <= knn.BANK_BYTES
     assert len(bank) == cap
-    np.testing.assert_array_equal(bank[[0, -1], 0], [-1.0, 1.0])
+    assert 0.45 < (bank[:, 0] > 0.0).mean() < 0.55
+
+
+def test_rows_in_turns_of_two_classes_both_get_into_a_capped_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "BANK_BYTES", 4 * 2 * 100)
+    train = np.tile([[1.0, 0.0], [-1.0, 0.0]], (100, 1))
+    bank = Knn.fit(train, nobody(200)).bank
+    assert len(bank) == 100
+    assert 0.3 < (bank[:, 0] > 0.0).mean() < 0.7
+
+
+def test_a_capped_bank_is_drawn_alike_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "BANK_BYTES", 4 * 3 * 50)
+    one, other = (Knn.fit(rows(200, 3), nobody(200)).bank for _ in range(2))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_only_direction_counts() -> None:

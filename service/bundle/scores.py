@@ -1,0 +1,95 @@
+"""Fitted OOD scores in `state.npz`: what they learned, and the calibration scores behind thresholds and p-values."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+
+from service.bundle.record import ScoreRecord, State
+from service.core.conformal import ByClass, Reference, with_fallback
+from service.core.ood import SCORES, Score
+
+REFERENCE_PARTS: Final = ("scores", "ranks", "n")
+CLASS_PARTS: Final = ("class_scores", "class_ranks", "class_stored", "class_n")
+
+
+def pack_score(name: str, score: Score, calibration: Reference, by_class: ByClass | None = None) -> State:
+    """Arrays of `state.npz` that bring one fitted score back.
+
+    `restore_score`, `restore_reference` and `restore_by_class` read them.
+    """
+    fields = {field: np.asarray(getattr(score, field)) for field in fields_of(name)}
+    unset = {field for field, value in _defaults(name).items() if np.array_equal(fields[field], value)}
+    return {
+        **{f"{name}.{field}": array for field, array in fields.items() if field not in unset},
+        f"{name}:scores": calibration.scores,
+        f"{name}:ranks": calibration.ranks,
+        f"{name}:n": np.array(calibration.n),
+        **({} if by_class is None else _pack_classes(name, by_class)),
+    }
+
+
+def restore_score(name: str, state: State) -> Score:
+    """A score with the state that `fit` learned."""
+    return SCORES[name](**{f: state[f"{name}.{f}"] for f in fields_of(name) if f"{name}.{f}" in state})
+
+
+def restore_reference(name: str, state: State) -> Reference:
+    """The calibration scores that thresholds and p-values rest on."""
+    return Reference(
+        np.asarray(state[f"{name}:scores"], dtype=np.float64),
+        np.asarray(state[f"{name}:ranks"], dtype=np.intp),
+        int(state[f"{name}:n"]),
+    )
+
+
+def restore_by_class(name: str, state: State, record: ScoreRecord, classes: tuple[str, ...]) -> ByClass | None:
+    """References and thresholds of every predicted class; None where the score has one threshold for all."""
+    if record.by_class is None:
+        return None
+    scores, ranks, stored, n = (np.asarray(state[f"{name}:{part}"]) for part in CLASS_PARTS)
+    edges = np.cumsum(stored).astype(np.intp)[:-1]
+    parts = zip(np.split(scores, edges), np.split(ranks.astype(np.intp), edges), n.tolist(), strict=True)
+    groups = [Reference(s.astype(np.float64), r, int(rows)) for s, r, rows in parts]
+    told = [record.by_class[c].threshold for c in classes]
+    thresholds = np.array([np.nan if value is None else value for value in told])
+    return with_fallback(groups, thresholds, among=restore_reference(name, state), usual=record.threshold)
+
+
+def state_names(score: str, record: ScoreRecord | None = None) -> set[str]:
+    """Names of the arrays without which a score cannot be restored."""
+    parts = REFERENCE_PARTS if record is None or record.by_class is None else (*REFERENCE_PARTS, *CLASS_PARTS)
+    fields = set(fields_of(score)) - set(_defaults(score))
+    return {*(f"{score}.{field}" for field in fields), *(f"{score}:{part}" for part in parts)}
+
+
+def state_bytes(state: State, scores: Iterable[str]) -> dict[str, int]:
+    """What each score takes in `state.npz`, in bytes."""
+    return {s: sum(a.nbytes for key, a in state.items() if key.startswith((f"{s}.", f"{s}:"))) for s in scores}
+
+
+def fields_of(score: str) -> tuple[str, ...]:
+    """Names of the arrays that a score's dataclass holds."""
+    return tuple(field.name for field in _fields(score))
+
+
+def _defaults(score: str) -> dict[str, Any]:
+    """Fields younger than schema 1, with the value that stands for their absence."""
+    return {f.name: f.default_factory() for f in _fields(score) if f.default_factory is not dataclasses.MISSING}
+
+
+def _fields(score: str) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(SCORES[score])  # type: ignore[arg-type]  # all are dataclasses
+
+
+def _pack_classes(name: str, by_class: ByClass) -> State:
+    # A class without a threshold of its own shares the reference of all rows, which is stored already.
+    own = zip(by_class.references, by_class.own, strict=True)
+    parts = [r if told else Reference(np.empty(0), np.empty(0, np.intp), 0) for r, told in own]
+    return {
+        f"{name}:class_scores": np.concatenate([part.scores for part in parts]),
+        f"{name}:class_ranks": np.concatenate([part.ranks for part in parts]),
+        f"{name}:class_stored": np.array([len(part.scores) for part in parts]),
+        f"{name}:class_n": np.array([part.n for part in parts]),
+    }
