@@ -16,6 +16,7 @@ from types import ModuleType
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 import onnx
 import polars as pl
 import pytest
@@ -183,3 +184,72 @@ def uncalibrated(tmp_path: Path, linear_graph: Callable[..., Path]) -> Model:
     import_model(repository, "logits", graph, Declared(output_kind="logits", classes=("a", "b")))
     publish_draft(repository, "logits")
     return load_registry(repository).model("logits")
+
+
+@dataclass(frozen=True)
+class HiddenLayer:
+    """A trained network of one hidden layer whose output `hidden` its graph exposes.
+
+    Far from the training rows its ReLUs make it ever surer, so only `hidden` shows that a row is foreign.
+    """
+
+    centres: npt.NDArray[np.float64]
+    layers: tuple[npt.NDArray[np.float32], ...]
+
+    def draw(self, n: int, *, seed: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+        """Rows of the training population, and their classes."""
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, len(self.centres), n).astype(np.intp)
+        rows = self.centres[labels] + rng.normal(size=(n, self.centres.shape[1]))
+        return rows.astype(np.float32).astype(np.float64), labels
+
+    def far(self, n: int, *, seed: int) -> npt.NDArray[np.float64]:
+        """Rows far from it."""
+        rows = 20.0 * np.random.default_rng(seed).normal(size=(n, self.centres.shape[1]))
+        return rows.astype(np.float32).astype(np.float64)
+
+    def hidden(self, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What the exposed layer holds."""
+        return np.maximum(rows @ self.layers[0] + self.layers[1], 0.0)
+
+    def logits(self, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What the network answers."""
+        return self.hidden(rows) @ self.layers[2] + self.layers[3]
+
+    def save(self, path: Path, *, shape: tuple[int, ...] | None = None, kind: str = "logits") -> Path:
+        """Write the graph; ``shape`` is what `hidden` is brought to, ``kind`` the output: logits or probabilities."""
+        node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+        nodes = [
+            node("Gemm", ["x", "w0", "b0"], ["summed"]),
+            node("Relu", ["summed"], ["flat"]),
+            node("Identity", ["flat"], ["hidden"]) if shape is None else node("Reshape", ["flat", "shape"], ["hidden"]),
+            node("Gemm", ["flat", "w1", "b1"], ["logits"]),
+            node("Softmax", ["logits"], ["probabilities"]),
+        ]
+        floats, width = onnx.TensorProto.FLOAT, self.layers[0].shape[1]
+        outputs = {kind: [None, len(self.centres)], "hidden": [None, width] if shape is None else [None, *shape[1:]]}
+        constants = {"w0": self.layers[0], "b0": self.layers[1], "w1": self.layers[2], "b1": self.layers[3]}
+        shapes = [] if shape is None else [onnx.numpy_helper.from_array(np.array(shape, dtype=np.int64), "shape")]
+        graph = onnx.helper.make_graph(
+            nodes if kind == "probabilities" else nodes[:-1],
+            "hidden-layer",
+            [info("x", floats, [None, self.centres.shape[1]])],
+            [info(name, floats, dims) for name, dims in outputs.items()],
+            [*(onnx.numpy_helper.from_array(value, name) for name, value in constants.items()), *shapes],
+        )
+        onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+        return path
+
+
+@pytest.fixture(scope="session")
+def hidden_layer() -> HiddenLayer:
+    """The network, trained."""
+    from sklearn.neural_network import MLPClassifier
+
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 8))
+    untrained = HiddenLayer(centres, ())
+    network = MLPClassifier((24,), max_iter=400, random_state=0, learning_rate_init=0.01, n_iter_no_change=5)
+    network.fit(*untrained.draw(1500, seed=1))
+    pairs = zip(network.coefs_, network.intercepts_, strict=True)
+    return HiddenLayer(centres, tuple(array.astype(np.float32) for pair in pairs for array in pair))

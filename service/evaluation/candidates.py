@@ -19,6 +19,7 @@ from service.evaluation.detectors import TUNED, Judged, fit_score, halves, one_p
 from service.runtime.model import Raw
 
 TEMPERATURES: Final = 10.0 ** (np.arange(-10, 31) / 10.0)  # beyond them the ranking is that of margin, or centred_max
+ERRORS = 2.0  # of chance; the best of so many temperatures flatters itself
 FEWEST = 10  # rows of either kind that a score is judged on
 CHANCE = 0.5
 
@@ -139,7 +140,7 @@ def part(judged: Judged, strangers: int, seed: int) -> Parts:
 
 
 def tune(inside: Array, outside: Array) -> Tuning:
-    """Temperature at which `nll` tells rows from elsewhere apart best, if that is better than 1 by a standard error.
+    """Temperature at which `nll` tells rows from elsewhere apart best, if chance does not explain what it gains.
 
     Parameters
     ----------
@@ -152,8 +153,8 @@ def tune(inside: Array, outside: Array) -> Tuning:
     best = np.flatnonzero(aurocs >= aurocs.max() - 1e-12)
     t = float(TEMPERATURES[best[np.abs(np.log(TEMPERATURES[best])).argmin()]])
     gain, noise = _gain(_nll(inside, outside, t), _nll(inside, outside, 1.0))
-    if gain <= noise:
-        return Tuning(1.0, "nll keeps T = 1: no temperature is better by more than a standard error")
+    if gain <= ERRORS * noise:
+        return Tuning(1.0, "nll keeps T = 1: no other temperature is better beyond two standard errors")
     return Tuning(t, f"nll has T = {t:.3g}, tuned on {len(inside)} calibration rows and {len(outside)} from elsewhere")
 
 

@@ -147,6 +147,8 @@ def score_charts(case: Case) -> Iterator[Chart]:
         rates = f"{percent(found.flag_rate)} of the labelled rows lie above the threshold"
         if there is not None:
             rates += f", {percent(found.ood_flag_rate)} of those from elsewhere"
+        if found.class_thresholds is not None:
+            rates += "; every predicted class has a threshold of its own, and the line is that of all rows"
         if found.threshold is None:
             rates = "Uncalibrated: there is no threshold"
         yield Chart(

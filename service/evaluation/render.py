@@ -1,7 +1,6 @@
 """Records and reports as tables for a terminal."""
 
 from collections.abc import Iterator
-from dataclasses import astuple
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -182,7 +181,10 @@ def _ood(report: Report) -> list[RenderableType]:
     flagged = ("threshold", "flagged here", "flagged elsewhere")
     table = _table("out of distribution", *flagged, "AUROC", "FPR@95, OOD positive", "FPR@95, ID positive")
     for name, score in report.scores.items():
-        _add(table, name, *map(_number, astuple(score)))
+        rates = (score.flag_rate, score.ood_flag_rate, score.auroc, score.fpr95_ood_positive, score.fpr95_id_positive)
+        _add(table, name, *map(_number, (score.threshold, *rates)))
+        for label, threshold in (score.class_thresholds or {}).items():
+            _add(table, f"  predicted {label}", _number(threshold))
     _add(table, "range (rule)", "", _number(report.range_rate))
     _add(table, "the gate", "", _number(report.flag_rate), _number(report.ood_flag_rate))
     note = (

@@ -8,7 +8,7 @@ import numpy as np
 from service.core.decision import Decisions, best_action, cost_scale, decide
 from service.core.metrics import METRICS, realised_cost, separation_score
 from service.core.numerics import Array, Indices, log_softmax
-from service.core.pipeline import Chain, Policy, Posterior
+from service.core.pipeline import Chain, Detector, Policy, Posterior
 from service.core.selective import fpr_at_tpr
 
 
@@ -19,6 +19,7 @@ class ScoreReport:
     Attributes
     ----------
     threshold : float or None
+        That of all rows.
     flag_rate, ood_flag_rate : float or None
         Share of labelled rows, and of rows from elsewhere, above it.
     auroc : float or None
@@ -26,6 +27,8 @@ class ScoreReport:
     fpr95_ood_positive, fpr95_id_positive : float or None
         FPR@95 by both conventions: labelled rows flagged when 95 % of the others are, and rows from elsewhere accepted
         when 95 % of the labelled ones are.
+    class_thresholds : dict of str to float, or None
+        What applies in place of ``threshold``, by predicted class.
     """
 
     threshold: float | None
@@ -34,6 +37,7 @@ class ScoreReport:
     auroc: float | None
     fpr95_ood_positive: float | None
     fpr95_id_positive: float | None
+    class_thresholds: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def evaluate(
         range_rate=float(np.any(posterior.outside, axis=1).mean()),
         ood_rows=0 if elsewhere is None else len(elsewhere.logits),
         ood_flag_rate=None if elsewhere is None else _rate(elsewhere.flagged),
-        scores={d.name: _score(i, d.threshold, posterior, elsewhere) for i, d in enumerate(chain.detectors)},
+        scores={d.name: _score(i, d, posterior, elsewhere, classes) for i, d in enumerate(chain.detectors)},
         policies={name: _policy(policy, posterior, log_probs, labels) for name, policy in policies.items()},
     )
 
@@ -136,10 +140,14 @@ def all_metrics(log_probs: Array, labels: Indices) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _score(i: int, threshold: float | None, posterior: Posterior, elsewhere: Posterior | None) -> ScoreReport:
+def _score(
+    i: int, detector: Detector, posterior: Posterior, elsewhere: Posterior | None, classes: tuple[str, ...]
+) -> ScoreReport:
+    threshold, by_class = detector.threshold, detector.by_class
+    of_class = None if by_class is None else dict(zip(classes, by_class.thresholds.tolist(), strict=True))
     inside_flags = None if posterior.flags is None else posterior.flags[:, i]
     if elsewhere is None:
-        return ScoreReport(threshold, _rate(inside_flags), None, None, None, None)
+        return ScoreReport(threshold, _rate(inside_flags), None, None, None, None, of_class)
     outside_flags = None if elsewhere.flags is None else elsewhere.flags[:, i]
     inside, outside = posterior.scores[:, i], elsewhere.scores[:, i]
     return ScoreReport(
@@ -149,6 +157,7 @@ def _score(i: int, threshold: float | None, posterior: Posterior, elsewhere: Pos
         separation_score(inside, outside),
         fpr_at_tpr(inside, outside, positive="out"),
         fpr_at_tpr(inside, outside, positive="in"),
+        of_class,
     )
 
 

@@ -53,6 +53,8 @@ costs.call = { healthy = 1, ill = 0 }
 
 WEIGHTED = 'loss = "weighted"\nclass_weights = { healthy = 1.0, ill = 9.0 }'
 
+PER_CLASS = ("", "per_class = false", "per_class = true")
+
 REFUSED = {
     "an unknown key": ('title = "a title"', 'title = "a title"\ncolour = "red"', "colour"),
     "an unknown key in a section": ('output = "scores"', 'output = "scores"\nshape = 2', "graph.shape"),
@@ -316,3 +318,27 @@ def test_a_manifest_is_immutable() -> None:
     manifest = Manifest.model_validate(tomllib.loads(VALID))
     with pytest.raises(ValueError, match="frozen"):
         manifest.title = "another"  # type: ignore[misc]  # that is the point
+
+
+def test_keys_younger_than_the_schema_leave_old_fingerprints_alone_until_they_are_used() -> None:
+    plain, unset, used = (
+        parse_manifest(edited("false_alarm = 0.1", f"false_alarm = 0.1\n{line}")) for line in PER_CLASS
+    )
+    assert plain.fingerprints() == unset.fingerprints()
+    assert plain.fingerprints()["ood"] == "850c1e56a648d6441e6086e88f26e003911617b3513c1753d4ce47f0d75fc977"
+    assert {s for s, f in used.fingerprints().items() if f != plain.fingerprints()[s]} == {"ood"}
+
+
+def test_a_tensor_alone_waits_for_a_choice_of_scores() -> None:
+    gate = 'scores = ["nll", "mahalanobis"]\nfalse_alarm = 0.1\ngate = ["nll", "mahalanobis", "range"]'
+    ood = parse_manifest(edited(gate, 'space = "hidden"')).ood
+    assert (ood.names_scores, ood.looks_at_tensor, ood.has_feature_scores) == (False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("ood", "named"),
+    [("", False), ('gate = ["range"]', False), ('gate = ["nll", "range"]', True), ('scores = ["nll"]', True)],
+)
+def test_scores_are_named_by_listing_them_or_by_gating_the_usual_one(ood: str, named: bool) -> None:  # noqa: FBT001
+    gate = 'scores = ["nll", "mahalanobis"]\nfalse_alarm = 0.1\ngate = ["nll", "mahalanobis", "range"]'
+    assert parse_manifest(edited(gate, ood)).ood.names_scores == named

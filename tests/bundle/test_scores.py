@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.bundle.record import ScoreRecord, dump_state, load_state
+from service.bundle.record import ScoreRecord, State, dump_state, load_state
 from service.bundle.scores import (
     fields_of,
     pack_score,
@@ -94,5 +94,5 @@ def test_a_threshold_for_all_rows_needs_no_classes() -> None:
 
 def test_the_size_of_a_score_counts_its_own_arrays_alone() -> None:
     rows = np.zeros(10)
-    state = {"knn.bank": rows, "knn:scores": rows, "knnish.bank": rows, "sets.marginal:n": rows}
+    state: State = {"knn.bank": rows, "knn:scores": rows, "knnish.bank": rows, "sets.marginal:n": rows}
     assert state_bytes(state, ["knn", "nll"]) == {"knn": 160, "nll": 0}

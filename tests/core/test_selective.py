@@ -5,6 +5,7 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.core import selective
 from service.core.metrics import separation_score
 from service.core.numerics import Array
 from service.core.selective import (
@@ -17,7 +18,9 @@ from service.core.selective import (
     detection_error,
     excess_area,
     fpr_at_tpr,
+    placements,
     risk_coverage,
+    separation_interval,
 )
 
 GOLDEN = np.array([0.9, 0.8, 0.7, 0.6]), np.array([0.0, 1.0, 0.0, 1.0])
@@ -179,3 +182,38 @@ def test_scores_apart_are_told_apart_by_every_measure() -> None:
     for positive in ("in", "out"):
         assert fpr_at_tpr(inside, outside, positive=positive) == 0.0
         assert area_under_precision_recall(inside, outside, positive=positive) == 1.0
+
+
+# ------------------------------------------------------------------------------------------------- how sure an AUROC is
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=30), st.lists(st.integers(0, 8), min_size=1, max_size=30))
+def test_either_kind_of_placements_averages_to_the_separation(inside: list[int], outside: list[int]) -> None:
+    here, there = np.array(inside, dtype=np.float64), np.array(outside, dtype=np.float64)
+    of_inside, of_outside = placements(here, there)
+    assert of_inside.mean() == pytest.approx(separation_score(here, there), abs=1e-12)
+    assert of_outside.mean() == pytest.approx(separation_score(here, there), abs=1e-12)
+
+
+def test_the_interval_is_that_of_refitting_every_replicate() -> None:
+    rng = np.random.default_rng(0)
+    inside, outside = rng.normal(size=60).round(1), rng.normal(1.0, 1.0, size=40).round(1)
+    draws = [separation_score(rng.choice(inside, 60), rng.choice(outside, 40)) for _ in range(4000)]
+    low, high = separation_interval(inside, outside, replicates=4000)
+    assert (low, high) == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])), abs=0.012)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    truth, rng = 0.7602499, np.random.default_rng(1)  # of N(0, 1) and N(1, 1): Phi(1 / sqrt 2)
+    found = [
+        separation_interval(rng.normal(size=80), rng.normal(1.0, 1.0, size=80), replicates=300, seed=i)
+        for i in range(300)
+    ]
+    assert 0.90 < np.mean([low <= truth <= high for low, high in found]) < 0.985
+
+
+def test_blocks_of_replicates_keep_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, outside = np.arange(50.0), np.arange(50.0) + 20.0
+    whole = separation_interval(inside, outside)
+    monkeypatch.setattr(selective, "_DRAW_CELLS", 1000)
+    assert separation_interval(inside, outside) == pytest.approx(whole, abs=0.02)

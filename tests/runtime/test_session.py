@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from service.bundle.manifest import Graph
 from service.core.numerics import Array, log_softmax
 from service.errors import GraphError, ManifestInvalid, ModelOutputInvalid
-from service.runtime.session import RANGE_TOLERANCE, SUM_TOLERANCE, Session, to_logits
+from service.runtime.session import RANGE_TOLERANCE, SUM_TOLERANCE, Session, to_features, to_logits
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 2)) * 3
 PROBABILITIES = np.exp(log_softmax(LOGITS))
@@ -229,3 +229,50 @@ def test_loading_and_running_a_graph_leaves_no_trace_in_the_home_folder(
     )
     assert done.stdout.strip() == "[[1.0, 1.0]]"
     assert list(home.rglob("*")) == []
+
+
+@pytest.fixture
+def noisy(graph_of: Callable[..., Path]) -> Session:
+    """A graph that draws its answers anew in every run; `features` are half its `s`."""
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["s"]),
+        helper.make_node("Mul", ["s", "half"], ["features"]),
+    ]
+    half = helper.make_tensor("half", TensorProto.FLOAT, [], [0.5])
+    floats = (TensorProto.FLOAT, [None, 2])
+    return Session(graph_of(nodes, {"x": floats}, {"s": floats, "features": floats}, (half,)))
+
+
+def test_logits_and_features_come_from_one_run(noisy: Session) -> None:
+    feeds = {"x": np.zeros((5, 2), dtype=np.float32)}
+    logits, features = noisy.logits_and_features(graph("logits"), "features", feeds)
+    np.testing.assert_array_equal(features, 0.5 * logits)
+    assert not np.array_equal(noisy.logits(graph("logits"), feeds), logits)
+
+
+def test_features_may_be_the_scores_themselves(noisy: Session) -> None:
+    logits, features = noisy.logits_and_features(graph("logits"), "s", {"x": np.zeros((5, 2), dtype=np.float32)})
+    np.testing.assert_array_equal(features, logits)
+
+
+def test_features_that_are_not_finite_name_their_rows() -> None:
+    raw = np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, 0.0]], dtype=np.float32)
+    with pytest.raises(ModelOutputInvalid, match=r"'hidden' is not a finite number \(rows: 2\)") as refusal:
+        to_features(raw, "hidden")
+    assert [fault.path for fault in refusal.value.faults] == [("instances", 1), ("instances", 2)]
+
+
+def test_one_number_per_row_is_no_feature_tensor() -> None:
+    with pytest.raises(ManifestInvalid, match=r"'hidden' has shape \(4,\)"):
+        to_features(np.zeros(4), "hidden")
+
+
+def test_features_without_one_row_for_each_are_refused(graph_of: Callable[..., Path]) -> None:
+    nodes = [
+        helper.make_node("Identity", ["x"], ["s"]),
+        helper.make_node("ReduceMean", ["x"], ["features"], axes=[0], keepdims=1),
+    ]
+    floats = (TensorProto.FLOAT, [None, 2])
+    session = Session(graph_of(nodes, {"x": floats}, {"s": floats, "features": floats}))
+    with pytest.raises(ModelOutputInvalid, match="'features' has 1 rows for 3"):
+        session.logits_and_features(graph("logits"), "features", {"x": np.zeros((3, 2), dtype=np.float32)})
