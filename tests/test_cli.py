@@ -313,6 +313,38 @@ def test_fit_auto_prints_every_chain_that_competed_and_the_one_chosen(
         assert re.search(rf"^\s*{line}\s*$", result.output, re.MULTILINE)
 
 
+def test_fit_prints_how_scores_did_on_rows_from_elsewhere_and_the_thresholds_of_every_class(
+    invoke: Callable[..., Result], rows: Callable[..., Path], linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    models = ("--models", tmp_path / "models")
+    np.savez(tmp_path / "far.npz", X=np.random.default_rng(1).normal(scale=60.0, size=(100, 2)).astype(np.float32))
+    invoke("import", linear_graph(*IDENTITY), "--name", "m", *models)
+    result = invoke("fit", "m", "--data", rows("cal"), "--ood-data", tmp_path / "far.npz", "--per-class", *models)
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.output.split())
+    found = printed_json(invoke("inspect", "m", *models, "--json"))
+    record, ood = found["calibration"], found["manifest"]["ood"]  # type: ignore[index]
+    (chosen,) = ood["scores"]
+    assert ood["per_class"] is True
+    one = record["ood_data"]["candidates"][chosen]
+    rates = f"{one['fpr95_ood_positive']:.4f} {one['fpr95_id_positive']:.4f}"
+    assert f"{chosen} (chosen) {one['auroc']:.4f} {one['low']:.3f} to {one['high']:.3f} {rates}" in told
+    assert "FPR@95, OOD positive FPR@95, ID positive" in told
+    assert f"{chosen} is the default: it tells these rows apart best of all" in told
+    assert "of two classes every temperature ranks the rows alike" in told
+    assert "not judged: 'logit_norm' has the same value" in told
+    for label, own in record["scores"][chosen]["by_class"].items():
+        assert f"predicted {label} {own['threshold']:.4g} {own['rows']}" in told
+
+
+def test_inspect_says_what_the_state_of_scores_takes(invoke: Callable[..., Result], repository: Repository) -> None:
+    models = ("--models", repository.root)
+    sizes = printed_json(invoke("inspect", SHIPPED, *models, "--json"))["state_bytes"]
+    assert set(sizes) == {"nll", "mahalanobis"}  # type: ignore[call-overload]
+    total = sum(sizes.values()) / 2**20  # type: ignore[attr-defined]
+    assert f"state of scores: {total:.2f} MiB of at most 32 (nll " in invoke("inspect", SHIPPED, *models).output
+
+
 def test_fit_with_one_method_prints_no_competition(
     invoke: Callable[..., Result], rows: Callable[..., Path], linear_graph: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from service.core.ood import SCORES
 from service.errors import FitError, ManifestInvalid
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.scoring import posterior_of
-from service.onboarding import Declared, import_model
+from service.onboarding import Declared, import_model, publish_draft
 from service.runtime.model import load_model
 
 Toy = Callable[..., Repository]
@@ -52,6 +52,37 @@ def test_a_score_on_logits_is_refused_for_probabilities_with_the_reason(
         manifest.write(tail(name))
     with pytest.raises(ManifestInvalid, match=f"'{name}' needs logits, and the output is probabilities"):
         load_model(repository.draft("soft"))
+
+
+@pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.needs == "logits"])
+def test_neither_fit_nor_publish_lets_a_refused_score_through(
+    name: str, tmp_path: Path, linear_graph: Callable[..., Path], truth: Truth, save: Callable[..., Path]
+) -> None:
+    graph = linear_graph(np.eye(K).tolist(), [0.0] * K, activation="Softmax")
+    repository = Repository(tmp_path / "models")
+    draft = import_model(repository, "soft", graph, Declared()).draft
+    with (draft / "manifest.toml").open("a") as manifest:
+        manifest.write(tail(name))
+    x, y = truth(400, K)
+    for attempt in (
+        lambda: fit(repository, "soft", FitRequest(save(X=x, y=y))),
+        lambda: publish_draft(repository, "soft"),
+    ):
+        with pytest.raises(ManifestInvalid, match=f"'{name}' needs logits, and the output is probabilities"):
+            attempt()
+    assert repository.versions("soft") == []
+
+
+def test_all_scores_at_once_share_the_false_alarm_rate(toy: Toy, truth: Truth, save: Callable[..., Path]) -> None:
+    x, y = truth(2400, K)
+    repository = toy(K, tail(*SCORES))
+    model = load_model(repository.bundle("toy", fit(repository, "toy", FitRequest(save(X=x, y=y))).version))
+    assert [detector.name for detector in model.chain.detectors] == list(SCORES)
+    posterior = posterior_of(model, truth(6000, K, seed=1)[0])
+    assert posterior.flagged is not None
+    assert posterior.p_value is not None
+    assert posterior.flagged.mean() < 0.12
+    np.testing.assert_array_equal(posterior.flagged, posterior.p_value <= 0.1)
 
 
 def test_a_score_on_logits_is_refused_for_one_column_with_the_reason(

@@ -133,6 +133,17 @@ def test_a_replicate_by_counts_is_the_replicate_by_repeated_rows(name: str) -> N
 
 
 @everyone
+def test_doubling_the_weight_of_a_row_does_what_repeating_it_does(name: str) -> None:
+    logits, labels = drawn(name)
+    weighted = CALIBRATORS[name].fit(logits, labels, weights=np.append(2.0, np.ones(399)))
+    rows = np.append(0, np.arange(400))
+    repeated = CALIBRATORS[name].fit(logits[rows], labels[rows])
+    # Not to the last bit: of weights only the ratios matter, so a ridge worth one row is worth one of 400, not of 401.
+    found, expected = (np.exp(calibrator.apply(fresh(name))) for calibrator in (weighted, repeated))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@everyone
 def test_only_the_ratios_of_weights_matter(name: str) -> None:
     logits, labels = drawn(name)
     weights = np.random.default_rng(8).exponential(size=400)
