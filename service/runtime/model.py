@@ -185,8 +185,8 @@ def _check_scores(manifest: Manifest, session: Session, inputs: Inputs) -> None:
 
 def why_unfit(score: str, manifest: Manifest, session: Session, inputs: Inputs) -> str | None:
     """Why a model cannot have an OOD score, in words; None where it can."""
-    if SCORES[score].needs != "logits":
-        return manifest.why_unfit(score)
+    if (reason := manifest.why_unfit(score)) is not None or SCORES[score].needs != "logits":
+        return reason
     if manifest.graph.output_kind != "logits":
         return (
             f"{score!r} needs logits, and the output is {manifest.graph.output_kind}: the logarithm of a probability "
@@ -198,7 +198,7 @@ def why_unfit(score: str, manifest: Manifest, session: Session, inputs: Inputs) 
             f"{score!r} needs a logit of every class, and the output is one column: the other class' logit would be a "
             "convention of ours"
         )
-    return manifest.why_unfit(score)
+    return None
 
 
 def _check_binding(bundle: Bundle, record: Record) -> None:

@@ -27,6 +27,7 @@ Toy = Callable[..., Repository]
 Truth = Callable[..., tuple[Array, Indices]]
 Save = Callable[..., Path]
 Make = Callable[..., Manifest]
+SIGMOID = {name for name, score in SCORES.items() if score.needs == "sigmoid_logits"}
 
 
 def peaks(n: int, heights: tuple[float, ...], k: int, *, seed: int) -> Array:
@@ -89,9 +90,17 @@ def test_too_few_rows_of_either_kind_are_refused_with_both_numbers(own: int, oth
 def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest: Make) -> None:
     judged, elsewhere = judged_rows(*two_peaked(400, 3)), one_peaked(200, 3)
     strangers = Raw(elsewhere, elsewhere, elsewhere)
-    found = compare_scores(toy_manifest(3), judged, None, strangers, refusal=lambda _: None, digest="", seed=0)
+    found = compare_scores(
+        toy_manifest(3),
+        judged,
+        None,
+        strangers,
+        refusal=lambda name: name if name in SIGMOID else None,
+        digest="",
+        seed=0,
+    )
     parts = part(judged, 200, 0)
-    assert set(found.candidates) == set(SCORES)
+    assert set(found.candidates) == set(SCORES) - SIGMOID
     assert (found.judged_rows, found.judged_ood_rows) == (len(parts.judging), len(parts.ood_judging)) == (100, 100)
     for name, one in found.candidates.items():
         score = fit_score(name, judged, None, parts.learning, temperature=found.temperature)
@@ -217,9 +226,9 @@ def test_no_choice_bends_the_thresholds(toy: Toy, save: Save, truth: Truth) -> N
 def test_scores_that_the_model_cannot_have_are_left_out_with_the_reason(toy: Toy, save: Save, truth: Truth) -> None:
     x, y = truth(400)
     _, found = fitted(toy(), save(X=x, y=y), save("far", X=truth(300, scale=40.0, seed=1)[0]))
-    assert set(found.refused) == {"logit_norm"}
+    assert set(found.refused) == {"logit_norm", *SIGMOID}
     assert "same value for every row of two classes" in found.refused["logit_norm"]
-    assert set(found.candidates) == set(SCORES) - {"logit_norm"}
+    assert set(found.candidates) == set(SCORES) - {"logit_norm", *SIGMOID}
 
 
 def test_probabilities_have_no_scores_on_logits_and_a_temperature_all_the_same(
@@ -233,8 +242,9 @@ def test_probabilities_have_no_scores_on_logits_and_a_temperature_all_the_same(
     (draft / "manifest.toml").write_text(text.replace('"logits"', '"probabilities"'))
     x, y = two_peaked(800)
     _, found = fitted(repository, save(X=x, y=y), save("far", X=one_peaked(400)))
-    assert set(found.refused) == {name for name, score in SCORES.items() if score.needs == "logits"}
-    assert all("needs logits, and the output is probabilities" in reason for reason in found.refused.values())
+    on_logits = {name for name, score in SCORES.items() if score.needs == "logits"}
+    assert set(found.refused) == on_logits | SIGMOID
+    assert all("needs logits, and the output is probabilities" in found.refused[name] for name in on_logits)
     assert found.temperature > 2.0
 
 
