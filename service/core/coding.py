@@ -78,29 +78,59 @@ def cumulative_prior_code_length(labels: Indices, *, classes: int) -> Array:
     return np.cumsum(np.log2((rows + 0.5 * classes) / (seen + 0.5)))
 
 
-def bits_per_label(log_probs: Array, labels: Indices) -> float:
+def bits_by_part(log_probs: Array, labels: Indices, *, parts: int = 10, weights: Array | None = None) -> Array:
+    """Bits per label in consecutive parts of the rows, of as equal numbers as can be: where it rises, the model drifts.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+        In the order in which the rows came.
+    labels : ndarray of shape (N,)
+    parts : int
+        At most N of them are made.
+    weights : ndarray of shape (N,), optional
+        Positive.
+
+    Returns
+    -------
+    ndarray of shape (parts,)
+
+    Examples
+    --------
+    >>> bits_by_part(np.log([[0.5, 0.5], [0.25, 0.75]]), np.array([1, 0]))
+    array([1., 2.])
+    """
+    w = np.ones(len(labels)) if weights is None else weights
+    pieces = np.array_split(np.arange(len(labels)), min(parts, len(labels)))
+    lengths = code_lengths(log_probs, labels)
+    return np.array([np.average(lengths[rows], weights=w[rows]) for rows in pieces])
+
+
+def bits_per_label(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
     """Mean code length: log loss in bits, log2 K for a model that knows nothing.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
     >>> bits_per_label(np.log(np.full((3, 8), 0.125)), np.array([0, 3, 7]))
     3.0
     """
-    return float(code_lengths(log_probs, labels).mean())
+    return float(np.average(code_lengths(log_probs, labels), weights=weights))
 
 
-def perplexity(log_probs: Array, labels: Indices) -> float:
+def perplexity(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
     r"""Size of the set one might as well draw the label from, :math:`2^{\text{bits per label}}`.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -108,27 +138,28 @@ def perplexity(log_probs: Array, labels: Indices) -> float:
     8.0
     """
     with np.errstate(over="ignore"):  # beyond 1024 bits it is infinite, which is the answer
-        return float(np.exp2(np.float64(bits_per_label(log_probs, labels))))
+        return float(np.exp2(np.float64(bits_per_label(log_probs, labels, weights=weights))))
 
 
-def prior_bits(labels: Indices) -> float:
+def prior_bits(labels: Indices, *, weights: Array | None = None) -> float:
     r"""Entropy of the class frequencies, :math:`-\sum_k \hat\pi_k \log_2 \hat\pi_k`: what a constant must pay.
 
     Parameters
     ----------
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
     >>> prior_bits(np.array([0, 0, 1, 2]))
     1.5
     """
-    counts = np.bincount(labels)
-    shares = counts[counts > 0] / len(labels)
+    counts = np.bincount(labels, weights)
+    shares = counts[counts > 0] / counts.sum()
     return float(shares @ -np.log2(shares))
 
 
-def compression_score(log_probs: Array, labels: Indices) -> float:
+def compression_score(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
     r"""Share of the labels' bits that the model saves against the class frequencies alone.
 
     .. math:: 1 - \frac{\text{bits per label}}{H(\hat\pi)}
@@ -139,6 +170,7 @@ def compression_score(log_probs: Array, labels: Indices) -> float:
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Returns
     -------
@@ -154,8 +186,8 @@ def compression_score(log_probs: Array, labels: Indices) -> float:
     ----------
     McFadden (1974), *Conditional Logit Analysis of Qualitative Choice Behavior*: his likelihood-ratio index.
     """
-    baseline = prior_bits(labels)
-    return 1.0 - bits_per_label(log_probs, labels) / baseline if baseline else math.nan
+    baseline = prior_bits(labels, weights=weights)
+    return 1.0 - bits_per_label(log_probs, labels, weights=weights) / baseline if baseline else math.nan
 
 
 def _earlier_occurrences(labels: Indices) -> Indices:

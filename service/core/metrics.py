@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -21,39 +21,41 @@ from service.core.numerics import Array, Indices
 from service.core.selective import area_under_risk_coverage, average_precision
 
 
-def accuracy_score(log_probs: Array, labels: Indices) -> float:
+def accuracy_score(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
     """Share of rows whose most probable class is the true one.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
     >>> accuracy_score(np.log([[0.9, 0.1], [0.6, 0.4]]), np.array([0, 1]))
     0.5
     """
-    return float(np.mean(log_probs.argmax(axis=1) == labels))
+    return float(np.average(log_probs.argmax(axis=1) == labels, weights=weights))
 
 
-def log_loss(log_probs: Array, labels: Indices) -> float:
+def log_loss(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
     r"""Mean negative log-probability of the true class, in nats: :math:`-\frac1n \sum_i \log p_{i y_i}`.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
     >>> round(log_loss(np.log([[0.5, 0.5]]), np.array([1])), 6)
     0.693147
     """
-    return float(-np.mean(_own(log_probs, labels)))
+    return float(-np.average(_own(log_probs, labels), weights=weights))
 
 
-def brier_loss(log_probs: Array, labels: Indices) -> float:
+def brier_loss(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
     r"""Mean squared error of the probability vector: :math:`\frac1n \sum_i \sum_k (p_{ik} - [y_i = k])^2`.
 
     Summed over classes, as Brier defined it; for two classes twice scikit-learn's default.
@@ -62,6 +64,7 @@ def brier_loss(log_probs: Array, labels: Indices) -> float:
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -74,10 +77,10 @@ def brier_loss(log_probs: Array, labels: Indices) -> float:
     """
     p = np.exp(log_probs)
     p[np.arange(len(p)), labels] -= 1.0
-    return float(np.mean(np.einsum("nk,nk->n", p, p)))
+    return float(np.average(np.einsum("nk,nk->n", p, p), weights=weights))
 
 
-def auroc_score(log_probs: Array, labels: Indices) -> float:
+def auroc_score(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
     """Probability that a row of a class gets more of that class than another row does, averaged over classes.
 
     For two classes the area under the ROC curve; ties count half. Classes that no row or every row has are left
@@ -87,6 +90,7 @@ def auroc_score(log_probs: Array, labels: Indices) -> float:
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -97,13 +101,13 @@ def auroc_score(log_probs: Array, labels: Indices) -> float:
     ----------
     Hanley & McNeil (1982), *The Meaning and Use of the Area under a ROC Curve*, Radiology 143.
     """
-    parts = [
-        separation_score(log_probs[labels != k, k], log_probs[labels == k, k]) for k in _present(log_probs, labels)
-    ]
+    w = np.ones(len(labels)) if weights is None else weights
+    events = ((log_probs[:, k], labels == k) for k in _present(log_probs, labels))
+    parts = [separation_score(said[~own], said[own], inside_weights=w[~own], weights=w[own]) for said, own in events]
     return float(np.mean(parts)) if parts else math.nan
 
 
-def average_precision_score(log_probs: Array, labels: Indices) -> float:
+def average_precision_score(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
     """Area under the precision-recall curve of each class against the others, averaged over classes.
 
     For two classes the mean of both, so that it does not depend on which is called positive.
@@ -112,13 +116,15 @@ def average_precision_score(log_probs: Array, labels: Indices) -> float:
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
     >>> average_precision_score(np.log([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
     1.0
     """
-    parts = [average_precision(log_probs[:, k], labels == k) for k in _present(log_probs, labels)]
+    present = _present(log_probs, labels)
+    parts = [average_precision(log_probs[:, k], labels == k, weights=weights) for k in present]
     return float(np.mean(parts)) if parts else math.nan
 
 
@@ -139,7 +145,9 @@ def aurc_loss(log_probs: Array, labels: Indices) -> float:
     return area_under_risk_coverage(log_probs.max(axis=1), log_probs.argmax(axis=1) != labels)
 
 
-def separation_score(inside: Array, outside: Array) -> float:
+def separation_score(
+    inside: Array, outside: Array, *, inside_weights: Array | None = None, weights: Array | None = None
+) -> float:
     """Probability that a row from elsewhere scores above one from the training population (AUROC; ties count half).
 
     Parameters
@@ -148,18 +156,22 @@ def separation_score(inside: Array, outside: Array) -> float:
         OOD scores of rows like the training data.
     outside : ndarray of shape (M,)
         OOD scores of other rows.
+    inside_weights, weights : ndarray of shape (N,) and (M,), optional
 
     Examples
     --------
     >>> separation_score(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
     0.875
     """
-    ordered = np.sort(inside)
-    below = np.searchsorted(ordered, outside, side="left") + np.searchsorted(ordered, outside, side="right")
-    return float(below.mean() / (2 * len(inside)))
+    order = np.argsort(inside)
+    mass = np.ones(len(inside)) if inside_weights is None else inside_weights[order]
+    cumulated = np.concatenate([[0.0], mass.cumsum()])
+    ends = (np.searchsorted(inside[order], outside, side=side) for side in ("left", "right"))
+    below = sum(cumulated[end] for end in ends)
+    return float(np.average(below, weights=weights) / (2.0 * cumulated[-1]))
 
 
-def realised_cost(actions: Indices, cost: Array, labels: Indices) -> float:
+def realised_cost(actions: Indices, cost: Array, labels: Indices, *, weights: Array | None = None) -> float:
     """Mean cost of the actions taken, now that the true classes are known.
 
     Parameters
@@ -167,13 +179,14 @@ def realised_cost(actions: Indices, cost: Array, labels: Indices) -> float:
     actions : ndarray of shape (N,)
     cost : ndarray of shape (A, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
     >>> realised_cost(np.array([0, 1]), np.array([[0.0, 50.0], [1.0, 1.0]]), np.array([1, 1]))
     25.5
     """
-    return float(np.mean(cost[actions, labels]))
+    return float(np.average(cost[actions, labels], weights=weights))
 
 
 def _own(log_probs: Array, labels: Indices) -> Array:
@@ -187,6 +200,16 @@ def _present(log_probs: Array, labels: Indices) -> list[int]:
 
 
 Metric = Callable[[Array, Indices], float]
+
+
+class WeightedMetric(Protocol):
+    """A metric of rows that count more or less."""
+
+    def __call__(self, log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
+        """Value over rows of positive weights; a weight of two is the row twice."""
+        ...
+
+
 METRICS: Final[dict[str, Metric]] = {
     "accuracy_score": accuracy_score,
     "log_loss": log_loss,
@@ -206,3 +229,20 @@ METRICS: Final[dict[str, Metric]] = {
     "ks_calibration_error": ks_calibration_error,
     "debiased_calibration_error": debiased_calibration_error,
 }
+
+WEIGHTED: Final[dict[str, WeightedMetric]] = {
+    "accuracy_score": accuracy_score,
+    "log_loss": log_loss,
+    "bits_per_label": bits_per_label,
+    "perplexity": perplexity,
+    "compression_score": compression_score,
+    "brier_loss": brier_loss,
+    "auroc_score": auroc_score,
+    "average_precision_score": average_precision_score,
+    "calibration_error": calibration_error,
+    "maximum_calibration_error": maximum_calibration_error,
+    "classwise_calibration_error": classwise_calibration_error,
+    "top_label_calibration_error": top_label_calibration_error,
+    "ks_calibration_error": ks_calibration_error,
+}
+"""Those of `METRICS` that have a meaning for weighted rows; the others count rows, in bins, ranks or corrections."""

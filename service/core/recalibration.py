@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.numerics import Array, Indices
+from service.core.sampling import mean_noise
 
 LOGIT_LIMIT = 40.0  # beyond it a float64 probability is 0 or 1
 
@@ -37,7 +38,7 @@ class InTheLarge:
     ----------
     predicted, observed : ndarray of shape (K,)
     standard_error : ndarray of shape (K,)
-        Of their difference, if the probabilities were right.
+        Of their difference, if the probabilities were right; with groups the largest that it can be.
     """
 
     predicted: Array
@@ -45,7 +46,9 @@ class InTheLarge:
     standard_error: Array
 
 
-def calibration_in_the_large(log_probs: Array, labels: Indices) -> InTheLarge:
+def calibration_in_the_large(
+    log_probs: Array, labels: Indices, *, weights: Array | None = None, groups: Indices | None = None
+) -> InTheLarge:
     r"""Whether every class is predicted as often as it occurs.
 
     The noise of class k is that of labels drawn from the posterior, :math:`\sqrt{\sum_i p_{ik}(1-p_{ik})}/n`.
@@ -54,6 +57,7 @@ def calibration_in_the_large(log_probs: Array, labels: Indices) -> InTheLarge:
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights, groups : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -62,8 +66,9 @@ def calibration_in_the_large(log_probs: Array, labels: Indices) -> InTheLarge:
     (array([0.5, 0.5]), array([0.75, 0.25]), array([0.25, 0.25]))
     """
     p = np.exp(log_probs)
-    observed = np.bincount(labels, minlength=p.shape[1]) / len(p)
-    return InTheLarge(p.mean(axis=0), observed, np.sqrt((p * (1.0 - p)).sum(axis=0)) / len(p))
+    count = np.bincount(labels, weights, minlength=p.shape[1])
+    noise = [mean_noise(deviation, weights=weights, groups=groups) for deviation in np.sqrt(p * (1.0 - p)).T]
+    return InTheLarge(np.average(p, axis=0, weights=weights), count / count.sum(), np.array(noise))
 
 
 def class_log_odds(log_probs: Array, k: int) -> Array:
@@ -83,14 +88,28 @@ def class_log_odds(log_probs: Array, k: int) -> Array:
     return np.clip(log_probs[:, k] - np.log(np.maximum(others, 1e-300)), -LOGIT_LIMIT, LOGIT_LIMIT)
 
 
-def cox(log_odds: Array, happened: np.ndarray, *, steps: int = 100) -> Cox:
+def cox(
+    log_odds: Array,
+    happened: np.ndarray,
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    steps: int = 100,
+) -> Cox:
     r"""Maximum-likelihood recalibration line: logistic regression on the log-odds, by damped Newton steps.
+
+    With weights or groups the standard errors are those of the sandwich estimator, which believes neither in equal
+    weights nor in independent rows.
 
     Parameters
     ----------
     log_odds : ndarray of shape (N,)
         Finite.
     happened : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
+        Positive.
+    groups : ndarray of shape (N,), optional
+        0..G-1.
     steps : int
         At most so many; a handful suffice.
 
@@ -105,14 +124,18 @@ def cox(log_odds: Array, happened: np.ndarray, *, steps: int = 100) -> Cox:
     ----------
     Cox (1958), *Two Further Applications of a Model for Binary Regression*, Biometrika 45.
     Albert & Anderson (1984), *On the Existence of Maximum Likelihood Estimates in Logistic Regression*, Biometrika 71.
+    Liang & Zeger (1986), *Longitudinal Data Analysis Using Generalized Linear Models*, Biometrika 73.
     """
     y = happened.astype(np.float64)
+    w = np.ones(len(y)) if weights is None else weights * (len(y) / weights.sum())
     degenerate = _without_estimate(log_odds, y)
     if degenerate is not None:
         return degenerate
     centre, scale = log_odds.mean(), log_odds.std()
     design = np.stack([np.ones_like(y), (log_odds - centre) / scale], axis=1)
-    line, covariance = _logistic(design, y, steps=steps)
+    line, covariance = _logistic(design, y, w, steps=steps)
+    if weights is not None or groups is not None:
+        covariance = _sandwich(design, w * (y - _sigmoid(design @ line)), covariance, groups)
     back = np.array([[1.0, -centre / scale], [0.0, 1.0 / scale]])
     intercept, slope = back @ line
     errors = np.sqrt(np.diag(back @ covariance @ back.T))
@@ -129,30 +152,37 @@ def _without_estimate(x: Array, y: Array) -> Cox | None:
     return Cox(math.nan, -math.inf, math.inf, math.inf) if yes.max() <= no.min() else None
 
 
-def _logistic(design: Array, y: Array, *, steps: int) -> tuple[Array, Array]:
+def _logistic(design: Array, y: Array, w: Array, *, steps: int) -> tuple[Array, Array]:
     """Coefficients and their covariance."""
     line = np.zeros(design.shape[1])
-    loss = _loss(design @ line, y)
+    loss = _loss(design @ line, y, w)
     for _ in range(steps):
         p = _sigmoid(design @ line)
-        newton = np.linalg.solve(_information(design, p), design.T @ (y - p))
+        newton = np.linalg.solve(_information(design, p, w), design.T @ (w * (y - p)))
         step = 1.0
-        while (tried := _loss(design @ (line + step * newton), y)) > loss and step > 1e-10:
+        while (tried := _loss(design @ (line + step * newton), y, w)) > loss and step > 1e-10:
             step /= 2.0
         line, gained, loss = line + step * newton, loss - tried, tried
         if gained <= 1e-15 * loss and np.abs(newton).max() <= 1e-9:
             break
-    return line, np.linalg.inv(_information(design, _sigmoid(design @ line))).astype(np.float64)
+    return line, np.linalg.inv(_information(design, _sigmoid(design @ line), w)).astype(np.float64)
 
 
-def _information(design: Array, p: Array) -> Array:
+def _information(design: Array, p: Array, w: Array) -> Array:
     """Kept invertible where only a few rows overlap and all others are certain; the optimum stays where it is."""
-    return (design * (p * (1.0 - p))[:, None]).T @ design + 1e-12 * np.eye(design.shape[1])
+    return (design * (w * p * (1.0 - p))[:, None]).T @ design + 1e-12 * np.eye(design.shape[1])
+
+
+def _sandwich(design: Array, residual: Array, bread: Array, groups: Indices | None) -> Array:
+    scores = design * residual[:, None]
+    if groups is not None:
+        scores = np.stack([np.bincount(groups, column) for column in scores.T], axis=1)
+    return bread @ (scores.T @ scores) @ bread
 
 
 def _sigmoid(z: Array) -> Array:
     return np.exp(-np.logaddexp(0.0, -z))
 
 
-def _loss(z: Array, y: Array) -> float:
-    return float(np.sum(np.logaddexp(0.0, z) - y * z))
+def _loss(z: Array, y: Array, w: Array) -> float:
+    return float(w @ (np.logaddexp(0.0, z) - y * z))

@@ -1,16 +1,15 @@
-"""Said against happened, looked at closely: curves, what chance alone would show, decompositions.
+"""Said against happened, looked at closely: curves, and what chance alone would show.
 
 Everything takes the probabilities of one event and whether it happened, so it serves the predicted class
 (`service.core.miscalibration.favourite`), the positive class of a binary and every class of many (`class_event`).
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from service.core.calibration.isotonic import pool_adjacent_violators
 from service.core.miscalibration import BINS, binned_gap, debiased_squared_gap, equal_mass, equal_width
 from service.core.numerics import Array, Flags, Indices
 
@@ -52,28 +51,6 @@ class NullTest:
     p_value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Decomposition:
-    """``score = miscalibration - discrimination + uncertainty``; no part is negative.
-
-    Attributes
-    ----------
-    score : float
-        Mean loss.
-    miscalibration : float
-        What the best monotone recalibration would save.
-    discrimination : float
-        What the recalibrated probabilities save over the base rate.
-    uncertainty : float
-        Loss of the base rate.
-    """
-
-    score: float
-    miscalibration: float
-    discrimination: float
-    uncertainty: float
-
-
 def class_event(log_probs: Array, labels: Indices, k: int) -> tuple[Array, Flags]:
     """Probability of class ``k``, and whether it was the true one; for a binary's positive class ``k`` is 1.
 
@@ -96,6 +73,8 @@ def reliability_curve(
     happened: np.ndarray,
     *,
     index: Indices | None = None,
+    weights: Array | None = None,
+    groups: Indices | None = None,
     level: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
@@ -108,6 +87,9 @@ def reliability_curve(
     happened : ndarray of shape (N,)
     index : ndarray of shape (N,), optional
         Bin of every row; `equal_width` by default.
+    weights : ndarray of shape (N,), optional
+    groups : ndarray of shape (N,), optional
+        Rows of a group are taken to have one fate: the band is then the widest that chance can make.
     level : float
         Share of samples of a perfect predictor inside the band, bin by bin.
     draws, seed : int
@@ -126,19 +108,30 @@ def reliability_curve(
     _, place, count = np.unique(
         equal_width(probabilities) if index is None else index, return_inverse=True, return_counts=True
     )
-    rng = np.random.default_rng(seed)
-    simulated = np.sort([np.bincount(place, rng.random(len(place)) < probabilities) for _ in range(draws)], axis=0)
-    outer = int((1.0 - level) / 2.0 * draws)
-    predicted, observed = np.bincount(place, probabilities) / count, np.bincount(place, happened) / count
-    return Curve(predicted, observed, count, simulated[outer] / count, simulated[-1 - outer] / count)
+    share = np.ones(len(place)) if weights is None else weights
+    simulated = np.sort(list(_drawn(place, probabilities, share, groups, draws=draws, seed=seed)), axis=0)
+    outer, mass = int((1.0 - level) / 2.0 * draws), np.bincount(place, share)
+    predicted, observed = (np.bincount(place, share * values) / mass for values in (probabilities, happened))
+    return Curve(predicted, observed, count, simulated[outer] / mass, simulated[-1 - outer] / mass)
 
 
-def null_errors(probabilities: Array, *, bins: int = BINS, draws: int = 1000, seed: int = 0) -> Array:
+def null_errors(
+    probabilities: Array,
+    *,
+    bins: int = BINS,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Array:
     """`binned_gap` of a predictor whose probabilities are right, over and over: events drawn from them.
 
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
+    groups : ndarray of shape (N,), optional
+        Rows of a group are taken to have one fate: the errors are then the largest that chance can make.
     bins, draws, seed : int
 
     Returns
@@ -151,11 +144,11 @@ def null_errors(probabilities: Array, *, bins: int = BINS, draws: int = 1000, se
     >>> null_errors(np.full(4, 0.5))[[0, -1]]
     array([0. , 0.5])
     """
-    rng = np.random.default_rng(seed)
-    index, n = equal_width(probabilities, bins=bins), len(probabilities)
-    said = np.bincount(index, probabilities, minlength=bins)
-    happened = (np.bincount(index[rng.random(n) < probabilities], minlength=bins) for _ in range(draws))
-    return np.sort([np.abs(said - count).sum() / n for count in happened])
+    share = np.ones(len(probabilities)) if weights is None else weights
+    index = equal_width(probabilities, bins=bins)
+    said = np.bincount(index, share * probabilities)
+    drawn = _drawn(index, probabilities, share, groups, draws=draws, seed=seed)
+    return np.sort([np.abs(said - happened).sum() / share.sum() for happened in drawn])
 
 
 def null_test(
@@ -163,6 +156,8 @@ def null_test(
     happened: np.ndarray,
     *,
     bins: int = BINS,
+    weights: Array | None = None,
+    groups: Indices | None = None,
     level: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
@@ -176,6 +171,8 @@ def null_test(
     probabilities : ndarray of shape (N,)
     happened : ndarray of shape (N,)
     bins : int
+    weights, groups : ndarray of shape (N,), optional
+        As for `null_errors`.
     level : float
     draws, seed : int
 
@@ -188,8 +185,8 @@ def null_test(
     ----------
     Vaicenavicius et al. (2019), *Evaluating Model Calibration in Classification*, AISTATS.
     """
-    null = null_errors(probabilities, bins=bins, draws=draws, seed=seed)
-    error = binned_gap(probabilities, happened, bins=bins)
+    null = null_errors(probabilities, bins=bins, weights=weights, groups=groups, draws=draws, seed=seed)
+    error = binned_gap(probabilities, happened, bins=bins, weights=weights)
     slack = 1e-12  # a simulated sample equal to the real one differs in the last bit
     above = draws - int(np.searchsorted(null, error - slack))
     rank = min(draws, math.ceil(level * (draws + 1) - 1e-9))
@@ -244,70 +241,18 @@ def debiased_interval(
     return float(low), float(high)
 
 
-def monotone_recalibration(probabilities: Array, happened: np.ndarray) -> Array:
-    """Best non-decreasing function of the probabilities for what happened (isotonic regression).
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (N,)
-        Equal ones get equal values.
-    happened : ndarray of shape (N,)
-
-    Examples
-    --------
-    >>> monotone_recalibration(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 1, 0, 1]))
-    array([0. , 0.5, 0.5, 1. ])
-
-    References
-    ----------
-    Ayer et al. (1955), *An Empirical Distribution Function for Sampling with Incomplete Information*.
-    """
-    _, group, count = np.unique(probabilities, return_inverse=True, return_counts=True)
-    levels, starts = pool_adjacent_violators(np.bincount(group, happened) / count, count.astype(np.float64))
-    return levels[np.searchsorted(starts, group, side="right") - 1]
-
-
-def corp_decomposition(
-    probabilities: Array, happened: np.ndarray, *, loss: Literal["brier", "log_loss"] = "brier"
-) -> Decomposition:
-    r"""Split a mean loss into miscalibration, discrimination and uncertainty (CORP), without bins.
-
-    .. math:: \bar S = (\bar S - \bar S_{iso}) - (\bar S_{\bar y} - \bar S_{iso}) + \bar S_{\bar y}
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
-    loss : {"brier", "log_loss"}
-        Of the one event: ``(p - y)**2``, half of `brier_loss` for two classes.
-
-    Examples
-    --------
-    >>> parts = corp_decomposition(np.array([0.1, 0.4, 0.6, 0.9]), np.array([0, 0, 1, 1]))
-    >>> round(parts.miscalibration, 6), parts.discrimination, parts.uncertainty
-    (0.085, 0.25, 0.25)
-
-    References
-    ----------
-    Dimitriadis, Gneiting & Jordan (2021), *Stable Reliability Diagrams for Probabilistic Classifiers*, PNAS 118.
-    """
-    mean_loss = _mean_squared if loss == "brier" else _mean_log
-    score = mean_loss(probabilities, happened)
-    recalibrated = mean_loss(monotone_recalibration(probabilities, happened), happened)
-    base = mean_loss(np.full(len(happened), np.mean(happened)), happened)
-    return Decomposition(score, score - recalibrated, base - recalibrated, base)
-
-
 def _plug_in_squared_gap(index: Indices, gaps: Array) -> float:
     count = np.bincount(index)
     return float(np.sum(np.bincount(index, gaps) ** 2 / np.maximum(count, 1)) / len(index))
 
 
-def _mean_squared(probabilities: Array, happened: np.ndarray) -> float:
-    return float(np.mean((probabilities - happened) ** 2))
-
-
-def _mean_log(probabilities: Array, happened: np.ndarray) -> float:
-    """Infinite where something ruled out happened."""
-    own = np.where(happened, probabilities, 1.0 - probabilities)
-    return float(-np.mean(np.log(own))) if own.all() else math.inf
+def _drawn(
+    place: Indices, probabilities: Array, share: Array, groups: Indices | None, *, draws: int, seed: int
+) -> Iterator[Array]:
+    """What every bin would count, were the probabilities right: events drawn from them, rows of a group by one draw."""
+    rng = np.random.default_rng(seed)
+    units = len(place) if groups is None else int(groups.max()) + 1
+    for _ in range(draws):
+        uniform = rng.random(units)
+        happened = (uniform if groups is None else uniform[groups]) < probabilities
+        yield np.bincount(place, share * happened).astype(np.float64)

@@ -179,7 +179,7 @@ def coverage_at_risk(confidences: Array, errors: np.ndarray, *, risk: float, con
     return Coverage(float(thresholds[low - 1]), low / len(order), failed / low, bound)
 
 
-def average_precision(scores: Array, positives: np.ndarray) -> float:
+def average_precision(scores: Array, positives: np.ndarray, *, weights: Array | None = None) -> float:
     r"""Area under the precision-recall curve, in steps: :math:`\sum_t (R_t - R_{t-1}) P_t`.
 
     Parameters
@@ -188,6 +188,7 @@ def average_precision(scores: Array, positives: np.ndarray) -> float:
         Larger is likelier positive; equal ones share one threshold.
     positives : ndarray of shape (N,)
         At least one is true.
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -201,8 +202,9 @@ def average_precision(scores: Array, positives: np.ndarray) -> float:
     order = np.argsort(-scores)
     ordered = scores[order]
     last = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(scores) - 1)  # of every run of equal scores
-    found = positives[order].cumsum()[last]
-    return float(np.diff(found, prepend=0) @ (found / (last + 1)) / found[-1])
+    mass = np.ones(len(scores)) if weights is None else weights[order]
+    found, retrieved = (mass * positives[order]).cumsum()[last], mass.cumsum()[last]
+    return float(np.diff(found, prepend=0.0) @ (found / retrieved) / found[-1])
 
 
 def area_under_precision_recall(inside: Array, outside: Array, *, positive: Positive) -> float:

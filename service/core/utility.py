@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.numerics import Array, Indices
+from service.core.sampling import resampled_means
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class Difference:
     high: float
 
 
-def cost_calibration(risks: Array, actions: Indices, cost: Array, labels: Indices) -> CostCalibration:
+def cost_calibration(
+    risks: Array, actions: Indices, cost: Array, labels: Indices, *, weights: Array | None = None
+) -> CostCalibration:
     r"""Whether every action costs what was promised when it was taken.
 
     .. math:: \frac{1}{n_a} \sum_{i : a_i = a} R_{ia} \quad\text{and}\quad \frac{1}{n_a} \sum_{i : a_i = a} C_{a y_i}
@@ -50,6 +53,8 @@ def cost_calibration(risks: Array, actions: Indices, cost: Array, labels: Indice
     actions : ndarray of shape (N,)
     cost : ndarray of shape (A, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
+        Positive.
 
     Examples
     --------
@@ -63,17 +68,26 @@ def cost_calibration(risks: Array, actions: Indices, cost: Array, labels: Indice
     Zhao et al. (2021), *Calibrating Predictions to Decisions*, NeurIPS.
     """
     expected, realised = risks[np.arange(len(actions)), actions], cost[actions, labels]
-    count = np.bincount(actions, minlength=len(cost))
-    surprise = realised - expected
-    spread = _mean_by(actions, surprise**2, count) - _mean_by(actions, surprise, count) ** 2
-    error = np.where(count > 1, np.sqrt(np.maximum(spread, 0.0) / np.maximum(count - 1, 1)), np.nan)
-    return CostCalibration(count, _mean_by(actions, expected, count), _mean_by(actions, realised, count), error)
+    count, w = np.bincount(actions, minlength=len(cost)), np.ones(len(actions)) if weights is None else weights
+    weight, surprise = _sum_by(actions, w, len(cost)), realised - expected
+    deviation = w * (surprise - _mean_by(actions, w * surprise, weight)[actions])
+    spread = _sum_by(actions, deviation**2, len(cost)) * count / np.maximum(count - 1, 1)
+    error = np.where(count > 1, np.sqrt(spread) / np.where(count > 1, weight, 1.0), np.nan)
+    promised, paid = (_mean_by(actions, w * values, weight) for values in (expected, realised))
+    return CostCalibration(count, promised, paid, error)
 
 
 def paired_difference(
-    costs: Array, others: Array, *, level: float = 0.95, draws: int = 2000, seed: int = 0
+    costs: Array,
+    others: Array,
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> Difference:
-    """How much more one strategy costs than another on the same rows: percentile bootstrap over rows.
+    """How much more one strategy costs than another on the same rows: percentile bootstrap over rows, or over groups.
 
     Realised against expected costs of one strategy are such a pair too.
 
@@ -81,6 +95,9 @@ def paired_difference(
     ----------
     costs, others : ndarray of shape (N,)
         Per row.
+    weights : ndarray of shape (N,), optional
+    groups : ndarray of shape (N,), optional
+        0..G-1: rows of a patient are drawn together.
     level : float
     draws, seed : int
 
@@ -94,10 +111,9 @@ def paired_difference(
     Efron & Tibshirani (1993), *An Introduction to the Bootstrap*, chapter 13.
     """
     difference = costs - others
-    rng = np.random.default_rng(seed)
-    means = [difference[rng.integers(len(difference), size=len(difference))].mean() for _ in range(draws)]
+    means = resampled_means(difference, weights=weights, groups=groups, draws=draws, seed=seed)
     low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return Difference(float(difference.mean()), float(low), float(high))
+    return Difference(float(np.average(difference, weights=weights)), float(low), float(high))
 
 
 def excess_risk(risks: Array, actions: Indices) -> float:
@@ -182,6 +198,11 @@ def dominated_actions(cost: Array) -> list[tuple[int, int]]:
     return [(a, int(b)) for a, by in enumerate(beaten) for b in np.flatnonzero(by)]
 
 
-def _mean_by(group: Indices, values: Array, count: Indices) -> Array:
+def _mean_by(group: Indices, weighted: Array, weight: Array) -> Array:
     """Mean of every group's values, not a number where it has none."""
-    return np.where(count > 0, np.bincount(group, values, minlength=len(count)) / np.maximum(count, 1), np.nan)
+    total = _sum_by(group, weighted, len(weight))
+    return np.where(weight > 0.0, total / np.where(weight > 0.0, weight, 1.0), np.nan)
+
+
+def _sum_by(group: Indices, values: Array, groups: int) -> Array:
+    return np.bincount(group, values, minlength=groups).astype(np.float64)

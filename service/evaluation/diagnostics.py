@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.decision import best_action, cost_scale, decide
+from service.core.decomposition import corp_decomposition
 from service.core.miscalibration import favourite
 from service.core.numerics import Array, Flags, Indices
 from service.core.pipeline import Policy, Posterior
 from service.core.recalibration import calibration_in_the_large, class_log_odds, cox
-from service.core.reliability import class_event, corp_decomposition, null_test
+from service.core.reliability import class_event, null_test
 from service.core.utility import cost_calibration, dominated_actions, paired_difference
 
 PREDICTED = "the predicted class"

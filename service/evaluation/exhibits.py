@@ -6,13 +6,14 @@ from typing import Final
 
 import numpy as np
 
+from service.core.decomposition import corp_decomposition
 from service.core.metrics import METRICS
 from service.core.miscalibration import equal_width, favourite
 from service.core.numerics import Array, log_softmax
 from service.core.operating import cost_across_prevalence, decision_curve, prevalence_line
 from service.core.pipeline import Policy, Posterior, act
 from service.core.recalibration import calibration_in_the_large
-from service.core.reliability import corp_decomposition, reliability_curve
+from service.core.reliability import reliability_curve
 from service.core.utility import Difference, cost_calibration, dominated_actions
 from service.evaluation import charts, verdicts
 from service.evaluation.dataset import Dataset

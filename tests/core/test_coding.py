@@ -4,6 +4,7 @@ import scipy.special
 import scipy.stats
 
 from service.core.coding import (
+    bits_by_part,
     bits_per_label,
     code_lengths,
     compression_score,
@@ -106,3 +107,18 @@ def test_the_order_of_the_rows_bends_the_line_and_not_its_end():
     np.testing.assert_allclose(
         cumulative_prior_code_length(labels[::-1], classes=4)[-1], cumulative_prior_code_length(labels, classes=4)[-1]
     )
+
+
+def test_the_parts_of_the_code_length_make_up_the_whole_and_show_where_it_grows() -> None:
+    log_probs, labels = rows(1003)
+    log_probs[900:] = log_probs[900:, [1, 2, 3, 0]]
+    parts, sizes = bits_by_part(log_probs, labels), [101] * 3 + [100] * 7
+    assert sizes @ parts == pytest.approx(cumulative_code_length(log_probs, labels)[-1], rel=1e-12)
+    assert parts[-1] > 2.0 * parts[:-1].max()
+
+
+def test_fewer_rows_than_parts_are_parts_of_their_own_and_weights_are_copies():
+    log_probs, labels = rows(3)
+    np.testing.assert_allclose(bits_by_part(log_probs, labels), code_lengths(log_probs, labels))
+    twice = bits_by_part(log_probs, labels, parts=1, weights=np.array([2.0, 1.0, 1.0]))
+    assert twice[0] == pytest.approx(code_lengths(log_probs, labels) @ [0.5, 0.25, 0.25])

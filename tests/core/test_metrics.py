@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from service.core.metrics import (
     METRICS,
+    WEIGHTED,
     accuracy_score,
     auroc_score,
     average_precision_score,
@@ -168,3 +169,39 @@ def test_probabilities_of_exactly_zero_and_one_are_measured_without_a_warning(na
     with np.errstate(divide="ignore"):
         hard = np.log(np.eye(3)[(LABELS + (np.arange(60) % 5 == 0)) % 3])
     assert not np.isnan(METRICS[name](hard, LABELS))
+
+
+# -------------------------------------------------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_a_weight_of_two_is_the_row_twice(name: str) -> None:
+    log_p, labels = drawn(300, 3, seed=10)
+    log_p = log_softmax(np.round(log_p, 1))  # ties
+    copies = np.random.default_rng(10).integers(1, 4, size=300)
+    rows, weights = np.repeat(np.arange(300), copies), copies.astype(np.float64)
+    repeated = METRICS[name](log_p[rows], labels[rows])
+    assert WEIGHTED[name](log_p, labels, weights=weights) == pytest.approx(repeated, rel=1e-11)
+    assert WEIGHTED[name](log_p, labels, weights=7.0 * weights) == pytest.approx(repeated, rel=1e-11)
+    assert repeated != pytest.approx(METRICS[name](log_p, labels), rel=1e-6)  # the weights say something here
+
+
+def test_every_weighted_metric_is_the_metric_of_that_name() -> None:
+    assert all(METRICS[name] is metric for name, metric in WEIGHTED.items())
+
+
+def test_weighted_ranking_scores_agree_with_scikit_learn() -> None:
+    log_p, labels = drawn(400, 2, seed=11)
+    weights = np.random.default_rng(11).exponential(size=400)
+    said = log_p[:, 1] - log_p[:, 0]
+    roc = sklearn.metrics.roc_auc_score(labels, said, sample_weight=weights)
+    assert auroc_score(log_p, labels, weights=weights) == pytest.approx(roc, rel=1e-11)
+    pairs = ((said, labels == 1), (-said, labels == 0))
+    precision = [sklearn.metrics.average_precision_score(y, z, sample_weight=weights) for z, y in pairs]
+    assert average_precision_score(log_p, labels, weights=weights) == pytest.approx(np.mean(precision), rel=1e-11)
+
+
+def test_a_weighted_cost_is_the_population_s() -> None:
+    cost = np.array([[0.0, 50.0], [1.0, 2.0]])
+    taken, truth = np.array([0, 1]), np.array([1, 1])
+    assert realised_cost(taken, cost, truth, weights=np.array([1.0, 3.0])) == (50.0 + 3 * 2.0) / 4

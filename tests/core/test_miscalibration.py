@@ -18,6 +18,7 @@ from service.core.miscalibration import (
     gap_in,
     ks_calibration_error,
     maximum_calibration_error,
+    smooth_gap,
     top_label_calibration_error,
 )
 from service.core.numerics import Array, Indices, log_softmax
@@ -175,3 +176,49 @@ def test_the_debiased_error_of_a_perfect_predictor_is_far_below_the_plain_one() 
 
 def test_a_bin_of_one_row_adds_nothing() -> None:
     assert debiased_squared_gap(np.array([0]), np.array([0.3]), np.array([1])) == 0.0
+
+
+# ------------------------------------------------------------------------------------------------------- without bins
+
+
+def test_the_smooth_error_is_the_fixed_point_of_its_bandwidth() -> None:
+    rng = np.random.default_rng(0)
+    said = rng.beta(2.0, 1.0, size=500)
+    happened = rng.random(500) < said**1.5
+    error = smooth_gap(said, happened)
+    assert smooth_gap(said, happened, bandwidth=error) == pytest.approx(error, abs=1e-8)
+
+
+def test_the_smooth_error_falls_as_the_bandwidth_grows_and_is_at_last_the_gap_in_the_large() -> None:
+    rng = np.random.default_rng(1)
+    said = rng.random(300)
+    happened = rng.random(300) < said
+    errors = [smooth_gap(said, happened, bandwidth=b) for b in (0.001, 0.01, 0.1, 1.0, 10.0)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == pytest.approx(abs(np.mean(said - happened)), rel=1e-9)
+
+
+def test_the_smooth_error_is_the_integral_that_defines_it() -> None:
+    rng = np.random.default_rng(2)
+    said, bandwidth = rng.beta(0.7, 0.7, size=60), 0.07
+    happened = rng.random(60) < 0.4
+    t = (np.arange(4000) + 0.5) / 4000
+    images = [side * said + shift for shift in (-2.0, 0.0, 2.0) for side in (1.0, -1.0)]  # reflections at 0 and 1
+    kernel = sum(np.exp(-0.5 * ((t[:, None] - image) / bandwidth) ** 2) for image in images)
+    smoothed = kernel @ (said - happened) / (60 * bandwidth * np.sqrt(2.0 * np.pi))
+    assert smooth_gap(said, happened, bandwidth=bandwidth) == pytest.approx(np.abs(smoothed).mean(), rel=2e-3)
+
+
+@pytest.mark.parametrize("gap", [-0.2, 0.1])
+def test_one_constant_gap_is_read_off_without_bins(gap: float) -> None:
+    said = np.random.default_rng(3).uniform(0.3, 0.7, size=100_000)
+    happened = np.random.default_rng(4).random(100_000) < said + gap
+    assert smooth_gap(said, happened) == pytest.approx(abs(gap), abs=0.01)
+
+
+def test_a_weight_of_two_is_the_row_twice_for_the_smooth_error() -> None:
+    rng = np.random.default_rng(5)
+    said, copies = rng.random(200), rng.integers(1, 4, size=200)
+    happened, rows = rng.random(200) < said**2, np.repeat(np.arange(200), copies)
+    weighted = smooth_gap(said, happened, weights=copies.astype(np.float64))
+    assert weighted == pytest.approx(smooth_gap(said[rows], happened[rows]), rel=1e-9)

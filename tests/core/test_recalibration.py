@@ -100,3 +100,35 @@ def test_in_the_large_a_posterior_is_compared_with_what_occurred() -> None:
         assert large.observed.sum() == pytest.approx(1.0)
         z_scores.append((large.predicted - large.observed) / large.standard_error)
     np.testing.assert_allclose(np.std(z_scores, axis=0), 1.0, atol=0.2)
+
+
+# ---------------------------------------------------------------------------------------------- weights and groups
+
+
+def test_a_weight_of_two_is_the_row_twice_for_the_line_and_the_means() -> None:
+    logit, y = drawn(300, intercept=0.5, slope=0.7, seed=30)
+    copies = np.random.default_rng(30).integers(1, 4, size=300)
+    rows, weights = np.repeat(np.arange(300), copies), copies.astype(np.float64)
+    line, repeated = cox(logit, y, weights=weights), cox(logit[rows], y[rows], groups=rows)
+    assert (line.intercept, line.slope) == pytest.approx((repeated.intercept, repeated.slope), rel=1e-8)
+    assert (line.intercept_error, line.slope_error) == pytest.approx(
+        (repeated.intercept_error, repeated.slope_error), rel=1e-6
+    )
+    log_p = log_softmax(two_column(logit))
+    large = calibration_in_the_large(log_p, y, weights=weights)
+    again = calibration_in_the_large(log_p[rows], y[rows], groups=rows)
+    np.testing.assert_allclose(large.predicted, again.predicted, rtol=1e-12)
+    np.testing.assert_allclose(large.observed, again.observed, rtol=1e-12)
+    np.testing.assert_allclose(large.standard_error, again.standard_error, rtol=1e-9)
+
+
+def test_the_errors_of_grouped_rows_cover_the_truth_and_those_of_rows_do_not() -> None:
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    groups = np.repeat(np.arange(100), 6)
+    for seed in range(60):
+        logit, y = drawn(100, intercept=0.3, slope=0.8, seed=seed)
+        for grouped, found in scores.items():
+            line = cox(logit[groups], y[groups], groups=groups if grouped else None)
+            found.append((line.slope - 0.8) / line.slope_error)
+    assert np.std(scores[True]) == pytest.approx(1.0, abs=0.35)
+    assert np.std(scores[False]) > 1.8

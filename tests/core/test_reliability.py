@@ -1,9 +1,7 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
-import sklearn.metrics
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.isotonic import IsotonicRegression
 
 from service.core.miscalibration import (
     binned_gap,
@@ -13,12 +11,10 @@ from service.core.miscalibration import (
     equal_width,
     favourite,
 )
-from service.core.numerics import Array, Flags, log_softmax
+from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.reliability import (
     class_event,
-    corp_decomposition,
     debiased_interval,
-    monotone_recalibration,
     null_errors,
     null_test,
     reliability_curve,
@@ -129,53 +125,50 @@ def test_the_interval_surrounds_the_estimate() -> None:
     assert low < np.sqrt(debiased_squared_gap(equal_mass(said), said, happened)) < high
 
 
-# -------------------------------------------------------------------------------------------------------------- CORP
-
-
-@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 1)), min_size=1, max_size=40))
-def test_monotone_recalibration_is_scikit_learns_isotonic_regression(rows: list[tuple[int, int]]) -> None:
-    said, happened = np.array(rows, dtype=np.float64).T
-    said = said / 8.0
-    oracle = IsotonicRegression(out_of_bounds="clip").fit_transform(said, happened)
-    np.testing.assert_allclose(monotone_recalibration(said, happened), oracle, atol=1e-12)
-
-
-@pytest.mark.parametrize("loss", ["brier", "log_loss"])
-def test_the_parts_add_up_to_the_score_and_none_is_negative(loss) -> None:
-    for seed in range(20):
-        said, happened = distorted(150, seed=seed)
-        parts = corp_decomposition(said, happened, loss=loss)
-        assert min(parts.miscalibration, parts.discrimination, parts.uncertainty) >= -1e-15
-        assert parts.miscalibration - parts.discrimination + parts.uncertainty == pytest.approx(parts.score, rel=1e-12)
-
-
-def test_the_scores_are_scikit_learns_and_the_recalibrated_one_too() -> None:
-    said, happened = distorted(500, seed=6)
-    best = IsotonicRegression(out_of_bounds="clip").fit_transform(said, happened * 1.0)
-    brier, log = (corp_decomposition(said, happened, loss=loss) for loss in ("brier", "log_loss"))
-    assert brier.score == pytest.approx(sklearn.metrics.brier_score_loss(happened, said), rel=1e-12)
-    assert brier.score - brier.miscalibration == pytest.approx(np.mean((best - happened) ** 2), rel=1e-10)
-    assert log.score == pytest.approx(sklearn.metrics.log_loss(happened, said), rel=1e-12)
-    own = np.where(happened, best, 1.0 - best)
-    assert log.score - log.miscalibration == pytest.approx(-np.mean(np.log(own)), rel=1e-10)
-
-
-def test_a_monotone_distortion_moves_only_the_miscalibration() -> None:
-    said, happened = perfect(2000, seed=7)
-    straight, bent = corp_decomposition(said, happened), corp_decomposition(said**3, happened)
-    assert bent.discrimination == pytest.approx(straight.discrimination, rel=1e-12)
-    assert bent.uncertainty == straight.uncertainty
-    assert bent.miscalibration > straight.miscalibration + 0.02
-
-
-def test_something_ruled_out_that_happened_costs_infinity() -> None:
-    parts = corp_decomposition(np.array([0.0, 0.5]), np.array([1, 0]), loss="log_loss")
-    assert parts.score == parts.miscalibration == np.inf
-
-
 def test_one_class_event_is_what_the_classwise_error_reads() -> None:
     log_p, labels = np.log([[0.7, 0.3], [0.4, 0.6]]), np.array([0, 1])
     said, happened = class_event(log_p, labels, 1)
     np.testing.assert_allclose(said, [0.3, 0.6])
     assert happened.tolist() == [False, True]
     assert binned_gap(said, happened) == pytest.approx(0.35, rel=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------- weights and groups
+
+
+def test_weights_are_copies_of_rows_to_curve_and_null_test() -> None:
+    said, happened = distorted(400, seed=8)
+    copies = np.random.default_rng(8).integers(1, 4, size=400)
+    weights, rows = copies.astype(np.float64), np.repeat(np.arange(400), copies)
+    weighted = null_test(said, happened, weights=weights, groups=np.arange(400), draws=200)
+    # copies of a row have one fate, so the same draws decide both
+    repeated = null_test(said[rows], happened[rows], groups=rows, draws=200)
+    assert astuple(weighted) == pytest.approx(astuple(repeated), rel=1e-12)
+    curve, other = reliability_curve(said, happened, weights=weights), reliability_curve(said[rows], happened[rows])
+    np.testing.assert_allclose(curve.predicted, other.predicted, rtol=1e-12)
+    np.testing.assert_allclose(curve.observed, other.observed, rtol=1e-12)
+
+
+def patients(seed: int, *, visits: int = 8) -> tuple[Array, Flags, Indices]:
+    """Right probabilities of 60 patients, whose visits all end alike, and whose row each is."""
+    said, happened = perfect(60, seed=seed)
+    jitter = np.random.default_rng(seed).normal(scale=1e-3, size=60 * visits)
+    who = np.repeat(np.arange(60), visits)
+    return np.clip(said[who] + jitter, 0.0, 1.0), happened[who], who
+
+
+def test_rows_of_a_patient_do_not_make_chance_look_like_error() -> None:
+    alarms = {True: 0, False: 0}
+    for seed in range(120):
+        said, happened, who = patients(seed)
+        for grouped in alarms:
+            found = null_test(said, happened, groups=who if grouped else None, draws=99, seed=seed)
+            alarms[grouped] += found.p_value <= 0.05
+    assert alarms[True] <= 14  # 6 expected; 14 is beyond the 99.9 % quantile
+    assert alarms[False] > 60  # counted as rows, most perfect predictors are condemned
+
+
+def test_the_band_of_grouped_rows_is_wider() -> None:
+    said, happened, who = patients(0)
+    plain, grouped = (reliability_curve(said, happened, groups=g) for g in (None, who))
+    assert np.mean(grouped.high - grouped.low) > 1.5 * np.mean(plain.high - plain.low)

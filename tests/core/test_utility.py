@@ -143,3 +143,31 @@ def test_dominated_actions_are_those_of_the_definition_pair_by_pair() -> None:
     cost = np.random.default_rng(9).integers(0, 3, size=(40, 3)).astype(np.float64)
     pairs = [(a, b) for a in range(40) for b in range(40) if (cost[a] >= cost[b]).all() and (cost[a] > cost[b]).any()]
     assert dominated_actions(cost) == pairs
+
+
+# ---------------------------------------------------------------------------------------------- weights and groups
+
+
+def test_a_weight_of_two_is_the_row_twice_for_costs() -> None:
+    log_p, labels = drawn(300, 3, seed=20)
+    copies = np.random.default_rng(20).integers(1, 4, size=300)
+    rows, weights = np.repeat(np.arange(300), copies), copies.astype(np.float64)
+    risks, actions = taken(log_p, GOLDEN)
+    weighted = cost_calibration(risks, actions, GOLDEN, labels, weights=weights)
+    repeated = cost_calibration(risks[rows], actions[rows], GOLDEN, labels[rows])
+    np.testing.assert_allclose(weighted.expected, repeated.expected, rtol=1e-12)
+    np.testing.assert_allclose(weighted.realised, repeated.realised, rtol=1e-12)
+    costs = GOLDEN[actions, labels]
+    mean = paired_difference(costs, costs * 0.5, weights=weights).mean
+    assert mean == pytest.approx(paired_difference(costs[rows], costs[rows] * 0.5).mean, rel=1e-12)
+
+
+def test_the_interval_of_grouped_rows_is_that_of_their_patients() -> None:
+    rng = np.random.default_rng(21)
+    patients = rng.normal(0.3, 1.0, size=80)
+    groups = np.repeat(np.arange(80), 10)
+    rows, nothing = patients[groups], np.zeros(800)
+    grouped, plain = paired_difference(rows, nothing, groups=groups), paired_difference(patients, np.zeros(80))
+    assert (grouped.low, grouped.high) == pytest.approx((plain.low, plain.high), rel=1e-12)
+    naive = paired_difference(rows, nothing)
+    assert naive.high - naive.low < 0.4 * (grouped.high - grouped.low)
