@@ -26,14 +26,12 @@ from service.errors import BenchFailed, BundleNotFound, ServiceError
 from service.evaluation import fit as fitting
 from service.evaluation import page
 from service.evaluation.calibrate import METHODS
-from service.evaluation.dataset import Columns, read_dataset, read_rows
-from service.evaluation.diagnostics import diagnose
-from service.evaluation.named_losses import NAMES, named_losses
-from service.evaluation.render import render_diagnostics, render_record, render_report, render_state
-from service.evaluation.report import evaluate as evaluate_rows
+from service.evaluation.dataset import Columns, read_rows
+from service.evaluation.measure import EvaluateRequest, measure
+from service.evaluation.named_losses import NAMES
+from service.evaluation.render import render_measured, render_record, render_state
 from service.evaluation.score import ScoreRequest
 from service.evaluation.score import score as score_rows
-from service.evaluation.scoring import posterior_of
 from service.graph.inspect import inspect_graph
 from service.runtime.model import Model, load_model, synthetic_rows
 from service.runtime.session import Session
@@ -203,7 +201,17 @@ def alias(name: str, label: str, version: int, repository: Repository) -> None:
 @click.option("--data", required=True, type=file_path, help="Labelled rows.")
 @click.option("--ood-data", type=file_path, help="Rows of another population, without labels.")
 @click.option("--label", help="Column of the labels.  [default: y]")
+@click.option("--group", help="Column that tells whose row it is; groups are resampled whole.  [default: group]")
+@click.option("--weight", help="Column of row weights.  [default: weight]")
 @click.option("--losses", help=f"Training losses to report, separated by commas: {', '.join(NAMES)}.")
+@click.option("--horizon", type=click.IntRange(min=1), help="Steps of a trajectory: what the error rate comes to.")
+@click.option(
+    "--recovery",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Chance per step of finding back, for --horizon.",
+)
 @click.option("--version", type=click.IntRange(min=1), help="Version to evaluate.  [default: stable]")
 @click.option(
     "--json", "json_path", is_flag=False, flag_value="-", metavar="[PATH]", help="Write JSON there, or print it."
@@ -212,45 +220,28 @@ def alias(name: str, label: str, version: int, repository: Repository) -> None:
 @models_option
 def evaluate(
     name: str,
-    data: Path,
     repository: Repository,
     *,
-    ood_data: Path | None,
     label: str | None,
+    group: str | None,
+    weight: str | None,
     losses: str | None,
     version: int | None,
     json_path: str | None,
     page_path: Path | None,
+    **request: Any,
 ) -> None:
     """Say how good a version's probabilities, flags and decisions are on labelled rows."""
     model = load_model(_published(repository, name, version))
-    rows = read_dataset(data, model.manifest, Columns(label))
-    elsewhere = None if ood_data is None else posterior_of(model, read_rows(ood_data, model.manifest))
-    posterior = posterior_of(model, rows.rows, track=_track())
-    report = evaluate_rows(
-        model.chain,
-        posterior,
-        posterior.log_probs,
-        rows.labels,
-        classes=model.classes,
-        policies=model.policies,
-        elsewhere=elsewhere,
-    )
-    checks = diagnose(posterior, rows.labels, classes=model.classes, policies=model.policies)
-    named = named_losses(_split(losses) or (), posterior.log_probs, rows.labels, model.manifest)
+    wanted = EvaluateRequest(columns=Columns(label, group, weight), losses=_split(losses) or (), **request)
+    found = measure(model, wanted, track=_track())
     if page_path is not None:
-        page.write(page_path, model, rows, posterior, report, elsewhere=elsewhere)
+        page.write(page_path, model, found)
     if json_path is not None:
-        found = {"evaluation": report.as_json(), "diagnostics": asdict(checks), "losses": named, "notes": rows.caveats}
-        _write_json({**_identity(model), "data": rows.digest, **found}, json_path)
+        _write_json({**_identity(model), **found.as_json()}, json_path)
     if json_path != "-":
         click.echo(f"{model.bundle.title}, calibration {model.method} ({model.status}), {model.bundle.digest}")
-        _print_table(render_report(report))
-        _print_table(render_diagnostics(checks))
-        for loss, value in named.items():
-            click.echo(f"{loss}: {value:.6f}")
-        for note in rows.caveats:
-            click.echo(f"note: {note}")
+        _print_table(render_measured(found))
 
 
 @command.command()

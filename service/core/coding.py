@@ -78,7 +78,7 @@ def cumulative_prior_code_length(labels: Indices, *, classes: int) -> Array:
     return np.cumsum(np.log2((rows + 0.5 * classes) / (seen + 0.5)))
 
 
-def bits_by_part(log_probs: Array, labels: Indices, *, parts: int = 10, weights: Array | None = None) -> Array:
+def bits_by_part(log_probs: Array, labels: Indices, *, parts: int = 10) -> Array:
     """Bits per label in consecutive parts of the rows, of as equal numbers as can be: where it rises, the model drifts.
 
     Parameters
@@ -88,8 +88,6 @@ def bits_by_part(log_probs: Array, labels: Indices, *, parts: int = 10, weights:
     labels : ndarray of shape (N,)
     parts : int
         At most N of them are made.
-    weights : ndarray of shape (N,), optional
-        Positive.
 
     Returns
     -------
@@ -100,10 +98,8 @@ def bits_by_part(log_probs: Array, labels: Indices, *, parts: int = 10, weights:
     >>> bits_by_part(np.log([[0.5, 0.5], [0.25, 0.75]]), np.array([1, 0]))
     array([1., 2.])
     """
-    w = np.ones(len(labels)) if weights is None else weights
-    pieces = np.array_split(np.arange(len(labels)), min(parts, len(labels)))
-    lengths = code_lengths(log_probs, labels)
-    return np.array([np.average(lengths[rows], weights=w[rows]) for rows in pieces])
+    pieces = np.array_split(code_lengths(log_probs, labels), min(parts, len(labels)))
+    return np.array([lengths.mean() for lengths in pieces])
 
 
 def bits_per_label(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:

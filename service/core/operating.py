@@ -26,7 +26,9 @@ class DecisionCurve:
     prevalence: float
 
 
-def net_benefit(probabilities: Array, happened: np.ndarray, thresholds: Array) -> Array:
+def net_benefit(
+    probabilities: Array, happened: np.ndarray, thresholds: Array, *, weights: Array | None = None
+) -> Array:
     r"""True positives per row, less false positives at the exchange rate that the threshold implies.
 
     .. math:: \frac{TP}{n} - \frac{FP}{n} \frac{t}{1 - t} = \pi - \frac{FN + FP \, t / (1 - t)}{n}
@@ -40,6 +42,7 @@ def net_benefit(probabilities: Array, happened: np.ndarray, thresholds: Array) -
     happened : ndarray of shape (N,)
     thresholds : ndarray of shape (T,)
         Below 1.
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -50,13 +53,15 @@ def net_benefit(probabilities: Array, happened: np.ndarray, thresholds: Array) -
     ----------
     Vickers & Elkin (2006), *Decision Curve Analysis*, Medical Decision Making 26.
     """
-    n, happened = len(probabilities), happened.astype(np.bool_)
-    hits = _at_least(probabilities[happened], thresholds)
-    alarms = _at_least(probabilities[~happened], thresholds)
-    return hits / n - alarms / n * thresholds / (1.0 - thresholds)
+    w, happened = np.ones(len(probabilities)) if weights is None else weights, happened.astype(np.bool_)
+    hits = _at_least(probabilities[happened], w[happened], thresholds)
+    alarms = _at_least(probabilities[~happened], w[~happened], thresholds)
+    return (hits - alarms * thresholds / (1.0 - thresholds)) / w.sum()
 
 
-def decision_curve(probabilities: Array, happened: np.ndarray, thresholds: Array) -> DecisionCurve:
+def decision_curve(
+    probabilities: Array, happened: np.ndarray, thresholds: Array, *, weights: Array | None = None
+) -> DecisionCurve:
     """Net benefit of the model and of treating everyone.
 
     Parameters
@@ -65,6 +70,7 @@ def decision_curve(probabilities: Array, happened: np.ndarray, thresholds: Array
     happened : ndarray of shape (N,)
     thresholds : ndarray of shape (T,)
         Below 1.
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -72,9 +78,9 @@ def decision_curve(probabilities: Array, happened: np.ndarray, thresholds: Array
     >>> curve.model, curve.treat_all, curve.prevalence
     (array([0.5, 0.5]), array([0.375, 0.   ]), 0.5)
     """
-    everyone = net_benefit(np.ones_like(probabilities), happened, thresholds)
-    model = net_benefit(probabilities, happened, thresholds)
-    return DecisionCurve(thresholds, model, everyone, float(np.mean(happened)))
+    everyone = net_benefit(np.ones_like(probabilities), happened, thresholds, weights=weights)
+    model = net_benefit(probabilities, happened, thresholds, weights=weights)
+    return DecisionCurve(thresholds, model, everyone, float(np.average(happened, weights=weights)))
 
 
 def prevalence_line(source: Array, k: int, values: Array) -> Array:
@@ -101,7 +107,9 @@ def prevalence_line(source: Array, k: int, values: Array) -> Array:
     return line
 
 
-def cost_across_prevalence(actions: Indices, cost: Array, labels: Indices, prevalences: Array) -> Array:
+def cost_across_prevalence(
+    actions: Indices, cost: Array, labels: Indices, prevalences: Array, *, weights: Array | None = None
+) -> Array:
     r"""Expected cost of the actions taken, were the classes mixed in other proportions (a cost curve).
 
     .. math:: \sum_k \pi_k \, \frac{1}{n_k} \sum_{i : y_i = k} C_{a_i k}
@@ -114,6 +122,7 @@ def cost_across_prevalence(actions: Indices, cost: Array, labels: Indices, preva
     cost : ndarray of shape (A, K)
     labels : ndarray of shape (N,)
     prevalences : ndarray of shape (P, K)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -125,9 +134,10 @@ def cost_across_prevalence(actions: Indices, cost: Array, labels: Indices, preva
     ----------
     Drummond & Holte (2006), *Cost Curves*, Machine Learning 65.
     """
-    count = np.bincount(labels, minlength=cost.shape[1])
-    paid = np.bincount(labels, cost[actions, labels], minlength=cost.shape[1])
-    per_class = np.where(count > 0, paid / np.maximum(count, 1), np.nan)
+    w = np.ones(len(labels)) if weights is None else weights
+    mass = np.bincount(labels, w, minlength=cost.shape[1])
+    paid = np.bincount(labels, w * cost[actions, labels], minlength=cost.shape[1])
+    per_class = np.where(mass > 0.0, paid / np.where(mass > 0.0, mass, 1.0), np.nan)
     return np.where(prevalences > 0.0, prevalences * per_class, 0.0).sum(axis=1)
 
 
@@ -162,5 +172,7 @@ def adapted_cost_across_prevalence(
     return np.array([cost_across_prevalence(actions, cost, labels, mix[None])[0] for actions, mix in mixes])
 
 
-def _at_least(values: Array, thresholds: Array) -> Array:
-    return len(values) - np.searchsorted(np.sort(values), thresholds, side="left").astype(np.float64)
+def _at_least(values: Array, weights: Array, thresholds: Array) -> Array:
+    order = np.argsort(values)
+    below = np.concatenate([[0.0], weights[order].cumsum()])
+    return below[-1] - below[np.searchsorted(values[order], thresholds, side="left")]

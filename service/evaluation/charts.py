@@ -135,6 +135,31 @@ def selective(confidence: Array, wrong: np.ndarray) -> str:
         return _svg(figure)
 
 
+def message(bits: Array, noise: Array, *, overall: float, prior: float) -> str:
+    """Bits per label in consecutive parts of the rows, each with its interval.
+
+    Parameters
+    ----------
+    bits, noise : ndarray of shape (P,)
+        Means, and half-widths of their intervals.
+    overall : float
+        Of all rows.
+    prior : float
+        Of a coder that knows how frequent the classes are.
+    """
+    place = np.arange(1, len(bits) + 1)
+    with _figure() as figure:
+        axes = figure.subplots()
+        axes.axhline(prior, color=OTHER, linewidth=1.4, dashes=(4, 2), label="frequencies of the classes alone")
+        axes.axhline(overall, color=QUIET, linewidth=1.2, label="all rows")
+        axes.vlines(place, np.maximum(bits - noise, 0.0), bits + noise, color=BAND, linewidth=9)
+        axes.plot(place, bits, color=MODEL, marker="o", markersize=5, label="this tenth, with its noise")
+        top = 1.1 * max(float((bits + noise).max()), prior)
+        axes.set(xlabel="tenth of the rows, in their order", ylabel="bits per label", ylim=(0, top), xticks=place)
+        _legend(axes)
+        return _svg(figure)
+
+
 def net_benefit(curve: DecisionCurve) -> str:
     """Net benefit of acting on the model, on everybody and on nobody, at every threshold.
 
@@ -158,12 +183,12 @@ def net_benefit(curve: DecisionCurve) -> str:
 
 
 def cost_lines(prevalence: Array, *, taken: Array, told: Array | None, constant: Array, here: float) -> str:
-    """Expected cost per row, were the positive class more or less frequent.
+    """Expected cost per row, were one class more or less frequent.
 
     Parameters
     ----------
     prevalence : ndarray of shape (P,)
-        Of the positive class.
+        Of that class.
     taken : ndarray of shape (P,)
         The decisions as they were taken.
     told : ndarray of shape (P,), optional
@@ -183,7 +208,7 @@ def cost_lines(prevalence: Array, *, taken: Array, told: Array | None, constant:
         values = np.concatenate([constant, taken, [0.0]])
         spare = 0.05 * max(float(np.ptp(values)), 1e-9)
         bounds = (float(values.min()) - spare, float(values.max()) + spare)
-        axes.set(xlabel="share of the positive class", ylabel="cost per row", xlim=(0, 1), ylim=bounds)
+        axes.set(xlabel="share of the class", ylabel="cost per row", xlim=(0, 1), ylim=bounds)
         _legend(axes)
         return _svg(figure)
 

@@ -67,16 +67,6 @@ class Dataset:
         """How many rows or, if there are groups, groups: what folds and halves are drawn from."""
         return len(self) if self.groups is None else int(self.groups.max()) + 1
 
-    @property
-    def caveats(self) -> tuple[str, ...]:
-        """What an evaluation leaves out of account, in words."""
-        found = {
-            "rows come in groups, and are counted as if they did not: intervals are too narrow, and chance is "
-            "underrated": self.groups is not None,
-            "row weights are not used": self.weights is not None,
-        }
-        return tuple(text for text, holds in found.items() if holds)
-
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.rows)

@@ -1,13 +1,15 @@
 """Whether what was said can be believed: calibration against chance, and promised against paid costs."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from statistics import NormalDist
+from typing import Final
 
 import numpy as np
 
 from service.core.decision import best_action, cost_scale, decide
-from service.core.decomposition import corp_decomposition
-from service.core.miscalibration import favourite
+from service.core.decomposition import Loss, binned_decomposition, corp_decomposition
+from service.core.miscalibration import favourite, smooth_gap
 from service.core.numerics import Array, Flags, Indices
 from service.core.pipeline import Policy, Posterior
 from service.core.recalibration import calibration_in_the_large, class_log_odds, cox
@@ -15,6 +17,38 @@ from service.core.reliability import class_event, null_test
 from service.core.utility import cost_calibration, dominated_actions, paired_difference
 
 PREDICTED = "the predicted class"
+LEVEL = 0.95
+LOSSES: Final[tuple[Loss, ...]] = ("brier", "log_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class BinnedParts:
+    """Murphy's parts of a mean loss, in 15 bins; None where infinite.
+
+    Attributes
+    ----------
+    score : float or None
+        ``reliability - resolution + uncertainty + within``.
+    reliability, resolution, uncertainty : float or None
+        Loss by saying the bins' probabilities instead of their frequencies; saved by these over the base rate; the base
+        rate's own.
+    within : float or None
+        What the bins hide.
+    """
+
+    score: float | None
+    reliability: float | None
+    resolution: float | None
+    uncertainty: float | None
+    within: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A class that is predicted more or less often than it occurs, beyond chance."""
+
+    said: float
+    happened: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +62,35 @@ class CalibrationCheck:
     error, chance, p_value : float
         Calibration error (15 bins), the 95 % quantile that a perfect predictor would show on as many rows, and the
         share of perfect predictors with a larger error.
+    smooth_error : float
+        The same without bins (smECE).
     slope, intercept : float or None
         Of a logistic regression on the log-odds: 1 and 0 when calibrated, slope below 1 when too sure. None where
         the rows do not determine them, and for more than two classes.
     miscalibration, discrimination, uncertainty : float
         CORP parts of the Brier score: first minus second plus third is the score.
+    binned : dict of str to BinnedParts
+        Murphy's parts of "brier" and "log_loss".
     mean_said, mean_happened : dict of str to float
         Mean probability and frequency of every class.
+    shifted : dict of str to Shift
+        Classes whose two means differ by more than chance does: a bias, which no temperature can mend.
     """
 
     of: str
     error: float
     chance: float
     p_value: float
+    smooth_error: float
     slope: float | None
     intercept: float | None
     miscalibration: float
     discrimination: float
     uncertainty: float
+    binned: dict[str, BinnedParts]
     mean_said: dict[str, float]
     mean_happened: dict[str, float]
+    shifted: dict[str, Shift]
 
     @property
     def is_within_chance(self) -> bool:
@@ -93,7 +136,14 @@ class Diagnostics:
 
 
 def diagnose(
-    posterior: Posterior, labels: Indices, *, classes: tuple[str, ...], policies: dict[str, Policy], seed: int = 0
+    posterior: Posterior,
+    labels: Indices,
+    *,
+    classes: tuple[str, ...],
+    policies: dict[str, Policy],
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    seed: int = 0,
 ) -> Diagnostics:
     """Check probabilities and policies against the labels.
 
@@ -103,45 +153,100 @@ def diagnose(
     labels : ndarray of shape (N,)
     classes : tuple of str
     policies : dict of str to Policy
+    weights : ndarray of shape (N,), optional
+        Positive.
+    groups : ndarray of shape (N,), optional
+        Rows of a group are resampled together, and chance takes them to have one fate.
     seed : int
         Of the resampling.
     """
-    checks = {name: _policy(policy, posterior, labels, seed) for name, policy in policies.items()}
-    return Diagnostics(_calibration(posterior.log_probs, labels, classes, seed), checks)
+    found = _calibration(posterior.log_probs, labels, classes, weights=weights, groups=groups, seed=seed)
+    checks = {
+        name: _policy(policy, posterior, labels, weights=weights, groups=groups, seed=seed)
+        for name, policy in policies.items()
+    }
+    return Diagnostics(found, checks)
 
 
-def _calibration(log_probs: Array, labels: Indices, classes: tuple[str, ...], seed: int) -> CalibrationCheck:
+def shifts(
+    log_probs: Array,
+    labels: Indices,
+    classes: tuple[str, ...],
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+) -> dict[str, Shift]:
+    """Classes predicted more or less often than they occur, beyond what chance does to any of them in 1 of 20 samples.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+    classes : tuple of str
+    weights, groups : ndarray of shape (N,), optional
+    """
+    large = calibration_in_the_large(log_probs, labels, weights=weights, groups=groups)
+    limit = NormalDist().inv_cdf(1.0 - (1.0 - LEVEL) / (2.0 * len(classes)))
+    beyond = np.abs(large.predicted - large.observed) > limit * large.standard_error + 1e-9
+    return {classes[k]: Shift(float(large.predicted[k]), float(large.observed[k])) for k in np.flatnonzero(beyond)}
+
+
+def _calibration(
+    log_probs: Array,
+    labels: Indices,
+    classes: tuple[str, ...],
+    *,
+    weights: Array | None,
+    groups: Indices | None,
+    seed: int,
+) -> CalibrationCheck:
     said, happened = _event(log_probs, labels)
-    chance = null_test(said, happened, seed=seed)
-    parts = corp_decomposition(said, happened)
-    line = cox(class_log_odds(log_probs, 1), labels == 1) if len(classes) == 2 else None
-    means = calibration_in_the_large(log_probs, labels)
+    chance = null_test(said, happened, weights=weights, groups=groups, seed=seed)
+    parts = corp_decomposition(said, happened, weights=weights)
+    log_odds, event = class_log_odds(log_probs, 1), labels == 1
+    line = cox(log_odds, event, weights=weights, groups=groups) if len(classes) == 2 else None
+    means = calibration_in_the_large(log_probs, labels, weights=weights)
     return CalibrationCheck(
         of=classes[1] if len(classes) == 2 else PREDICTED,
         error=chance.error,
         chance=chance.quantile,
         p_value=chance.p_value,
+        smooth_error=smooth_gap(said, happened, weights=weights),
         slope=None if line is None else _finite(line.slope),
         intercept=None if line is None else _finite(line.intercept),
         miscalibration=parts.miscalibration,
         discrimination=parts.discrimination,
         uncertainty=parts.uncertainty,
+        binned={loss: _binned(said, happened, loss, weights) for loss in LOSSES},
         mean_said=dict(zip(classes, means.predicted.tolist(), strict=True)),
         mean_happened=dict(zip(classes, means.observed.tolist(), strict=True)),
+        shifted=shifts(log_probs, labels, classes, weights=weights, groups=groups),
     )
+
+
+def _binned(said: Array, happened: Flags, loss: Loss, weights: Array | None) -> BinnedParts:
+    return BinnedParts(*map(_finite, astuple(binned_decomposition(said, happened, loss=loss, weights=weights))))
 
 
 def _event(log_probs: Array, labels: Indices) -> tuple[Array, Flags]:
     return class_event(log_probs, labels, 1) if log_probs.shape[1] == 2 else favourite(log_probs, labels)
 
 
-def _policy(policy: Policy, posterior: Posterior, labels: Indices, seed: int) -> PolicyCheck:
+def _policy(
+    policy: Policy,
+    posterior: Posterior,
+    labels: Indices,
+    *,
+    weights: Array | None,
+    groups: Indices | None,
+    seed: int,
+) -> PolicyCheck:
     log_probs, cost = posterior.log_probs, policy.cost
     taken = decide(log_probs, cost, on_ood=policy.on_ood, flagged=posterior.flagged)
     cheapest, _ = best_action(cost.T, scale=cost_scale(cost))
     believing = cost[cheapest[log_probs.argmax(axis=1)], labels]
-    saved = paired_difference(believing, cost[taken.action, labels], seed=seed)
-    held = cost_calibration(taken.risks, taken.action, cost, labels)
+    saved = paired_difference(believing, cost[taken.action, labels], weights=weights, groups=groups, seed=seed)
+    held = cost_calibration(taken.risks, taken.action, cost, labels, weights=weights)
     actions = {
         name: ActionCheck(int(count), _finite(promised), _finite(paid))
         for name, count, promised, paid in zip(policy.actions, held.count, held.expected, held.realised, strict=True)

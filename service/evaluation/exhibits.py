@@ -2,29 +2,30 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
+from service.core.coding import code_lengths
 from service.core.decomposition import corp_decomposition
 from service.core.metrics import METRICS
 from service.core.miscalibration import equal_width, favourite
-from service.core.numerics import Array, log_softmax
-from service.core.operating import cost_across_prevalence, decision_curve, prevalence_line
-from service.core.pipeline import Policy, Posterior, act
+from service.core.numerics import log_softmax
+from service.core.pipeline import Posterior
 from service.core.recalibration import calibration_in_the_large
 from service.core.reliability import reliability_curve
-from service.core.utility import Difference, cost_calibration, dominated_actions
+from service.core.sampling import mean_noise
+from service.core.selective import area_under_risk_coverage
 from service.evaluation import charts, verdicts
 from service.evaluation.dataset import Dataset
-from service.evaluation.render import MEANINGS
-from service.evaluation.report import Report
+from service.evaluation.measure import Measured
+from service.evaluation.render import BINNED, MEANINGS
+from service.evaluation.report import Report, ScoreReport
 from service.evaluation.verdicts import Event, Strategies, money, percent, short
 from service.runtime.model import Model
 
 LISTED_CLASSES = 12
+MESSAGE_ROWS = 20  # two in every tenth, to see any spread
 CHART_BINS = 10  # of the diagram: fewer than the calibration error's, so that most hold enough rows to see anything
-GRID: Final = np.linspace(0.01, 0.99, 99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +54,43 @@ class Case:
     """Everything the page speaks of."""
 
     model: Model
-    data: Dataset
-    posterior: Posterior
-    elsewhere: Posterior | None
-    report: Report
+    found: Measured
     event: Event
     costs: dict[str, Strategies]
 
     @property
-    def binary(self) -> bool:
-        """Whether there is a positive class."""
-        return len(self.model.classes) == 2
+    def data(self) -> Dataset:
+        """The labelled rows."""
+        return self.found.data
+
+    @property
+    def posterior(self) -> Posterior:
+        """Stages A to C for them."""
+        return self.found.posterior
+
+    @property
+    def elsewhere(self) -> Posterior | None:
+        """The same for rows of another population."""
+        return self.found.elsewhere
+
+    @property
+    def report(self) -> Report:
+        """What `evaluate` made of both."""
+        return self.found.report
 
 
 def probability_charts(case: Case) -> list[Chart]:
     """Reliability diagram and risk-coverage curve."""
     p, happened = case.event.probabilities, case.event.happened
     bins = equal_width(p, bins=CHART_BINS)
-    curve = reliability_curve(p, happened, index=bins, draws=verdicts.draws_for(len(p)))
+    curve = reliability_curve(
+        p,
+        happened,
+        index=bins,
+        draws=verdicts.draws_for(len(p)),
+        weights=case.data.weights,
+        groups=case.data.groups,
+    )
     outside = int(((curve.observed < curve.low) | (curve.observed > curve.high)).sum())
     confidence, right = favourite(case.posterior.log_probs, case.data.labels)
     diagram = Chart(
@@ -86,12 +106,37 @@ def probability_charts(case: Case) -> list[Chart]:
         title="Does confidence tell right from wrong?",
         caption="Leave the least confident rows to somebody else: the solid line is the error rate among the rest. The "
         "lower it runs under the dashed line, the better confidence finds the errors; the dotted line is as good "
-        "as any order could be.",
+        "as any order could be." + " Every row counts once here, whatever it weighs." * (case.data.weights is not None),
         alt=f"Risk-coverage curve: {percent(1.0 - float(right.mean()))} of all rows are wrong; area under the curve "
-        f"{short(case.report.metrics['aurc_loss'])}.",
+        f"{short(area_under_risk_coverage(confidence, ~right))}.",
         svg=charts.selective(confidence, ~right),
     )
-    return [diagram, selective]
+    return [diagram, selective, *_message(case)]
+
+
+def _message(case: Case) -> list[Chart]:
+    lengths = code_lengths(case.posterior.log_probs, case.data.labels)
+    if len(lengths) < MESSAGE_ROWS or not np.isfinite(lengths).all():
+        return []
+    parts = np.array_split(lengths, len(case.report.code_length.per_label))
+    means = np.array([part.mean() for part in parts])
+    groups = None if case.data.groups is None else np.array_split(case.data.groups, len(parts))
+    noise = [
+        verdicts.NORMAL * mean_noise(np.full(len(part), part.std()), groups=None if groups is None else groups[i])
+        for i, part in enumerate(parts)
+    ]
+    prior = case.report.code_length.prior_bits / len(lengths)
+    return [
+        Chart(
+            title="Does the model get worse along the rows?",
+            caption="Bits that a label costs to write down, in consecutive tenths of the rows as they lie in the file, "
+            "each with its 95 % interval. In order of time, a rise means that the model drifts; rows in random order "
+            "show none. Under the dashed line the model knows more than how frequent the classes are.",
+            alt=f"Bits per label in {len(parts)} consecutive parts of the rows: from {short(float(means[0]))} in the "
+            f"first to {short(float(means[-1]))} in the last; {short(float(lengths.mean()))} on average.",
+            svg=charts.message(means, np.array(noise), overall=float(lengths.mean()), prior=prior),
+        )
+    ]
 
 
 def probability_tables(case: Case) -> Iterator[Table]:
@@ -103,12 +148,14 @@ def probability_tables(case: Case) -> Iterator[Table]:
     ]
     yield Table("How good the probabilities are", ("metric", "uncalibrated", "served", "meaning"), rows, prose=True)
     yield _decomposition(case)
+    yield _bins(case)
     yield _large(case)
 
 
 def _decomposition(case: Case) -> Table:
     raw = verdicts.event_of(log_softmax(case.posterior.logits), case.data.labels, case.model.classes)
-    before, after = (corp_decomposition(e.probabilities, e.happened) for e in (raw, case.event))
+    events = (raw, case.event)
+    before, after = (corp_decomposition(e.probabilities, e.happened, weights=case.data.weights) for e in events)
     rows = [
         ("miscalibration", money(before.miscalibration), money(after.miscalibration), "what recalibration could save"),
         ("discrimination", money(before.discrimination), money(after.discrimination), "what telling rows apart saves"),
@@ -119,8 +166,16 @@ def _decomposition(case: Case) -> Table:
     return Table(title, ("part", "uncalibrated", "served", "meaning"), rows, prose=True)
 
 
+def _bins(case: Case) -> Table:
+    found = case.found.diagnostics.calibration.binned
+    rows = [(name, *(money(getattr(found[loss], name)) for loss in found), text) for name, text in BINNED.items()]
+    title = f"The same in 15 bins, as Murphy did it, of {case.event.name}"
+    return Table(title, ("part", "squared error", "log loss", "meaning"), rows, prose=True)
+
+
 def _large(case: Case) -> Table:
-    large = calibration_in_the_large(case.posterior.log_probs, case.data.labels)
+    data = case.data
+    large = calibration_in_the_large(case.posterior.log_probs, data.labels, weights=data.weights, groups=data.groups)
     gap = large.predicted - large.observed
     order = np.argsort(-np.abs(gap), kind="stable")[:LISTED_CLASSES]
     shown = np.sort(order) if len(gap) <= LISTED_CLASSES else order
@@ -164,107 +219,27 @@ def score_charts(case: Case) -> Iterator[Chart]:
 def score_table(case: Case) -> Table:
     """Thresholds and rates of every score, of the range rule and of the gate."""
     report = case.report
-    rows = [
-        (n, short(s.threshold), percent(s.flag_rate), percent(s.ood_flag_rate), short(s.auroc))
+    rows: list[tuple[str, ...]] = [
+        (n, short(s.threshold), percent(s.flag_rate), percent(s.ood_flag_rate), short(s.auroc), *_told_apart(s))
         for n, s in report.scores.items()
     ]
-    rows.append(("range (rule)", "", percent(report.range_rate), "", ""))
-    rows.append(("the gate", "", percent(report.flag_rate), percent(report.ood_flag_rate), ""))
-    head = ("score", "threshold", "labelled rows flagged", "rows from elsewhere flagged", "AUROC")
+    rows.append(("range (rule)", "", percent(report.range_rate), *[""] * 7))
+    rows.append(("the gate", "", percent(report.flag_rate), percent(report.ood_flag_rate), *[""] * 6))
+    told = ("AUROC", "FPR@95, OOD +", "FPR@95, ID +", "AUPR, OOD +", "AUPR, ID +", "detection error")
+    head: tuple[str, ...] = ("score", "threshold", "labelled rows flagged", "rows from elsewhere flagged", *told)
+    if not report.ood_rows:
+        rows, head = [row[:3] for row in rows], head[:3]
     gate = ", ".join(case.model.manifest.ood.gate_members)
-    note = f"The gate is what flags a row: {gate}. AUROC: how often a row from elsewhere scores above a labelled one."
+    note = f"The gate is what flags a row: {gate}."
+    if report.ood_rows:
+        note += (
+            " AUROC: how often a row from elsewhere scores above a labelled one. OOD +: rows from elsewhere are the "
+            "positive kind; ID +: the labelled rows are. AUPR depends on how many there are of each kind. Detection "
+            "error: the least of any threshold, were both kinds equally frequent."
+        )
     return Table("What is flagged", head, rows, note)
 
 
-def decision_charts(case: Case) -> list[Chart]:
-    """Decision curve, and cost against prevalence for every policy; only a binary has them."""
-    if not case.binary:
-        return []
-    positive = case.model.classes[1]
-    curve = decision_curve(case.event.probabilities, case.event.happened, GRID)
-    gain = Chart(
-        title=f"At which thresholds is acting on “{positive}” worth it?",
-        caption="A threshold says how sure one must be before acting: at 10 %, a missed case weighs as much as nine "
-        f"false alarms. Net benefit counts true cases of “{positive}” found, less false alarms at that rate. The model "
-        "is worth using where its line is above both others.",
-        alt=f"Decision curve: the model's net benefit is highest at {_best_share(curve.model, curve.treat_all)} of the "
-        "thresholds from 1 % to 99 %.",
-        svg=charts.net_benefit(curve),
-    )
-    both = len(np.unique(case.data.labels)) == 2
-    return [gain, *(_cost_chart(case, policy) for policy in case.model.policies.values() if both)]
-
-
-def _best_share(model: Array, treat_all: Array) -> str:
-    return percent(float(np.mean(model > np.maximum(treat_all, 0.0))))
-
-
-def _cost_chart(case: Case, policy: Policy) -> Chart:
-    source, labels = case.model.source, case.data.labels
-    mixes = prevalence_line(np.array([0.5, 0.5]), 1, GRID)
-    taken = cost_across_prevalence(case.costs[policy.name].decisions.action, policy.cost, labels, mixes)
-    told = None if source is None else _told(case, policy, mixes, source)
-    positive, here = case.model.classes[1], float(np.mean(labels == 1))
-    tail = " The dotted line is what the policy would cost if the model were told each share first." * (
-        told is not None
-    )
-    return Chart(
-        title=f"What does policy “{policy.name}” cost where “{positive}” is rarer or more frequent?",
-        caption="Expected cost per row, read from the rows of each class. The policy earns its place where its line "
-        f"lies below the dashed one.{tail}",
-        alt=f"Expected cost against the share of {positive}; among these rows it is {percent(here)}.",
-        svg=charts.cost_lines(GRID, taken=taken, told=told, constant=(mixes @ policy.cost.T).min(axis=1), here=here),
-    )
-
-
-def _told(case: Case, policy: Policy, mixes: Array, source: Array) -> Array:
-    decisions = (act(case.posterior, policy, source=source, target=mix)[1] for mix in mixes)
-    pairs = zip(decisions, mixes, strict=True)
-    return np.array([cost_across_prevalence(d.action, policy.cost, case.data.labels, mix[None])[0] for d, mix in pairs])
-
-
-def policy_tables(case: Case, policy: Policy) -> Iterator[Table]:
-    """What a policy cost against other ways to act, and action by action."""
-    found, costs = case.report.policies[policy.name], case.costs[policy.name]
-    always = f"always “{found.constant_action}”, the best single action"
-    rows = [
-        ("as decided", money(found.expected_cost), money(found.realised_cost), "", ""),
-        ("cheapest action of the most probable class", "", money(found.label_cost), *_more(costs.against_label)),
-        (always, "", money(found.constant_cost), *_more(costs.against_constant)),
-    ]
-    note = (
-        f"Rows that a flag took from another action: {found.overruled:,}. The interval is a bootstrap over these rows: "
-        "a costly case that never occurred among them does not widen it."
-    )
-    head = ("strategy", "promised", "paid", "more than as decided", "95 % interval")
-    yield Table(f"Policy “{policy.name}”: cost per row", head, rows, note)
-    yield _action_table(case, policy)
-
-
-def _more(policy: Difference) -> tuple[str, str]:
-    """The other strategy's excess, from the policy's."""
-    return f"{-policy.mean:+.4f}", f"{-policy.high:+.4f} to {-policy.low:+.4f}"
-
-
-def _action_table(case: Case, policy: Policy) -> Table:
-    costs, names = case.costs[policy.name], policy.actions
-    taken = costs.decisions.action
-    found = cost_calibration(costs.decisions.risks, taken, policy.cost, case.data.labels)
-    rows = [
-        (
-            name,
-            f"{found.count[a]:,}",
-            money(found.expected[a]),
-            money(found.realised[a]),
-            money(costs.noise(taken == a)),
-        )
-        for a, name in enumerate(names)
-    ]
-    worse = [
-        f"“{names[a]}” never costs less than “{names[b]}”: "
-        + ("only a flag chooses it." if a == policy.on_ood else "nothing speaks for it.")
-        for a, b in dominated_actions(policy.cost)
-    ]
-    note = " ".join(["The last column is what chance allows if the probabilities are right.", *worse])
-    head = ("action", "rows", "promised per row", "paid per row", "95 % noise, ±")
-    return Table(f"Policy “{policy.name}”: does each action cost what was promised?", head, rows, note)
+def _told_apart(score: ScoreReport) -> tuple[str, ...]:
+    rates = (score.fpr95_ood_positive, score.fpr95_id_positive)
+    return (*map(percent, rates), short(score.aupr_out), short(score.aupr_in), percent(score.detection_error))

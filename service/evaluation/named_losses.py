@@ -19,7 +19,9 @@ NAMES: Final = tuple(
 """Losses of labelled rows whose parameters `[training]` can hold."""
 
 
-def named_losses(names: Sequence[str], log_probs: Array, labels: Indices, manifest: Manifest) -> dict[str, float]:
+def named_losses(
+    names: Sequence[str], log_probs: Array, labels: Indices, manifest: Manifest, *, weights: Array | None = None
+) -> dict[str, float]:
     """Mean loss of the rows, for each name.
 
     A loss takes its parameters from `[training]` when the model was trained with it, and has its usual ones otherwise.
@@ -31,6 +33,7 @@ def named_losses(names: Sequence[str], log_probs: Array, labels: Indices, manife
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
     manifest : Manifest
+    weights : ndarray of shape (N,), optional
 
     Raises
     ------
@@ -38,7 +41,8 @@ def named_losses(names: Sequence[str], log_probs: Array, labels: Indices, manife
         For a name that is no loss of labelled rows, or one whose parameters nobody declared.
     """
     check_names(names, manifest)
-    return {name: float(np.mean(LOSSES[name](log_probs, labels, **_parameters(name, manifest))[0])) for name in names}
+    rowwise = {name: LOSSES[name](log_probs, labels, **_parameters(name, manifest))[0] for name in names}
+    return {name: float(np.average(losses, weights=weights)) for name, losses in rowwise.items()}
 
 
 def check_names(names: Sequence[str], manifest: Manifest) -> None:

@@ -1,6 +1,7 @@
 """Records and reports as tables for a terminal."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -9,10 +10,21 @@ from rich.text import Text
 
 from service.bundle.record import CalibratorRecord, OodDataRecord, Param, Record
 from service.core.ood.features import STATE_BYTES
-from service.evaluation.diagnostics import Diagnostics, PolicyCheck
-from service.evaluation.report import Report
+from service.evaluation.diagnostics import BinnedParts, Diagnostics, PolicyCheck
+from service.evaluation.horizon import Horizon
+from service.evaluation.measure import Measured
+from service.evaluation.report import CodeLength, Report
+from service.evaluation.verdicts import balance
 
 FIT_METRICS = ("accuracy_score", "log_loss", "brier_loss", "calibration_error", "classwise_calibration_error")
+
+BINNED: Final = {
+    "reliability": "said against happened, bin by bin",
+    "resolution": "saved by telling the bins apart; more is better",
+    "uncertainty": "of the classes",
+    "within": "what the bins hide",
+    "score": "first minus second plus the others",
+}
 
 MEANINGS = {
     "accuracy_score": "share of rows whose most probable class is true; higher is better",
@@ -57,6 +69,14 @@ def render_state(sizes: dict[str, int]) -> str:
     return f"state of scores: {total:.2f} MiB of at most {STATE_BYTES / 2**20:g}{f' ({said})' if said else ''}"
 
 
+def render_measured(found: Measured) -> RenderableType:
+    """Everything `evaluate` found."""
+    horizon = [] if found.horizon is None else [render_horizon(found.horizon)]
+    losses = [Text(f"{loss}: {value:.6f}") for loss, value in found.losses.items()]
+    notes = [Text(f"note: {note}") for note in found.notes]
+    return Group(render_report(found.report), render_diagnostics(found.diagnostics), *horizon, *losses, *notes)
+
+
 def render_diagnostics(diagnostics: Diagnostics) -> RenderableType:
     """What `diagnose` found, in words and numbers."""
     check = diagnostics.calibration
@@ -64,6 +84,7 @@ def render_diagnostics(diagnostics: Diagnostics) -> RenderableType:
     _add(table, "calibration error", f"{check.error:.4f}")
     _add(table, "a perfect predictor stays below (95 %)", f"{check.chance:.4f}")
     _add(table, "share of perfect predictors that look worse", f"{check.p_value:.3f}")
+    _add(table, "the same without bins (smECE)", f"{check.smooth_error:.4f}")
     for name, value in (
         ("slope (1: right, below 1: too sure)", check.slope),
         ("intercept (0: right)", check.intercept),
@@ -73,9 +94,27 @@ def render_diagnostics(diagnostics: Diagnostics) -> RenderableType:
     _add(table, "Brier: discrimination (more is better)", f"{check.discrimination:.4f}")
     _add(table, "Brier: uncertainty of the classes", f"{check.uncertainty:.4f}")
     verdict = "no more miscalibrated than chance explains" if check.is_within_chance else "miscalibrated beyond chance"
-    return Group(
-        "", table, Text(verdict), *(part for name, p in diagnostics.policies.items() for part in _check(name, p))
-    )
+    bias = balance(check.shifted, len(check.mean_said))
+    lines = [Text(verdict), *([Text(f"{bias.title}. {bias.text}")] if check.shifted else [])]
+    policies = (part for name, p in diagnostics.policies.items() for part in _check(name, p))
+    return Group("", table, *lines, "", _binned(check.binned), *policies)
+
+
+def render_horizon(horizon: Horizon) -> RenderableType:
+    """What the error rate comes to over a trajectory."""
+    table = _table(f"{horizon.steps} steps, recovery {horizon.recovery:g} per step", "measured", "upper 95 % limit")
+    _add(table, "error rate per step", f"{horizon.error:.4g}", f"{horizon.error_high:.4g}")
+    _add(table, "expected steps off course", f"{horizon.off_course:.4g}", f"{horizon.off_course_high:.4g}")
+    _add(table, "largest excess cost of imitation, costs in [0, 1]", "", f"{horizon.bound:.4g}")
+    return Group("", table)
+
+
+def _binned(parts: dict[str, BinnedParts]) -> Table:
+    table = _table("parts of the loss in bins (Murphy)", *(loss.replace("_", " ") for loss in parts))
+    for name, meaning in BINNED.items():
+        values = (getattr(part, name) for part in parts.values())
+        _add(table, f"{name}: {meaning}", *("infinite" if value is None else f"{value:.4f}" for value in values))
+    return table
 
 
 def _check(name: str, check: PolicyCheck) -> list[RenderableType]:
@@ -105,7 +144,16 @@ def render_report(report: Report) -> RenderableType:
         _add(table, f"always {policy.constant_action}, the best single action", "", f"{policy.constant_cost:.4f}")
         taken = ", ".join(f"{action} {count}" for action, count in policy.actions.items())
         parts += ["", table, Text(f"taken: {taken}; overruled by a flag: {policy.overruled}")]
-    return Group(*parts)
+    return Group(*parts, "", _code_length(report.code_length))
+
+
+def _code_length(found: CodeLength) -> Table:
+    """The labels as a message, in the order of the rows."""
+    table = _table("bits per label, in consecutive tenths of the rows", *found.per_label)
+    _add(table, "as served", *("inf" if bits is None else f"{bits:.3f}" for bits in found.per_label.values()))
+    total = "infinitely many" if found.bits is None else f"{found.bits:.1f}"
+    table.caption = Text(f"{total} bits in all; {found.prior_bits:.1f} for a coder that learns frequencies alone")
+    return table
 
 
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
@@ -179,7 +227,8 @@ def _rivals(found: OodDataRecord) -> Iterator[RenderableType]:
 
 def _ood(report: Report) -> list[RenderableType]:
     flagged = ("threshold", "flagged here", "flagged elsewhere")
-    table = _table("out of distribution", *flagged, "AUROC", "FPR@95, OOD positive", "FPR@95, ID positive")
+    told = ("AUROC", "FPR@95, OOD +", "FPR@95, ID +", "AUPR, OOD +", "AUPR, ID +", "detection error")
+    table = _table("out of distribution", *flagged, *told)
     for name, score in report.scores.items():
         rates = (score.flag_rate, score.ood_flag_rate, score.auroc, score.fpr95_ood_positive, score.fpr95_id_positive)
         _add(table, name, *map(_number, (score.threshold, *rates)))
@@ -187,9 +236,9 @@ def _ood(report: Report) -> list[RenderableType]:
             _add(table, f"  predicted {label}", _number(threshold))
     _add(table, "range (rule)", "", _number(report.range_rate))
     _add(table, "the gate", "", _number(report.flag_rate), _number(report.ood_flag_rate))
-    note = (
-        f"elsewhere: {report.ood_rows} rows of --ood-data" if report.ood_rows else "elsewhere: no --ood-data was given"
-    )
+    note = "elsewhere: no --ood-data was given"
+    if report.ood_rows:
+        note = f"elsewhere: {report.ood_rows} rows of --ood-data; OOD +: they are positive, ID +: those here are"
     return [table, Text(note)]
 
 

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from service.core.coding import bits_by_part, code_lengths, cumulative_prior_code_length
 from service.core.decision import Decisions, best_action, cost_scale, decide
-from service.core.metrics import METRICS, realised_cost, separation_score
+from service.core.metrics import METRICS, WEIGHTED, realised_cost, separation_score
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Chain, Detector, Policy, Posterior
-from service.core.selective import fpr_at_tpr
+from service.core.selective import area_under_precision_recall, detection_error, fpr_at_tpr
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,10 @@ class ScoreReport:
     fpr95_ood_positive, fpr95_id_positive : float or None
         FPR@95 by both conventions: labelled rows flagged when 95 % of the others are, and rows from elsewhere accepted
         when 95 % of the labelled ones are.
+    aupr_out, aupr_in : float or None
+        Area under precision and recall at finding rows from elsewhere, and labelled ones; it depends on the mix.
+    detection_error : float or None
+        Least error of any threshold, were both kinds equally frequent.
     class_thresholds : dict of str to float, or None
         What applies in place of ``threshold``, by predicted class.
     """
@@ -37,7 +42,29 @@ class ScoreReport:
     auroc: float | None
     fpr95_ood_positive: float | None
     fpr95_id_positive: float | None
+    aupr_out: float | None
+    aupr_in: float | None
+    detection_error: float | None
     class_thresholds: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLength:
+    """Prequential code length: bits of the labels in the order of the rows; None where it is infinite.
+
+    Attributes
+    ----------
+    bits : float or None
+        Of all labels. The model does not learn from them, so its prequential length is the plain sum.
+    prior_bits : float
+        What a coder pays that sees no input and learns the frequencies of the classes as it goes.
+    per_label : dict of str to (float or None)
+        Bits per label in each consecutive tenth of the rows: where they rise, the model drifts.
+    """
+
+    bits: float | None
+    prior_bits: float
+    per_label: dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +111,7 @@ class Report:
     ood_flag_rate: float | None
     scores: dict[str, ScoreReport]
     policies: dict[str, PolicyReport]
+    code_length: CodeLength
 
     def as_json(self) -> dict[str, object]:
         """Plain values, without anything that is not finite."""
@@ -100,6 +128,7 @@ def evaluate(
     policies: dict[str, Policy],
     elsewhere: Posterior | None = None,
     raw: Array | None = None,
+    weights: Array | None = None,
 ) -> Report:
     """Compare what was said with what was true.
 
@@ -118,25 +147,36 @@ def evaluate(
         Rows known to come from another population.
     raw : ndarray of shape (N, K), optional
         Uncalibrated logits at the prevalence of ``log_probs``, where that is not the source's.
+    weights : ndarray of shape (N,), optional
+        Positive. They count in metrics and costs; flags, scores and code length count rows.
     """
     counts = np.bincount(labels, minlength=len(classes))
     return Report(
         rows=len(labels),
         class_counts={name: int(count) for name, count in zip(classes, counts, strict=True)},
-        metrics=all_metrics(log_probs, labels),
-        uncalibrated_metrics=all_metrics(log_softmax(posterior.logits if raw is None else raw), labels),
+        metrics=all_metrics(log_probs, labels, weights=weights),
+        uncalibrated_metrics=all_metrics(
+            log_softmax(posterior.logits if raw is None else raw), labels, weights=weights
+        ),
         flag_rate=_rate(posterior.flagged),
         range_rate=float(np.any(posterior.outside, axis=1).mean()),
         ood_rows=0 if elsewhere is None else len(elsewhere.logits),
         ood_flag_rate=None if elsewhere is None else _rate(elsewhere.flagged),
         scores={d.name: _score(i, d, posterior, elsewhere, classes) for i, d in enumerate(chain.detectors)},
-        policies={name: _policy(policy, posterior, log_probs, labels) for name, policy in policies.items()},
+        policies={name: _policy(policy, posterior, log_probs, labels, weights) for name, policy in policies.items()},
+        code_length=_code_length(log_probs, labels),
     )
 
 
-def all_metrics(log_probs: Array, labels: Indices) -> dict[str, float]:
-    """Every registered metric by name; one that these rows do not define (one class only, say) is left out."""
-    values = {name: metric(log_probs, labels) for name, metric in METRICS.items()}
+def all_metrics(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> dict[str, float]:
+    """Every registered metric by name; one that these rows do not define (one class only, say) is left out.
+
+    So is, for weighted rows, one that has no meaning with weights.
+    """
+    if weights is None:
+        values = {name: metric(log_probs, labels) for name, metric in METRICS.items()}
+    else:
+        values = {name: metric(log_probs, labels, weights=weights) for name, metric in WEIGHTED.items()}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
@@ -147,7 +187,7 @@ def _score(
     of_class = None if by_class is None else dict(zip(classes, by_class.thresholds.tolist(), strict=True))
     inside_flags = None if posterior.flags is None else posterior.flags[:, i]
     if elsewhere is None:
-        return ScoreReport(threshold, _rate(inside_flags), None, None, None, None, of_class)
+        return ScoreReport(threshold, _rate(inside_flags), *[None] * 7, class_thresholds=of_class)
     outside_flags = None if elsewhere.flags is None else elsewhere.flags[:, i]
     inside, outside = posterior.scores[:, i], elsewhere.scores[:, i]
     return ScoreReport(
@@ -157,21 +197,36 @@ def _score(
         separation_score(inside, outside),
         fpr_at_tpr(inside, outside, positive="out"),
         fpr_at_tpr(inside, outside, positive="in"),
+        area_under_precision_recall(inside, outside, positive="out"),
+        area_under_precision_recall(inside, outside, positive="in"),
+        detection_error(inside, outside),
         of_class,
     )
 
 
-def _policy(policy: Policy, posterior: Posterior, log_probs: Array, labels: Indices) -> PolicyReport:
+def _code_length(log_probs: Array, labels: Indices) -> CodeLength:
+    learned = cumulative_prior_code_length(labels, classes=log_probs.shape[1])
+    parts = bits_by_part(log_probs, labels)
+    return CodeLength(
+        _finite(code_lengths(log_probs, labels).sum()),
+        float(learned[-1]),
+        {str(i + 1): _finite(bits) for i, bits in enumerate(parts)},
+    )
+
+
+def _policy(
+    policy: Policy, posterior: Posterior, log_probs: Array, labels: Indices, weights: Array | None
+) -> PolicyReport:
     taken: Decisions = decide(log_probs, policy.cost, on_ood=policy.on_ood, flagged=posterior.flagged)
     rows = np.arange(len(labels))
     cheapest, _ = best_action(policy.cost.T, scale=cost_scale(policy.cost))
-    constant = policy.cost[:, labels].mean(axis=1)
+    constant = np.average(policy.cost[:, labels], axis=1, weights=weights)
     best = int(constant.argmin())
     counts = np.bincount(taken.action, minlength=len(policy.actions))
     return PolicyReport(
-        expected_cost=float(taken.risks[rows, taken.action].mean()),
-        realised_cost=realised_cost(taken.action, policy.cost, labels),
-        label_cost=realised_cost(cheapest[log_probs.argmax(axis=1)], policy.cost, labels),
+        expected_cost=float(np.average(taken.risks[rows, taken.action], weights=weights)),
+        realised_cost=realised_cost(taken.action, policy.cost, labels, weights=weights),
+        label_cost=realised_cost(cheapest[log_probs.argmax(axis=1)], policy.cost, labels, weights=weights),
         constant_cost=float(constant[best]),
         constant_action=policy.actions[best],
         actions={name: int(count) for name, count in zip(policy.actions, counts, strict=True)},
@@ -181,3 +236,7 @@ def _policy(policy: Policy, posterior: Posterior, log_probs: Array, labels: Indi
 
 def _rate(flags: np.ndarray | None) -> float | None:
     return None if flags is None else float(flags.mean())
+
+
+def _finite(value: float | np.floating) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -12,11 +12,18 @@ from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.pipeline import Policy, Posterior
 from service.core.recalibration import Cox, class_log_odds, cox
 from service.core.reliability import class_event, debiased_interval, null_test
+from service.core.sampling import effective_rows, mean_noise
 from service.core.utility import Difference, paired_difference
+from service.evaluation.diagnostics import Shift
 
 Mood = Literal["good", "caution", "note"]
 SIGNIFICANT = 0.05
 NORMAL = 1.96
+NAMED = 3  # classes in a sentence
+REMEDY = (
+    "A temperature cannot move that, a bias can: fit with --calibrator auto or bcts on rows of this population. Where "
+    "only the proportions of the classes differ from the calibration rows', state the prevalence instead."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +44,19 @@ class Event:
     name : str
     probabilities, log_odds : ndarray of shape (N,)
     happened : ndarray of shape (N,)
+    weights, groups : ndarray of shape (N,), optional
     """
 
     name: str
     probabilities: Array
     log_odds: Array
     happened: Flags
+    weights: Array | None = None
+    groups: Indices | None = None
+
+    def mean(self, values: Array | Flags) -> float:
+        """Mean over the rows, by their weights."""
+        return float(np.average(values, weights=self.weights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,7 @@ class Strategies:
         For the most probable class' cheapest action, and for the best single action.
     against_label, against_constant : Difference
         How much more the policy costs than these two; paired bootstrap.
+    weights, groups : ndarray of shape (N,), optional
     """
 
     decisions: Decisions
@@ -71,14 +86,29 @@ class Strategies:
     constant: Array
     against_label: Difference
     against_constant: Difference
+    weights: Array | None = None
+    groups: Indices | None = None
 
     def noise(self, rows: Flags | slice = slice(None)) -> float:
         """95 % half-width of the mean paid on some rows about the mean promised; not a number without rows."""
-        variance = self.variance[rows]
-        return NORMAL * math.sqrt(variance.sum()) / len(variance) if len(variance) else math.nan
+        deviation = np.sqrt(self.variance[rows])
+        weights = None if self.weights is None else self.weights[rows]
+        groups = None if self.groups is None else self.groups[rows]
+        return NORMAL * mean_noise(deviation, weights=weights, groups=groups) if len(deviation) else math.nan
+
+    def mean(self, costs: Array) -> float:
+        """Cost per row, by the rows' weights."""
+        return float(np.average(costs, weights=self.weights))
 
 
-def event_of(log_probs: Array, labels: Indices, classes: tuple[str, ...]) -> Event:
+def event_of(
+    log_probs: Array,
+    labels: Indices,
+    classes: tuple[str, ...],
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+) -> Event:
     """The positive class of a binary, the top label otherwise.
 
     Parameters
@@ -86,17 +116,27 @@ def event_of(log_probs: Array, labels: Indices, classes: tuple[str, ...]) -> Eve
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
     classes : tuple of str
+    weights, groups : ndarray of shape (N,), optional
     """
-    if len(classes) == 2:
-        return Event(
-            f"the probability of “{classes[1]}”", *_with_log_odds(log_probs, *class_event(log_probs, labels, 1))
-        )
-    ascending = np.sort(log_probs, axis=1)
-    name = "the probability of the predicted class"
-    return Event(name, *_with_log_odds(ascending, *favourite(log_probs, labels)))
+    k = len(classes)
+    if k == 2:
+        said, happened = class_event(log_probs, labels, 1)
+        log_odds, name = class_log_odds(log_probs, 1), f"the probability of “{classes[1]}”"
+    else:
+        said, happened = favourite(log_probs, labels)
+        log_odds, name = class_log_odds(np.sort(log_probs, axis=1), k - 1), "the probability of the predicted class"
+    return Event(name, said, log_odds, happened, weights, groups)
 
 
-def strategies(policy: Policy, log_probs: Array, labels: Indices, flagged: Flags | None) -> Strategies:
+def strategies(
+    policy: Policy,
+    log_probs: Array,
+    labels: Indices,
+    flagged: Flags | None,
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+) -> Strategies:
     """What every row cost, and would have cost otherwise.
 
     Parameters
@@ -106,11 +146,12 @@ def strategies(policy: Policy, log_probs: Array, labels: Indices, flagged: Flags
         Under the prevalence where the decision is taken.
     labels : ndarray of shape (N,)
     flagged : ndarray of shape (N,) or None
+    weights, groups : ndarray of shape (N,), optional
     """
     cost, rows = policy.cost, np.arange(len(labels))
     taken = decide(log_probs, cost, on_ood=policy.on_ood, flagged=flagged)
     cheapest, _ = best_action(cost.T, scale=cost_scale(cost))
-    best = int(cost[:, labels].mean(axis=1).argmin())
+    best = int(np.average(cost[:, labels], axis=1, weights=weights).argmin())
     label, constant = cost[cheapest[log_probs.argmax(axis=1)], labels], cost[best, labels]
     promised, paid = taken.risks[rows, taken.action], cost[taken.action, labels]
     surprise = cost[taken.action] - promised[:, None]
@@ -121,29 +162,54 @@ def strategies(policy: Policy, log_probs: Array, labels: Indices, flagged: Flags
         variance=np.einsum("nk,nk->n", np.exp(log_probs), surprise**2),
         label=label,
         constant=constant,
-        against_label=paired_difference(paid, label),
-        against_constant=paired_difference(paid, constant),
+        against_label=paired_difference(paid, label, weights=weights, groups=groups),
+        against_constant=paired_difference(paid, constant, weights=weights, groups=groups),
+        weights=weights,
+        groups=groups,
     )
 
 
 def calibration(event: Event) -> Verdict:
     """Whether the calibration error is more than what right probabilities would show."""
-    n, test = len(event.happened), null_test(event.probabilities, event.happened)
-    low, high = debiased_interval(event.probabilities, event.happened, draws=draws_for(n))
+    n = len(event.happened)
+    test = null_test(event.probabilities, event.happened, weights=event.weights, groups=event.groups)
     text = (
         f"On average, {event.name} is {short(test.error)} away from what happened (calibration error in 15 bins). "
         f"Probabilities that are exactly right stay below {short(test.quantile)} in 19 of 20 samples of {n:,} rows "
-        f"(p = {short(test.p_value)}). Corrected for that noise, the root-mean-square gap lies between {short(low)} "
-        f"and {short(high)} (95 % interval)."
+        f"(p = {short(test.p_value)}).{_corrected(event)}"
     )
     if test.p_value > SIGNIFICANT:
         return Verdict("good", f"Calibrated, as far as {n:,} rows can tell", text)
     return Verdict("caution", "Not calibrated: the gap is more than chance", text)
 
 
+def balance(shifted: dict[str, Shift], classes: int) -> Verdict:
+    """Whether every class is predicted as often as it occurs; if not, that is a bias, and what mends it.
+
+    Parameters
+    ----------
+    shifted : dict of str to Shift
+        Of `diagnostics.shifts`.
+    classes : int
+        K.
+    """
+    if not shifted:
+        text = "Every class is, on average, as probable as it is frequent, up to what chance does to these rows."
+        return Verdict("good", "No class is predicted too often or too rarely", text)
+    worst = sorted(shifted, key=lambda name: -abs(shifted[name].said - shifted[name].happened))
+    listed = "; ".join(
+        f"“{name}” {percent(shifted[name].said)} on average, {percent(shifted[name].happened)} of the rows"
+        for name in worst[:NAMED]
+    )
+    more = f"; and {len(worst) - NAMED} more of {classes} classes" if len(worst) > NAMED else ""
+    often = shifted[worst[0]].said > shifted[worst[0]].happened
+    title = f"Biased: “{worst[0]}” is predicted too {'often' if often else 'rarely'}, beyond chance"
+    return Verdict("caution", title, f"{listed}{more}. {REMEDY}")
+
+
 def confidence(event: Event) -> Verdict:
     """Whether the probabilities are too extreme or too timid, and whether they are shifted."""
-    line = cox(event.log_odds, event.happened)
+    line = cox(event.log_odds, event.happened, weights=event.weights, groups=event.groups)
     if not math.isfinite(line.slope):
         reason = (
             "a threshold on the probabilities parts the rows without error, so no line through them has a best slope"
@@ -154,13 +220,21 @@ def confidence(event: Event) -> Verdict:
     text = (
         f"Slope {_around(line.slope, line.slope_error)}: 1 is right, less is over-confident, more is under-confident. "
         f"Intercept {_around(line.intercept, line.intercept_error)}: 0 is right. On average, {event.name} is "
-        f"{percent(float(event.probabilities.mean()))}; it happened in {percent(float(event.happened.mean()))}."
+        f"{percent(event.mean(event.probabilities))}; it happened in {percent(event.mean(event.happened))}."
     )
     mood, title = _tilt(line, event.name)
     return Verdict(mood, title, text)
 
 
-def improvement(posterior: Posterior, labels: Indices, *, before: float, after: float) -> Verdict:
+def improvement(
+    posterior: Posterior,
+    labels: Indices,
+    *,
+    before: float,
+    after: float,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+) -> Verdict:
     """Whether the served probabilities surprise less than the raw ones.
 
     Parameters
@@ -169,13 +243,14 @@ def improvement(posterior: Posterior, labels: Indices, *, before: float, after: 
     labels : ndarray of shape (N,)
     before, after : float
         Log loss of the raw and of the served probabilities.
+    weights, groups : ndarray of shape (N,), optional
     """
     if posterior.flagged is None:
         text = f"The probabilities are the model's own; log loss {short(before)}. `temperance fit` calibrates them."
         return Verdict("caution", "This version is uncalibrated", text)
     rows = np.arange(len(labels))
     served, raw = posterior.log_probs[rows, labels], log_softmax(posterior.logits)[rows, labels]
-    gain = paired_difference(-served, -raw)
+    gain = paired_difference(-served, -raw, weights=weights, groups=groups)
     text = f"Log loss {short(after)} served, {short(before)} uncalibrated: {_difference(gain)}."
     if gain.high < 0.0:
         return Verdict("good", "Calibration helped", text)
@@ -184,7 +259,14 @@ def improvement(posterior: Posterior, labels: Indices, *, before: float, after: 
     return Verdict("note", "Calibration made no difference that these rows can show", text)
 
 
-def flags(posterior: Posterior, elsewhere: Posterior | None, *, promised: float | None, calibrated_on: int) -> Verdict:
+def flags(
+    posterior: Posterior,
+    elsewhere: Posterior | None,
+    *,
+    promised: float | None,
+    calibrated_on: int,
+    groups: Indices | None = None,
+) -> Verdict:
     """Whether the gate flags as many good rows as was promised, and how many strangers it catches.
 
     Parameters
@@ -195,6 +277,7 @@ def flags(posterior: Posterior, elsewhere: Posterior | None, *, promised: float 
         False-alarm rate of the gate's scores; None when it has rules only.
     calibrated_on : int
         Rows that the threshold rests on: it is noisy too.
+    groups : ndarray of shape (N,), optional
     """
     if posterior.flagged is None:
         return Verdict("caution", "Nothing is flagged", "Without a calibration no score has a threshold.")
@@ -206,7 +289,8 @@ def flags(posterior: Posterior, elsewhere: Posterior | None, *, promised: float 
         caught = f" Of the {len(elsewhere.flagged):,} rows from elsewhere, {share} were flagged."
     if promised is None:
         return Verdict("note", "Flags come from rules alone", f"{text}; rules promise no rate.{caught}")
-    noise = NORMAL * math.sqrt(promised * (1.0 - promised) * (1.0 / n + 1.0 / max(calibrated_on, 1)))
+    independent = effective_rows(n, groups=groups)
+    noise = NORMAL * math.sqrt(promised * (1.0 - promised) * (1.0 / independent + 1.0 / max(calibrated_on, 1)))
     text += f"; {percent(promised)} was promised, {percent(promised + noise)} is what chance allows.{caught}"
     if rate > promised + noise:
         return Verdict("caution", "More rows are flagged than promised: they differ from the calibration rows", text)
@@ -224,10 +308,10 @@ def worth(name: str, costs: Strategies, *, constant_action: str) -> Verdict:
         The best single action.
     """
     label, constant = costs.against_label, costs.against_constant
+    paid, believed, always = (money(costs.mean(found)) for found in (costs.paid, costs.label, costs.constant))
     text = (
-        f"It cost {money(costs.paid.mean())} per row. Against believing the most probable class "
-        f"({money(costs.label.mean())}): {_difference(label)}. Against always “{constant_action}”, the best single "
-        f"action ({money(costs.constant.mean())}): {_difference(constant)}."
+        f"It cost {paid} per row. Against believing the most probable class ({believed}): {_difference(label)}. "
+        f"Against always “{constant_action}”, the best single action ({always}): {_difference(constant)}."
     )
     rivals = {"believing the label": label, f"always “{constant_action}”": constant}
     dearer = [rival for rival, found in rivals.items() if found.low > 0.0]
@@ -242,7 +326,7 @@ def worth(name: str, costs: Strategies, *, constant_action: str) -> Verdict:
 
 def promise(name: str, costs: Strategies) -> Verdict:
     """Whether a policy cost what its probabilities said it would."""
-    promised, paid, noise = float(costs.promised.mean()), float(costs.paid.mean()), costs.noise()
+    promised, paid, noise = costs.mean(costs.promised), costs.mean(costs.paid), costs.noise()
     text = (
         f"It promised {money(promised)} per row and cost {money(paid)}; if the probabilities are right, chance moves "
         f"that by up to {money(noise)} either way in 19 of 20 samples."
@@ -277,8 +361,13 @@ def percent(share: float | None) -> str:
     return "not known" if share is None else f"{100.0 * share:.3g} %"
 
 
-def _with_log_odds(log_probs: Array, probabilities: Array, happened: Flags) -> tuple[Array, Array, Flags]:
-    return probabilities, class_log_odds(log_probs, log_probs.shape[1] - 1), happened
+def _corrected(event: Event) -> str:
+    """The correction counts rows that are independent and alike, so it is left out for others."""
+    if event.weights is not None or event.groups is not None:
+        return ""
+    low, high = debiased_interval(event.probabilities, event.happened, draws=draws_for(len(event.happened)))
+    gap = f"the root-mean-square gap lies between {short(low)} and {short(high)} (95 % interval)"
+    return f" Corrected for that noise, {gap}."
 
 
 def _tilt(line: Cox, name: str) -> tuple[Mood, str]:

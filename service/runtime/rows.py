@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.core.numerics import Array, Indices
+from service.core.numerics import Array, Flags, Indices
 
 Values = npt.NDArray[Any]
 
@@ -33,7 +33,7 @@ class Fields:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, part: slice) -> "Fields":
+    def __getitem__(self, part: slice | Flags) -> "Fields":
         others = {name: values[part] for name, values in self.others.items()}
         return Fields(self.numbers[part], others, None if self.lengths is None else self.lengths[part])
 

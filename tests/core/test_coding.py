@@ -117,8 +117,6 @@ def test_the_parts_of_the_code_length_make_up_the_whole_and_show_where_it_grows(
     assert parts[-1] > 2.0 * parts[:-1].max()
 
 
-def test_fewer_rows_than_parts_are_parts_of_their_own_and_weights_are_copies():
+def test_fewer_rows_than_parts_are_parts_of_their_own():
     log_probs, labels = rows(3)
     np.testing.assert_allclose(bits_by_part(log_probs, labels), code_lengths(log_probs, labels))
-    twice = bits_by_part(log_probs, labels, parts=1, weights=np.array([2.0, 1.0, 1.0]))
-    assert twice[0] == pytest.approx(code_lengths(log_probs, labels) @ [0.5, 0.25, 0.25])

@@ -105,3 +105,21 @@ def test_being_told_the_prevalence_helps_away_from_home_and_changes_nothing_ther
     assert np.all(adapted <= fixed + 0.02)
     assert adapted[0] < 0.5 * fixed[0]
     assert np.all(adapted <= (mixes @ COST.T).min(axis=1) + 0.02)
+
+
+def test_a_weight_of_two_is_the_row_twice() -> None:
+    log_p, labels = drawn(300, seed=30)
+    copies = np.random.default_rng(30).integers(1, 4, size=300)
+    rows, weights, said = np.repeat(np.arange(300), copies), copies.astype(np.float64), np.exp(log_p[:, 1]).round(2)
+    one, two = (
+        decision_curve(said, labels, THRESHOLDS, weights=weights),
+        decision_curve(said[rows], labels[rows], THRESHOLDS),
+    )
+    np.testing.assert_allclose(one.model, two.model, atol=1e-14)
+    np.testing.assert_allclose(one.treat_all, two.treat_all, atol=1e-14)
+    actions, mixes = decide(log_p, COST).action, np.array([[0.3, 0.7]])
+    np.testing.assert_allclose(
+        cost_across_prevalence(actions, COST, labels, mixes, weights=weights),
+        cost_across_prevalence(actions[rows], COST, labels[rows], mixes),
+        rtol=1e-12,
+    )

@@ -370,11 +370,3 @@ def toy_with_feature(name: str) -> str:
         'schema = 1\ntitle = "t"\n[graph]\noutput = "s"\noutput_kind = "logits"\nclasses = ["a", "b"]\n'
         f'[[inputs]]\nname = "x"\nfeatures = ["{name}", "f1"]\n'
     )
-
-
-def test_what_an_evaluation_leaves_out_is_said(tmp_path: Path) -> None:
-    pl.DataFrame(
-        {"f0": [1.0, 2.0], "f1": [1.0, 2.0], "y": [0, 1], "group": ["p", "q"], "weight": [1.0, 2.0]}
-    ).write_csv(tmp_path / "d.csv")
-    caveats = read_dataset(tmp_path / "d.csv", parse_manifest(toy_with_feature("f0"))).caveats
-    assert [word in " ".join(caveats) for word in ("groups", "weights")] == [True, True]

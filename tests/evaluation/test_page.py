@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -17,7 +18,9 @@ from service.evaluation import page, verdicts
 from service.evaluation.dataset import Dataset
 from service.evaluation.diagnostics import diagnose
 from service.evaluation.fit import FitRequest, fit
-from service.evaluation.report import Report, evaluate
+from service.evaluation.horizon import look_ahead
+from service.evaluation.measure import judge
+from service.evaluation.report import Report
 from service.evaluation.scoring import posterior_of
 from service.evaluation.verdicts import Event, money, percent, short
 from service.runtime.model import Model, load_model
@@ -26,6 +29,7 @@ Toy = Callable[..., Repository]
 Truth = Callable[..., tuple[Array, Indices]]
 Save = Callable[..., Path]
 DIGEST = "sha256:of-the-rows"
+NAMES = ("ann", "bob", "cyd", "dee", "eve", "fay")
 TAIL = """\
 [ood]
 scores = ["nll", "mahalanobis"]
@@ -86,16 +90,8 @@ def fitted(toy: Toy, truth: Truth, save: Save, k: int = 2, tail: str = TAIL) -> 
 def built(model: Model, x: Array, y: Indices, elsewhere: Array | None = None) -> tuple[str, Report]:
     posterior = posterior_of(model, x)
     other = None if elsewhere is None else posterior_of(model, elsewhere)
-    report = evaluate(
-        model.chain,
-        posterior,
-        posterior.log_probs,
-        y,
-        classes=model.classes,
-        policies=model.policies,
-        elsewhere=other,
-    )
-    return page.build(model, Dataset(x, y, None, None, DIGEST), posterior, report, elsewhere=other), report
+    found = judge(model, Dataset(x, y, None, None, DIGEST), posterior, elsewhere=other)
+    return page.build(model, found), found.report
 
 
 @pytest.fixture
@@ -135,7 +131,9 @@ def test_numbers_on_a_page_are_the_report_s(model: Model, truth: Truth) -> None:
         assert f"{name} {money(report.uncalibrated_metrics[name])} {money(value)}" in text
     for name, score in report.scores.items():
         rates = f"{percent(score.flag_rate)} {percent(score.ood_flag_rate)} {short(score.auroc)}"
-        assert f"{name} {short(score.threshold)} {rates}" in text
+        told = f"{percent(score.fpr95_ood_positive)} {percent(score.fpr95_id_positive)} {short(score.aupr_out)}"
+        last = f"{short(score.aupr_in)} {percent(score.detection_error)}"
+        assert f"{name} {short(score.threshold)} {rates} {told} {last}" in text
     assert f"the gate {percent(report.flag_rate)} {percent(report.ood_flag_rate)}" in text
     policy = report.policies["triage"]
     assert f"as decided {money(policy.expected_cost)} {money(policy.realised_cost)}" in text
@@ -165,7 +163,7 @@ def test_page_and_terminal_rest_on_the_same_tests(model: Model, truth: Truth) ->
 def test_every_figure_says_what_it_shows_how_to_read_it_and_what_it_looks_like(model: Model, truth: Truth) -> None:
     text, _ = built(model, *truth(300, seed=5))
     figures = re.findall(r"<figure>.*?</figure>", text, flags=re.DOTALL)
-    assert len(figures) == 2 + 2 + 2  # probabilities, scores, decisions
+    assert len(figures) == 3 + 2 + 2  # probabilities, scores, decisions
     for figure in figures:
         assert re.search(r"<h3>[^<]{15,}</h3>", figure)
         assert re.search(r'role="img" aria-label="[^"]{30,}"', figure)
@@ -187,8 +185,48 @@ def test_many_classes_are_judged_by_the_predicted_one(toy: Toy, truth: Truth, sa
     text, report = built(fitted(toy, truth, save, 4, ""), *truth(300, 4, seed=5))
     text = Reader(text).text
     assert f"the probability of the predicted class is {short(report.metrics['calibration_error'])} away" in text
-    assert "net benefit" not in text.lower()
+    assert all(f"At which thresholds is acting on “{name}” worth it?" in text for name in ("ann", "bob", "cyd", "dee"))
     assert "Policy" not in text
+
+
+def test_of_many_classes_the_most_frequent_have_their_decision_curves_and_cost_lines(
+    toy: Toy, truth: Truth, save: Save
+) -> None:
+    costs = "\n".join(
+        f"costs.{action} = {{ {', '.join(f'{name} = {i + j}' for i, name in enumerate(NAMES[:6]))} }}"
+        for j, action in enumerate(("go", "stay"))
+    )
+    model = fitted(toy, truth, save, 6, f"[policies.p]\n{costs}\n")
+    x, y = truth(600, 6, seed=5, log_ratio=(2.0, 2.0, 0.0, 2.0, 0.0, 2.0))
+    text = Reader(built(model, x, y)[0]).text
+    frequent = np.argsort(-np.bincount(y, minlength=6))[:4]
+    for k, name in enumerate(NAMES[:6]):
+        curve, line = f"acting on “{name}” worth it?", f"cost where “{name}” is rarer or more frequent?"
+        assert (curve in text, line in text) == (k in frequent, k in frequent)
+    assert "The other classes keep their proportions." in text
+
+
+def test_a_horizon_is_a_table_of_the_page(model: Model, truth: Truth) -> None:
+    x, y = truth(300, seed=5)
+    found = judge(model, Dataset(x, y, None, None, DIGEST), posterior_of(model, x))
+    ahead = look_ahead(found.posterior.log_probs, y, steps=100, recovery=0.1)
+    text = Reader(page.build(model, dataclasses.replace(found, horizon=ahead))).text
+    assert "What do errors come to over 100 steps?" in text
+    assert f"expected steps off course {short(ahead.off_course)} {short(ahead.off_course_high)}" in text
+
+
+def test_a_page_of_weighted_rows_in_groups_says_so_and_claims_no_more_than_it_can(model: Model, truth: Truth) -> None:
+    x, y = truth(300, seed=5)
+    data = Dataset(x, y, np.arange(300) // 3, np.linspace(0.5, 2.0, 300), DIGEST)
+    found = judge(model, data, posterior_of(model, x))
+    text = Reader(page.build(model, found)).text
+    assert "the rows come in 100 groups" in text
+    assert "Corrected for that noise" not in text
+    assert (
+        f"log_loss {money(found.report.uncalibrated_metrics['log_loss'])} {money(found.report.metrics['log_loss'])}"
+        in text
+    )
+    assert "aurc_loss – –" in text  # noqa: RUF001  # the empty cell
 
 
 def test_an_uncalibrated_model_is_called_so(toy: Toy, truth: Truth) -> None:
@@ -226,8 +264,8 @@ def test_no_measurement_of_a_row_is_on_the_page(model: Model, truth: Truth) -> N
 def test_write_leaves_a_file_that_says_what_build_says(model: Model, truth: Truth, tmp_path: Path) -> None:
     x, y = truth(100, seed=5)
     posterior = posterior_of(model, x)
-    text, report = built(model, x, y)
-    page.write(tmp_path / "report.html", model, Dataset(x, y, None, None, DIGEST), posterior, report)
+    text, _ = built(model, x, y)
+    page.write(tmp_path / "report.html", model, judge(model, Dataset(x, y, None, None, DIGEST), posterior))
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
 
 
@@ -305,7 +343,7 @@ def test_a_browser_shows_the_page_without_complaint_and_asks_the_network_for_not
 ) -> None:
     text, _ = built(model, *truth(300, seed=5), truth(100, seed=6)[0])
     shown, complaints, wanted = browse(chromium, text, tmp_path)
-    assert shown.count("<figure>") == 6
+    assert shown.count("<figure>") == 7
     assert (complaints, wanted) == ([], [])
 
 

@@ -1,0 +1,77 @@
+"""What a model's error rate means when one decision leads to the next: the horizon calculator."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.core.numerics import Array, Indices
+from service.core.sampling import effective_rows
+from service.core.selective import clopper_pearson_upper
+from service.core.trajectory import horizon_risk, quadratic_bound
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Errors of single steps, compounded over a trajectory.
+
+    Attributes
+    ----------
+    steps : int
+        T.
+    recovery : float
+        Probability per step of finding back, once off course.
+    error, error_high : float
+        Share of these rows whose most probable class is not the true one, and its upper 95 % confidence limit.
+    off_course, off_course_high : float
+        Expected steps off course out of T at these two rates.
+    bound : float
+        Largest excess cost that imitation can have at ``error_high``, costs per step lying in [0, 1].
+    """
+
+    steps: int
+    recovery: float
+    error: float
+    error_high: float
+    off_course: float
+    off_course_high: float
+    bound: float
+
+
+def look_ahead(
+    log_probs: Array,
+    labels: Indices,
+    *,
+    steps: int,
+    recovery: float,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+) -> Horizon:
+    """Error rate of rows on the expert's own course, and what it comes to over a horizon.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+        What the expert did.
+    steps : int
+    recovery : float
+    weights : ndarray of shape (N,), optional
+        Positive.
+    groups : ndarray of shape (N,), optional
+        Rows of one trajectory: they count as few independent rows as their sizes allow.
+    """
+    error = float(np.average(log_probs.argmax(axis=1) != labels, weights=weights))
+    independent = max(1, math.floor(effective_rows(len(labels), weights=weights, groups=groups) + 1e-9))
+    high = clopper_pearson_upper(math.ceil(error * independent - 1e-9), independent, confidence=LEVEL)
+    return Horizon(
+        steps,
+        recovery,
+        error,
+        high,
+        horizon_risk(error, steps, recovery=recovery),
+        horizon_risk(high, steps, recovery=recovery),
+        quadratic_bound(high, steps),
+    )

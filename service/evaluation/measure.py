@@ -1,0 +1,192 @@
+"""A version measured on labelled rows: everything `temperance evaluate` finds, before anybody formats it."""
+
+import dataclasses
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from service.core.metrics import METRICS, WEIGHTED
+from service.core.pipeline import Posterior
+from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, Dataset, read_dataset, read_rows
+from service.evaluation.diagnostics import Diagnostics, diagnose
+from service.evaluation.horizon import Horizon, look_ahead
+from service.evaluation.named_losses import check_names, named_losses
+from service.evaluation.report import Report, evaluate
+from service.evaluation.scoring import Track, posterior_of, untracked
+from service.runtime.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateRequest:
+    """What to measure, on what.
+
+    Attributes
+    ----------
+    data : Path
+        Labelled rows.
+    ood_data : Path or None
+        Rows of another population, without labels.
+    columns : Columns
+    losses : tuple of str
+        Training losses to report, in `named_losses.NAMES`.
+    horizon : int or None
+        Steps of a trajectory; None leaves the calculator out.
+    recovery : float
+        Probability per step of finding back, once off course.
+    """
+
+    data: Path
+    ood_data: Path | None = None
+    columns: Columns = DEFAULT_COLUMNS
+    losses: tuple[str, ...] = ()
+    horizon: int | None = None
+    recovery: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was found.
+
+    Attributes
+    ----------
+    data : Dataset
+        The rows that count.
+    posterior, elsewhere : Posterior
+        Stages A to C for them, and for rows of another population.
+    report : Report
+    diagnostics : Diagnostics
+    losses : dict of str to float
+    horizon : Horizon or None
+    notes : tuple of str
+        What the numbers leave out of account, or take into it.
+    """
+
+    data: Dataset
+    posterior: Posterior
+    elsewhere: Posterior | None
+    report: Report
+    diagnostics: Diagnostics
+    losses: dict[str, float]
+    horizon: Horizon | None
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values, without anything that is not finite."""
+        return {
+            "data": self.data.digest,
+            "evaluation": self.report.as_json(),
+            "diagnostics": asdict(self.diagnostics),
+            "losses": self.losses,
+            "horizon": None if self.horizon is None else asdict(self.horizon),
+            "notes": self.notes,
+        }
+
+
+def measure(model: Model, request: EvaluateRequest, *, track: Track = untracked) -> Measured:
+    """Judge a file of labelled rows by a version, and the version by them.
+
+    Parameters
+    ----------
+    model : Model
+    request : EvaluateRequest
+    track : callable
+        Progress over the rows.
+
+    Raises
+    ------
+    DataError
+        If the rows do not fit the model.
+    InvalidParameters
+        For a loss that cannot be reported.
+    """
+    check_names(request.losses, model.manifest)
+    read = read_dataset(request.data, model.manifest, request.columns)
+    data = _present(read)
+    elsewhere = None if request.ood_data is None else posterior_of(model, read_rows(request.ood_data, model.manifest))
+    posterior = posterior_of(model, data.rows, track=track)
+    found = judge(model, data, posterior, elsewhere=elsewhere)
+    return dataclasses.replace(
+        found,
+        losses=named_losses(request.losses, posterior.log_probs, data.labels, model.manifest, weights=data.weights),
+        horizon=_horizon(request, posterior, data),
+        notes=notes(data, left_out=len(read) - len(data)),
+    )
+
+
+def judge(model: Model, data: Dataset, posterior: Posterior, *, elsewhere: Posterior | None = None) -> Measured:
+    """What a version's answers for some rows are worth, without training losses and horizon.
+
+    Parameters
+    ----------
+    model : Model
+    data : Dataset
+        Of positive weights, if any.
+    posterior : Posterior
+        Stages A to C for them.
+    elsewhere : Posterior, optional
+        The same for rows of another population.
+    """
+    report = evaluate(
+        model.chain,
+        posterior,
+        posterior.log_probs,
+        data.labels,
+        classes=model.classes,
+        policies=model.policies,
+        elsewhere=elsewhere,
+        weights=data.weights,
+    )
+    checks = diagnose(
+        posterior,
+        data.labels,
+        classes=model.classes,
+        policies=model.policies,
+        weights=data.weights,
+        groups=data.groups,
+    )
+    return Measured(data, posterior, elsewhere, report, checks, {}, None, notes(data))
+
+
+def notes(data: Dataset, *, left_out: int = 0) -> tuple[str, ...]:
+    """What groups and weights do to the numbers, in words.
+
+    Parameters
+    ----------
+    data : Dataset
+    left_out : int
+        Rows of weight 0.
+    """
+    uncounted = ", ".join(name for name in METRICS if name not in WEIGHTED)
+    found = {
+        f"the rows come in {data.units} groups: intervals resample whole groups; where chance is computed, the rows of "
+        "a group are taken to have one fate, so that it is never underrated": data.groups is not None,
+        "row weights count in metrics, calibration checks and costs; flag rates, out-of-distribution figures and the "
+        f"code length count rows; so do {uncounted}, which are left out": data.weights is not None,
+        f"rows of weight 0 are left out: {left_out}": left_out > 0,
+    }
+    return tuple(text for text, holds in found.items() if holds)
+
+
+def _present(data: Dataset) -> Dataset:
+    """Without the rows that stand for nobody."""
+    if data.weights is None or data.weights.all():
+        return data
+    kept = data.weights > 0.0
+    groups = None if data.groups is None else np.unique(data.groups[kept], return_inverse=True)[1]
+    return dataclasses.replace(
+        data, rows=data.rows[kept], labels=data.labels[kept], groups=groups, weights=data.weights[kept]
+    )
+
+
+def _horizon(request: EvaluateRequest, posterior: Posterior, data: Dataset) -> Horizon | None:
+    if request.horizon is None:
+        return None
+    return look_ahead(
+        posterior.log_probs,
+        data.labels,
+        steps=request.horizon,
+        recovery=request.recovery,
+        weights=data.weights,
+        groups=data.groups,
+    )

@@ -1,0 +1,147 @@
+"""What decisions are worth elsewhere: charts and tables across thresholds, prevalences and horizons."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from service.core.numerics import Array
+from service.core.operating import cost_across_prevalence, decision_curve, prevalence_line
+from service.core.pipeline import Policy, act
+from service.core.utility import Difference, cost_calibration, dominated_actions
+from service.evaluation import charts
+from service.evaluation.exhibits import Case, Chart, Table
+from service.evaluation.horizon import Horizon
+from service.evaluation.verdicts import money, percent, short
+
+CHARTED_CLASSES = 4
+GRID: Final = np.linspace(0.01, 0.99, 99)
+
+
+def decision_charts(case: Case) -> Iterator[Chart]:
+    """For the second class of two, or each of the most frequent of many: decision curve, cost against its share."""
+    counts = np.bincount(case.data.labels, minlength=len(case.model.classes))
+    frequent = np.sort(np.argsort(-counts, kind="stable")[:CHARTED_CLASSES])
+    chosen = [1] if len(counts) == 2 else [int(k) for k in frequent]
+    yield from (_gain_chart(case, k) for k in chosen)
+    parted = [k for k in chosen if 0 < counts[k] < counts.sum()]
+    yield from (_cost_chart(case, policy, k) for policy in case.model.policies.values() for k in parted)
+
+
+def decision_tables(case: Case) -> Iterator[Table]:
+    """What every policy cost, and what errors come to over a horizon."""
+    for policy in case.model.policies.values():
+        yield from policy_tables(case, policy)
+    if case.found.horizon is not None:
+        yield _horizon_table(case.found.horizon)
+
+
+def _gain_chart(case: Case, k: int) -> Chart:
+    name, said, happened = case.model.classes[k], np.exp(case.posterior.log_probs[:, k]), case.data.labels == k
+    curve = decision_curve(said, happened, GRID, weights=case.data.weights)
+    return Chart(
+        title=f"At which thresholds is acting on “{name}” worth it?",
+        caption="A threshold says how sure one must be before acting: at 10 %, a missed case weighs as much as nine "
+        f"false alarms. Net benefit counts true cases of “{name}” found, less false alarms at that rate. The model "
+        "is worth using where its line is above both others.",
+        alt=f"Decision curve: the model's net benefit is highest at {_best_share(curve.model, curve.treat_all)} of the "
+        "thresholds from 1 % to 99 %.",
+        svg=charts.net_benefit(curve),
+    )
+
+
+def _best_share(model: Array, treat_all: Array) -> str:
+    return percent(float(np.mean(model > np.maximum(treat_all, 0.0))))
+
+
+def _cost_chart(case: Case, policy: Policy, k: int) -> Chart:
+    source, data = case.model.source, case.data
+    shares = np.bincount(data.labels, data.weights, minlength=len(case.model.classes))
+    mixes = prevalence_line(shares / shares.sum(), k, GRID)
+    taken = cost_across_prevalence(
+        case.costs[policy.name].decisions.action, policy.cost, data.labels, mixes, weights=data.weights
+    )
+    told = None if source is None or not mixes.all() else _told(case, policy, mixes, source)
+    name, here = case.model.classes[k], float(shares[k] / shares.sum())
+    tail = " The dotted line is what the policy would cost if the model were told each share first." * (
+        told is not None
+    )
+    others = " The other classes keep their proportions." * (len(shares) > 2)
+    return Chart(
+        title=f"What does policy “{policy.name}” cost where “{name}” is rarer or more frequent?",
+        caption=f"Expected cost per row, read from the rows of each class.{others} The policy earns its place where "
+        f"its line lies below the dashed one.{tail}",
+        alt=f"Expected cost against the share of {name}; among these rows it is {percent(here)}.",
+        svg=charts.cost_lines(GRID, taken=taken, told=told, constant=(mixes @ policy.cost.T).min(axis=1), here=here),
+    )
+
+
+def _told(case: Case, policy: Policy, mixes: Array, source: Array) -> Array:
+    labels, weights = case.data.labels, case.data.weights
+    decisions = (act(case.posterior, policy, source=source, target=mix)[1] for mix in mixes)
+    pairs = zip(decisions, mixes, strict=True)
+    paid = (cost_across_prevalence(d.action, policy.cost, labels, mix[None], weights=weights)[0] for d, mix in pairs)
+    return np.array(list(paid))
+
+
+def _horizon_table(found: Horizon) -> Table:
+    rows = [
+        ("error rate per step", percent(found.error), percent(found.error_high)),
+        ("expected steps off course", short(found.off_course), short(found.off_course_high)),
+        ("largest excess cost of imitation", "", short(found.bound)),
+    ]
+    note = (
+        f"An error puts a trajectory off course, and every later step finds back with probability {found.recovery:g}. "
+        "The error rate is that of these rows, which must be steps on the expert's own course. The last line holds for "
+        "any costs from 0 to 1 per step."
+    )
+    head = ("", "measured", "upper 95 % limit")
+    return Table(f"What do errors come to over {found.steps:,} steps?", head, rows, note)
+
+
+def policy_tables(case: Case, policy: Policy) -> Iterator[Table]:
+    """What a policy cost against other ways to act, and action by action."""
+    found, costs = case.report.policies[policy.name], case.costs[policy.name]
+    always = f"always “{found.constant_action}”, the best single action"
+    rows = [
+        ("as decided", money(found.expected_cost), money(found.realised_cost), "", ""),
+        ("cheapest action of the most probable class", "", money(found.label_cost), *_more(costs.against_label)),
+        (always, "", money(found.constant_cost), *_more(costs.against_constant)),
+    ]
+    note = (
+        f"Rows that a flag took from another action: {found.overruled:,}. The interval is a bootstrap over these rows: "
+        "a costly case that never occurred among them does not widen it."
+    )
+    head = ("strategy", "promised", "paid", "more than as decided", "95 % interval")
+    yield Table(f"Policy “{policy.name}”: cost per row", head, rows, note)
+    yield _action_table(case, policy)
+
+
+def _more(policy: Difference) -> tuple[str, str]:
+    """The other strategy's excess, from the policy's."""
+    return f"{-policy.mean:+.4f}", f"{-policy.high:+.4f} to {-policy.low:+.4f}"
+
+
+def _action_table(case: Case, policy: Policy) -> Table:
+    costs, names = case.costs[policy.name], policy.actions
+    taken = costs.decisions.action
+    data = case.data
+    found = cost_calibration(costs.decisions.risks, taken, policy.cost, data.labels, weights=data.weights)
+    rows = [
+        (
+            name,
+            f"{found.count[a]:,}",
+            money(found.expected[a]),
+            money(found.realised[a]),
+            money(costs.noise(taken == a)),
+        )
+        for a, name in enumerate(names)
+    ]
+    worse = [
+        f"“{names[a]}” never costs less than “{names[b]}”: "
+        + ("only a flag chooses it." if a == policy.on_ood else "nothing speaks for it.")
+        for a, b in dominated_actions(policy.cost)
+    ]
+    note = " ".join(["The last column is what chance allows if the probabilities are right.", *worse])
+    head = ("action", "rows", "promised per row", "paid per row", "95 % noise, ±")
+    return Table(f"Policy “{policy.name}”: does each action cost what was promised?", head, rows, note)
