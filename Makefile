@@ -20,8 +20,8 @@ lint: .venv/.everything  ## style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench:  ## no benchmark exists yet
-	@echo "no benchmarks yet"
+bench: .venv/.everything  ## how fast and how small, beside what is asked for
+	$(BIN)/python -m tests.bench.calibration
 
 lock:  ## renew both lock files; needs uv
 	uv pip compile -q -U --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements-dev.lock

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from service.core.calibration.bcts import Bcts
 from service.core.calibration.temperature import fit_temperature
 from service.core.inverse import (
     INVERSES,
@@ -333,13 +334,15 @@ def test_class_weights_cannot_be_undone_by_a_temperature_and_can_by_their_logari
     joint = np.stack([0.9 * np.exp(-0.5 * (x + 1.0) ** 2), 0.1 * np.exp(-0.5 * (x - 1.0) ** 2)], axis=1)
     joint /= joint.sum()
     said = log_softmax(np.stack([np.zeros_like(x), 2.0 * x], axis=1))  # the optimum of the balanced loss
-    fit = fit_temperature(np.repeat(said, 2, axis=0), np.tile([0, 1], len(x)), weights=joint.ravel())
+    rows = np.repeat(said, 2, axis=0), np.tile([0, 1], len(x))
+    fit, biased = fit_temperature(*rows, weights=joint.ravel()), Bcts.fit(*rows, weights=joint.ravel())
     mine = ClassWeights((1.0 / 0.9, 1.0 / 0.1))
     stages = (said, fit.calibrator.apply(said), mine.apply(said), mine.apply(mine.apply(said)))
     raw, tempered, corrected, twice = (float(-(joint * log_probs).sum()) for log_probs in stages)
     truth_here = float(-(joint * np.log(joint / joint.sum(axis=1, keepdims=True))).sum())
     assert fit.calibrator.temperature == pytest.approx(1.0, abs=0.01)
     assert raw - tempered < 0.001
+    assert float(-(joint * biased.apply(said)).sum()) == pytest.approx(truth_here, abs=0.001)
     assert corrected == pytest.approx(truth_here, abs=1e-9)
     assert corrected == pytest.approx(0.1827, abs=0.001)
     assert raw == pytest.approx(0.3556, abs=0.002)

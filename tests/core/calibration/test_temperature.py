@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -183,6 +185,19 @@ def test_chunks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit_temperature(logits, labels).calibrator.temperature
     monkeypatch.setattr("service.core.calibration.temperature.CHUNK_CELLS", 21)
     assert fit_temperature(logits, labels).calibrator.temperature == pytest.approx(whole, rel=1e-12)
+
+
+def test_a_thousand_classes_are_fitted_in_chunks_without_a_copy_of_the_logits() -> None:
+    logits = np.random.default_rng(19).normal(size=(20_000, 1000))
+    labels = (2.0 * logits[:, :50]).argmax(axis=1)
+    tracemalloc.start()
+    try:
+        fit = fit_temperature(logits, labels)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert fit.status == "ok"
+    assert peak < 64 * 2**20 < logits.nbytes  # `make bench` prints it, and the time
 
 
 @pytest.mark.parametrize("seed", range(20))
