@@ -111,7 +111,8 @@ def test_a_model_goes_from_a_file_to_a_second_price_and_back(
     assert "temperature, ok" in out
     assert "It is stable: `temperance serve` serves it." in out
 
-    out = plain(run("evaluate", "m", "--data", test, "--ood-data", data))
+    out = plain(run("evaluate", "m", "--data", test, "--ood-data", data, "--horizon", "50", "--recovery", "0.1"))
+    assert "50 steps, recovery 0.1 per step" in out
     assert "m version 1, calibration temperature (ok), sha256:" in out
     assert "policy triage: cost per row" in out
 
@@ -280,8 +281,9 @@ def test_every_verb_that_a_program_reads_prints_json_and_nothing_else(
     assert printed_json(invoke("list", *models, "--json")) == {"models": [{"name": "m", "versions": [], "aliases": {}}]}
     found = printed_json(invoke("fit", "m", "--data", data, *models, "--json"))
     assert (found["version"], found["calibration"]["status"]) == (1, "ok")  # type: ignore[index]
-    found = printed_json(invoke("evaluate", "m", "--data", data, *models, "--json"))
+    found = printed_json(invoke("evaluate", "m", "--data", data, "--horizon", "50", *models, "--json"))
     assert (found["model"], found["version"]) == ("m", "1")
+    assert found["horizon"]["steps"] == 50  # type: ignore[index]
     found = printed_json(invoke("inspect", "m", *models, "--json"))
     assert found["manifest"]["schema"] == 1  # type: ignore[index]
     assert found["calibration"]["calibrator"]["method"] == "temperature"  # type: ignore[index]

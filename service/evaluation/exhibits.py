@@ -216,30 +216,36 @@ def score_charts(case: Case) -> Iterator[Chart]:
         )
 
 
-def score_table(case: Case) -> Table:
-    """Thresholds and rates of every score, of the range rule and of the gate."""
+def score_tables(case: Case) -> Iterator[Table]:
+    """Thresholds and rates of every score, of the range rule and of the gate; how scores tell rows apart."""
     report = case.report
-    rows: list[tuple[str, ...]] = [
-        (n, short(s.threshold), percent(s.flag_rate), percent(s.ood_flag_rate), short(s.auroc), *_told_apart(s))
-        for n, s in report.scores.items()
-    ]
-    rows.append(("range (rule)", "", percent(report.range_rate), *[""] * 7))
-    rows.append(("the gate", "", percent(report.flag_rate), percent(report.ood_flag_rate), *[""] * 6))
-    told = ("AUROC", "FPR@95, OOD +", "FPR@95, ID +", "AUPR, OOD +", "AUPR, ID +", "detection error")
-    head: tuple[str, ...] = ("score", "threshold", "labelled rows flagged", "rows from elsewhere flagged", *told)
-    if not report.ood_rows:
-        rows, head = [row[:3] for row in rows], head[:3]
+    rows = [(n, short(s.threshold), percent(s.flag_rate), percent(s.ood_flag_rate)) for n, s in report.scores.items()]
+    rows.append(("range (rule)", "", percent(report.range_rate), ""))
+    rows.append(("the gate", "", percent(report.flag_rate), percent(report.ood_flag_rate)))
+    head = ("score", "threshold", "labelled rows flagged", "rows from elsewhere flagged")
     gate = ", ".join(case.model.manifest.ood.gate_members)
-    note = f"The gate is what flags a row: {gate}."
+    yield Table("What is flagged", head, rows, f"The gate is what flags a row: {gate}.")
     if report.ood_rows:
-        note += (
-            " AUROC: how often a row from elsewhere scores above a labelled one. OOD +: rows from elsewhere are the "
-            "positive kind; ID +: the labelled rows are. AUPR depends on how many there are of each kind. Detection "
-            "error: the least of any threshold, were both kinds equally frequent."
+        yield _told_apart(report.scores)
+
+
+def _told_apart(scores: dict[str, ScoreReport]) -> Table:
+    rows = [
+        (
+            name,
+            short(s.auroc),
+            percent(s.fpr95_ood_positive),
+            percent(s.fpr95_id_positive),
+            short(s.aupr_out),
+            short(s.aupr_in),
+            percent(s.detection_error),
         )
-    return Table("What is flagged", head, rows, note)
-
-
-def _told_apart(score: ScoreReport) -> tuple[str, ...]:
-    rates = (score.fpr95_ood_positive, score.fpr95_id_positive)
-    return (*map(percent, rates), short(score.aupr_out), short(score.aupr_in), percent(score.detection_error))
+        for name, s in scores.items()
+    ]
+    head = ("score", "AUROC", "FPR@95, OOD +", "FPR@95, ID +", "AUPR, OOD +", "AUPR, ID +", "detection error")
+    note = (
+        "AUROC: how often a row from elsewhere scores above a labelled one. OOD +: rows from elsewhere are the "
+        "positive kind; ID +: the labelled rows are. AUPR depends on how many there are of each kind. Detection error: "
+        "the least of any threshold, were both kinds equally frequent."
+    )
+    return Table("How well are rows from elsewhere told apart?", head, rows, note)

@@ -15,6 +15,11 @@ from service.evaluation.horizon import Horizon
 from service.evaluation.verdicts import money, percent, short
 
 CHARTED_CLASSES = 4
+GAIN: Final = (
+    "A threshold says how sure one must be before acting: at 10 %, a missed case weighs as much as nine false alarms. "
+    "Net benefit counts true cases of “{name}” found, less false alarms at that rate. The model is worth using where "
+    "its line is above both others."
+)
 GRID: Final = np.linspace(0.01, 0.99, 99)
 
 
@@ -23,7 +28,7 @@ def decision_charts(case: Case) -> Iterator[Chart]:
     counts = np.bincount(case.data.labels, minlength=len(case.model.classes))
     frequent = np.sort(np.argsort(-counts, kind="stable")[:CHARTED_CLASSES])
     chosen = [1] if len(counts) == 2 else [int(k) for k in frequent]
-    yield from (_gain_chart(case, k) for k in chosen)
+    yield from (_gain_chart(case, k, first=k == chosen[0]) for k in chosen)
     parted = [k for k in chosen if 0 < counts[k] < counts.sum()]
     yield from (_cost_chart(case, policy, k) for policy in case.model.policies.values() for k in parted)
 
@@ -36,14 +41,12 @@ def decision_tables(case: Case) -> Iterator[Table]:
         yield _horizon_table(case.found.horizon)
 
 
-def _gain_chart(case: Case, k: int) -> Chart:
+def _gain_chart(case: Case, k: int, *, first: bool) -> Chart:
     name, said, happened = case.model.classes[k], np.exp(case.posterior.log_probs[:, k]), case.data.labels == k
     curve = decision_curve(said, happened, GRID, weights=case.data.weights)
     return Chart(
         title=f"At which thresholds is acting on “{name}” worth it?",
-        caption="A threshold says how sure one must be before acting: at 10 %, a missed case weighs as much as nine "
-        f"false alarms. Net benefit counts true cases of “{name}” found, less false alarms at that rate. The model "
-        "is worth using where its line is above both others.",
+        caption=GAIN.format(name=name) if first else f"The same for “{name}” against all other classes.",
         alt=f"Decision curve: the model's net benefit is highest at {_best_share(curve.model, curve.treat_all)} of the "
         "thresholds from 1 % to 99 %.",
         svg=charts.net_benefit(curve),

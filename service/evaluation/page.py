@@ -44,7 +44,7 @@ def build(model: Model, found: Measured) -> str:
         verdicts=list(_verdicts(case)),
         sections={
             "Probabilities": (exhibits.probability_charts(case), list(exhibits.probability_tables(case))),
-            "Flags": (list(exhibits.score_charts(case)), [exhibits.score_table(case)]),
+            "Flags": (list(exhibits.score_charts(case)), list(exhibits.score_tables(case))),
             "Decisions": (list(outlook.decision_charts(case)), list(outlook.decision_tables(case))),
         },
     )

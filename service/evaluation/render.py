@@ -226,20 +226,26 @@ def _rivals(found: OodDataRecord) -> Iterator[RenderableType]:
 
 
 def _ood(report: Report) -> list[RenderableType]:
-    flagged = ("threshold", "flagged here", "flagged elsewhere")
-    told = ("AUROC", "FPR@95, OOD +", "FPR@95, ID +", "AUPR, OOD +", "AUPR, ID +", "detection error")
-    table = _table("out of distribution", *flagged, *told)
+    table = _table("out of distribution", "threshold", "flagged here", "flagged elsewhere")
     for name, score in report.scores.items():
-        rates = (score.flag_rate, score.ood_flag_rate, score.auroc, score.fpr95_ood_positive, score.fpr95_id_positive)
-        _add(table, name, *map(_number, (score.threshold, *rates)))
+        _add(table, name, *map(_number, (score.threshold, score.flag_rate, score.ood_flag_rate)))
         for label, threshold in (score.class_thresholds or {}).items():
             _add(table, f"  predicted {label}", _number(threshold))
     _add(table, "range (rule)", "", _number(report.range_rate))
     _add(table, "the gate", "", _number(report.flag_rate), _number(report.ood_flag_rate))
-    note = "elsewhere: no --ood-data was given"
-    if report.ood_rows:
-        note = f"elsewhere: {report.ood_rows} rows of --ood-data; OOD +: they are positive, ID +: those here are"
-    return [table, Text(note)]
+    if not report.ood_rows:
+        return [table, Text("elsewhere: no --ood-data was given")]
+    note = f"elsewhere: {report.ood_rows} rows of --ood-data; OOD +: they are the positive kind, ID +: those here are"
+    return [table, Text(note), "", _told_apart(report)]
+
+
+def _told_apart(report: Report) -> Table:
+    columns = ("AUROC", "FPR@95, OOD +", "FPR@95, ID +", "AUPR, OOD +", "AUPR, ID +", "detection error")
+    table = _table("telling them apart", *columns)
+    for name, score in report.scores.items():
+        rates = (score.auroc, score.fpr95_ood_positive, score.fpr95_id_positive)
+        _add(table, name, *map(_number, (*rates, score.aupr_out, score.aupr_in, score.detection_error)))
+    return table
 
 
 def _number(value: float | None) -> str:

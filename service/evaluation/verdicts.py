@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from service.core.decision import Decisions, best_action, cost_scale, decide
-from service.core.miscalibration import favourite
+from service.core.miscalibration import favourite, smooth_gap
 from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.pipeline import Policy, Posterior
 from service.core.recalibration import Cox, class_log_odds, cox
@@ -171,16 +171,18 @@ def strategies(
 
 def calibration(event: Event) -> Verdict:
     """Whether the calibration error is more than what right probabilities would show."""
-    n = len(event.happened)
+    n, name = len(event.happened), event.name[0].upper() + event.name[1:]
     test = null_test(event.probabilities, event.happened, weights=event.weights, groups=event.groups)
+    smooth = smooth_gap(event.probabilities, event.happened, weights=event.weights)
     text = (
-        f"On average, {event.name} is {short(test.error)} away from what happened (calibration error in 15 bins). "
+        f"On average, {event.name} is {short(test.error)} away from what happened (calibration error in 15 bins; "
+        f"{short(smooth)} without bins, smECE). "
         f"Probabilities that are exactly right stay below {short(test.quantile)} in 19 of 20 samples of {n:,} rows "
         f"(p = {short(test.p_value)}).{_corrected(event)}"
     )
     if test.p_value > SIGNIFICANT:
-        return Verdict("good", f"Calibrated, as far as {n:,} rows can tell", text)
-    return Verdict("caution", "Not calibrated: the gap is more than chance", text)
+        return Verdict("good", f"{name} is calibrated, as far as {n:,} rows can tell", text)
+    return Verdict("caution", f"{name} is not calibrated: the gap is more than chance", text)
 
 
 def balance(shifted: dict[str, Shift], classes: int) -> Verdict:

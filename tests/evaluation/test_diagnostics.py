@@ -7,8 +7,8 @@ from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
 from service.bundle.repository import Repository
-from service.core.numerics import Array, Indices
-from service.evaluation.diagnostics import PREDICTED, Diagnostics, diagnose
+from service.core.numerics import Array, Indices, log_softmax
+from service.evaluation.diagnostics import PREDICTED, Diagnostics, diagnose, shifts
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.render import render_diagnostics
 from service.evaluation.scoring import posterior_of
@@ -111,3 +111,36 @@ def test_the_tables_say_what_was_found(served: Callable[..., Model], truth: Trut
     assert "calibration of bob" in text
     assert "no more miscalibrated than chance explains" in text
     assert "ask is never taken for its costs" in text
+
+
+@pytest.mark.parametrize("loss", ["brier", "log_loss"])
+def test_murphys_parts_add_up_to_the_loss(loss: str, served: Callable[..., Model], truth: Truth) -> None:
+    model = served()
+    rows, labels = truth(800, seed=12)
+    parts = found(model, rows, labels).calibration.binned[loss]
+    said = np.exp(posterior_of(model, rows).log_probs[:, 1])
+    right = np.where(labels == 1, said, 1.0 - said)
+    whole = np.mean((said - labels) ** 2) if loss == "brier" else -np.mean(np.log(right))
+    numbers = [parts.reliability, parts.resolution, parts.uncertainty, parts.within]
+    signed = sum(sign * (number or 0.0) for sign, number in zip((1, -1, 1, 1), numbers, strict=True))
+    assert parts.score == pytest.approx(whole)
+    assert signed == pytest.approx(whole)
+
+
+def test_a_class_predicted_too_often_is_named_and_chance_alone_names_none(
+    served: Callable[..., Model], truth: Truth
+) -> None:
+    model = served(3, tail="")
+    assert found(model, *truth(2000, 3, seed=13)).calibration.shifted == {}
+    other = found(model, *truth(2000, 3, seed=13, log_ratio=(0.0, 0.0, 1.5))).calibration.shifted
+    assert other["cyd"].said < other["cyd"].happened
+    assert other["ann"].said > other["ann"].happened
+
+
+def test_chance_names_a_class_in_one_sample_of_twenty() -> None:
+    rng, named = np.random.default_rng(0), 0
+    for _ in range(300):
+        log_probs = log_softmax(rng.normal(size=(400, 3)))
+        labels = (log_probs + rng.gumbel(size=(400, 3))).argmax(axis=1)
+        named += bool(shifts(log_probs, labels, ("a", "b", "c")))
+    assert named <= 27  # 15 expected at most; 27 is beyond the 99.8 % quantile

@@ -2,6 +2,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
@@ -10,7 +11,8 @@ from service.bundle.repository import Repository
 from service.core.metrics import METRICS
 from service.core.numerics import Array, Indices
 from service.evaluation.fit import FitRequest, fit
-from service.evaluation.render import FIT_METRICS, MEANINGS, render_record, render_report
+from service.evaluation.horizon import look_ahead
+from service.evaluation.render import FIT_METRICS, MEANINGS, render_horizon, render_record, render_report
 from service.evaluation.report import evaluate
 from service.evaluation.scoring import posterior_of
 from service.runtime.model import load_model
@@ -106,4 +108,17 @@ def test_a_report_s_tables_hold_its_numbers(
     assert f"always {policy.constant_action}, the best single action" in text
     assert ("300 rows of --ood-data" if elsewhere else "no --ood-data was given") in text
     if elsewhere:
-        assert f"{report.scores['mahalanobis'].auroc:.4g}" in text
+        told = report.scores["mahalanobis"]
+        for number in (told.auroc, told.aupr_out, told.aupr_in, told.detection_error):
+            assert f"{number:.4g}" in text
+    assert f"{report.code_length.bits:.1f} bits in all" in text
+    for bits in report.code_length.per_label.values():
+        assert f"{bits:.3f}" in text
+
+
+def test_a_horizon_s_table_holds_its_numbers() -> None:
+    ahead = look_ahead(np.log(np.tile([0.9, 0.1], (500, 1))), np.arange(500) // 490, steps=100, recovery=0.1)
+    text = printed(render_horizon(ahead))
+    assert "100 steps, recovery 0.1 per step" in text
+    for number in (ahead.error, ahead.error_high, ahead.off_course, ahead.off_course_high, ahead.bound):
+        assert f"{number:.4g}" in text

@@ -1,10 +1,11 @@
 import json
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, log_loss, roc_auc_score, roc_curve
 
 from service.bundle.repository import Repository
 from service.core.metrics import METRICS
@@ -93,6 +94,11 @@ def test_rows_from_elsewhere_are_told_apart_as_scikit_learn_says(model: Model, t
         scores = np.concatenate([here.scores[:, i], there.scores[:, i]])
         expected = roc_auc_score(np.repeat([0, 1], [300, 200]), scores)
         assert found.scores[name].auroc == pytest.approx(expected)
+        strange = np.repeat([0, 1], [300, 200])
+        assert found.scores[name].aupr_out == pytest.approx(average_precision_score(strange, scores))
+        assert found.scores[name].aupr_in == pytest.approx(average_precision_score(1 - strange, -scores))
+        fpr, tpr, _ = roc_curve(strange, scores, drop_intermediate=False)
+        assert found.scores[name].detection_error == pytest.approx(((fpr + 1.0 - tpr) / 2.0).min())
         natives, strangers = np.sort(here.scores[:, i]), np.sort(there.scores[:, i])
         assert found.scores[name].fpr95_ood_positive == np.mean(natives >= strangers[200 - 190])
         assert found.scores[name].fpr95_id_positive == np.mean(strangers <= natives[285 - 1])
@@ -101,7 +107,8 @@ def test_rows_from_elsewhere_are_told_apart_as_scikit_learn_says(model: Model, t
 def test_without_rows_from_elsewhere_nothing_is_claimed_about_them(model: Model, truth: Truth) -> None:
     found = report(model, *truth(100, seed=7))
     assert (found.ood_rows, found.ood_flag_rate) == (0, None)
-    assert [(s.auroc, s.ood_flag_rate) for s in found.scores.values()] == [(None, None)] * 2
+    for score in found.scores.values():
+        assert [value for value in astuple(score)[2:] if value is not None] == []
 
 
 def test_costs_are_those_that_the_labels_charge(model: Model, truth: Truth) -> None:
@@ -140,3 +147,18 @@ def test_a_report_is_strict_json(elsewhere: bool, model: Model, truth: Truth) ->
     x, y = truth(100, seed=7)
     text = json.dumps(report(model, x, y, x + 1e30 if elsewhere else None).as_json(), allow_nan=False)
     assert json.loads(text)["policies"]["triage"]["actions"].keys() == {"go", "stay", "ask"}
+
+
+def test_a_label_ruled_out_leaves_a_code_length_that_is_infinite_and_a_report_that_is_json(
+    toy: Toy, truth: Truth
+) -> None:
+    x, y = truth(100)
+    x[0] = [-1000.0, 1000.0]
+    model = load_model(toy(2, TAIL).draft("toy"))
+    posterior = posterior_of(model, x)
+    log_probs = posterior.log_probs.copy()
+    y[0], log_probs[0] = 0, [-np.inf, 0.0]
+    found = evaluate(model.chain, posterior, log_probs, y, classes=model.classes, policies={})
+    assert found.code_length.bits is None
+    assert [part for part, bits in found.code_length.per_label.items() if bits is None] == ["1"]
+    json.dumps(found.as_json(), allow_nan=False)
