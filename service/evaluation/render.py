@@ -122,7 +122,12 @@ def _check(name: str, check: PolicyCheck) -> list[RenderableType]:
     for action, held in check.actions.items():
         _add(table, action, str(held.taken), _number(held.promised), _number(held.paid))
     saved = f"saved against believing the most probable class: {check.saved:.4f} per row"
-    lines = [f"{saved} (95 % interval {check.saved_low:.4f} to {check.saved_high:.4f})"]
+    interval = f"bootstrap interval {check.excess_low:.4f} to {check.excess_high:.4f}"
+    beyond = f"paid beyond what was promised: {check.excess:.4f} per row ({interval})"
+    lines = [
+        f"{saved} (95 % interval {check.saved_low:.4f} to {check.saved_high:.4f})",
+        f"{beyond}; if the probabilities are right, chance moves it by up to {check.noise:.4f}",
+    ]
     lines += [
         f"note: {worse} is never taken for its costs: {better} costs no more in any class"
         for worse, better in check.dominated.items()
