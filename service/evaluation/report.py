@@ -38,13 +38,13 @@ class ScoreReport:
 
     threshold: float | None
     flag_rate: float | None
-    ood_flag_rate: float | None
-    auroc: float | None
-    fpr95_ood_positive: float | None
-    fpr95_id_positive: float | None
-    aupr_out: float | None
-    aupr_in: float | None
-    detection_error: float | None
+    ood_flag_rate: float | None = None
+    auroc: float | None = None
+    fpr95_ood_positive: float | None = None
+    fpr95_id_positive: float | None = None
+    aupr_out: float | None = None
+    aupr_in: float | None = None
+    detection_error: float | None = None
     class_thresholds: dict[str, float] | None = None
 
 
@@ -187,7 +187,7 @@ def _score(
     of_class = None if by_class is None else dict(zip(classes, by_class.thresholds.tolist(), strict=True))
     inside_flags = None if posterior.flags is None else posterior.flags[:, i]
     if elsewhere is None:
-        return ScoreReport(threshold, _rate(inside_flags), *[None] * 7, class_thresholds=of_class)
+        return ScoreReport(threshold, _rate(inside_flags), class_thresholds=of_class)
     outside_flags = None if elsewhere.flags is None else elsewhere.flags[:, i]
     inside, outside = posterior.scores[:, i], elsewhere.scores[:, i]
     return ScoreReport(
