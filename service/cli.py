@@ -33,7 +33,7 @@ from service.evaluation.render import render_measured, render_record, render_sta
 from service.evaluation.score import ScoreRequest
 from service.evaluation.score import score as score_rows
 from service.graph.inspect import inspect_graph
-from service.runtime.model import Model, load_model, synthetic_rows
+from service.runtime.model import Model, load_model
 from service.runtime.session import Session
 from service.settings import PREFIX, Settings
 
@@ -379,7 +379,7 @@ def _serve_own(settings: Settings, port: int) -> None:
 
 
 def _instances(model: Model, data: Path | None, rows: int) -> bytes:
-    found = synthetic_rows(model.inputs) if data is None else read_rows(data, model.manifest)
+    found = model.inputs.synthetic() if data is None else read_rows(data, model.manifest, inputs=model.inputs)
     if not isinstance(found, np.ndarray):
         raise BenchFailed(f"{model.bundle.title} takes more than columns of numbers; bench sends nothing else")
     chosen = np.resize(found, (rows, found.shape[1]))

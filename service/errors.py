@@ -27,6 +27,7 @@
     │   └── VerbNotFound
     ├── ModelOutputInvalid           the graph answered what it must not
     ├── NotReady                     models are not loaded yet
+    ├── DeadlineExceeded             a request's time ran out before it was answered
     ├── SettingsInvalid              what the service cannot start with
     ├── BundleError                  what lies in the repository
     │   ├── BundleNotFound
@@ -238,6 +239,13 @@ class NotReady(ServiceError):
 
     code = "not-ready"
     title = "Not ready"
+
+
+class DeadlineExceeded(ServiceError):
+    """A request's time ran out before the model had answered it."""
+
+    code = "deadline-exceeded"
+    title = "Not answered in time"
 
 
 class SettingsInvalid(ServiceError):

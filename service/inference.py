@@ -1,6 +1,7 @@
 """The use case: rows in, a prediction out, whatever protocol asked."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -145,14 +146,14 @@ class Predictor:
         Raises
         ------
         InvalidInstances, InvalidParameters, PolicyRequired, PrevalenceUnavailable, CoverageUnavailable,
-        SessionUnavailable, ModelOutputInvalid
+        SessionUnavailable, ModelOutputInvalid, DeadlineExceeded
         """
         policies = choose_policies(model, options.policy, rows=len(rows)) if options.decide else []
         target = choose_target(model, options)
         sets = None if options.coverage is None else choose_sets(model, options.coverage, target=target)
         session = options.session
         monitor = None if session is None else await asyncio.to_thread(monitor_of, model, session)
-        posterior = await asyncio.to_thread(model.posterior, rows)
+        posterior = await asyncio.to_thread(model.posterior, rows, deadline=_deadline(call, model))
         watched = None if session is None or monitor is None else watch(session, posterior, monitor=monitor)
         log_probs = at_prevalence(posterior.log_probs, source=model.source, target=target)
         prediction = Prediction(
@@ -189,6 +190,12 @@ class Predictor:
         counts = np.bincount(decisions.action, minlength=len(policy.actions))
         for action, count in zip(policy.actions, counts, strict=True):
             self._telemetry.actions.labels(model.name, model.version, policy.name, action).inc(int(count))
+
+
+def _deadline(call: Call, model: Model) -> float | None:
+    seconds = model.manifest.runtime.deadline
+    own = None if seconds is None else time.monotonic() + seconds
+    return min((deadline for deadline in (call.deadline, own) if deadline is not None), default=None)
 
 
 def _decide(log_probs: Array, policies: list[tuple[Policy, Indices]], *, flagged: Flags | None) -> tuple[Decided, ...]:

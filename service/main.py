@@ -24,6 +24,7 @@ from service.bundle.manifest import describe
 from service.bundle.repository import Repository
 from service.errors import SettingsInvalid
 from service.inference import Predictor
+from service.runtime.cpus import available_cpus
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
 from service.settings import PREFIX, Settings
@@ -92,7 +93,12 @@ def read_settings() -> Settings:
 
 def load(settings: Settings) -> Registry:
     """Every model that the settings point at; anything unreadable raises."""
-    return load_registry(Repository(settings.models), threads=settings.threads)
+    return load_registry(Repository(settings.models), threads=threads_of(settings))
+
+
+def threads_of(settings: Settings) -> int:
+    """Threads of every worker's sessions; where nobody says how many, the workers share the processors there are."""
+    return settings.threads or max(1, available_cpus() // settings.workers)
 
 
 def compose(settings: Settings, registry: Registry, *, shared_metrics: str | None = None) -> ASGIApp:
@@ -106,7 +112,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
         Folder that several workers count in together.
     """
     telemetry = Telemetry(CollectorRegistry())
-    reloader = Reloader(Repository(settings.models), registry, settings.threads)
+    reloader = Reloader(Repository(settings.models), registry, threads_of(settings))
     return build_app(
         Parts(
             registry=registry,
@@ -116,6 +122,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
             version=version("temperance"),
             max_body=settings.max_body,
             max_rows=settings.max_rows,
+            deadline=settings.deadline,
             docs=settings.docs,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             background=lambda: watching(reloader, settings.reload_seconds),

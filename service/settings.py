@@ -18,7 +18,18 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
     workers: Annotated[int, Field(ge=1, le=256, description="Processes. Each holds every model.")] = 1
-    threads: Annotated[int, Field(ge=1, le=256, description="ONNX Runtime's threads within one operator.")] = 1
+    threads: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=256,
+            description="ONNX Runtime's threads within one operator, at most the processors that the process may use; "
+            "0 is all of them, shared among the workers. A manifest's [runtime] threads comes first.",
+        ),
+    ] = 1
+    deadline: Annotated[
+        float, Field(gt=0, le=86400, description="Seconds in which a request is answered, or refused with status 504.")
+    ] = 30.0
     max_body: Annotated[
         int, Field(ge=1 << 20, description="Upper bound in bytes for the body limit that the served models give.")
     ] = 64 << 20

@@ -20,8 +20,9 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
-from service.main import compose, create, load
+from service.main import compose, create, load, threads_of
 from service.onboarding import open_draft, publish_draft
+from service.runtime.cpus import available_cpus
 from service.settings import Settings
 
 TEMPERANCE = Path(sys.executable).with_name("temperance")
@@ -283,6 +284,12 @@ def test_several_workers_count_together_survive_the_death_of_one_and_reload_alik
         assert answered() == 20.0
         set_alias(repository, "breast-cancer", "stable", publish_another_price(repository, 60))
         wait_for(lambda: {post().json()["version"] for _ in range(10)} == {"2"})
+
+
+def test_workers_share_the_processors_where_nobody_says_how_many_threads() -> None:
+    assert threads_of(Settings(threads=0)) == available_cpus()
+    assert threads_of(Settings(threads=0, workers=256)) == 1
+    assert threads_of(Settings(threads=3, workers=2)) == 3
 
 
 def serving_workers(server: Any) -> set[int]:

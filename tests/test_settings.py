@@ -41,7 +41,7 @@ def test_a_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.Monk
         ("PORT", "-1"),
         ("PORT", ""),
         ("WORKERS", "0"),
-        ("THREADS", "0"),
+        ("THREADS", "-1"),
         ("MAX_BODY", "12"),
         ("MAX_ROWS", "0"),
         ("MAX_ROWS", "1.5"),

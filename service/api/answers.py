@@ -248,10 +248,16 @@ def _method_estimate(found: MethodEstimate, classes: tuple[str, ...]) -> Json:
 
 
 def _input(entry: Input, model: Model) -> Json:
+    if entry.is_filled:
+        return {"name": entry.name, "filled": "mask" if entry.mask else entry.fill}
+    taken = next(taken for taken in model.inputs.entries if taken.name == entry.name)
+    said: Json = {"name": entry.name, "type": "string" if taken.is_text else str(taken.dtype)}
+    if taken.shape:
+        return {**said, "shape": list(taken.shape), "pad": taken.pad}
     features = [
         {"name": name, **model.manifest.features.get(name, ANYTHING).model_dump(mode="json")} for name in entry.columns
     ]
-    return {"name": entry.name, "features": features}
+    return {**said, "features": features}
 
 
 def _shares(model: Model, prevalence: Array | None) -> dict[str, float] | list[dict[str, float]] | None:

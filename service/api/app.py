@@ -1,6 +1,7 @@
 """The application: protocols on a router, one middleware around it."""
 
 import logging
+import math
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +23,7 @@ from service.api import operations, problems, replies, schemas, v1
 from service.errors import ServiceError
 from service.inference import Predictor
 from service.runtime.registry import Registry
+from service.runtime.rows import Entry
 from service.telemetry import Telemetry
 
 SMALLEST_BODY_LIMIT = 1 << 20
@@ -48,6 +50,7 @@ class Parts:
     version: str
     max_body: int
     max_rows: int
+    deadline: float
     docs: bool
     exposed: CollectorRegistry
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -79,10 +82,20 @@ def build_app(parts: Parts) -> ASGIApp:
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
-    """Bytes that the largest request of any served model can need, between 1 MiB and ``most``."""
-    cells = [[len(name.encode()) + BYTES_PER_CELL for name in model.inputs.columns] for model in registry.all_models()]
-    needed = rows * (BYTES_PER_ROW + max(map(sum, cells)))
-    return min(max(needed, SMALLEST_BODY_LIMIT), most)
+    """Bytes that the largest request of any served model can need, between 1 MiB and ``most``.
+
+    Text, and tensors of open shape, can need any number.
+    """
+    entries = [model.inputs.entries for model in registry.all_models()]
+    needed = rows * (BYTES_PER_ROW + max(sum(map(_most_bytes, taken)) for taken in entries))
+    return int(min(max(needed, SMALLEST_BODY_LIMIT), most))
+
+
+def _most_bytes(entry: Entry) -> float:
+    if entry.is_text or None in entry.shape:
+        return math.inf
+    numbers = math.prod(size for size in entry.shape if size is not None)  # 1 of a column
+    return sum(len(name.encode()) + numbers * BYTES_PER_CELL for name in entry.cells)
 
 
 class Edge:
@@ -175,7 +188,7 @@ def _v1(parts: Parts) -> APIRouter:
         del generation
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
-    limits = v1.Limits(lambda: limit(parts.registry.generation), parts.max_rows)
+    limits = v1.Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
     return v1.router(parts.registry, parts.predictor, limits)
 
 

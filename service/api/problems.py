@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.errors import (
     BodyTooLarge,
     BundleError,
+    DeadlineExceeded,
     Fault,
     MalformedBody,
     ModelOutputInvalid,
@@ -30,6 +31,7 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     NotFound: 404,
     ModelOutputInvalid: 422,
     NotReady: 503,
+    DeadlineExceeded: 504,
     BundleError: 503,
 }
 MOST_ERRORS = 20

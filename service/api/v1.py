@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,7 +21,7 @@ from service.api.options import (
     predict_options,
     prevalence_of,
 )
-from service.api.rows import at_home, parse_rows
+from service.api.rows import at_home, example, parse_rows
 from service.bundle.writer import FIRST_ALIAS
 from service.choices import Options
 from service.core.numerics import Indices
@@ -31,7 +32,7 @@ from service.evaluation.named_losses import check_names, named_losses
 from service.evaluation.prevalence import estimate
 from service.evaluation.report import evaluate
 from service.inference import Call, Prediction, Predictor
-from service.runtime.model import Model, synthetic_rows
+from service.runtime.model import Model
 from service.runtime.registry import Registry
 
 _SUMMARIES: Final = {
@@ -56,6 +57,7 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         415: "The body is not JSON",
         422: "The instances, labels or parameters do not fit the model",
         500: "The service is at fault",
+        504: "The model did not answer in time",
     }.items()
 }
 
@@ -68,6 +70,7 @@ class Limits:
 
     body: Callable[[], int]
     rows: int
+    seconds: float
 
 
 def router(registry: Registry, predictor: Predictor, limits: Limits) -> APIRouter:
@@ -88,11 +91,11 @@ def router(registry: Registry, predictor: Predictor, limits: Limits) -> APIRoute
         "evaluate": uses.evaluate,
         "estimate": uses.estimate,
     }
-    example = registry.all_models()[0]
+    shown = registry.all_models()[0]
     for verb, use in by_verb.items():
         for place in PLACES:
             endpoint = _endpoint(registry, use, limits)
-            _add_verb(routes, f"/models/{{name}}{place}:{verb}", verb, endpoint, example)
+            _add_verb(routes, f"/models/{{name}}{place}:{verb}", verb, endpoint, shown)
     # After the verbs: what answers a wrong method is the first path that fits, and a name fits `name:verb` too.
     _add_metadata(routes, registry, registry.all_models()[0])
     routes.add_api_route("/models/{rest:path}", _unknown_verb, methods=["GET", "POST"], include_in_schema=False)
@@ -101,7 +104,7 @@ def router(registry: Registry, predictor: Predictor, limits: Limits) -> APIRoute
 
 def _add_verb(routes: APIRouter, path: str, verb: str, endpoint: Callable[..., Any], model: Model) -> None:
     body = {"$ref": f"#/components/schemas/{schemas.REQUESTS[verb].__name__}"}
-    content = {"application/json": {"schema": body, "example": _example(model, verb)}}
+    content = {"application/json": {"schema": body, **_example(model, verb)}}
     routes.add_api_route(
         path,
         endpoint,
@@ -126,14 +129,17 @@ def _path_parameters(path: str, model: Model) -> list[answers.Json]:
 
 
 def _example(model: Model, verb: str) -> answers.Json:
-    body: answers.Json = {"instances": synthetic_rows(model.inputs).tolist()}
-    return body | ({"labels": [model.classes[0]]} if verb == "evaluate" else {})
+    instances = example(model.inputs)
+    if instances is None:
+        return {}
+    labels = {"labels": [model.classes[0]]} if verb == "evaluate" else {}
+    return {"example": {"instances": instances, **labels}}
 
 
 def _endpoint(registry: Registry, use: Use, limits: Limits) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         model = _addressed(registry, request)
-        call = Call(request.state.request_id)
+        call = Call(request.state.request_id, deadline=time.monotonic() + limits.seconds)
         document = parse_json(await read_body(request, limit=limits.body()))
         return _json(await use(model, document, call))
 

@@ -11,10 +11,12 @@ from service.core.ood import RULES, SCORES
 from service.errors import ManifestInvalid
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
+Text = Annotated[str, StringConstraints(max_length=1000, strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Cost = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 Rate = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Size = Annotated[int, Field(strict=True, ge=1)]
 Switch = Annotated[bool, Field(strict=True)]
 Prevalence = dict[Name, Positive]
 
@@ -24,7 +26,7 @@ BINDING_SECTIONS: Final = ("graph", "inputs", "training", "ood")
 INPUTS: Final = "inputs"
 """The `space` of feature scores that is no tensor of the graph."""
 
-LATER_KEYS: Final = ("per_class",)
+LATER_KEYS: Final = ("per_class", "shape", "pad", "mask", "fill")
 """Keys younger than schema 1 in those sections; unset, they leave a fingerprint as it was."""
 
 PREVALENCE_TOLERANCE = 1e-6
@@ -106,30 +108,71 @@ class Graph(Section):
 
 
 class Input(Section):
-    """A graph input, and the names of its columns."""
+    """A graph input: names of its columns, or what a tensor looks like, or what the service itself fills it with.
+
+    Attributes
+    ----------
+    name : str
+    features : tuple of str or None
+        Columns of a rank-2 input; a column input of its own has none.
+    shape : tuple of int or None
+        Of one row of a tensor, where the graph leaves it open; with ``pad`` the first is the most there may be.
+    pad : float or None
+        Rows may differ in length along the first dimension; this number fills the shorter ones.
+    mask : bool
+        The service fills it: 1 at a row's own positions, 0 where it was padded.
+    fill : float or None
+        The service fills it with this number.
+    """
 
     name: Name
     features: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    shape: Annotated[tuple[Size, ...], Field(min_length=1)] | None = None
+    pad: Number | None = None
+    mask: Switch = False
+    fill: Number | None = None
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether the service fills it, and no row holds anything for it."""
+        return self.mask or self.fill is not None
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Feature names; a column input of its own carries its own name."""
-        return self.features or (self.name,)
+        """Feature names; a column input of its own, or a tensor, carries its own name."""
+        return () if self.is_filled else self.features or (self.name,)
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if self.mask and self.fill is not None:
+            raise ValueError("mask and fill exclude each other: each says what the service puts there")
+        if self.features is not None and (self.shape is not None or self.pad is not None):
+            raise ValueError("features name columns; shape and pad describe a tensor, which has none")
+        if self.is_filled and any(value is not None for value in (self.features, self.shape, self.pad)):
+            raise ValueError("what the service fills (mask, fill) has no features, shape or pad of its own")
+        return self
 
 
 class Impute(Section):
-    """A missing value is replaced by a constant."""
+    """A missing value is replaced by a constant: a number, or in a column of text a string."""
 
-    impute: Number
+    impute: Number | Text
 
 
 class Feature(Section):
-    """What is known of one measurement."""
+    """What is known of one measurement; ``categories`` are the strings that a column of text may hold."""
 
     unit: Name | None = None
     plausible: tuple[Number, Number] | None = None
     allowed: tuple[Number, Number] | None = None
     missing: Literal["reject", "nan"] | Impute = "reject"
+    categories: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _categories_are_text(self) -> Self:
+        if self.categories is not None and (self.plausible or self.allowed or self.missing == "nan"):
+            raise ValueError("categories belong to a column of text, which has no ranges and cannot miss as NaN")
+        return self
 
     @model_validator(mode="after")
     def _bounds_ascend(self) -> Self:
@@ -240,6 +283,22 @@ class Policy(Section):
         return self
 
 
+class Runtime(Section):
+    """How the graph is run; none of it changes an answer.
+
+    Attributes
+    ----------
+    threads : int or None
+        Within one operator, at most the processors that the process may use; 0 is all of them. None leaves it to
+        the service's settings.
+    deadline : float or None
+        Seconds in which a request to this model is answered; the service's own deadline may be sooner.
+    """
+
+    threads: Annotated[int, Field(strict=True, ge=0, le=256)] | None = None
+    deadline: Positive | None = None
+
+
 class Manifest(Section):
     """The whole file."""
 
@@ -250,6 +309,7 @@ class Manifest(Section):
     features: dict[Name, Feature] = {}
     training: Training = Training()
     ood: Ood = Ood()
+    runtime: Runtime = Runtime()
     sites: dict[Name, Site] = {}
     policies: dict[Name, Policy] = {}
 
@@ -271,7 +331,7 @@ class Manifest(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        _refuse_repeats("inputs", tuple(entry.name for entry in self.inputs))
+        _check_inputs(self.inputs)
         _refuse_repeats("features", self.columns)
         _refuse_unknown("features", tuple(self.features), self.columns)
         for name, site in self.sites.items():
@@ -301,6 +361,14 @@ class Manifest(Section):
 
     def _takes_nan(self) -> bool:
         return any(feature.missing == "nan" for feature in self.features.values())
+
+
+def _check_inputs(inputs: tuple[Input, ...]) -> None:
+    _refuse_repeats("inputs", tuple(entry.name for entry in inputs))
+    if all(entry.is_filled for entry in inputs):
+        raise ValueError("inputs: none of them is for a row to fill")
+    if any(entry.mask for entry in inputs) and all(entry.pad is None for entry in inputs):
+        raise ValueError("inputs: a mask tells padding from a row's own positions, and no input declares pad")
 
 
 def parse_manifest(text: str, *, where: str = MANIFEST_FILE) -> Manifest:

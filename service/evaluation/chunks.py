@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from service.errors import DataError
-from service.evaluation.dataset import Table
+from service.evaluation.table import Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from service.bundle.manifest import Manifest
 from service.bundle.record import read_archive
 from service.core.numerics import Array, Indices
 from service.errors import DataError, Fault
+from service.evaluation.table import Table, numbers, rows_of
+from service.runtime.inputs import Inputs
 from service.runtime.rows import Fields, Rows
 
 RESERVED: Final = ("y", "group", "weight")
-Table = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,16 @@ class Dataset:
         return self.rows.numbers if isinstance(self.rows, Fields) else self.rows
 
 
-def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -> Dataset:  # frozen
+def read_dataset(
+    path: Path, manifest: Manifest, columns: Columns = DEFAULT_COLUMNS, *, inputs: Inputs | None = None
+) -> Dataset:
     """Read a file of labelled rows.
+
+    An ``.npz`` file has one array per graph input under its own name, or all columns, or the only tensor, as ``X``;
+    strings are fixed-width (``U``) arrays. The others have a column per feature; in Parquet a tensor of rank 1 may be
+    a column of lists. Rows that vary in length are padded at their end, with anything. How long each is says an array
+    ``lengths``, or that of a mask under its own name, or the labels of a sequence model, of which -1 is padding;
+    without any of these no row may end in the padding value.
 
     Parameters
     ----------
@@ -86,15 +95,17 @@ def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -
         ``.npz``, ``.csv`` or ``.parquet``.
     manifest : Manifest
     columns : Columns
+    inputs : Inputs, optional
+        What the graph takes; without it, columns of numbers.
 
     Raises
     ------
     DataError
         One line that names the file, the column and the first row at fault.
     """
-    table = read_table(path)
-    rows = rows_of(table, manifest, path)
     label = columns.label or "y"
+    table = read_table(path, texts=_text_columns(inputs))
+    rows = rows_of(table, manifest, path, inputs=inputs, label=label)
     if columns.label is None and label in manifest.columns:
         raise DataError(f"{path}: {label!r} is a feature of the model; name the column of the labels with --label")
     if label not in table:
@@ -116,19 +127,24 @@ def read_dataset(path: Path, manifest: Manifest, columns: Columns = Columns()) -
     )
 
 
-def read_rows(path: Path, manifest: Manifest) -> Rows:
+def read_rows(path: Path, manifest: Manifest, *, inputs: Inputs | None = None) -> Rows:
     """Rows without labels; DataError as `read_dataset`."""
-    return rows_of(read_table(path), manifest, path)
+    return rows_of(read_table(path, texts=_text_columns(inputs)), manifest, path, inputs=inputs)
 
 
-def read_table(path: Path) -> Table:
-    """Columns of a file by name."""
+def read_table(path: Path, *, texts: frozenset[str] = frozenset()) -> Table:
+    """Columns of a file by name; those in ``texts`` are strings, also where a CSV file has only digits."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: a data set is one of {', '.join(_READERS)}")
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    return reader(path)
+    return reader(path, texts)
+
+
+def _text_columns(inputs: Inputs | None) -> frozenset[str]:
+    entries = () if inputs is None else inputs.entries
+    return frozenset(cell for entry in entries if entry.is_text for cell in entry.cells)
 
 
 def read_labels(values: Sequence[object], classes: tuple[str, ...], *, where: str) -> Indices:
@@ -180,80 +196,6 @@ def _expected(value: object, classes: tuple[str, ...], *, numeric_names: bool) -
     return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}"
 
 
-def rows_of(table: Table, manifest: Manifest, path: Path, *, first: int = 0) -> Rows:
-    """Rows from columns by name, or from the arrays of an .npz file.
-
-    Parameters
-    ----------
-    table : dict of str to ndarray
-    manifest : Manifest
-    path : Path
-        Where they come from.
-    first : int
-        Place of the first row in the file.
-
-    Raises
-    ------
-    DataError
-    """
-    if path.suffix.lower() == ".npz":
-        table = _split_arrays(table, manifest, path)
-    missing = [name for name in manifest.columns if name not in table]
-    if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise DataError(f"{path} has no column {missing[0]!r}{more}; the model takes {len(manifest.columns)} features")
-    lengths = {len(table[name]) for name in manifest.columns}
-    if lengths == {0}:
-        raise DataError(f"{path} has no rows")
-    if len(lengths) > 1:
-        raise DataError(f"{path}: the graph's inputs have different numbers of rows: {sorted(lengths)}")
-    rows = np.column_stack([_numbers(table[name], name, path, first=first) for name in manifest.columns])
-    _refuse_missing(rows, manifest, path, first=first)
-    return rows
-
-
-def _split_arrays(table: Table, manifest: Manifest, path: Path) -> Table:
-    if "X" in table and "X" not in [entry.name for entry in manifest.inputs]:
-        return _columns_of(table["X"], manifest.columns, "X", path)
-    split: Table = {}
-    for entry in manifest.inputs:
-        if entry.name not in table:
-            raise DataError(f"{path} has neither an array 'X' nor one named after the graph input {entry.name!r}")
-        split |= _columns_of(table[entry.name], entry.columns, entry.name, path)
-    return split
-
-
-def _columns_of(array: npt.NDArray[Any], names: tuple[str, ...], title: str, path: Path) -> Table:
-    if array.ndim == 1 and len(names) == 1:
-        array = array[:, None]
-    if array.ndim != 2 or array.shape[1] != len(names):
-        shape = " by ".join(map(str, array.shape)) or "a single value"
-        raise DataError(f"{path}: array {title!r} is {shape}; the model takes rows of {len(names)} features")
-    return {name: array[:, i] for i, name in enumerate(names)}
-
-
-def _numbers(column: npt.NDArray[Any], name: str, path: Path, *, first: int = 0) -> Array:
-    if column.dtype.kind == "O":  # polars gives a column with nulls in this form when it cannot be numeric
-        column = np.array([np.nan if value is None else value for value in column])
-    if column.dtype.kind not in "fiub" or column.dtype.kind == "b":
-        raise DataError(f"{path}: column {name!r} is not numeric")
-    numbers = column.astype(np.float64)
-    if np.isinf(numbers).any():
-        raise DataError(f"{path}: infinity in row {first + int(np.isinf(numbers).argmax())}, column {name!r}")
-    return numbers
-
-
-def _refuse_missing(rows: Array, manifest: Manifest, path: Path, *, first: int) -> None:
-    for i, name in enumerate(manifest.columns):
-        gaps = np.isnan(rows[:, i])
-        feature = manifest.features.get(name)
-        if gaps.any() and (feature is None or feature.missing == "reject"):
-            raise DataError(
-                f"{path}: NaN in row {first + int(gaps.argmax())}, column {name!r} (rows count from 0); the manifest "
-                "can declare what a missing value means"
-            )
-
-
 def _optional(table: Table, named: str | None, reserved: str, path: Path, *, rows: int) -> npt.NDArray[Any] | None:
     if named is not None and named not in table:
         raise DataError(f"{path} has no column {named!r} for --{reserved}")
@@ -271,13 +213,14 @@ def _groups(column: npt.NDArray[Any], path: Path) -> Indices:
 
 
 def _weights(column: npt.NDArray[Any], path: Path) -> Array:
-    weights = _numbers(column, "weight", path)
+    weights = numbers(column, "weight", path)
     if not (weights >= 0.0).all() or weights.sum() == 0.0:
         raise DataError(f"{path}: weights must be non-negative and not all zero")
     return weights
 
 
-def _read_npz(path: Path) -> Table:
+def _read_npz(path: Path, texts: frozenset[str]) -> Table:
+    del texts
     try:
         with path.open("rb") as file:
             return read_archive(file)
@@ -285,11 +228,16 @@ def _read_npz(path: Path) -> Table:
         raise DataError(f"{path} is not an archive of plain arrays; objects are never unpickled") from None
 
 
-def _read_csv(path: Path) -> Table:
-    return _read_frame(path, lambda: pl.read_csv(path, infer_schema_length=None))
+def _read_csv(path: Path, texts: frozenset[str]) -> Table:
+    def read() -> pl.DataFrame:
+        known = set(pl.read_csv(path, n_rows=0).columns) if texts else set()
+        return pl.read_csv(path, infer_schema_length=None, schema_overrides=dict.fromkeys(known & texts, pl.String))
+
+    return _read_frame(path, read)
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, texts: frozenset[str]) -> Table:
+    del texts
     return _read_frame(path, lambda: pl.read_parquet(path))
 
 
@@ -307,7 +255,7 @@ def _digest(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-_READERS: Final[dict[str, Callable[[Path], Table]]] = {
+_READERS: Final[dict[str, Callable[[Path, frozenset[str]], Table]]] = {
     ".npz": _read_npz,
     ".csv": _read_csv,
     ".parquet": _read_parquet,

@@ -19,6 +19,7 @@ from service.bundle.record import (
     State,
 )
 from service.bundle.repository import Bundle, Repository, file_sha256, graph_sha256
+from service.bundle.self_test import pack_self_test
 from service.bundle.writer import publish
 from service.core.ood.range import outside
 from service.core.pipeline import Chain, Detector, postprocess
@@ -31,7 +32,7 @@ from service.evaluation.prevalence import check_estimation
 from service.evaluation.scoring import Track, raw_of, untracked
 from service.evaluation.sets import fit_sets, held_out
 from service.graph.inspect import check_draft
-from service.runtime.model import Model, Raw, load_model, why_unfit
+from service.runtime.model import Model, Raw, load_model, self_test_of, why_unfit
 
 Changes = dict[str, float | bool | list[str]]
 """Keys of `[ood]` that a fit writes into the manifest."""
@@ -116,13 +117,14 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     model = load_model(dataclasses.replace(draft, record=None, state={}))
     judged = _judge(model, request.data, request.columns, track)
     train = None if request.train_data is None else _judge(model, request.train_data, request.columns, track)
-    strangers = None if request.ood_data is None else raw_of(model, read_rows(request.ood_data, model.manifest))
+    strangers = None if request.ood_data is None else _read_raw(model, request.ood_data)
     compared = None if strangers is None else _compare(model, judged, train, strangers, request)
     chosen = _chosen(compared)
     draft = _with(draft, chosen)
     _refuse_idle_space(draft.manifest)
     model = dataclasses.replace(model, bundle=dataclasses.replace(draft, record=None, state={}))
     record, state = learn(model, judged, train, request, compared)
+    state |= pack_self_test(self_test_of(load_model(dataclasses.replace(draft, record=record, state=state))))
     _write_manifest(draft, asked | chosen)
     version = publish(repository, draft, record=record, state=state)
     return FitResult(name, version, record)
@@ -153,6 +155,10 @@ def learn(
         provenance=_provenance(model, judged, train, request, calibration, flag_rate=flag_rate),
     )
     return record, packed(fitted.detectors) | more_state
+
+
+def _read_raw(model: Model, path: Path) -> Raw:
+    return raw_of(model, read_rows(path, model.manifest, inputs=model.inputs))
 
 
 def _compare(model: Model, judged: Judged, train: Judged | None, strangers: Raw, request: FitRequest) -> OodDataRecord:
@@ -256,7 +262,7 @@ def _provenance(
 
 
 def _judge(model: Model, path: Path, columns: Columns, track: Track) -> Judged:
-    data = read_dataset(path, model.manifest, columns)
+    data = read_dataset(path, model.manifest, columns, inputs=model.inputs)
     return Judged(data, raw_of(model, data.rows, track=track))
 
 

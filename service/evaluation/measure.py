@@ -101,9 +101,10 @@ def measure(model: Model, request: EvaluateRequest, *, track: Track = untracked)
         For a loss that cannot be reported.
     """
     check_names(request.losses, model.manifest)
-    read = read_dataset(request.data, model.manifest, request.columns)
+    read = read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs)
     data = _present(read)
-    elsewhere = None if request.ood_data is None else posterior_of(model, read_rows(request.ood_data, model.manifest))
+    foreign = None if request.ood_data is None else read_rows(request.ood_data, model.manifest, inputs=model.inputs)
+    elsewhere = None if foreign is None else posterior_of(model, foreign)
     posterior = posterior_of(model, data.rows, track=track)
     found = judge(model, data, posterior, elsewhere=elsewhere)
     return dataclasses.replace(

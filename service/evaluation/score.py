@@ -17,8 +17,8 @@ from service.core.numerics import Array
 from service.core.pipeline import Policy, Posterior, act, at_prevalence
 from service.errors import DataError
 from service.evaluation.chunks import Chunks, count_rows, read_chunks
-from service.evaluation.dataset import rows_of
 from service.evaluation.scoring import Track, posterior_of, untracked
+from service.evaluation.table import rows_of
 from service.runtime.model import Model
 
 JOB_FILE = "job.json"
@@ -82,7 +82,7 @@ def score(model: Model, request: ScoreRequest, *, track: Track = untracked) -> S
     judge = _Judge.of(model, request)
     parts = _open_parts(model, request)
     rows, first = count_rows(request.data), _done(parts, request)
-    chunks = Chunks(request.chunk_rows, first, model.manifest.columns, _copied(request))
+    chunks = Chunks(request.chunk_rows, first, model.inputs.columns, _others(model, request))
     tables = read_chunks(request.data, chunks)
     for start in track(range(first, rows, request.chunk_rows)):
         _put(judge.answers(next(tables), start), parts / f"{start:015d}.parquet")
@@ -104,7 +104,8 @@ class _Judge:
         return cls(model, request, policy, choose_target(model, Options("score", site=request.site)))
 
     def answers(self, table: dict[str, Any], start: int) -> pl.DataFrame:
-        rows = rows_of(table, self.model.manifest, self.request.data, first=start)
+        model, path = self.model, self.request.data
+        rows = rows_of(table, model.manifest, path, inputs=model.inputs, first=start)
         posterior = posterior_of(self.model, rows, first=start)
         columns: dict[str, Any] = {"row": np.arange(start, start + len(rows))}
         if (name := self.request.id_column) is not None:
@@ -155,8 +156,9 @@ def _trust(posterior: Posterior, model: Model) -> dict[str, Any]:
     }
 
 
-def _copied(request: ScoreRequest) -> tuple[str, ...]:
-    return () if request.id_column is None else (request.id_column,)
+def _others(model: Model, request: ScoreRequest) -> tuple[str, ...]:
+    cells = [name for entry in model.inputs.entries for name in entry.cells if name not in model.inputs.columns]
+    return tuple(dict.fromkeys([*cells, *([] if request.id_column is None else [request.id_column])]))
 
 
 def _open_parts(model: Model, request: ScoreRequest) -> Path:

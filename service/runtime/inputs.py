@@ -1,111 +1,51 @@
 """What a model's inputs accept: rows are checked and cast here, once, whatever door they came through."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.manifest import Feature, Impute, Manifest
-from service.core.numerics import Array, Flags
-from service.errors import Fault, InvalidInstances, ManifestInvalid
-from service.runtime.rows import Fields, Rows
-from service.runtime.session import DTYPES, Feeds, Session, Tensor
+from service.bundle.manifest import Feature, Impute, Input, Manifest
+from service.core.numerics import Array
+from service.errors import ManifestInvalid
+from service.runtime.fields import Constant, FieldInputs, Mask, Texts
+from service.runtime.numbers import NumberInputs, Slot, misfits
+from service.runtime.rows import Entry, Rows
+from service.runtime.session import DTYPES, TEXT, Feeds, Session, Tensor
 
 ANYTHING = Feature()
-MOST_FAULTS = 20  # of each kind; whoever sent more wrong cells than that learns nothing from the rest
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A graph input: which columns of a row it takes, and as what."""
+class Inputs(Protocol):
+    """What a model takes: a table of numbers (`NumberInputs`), or fields of several kinds (`FieldInputs`)."""
 
-    name: str
-    dtype: np.dtype[Any]
-    columns: slice
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What a row holds for every graph input that is not the service's to fill, in manifest order."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of numbers."""
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """All columns of a row, in manifest order, with what each may hold.
+    @property
+    def plausible_low(self) -> Array:
+        """Lower ends of the columns' plausible ranges, shape (F,)."""
 
-    Attributes
-    ----------
-    columns : tuple of str
-    slots : tuple of Slot
-    allowed_low, allowed_high, plausible_low, plausible_high : ndarray of shape (F,)
-        Infinite where nothing is declared.
-    may_miss : ndarray of shape (F,)
-    substitutes : ndarray of shape (F,)
-        What stands in for a missing value: a number, or NaN.
-    """
-
-    columns: tuple[str, ...]
-    slots: tuple[Slot, ...]
-    allowed_low: Array
-    allowed_high: Array
-    plausible_low: Array
-    plausible_high: Array
-    may_miss: Flags
-    substitutes: Array
+    @property
+    def plausible_high(self) -> Array:
+        """Upper ends of the columns' plausible ranges, shape (F,)."""
 
     def admit(self, rows: Rows) -> tuple[Array, Feeds]:
-        """Rows that the model may judge, and the arrays its graph takes.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (N, F)
-            NaN where a value is missing; `Fields` belong to models with other inputs.
-
-        Returns
-        -------
-        features : ndarray of shape (N, F)
-            With substitutes filled in.
-        feeds : dict of str to ndarray
+        """Columns of numbers, shape (N, F), and the arrays that the graph takes.
 
         Raises
         ------
         InvalidInstances
-            With a fault for every cell that is missing, not allowed, or does not fit the graph's type.
+            With a fault for every place that is missing, not allowed, or does not fit the graph.
         """
-        if isinstance(rows, Fields):
-            raise TypeError("this model takes columns of numbers, and was given fields")
-        missing = np.isnan(rows)
-        faults = [*self._missing(missing), *self._not_allowed(rows)]
-        if missing.any():
-            rows = np.where(missing, self.substitutes, rows)
-        faults += [fault for slot in self.slots for fault in self._unfit(slot, rows)]
-        if faults:
-            raise InvalidInstances(_summary(faults), faults)
-        return rows, {slot.name: np.ascontiguousarray(rows[:, slot.columns], slot.dtype) for slot in self.slots}
 
-    def _missing(self, missing: Flags) -> Iterator[Fault]:
-        yield from self._faults(missing & ~self.may_miss, "missing-value", "must be a number, it is missing")
-
-    def _not_allowed(self, rows: Array) -> Iterator[Fault]:
-        bad = (rows < self.allowed_low) | (rows > self.allowed_high)
-        for fault in self._faults(bad, "not-allowed", ""):
-            i = self.columns.index(str(fault.path[-1]))
-            detail = f"must lie between {self.allowed_low[i]:g} and {self.allowed_high[i]:g}"
-            yield Fault(fault.path, fault.code, detail)
-
-    def _unfit(self, slot: Slot, rows: Array) -> Iterator[Fault]:
-        part = rows[:, slot.columns]
-        first = slot.columns.start
-        if slot.dtype.kind == "f":
-            large = np.abs(part) > np.finfo(slot.dtype).max
-            yield from self._faults(large, "number-out-of-range", f"does not fit {slot.dtype}", first=first)
-            return
-        broken = (part != np.floor(part)) & ~np.isnan(part)
-        yield from self._faults(broken, "wrong-type", "must be a whole number", first=first)
-        limits = np.iinfo(slot.dtype)
-        outside = (part < limits.min) | (part >= -float(limits.min))
-        yield from self._faults(outside, "number-out-of-range", f"does not fit {slot.dtype}", first=first)
-
-    def _faults(self, bad: Flags, code: str, detail: str, *, first: int = 0) -> Iterator[Fault]:
-        for row, column in np.argwhere(bad)[:MOST_FAULTS]:
-            yield Fault(("instances", int(row), self.columns[first + int(column)]), code, detail)
+    def synthetic(self, rows: int = 1) -> Rows:
+        """Rows that the model should be able to judge, and that are nobody's."""
 
 
 def bind_inputs(manifest: Manifest, session: Session) -> Inputs:
@@ -114,50 +54,145 @@ def bind_inputs(manifest: Manifest, session: Session) -> Inputs:
     Raises
     ------
     ManifestInvalid
-        If an input is missing on either side, has another width, or a type that rows of numbers cannot fill.
+        If an input is missing on either side, has another shape, or a type that no row can fill.
     """
     graph = {tensor.name: tensor for tensor in session.inputs}
     declared = [entry.name for entry in manifest.inputs]
     if sorted(graph) != sorted(declared):
         raise ManifestInvalid(f"[[inputs]] declares {', '.join(declared)}; the graph takes {', '.join(graph)}")
-    slots = _slots(manifest, graph)
-    features = [manifest.features.get(column, ANYTHING) for column in manifest.columns]
-    return Inputs(
-        manifest.columns,
-        slots,
+    rows = [entry for entry in manifest.inputs if not entry.is_filled]
+    entries = tuple(_entry(entry, graph[entry.name], manifest) for entry in rows)
+    numbers = _numbers(entries, manifest, graph)
+    if len(numbers.slots) == len(manifest.inputs):
+        return numbers
+    _check_lengths(entries)
+    texts = tuple(_texts(entry, manifest, graph[entry.name]) for entry in entries if entry.is_text and not entry.shape)
+    masks = tuple(Mask(entry.name, _dtype(graph[entry.name])) for entry in manifest.inputs if entry.mask)
+    constants = tuple(_constant(entry, graph[entry.name]) for entry in manifest.inputs if entry.fill is not None)
+    return FieldInputs(entries, numbers, texts, masks, constants)
+
+
+def _entry(entry: Input, tensor: Tensor, manifest: Manifest) -> Entry:
+    dtype = _dtype(tensor)
+    if not _is_tensor(entry, tensor):
+        _check_width(tensor, len(entry.columns))
+        _check_features(entry, dtype, manifest)
+        return Entry(entry.name, entry.columns, dtype)
+    if dtype.kind == "O":
+        raise ManifestInvalid(f"input {entry.name!r} takes text: name its columns in features")
+    if entry.name in manifest.features:
+        raise ManifestInvalid(
+            f"features.{entry.name}: the input is a tensor, and what a feature declares is a column's"
+        )
+    if entry.pad is not None and any(bad.any() for bad, _, _ in misfits(np.array([entry.pad]), dtype)):
+        raise ManifestInvalid(f"input {entry.name!r}: its pad does not fit {dtype}")
+    fixed = len(tensor.shape) > 1 and tensor.shape[1] is not None
+    return Entry(entry.name, entry.columns, dtype, _row_shape(entry, tensor), entry.pad, fixed)
+
+
+def _is_tensor(entry: Input, tensor: Tensor) -> bool:
+    if entry.features is not None:
+        return False
+    declared = entry.pad is not None or entry.shape is not None
+    return declared or len(tensor.shape) > 2 or (len(tensor.shape) == 2 and tensor.shape[1] != 1)
+
+
+def _row_shape(entry: Input, tensor: Tensor) -> tuple[int | None, ...]:
+    known = tensor.shape[1:]
+    declared: tuple[int | None, ...] = entry.shape or known
+    agree = len(known) == len(declared) and all(a in (None, b) for a, b in zip(known, declared, strict=True))
+    if not declared:
+        raise ManifestInvalid(f"input {entry.name!r}: the graph gives it no shape; declare one row's shape")
+    if known and not agree:
+        raise ManifestInvalid(f"input {entry.name!r}: shape {list(declared)} contradicts the graph's {_said(tensor)}")
+    return declared
+
+
+def _check_width(tensor: Tensor, width: int) -> None:
+    fits = not tensor.shape or (len(tensor.shape) == 2 and tensor.shape[1] in (None, width))
+    if not fits and not (len(tensor.shape) == 1 and width == 1):
+        raise ManifestInvalid(
+            f"input {tensor.name!r} has shape {_said(tensor)}; the manifest names {width} columns for it"
+        )
+
+
+def _check_features(entry: Input, dtype: np.dtype[Any], manifest: Manifest) -> None:
+    for column in entry.columns:
+        feature = manifest.features.get(column, ANYTHING)
+        says_number = feature.plausible or feature.allowed or feature.missing == "nan" or _imputes(feature, float)
+        if dtype.kind == "O" and says_number:
+            raise ManifestInvalid(f"features.{column}: the graph takes text there, and what is declared is a number's")
+        if dtype.kind != "O" and (feature.categories is not None or _imputes(feature, str)):
+            raise ManifestInvalid(f"features.{column}: the graph takes numbers there, and what is declared is a text's")
+        if dtype.kind not in "fO" and feature.missing == "nan":
+            raise ManifestInvalid(f"input {entry.name!r} takes whole numbers: none of its features can miss as NaN")
+
+
+def _imputes(feature: Feature, kind: type) -> bool:
+    return isinstance(feature.missing, Impute) and isinstance(feature.missing.impute, kind)
+
+
+def _check_lengths(entries: tuple[Entry, ...]) -> None:
+    varying = [entry for entry in entries if entry.pad is not None]
+    for entry in entries if varying else ():
+        alike = (entry.shape[:1], entry.fixed) == (varying[0].shape[:1], varying[0].fixed)
+        if entry.shape and (entry.shape[0] is None if entry.pad is None else not alike):
+            raise ManifestInvalid(
+                f"inputs {varying[0].name!r} and {entry.name!r} vary in length: both need pad, and to be equally long"
+            )
+
+
+def _numbers(entries: tuple[Entry, ...], manifest: Manifest, graph: dict[str, Tensor]) -> NumberInputs:
+    slots: list[Slot] = []
+    tables = [entry for entry in entries if not entry.shape and not entry.is_text]
+    for entry in tables:
+        start = slots[-1].columns.stop if slots else 0
+        flat = len(graph[entry.name].shape) == 1
+        slots.append(Slot(entry.name, entry.dtype, slice(start, start + len(entry.cells)), flat))
+    columns = tuple(column for entry in tables for column in entry.cells)
+    features = [manifest.features.get(column, ANYTHING) for column in columns]
+    return NumberInputs(
+        columns,
+        tuple(slots),
         *_bounds([feature.allowed for feature in features]),
         *_bounds([feature.plausible for feature in features]),
-        np.array([feature.missing != "reject" for feature in features]),
-        np.array([f.missing.impute if isinstance(f.missing, Impute) else np.nan for f in features]),
+        np.array([feature.missing != "reject" for feature in features], dtype=np.bool_),
+        np.array([f.missing.impute if isinstance(f.missing, Impute) else np.nan for f in features], dtype=np.float64),
     )
 
 
-def _slots(manifest: Manifest, graph: dict[str, Tensor]) -> tuple[Slot, ...]:
-    slots: list[Slot] = []
-    for entry in manifest.inputs:
-        start = slots[-1].columns.stop if slots else 0
-        dtype = _dtype(graph[entry.name], len(entry.columns))
-        if dtype.kind == "i" and any(manifest.features.get(c, ANYTHING).missing == "nan" for c in entry.columns):
-            raise ManifestInvalid(f"input {entry.name!r} takes whole numbers: none of its features can miss as NaN")
-        slots.append(Slot(entry.name, dtype, slice(start, start + len(entry.columns))))
-    return tuple(slots)
+def _texts(entry: Entry, manifest: Manifest, tensor: Tensor) -> Texts:
+    features = [manifest.features.get(column, ANYTHING) for column in entry.cells]
+    substitutes = [f.missing.impute if isinstance(f.missing, Impute) else None for f in features]
+    return Texts(
+        entry.name,
+        entry.cells,
+        tuple(feature.categories for feature in features),
+        tuple(None if value is None else str(value) for value in substitutes),
+        len(tensor.shape) == 1,
+    )
 
 
-def _dtype(tensor: Tensor, width: int) -> np.dtype[Any]:
+def _constant(entry: Input, tensor: Tensor) -> Constant:
+    if entry.fill is None:
+        raise TypeError("only an input with a fill is a constant")
+    return Constant(entry.name, _dtype(tensor), tensor.shape[1:], entry.fill)
+
+
+def _dtype(tensor: Tensor) -> np.dtype[Any]:
+    if tensor.type == TEXT:
+        return np.dtype(object)
     if tensor.type not in DTYPES:
-        raise ManifestInvalid(f"input {tensor.name!r} is {tensor.type}; rows of numbers fill {', '.join(DTYPES)}")
-    if len(tensor.shape) != 2 or tensor.shape[1] not in (None, width):
-        shape = ["rows" if d is None else d for d in tensor.shape]
-        raise ManifestInvalid(f"input {tensor.name!r} has shape {shape}; the manifest names {width} columns for it")
+        raise ManifestInvalid(f"input {tensor.name!r} is {tensor.type}; rows fill {', '.join((*DTYPES, TEXT))}")
     return np.dtype(DTYPES[tensor.type])
+
+
+def _said(tensor: Tensor) -> list[int | str]:
+    first, *rest = tensor.shape
+    return ["rows" if first is None else first, *("open" if d is None else d for d in rest)]
 
 
 def _bounds(pairs: list[tuple[float, float] | None]) -> tuple[Array, Array]:
     ends: npt.NDArray[np.float64] = np.array([pair or (-np.inf, np.inf) for pair in pairs], dtype=np.float64)
+    ends = ends.reshape(-1, 2)
     return ends[:, 0], ends[:, 1]
-
-
-def _summary(faults: list[Fault]) -> str:
-    _, row, column = faults[0].path
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"row {row}, {column!r}: {faults[0].detail}{more}"

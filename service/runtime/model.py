@@ -10,16 +10,19 @@ from service.bundle.manifest import Policy as PolicySection
 from service.bundle.record import Record, restore_inverse
 from service.bundle.repository import Bundle, graph_sha256
 from service.bundle.scores import restore_by_class, restore_reference, restore_score, state_names
+from service.bundle.self_test import SelfTest, restore_self_test
 from service.core.calibration import Calibrator
 from service.core.calibration.identity import Identity
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.ood import SCORES
 from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
-from service.errors import BundleDamaged, ManifestInvalid
+from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
+from service.runtime.cpus import available_cpus
 from service.runtime.inputs import Inputs, bind_inputs
-from service.runtime.rows import Rows
-from service.runtime.session import SCORE_TYPES, Session
+from service.runtime.rows import Fields, Rows
+from service.runtime.session import SCORE_TYPES, Feeds, Session
 
+SELF_TEST_ROWS = 4
 Status = Literal["ok", "separable", "uncalibrated"]
 
 
@@ -97,17 +100,22 @@ class Model:
         """How far the probabilities can be trusted."""
         return "uncalibrated" if self.bundle.record is None else self.bundle.record.status
 
-    def raw(self, rows: Rows) -> Raw:
-        """What the graph makes of rows."""
+    def raw(self, rows: Rows, *, deadline: float | None = None) -> Raw:
+        """What the graph makes of rows, by a deadline on the monotonic clock."""
         columns, feeds = self.inputs.admit(rows)
+        return self.run(columns, feeds, rows.lengths if isinstance(rows, Fields) else None, deadline=deadline)
+
+    def run(self, columns: Array, feeds: Feeds, lengths: Indices | None, *, deadline: float | None = None) -> Raw:
+        """What the graph makes of rows that were admitted."""
         graph, ood = self.manifest.graph, self.manifest.ood
         if not ood.looks_at_tensor:
-            return Raw(columns, self.session.logits(graph, feeds), columns)
-        return Raw(columns, *self.session.logits_and_features(graph, ood.space, feeds))
+            return Raw(columns, self.session.logits(graph, feeds, deadline=deadline), columns, lengths)
+        seen = self.session.logits_and_features(graph, ood.space, feeds, deadline=deadline)
+        return Raw(columns, *seen, lengths)
 
-    def posterior(self, rows: Rows) -> Posterior:
+    def posterior(self, rows: Rows, *, deadline: float | None = None) -> Posterior:
         """Stages A to C."""
-        return self.judge(self.raw(rows))
+        return self.judge(self.raw(rows, deadline=deadline))
 
     def judge(self, raw: Raw) -> Posterior:
         """Stages A to C of what the graph made of rows."""
@@ -117,16 +125,25 @@ class Model:
 def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     """Bring a bundle to life, and prove that it answers: one synthetic row is run before anybody's.
 
+    A version also proves that it answers what it answered when it was fitted.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    threads : int
+        Within one operator, where the manifest says nothing; 0 is all processors that the process may use.
+
     Raises
     ------
     BundleDamaged
-        If the calibration was fitted on another graph, or lacks the state it needs.
+        If the calibration was fitted on another graph, lacks the state it needs, or the answers have changed.
     ManifestInvalid
         If the manifest contradicts the graph.
     GraphError
         If ONNX Runtime refuses the file.
     """
-    session = Session(bundle.graph_path, threads=threads)
+    wanted = bundle.manifest.runtime.threads
+    session = Session(bundle.graph_path, threads=_threads(threads if wanted is None else wanted))
     _check_output(bundle.manifest.graph.output, session)
     inputs = bind_inputs(bundle.manifest, session)
     _check_space(bundle.manifest, session)
@@ -134,20 +151,42 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     if bundle.record is not None:
         _check_binding(bundle, bundle.record)
     model = Model(bundle, session, inputs, _chain(bundle, inputs), _source(bundle), _policies(bundle.manifest))
-    model.posterior(synthetic_rows(inputs))
+    model.posterior(inputs.synthetic())
+    _check_self_test(model)
     return model
 
 
-def synthetic_rows(inputs: Inputs) -> Array:
-    """One row in the middle of every declared range, shape (1, F); nobody's measurements."""
-    low = np.maximum(inputs.plausible_low, inputs.allowed_low)
-    high = np.minimum(inputs.plausible_high, inputs.allowed_high)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    middle = np.where(
-        bounded, 0.5 * (np.where(bounded, low, 0.0) + np.where(bounded, high, 0.0)), np.clip(0.0, low, high)
-    )
-    whole = np.concatenate([np.full(s.columns.stop - s.columns.start, s.dtype.kind == "i") for s in inputs.slots])
-    return np.where(whole, np.floor(middle), middle)[None, :]
+def self_test_of(model: Model) -> SelfTest:
+    """Synthetic rows, and what a model answers to them now; nobody's measurements."""
+    try:
+        return _self_test(model, model.inputs.synthetic(SELF_TEST_ROWS))
+    except ModelOutputInvalid:  # not every row within the declared ranges need be one that the graph knows
+        return _self_test(model, model.inputs.synthetic())
+
+
+def _self_test(model: Model, rows: Rows) -> SelfTest:
+    columns, feeds = model.inputs.admit(rows)
+    lengths = rows.lengths if isinstance(rows, Fields) else None
+    raw = model.run(columns, feeds, lengths)
+    return SelfTest(columns, feeds, lengths, raw.logits, model.judge(raw).log_probs)
+
+
+def _check_self_test(model: Model) -> None:
+    test = restore_self_test(model.bundle.state)
+    if test is None or model.bundle.version is None:
+        return
+    raw = model.run(test.columns, test.feeds, test.lengths)
+    departure = test.departure(raw.logits, model.judge(raw).log_probs)
+    if departure is not None:
+        raise BundleDamaged(
+            f"{model.bundle.path} fails its self-test, {departure}: it does not answer here as it did when it was "
+            "fitted; use the ONNX Runtime and the kind of processor of that time, or fit again here"
+        )
+
+
+def _threads(wanted: int) -> int:
+    cpus = available_cpus()
+    return min(wanted or cpus, cpus)
 
 
 def policy_of(name: str, section: PolicySection, classes: tuple[str, ...]) -> Policy:
@@ -192,7 +231,7 @@ def why_unfit(score: str, manifest: Manifest, session: Session, inputs: Inputs) 
             f"{score!r} needs logits, and the output is {manifest.graph.output_kind}: the logarithm of a probability "
             "has lost what it looks at (its energy is always 0)"
         )
-    raw = session.run(manifest.graph.output, inputs.admit(synthetic_rows(inputs))[1])
+    raw = session.run(manifest.graph.output, inputs.admit(inputs.synthetic())[1])
     if raw.ndim < 2 or raw.shape[1] == 1:
         return (
             f"{score!r} needs a logit of every class, and the output is one column: the other class' logit would be a "

@@ -21,7 +21,8 @@ class Fields:
     numbers : ndarray of shape (N, F)
         The columns of numbers among the inputs, in manifest order, NaN where a value is missing; F may be 0.
     others : dict of str to ndarray
-        Everything else by name: columns of text (N,), tensors (N, …) padded to the longest row.
+        Everything else by name: columns of text (N,), of which None is a missing value; tensors (N, …), those that
+        vary in length as long as the longest row. What lies beyond a row's length is nobody's: it is never read.
     lengths : ndarray of shape (N,) or None
         How many positions of every row are no padding; None where positions do not vary.
     """
@@ -42,10 +43,52 @@ Rows = Array | Fields
 """An array of shape (N, F) where every input is a column of numbers, which is the fast path; `Fields` otherwise."""
 
 
-def join(parts: Sequence[Rows]) -> Rows:
-    """Rows of several requests as one batch; all parts come from one model.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a row holds for one graph input.
 
-    Tensors that vary in length are padded again, with zeros, to the longest of all.
+    Attributes
+    ----------
+    name : str
+        The graph's input.
+    cells : tuple of str
+        Names of its columns; of a tensor its own name.
+    dtype : dtype
+        As the graph takes it; ``object`` for text.
+    shape : tuple of int or None
+        Of one row of a tensor, None where the graph leaves a dimension open. Columns have no shape, which is ``()``.
+    pad : float or None
+        What fills a row that is shorter than others along the first of its dimensions; None if none may be.
+    fixed : bool
+        With ``pad``: every row is filled up to ``shape[0]``. Otherwise that is the most there may be, and rows are
+        filled up to the longest among them.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...] = ()
+    pad: float | None = None
+    fixed: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its cells are strings."""
+        return self.dtype.kind == "O"
+
+
+def form(rows: Rows) -> tuple[tuple[int, ...], ...]:
+    """What rows of one model must agree in to be joined: the shapes that no padding can make equal."""
+    if isinstance(rows, Fields):
+        first = 1 if rows.lengths is None else 2
+        return tuple(values.shape[first:] for values in rows.others.values())
+    return ()
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Rows of several requests as one batch; all parts come from one model and agree in `form`.
+
+    Tensors that vary in length are made as long as the longest of all.
     """
     if len(parts) == 1:
         return parts[0]
@@ -56,6 +99,12 @@ def join(parts: Sequence[Rows]) -> Rows:
     return _join_fields([part for part in parts if isinstance(part, Fields)])
 
 
+def stretched(values: Values, length: int) -> Values:
+    """An array whose second axis is at least ``length`` long; zeros fill it."""
+    missing = length - values.shape[1] if values.ndim > 1 else 0
+    return values if missing <= 0 else np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)])
+
+
 def _join_fields(parts: Sequence[Fields]) -> Fields:
     others = {name: _stack([part.others[name] for part in parts]) for name in parts[0].others}
     lengths = [part.lengths for part in parts if part.lengths is not None]
@@ -64,10 +113,5 @@ def _join_fields(parts: Sequence[Fields]) -> Fields:
 
 
 def _stack(arrays: Sequence[Values]) -> Values:
-    longest = np.max([array.shape[1:] for array in arrays], axis=0, initial=0).astype(int)
-    return np.concatenate([_padded(array, longest) for array in arrays])
-
-
-def _padded(array: Values, shape: npt.NDArray[np.int_]) -> Values:
-    missing = [(0, 0), *((0, int(wanted) - had) for wanted, had in zip(shape, array.shape[1:], strict=True))]
-    return array if array.ndim == 1 else np.pad(array, missing)
+    longest = max(array.shape[1] if array.ndim > 1 else 0 for array in arrays)
+    return np.concatenate([stretched(array, longest) for array in arrays])

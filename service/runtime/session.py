@@ -1,7 +1,9 @@
 """One door to ONNX Runtime: typed arrays in, finite float64 logits out."""
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,20 +14,32 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from service.bundle.manifest import Graph
 from service.core.numerics import Array, Flags, floored_log, log_softmax, two_column
-from service.errors import Fault, GraphError, ManifestInvalid, ModelOutputInvalid
+from service.errors import DeadlineExceeded, Fault, GraphError, ManifestInvalid, ModelOutputInvalid
+from service.runtime.watchdog import WATCHDOG
 
 DTYPES: Final[dict[str, str]] = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
+    "tensor(float16)": "float16",
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
+    "tensor(int16)": "int16",
+    "tensor(int8)": "int8",
+    "tensor(uint64)": "uint64",
+    "tensor(uint32)": "uint32",
+    "tensor(uint16)": "uint16",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
 }
+TEXT: Final = "tensor(string)"
 ORT_ERRORS: Final = tuple(  # they share no ancestor but Exception
     kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
 SCORE_TYPES: Final = ("tensor(float)", "tensor(double)", "tensor(float16)")
 SUM_TOLERANCE = 1e-3  # float16 softmaxes and boosted trees normalise no better
 RANGE_TOLERANCE = 1e-6
+LARGE_BYTES = 1 << 20  # of a batch; smaller ones leave the arena as it is, which is faster
+MOST_FAULTS = 20
 
 Feeds = dict[str, npt.NDArray[Any]]
 
@@ -66,30 +80,89 @@ class Session:
             raise GraphError(f"{path} cannot be loaded by ONNX Runtime: {first_line(error)}") from None
         self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
+        sizes = {tensor.shape[0] for tensor in self.inputs if tensor.shape} - {None}
+        self._batch = sizes.pop() if len(sizes) == 1 else None
 
-    def run(self, output: str, feeds: Feeds) -> npt.NDArray[Any]:
+    def run(self, output: str, feeds: Feeds, *, deadline: float | None = None) -> npt.NDArray[Any]:
         """One named output for arrays of the declared types; `run_several` for one name."""
-        return self.run_several((output,), feeds)[output]
+        return self.run_several((output,), feeds, deadline=deadline)[output]
 
-    def run_several(self, outputs: Iterable[str], feeds: Feeds) -> Feeds:
+    def run_several(self, outputs: Iterable[str], feeds: Feeds, *, deadline: float | None = None) -> Feeds:
         """Named outputs of one run, for arrays of the declared types.
+
+        A graph of a fixed batch size runs as often as it must; the last batch is filled up with its last row again.
+
+        Parameters
+        ----------
+        outputs : iterable of str
+        feeds : dict of str to ndarray
+        deadline : float, optional
+            On the monotonic clock.
 
         Raises
         ------
         ModelOutputInvalid
-            If a node of the graph fails on these values, or an output is no tensor.
+            With a fault for every row that a node of the graph fails on; or if an output is no tensor.
+        DeadlineExceeded
+            If the run had to be ended.
         """
         names = list(dict.fromkeys(outputs))
         try:
-            values = dict(zip(names, self._session.run(names, feeds), strict=True))
+            values = self._batches(names, feeds, deadline)
         except ORT_ERRORS as error:
-            raise ModelOutputInvalid(f"the graph failed while running: {type(error).__name__}") from None
+            raise self._failure(names, feeds, deadline, error) from None
         for name, value in values.items():
             if not isinstance(value, np.ndarray):
                 raise ModelOutputInvalid(f"output {name!r} is no tensor")
         return values
 
-    def logits(self, graph: Graph, feeds: Feeds) -> Array:
+    def _batches(self, names: list[str], feeds: Feeds, deadline: float | None) -> Feeds:
+        rows, size = _rows(feeds), self._batch
+        if size is None or size == rows:
+            return self._once(names, feeds, deadline)
+        taken = [np.minimum(np.arange(start, start + size), rows - 1) for start in range(0, rows, size)]
+        parts = [self._once(names, {n: feed[chosen] for n, feed in feeds.items()}, deadline) for chosen in taken]
+        if any(len(value) != size for part in parts for value in part.values()):
+            raise ModelOutputInvalid(f"an output has not one row for each of the {size} rows that the graph takes")
+        return {name: np.concatenate([part[name] for part in parts])[:rows] for name in names}
+
+    def _once(self, names: list[str], feeds: Feeds, deadline: float | None) -> Feeds:
+        options = _run_options(feeds, deadline)
+        if options is None or deadline is None:
+            return dict(zip(names, self._session.run(names, feeds, options), strict=True))
+        if deadline <= time.monotonic():
+            raise DeadlineExceeded("the time of this request was over before the model came to it")
+        WATCHDOG.begin(options, deadline)
+        try:
+            return dict(zip(names, self._session.run(names, feeds, options), strict=True))
+        except ORT_ERRORS:
+            if options.terminate:
+                raise DeadlineExceeded("the graph did not end in time; send fewer rows at a time") from None
+            raise
+        finally:
+            WATCHDOG.end(options)
+
+    def _failure(self, names: list[str], feeds: Feeds, deadline: float | None, error: Exception) -> ModelOutputInvalid:
+        guilty = list(islice(self._guilty(names, feeds, deadline, range(_rows(feeds))), MOST_FAULTS))
+        if not guilty:
+            return ModelOutputInvalid(f"the graph failed while running: {type(error).__name__}")
+        detail = "the graph fails on this row: it holds something that the model has never seen"
+        faults = [Fault(("instances", row), "not-computable", detail) for row in guilty]
+        return ModelOutputInvalid(f"the graph failed while running: {type(error).__name__} (row {guilty[0]})", faults)
+
+    def _guilty(self, names: list[str], feeds: Feeds, deadline: float | None, rows: range) -> Iterator[int]:
+        """Rows that fail alone, found by halves: one among n costs some 2 log n runs."""
+        try:
+            self._batches(names, {name: feed[rows.start : rows.stop] for name, feed in feeds.items()}, deadline)
+        except ORT_ERRORS:
+            if len(rows) == 1:
+                yield rows.start
+                return
+            half = len(rows) // 2
+            yield from self._guilty(names, feeds, deadline, rows[:half])
+            yield from self._guilty(names, feeds, deadline, rows[half:])
+
+    def logits(self, graph: Graph, feeds: Feeds, *, deadline: float | None = None) -> Array:
         """Finite raw logits of every row, shape (N, K), from an output of the declared kind.
 
         Raises
@@ -98,12 +171,14 @@ class Session:
             With a fault for every row whose output is not finite, or no probabilities where they are declared; or
             if there is not one answer for every row.
         """
-        logits = to_logits(self.run(graph.output, feeds), graph)
+        logits = to_logits(self.run(graph.output, feeds, deadline=deadline), graph)
         return _one_for_each_row(logits, graph.output, feeds)
 
-    def logits_and_features(self, graph: Graph, tensor: str, feeds: Feeds) -> tuple[Array, Array]:
+    def logits_and_features(
+        self, graph: Graph, tensor: str, feeds: Feeds, *, deadline: float | None = None
+    ) -> tuple[Array, Array]:
         """`logits`, and the finite rows, shape (N, D), of another output, both from one run."""
-        values = self.run_several((graph.output, tensor), feeds)
+        values = self.run_several((graph.output, tensor), feeds, deadline=deadline)
         logits = _one_for_each_row(to_logits(values[graph.output], graph), graph.output, feeds)
         return logits, _one_for_each_row(to_features(values[tensor], tensor), tensor, feeds)
 
@@ -131,6 +206,21 @@ def to_features(raw: npt.NDArray[Any], name: str) -> Array:
     broken: Flags = np.any(~np.isfinite(features), axis=1)
     _refuse_rows(broken, "not-finite", f"the model's output {name!r} is not a finite number")
     return features
+
+
+def _rows(feeds: Feeds) -> int:
+    return len(next(iter(feeds.values())))
+
+
+def _run_options(feeds: Feeds, deadline: float | None) -> ort.RunOptions | None:
+    large = sum(feed.nbytes for feed in feeds.values()) >= LARGE_BYTES
+    if deadline is None and not large:
+        return None
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    if large:  # or what one huge batch needed would be held for ever
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def first_line(error: Exception) -> str:
@@ -180,7 +270,7 @@ def _as_columns(values: Array, graph: Graph) -> Array:
 
 
 def _one_for_each_row(values: Array, name: str, feeds: Feeds) -> Array:
-    rows = len(next(iter(feeds.values())))
+    rows = _rows(feeds)
     if len(values) != rows:
         raise ModelOutputInvalid(f"output {name!r} has {len(values)} rows for {rows}")
     return values

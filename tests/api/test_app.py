@@ -51,6 +51,7 @@ def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
             version="0",
             max_body=1 << 20,
             max_rows=10,
+            deadline=30.0,
             docs=True,
             exposed=telemetry.registry,
         )

@@ -9,8 +9,9 @@ import pytest
 from service.api.rows import MOST_FAULTS, at_home, nearest, parse_rows
 from service.core.numerics import Array
 from service.errors import Fault, InvalidInstances, TooManyRows
-from service.runtime.inputs import Inputs, Slot
+from service.runtime.inputs import Inputs
 from service.runtime.model import Model
+from service.runtime.numbers import NumberInputs, Slot
 
 F32 = np.dtype("float32")
 COLUMNS = ("age", "dose/day", "weight")
@@ -21,7 +22,7 @@ def inputs_of(*widths: int) -> Inputs:
     ends = np.cumsum(widths).tolist()
     slots = tuple(Slot(f"in{i}", F32, slice(end - w, end)) for i, (w, end) in enumerate(zip(widths, ends, strict=True)))
     wide = np.full(len(COLUMNS), np.inf)
-    return Inputs(COLUMNS, slots, -wide, wide, -wide, wide, np.zeros(3, dtype=np.bool_), wide * np.nan)
+    return NumberInputs(COLUMNS, slots, -wide, wide, -wide, wide, np.zeros(3, dtype=np.bool_), wide * np.nan)
 
 
 ONE, TWO = inputs_of(3), inputs_of(1, 2)

@@ -320,6 +320,57 @@ def test_a_manifest_is_immutable() -> None:
         manifest.title = "another"  # type: ignore[misc]  # that is the point
 
 
+TENSOR = """\
+schema = 1
+title = "t"
+[graph]
+output = "s"
+output_kind = "logits"
+classes = ["a", "b"]
+[[inputs]]
+name = "ids"
+pad = 0
+shape = [512]
+[[inputs]]
+name = "mask"
+mask = true
+[[inputs]]
+name = "kinds"
+fill = 0
+"""
+
+
+def test_what_the_service_fills_is_no_column() -> None:
+    manifest = parse_manifest(TENSOR)
+    assert manifest.columns == ("ids",)
+    assert [entry.is_filled for entry in manifest.inputs] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("fill = 0", "fill = 0\nmask = true", "exclude each other"),
+        ("pad = 0", 'pad = 0\nfeatures = ["a"]', "features name columns"),
+        ("fill = 0", "fill = 0\npad = 0", "no features, shape or pad of its own"),
+        ("pad = 0\n", "", "no input declares pad"),
+        ("pad = 0\nshape = [512]", "fill = 1", "none of them is for a row to fill"),
+        ("shape = [512]", "shape = [0]", "greater than or equal to 1"),
+    ],
+)
+def test_an_input_is_columns_or_a_tensor_or_the_service_s(old: str, new: str, said: str) -> None:
+    with pytest.raises(ManifestInvalid, match=said):
+        parse_manifest(TENSOR.replace(old, new))
+
+
+@pytest.mark.parametrize("key", ["pad = 1", "shape = [2]"])
+def test_a_younger_key_is_part_of_the_fingerprint_only_where_it_is_set(key: str) -> None:
+    plain = 'schema = 1\ntitle = "t"\n[graph]\noutput = "s"\noutput_kind = "logits"\nclasses = ["a", "b"]\n'
+    plain += '[[inputs]]\nname = "x"\n'
+    first_release = "4d259c05"
+    assert parse_manifest(plain).fingerprints()["inputs"].startswith(first_release)
+    assert not parse_manifest(f"{plain}{key}\n").fingerprints()["inputs"].startswith(first_release)
+
+
 def test_keys_younger_than_the_schema_leave_old_fingerprints_alone_until_they_are_used() -> None:
     plain, unset, used = (
         parse_manifest(edited("false_alarm = 0.1", f"false_alarm = 0.1\n{line}")) for line in PER_CLASS

@@ -173,7 +173,7 @@ def test_every_fault_is_reported_and_counted(bind: Bind) -> None:
 BINDINGS = {
     "an input the graph lacks": ('[[inputs]]\nname = "y"\n', "declares y; the graph takes x"),
     "an input too many": (f'{TWO}[[inputs]]\nname = "y"\n', "declares x, y; the graph takes x"),
-    "too few columns": ('[[inputs]]\nname = "x"\n', "the manifest names 1 columns"),
+    "too few columns": ('[[inputs]]\nname = "x"\nfeatures = ["a"]\n', "the manifest names 1 columns"),
     "too many columns": ('[[inputs]]\nname = "x"\nfeatures = ["a", "b", "c"]\n', "the manifest names 3 columns"),
 }
 
@@ -190,8 +190,7 @@ def test_a_manifest_that_contradicts_the_graph_is_refused(
 @pytest.mark.parametrize(
     ("kind", "shape", "fragment"),
     [
-        (TensorProto.STRING, [None, 2], r"'x' is tensor\(string\); rows of numbers fill"),
-        (TensorProto.BOOL, [None, 2], r"'x' is tensor\(bool\)"),
+        (TensorProto.BFLOAT16, [None, 2], r"'x' is tensor\(bfloat16\); rows fill"),
         (TensorProto.FLOAT, [None, 2, 2], r"'x' has shape \['rows', 2, 2\]"),
         (TensorProto.FLOAT, [None], r"'x' has shape \['rows'\]"),
     ],

@@ -15,7 +15,7 @@ from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import create_draft, draft_files, publish
 from service.core.pipeline import postprocess
 from service.errors import BundleDamaged, InvalidInstances, ManifestInvalid, ModelOutputInvalid
-from service.runtime.model import load_model, policy_of, synthetic_rows
+from service.runtime.model import load_model, policy_of
 
 NAME = "breast-cancer"
 TWO = '[[inputs]]\nname = "x"\nfeatures = ["age", "pulse"]\n'
@@ -175,7 +175,7 @@ def test_synthetic_rows_are_admitted_whatever_the_types_and_ranges(
         "[features.m]\nallowed = [-9, -8]\nplausible = [-9, -8.5]\n"
     )
     model = load_model(bundle_of(mixed_graph, tail))
-    assert synthetic_rows(model.inputs).tolist() == [[5.5, 0.0, 0.0, 2.0, -9.0]]
+    assert np.asarray(model.inputs.synthetic()).tolist() == [[5.5, 0.0, 0.0, 2.0, -9.0]]
 
 
 def test_a_policy_s_costs_follow_the_classes_not_the_file() -> None:

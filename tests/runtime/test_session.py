@@ -1,5 +1,6 @@
 import os
 import pickle
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from onnx import TensorProto, helper
 from service.bundle.manifest import Graph
 from service.core.numerics import Array, log_softmax
 from service.errors import GraphError, ManifestInvalid, ModelOutputInvalid
-from service.runtime.session import RANGE_TOLERANCE, SUM_TOLERANCE, Session, to_features, to_logits
+from service.runtime.session import MOST_FAULTS, RANGE_TOLERANCE, SUM_TOLERANCE, Session, to_features, to_logits
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 2)) * 3
 PROBABILITIES = np.exp(log_softmax(LOGITS))
@@ -229,6 +230,61 @@ def test_loading_and_running_a_graph_leaves_no_trace_in_the_home_folder(
     )
     assert done.stdout.strip() == "[[1.0, 1.0]]"
     assert list(home.rglob("*")) == []
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7])
+def test_a_graph_of_fixed_batch_size_answers_any_number_of_rows(rows: int, graph_of: Callable[..., Path]) -> None:
+    node = helper.make_node("Mul", ["x", "x"], ["scores"])
+    spec = (TensorProto.FLOAT, [3, 2])
+    session = Session(graph_of([node], {"x": spec}, {"scores": spec}))
+    x = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
+    np.testing.assert_array_equal(session.run("scores", {"x": x}), x * x)
+
+
+@pytest.fixture
+def picky(graph_of: Callable[..., Path]) -> Session:
+    """A graph that looks its input up in a table of three, and fails beyond it."""
+    node = helper.make_node("Gather", ["table", "x"], ["scores"])
+    table = helper.make_tensor("table", TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
+    inputs, outputs = {"x": (TensorProto.INT64, [None, 1])}, {"scores": (TensorProto.FLOAT, [None, 1])}
+    return Session(graph_of([node], inputs, outputs, (table,)))
+
+
+@pytest.mark.parametrize("guilty", [[0], [4], [1, 2], [0, 3, 6]])
+def test_rows_that_a_graph_fails_on_are_named(guilty: list[int], picky: Session) -> None:
+    x = np.zeros((7, 1), np.int64)
+    x[guilty] = 9
+    with pytest.raises(ModelOutputInvalid) as caught:
+        picky.run("scores", {"x": x})
+    assert [fault.path for fault in caught.value.faults] == [("instances", row) for row in guilty]
+    assert {fault.code for fault in caught.value.faults} == {"not-computable"}
+
+
+def test_a_batch_of_bad_rows_costs_no_run_for_each(picky: Session) -> None:
+    with pytest.raises(ModelOutputInvalid) as caught:
+        picky.run("scores", {"x": np.full((100_000, 1), 9, np.int64)})
+    assert len(caught.value.faults) == MOST_FAULTS
+
+
+def test_a_huge_batch_does_not_hold_its_memory(graph_of: Callable[..., Path]) -> None:
+    nodes = [
+        helper.make_node("Exp", ["x"], ["exp"]),
+        helper.make_node("Softmax", ["exp"], ["soft"]),
+        helper.make_node("ReduceSum", ["soft", "axis"], ["scores"], keepdims=1),
+    ]
+    axis = helper.make_tensor("axis", TensorProto.INT64, [1], [1])
+    inputs, outputs = {"x": (TensorProto.FLOAT, [None, 4096])}, {"scores": (TensorProto.FLOAT, [None, 1])}
+    session = Session(graph_of(nodes, inputs, outputs, (axis,)))
+    batch = np.zeros((4096, 4096), np.float32)
+    session.run("scores", {"x": batch[:1]})
+    before = resident()
+    session.run("scores", {"x": batch})
+    assert resident() - before < batch.nbytes // 2
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @pytest.fixture
