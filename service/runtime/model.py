@@ -20,7 +20,7 @@ from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
 from service.runtime.cpus import available_cpus
 from service.runtime.inputs import Inputs, bind_inputs
 from service.runtime.rows import Fields, Rows
-from service.runtime.session import SCORE_TYPES, Feeds, Session
+from service.runtime.session import NOT_COMPUTABLE, SCORE_TYPES, Feeds, Session
 
 SELF_TEST_ROWS = 4
 Status = Literal["ok", "separable", "uncalibrated"]
@@ -151,9 +151,21 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     if bundle.record is not None:
         _check_binding(bundle, bundle.record)
     model = Model(bundle, session, inputs, _chain(bundle, inputs), _source(bundle), _policies(bundle.manifest))
-    model.posterior(inputs.synthetic())
+    _prove(model)
     _check_self_test(model)
     return model
+
+
+def _prove(model: Model) -> None:
+    try:
+        model.posterior(model.inputs.synthetic())
+    except ModelOutputInvalid as error:
+        if all(fault.code != NOT_COMPUTABLE for fault in error.faults):
+            raise
+        raise ManifestInvalid(
+            f"{model.bundle.path}: the graph fails on a row that the manifest allows; declare which it takes: a "
+            "tensor's shape under [[inputs]], a feature's categories, plausible or allowed under [features]"
+        ) from None
 
 
 def self_test_of(model: Model) -> SelfTest:

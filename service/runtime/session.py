@@ -40,6 +40,7 @@ SUM_TOLERANCE = 1e-3  # float16 softmaxes and boosted trees normalise no better
 RANGE_TOLERANCE = 1e-6
 LARGE_BYTES = 1 << 20  # of a batch; smaller ones leave the arena as it is, which is faster
 MOST_FAULTS = 20
+NOT_COMPUTABLE: Final = "not-computable"
 
 Feeds = dict[str, npt.NDArray[Any]]
 
@@ -147,7 +148,7 @@ class Session:
         if not guilty:
             return ModelOutputInvalid(f"the graph failed while running: {type(error).__name__}")
         detail = "the graph fails on this row: it holds something that the model has never seen"
-        faults = [Fault(("instances", row), "not-computable", detail) for row in guilty]
+        faults = [Fault(("instances", row), NOT_COMPUTABLE, detail) for row in guilty]
         return ModelOutputInvalid(f"the graph failed while running: {type(error).__name__} (row {guilty[0]})", faults)
 
     def _guilty(self, names: list[str], feeds: Feeds, deadline: float | None, rows: range) -> Iterator[int]:
