@@ -263,7 +263,6 @@ def _odds(z: Any) -> Any:
 
 
 NO_YES = {"classes": ("no", "yes")}
-ONE_PROBABILITY = {"output_kind": "probabilities", **NO_YES}
 LABELS = {"task": "multilabel", "classes": ("fever", "cough", "rash")}
 
 EXPORTERS: dict[str, Exporter] = {
@@ -273,8 +272,8 @@ EXPORTERS: dict[str, Exporter] = {
     "torch-softmax": activated("Softmax", 3, {}, _as_is, "multiclass"),
     "torch-log-softmax": activated("LogSoftmax", 3, {}, lambda z: np.exp(z.astype(float)), "multiclass"),
     "torch-one-logit": activated("none", 1, NO_YES, _odds, "multiclass"),
-    "torch-one-probability": activated("Sigmoid", 1, ONE_PROBABILITY, two, "multiclass"),
-    "torch-flat-probability": activated("flat Sigmoid", 1, ONE_PROBABILITY, two, "multiclass"),
+    "torch-one-probability": activated("Sigmoid", 1, NO_YES, two, "multiclass"),
+    "torch-flat-probability": activated("flat Sigmoid", 1, NO_YES, two, "multiclass"),
     "torch-multilabel": activated("Sigmoid", 3, LABELS, _as_is, "multilabel"),
     "torch-float16": half,
     "torch-heads": heads,
@@ -287,5 +286,5 @@ EXPORTERS: dict[str, Exporter] = {
     "no-shapes": without_shapes,
     "old-opset": old,
     "keras-softmax": keras(3, "softmax", {}, _as_is),
-    "keras-sigmoid": keras(1, "sigmoid", ONE_PROBABILITY, two),
+    "keras-sigmoid": keras(1, "sigmoid", NO_YES, two),
 }
