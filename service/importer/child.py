@@ -23,6 +23,7 @@ def main() -> None:
     limit = _address_space() + memory
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _say({})  # ready: what took the time so far was ours
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -32,7 +33,11 @@ def main() -> None:
             reply = {"error": str(error)}
         except MemoryError:
             reply = {"error": "memory"}
-        print(json.dumps(reply), flush=True)  # noqa: T201  # this is the protocol
+        _say(reply)
+
+
+def _say(reply: dict[str, str]) -> None:
+    print(json.dumps(reply), flush=True)  # noqa: T201  # this is the protocol
 
 
 def _address_space() -> int:

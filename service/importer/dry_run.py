@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from service.errors import GraphError
 from service.graph.inspect import Findings
-from service.importer.feeds import LONGER, MOST_ROWS, SIZES, Filled, draw, pad, rows_at_once, with_mask
+from service.importer.feeds import LONGER, SIZES, Filled, draw, pad, rows_at_once, with_mask
 from service.importer.layout import Shapes
 from service.importer.sandbox import Arrays, Sandbox
 
@@ -79,7 +79,7 @@ def _first_that_runs(
     failure = GraphError("the graph was never run")
     for size in sizes:
         rows = rows_at_once(filled, size)
-        batches = -(-MOST_ROWS // rows) if _fixed(filled) else 1
+        batches = -(-rows_at_once(filled, size, several=True) // rows) if _fixed(filled) else 1
         feeds = [draw(filled, rows, size, seed=seed) for seed in range(batches)]
         try:
             return size, feeds, child.run(graph, outputs, [*feeds, *feeds])  # twice, in one session

@@ -101,11 +101,12 @@ def with_mask(filled: Sequence[Filled]) -> tuple[Filled, ...] | None:
     )
 
 
-def rows_at_once(filled: Sequence[Filled], size: int) -> int:
-    """How many synthetic rows to run: a few of large ones; a fixed batch as it is."""
+def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) -> int:
+    """How many synthetic rows to run: a few of large ones; a fixed batch as it is, unless of ``several``."""
     fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
     cells = sum(int(np.prod(_shape(f, 1, size, 0))) for f in filled)
-    return fixed or max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
+    wanted = max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
+    return wanted if several or fixed is None else fixed
 
 
 def draw(filled: Sequence[Filled], rows: int, size: int, *, longer: int = 0, seed: int = 0) -> Arrays:

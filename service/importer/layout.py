@@ -102,22 +102,22 @@ def _sequence(name: str, shapes: Shapes, classes: int | None) -> Layout:
     if longer[1] != a or longer[2] != b:
         last = longer[1] != a
         return Layout(None if last else "channels last", positions=True, evidence="longer rows have more answers")
+    if classes is not None and (a == classes) != (b == classes):
+        last = b == classes
+        return Layout(None if last else "channels last", positions=True, evidence=f"{classes} classes were named")
     lengths = {shape[1] for shape in shapes.inputs if len(shape) in (2, 3)}
     if (a in lengths) != (b in lengths):
         last = a in lengths
         return Layout(None if last else "channels last", positions=True, evidence="as many answers as positions go in")
-    if classes is not None and (a == classes) != (b == classes):
-        last = b == classes
-        return Layout(None if last else "channels last", positions=True, evidence=f"{classes} classes were named")
     raise GraphError(_ask(name, shapes))
 
 
 def _pixels(name: str, shapes: Shapes, classes: int | None) -> Layout:
     _, a, b, c = shapes.base
     sides = {shape[i : i + 2] for shape in shapes.inputs if len(shape) == 4 for i in (1, 2)}
-    first, last = (b, c) in sides, (a, b) in sides
-    if first == last and classes is not None:
-        first, last = a == classes, c == classes
+    first, last = a == classes, c == classes
+    if first == last:
+        first, last = (b, c) in sides, (a, b) in sides
     if first == last:
         raise GraphError(_ask(name, shapes))
     rewrite = "pixels" if first else "pixels, channels last"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from service.errors import GraphError
 Arrays = dict[str, npt.NDArray[Any]]
 PACKAGE = Path(__file__).parent.parent.parent
 GIBIBYTE = 2**30
+LOCALE = re.compile(r"Failed to construct locale with name:([^:]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,9 @@ class Limits:
 class Sandbox:
     """Runs graphs in a child process, which starts with the first of them; made by `sandbox`."""
 
-    def __init__(self, exits: ExitStack, folder: Path, limits: Limits) -> None:
+    def __init__(self, exits: ExitStack, path: Path, folder: Path, limits: Limits) -> None:
         self._exits = exits
+        self._path = path
         self._folder = folder
         self._limits = limits
         self._process: subprocess.Popen[str] | None = None
@@ -89,22 +92,27 @@ class Sandbox:
             raise GraphError(f"the dry run did not end within {3 * limits.seconds:g} s and was stopped; {_BOMB}")
         reply = json.loads(line) if line else {"error": "died"}
         if error := reply.get("error"):
-            raise GraphError(self._explain(error))
+            raise GraphError(self._explain(error).replace(str(request["graph"]), str(self._path)))
 
     def _explain(self, error: str) -> str:
         if error == "died":
             return f"the dry run's process died; a file that crashes ONNX Runtime is not served, and {_BOMB}"
         if error == "memory" or any(sign in error for sign in ("Failed to allocate memory", "bad_alloc")):
             return f"the dry run needs more than {self._limits.memory / GIBIBYTE:g} GiB of memory; {_BOMB}"
+        if lacking := LOCALE.search(error):
+            return (
+                f"{self._path}: StringNormalizer needs the locale {lacking[1]!r}, which this machine lacks; export the "
+                "model with the locale 'C' (skl2onnx: options={TfidfVectorizer: {'locale': 'C'}}), or install it"
+            )
         return error
 
 
 @contextmanager
-def sandbox(limits: Limits) -> Iterator[Sandbox]:
-    """A child process for a while, and nothing of it afterwards."""
+def sandbox(path: Path, limits: Limits) -> Iterator[Sandbox]:
+    """A child process for what becomes of one file, and nothing of it afterwards."""
     with ExitStack() as exits:
         folder = exits.enter_context(tempfile.TemporaryDirectory(prefix="temperance-"))
-        yield Sandbox(exits, Path(folder), limits)
+        yield Sandbox(exits, path, Path(folder), limits)
 
 
 @contextmanager
@@ -117,6 +125,8 @@ def _child(limits: Limits) -> Iterator["subprocess.Popen[str]"]:
         command, text=True, env=environment, stdin=pipe, stdout=pipe, stderr=nowhere
     ) as process:
         try:
+            assert process.stdout is not None  # noqa: S101  # it is a pipe
+            process.stdout.readline()  # it is ready
             yield process
         finally:
             process.kill()

@@ -117,7 +117,7 @@ def study(path: Path, declared: Declared, limits: Limits) -> Study:
 
 @contextmanager
 def _bench(path: Path, findings: Findings, limits: Limits) -> Iterator[Bench]:
-    with tempfile.TemporaryDirectory(prefix="temperance-") as folder, sandbox(limits) as child:
+    with tempfile.TemporaryDirectory(prefix="temperance-") as folder, sandbox(path, limits) as child:
         for name in findings.external_files:
             _beside(path.parent / name, Path(folder) / name)
         yield Bench(path, findings, Path(folder), child, list(findings.changes))
