@@ -16,6 +16,7 @@ from service.graph.walk import PASSING, View, attribute, view
 
 RECURRENT: Final = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}  # which of their inputs is a state
 NAMED_POOLS: Final = ("cats_strings", "keys_strings")
+NEXT_ENDS: Final = ("n", "_n", "out", "_out", "_new", "_next", ".1")
 KEEPS_WIDTH: Final = frozenset({"Identity", "Cast", "Scaler", "Imputer", "Normalizer"})
 
 
@@ -32,8 +33,10 @@ class Input:
         A number, the name of a dimension that varies, or None for one that has no name; None where nothing is declared.
     width : int or None
         How many columns the operators behind it have coefficients for, where they say so.
-    words : tuple of str
+    words : tuple of (tuple of str)
         Categories that the operators behind it know.
+    closed : bool
+        Whether they fail on any other.
     table : int or None
         Length of the shortest table that it is an index into: token ids, say.
     """
@@ -43,6 +46,7 @@ class Input:
     dims: tuple[int | str | None, ...] | None
     width: int | None
     words: tuple[tuple[str, ...], ...]
+    closed: bool
     table: int | None
 
     @property
@@ -50,6 +54,11 @@ class Input:
         """How many rows it takes at a time; None for any number."""
         first = self.dims[0] if self.dims else None
         return first if isinstance(first, int) else None
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is one column without an axis of its own."""
+        return self.dims is not None and len(self.dims) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +176,7 @@ def _input(graph: View, value: onnx.ValueInfoProto) -> Input:
         dims,
         _coefficients(graph, value.name),
         tuple(_words(graph, value.name)),
+        any(n.op_type == "OneHotEncoder" and attribute(n, "zeros") == 0 for n, _ in _readers(graph, value.name)),
         min(_tables(graph, value.name), default=None),
     )
 
@@ -202,8 +212,12 @@ def _coefficients(graph: View, name: str) -> int | None:
     return None
 
 
+def _readers(graph: View, name: str) -> Iterator[tuple[onnx.NodeProto, str]]:
+    return _users(graph, name, PASSING | {"Concat"})
+
+
 def _words(graph: View, name: str) -> Iterator[tuple[str, ...]]:
-    for node, _ in _users(graph, name, PASSING | {"Concat"}):
+    for node, _ in _readers(graph, name):
         for pool in NAMED_POOLS:
             if values := attribute(node, pool):
                 yield tuple(value.decode() for value in values)
@@ -213,6 +227,12 @@ def _tables(graph: View, name: str) -> Iterator[int]:
     for node, tensor in _users(graph, name, frozenset({"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"})):
         if node.op_type == "Gather" and node.input[1] == tensor and (table := graph.constants.get(node.input[0])):
             yield int(table.dims[attribute(node, "axis") or 0])
+        if (
+            node.op_type == "OneHot"
+            and node.input[0] == tensor
+            and (depth := graph.constant(node.input[1])) is not None
+        ):
+            yield int(depth.reshape(-1)[0])
 
 
 def _handles_missing(graph: View) -> str | None:
@@ -240,13 +260,19 @@ def _refuse_state(graph: View, inputs: list[onnx.ValueInfoProto], path: Path) ->
 
 
 def _carries(value: onnx.ValueInfoProto, output: onnx.ValueInfoProto) -> bool:
-    """Whether an output has an input's type and shape, and their names or a row axis that is not first tell why."""
-    if value.type != output.type or len(value.type.tensor_type.shape.dim) < 2:
+    """Whether an output can be an input's next value, and their names or a row axis that is not first say it is."""
+    given, answered = value.type.tensor_type, output.type.tensor_type
+    sizes = [_dim(d) for d in given.shape.dim]
+    if given.elem_type != answered.elem_type or len(sizes) < 2 or len(sizes) != len(answered.shape.dim):
         return False
-    first, *others = (_dim(d) for d in value.type.tensor_type.shape.dim)
-    aside = isinstance(first, int) and any(not isinstance(d, int) for d in others)
+    pairs = zip(sizes, (_dim(d) for d in answered.shape.dim), strict=True)
+    if any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs):
+        return False
+    aside = isinstance(sizes[0], int) and not all(isinstance(d, int) for d in sizes[1:])
     a, b = value.name.lower(), output.name.lower()
-    return aside or b.startswith(a) or a.replace("past", "present") == b or a.replace("in", "out") == b
+    following = {f"{a}{end}" for end in NEXT_ENDS} | {f"new_{a}", f"next_{a}"}
+    following |= {a.replace("past", "present"), a.replace("_in", "_out"), a.replace("0", "n")} - {a}
+    return aside or b in following
 
 
 def _refuse_stateful(path: Path, name: str, what: str) -> None:

@@ -31,7 +31,9 @@ class Run:
     answers : list of Arrays
         By output, for each of them.
     fewer, longer : Arrays or None
-        The same for fewer rows and for rows with more positions, where the graph takes them.
+        The same for fewer rows, and for rows of twice the size where their dimensions vary, if the graph takes them.
+    size : int
+        What dimensions that vary were.
     """
 
     filled: tuple[Filled, ...]
@@ -39,6 +41,7 @@ class Run:
     answers: list[Arrays]
     fewer: Arrays | None
     longer: Arrays | None
+    size: int
 
     def shapes(self, output: str) -> Shapes:
         """How an output's shape follows the rows'."""
@@ -67,8 +70,8 @@ def dry_run(child: Sandbox, graph: Path, outputs: Sequence[str], findings: Findi
     rows = rows_at_once(filled, size)
     several = all(f.input.batch is None for f in filled)
     fewer = child.run(graph, outputs, [draw(filled, rows - 1, size)])[0] if several and rows > 1 else None
-    longer = _tried(child, graph, outputs, draw(filled, rows, size, longer=LONGER)) if _varies(filled) else None
-    return Run(_masked(child, graph, outputs[0], filled, feeds[0]), feeds, answers, fewer, longer)
+    longer = _tried(child, graph, outputs, draw(filled, rows, 2 * size)) if any(map(_free, filled)) else None
+    return Run(_masked(child, graph, outputs[0], filled, feeds[0]), feeds, answers, fewer, longer, size)
 
 
 def _first_that_runs(
@@ -98,15 +101,11 @@ def _fixed(filled: tuple[Filled, ...]) -> bool:
     return any(f.input.batch is not None for f in filled)
 
 
-def _varies(filled: tuple[Filled, ...]) -> bool:
-    return any(f.has_positions for f in filled)
-
-
 def _tried(child: Sandbox, graph: Path, outputs: Sequence[str], feeds: Arrays) -> Arrays | None:
     try:
         return child.run(graph, outputs, [feeds])[0]
     except GraphError:
-        return None  # it declares a length that varies, and takes one only
+        return None  # it declares a dimension that varies, and takes one size only
 
 
 def _masked(child: Sandbox, graph: Path, output: str, filled: tuple[Filled, ...], feeds: Arrays) -> tuple[Filled, ...]:

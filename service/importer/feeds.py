@@ -32,6 +32,7 @@ SIZES: Final = (8, 32, 48, 224)
 """What is tried for dimensions that vary: some networks need more than a few pixels."""
 
 LONGER = 3
+SEGMENTS: Final = ("token_type", "segment_ids")
 PADDING = 0
 
 
@@ -49,6 +50,8 @@ class Filled:
         What rows of unequal length are padded with.
     mask : bool
         Whether the service fills it: 1 where a row has values, 0 where it was padded.
+    fill : int or None
+        What the service fills it with.
     """
 
     input: Input
@@ -56,6 +59,7 @@ class Filled:
     evidence: str
     pad: int | None = None
     mask: bool = False
+    fill: int | None = None
 
     @property
     def has_positions(self) -> bool:
@@ -93,7 +97,7 @@ def plan(inputs: Sequence[Input], features: tuple[str, ...] | None) -> tuple[Fil
 def with_mask(filled: Sequence[Filled]) -> tuple[Filled, ...] | None:
     """The same inputs, one of them a mask of the others' positions; None if none looks like one."""
     candidates = [f for f in filled if f.has_positions and "mask" in f.input.name.lower() and f.input.table is None]
-    tokens = [f for f in filled if f.has_positions and f not in candidates]
+    tokens = [f for f in filled if f.has_positions and f not in candidates and f.fill is None]
     if len(candidates) != 1 or not tokens:
         return None
     return tuple(
@@ -104,15 +108,15 @@ def with_mask(filled: Sequence[Filled]) -> tuple[Filled, ...] | None:
 def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) -> int:
     """How many synthetic rows to run: a few of large ones; a fixed batch as it is, unless of ``several``."""
     fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
-    cells = sum(int(np.prod(_shape(f, 1, size, 0))) for f in filled)
+    cells = sum(int(np.prod(_shape(f, 1, size))) for f in filled)
     wanted = max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
     return wanted if several or fixed is None else fixed
 
 
-def draw(filled: Sequence[Filled], rows: int, size: int, *, longer: int = 0, seed: int = 0) -> Arrays:
-    """Synthetic rows; ``longer`` adds positions."""
+def draw(filled: Sequence[Filled], rows: int, size: int, *, seed: int = 0) -> Arrays:
+    """Synthetic rows; dimensions that vary have a size."""
     rng = np.random.default_rng(seed)
-    return {f.input.name: _values(f, _shape(f, rows, size, longer), rng) for f in filled}
+    return {f.input.name: _values(f, _shape(f, rows, size), rng) for f in filled}
 
 
 def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
@@ -122,7 +126,7 @@ def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
         value = feeds[f.input.name]
         if f.has_positions:
             widths = [(0, positions if axis == 1 else 0) for axis in range(value.ndim)]
-            value = np.pad(value, widths, constant_values=0 if f.mask else (f.pad or PADDING))
+            value = np.pad(value, widths, constant_values=PADDING)  # a mask's zeros, a segment's, or what is no token
         padded[f.input.name] = value
     return padded
 
@@ -130,12 +134,12 @@ def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
 def _check(entry: Input) -> None:
     if entry.type not in DTYPES:
         raise GraphError(f"input {entry.name!r} holds {entry.type}; rows of JSON fill {', '.join(DTYPES)}")
-    if entry.dims is not None and len(entry.dims) < 2:
+    if entry.dims is not None and len(entry.dims) < 1:
         raise GraphError(
-            f"input {entry.name!r} has rank {len(entry.dims)}: it is no table of rows; export the model with a row "
+            f"input {entry.name!r} has rank 0: it is no table of rows; export the model with a row "
             "axis and a column axis, and fix what is the same for every row inside the graph"
         )
-    if entry.type == "STRING" and len(entry.dims or (0, 0)) != 2:
+    if entry.type == "STRING" and len(entry.dims or ()) > 2:
         raise GraphError(f"input {entry.name!r} is text of rank {len(entry.dims or ())}; rows fill text of rank 2")
 
 
@@ -144,10 +148,12 @@ def _is_tokens(entry: Input) -> bool:
 
 
 def _is_table(entry: Input) -> bool:
-    return (entry.dims is None or len(entry.dims) == 2) and not _is_tokens(entry)
+    return (entry.dims is None or len(entry.dims) <= 2) and not _is_tokens(entry)
 
 
 def _width(entry: Input) -> int | None:
+    if entry.is_flat:
+        return 1
     width = entry.dims[1] if entry.dims else None
     return width if isinstance(width, int) else entry.width if not _integer(entry) else None
 
@@ -163,6 +169,8 @@ def _contradicts(entry: Input) -> bool:
 
 def _numbered(entry: Input, inputs: Sequence[Input]) -> Filled:
     alike = [i for i in inputs if _is_tokens(i)]
+    if entry in alike and len(alike) > 1 and any(sign in entry.name.lower() for sign in SEGMENTS):
+        return Filled(entry, None, "by its name the segment of every token, of which rows here have one", fill=0)
     if not _is_table(entry) or (alike and _integer(entry) and entry.dims == alike[0].dims):
         return Filled(entry, None, f"a tensor of {entry.type.lower()}, {_shown(entry)}")
     width = _width(entry) or 1
@@ -174,7 +182,7 @@ def _numbered(entry: Input, inputs: Sequence[Input]) -> Filled:
 
 
 def _named(inputs: Sequence[Input], features: tuple[str, ...]) -> tuple[Filled, ...]:
-    tables = [entry for entry in inputs if entry.dims is None or len(entry.dims) == 2]
+    tables = [entry for entry in inputs if entry.dims is None or len(entry.dims) <= 2]
     if not tables:
         raise GraphError("--features names columns, and the graph takes tensors only; leave the flag out")
     widths = [_true_width(entry) for entry in tables]
@@ -196,6 +204,8 @@ def _named_evidence(entry: Input) -> str:
 
 
 def _true_width(entry: Input) -> int | None:
+    if entry.is_flat:
+        return 1
     declared = entry.dims[1] if entry.dims else None
     return entry.width or (declared if isinstance(declared, int) else None)
 
@@ -204,18 +214,17 @@ def _shown(entry: Input) -> str:
     return f"[{', '.join('?' if d is None else str(d) for d in entry.dims or ())}]"
 
 
-def _shape(f: Filled, rows: int, size: int, longer: int) -> tuple[int, ...]:
+def _shape(f: Filled, rows: int, size: int) -> tuple[int, ...]:
     if f.features is not None:
-        return rows, len(f.features)
-    dims = [d if isinstance(d, int) else size for d in f.input.dims or ()]
-    if f.has_positions:
-        dims[1] += longer
-    return (rows, *dims[1:])
+        return (rows,) if f.input.is_flat else (rows, len(f.features))
+    return (rows, *(d if isinstance(d, int) else size for d in (f.input.dims or ())[1:]))
 
 
 def _values(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
     if f.mask or "mask" in f.input.name.lower():
         return np.ones(shape, DTYPES[f.input.type])
+    if f.fill is not None:
+        return np.full(shape, f.fill, DTYPES[f.input.type])
     if f.input.type == "STRING":
         return _text(f, shape, rng)
     if f.input.type == "UINT8":
@@ -228,5 +237,6 @@ def _values(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.
 
 def _text(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
     pools = f.input.words or (("a", "b c"),)
-    columns = [rng.choice(pools[i if len(pools) == shape[1] else 0], size=shape[0]) for i in range(shape[1])]
-    return np.stack(columns, axis=1)
+    width = len(f.features or ())
+    columns = [rng.choice(pools[i if len(pools) == width else 0], size=shape[0]) for i in range(width)]
+    return columns[0] if f.input.is_flat else np.stack(columns, axis=1)

@@ -51,7 +51,7 @@ def answered(child: Sandbox, graph: Path, run: Run, output: str) -> Array:
 def check_missing(child: Sandbox, graph: Path, run: Run, output: str) -> None:
     """Raise GraphError unless the graph answers with a number when any column of numbers is missing."""
     for f in run.filled:
-        if f.features is None or f.input.type not in {"FLOAT", "DOUBLE", "FLOAT16"}:
+        if f.features is None or f.input.is_flat or f.input.type not in {"FLOAT", "DOUBLE", "FLOAT16"}:
             continue
         for first in range(0, len(f.features), len(run.feeds[0][f.input.name])):
             feeds = _with_holes(run.feeds[0], f.input.name, first)

@@ -133,7 +133,11 @@ def _beside(source: Path, target: Path) -> None:
 def _declare_widths(bench: Bench, filled: tuple[Filled, ...]) -> None:
     for f in filled:
         dims, width = f.input.dims, len(f.features or ())
-        if f.features is not None and (dims is None or (isinstance(dims[1], int) and dims[1] != width)):
+        if (
+            f.features is not None
+            and not f.input.is_flat
+            and (dims is None or (isinstance(dims[1], int) and dims[1] != width))
+        ):
             set_width(bench.findings.model, f.input.name, width)
             bench.changes.append(f"input {f.input.name!r} is declared as rows of {width} columns")
 

@@ -23,8 +23,10 @@ def manifest_text(title: str, found: Study) -> str:
     for filled in found.inputs:
         inputs.append(_input(filled))
     document["inputs"] = inputs
-    if any(c.subject == "missing" and c.value == "nan" for c in found.conclusions):
-        document["features"] = _missing(found.inputs)
+    missing = any(c.subject == "missing" and c.value == "nan" for c in found.conclusions)
+    features = _features(found.inputs, missing=missing)
+    if features:
+        document["features"] = features
     return tomlkit.dumps(document)
 
 
@@ -46,6 +48,8 @@ def _input(filled: Filled) -> Table:
     if filled.pad is not None:
         table["pad"] = filled.pad
         table["pad"].comment("synthetic rows, padded and masked, answered as they did without padding")
+    if filled.fill is not None:
+        table["fill"] = filled.fill
     if filled.mask:
         mask = tomlkit.item(True)
         mask.comment("filled by the service: 1 where a row has values, 0 where it was padded")
@@ -53,12 +57,21 @@ def _input(filled: Filled) -> Table:
     return table
 
 
-def _missing(inputs: tuple[Filled, ...]) -> Table:
+def _features(inputs: tuple[Filled, ...], *, missing: bool) -> Table:
     table = tomlkit.table(is_super_table=True)
     for filled in inputs:
-        if filled.input.type in {"FLOAT", "DOUBLE", "FLOAT16"}:
-            for name in filled.features or ():
-                feature = tomlkit.table()
-                feature["missing"] = "nan"
-                table[name] = feature
+        names = filled.features or ()
+        if missing and filled.input.type in {"FLOAT", "DOUBLE", "FLOAT16"}:
+            for name in names:
+                table[name] = _entry("missing", "nan")
+        if filled.input.closed and len(filled.input.words) == len(names):
+            for name, words in zip(names, filled.input.words, strict=True):
+                table[name] = _entry("categories", list(words))
+                table[name]["categories"].comment("the graph fails on any other")
+    return table
+
+
+def _entry(key: str, value: str | list[str]) -> Table:
+    table = tomlkit.table()
+    table[key] = value
     return table

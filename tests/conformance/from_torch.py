@@ -53,11 +53,11 @@ def ask(model: Any, *tensors: Any) -> Any:
         return model(*tensors).float().numpy()
 
 
-def perceptron(classes: int, *last: Any) -> Any:
+def perceptron(classes: int, *last: Any, hidden: int = 8) -> Any:
     """Two layers from four features, the same each time."""
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, classes), *last)
+    return torch.nn.Sequential(torch.nn.Linear(4, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, classes), *last)
 
 
 def tabular(to_probabilities: Callable[[Any], Any], classes: int, **how: Any) -> Exporter:
@@ -66,7 +66,8 @@ def tabular(to_probabilities: Callable[[Any], Any], classes: int, **how: Any) ->
     def exporter(path: Path) -> Case:
         torch = pytest.importorskip("torch")
         rows = draw(5, 4)
-        model = export(perceptron(classes), (torch.from_numpy(rows[: how.get("batch", 2)]),), path, **how.get("to", {}))
+        network = perceptron(classes, hidden=how.get("hidden", 8))
+        model = export(network, (torch.from_numpy(rows[: how.get("batch", 2)]),), path, **how.get("to", {}))
         names = tuple(map(str, range(max(classes, 2))))
         return Case(path, rows.tolist(), to_probabilities(ask(model, torch.from_numpy(rows))), names)
 
@@ -267,6 +268,7 @@ LABELS = {"task": "multilabel", "classes": ("fever", "cough", "rash")}
 
 EXPORTERS: dict[str, Exporter] = {
     "torch-static-batch": tabular(softmax, 3, batch=1),
+    "torch-external-data": tabular(softmax, 3, batch=1, hidden=600),  # small weights stay in the graph
     "torch-dynamic-batch": tabular(softmax, 3, to={"dynamic_shapes": ({0: "batch"},), "external_data": False}),
     "torch-script": activated("none", 3, {}, softmax, "multiclass"),
     "torch-softmax": activated("Softmax", 3, {}, _as_is, "multiclass"),

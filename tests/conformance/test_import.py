@@ -2,18 +2,21 @@
 
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
+from service.bundle.repository import Repository
 from service.errors import GraphError
 from service.importer.declared import Declared
 from service.importer.feeds import DTYPES, Filled
 from service.importer.sandbox import Limits
 from service.importer.study import Study, study
 from service.importer.text import manifest_text
+from service.onboarding import import_model
 from tests.conformance.case import Case, softmax, two
 from tests.conformance.exporters import EXPORTERS
 
@@ -52,6 +55,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "catboost-strings": ("probabilities", SOFTMAXED),
     "catboost-missing": ("probabilities", SOFTMAXED),
     "torch-static-batch": ("logits", GEMM),
+    "torch-external-data": ("logits", GEMM),
     "torch-dynamic-batch": ("logits", GEMM),
     "torch-script": ("logits", GEMM),
     "torch-softmax": ("probabilities", SOFTMAX),
@@ -166,3 +170,25 @@ def test_missing_values_are_let_in_where_the_graph_takes_them(exported: Exported
 def test_missing_values_are_refused_where_the_graph_answers_nothing(exported: Exported) -> None:
     with pytest.raises(GraphError, match="--missing nan: with a value missing in input 'X' the output is not finite"):
         study(exported("sklearn-tensor").path, Declared(missing="nan"), Limits())
+
+
+def test_categories_that_the_graph_fails_without_are_written_down(exported: Exported) -> None:
+    case = exported("sklearn-column-transformer")
+    manifest = tomllib.loads(manifest_text("m", study(case.path, Declared(), Limits())))
+    assert manifest["features"] == {"ward": {"categories": ["er", "icu", "ward"]}}
+
+
+@pytest.mark.parametrize("flags", [{"expose_logits": True}, {"expose_features": "auto"}, {}])
+def test_a_draft_holds_the_graph_and_its_weights_and_is_all_that_import_leaves(
+    flags: dict[str, Any], exported: Exported, tmp_path: Path
+) -> None:
+    case = exported("torch-softmax" if flags.get("expose_logits") else "torch-external-data")
+    draft = import_model(Repository(tmp_path / "models"), "m", case.path, Declared(**flags)).draft
+    weights = [] if flags.get("expose_logits") else [f"{case.path.name}.data"]
+    assert sorted(path.name for path in draft.iterdir()) == sorted(["manifest.toml", "model.onnx", *weights])
+    output = tomllib.loads((draft / "manifest.toml").read_text())["graph"]["output"]
+    session = ort.InferenceSession(draft / "model.onnx")
+    rows = np.array(case.instances[:1], dtype=np.float32)
+    (scores,) = session.run([output], {session.get_inputs()[0].name: rows})
+    np.testing.assert_allclose(softmax(scores), case.expected[:1], atol=case.tolerance)
+    assert list(Path(draft).parent.iterdir()) == [draft]

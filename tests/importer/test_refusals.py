@@ -196,6 +196,15 @@ REFUSED: dict[str, tuple[Build, str]] = {
         ),
         "input 'state' takes what 'stateN' answered: the model carries a state",
     ),
+    "a state by another name": (
+        graph(
+            node("Add", "x h0", "hn"),
+            node("Softmax", "hn"),
+            inputs=(value("x", [None, 2]), value("h0", [None, 2])),
+            outputs=(value("s", [None, 2]), value("hn", [None, 2])),
+        ),
+        "input 'h0' takes what 'hn' answered",
+    ),
     "an input that is the same for all rows": (
         graph(node("Mul", "x rate"), inputs=(value("x", [None, 2]), value("rate", []))),
         "input 'rate' has rank 0: it is no table of rows",

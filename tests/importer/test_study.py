@@ -211,6 +211,39 @@ def test_a_mask_that_the_graph_ignores_is_none(learn: Learn) -> None:
     assert tomllib.loads(manifest_text("m", found))["inputs"] == [{"name": "ids"}, {"name": "mask"}]
 
 
+def test_segments_that_nobody_sends_are_filled(learn: Learn) -> None:
+    table = weights("table", np.random.default_rng(0).normal(size=(9, 3)))
+    inputs = tuple(value(n, [None, "L"], TensorProto.INT64) for n in ("ids", "token_type_ids"))
+    nodes = (
+        node("Gather", "table ids", "e"),
+        node("Gather", "table token_type_ids", "t"),
+        node("Add", "e t", "sum"),
+        node("ReduceMean", "sum", "s", keepdims=0, axes=[1]),
+    )
+    build = graph(*nodes, constants=(table,), inputs=inputs, outputs=(value("s", [None, 3]),))
+    found, _ = learn(build, output_kind="logits")
+    assert tomllib.loads(manifest_text("m", found))["inputs"] == [
+        {"name": "ids"},
+        {"name": "token_type_ids", "fill": 0},
+    ]
+
+
+def test_a_column_without_an_axis_of_its_own_is_a_column(learn: Learn) -> None:
+    nodes = (node("Reshape", "x column", "c"), node("Sub", "zero c", "n"), node("Concat", "c n", "z", axis=1))
+    constants = (weights("column", np.array([-1, 1], dtype=np.int64)), weights("zero", [0.0]))
+    found, said = learn(graph(*nodes, node("Softmax", "z"), constants=constants, inputs=(value("x", [None]),)))
+    assert said["output_kind"].value == "probabilities"
+    assert tomllib.loads(manifest_text("m", found))["inputs"] == [{"name": "x"}]
+
+
+def test_an_image_of_any_size_whose_answers_grow_with_it_has_positions(learn: Learn) -> None:
+    nodes = (node("Squeeze", "x one", "z"), node("Transpose", "z", "t", perm=[0, 2, 1]), node("Softmax", "t", axis=2))
+    constants = (weights("one", np.array([1], dtype=np.int64)),)
+    inputs, outputs = (value("x", [None, 1, 4, "W"]),), (value("s", [None, "W", 4]),)
+    _, said = learn(graph(*nodes, constants=constants, inputs=inputs, outputs=outputs))
+    assert (said["task"].value, len(said["classes"].value)) == ("sequence", 4)
+
+
 # -------------------------------------------------------------------------------------------------- other people's
 
 
