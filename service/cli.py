@@ -38,6 +38,8 @@ from service.runtime.session import Session
 from service.settings import PREFIX, Settings
 
 TABLE_WIDTH = 132
+TASKS = ("multiclass", "multilabel", "sequence")
+OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "sigmoid_logits", "sigmoid_probabilities")
 
 models_option = click.option(
     "--models",
@@ -72,29 +74,28 @@ def command() -> None:
 @click.argument("path", type=file_path)
 @click.option("--name", required=True, help="What to call the model.")
 @click.option("--output", help="Tensor that carries the scores.")
-@click.option(
-    "--output-kind", type=click.Choice(["logits", "log_probabilities", "probabilities"]), help="What the scores are."
-)
-@click.option("--task", type=click.Choice(["multiclass"]), help="What is classified.")
+@click.option("--output-kind", type=click.Choice(OUTPUT_KINDS), help="What the scores are.")
+@click.option("--task", type=click.Choice(TASKS), help="What is classified.")
 @click.option("--classes", help="Class names in output order, separated by commas.")
 @click.option("--features", help="Feature names in column order, separated by commas.")
+@click.option("--missing", type=click.Choice(["nan"]), help="Let numbers be missing, as NaN; the graph must take it.")
+@click.option("--expose-logits", is_flag=True, help="Use what the last softmax or sigmoid takes: logits.")
+@click.option("--expose-features", metavar="TENSOR|auto", help="Make a tensor an output that feature scores can use.")
 @click.option("--force", is_flag=True, help="Replace a draft that is there.")
 @models_option
 @json_flag
-def import_(
-    path: Path, name: str, repository: Repository, *, force: bool, as_json: bool, **declared: str | None
-) -> None:
+def import_(path: Path, name: str, repository: Repository, *, force: bool, as_json: bool, **declared: Any) -> None:
     """Make a draft from an .onnx file, and say what was concluded about it and from what."""
-    lists = {key: _split(declared.pop(key)) for key in ("classes", "features")}
-    said = onboarding.Declared(**declared, **lists)  # type: ignore[arg-type]  # click gives strings by these names
+    lists: dict[str, Any] = {key: _split(declared.pop(key)) for key in ("classes", "features")}
+    said = onboarding.Declared(**declared, **lists)
     imported = onboarding.import_model(repository, name, path, said, force=force)
-    found = {c.subject: {"value": c.value, "evidence": c.evidence} for c in imported.conclusions}
     if as_json:
+        found = {c.subject: {"value": c.value, "evidence": c.evidence} for c in imported.conclusions}
         _print_json({"draft": str(imported.draft), "conclusions": found})
         return
-    for subject, conclusion in found.items():
-        value = conclusion["value"] if isinstance(conclusion["value"], str) else ", ".join(conclusion["value"])
-        click.echo(f"{subject}: {value}  ({conclusion['evidence']})")
+    for conclusion in imported.conclusions:
+        value = conclusion.value if isinstance(conclusion.value, str) else ", ".join(conclusion.value)
+        click.echo(f"{conclusion.subject}: {value}  ({conclusion.evidence})")
     click.echo(f"Wrote {imported.draft}. Edit its manifest.toml, then run `temperance fit {name} --data ROWS`.")
 
 

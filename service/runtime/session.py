@@ -1,7 +1,7 @@
 """One door to ONNX Runtime: typed arrays in, finite float64 logits out."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -162,6 +162,28 @@ class Session:
             half = len(rows) // 2
             yield from self._guilty(names, feeds, deadline, rows[:half])
             yield from self._guilty(names, feeds, deadline, rows[half:])
+
+    def probe(self, outputs: Sequence[str], feeds: Feeds, *, seconds: float) -> list[npt.NDArray[Any]]:
+        """Some named outputs for synthetic rows, within a time limit; errors tell what ONNX Runtime says.
+
+        Raises
+        ------
+        GraphError
+            If a node fails, an output is no tensor, or the limit is reached: the run then ends at the next node.
+        """
+        options = ort.RunOptions()
+        options.log_severity_level = 4
+        WATCHDOG.begin(options, time.monotonic() + seconds)
+        try:
+            values = self._session.run(list(outputs), feeds, options)
+        except ORT_ERRORS as error:
+            reason = f"it does not end within {seconds:g} s" if options.terminate else first_line(error)
+            raise GraphError(f"the graph fails on synthetic rows: {reason}") from None
+        finally:
+            WATCHDOG.end(options)
+        if strange := [name for name, value in zip(outputs, values, strict=True) if not isinstance(value, np.ndarray)]:
+            raise GraphError(f"output {strange[0]!r} is no tensor")
+        return list(values)
 
     def logits(self, graph: Graph, feeds: Feeds, *, deadline: float | None = None) -> Array:
         """Finite raw logits of every row, shape (N, K), from an output of the declared kind.
