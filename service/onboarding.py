@@ -14,8 +14,9 @@ from service.bundle.writer import FIRST_ALIAS, create_draft, draft_files, publis
 from service.core.utility import dominated_actions
 from service.errors import BundleNotFound, GraphError
 from service.graph.inspect import Findings, Output, check_class_order, check_draft, inspect_graph
-from service.runtime.model import load_model, policy_of
-from service.runtime.session import DTYPES, RANGE_TOLERANCE, SUM_TOLERANCE, Session, Tensor
+from service.runtime.model import load_model, tables_of
+from service.runtime.outputs import RANGE_TOLERANCE, SUM_TOLERANCE
+from service.runtime.session import DTYPES, Session, Tensor
 
 PROBE_ROWS = 16
 
@@ -139,12 +140,12 @@ def never_taken(manifest: Manifest) -> list[str]:
     """
     sentences: dict[tuple[str, int], str] = {}
     for name, section in manifest.policies.items():
-        policy = policy_of(name, section, manifest.graph.classes)
-        for worse, better in dominated_actions(policy.cost):
-            if worse != policy.on_ood:
-                beaten, by = policy.actions[worse], policy.actions[better]
-                said = f"policy {name!r}: action {beaten!r} is never taken: {by!r} costs no more in any class"
-                sentences.setdefault((name, worse), said)
+        for title, policy in tables_of(name, section, manifest.graph.classes).items():
+            for worse, better in dominated_actions(policy.cost):
+                if worse != policy.on_ood:
+                    beaten, by = policy.actions[worse], policy.actions[better]
+                    said = f"{title}: action {beaten!r} is never taken: {by!r} costs no more in any class"
+                    sentences.setdefault((title, worse), said)
     return list(sentences.values())
 
 
