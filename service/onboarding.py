@@ -14,7 +14,7 @@ from service.importer.declared import Conclusion, Declared
 from service.importer.sandbox import Limits
 from service.importer.study import study
 from service.importer.text import manifest_text
-from service.runtime.model import load_model, policy_of
+from service.runtime.model import load_model, tables_of
 
 LIMITS = Limits()
 
@@ -128,12 +128,12 @@ def never_taken(manifest: Manifest) -> list[str]:
     """
     sentences: dict[tuple[str, int], str] = {}
     for name, section in manifest.policies.items():
-        policy = policy_of(name, section, manifest.graph.classes)
-        for worse, better in dominated_actions(policy.cost):
-            if worse != policy.on_ood:
-                beaten, by = policy.actions[worse], policy.actions[better]
-                said = f"policy {name!r}: action {beaten!r} is never taken: {by!r} costs no more in any class"
-                sentences.setdefault((name, worse), said)
+        for title, policy in tables_of(name, section, manifest.graph.classes).items():
+            for worse, better in dominated_actions(policy.cost):
+                if worse != policy.on_ood:
+                    beaten, by = policy.actions[worse], policy.actions[better]
+                    said = f"{title}: action {beaten!r} is never taken: {by!r} costs no more in any class"
+                    sentences.setdefault((title, worse), said)
     return list(sentences.values())
 
 

@@ -13,8 +13,8 @@ TIE_TOLERANCE = 1e-6
 DENSE_CLASSES: Final = 100
 """Up to so many classes a product is as quick as anything that would look for structure in the costs."""
 
-REASONS: Final = ("lowest_risk", "tie", "ood", "ood_unavailable")
-LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE = range(4)
+REASONS: Final = ("lowest_risk", "tie", "ood", "ood_unavailable", "path")
+LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE, PATH = range(5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """The hot path: from raw logits to what is believed of a row (A to C) and what to do about it (D, E)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from service.core import conformal, prior
-from service.core.calibration import Calibrator
+from service.core.calibration import Map
 from service.core.decision import Decisions, Prices, decide, priced
 from service.core.inverse import Inverse
 from service.core.numerics import Array, Flags, Indices, log_softmax
@@ -61,7 +62,7 @@ class Chain:
         Plausible ranges of the features.
     range_gated : bool
         Whether a value outside its range flags the row.
-    calibrator : Calibrator
+    calibrator : Map
     calibrated : bool
         False makes every flag, threshold and p-value None.
     inverse : Inverse or None
@@ -72,7 +73,7 @@ class Chain:
     low: Array
     high: Array
     range_gated: bool
-    calibrator: Calibrator
+    calibrator: Map
     calibrated: bool
     inverse: Inverse | None = None
 
@@ -90,6 +91,8 @@ class Policy:
     cost : ndarray of shape (A, K), or (N, A, K) where every row has its own
     on_ood : int or None
         The action that flagged rows get; None only flags them.
+    switch : float or None
+        Of sequences: price of another action at the next position; None decides every position alone.
     prices : Prices
         The costs, and what every decision asks of them.
     """
@@ -99,6 +102,7 @@ class Policy:
     actions: tuple[str, ...]
     cost: Array
     on_ood: int | None
+    switch: float | None = None
     prices: Prices = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +116,7 @@ class Posterior:
     Attributes
     ----------
     logits, log_probs : ndarray of shape (N, K)
-        Raw, and calibrated under the source prevalence.
+        Raw, and calibrated under the source prevalence. Of labels (N, M) and (N, M, 2); of sequences (N, L, K).
     scores : ndarray of shape (N, S)
         One column per detector.
     p_values, flags : ndarray of shape (N, S), or None when uncalibrated
@@ -121,6 +125,8 @@ class Posterior:
     p_value : ndarray of shape (N,), or None when uncalibrated or without a score in the gate
         Joint p-value of the gate's scores, Bonferroni.
     flagged : ndarray of shape (N,), or None when uncalibrated
+    lengths : ndarray of shape (N,), or None
+        Of sequences: unpadded positions.
     """
 
     logits: Array
@@ -131,6 +137,7 @@ class Posterior:
     outside: Flags
     p_value: Array | None
     flagged: Flags | None
+    lengths: Indices | None = None
 
 
 def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array | None = None) -> Posterior:
@@ -147,11 +154,26 @@ def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array 
         What feature scores look at; by default the columns.
     """
     seen = columns if features is None else features
-    values = [d.score.score(seen if d.score.needs == "features" else logits) for d in chain.detectors]
+    scores = [d.score.score(seen if d.score.needs == "features" else logits) for d in chain.detectors]
+    undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
+    return weigh(chain, logits, chain.calibrator.apply(undone), scores, columns)
+
+
+def weigh(chain: Chain, logits: Array, log_probs: Array, values: Sequence[Array], columns: Array) -> Posterior:
+    """Put OOD scores beside what is believed of the same rows, with p-values and flags where there are thresholds.
+
+    Parameters
+    ----------
+    chain : Chain
+    logits, log_probs : ndarray
+        Raw and calibrated, rows first.
+    values : sequence of ndarray of shape (N,)
+        One for every detector.
+    columns : ndarray of shape (N, F)
+        Inputs with a plausible range, NaN where a value is missing.
+    """
     scores = bounded(np.stack(values, axis=1) if values else np.empty((len(logits), 0)))
     cells = outside(columns, low=chain.low, high=chain.high)
-    undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
-    log_probs = chain.calibrator.apply(undone)
     if not chain.calibrated:
         return Posterior(logits, log_probs, scores, None, None, cells, None, None)
     p_values, flags = _significance(chain.detectors, scores, logits)

@@ -25,7 +25,7 @@ from service.importer.labels import LEAST_AGREEMENT, agreement, check_agreement,
 from service.importer.layout import Layout, as_table, lay_out
 from service.importer.proof import answered, check_missing, check_same, check_tap
 from service.importer.sandbox import Limits, Sandbox, sandbox
-from service.runtime.session import SUM_TOLERANCE
+from service.runtime.outputs import SUM_TOLERANCE
 
 Array = npt.NDArray[Any]
 
