@@ -14,7 +14,8 @@ from service.importer.declared import Conclusion, Declared
 from service.importer.sandbox import Limits
 from service.importer.study import study
 from service.importer.text import manifest_text
-from service.runtime.model import load_model, tables_of
+from service.runtime.model import load_model
+from service.runtime.policies import tables_of
 
 LIMITS = Limits()
 

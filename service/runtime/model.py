@@ -7,12 +7,10 @@ from typing import Final, Literal
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.bundle.manifest import Policy as PolicySection
 from service.bundle.record import Record, restore_inverse
 from service.bundle.repository import Bundle, graph_sha256
 from service.bundle.scores import restore_by_class, restore_reference, restore_score, state_names
 from service.bundle.self_test import SelfTest, restore_self_test
-from service.bundle.tasks import ABSENT, PRESENT
 from service.core import positions
 from service.core.calibration import Map
 from service.core.calibration.identity import Identity
@@ -24,6 +22,7 @@ from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
 from service.runtime.cpus import available_cpus
 from service.runtime.inputs import Inputs, bind_inputs
+from service.runtime.policies import label_policies_of, policies_of
 from service.runtime.rows import Fields, Rows
 from service.runtime.session import NOT_COMPUTABLE, SCORE_TYPES, Feeds, Session
 
@@ -202,8 +201,8 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
         inputs,
         _chain(bundle, inputs),
         _source(bundle),
-        _policies(bundle.manifest),
-        _label_policies(bundle.manifest),
+        policies_of(bundle.manifest),
+        label_policies_of(bundle.manifest),
     )
     _prove(model)
     _check_self_test(model)
@@ -253,30 +252,6 @@ def _check_self_test(model: Model) -> None:
 def _threads(wanted: int) -> int:
     cpus = available_cpus()
     return min(wanted or cpus, cpus)
-
-
-def tables_of(name: str, section: PolicySection, classes: tuple[str, ...]) -> dict[str, Policy]:
-    """Every cost table of a declared policy as a policy, by what messages call it: the policy, or a label of it."""
-    if section.labels is None:
-        return {f"policy {name!r}": policy_of(name, section, classes)}
-    states = (ABSENT, PRESENT)
-    return {
-        f"policy {name!r}, label {label!r}": _priced(name, section, own.costs, states)
-        for label, own in section.labels.items()
-    }
-
-
-def policy_of(name: str, section: PolicySection, classes: tuple[str, ...]) -> Policy:
-    """A declared policy as arrays; ``on_ood`` becomes an action's index, or None for ``flag``."""
-    return _priced(name, section, section.costs or {}, classes)
-
-
-def _priced(name: str, section: PolicySection, costs: dict[str, dict[str, float]], states: tuple[str, ...]) -> Policy:
-    actions = tuple(costs)
-    cost = np.array([[row[state] for state in states] for row in costs.values()], dtype=np.float64)
-    # Of labels, an action that a label does not have cannot take it over: its flag is then only a flag.
-    on_ood = actions.index(section.on_ood) if section.on_ood in actions else None
-    return Policy(name, "manifest", actions, cost, on_ood, section.switch)
 
 
 def _check_output(name: str, session: Session) -> None:
@@ -397,20 +372,6 @@ def _source(bundle: Bundle) -> Array | None:
         return None
     shares = np.array([bundle.record.source.prevalence[c] for c in bundle.manifest.graph.classes])
     return shares_of(shares) if bundle.manifest.graph.rules.by_label else shares
-
-
-def _policies(manifest: Manifest) -> dict[str, Policy]:
-    classes = manifest.graph.classes
-    return {name: policy_of(name, p, classes) for name, p in manifest.policies.items() if p.costs is not None}
-
-
-def _label_policies(manifest: Manifest) -> dict[str, dict[int, Policy]]:
-    index = {label: m for m, label in enumerate(manifest.graph.classes)}
-    return {
-        name: {index[label]: _priced(name, p, c.costs, (ABSENT, PRESENT)) for label, c in p.labels.items()}
-        for name, p in manifest.policies.items()
-        if p.labels is not None
-    }
 
 
 def _judge_rows(chain: Chain, raw: Raw) -> Posterior:

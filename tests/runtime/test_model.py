@@ -15,7 +15,8 @@ from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import create_draft, draft_files, publish
 from service.core.pipeline import postprocess
 from service.errors import BundleDamaged, InvalidInstances, ManifestInvalid, ModelOutputInvalid
-from service.runtime.model import load_model, policy_of
+from service.runtime.model import load_model
+from service.runtime.policies import policy_of
 
 NAME = "breast-cancer"
 TWO = '[[inputs]]\nname = "x"\nfeatures = ["age", "pulse"]\n'
