@@ -1,4 +1,4 @@
-"""One door to ONNX Runtime: typed arrays in, finite float64 logits out."""
+"""One door to ONNX Runtime: typed arrays in, finite logits out, of the width that their number of classes has."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 from service.bundle.manifest import Graph
-from service.core.numerics import Array, Flags, floored_log, log_softmax, two_column
+from service.core.numerics import Array, Flags, floored_log, log_softmax, two_column, width
 from service.errors import DeadlineExceeded, Fault, GraphError, ManifestInvalid, ModelOutputInvalid
 from service.runtime.watchdog import WATCHDOG
 
@@ -189,10 +189,12 @@ def to_logits(raw: npt.NDArray[Any], graph: Graph) -> Array:
     Probabilities become their floored logarithms, of which any softmax makes the same probabilities again. One
     column (or rank 1) is the second class of two.
     """
-    values = _as_columns(raw.astype(np.float64, copy=False), graph)
-    broken: Flags = np.any(~np.isfinite(values), axis=1)
-    _refuse_rows(broken, "not-finite", "the model's output is not a finite number")
-    return _LOGITS[graph.output_kind](values, graph.probability_floor)
+    kept = width(len(graph.classes))
+    values = _as_columns(raw.astype(kept if graph.output_kind == "logits" else np.float64, copy=False), graph)
+    if not np.isfinite(values).all():
+        broken: Flags = np.any(~np.isfinite(values), axis=1)
+        _refuse_rows(broken, "not-finite", "the model's output is not a finite number")
+    return _LOGITS[graph.output_kind](values, graph.probability_floor).astype(kept, copy=False)
 
 
 def to_features(raw: npt.NDArray[Any], name: str) -> Array:
