@@ -27,6 +27,7 @@
     │   └── VerbNotFound
     ├── ModelOutputInvalid           the graph answered what it must not
     ├── NotReady                     models are not loaded yet
+    ├── Overloaded                   more requests wait than may
     ├── DeadlineExceeded             a request's time ran out before it was answered
     ├── SettingsInvalid              what the service cannot start with
     ├── BundleError                  what lies in the repository
@@ -239,6 +240,13 @@ class NotReady(ServiceError):
 
     code = "not-ready"
     title = "Not ready"
+
+
+class Overloaded(ServiceError):
+    """More requests wait for a model than may; whoever tries again a little later may get through."""
+
+    code = "overloaded"
+    title = "Too many requests at once"
 
 
 class DeadlineExceeded(ServiceError):

@@ -146,14 +146,14 @@ class Predictor:
         Raises
         ------
         InvalidInstances, InvalidParameters, PolicyRequired, PrevalenceUnavailable, CoverageUnavailable,
-        SessionUnavailable, ModelOutputInvalid, DeadlineExceeded
+        SessionUnavailable, ModelOutputInvalid, Overloaded, DeadlineExceeded
         """
         policies = choose_policies(model, options.policy, rows=len(rows)) if options.decide else []
         target = choose_target(model, options)
         sets = None if options.coverage is None else choose_sets(model, options.coverage, target=target)
         session = options.session
         monitor = None if session is None else await asyncio.to_thread(monitor_of, model, session)
-        posterior = await asyncio.to_thread(model.posterior, rows, deadline=_deadline(call, model))
+        posterior = await model.batcher.answer(rows, deadline=_deadline(call, model))
         watched = None if session is None or monitor is None else watch(session, posterior, monitor=monitor)
         log_probs = at_prevalence(posterior.log_probs, source=model.source, target=target)
         prediction = Prediction(
@@ -164,7 +164,7 @@ class Predictor:
             log_probs,
             model.source if target is None else target,
             options.site,
-            _decide(log_probs, policies, flagged=handed_over(posterior, watched)),
+            _decide(posterior, log_probs, policies, flagged=handed_over(posterior, watched)),
             None if sets is None or options.coverage is None else _row_sets(sets, posterior, options.coverage),
             options.fdr,
             _discovered(posterior, options.fdr),
@@ -198,10 +198,13 @@ def _deadline(call: Call, model: Model) -> float | None:
     return min((deadline for deadline in (call.deadline, own) if deadline is not None), default=None)
 
 
-def _decide(log_probs: Array, policies: list[tuple[Policy, Indices]], *, flagged: Flags | None) -> tuple[Decided, ...]:
+def _decide(
+    posterior: Posterior, log_probs: Array, policies: list[tuple[Policy, Indices]], *, flagged: Flags | None
+) -> tuple[Decided, ...]:
     if len(policies) == 1:  # all rows: what is big is not copied
         (policy, rows), *_ = policies
-        return (Decided(policy, rows, choose(log_probs, policy, flagged=flagged)),)
+        chosen = choose(log_probs, policy, flagged=flagged, known=posterior.known(log_probs))
+        return (Decided(policy, rows, chosen),)
     return tuple(
         Decided(policy, rows, choose(log_probs[rows], policy, flagged=None if flagged is None else flagged[rows]))
         for policy, rows in policies

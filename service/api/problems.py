@@ -17,6 +17,7 @@ from service.errors import (
     ModelOutputInvalid,
     NotFound,
     NotReady,
+    Overloaded,
     RequestError,
     ServiceError,
     UnsupportedMediaType,
@@ -31,6 +32,7 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     NotFound: 404,
     ModelOutputInvalid: 422,
     NotReady: 503,
+    Overloaded: 503,
     DeadlineExceeded: 504,
     BundleError: 503,
 }
@@ -64,6 +66,8 @@ def problem(error: ServiceError, *, status: int | None = None, headers: dict[str
     extra = {"Cache-Control": "no-store", **(headers or {})}
     if isinstance(error, UnsupportedMediaType):
         extra |= {"Accept": "application/json", "Accept-Encoding": "identity"}
+    if isinstance(error, Overloaded):
+        extra["Retry-After"] = "1"
     return Response(orjson.dumps(body), code, extra, MEDIA_TYPE)
 
 

@@ -1,6 +1,6 @@
 """A bundle brought to life: checked rows in, the posterior of stages A to C out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from service.core.numerics import Array, Indices, log_softmax
 from service.core.ood import SCORES
 from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
+from service.runtime.batching import Batcher
 from service.runtime.cpus import available_cpus
 from service.runtime.inputs import Inputs, bind_inputs
 from service.runtime.rows import Fields, Rows
@@ -61,6 +62,8 @@ class Model:
     source : ndarray of shape (K,) or None
         Prevalence that the calibrated probabilities speak of; None when nobody knows it.
     policies : dict of str to Policy
+    batcher : Batcher
+        Answers requests, several at once.
     """
 
     bundle: Bundle
@@ -69,6 +72,10 @@ class Model:
     chain: Chain
     source: Array | None
     policies: dict[str, Policy]
+    batcher: Batcher[Posterior] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batcher", Batcher(self.posterior, self.manifest.runtime))
 
     @property
     def name(self) -> str:
@@ -151,7 +158,7 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     if bundle.record is not None:
         _check_binding(bundle, bundle.record)
     model = Model(bundle, session, inputs, _chain(bundle, inputs), _source(bundle), _policies(bundle.manifest))
-    model.posterior(inputs.synthetic())
+    model.batcher.warm_up(inputs.synthetic())
     _check_self_test(model)
     return model
 
