@@ -20,7 +20,8 @@
     │   ├── EstimateUnavailable
     │   ├── CoverageUnavailable
     │   ├── SessionUnavailable
-    │   └── TooManyRows
+    │   ├── TooManyRows
+    │   └── RepositoryClosed         what is served is not for callers to change
     ├── NotFound                     no such thing under that address
     │   ├── ModelNotFound
     │   ├── VersionNotServed
@@ -198,6 +199,13 @@ class TooManyRows(RequestError):
 
     code = "too-many-rows"
     title = "The request has too many instances"
+
+
+class RepositoryClosed(RequestError):
+    """A caller wanted to see or change what is served, which this service does not let callers do."""
+
+    code = "repository-closed"
+    title = "The repository is closed to callers"
 
 
 class NotFound(ServiceError):

@@ -19,7 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import operations, problems, replies, schemas, v1
+from service.api import operations, problems, replies, schemas, v1, v2
+from service.api.addresses import Limits
 from service.errors import ServiceError
 from service.inference import Predictor
 from service.runtime.registry import Registry
@@ -28,7 +29,8 @@ from service.telemetry import Telemetry
 
 SMALLEST_BODY_LIMIT = 1 << 20
 BYTES_PER_CELL = 32  # beside its name: the longest double in JSON has 24 characters; then quotes, colon, comma, space
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds; their lines would bury the others
+# Asked every few seconds; their lines would bury the others.
+PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 BYTES_PER_ROW = 1024  # an id of 200 characters, or a label
 CLIENT_GONE = 499  # nobody is left to answer; nginx' number for it, in logs and metrics only
 UNMATCHED = "(other)"
@@ -51,6 +53,7 @@ class Parts:
     max_body: int
     max_rows: int
     deadline: float
+    repository_api: bool
     docs: bool
     exposed: CollectorRegistry
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -58,7 +61,7 @@ class Parts:
 
 def build_app(parts: Parts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    state = _State(parts.background)
+    state, limits = _State(parts.background), _limits(parts)
     app = FastAPI(
         title="Temperance",
         summary="Calibrated probabilities, out-of-distribution flags and least-cost decisions from ONNX classifiers",
@@ -72,7 +75,7 @@ def build_app(parts: Parts) -> ASGIApp:
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
     for protocol in PROTOCOLS.values():
-        app.include_router(protocol(parts))
+        app.include_router(protocol(parts, limits, lambda: state.ready))
     app.include_router(operations.health_router(lambda: state.ready))
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
@@ -137,7 +140,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001  # the one place that answers for faults nobody foresaw
             _log_fault(error, request_id)
             if not status:
-                await problems.problem(problems.internal())(scope, receive, watch)
+                await problems.refusal(scope["path"], problems.internal())(scope, receive, watch)
         self._account(scope, status, time.perf_counter() - started, request_id)
 
     def _account(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
@@ -182,15 +185,26 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _v1(parts: Parts) -> APIRouter:
+def _limits(parts: Parts) -> Limits:
     @lru_cache(maxsize=1)
     def limit(generation: int) -> int:
         del generation
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
-    limits = v1.Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
+
+
+def _v1(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter:
+    del is_ready
     return v1.router(parts.registry, parts.predictor, limits)
 
 
+def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter:
+    server = v2.Server(parts.registry, parts.predictor, limits, parts.version, is_ready, parts.repository_api)
+    return v2.router(server)
+
+
+Protocol = Callable[[Parts, Limits, Callable[[], bool]], APIRouter]
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-PROTOCOLS: Final[dict[str, Callable[[Parts], APIRouter]]] = {"v1": _v1}
+PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}

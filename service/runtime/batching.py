@@ -47,6 +47,8 @@ class Tally:
     ----------
     runs, rows, seconds
         Of the graph with stages A to C.
+    failures : int
+        Runs that raised something.
     waited : float
         Seconds that requests spent in the queue.
     last : float
@@ -56,6 +58,7 @@ class Tally:
     runs: int = 0
     rows: int = 0
     seconds: float = 0.0
+    failures: int = 0
     waited: float = 0.0
     last: float = 0.0
 
@@ -232,7 +235,11 @@ class Batcher(Generic[Answer]):
 
     def _timed(self, rows: Rows, deadline: float | None) -> Answer:
         started = time.perf_counter()
-        answer = self._run(rows, deadline=deadline)
+        try:
+            answer = self._run(rows, deadline=deadline)
+        except Exception:
+            self.tally.failures += 1
+            raise
         self.tally.runs += 1
         self.tally.rows += len(rows)
         self.tally.seconds += time.perf_counter() - started
