@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import numpy as np
 
@@ -129,8 +130,10 @@ class Predictor:
     """
 
     def __init__(self, telemetry: Telemetry, clock: Callable[[], datetime]) -> None:
-        self._telemetry = telemetry
         self._clock = clock
+        # Labels come from bundles, so there are few; finding their counters costs more than counting.
+        self._rows, self._batch = cache(telemetry.rows.labels), cache(telemetry.batch.labels)
+        self._flagged, self._actions = cache(telemetry.flagged.labels), cache(telemetry.actions.labels)
 
     async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Prediction:
         """Judge rows.
@@ -175,21 +178,21 @@ class Predictor:
 
     def _count(self, prediction: Prediction, verb: str) -> None:
         model, n = prediction.model, len(prediction.log_probs)
-        self._telemetry.rows.labels(model.name, model.version, verb).inc(n)
-        self._telemetry.batch.labels(model.name).observe(n)
+        self._rows(model.name, model.version, verb).inc(n)
+        self._batch(model.name).observe(n)
         if prediction.posterior.flagged is not None:
-            self._telemetry.flagged.labels(model.name, model.version).inc(int(prediction.posterior.flagged.sum()))
+            self._flagged(model.name, model.version).inc(int(prediction.posterior.flagged.sum()))
         for decided in prediction.decided:
             self._count_actions(model, decided.policy, decided.decisions)
 
     def _count_actions(self, model: Model, policy: Policy, decisions: Decisions) -> None:
         if policy.source == "request":
             labels = (model.name, model.version, FROM_REQUEST, FROM_REQUEST)
-            self._telemetry.actions.labels(*labels).inc(len(decisions.action))
+            self._actions(*labels).inc(len(decisions.action))
             return
         counts = np.bincount(decisions.action, minlength=len(policy.actions))
         for action, count in zip(policy.actions, counts, strict=True):
-            self._telemetry.actions.labels(model.name, model.version, policy.name, action).inc(int(count))
+            self._actions(model.name, model.version, policy.name, action).inc(int(count))
 
 
 def _deadline(call: Call, model: Model) -> float | None:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import operations, problems, replies, schemas, v1, v2
 from service.api.addresses import Limits
+from service.api.hot import Hot
 from service.errors import ServiceError
 from service.inference import Predictor
 from service.runtime.registry import Registry
@@ -81,7 +82,7 @@ def build_app(parts: Parts) -> ASGIApp:
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(app, parts.telemetry, parts.new_id)
+    return Edge(Hot(app, _server(parts, limits, lambda: state.ready)), parts.telemetry, parts.new_id)
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
@@ -114,8 +115,9 @@ class Edge:
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, new_id: Callable[[], str]) -> None:
         self._app = app
-        self._telemetry = telemetry
         self._new_id = new_id
+        # Labels come from routes, so there are few; finding their counters costs more than counting.
+        self._requests, self._seconds = cache(telemetry.requests.labels), cache(telemetry.seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -146,8 +148,8 @@ class Edge:
     def _account(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        self._telemetry.requests.labels(method, route, status).inc()
-        self._telemetry.seconds.labels(route).observe(seconds)
+        self._requests(method, route, status).inc()
+        self._seconds(route).observe(seconds)
         level = logging.DEBUG if route in PROBES else logging.INFO
         log.log(level, "%s %s %s %d %.1f ms", request_id, method, route, status, 1000 * seconds)
 
@@ -200,8 +202,11 @@ def _v1(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter
 
 
 def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter:
-    server = v2.Server(parts.registry, parts.predictor, limits, parts.version, is_ready, parts.repository_api)
-    return v2.router(server)
+    return v2.router(_server(parts, limits, is_ready))
+
+
+def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> v2.Server:
+    return v2.Server(parts.registry, parts.predictor, limits, parts.version, is_ready, parts.repository_api)
 
 
 Protocol = Callable[[Parts, Limits, Callable[[], bool]], APIRouter]

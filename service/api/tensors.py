@@ -87,7 +87,7 @@ def parse_document(raw: bytes) -> object:
     start = raw.find(b"[", key)
     if key < 0 or start < 0 or raw.find(b'"data"', key + 1) >= 0 or raw[key + 6 : start].strip() != b":":
         return parse_json(raw)
-    cut = _end_of_numbers(raw, start)
+    cut = end_of_numbers(raw, start)
     numbers = plain_numbers(raw[start:cut])
     if numbers is None:
         return parse_json(raw)
@@ -106,6 +106,12 @@ def plain_numbers(text: bytes) -> list[Any] | None:
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, list) else None
+
+
+def end_of_numbers(raw: bytes, start: int) -> int:
+    """Where the array that begins at ``start`` ends, if it holds but numbers and arrays of them; else too early."""
+    ends = [end for end in (raw.find(b'"', start), raw.find(b"}", start)) if end >= 0]
+    return raw.rfind(b"]", start, min(ends, default=len(raw))) + 1
 
 
 def read_input(entry: Json, place: tuple[str | int, ...], blobs: "Blobs") -> Values:
@@ -220,11 +226,6 @@ def _numbers(data: list[object], place: tuple[str | int, ...]) -> Values:
         return np.array(flat, dtype=np.float64)
     except OverflowError:
         raise _refusal((*place, "data"), "number-out-of-range", "must fit a double") from None
-
-
-def _end_of_numbers(raw: bytes, start: int) -> int:
-    ends = [end for end in (raw.find(b'"', start), raw.find(b"}", start)) if end >= 0]
-    return raw.rfind(b"]", start, min(ends, default=len(raw))) + 1
 
 
 def _put(document: object, numbers: list[Any]) -> bool:
