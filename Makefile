@@ -22,6 +22,7 @@ lint: .venv/.everything  ## style, types and import contracts
 
 bench: .venv/.everything  ## how fast and how small, beside what is asked for
 	$(BIN)/python -m tests.bench.calibration
+	$(BIN)/python -m tests.bench.serving
 
 lock:  ## renew both lock files; needs uv
 	uv pip compile -q -U --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements-dev.lock

@@ -83,10 +83,11 @@ class ByClass:
 
     def decide(self, log_probs: Array, posterior: Posterior, *, flagged: Flags | None) -> tuple[Decided, ...]:
         """Stage E."""
-        del posterior
         if len(self.policies) == 1:  # all rows: what is big is not copied
             (policy, rows), *_ = self.policies
-            return (Decided(policy, rows, choose(log_probs, policy, flagged=flagged)),)
+            return (
+                Decided(policy, rows, choose(log_probs, policy, flagged=flagged, known=posterior.known(log_probs))),
+            )
         return tuple(
             Decided(policy, rows, choose(log_probs[rows], policy, flagged=None if flagged is None else flagged[rows]))
             for policy, rows in self.policies

@@ -20,13 +20,15 @@
     │   ├── EstimateUnavailable
     │   ├── CoverageUnavailable
     │   ├── SessionUnavailable
-    │   └── TooManyRows
+    │   ├── TooManyRows
+    │   └── RepositoryClosed         what is served is not for callers to change
     ├── NotFound                     no such thing under that address
     │   ├── ModelNotFound
     │   ├── VersionNotServed
     │   └── VerbNotFound
     ├── ModelOutputInvalid           the graph answered what it must not
     ├── NotReady                     models are not loaded yet
+    ├── Overloaded                   more requests wait than may
     ├── DeadlineExceeded             a request's time ran out before it was answered
     ├── SettingsInvalid              what the service cannot start with
     ├── BundleError                  what lies in the repository
@@ -199,6 +201,13 @@ class TooManyRows(RequestError):
     title = "The request has too many instances"
 
 
+class RepositoryClosed(RequestError):
+    """A caller wanted to see or change what is served, which this service does not let callers do."""
+
+    code = "repository-closed"
+    title = "The repository is closed to callers"
+
+
 class NotFound(ServiceError):
     """Nothing lives at that address."""
 
@@ -239,6 +248,13 @@ class NotReady(ServiceError):
 
     code = "not-ready"
     title = "Not ready"
+
+
+class Overloaded(ServiceError):
+    """More requests wait for a model than may; whoever tries again a little later may get through."""
+
+    code = "overloaded"
+    title = "Too many requests at once"
 
 
 class DeadlineExceeded(ServiceError):

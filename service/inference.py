@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import numpy as np
 
@@ -115,8 +116,10 @@ class Predictor:
     """
 
     def __init__(self, telemetry: Telemetry, clock: Callable[[], datetime]) -> None:
-        self._telemetry = telemetry
         self._clock = clock
+        # Labels come from bundles, so there are few; finding their counters costs more than counting.
+        self._rows, self._batch = cache(telemetry.rows.labels), cache(telemetry.batch.labels)
+        self._flagged, self._actions = cache(telemetry.flagged.labels), cache(telemetry.actions.labels)
 
     async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Prediction:
         """Judge rows.
@@ -132,14 +135,14 @@ class Predictor:
         Raises
         ------
         InvalidInstances, InvalidParameters, PolicyRequired, PrevalenceUnavailable, CoverageUnavailable,
-        SessionUnavailable, ModelOutputInvalid, DeadlineExceeded
+        SessionUnavailable, ModelOutputInvalid, Overloaded, DeadlineExceeded
         """
         approach = APPROACHES[model.task].of(model, options, rows=len(rows))
         target = approach.target
         sets = None if options.coverage is None else choose_sets(model, options.coverage, target=target)
         session = options.session
         monitor = None if session is None else await asyncio.to_thread(monitor_of, model, session)
-        posterior = await asyncio.to_thread(model.posterior, rows, deadline=_deadline(call, model))
+        posterior = await model.batcher.answer(rows, deadline=_deadline(call, model))
         watched = None if session is None or monitor is None else watch(session, posterior, monitor=monitor)
         log_probs = approach.believe(posterior)
         flagged = handed_over(posterior, watched)
@@ -163,21 +166,21 @@ class Predictor:
 
     def _count(self, prediction: Prediction, verb: str) -> None:
         model, n = prediction.model, len(prediction.log_probs)
-        self._telemetry.rows.labels(model.name, model.version, verb).inc(n)
-        self._telemetry.batch.labels(model.name).observe(n)
+        self._rows(model.name, model.version, verb).inc(n)
+        self._batch(model.name).observe(n)
         if prediction.posterior.flagged is not None:
-            self._telemetry.flagged.labels(model.name, model.version).inc(int(prediction.posterior.flagged.sum()))
+            self._flagged(model.name, model.version).inc(int(prediction.posterior.flagged.sum()))
         for decided in prediction.decided:
             self._count_actions(model, decided.policy, decided.decisions)
 
     def _count_actions(self, model: Model, policy: Policy, decisions: Decisions) -> None:
         if policy.source == "request":
             labels = (model.name, model.version, FROM_REQUEST, FROM_REQUEST)
-            self._telemetry.actions.labels(*labels).inc(len(decisions.action))
+            self._actions(*labels).inc(len(decisions.action))
             return
         counts = np.bincount(decisions.action, minlength=len(policy.actions))
         for action, count in zip(policy.actions, counts, strict=True):
-            self._telemetry.actions.labels(model.name, model.version, policy.name, action).inc(int(count))
+            self._actions(model.name, model.version, policy.name, action).inc(int(count))
 
 
 def _deadline(call: Call, model: Model) -> float | None:

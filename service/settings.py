@@ -38,6 +38,9 @@ class Settings(BaseSettings):
         float,
         Field(ge=0, le=86400, description="Seconds between looks at the aliases; 0 looks only when told by SIGHUP."),
     ] = 2.0
+    repository_api: Annotated[
+        bool, Field(description="Whether /v2/repository shows the published models; nothing is loaded through it.")
+    ] = False
     docs: Annotated[bool, Field(description="Whether /docs and /openapi.json are served.")] = True
     log_level: Annotated[
         str, Field(pattern="^(critical|error|warning|info|debug)$", description="Least severity that is logged.")

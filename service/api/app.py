@@ -7,7 +7,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
@@ -19,7 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import operations, problems, replies, schemas, v1
+from service.api import operations, problems, replies, schemas, v1, v2
+from service.api.addresses import Limits
+from service.api.hot import Hot
 from service.errors import ServiceError
 from service.inference import Predictor
 from service.runtime.registry import Registry
@@ -28,7 +30,8 @@ from service.telemetry import Telemetry
 
 SMALLEST_BODY_LIMIT = 1 << 20
 BYTES_PER_CELL = 32  # beside its name: the longest double in JSON has 24 characters; then quotes, colon, comma, space
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds; their lines would bury the others
+# Asked every few seconds; their lines would bury the others.
+PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 BYTES_PER_ROW = 1024  # an id of 200 characters, or a label
 CLIENT_GONE = 499  # nobody is left to answer; nginx' number for it, in logs and metrics only
 UNMATCHED = "(other)"
@@ -51,6 +54,7 @@ class Parts:
     max_body: int
     max_rows: int
     deadline: float
+    repository_api: bool
     docs: bool
     exposed: CollectorRegistry
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -58,7 +62,7 @@ class Parts:
 
 def build_app(parts: Parts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    state = _State(parts.background)
+    state, limits = _State(parts.background), _limits(parts)
     app = FastAPI(
         title="Temperance",
         summary="Calibrated probabilities, out-of-distribution flags and least-cost decisions from ONNX classifiers",
@@ -72,13 +76,13 @@ def build_app(parts: Parts) -> ASGIApp:
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
     for protocol in PROTOCOLS.values():
-        app.include_router(protocol(parts))
+        app.include_router(protocol(parts, limits, lambda: state.ready))
     app.include_router(operations.health_router(lambda: state.ready))
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(app, parts.telemetry, parts.new_id)
+    return Edge(Hot(app, _server(parts, limits, lambda: state.ready)), parts.telemetry, parts.new_id)
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
@@ -111,8 +115,9 @@ class Edge:
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, new_id: Callable[[], str]) -> None:
         self._app = app
-        self._telemetry = telemetry
         self._new_id = new_id
+        # Labels come from routes, so there are few; finding their counters costs more than counting.
+        self._requests, self._seconds = cache(telemetry.requests.labels), cache(telemetry.seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -137,14 +142,14 @@ class Edge:
         except Exception as error:  # noqa: BLE001  # the one place that answers for faults nobody foresaw
             _log_fault(error, request_id)
             if not status:
-                await problems.problem(problems.internal())(scope, receive, watch)
+                await problems.refusal(scope["path"], problems.internal())(scope, receive, watch)
         self._account(scope, status, time.perf_counter() - started, request_id)
 
     def _account(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        self._telemetry.requests.labels(method, route, status).inc()
-        self._telemetry.seconds.labels(route).observe(seconds)
+        self._requests(method, route, status).inc()
+        self._seconds(route).observe(seconds)
         level = logging.DEBUG if route in PROBES else logging.INFO
         log.log(level, "%s %s %s %d %.1f ms", request_id, method, route, status, 1000 * seconds)
 
@@ -182,15 +187,29 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _v1(parts: Parts) -> APIRouter:
+def _limits(parts: Parts) -> Limits:
     @lru_cache(maxsize=1)
     def limit(generation: int) -> int:
         del generation
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
-    limits = v1.Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
+
+
+def _v1(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter:
+    del is_ready
     return v1.router(parts.registry, parts.predictor, limits)
 
 
+def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter:
+    return v2.router(_server(parts, limits, is_ready))
+
+
+def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> v2.Server:
+    return v2.Server(parts.registry, parts.predictor, limits, parts.version, is_ready, parts.repository_api)
+
+
+Protocol = Callable[[Parts, Limits, Callable[[], bool]], APIRouter]
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-PROTOCOLS: Final[dict[str, Callable[[Parts], APIRouter]]] = {"v1": _v1}
+PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}

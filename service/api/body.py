@@ -30,7 +30,20 @@ async def read_body(request: Request, *, limit: int) -> bytes:
     ------
     BodyTooLarge, UnsupportedMediaType
     """
-    _check_headers(request, limit)
+    _check_headers(request)
+    return await read_raw(request, limit=limit)
+
+
+async def read_raw(request: Request, *, limit: int) -> bytes:
+    """The whole body whatever its type, never holding more than ``limit`` bytes of it.
+
+    Raises
+    ------
+    BodyTooLarge
+    """
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -59,15 +72,12 @@ def parse_json(raw: bytes) -> object:
     return document
 
 
-def _check_headers(request: Request, limit: int) -> None:
+def _check_headers(request: Request) -> None:
     media_type = request.headers.get("content-type")
     if media_type is not None and not JSON_TYPE.fullmatch(media_type.strip()):
         raise UnsupportedMediaType("send JSON in UTF-8 with the header Content-Type: application/json")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -17,6 +17,8 @@ from service.errors import (
     ModelOutputInvalid,
     NotFound,
     NotReady,
+    Overloaded,
+    RepositoryClosed,
     RequestError,
     ServiceError,
     UnsupportedMediaType,
@@ -31,6 +33,8 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     NotFound: 404,
     ModelOutputInvalid: 422,
     NotReady: 503,
+    Overloaded: 503,
+    RepositoryClosed: 403,
     DeadlineExceeded: 504,
     BundleError: 503,
 }
@@ -43,6 +47,16 @@ class MethodNotAllowed(RequestError):
 
     code = "method-not-allowed"
     title = "The method is not allowed here"
+
+
+def refusal(
+    path: str, error: ServiceError, *, status: int | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """An error as the protocol of ``path`` says it: a problem, or under `/v2` what its clients read."""
+    if path != "/v2" and not path.startswith("/v2/"):
+        return problem(error, status=status, headers=headers)
+    extra = {"Cache-Control": "no-store", **_advice(error), **(headers or {})}
+    return Response(orjson.dumps({"error": error.detail}), status or status_of(error), extra, "application/json")
 
 
 def status_of(error: ServiceError) -> int:
@@ -61,7 +75,7 @@ def problem(error: ServiceError, *, status: int | None = None, headers: dict[str
     }
     if error.faults:
         body["errors"] = [_entry(fault) for fault in error.faults[:MOST_ERRORS]]
-    extra = {"Cache-Control": "no-store", **(headers or {})}
+    extra = {"Cache-Control": "no-store", **_advice(error), **(headers or {})}
     if isinstance(error, UnsupportedMediaType):
         extra |= {"Accept": "application/json", "Accept-Encoding": "identity"}
     return Response(orjson.dumps(body), code, extra, MEDIA_TYPE)
@@ -80,18 +94,17 @@ def pointer(path: Sequence[str | int]) -> str:
 
 def on_service_error(request: Request, error: Exception) -> Response:
     """Handler for everything the service raises on purpose."""
-    del request
-    return problem(error if isinstance(error, ServiceError) else internal())
+    return refusal(request.scope["path"], error if isinstance(error, ServiceError) else internal())
 
 
 def on_http_error(request: Request, error: Exception) -> Response:
     """Handler for what the router refuses: unknown paths and methods."""
-    del request
+    path = request.scope["path"]
     if isinstance(error, HTTPException) and error.status_code == 405:
         allowed = dict(error.headers or {})
         detail = f"this method is not answered here; allowed: {allowed.get('Allow', 'see /docs')}"
-        return problem(MethodNotAllowed(detail), status=405, headers=allowed)
-    return problem(NotFound("nothing lives at this path; /docs lists what does"))
+        return refusal(path, MethodNotAllowed(detail), status=405, headers=allowed)
+    return refusal(path, NotFound("nothing lives at this path; /docs lists what does"))
 
 
 def internal() -> ServiceError:
@@ -99,6 +112,10 @@ def internal() -> ServiceError:
     return ServiceError(
         "the fault is the service's, not the request's; its log tells more under the id in X-Request-Id"
     )
+
+
+def _advice(error: ServiceError) -> dict[str, str]:
+    return {"Retry-After": "1"} if isinstance(error, Overloaded) else {}
 
 
 def _entry(fault: Fault) -> dict[str, object]:

@@ -1,10 +1,8 @@
 """`/v1`: instances in, predictions out, verbs after a colon."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -12,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from service.api import answers, replies, schemas
+from service.api.addresses import Limits, addressed
 from service.api.body import parse_json, read_body
 from service.api.judgements import judge, read_case
 from service.api.options import (
@@ -26,7 +25,7 @@ from service.api.rows import at_home, example, parse_rows
 from service.bundle.tasks import ABSENT, PRESENT
 from service.bundle.writer import FIRST_ALIAS
 from service.choices import Options
-from service.errors import InvalidInstances, NotFound, VerbNotFound, VersionNotServed
+from service.errors import InvalidInstances, NotFound, VerbNotFound
 from service.evaluation.named_losses import check_names, named_losses
 from service.evaluation.prevalence import estimate
 from service.inference import Call, Prediction, Predictor
@@ -45,7 +44,6 @@ _ANSWERS: Final[dict[str, type[replies.Header]]] = {
     "estimate": replies.EstimateAnswer,
 }
 PLACES: Final = ("", "/versions/{version}", "/labels/{alias}")
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": text, "content": replies.PROBLEM}
     for status, text in {
@@ -66,15 +64,6 @@ _LABELS: Final[dict[str, Callable[[Model], object]]] = {
 }
 
 Use = Callable[[Model, object, Call], Awaitable[answers.Json]]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on one request; that on its bytes follows the models that are served."""
-
-    body: Callable[[], int]
-    rows: int
-    seconds: float
 
 
 def router(registry: Registry, predictor: Predictor, limits: Limits) -> APIRouter:
@@ -142,22 +131,12 @@ def _example(model: Model, verb: str) -> answers.Json:
 
 def _endpoint(registry: Registry, use: Use, limits: Limits) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        model = _addressed(registry, request)
+        model = addressed(registry, request.path_params)
         call = Call(request.state.request_id, deadline=time.monotonic() + limits.seconds)
         document = parse_json(await read_body(request, limit=limits.body()))
         return _json(await use(model, document, call))
 
     return endpoint
-
-
-def _addressed(registry: Registry, request: Request) -> Model:
-    name, version = request.path_params["name"], request.path_params.get("version")
-    if version is not None and not VERSION.fullmatch(version):
-        registry.served(name)
-        raise VersionNotServed("a version is a positive integer; an alias is addressed under /labels/")
-    return registry.model(
-        name, version=None if version is None else int(version), alias=request.path_params.get("alias")
-    )
 
 
 async def _unknown_verb(request: Request) -> Response:
@@ -248,7 +227,7 @@ def _add_metadata(routes: APIRouter, registry: Registry, example: Model) -> None
     async def describe_model(request: Request) -> Response:
         if ":" in request.url.path.rpartition("/")[2]:
             raise HTTPException(405, headers={"Allow": "POST"})
-        model = _addressed(registry, request)
+        model = addressed(registry, request.path_params)
         return _json(answers.description(model, registry.served(model.name)))
 
     routes.add_api_route("/models", list_models, methods=["GET"], summary="Names of the served models")

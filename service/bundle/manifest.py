@@ -326,10 +326,19 @@ class Runtime(Section):
         the service's settings.
     deadline : float or None
         Seconds in which a request to this model is answered; the service's own deadline may be sooner.
+    execution : {"auto", "inline", "thread"}
+        On the event loop, or on a thread that leaves the loop free; by default as a measurement at the start says.
+    batch_rows : int
+        Rows of several requests that one run may join; 1 never joins requests.
+    queue : int
+        Requests that may wait for the model; more are refused.
     """
 
     threads: Annotated[int, Field(strict=True, ge=0, le=256)] | None = None
     deadline: Positive | None = None
+    execution: Literal["auto", "inline", "thread"] = "auto"
+    batch_rows: Size = 1024
+    queue: Size = 1024
 
 
 class Manifest(Section):

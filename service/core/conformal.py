@@ -223,8 +223,23 @@ def p_values(calibration: Reference, scores: Array) -> Array:
     ----------
     Bates et al. (2023), *Testing for Outliers with Conformal p-values*, Annals of Statistics 51.
     """
-    ranks = np.concatenate([[0], calibration.ranks])
-    smaller = ranks[np.searchsorted(calibration.scores, scores, side="left")]
+    smaller = calibration.scores.searchsorted(scores)
+    if len(calibration.ranks) < calibration.n:
+        smaller = np.where(smaller > 0, calibration.ranks[smaller - 1], 0)
+    return (calibration.n + 1 - smaller) / (calibration.n + 1)
+
+
+def p_value(calibration: Reference, score: float) -> float:
+    """`p_values` of one score.
+
+    Examples
+    --------
+    >>> p_value(reference(np.array([1.0, 2.0, 3.0])), 2.0)
+    0.75
+    """
+    smaller = int(calibration.scores.searchsorted(score))
+    if smaller and len(calibration.ranks) < calibration.n:
+        smaller = int(calibration.ranks[smaller - 1])
     return (calibration.n + 1 - smaller) / (calibration.n + 1)
 
 

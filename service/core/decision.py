@@ -9,12 +9,15 @@ import numpy.typing as npt
 from service.core.numerics import Array, Flags, Indices
 
 TIE_TOLERANCE = 1e-6
+FEW_ACTIONS: Final = 16  # of one row: Python's floats beat NumPy's calls up to here
 
 DENSE_CLASSES: Final = 100
 """Up to so many classes a product is as quick as anything that would look for structure in the costs."""
 
 REASONS: Final = ("lowest_risk", "tie", "ood", "ood_unavailable", "path")
 LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE, PATH = range(5)
+
+Reasons = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Decisions:
     action: Indices
     risks: Array
     margin: Array
-    reason: npt.NDArray[np.int8]
+    reason: Reasons
     least_cost: Indices
     information: Array
     deferral: Array | None
@@ -268,7 +271,12 @@ def deferral_value(risks: Array, *, defer: int) -> Array:
 
 
 def decide(
-    log_probs: Array, cost: Array | Prices, *, on_ood: int | None = None, flagged: Flags | None = None
+    log_probs: Array,
+    cost: Array | Prices,
+    *,
+    on_ood: int | None = None,
+    flagged: Flags | None = None,
+    probabilities: Array | None = None,
 ) -> Decisions:
     """Least-cost action of every row, unless an OOD flag hands the row to another action.
 
@@ -282,6 +290,8 @@ def decide(
         Action that flagged rows get. Without it a flag changes no decision.
     flagged : ndarray of shape (N,), optional
         None means that nobody can tell: with ``on_ood`` every row is then handed over.
+    probabilities : ndarray of shape (N, K), optional
+        Exponentials of ``log_probs``, where somebody has them already.
 
     Examples
     --------
@@ -291,19 +301,56 @@ def decide(
     (array([2, 1]), ['ood', 'lowest_risk'], array([0, 1]))
     """
     prices = cost if isinstance(cost, Prices) else priced(cost)
-    p = np.exp(log_probs)
-    risks = _weighed(p, prices.cost) if prices.apart is None else apart_cost(log_probs, prices.apart)
-    least_cost, tie = best_action(risks, scale=prices.scale)
-    first_two = np.partition(risks, 1, axis=1)
-    margin = first_two[:, 1] - first_two[:, 0]
-    reason = np.where(tie, TIE, LOWEST_RISK).astype(np.int8)
-    known = information_value(p, risks, prices.floor)
+    p = np.exp(log_probs) if probabilities is None else probabilities
+    least = _least_of_one if len(p) == 1 and prices.cost.shape[-2] <= FEW_ACTIONS else _least
+    risks, floor = _risks(p, log_probs, prices)
+    least_cost, margin, reason, known = least(risks, floor, prices.scale)
     if on_ood is None:
         return Decisions(least_cost, risks, margin, reason, least_cost, known, None)
-    handed_over = np.ones(len(risks), dtype=np.bool_) if flagged is None else flagged
-    reason[handed_over] = OOD_UNAVAILABLE if flagged is None else OOD
-    action = np.where(handed_over, on_ood, least_cost)
+    if flagged is None:
+        action, reason = np.full_like(least_cost, on_ood), np.full_like(reason, OOD_UNAVAILABLE)
+    else:
+        action, reason = np.where(flagged, on_ood, least_cost), np.where(flagged, np.int8(OOD), reason)
     return Decisions(action, risks, margin, reason, least_cost, known, deferral_value(risks, defer=on_ood))
+
+
+def _risks(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array]:
+    # Expected cost of every action (N, A), and of whoever knew the class (N,).
+    if prices.apart is not None:
+        return apart_cost(log_probs.astype(np.float64, copy=False), prices.apart), (p * prices.floor).sum(axis=1)
+    if prices.cost.ndim == 3:
+        return _weighed(p, prices.cost), (p * prices.floor).sum(axis=1)
+    if p.dtype == prices.cost.dtype:
+        return (prices.cost @ p.T).T, p @ prices.floor
+    # Beside a cost that all actions share, float32 would lose the differences that the tie rule is about.
+    parts = np.vstack([prices.cost - prices.floor, prices.floor]).astype(p.dtype) @ p.T
+    floor = parts[-1].astype(np.float64)
+    return (parts[:-1] + floor).T, floor
+
+
+def _least(risks: Array, floor: Array, scale: Array) -> tuple[Indices, Array, Reasons, Array]:
+    # Actions first: NumPy then reduces all rows at once, not each short row by a call of its own.
+    by_action, n = risks.T, len(risks)
+    best = np.minimum.reduce(by_action, axis=0)
+    gaps = by_action - best
+    near, at_best = gaps <= TIE_TOLERANCE * scale, gaps == 0.0
+    reason = np.full(n, LOWEST_RISK, dtype=np.int8)
+    if np.count_nonzero(near) > n:
+        reason[np.add.reduce(near, axis=0) > 1] = TIE
+    several = np.add.reduce(at_best, axis=0) > 1 if np.count_nonzero(at_best) > n else None
+    np.copyto(gaps, np.inf, where=at_best)
+    margin = np.minimum.reduce(gaps, axis=0)
+    margin = margin if several is None else np.where(several, 0.0, margin)
+    return np.ascontiguousarray(near.T).argmax(axis=1), margin, reason, np.maximum(best - floor, 0.0)
+
+
+def _least_of_one(risks: Array, floor: Array, scale: Array) -> tuple[Indices, Array, Reasons, Array]:
+    values = risks[0].tolist()
+    least, runner_up = sorted(values)[:2]
+    band = TIE_TOLERANCE * float(scale.flat[0] if isinstance(scale, np.ndarray) else scale)
+    near = [action for action, risk in enumerate(values) if risk - least <= band]
+    reason = np.array([TIE if len(near) > 1 else LOWEST_RISK], dtype=np.int8)
+    return np.array(near[:1]), np.array([runner_up - least]), reason, np.array([max(least - float(floor[0]), 0.0)])
 
 
 def _weighed(p: Array, cost: Array) -> Array:

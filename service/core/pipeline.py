@@ -1,17 +1,24 @@
 """The hot path: from raw logits to what is believed of a row (A to C) and what to do about it (D, E)."""
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from service.core import conformal, prior
 from service.core.calibration import Map
+from service.core.calibration.identity import Identity
+from service.core.calibration.temperature import Temperature
 from service.core.decision import Decisions, Prices, decide, priced
+from service.core.fused import FEW_CLASSES, softmax, softmax_of_one
 from service.core.inverse import Inverse
-from service.core.numerics import Array, Flags, Indices, log_softmax
+from service.core.numerics import Array, Flags, Indices, log_softmax, width
 from service.core.ood import Score
+from service.core.ood.nll import Nll
 from service.core.ood.range import outside
+
+FARTHEST: Final = np.finfo(np.float64).max  # what a distance says that overflows, or that a missing value makes NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,23 @@ class Chain:
     calibrated: bool
     inverse: Inverse | None = None
 
+    @property
+    def temperature(self) -> float | None:
+        """T, where stages B and C are nothing but a temperature; else None."""
+        if self.inverse is None and isinstance(self.calibrator, Temperature):
+            return self.calibrator.temperature
+        return 1.0 if self.inverse is None and isinstance(self.calibrator, Identity) else None
+
+    @property
+    def plain(self) -> bool:
+        """Whether there are scores, each with one threshold for all rows."""
+        return bool(self.detectors) and all(detector.by_class is None for detector in self.detectors)
+
+    @property
+    def gate(self) -> list[int]:
+        """Places of the detectors whose flags count."""
+        return [i for i, detector in enumerate(self.detectors) if detector.gated]
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -125,6 +149,8 @@ class Posterior:
     p_value : ndarray of shape (N,), or None when uncalibrated or without a score in the gate
         Joint p-value of the gate's scores, Bonferroni.
     flagged : ndarray of shape (N,), or None when uncalibrated
+    probabilities : ndarray of shape (N, K)
+        Exponentials of ``log_probs``.
     lengths : ndarray of shape (N,), or None
         Of sequences: unpadded positions.
     """
@@ -137,7 +163,27 @@ class Posterior:
     outside: Flags
     p_value: Array | None
     flagged: Flags | None
+    probabilities: Array
     lengths: Indices | None = None
+
+    def known(self, log_probs: Array) -> Array | None:
+        """The probabilities of these log-probabilities, if they are this posterior's own."""
+        return self.probabilities if log_probs is self.log_probs else None
+
+    def __getitem__(self, rows: slice) -> "Posterior":
+        """The same of some of the rows."""
+        return Posterior(
+            self.logits[rows],
+            self.log_probs[rows],
+            self.scores[rows],
+            None if self.p_values is None else self.p_values[rows],
+            None if self.flags is None else self.flags[rows],
+            self.outside[rows],
+            None if self.p_value is None else self.p_value[rows],
+            None if self.flagged is None else self.flagged[rows],
+            self.probabilities[rows],
+            None if self.lengths is None else self.lengths[rows],
+        )
 
 
 def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array | None = None) -> Posterior:
@@ -153,13 +199,19 @@ def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array 
     features : ndarray of shape (N, D), optional
         What feature scores look at; by default the columns.
     """
+    n, k = logits.shape
     seen = columns if features is None else features
-    scores = [d.score.score(seen if d.score.needs == "features" else logits) for d in chain.detectors]
-    undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
-    return weigh(chain, logits, chain.calibrator.apply(undone), scores, columns)
+    logits = logits.astype(width(k), copy=False)
+    if n == 1 and k <= FEW_CLASSES and chain.plain and chain.temperature is not None:
+        return _postprocess_one(chain, logits, columns, seen, chain.temperature)
+    nll, log_probs, probabilities = _believed(chain, logits)
+    scores = _scores(chain.detectors, logits, seen, nll)
+    return weigh(chain, logits, log_probs, scores=scores, columns=columns, probabilities=probabilities)
 
 
-def weigh(chain: Chain, logits: Array, log_probs: Array, values: Sequence[Array], columns: Array) -> Posterior:
+def weigh(
+    chain: Chain, logits: Array, log_probs: Array, *, scores: Array, columns: Array, probabilities: Array
+) -> Posterior:
     """Put OOD scores beside what is believed of the same rows, with p-values and flags where there are thresholds.
 
     Parameters
@@ -167,21 +219,23 @@ def weigh(chain: Chain, logits: Array, log_probs: Array, values: Sequence[Array]
     chain : Chain
     logits, log_probs : ndarray
         Raw and calibrated, rows first.
-    values : sequence of ndarray of shape (N,)
-        One for every detector.
+    scores : ndarray of shape (N, S)
+        One column for every detector.
     columns : ndarray of shape (N, F)
         Inputs with a plausible range, NaN where a value is missing.
+    probabilities : ndarray
+        Exponentials of ``log_probs``.
     """
-    scores = bounded(np.stack(values, axis=1) if values else np.empty((len(logits), 0)))
     cells = outside(columns, low=chain.low, high=chain.high)
     if not chain.calibrated:
-        return Posterior(logits, log_probs, scores, None, None, cells, None, None)
+        return Posterior(logits, log_probs, scores, None, None, cells, None, None, probabilities)
     p_values, flags = _significance(chain.detectors, scores, logits)
-    gated = [i for i, detector in enumerate(chain.detectors) if detector.gated]
-    p_value = np.minimum(1.0, len(gated) * p_values[:, gated].min(axis=1)) if gated else None
-    rules = np.any(cells, axis=1) if chain.range_gated else np.zeros(len(logits), dtype=np.bool_)
-    flagged: Flags = np.any(flags[:, gated], axis=1) | rules
-    return Posterior(logits, log_probs, scores, p_values, flags, cells, p_value, flagged)
+    gate = chain.gate
+    p_value = np.minimum(1.0, len(gate) * np.minimum.reduce(p_values[:, gate], axis=1)) if gate else None
+    flagged: Flags = np.logical_or.reduce(flags[:, gate], axis=1)
+    if chain.range_gated:
+        flagged |= np.logical_or.reduce(cells, axis=1)
+    return Posterior(logits, log_probs, scores, p_values, flags, cells, p_value, flagged, probabilities)
 
 
 def act(
@@ -205,10 +259,10 @@ def act(
     decisions : Decisions
     """
     log_probs = at_prevalence(posterior.log_probs, source=source, target=target)
-    return log_probs, choose(log_probs, policy, flagged=posterior.flagged)
+    return log_probs, choose(log_probs, policy, flagged=posterior.flagged, known=posterior.known(log_probs))
 
 
-def choose(log_probs: Array, policy: Policy, *, flagged: Flags | None) -> Decisions:
+def choose(log_probs: Array, policy: Policy, *, flagged: Flags | None, known: Array | None = None) -> Decisions:
     """Stage E alone: `decide` under a policy.
 
     Parameters
@@ -217,8 +271,10 @@ def choose(log_probs: Array, policy: Policy, *, flagged: Flags | None) -> Decisi
         Under the prevalence where the decision is taken.
     policy : Policy
     flagged : ndarray of shape (N,), or None when uncalibrated
+    known : ndarray of shape (N, K), optional
+        The probabilities, where somebody has them already.
     """
-    return decide(log_probs, policy.prices, on_ood=policy.on_ood, flagged=flagged)
+    return decide(log_probs, policy.prices, on_ood=policy.on_ood, flagged=flagged, probabilities=known)
 
 
 def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | None) -> Array:
@@ -238,12 +294,34 @@ def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | Non
 
 def bounded(scores: Array) -> Array:
     """Scores that are numbers: a distance that overflows, or is NaN, is as far away as a double can say."""
-    return np.nan_to_num(scores, nan=np.finfo(np.float64).max)
+    if math.isfinite(np.add.reduce(scores, axis=None)):
+        return scores
+    return np.nan_to_num(scores, nan=FARTHEST)
 
 
 def predicted_class(logits: Array) -> Indices:
     """Class that thresholds go by: the largest raw logit, shape (N,), which no prevalence or calibration moves."""
     return logits.argmax(axis=1)
+
+
+def _believed(chain: Chain, logits: Array) -> tuple[Array | None, Array, Array]:
+    if chain.temperature is not None:
+        found = softmax(logits, temperature=chain.temperature)
+        return found.nll, found.log_probs, found.probabilities
+    undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
+    log_probs = chain.calibrator.apply(undone)
+    return None, log_probs, np.exp(log_probs)
+
+
+def _scores(detectors: tuple[Detector, ...], logits: Array, seen: Array, nll: Array | None) -> Array:
+    scores = np.empty((len(logits), len(detectors)))
+    for i, detector in enumerate(detectors):
+        scores[:, i] = nll if nll is not None and isinstance(detector.score, Nll) else _score(detector, logits, seen)
+    return bounded(scores)
+
+
+def _score(detector: Detector, logits: Array, seen: Array) -> Array:
+    return detector.score.score(seen if detector.score.needs == "features" else logits)
 
 
 def _significance(detectors: tuple[Detector, ...], scores: Array, logits: Array) -> tuple[Array, Flags]:
@@ -255,3 +333,41 @@ def _significance(detectors: tuple[Detector, ...], scores: Array, logits: Array)
             p_values[:, i] = p
             flags[:, i] = scores[:, i] > limits
     return p_values, flags
+
+
+def _postprocess_one(chain: Chain, logits: Array, columns: Array, seen: Array, temperature: float) -> Posterior:
+    # One row of few classes, in Python's floats: what NumPy's calls cost would be most of the request.
+    nll, log_probs, probabilities = softmax_of_one(logits[0].tolist(), temperature=temperature)
+    cells = outside(columns, low=chain.low, high=chain.high)
+    scores = [nll if type(d.score) is Nll else _score_of_one(d, logits, seen) for d in chain.detectors]
+    k, s = len(log_probs), len(scores)
+    if not chain.calibrated:
+        packed = np.array([[*log_probs, *probabilities, *scores]])
+        return Posterior(logits, packed[:, :k], packed[:, 2 * k :], None, None, cells, None, None, packed[:, k : 2 * k])
+    p_values, flags = zip(*map(_significance_of_one, chain.detectors, scores), strict=True)
+    gate = chain.gate
+    joint = min(1.0, len(gate) * min(p_values[i] for i in gate)) if gate else 1.0
+    flagged = any(flags[i] for i in gate) or (chain.range_gated and bool(cells.any()))
+    packed = np.array([[*log_probs, *probabilities, *scores, *p_values, joint]])
+    return Posterior(
+        logits,
+        packed[:, :k],
+        packed[:, 2 * k : 2 * k + s],
+        packed[:, 2 * k + s : -1],
+        np.array([flags]),
+        cells,
+        packed[0, -1:] if gate else None,
+        np.array([flagged]),
+        packed[:, k : 2 * k],
+    )
+
+
+def _score_of_one(detector: Detector, logits: Array, seen: Array) -> float:
+    score = float(_score(detector, logits, seen)[0])
+    return score if math.isfinite(score) else float(np.nan_to_num(score, nan=FARTHEST))
+
+
+def _significance_of_one(detector: Detector, score: float) -> tuple[float, bool]:
+    if detector.calibration is None or detector.threshold is None:
+        return 1.0, False
+    return conformal.p_value(detector.calibration, score), score > detector.threshold

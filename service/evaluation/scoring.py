@@ -32,7 +32,7 @@ def raw_of(model: Model, rows: Rows, *, track: Track = untracked, first: int = 0
     lengths = [part.lengths for part in parts if part.lengths is not None]
     return Raw(
         np.concatenate([part.columns for part in parts]),
-        stack([part.logits for part in parts]),
+        stack([part.logits for part in parts]).astype(np.float64, copy=False),  # what is fitted is exact
         np.concatenate([part.features for part in parts]),
         np.concatenate(lengths) if lengths else None,
     )

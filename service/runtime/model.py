@@ -1,7 +1,7 @@
 """A bundle brought to life: checked rows in, the posterior of stages A to C out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from service.core.ood import SCORES
 from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
 from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
+from service.runtime.batching import Batcher
 from service.runtime.cpus import available_cpus
 from service.runtime.inputs import Inputs, bind_inputs
 from service.runtime.policies import label_policies_of, policies_of
@@ -73,6 +74,8 @@ class Model:
         Empty for labels.
     label_policies : dict of str to dict of int to Policy
         Of labels: what each policy costs, by the label's index.
+    batcher : Batcher
+        Answers requests, several at once.
     """
 
     bundle: Bundle
@@ -82,6 +85,10 @@ class Model:
     source: Array | None
     policies: dict[str, Policy]
     label_policies: dict[str, dict[int, Policy]]
+    batcher: Batcher[Posterior] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batcher", Batcher(self.posterior, self.manifest.runtime))
 
     @property
     def name(self) -> str:
@@ -211,7 +218,7 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
 
 def _prove(model: Model) -> None:
     try:
-        model.posterior(model.inputs.synthetic())
+        model.batcher.warm_up(model.inputs.synthetic())
     except ModelOutputInvalid as error:
         if all(fault.code != NOT_COMPUTABLE for fault in error.faults):
             raise

@@ -1,4 +1,4 @@
-"""One door to ONNX Runtime: typed arrays in, finite float64 logits out."""
+"""One door to ONNX Runtime: typed arrays in, finite logits out, of the width that their number of classes has."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence

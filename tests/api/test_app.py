@@ -1,5 +1,6 @@
 """The edge: what it counts, what it limits, and what it says when something breaks."""
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -52,6 +53,7 @@ def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
             max_body=1 << 20,
             max_rows=10,
             deadline=30.0,
+            repository_api=False,
             docs=True,
             exposed=telemetry.registry,
         )
@@ -98,7 +100,8 @@ async def test_a_caller_who_hangs_up_is_no_fault_of_ours(
 ) -> None:
     with caplog.at_level(logging.INFO, logger="temperance"):
         async with breaking(ClientDisconnect()) as client:
-            await client.post(DECIDE, json={"instances": [example_row]})
+            with contextlib.suppress(AssertionError):  # httpx's, for want of an answer
+                await client.post(DECIDE, json={"instances": [example_row]})
             exposed = (await client.get("/metrics")).text
     assert 'status="499"} 1.0' in exposed
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

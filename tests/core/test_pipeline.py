@@ -151,7 +151,9 @@ def test_an_uncalibrated_version_has_scores_and_claims_nothing() -> None:
 
 def test_log_probs_are_the_calibrators() -> None:
     logits, features = rows_of(20, seed=11)
-    np.testing.assert_array_equal(postprocess(BOTH, logits, features).log_probs, Temperature(1.7).apply(logits))
+    believed = postprocess(BOTH, logits, features)
+    np.testing.assert_allclose(believed.log_probs, Temperature(1.7).apply(logits), rtol=1e-13)
+    np.testing.assert_allclose(believed.probabilities, np.exp(believed.log_probs), rtol=1e-13)
 
 
 # ------------------------------------------------------------------------------------------ D, E: prevalence, action
@@ -213,6 +215,26 @@ def test_an_uncalibrated_version_hands_every_row_over() -> None:
 
 
 # ------------------------------------------------------------------------------------------------- batch invariance
+
+
+RANGED = dataclasses.replace(BOTH, high=np.full(FEATURES, 2.0), range_gated=True)
+WITHOUT_GATE = dataclasses.replace(BOTH, detectors=tuple(dataclasses.replace(d, gated=False) for d in BOTH.detectors))
+UNCALIBRATED = dataclasses.replace(BOTH, calibrator=Identity(), calibrated=False)
+
+
+@pytest.mark.parametrize("of", [BOTH, RANGED, WITHOUT_GATE, UNCALIBRATED], ids=["both", "ranged", "no gate", "bare"])
+def test_everything_believed_of_a_row_is_the_same_alone_and_in_a_batch(of: Chain) -> None:
+    logits, features = rows_of(60, seed=15)
+    features[3, 1] = np.nan
+    batch = postprocess(of, logits, features)
+    for i in range(60):
+        alone, row = postprocess(of, logits[i : i + 1], features[i : i + 1]), batch[i : i + 1]
+        for name in (f.name for f in dataclasses.fields(Posterior)):
+            one, other = getattr(alone, name), getattr(row, name)
+            assert (one is None) == (other is None), name
+            if one is not None:
+                assert one.dtype == other.dtype, name
+                np.testing.assert_allclose(one, other, rtol=1e-12, err_msg=name)
 
 
 def test_actions_and_flags_of_a_row_are_the_same_alone_and_in_a_batch() -> None:

@@ -1,0 +1,34 @@
+"""Which model a path names, and the bounds on what may be sent to it."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from service.errors import VersionNotServed
+from service.runtime.model import Model
+from service.runtime.registry import Registry
+
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one request; that on its bytes follows the models that are served."""
+
+    body: Callable[[], int]
+    rows: int
+    seconds: float
+
+
+def addressed(registry: Registry, place: Mapping[str, str]) -> Model:
+    """The model of a path's ``name`` and ``version`` or ``alias``.
+
+    Raises
+    ------
+    ModelNotFound, VersionNotServed
+    """
+    name, version = place["name"], place.get("version")
+    if version is not None and not VERSION.fullmatch(version):
+        registry.served(name)
+        raise VersionNotServed("a version is a positive integer; an alias is addressed under /labels/")
+    return registry.model(name, version=None if version is None else int(version), alias=place.get("alias"))

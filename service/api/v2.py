@@ -1,0 +1,470 @@
+"""`/v2`, the Open Inference Protocol: tensors in, tensors out, every refusal `{"error": "…"}`."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from service.api import tensors
+from service.api.addresses import Limits, addressed
+from service.api.body import read_raw
+from service.api.tensors import Blobs, Json, Output
+from service.choices import Options
+from service.core.numerics import Array
+from service.errors import Fault, InvalidInstances, InvalidRequest, NotReady, RepositoryClosed, TooManyRows
+from service.inference import Call, Prediction, Predictor
+from service.runtime.model import Model
+from service.runtime.numbers import NumberInputs, Slot
+from service.runtime.registry import Registry
+
+EXTENSIONS: Final = ("binary_tensor_data", "classification", "parameters", "schedule_policy", "statistics")
+REPOSITORY_EXTENSION: Final = "model_repository"
+PLATFORM: Final = "onnx_onnxv1"
+JSON_LENGTH: Final = "inference-header-content-length"
+DECIDED: Final = frozenset({"risk", "action"})
+FLAGGED: Final = frozenset({"p_value", "ood"})
+RANKED: Final = frozenset({"logits", "probabilities"})
+NANOSECONDS: Final = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What `/v2` speaks of.
+
+    Attributes
+    ----------
+    registry : Registry
+    predictor : Predictor
+    limits : Limits
+    version : str
+        Of this service.
+    is_ready : callable
+    repository : bool
+        Whether the repository's index may be asked for.
+    """
+
+    registry: Registry
+    predictor: Predictor
+    limits: Limits
+    version: str
+    is_ready: Callable[[], bool]
+    repository: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One output asked for: as bytes or not, whole or the classes of its largest values."""
+
+    name: str
+    binary: bool
+    top: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, read.
+
+    Attributes
+    ----------
+    id : str or None
+    rows : ndarray of shape (N, F)
+    outputs : tuple of Wanted
+    policy, site : str or None
+    seconds : float or None
+        How long the client will wait.
+    """
+
+    id: str | None
+    rows: Array
+    outputs: tuple[Wanted, ...]
+    policy: str | None
+    site: str | None
+    seconds: float | None
+
+
+def router(server: Server) -> APIRouter:
+    """Routes of `/v2`."""
+    routes = APIRouter(prefix="/v2", tags=["v2"])
+    for path, endpoint in _server_endpoints(server).items():
+        routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__)
+    for path, endpoint in _model_endpoints(server).items():
+        for place in ("", "/versions/{version}"):
+            routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=["GET"], summary=endpoint.__doc__)
+    for place in ("", "/versions/{version}"):
+        _add_infer(routes, f"/models/{{name}}{place}/infer", server)
+    _add_repository(routes, server)
+    return routes
+
+
+def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
+    async def metadata() -> Response:
+        """Name, version and extensions of the server."""
+        extensions = [*EXTENSIONS, *([REPOSITORY_EXTENSION] if server.repository else [])]
+        return _json({"name": "temperance", "version": server.version, "extensions": extensions})
+
+    async def live() -> Response:
+        """Whether the process turns."""
+        return _json({"live": True})
+
+    async def ready() -> Response:
+        """Whether every model is ready."""
+        if not server.is_ready():
+            raise NotReady("the models are not loaded yet")
+        return _json({"ready": True})
+
+    async def statistics() -> Response:
+        """What every served model has done since it was loaded."""
+        return _json({"model_stats": [_statistics(model) for model in server.registry.all_models()]})
+
+    return {"": metadata, "/health/live": live, "/health/ready": ready, "/models/stats": statistics}
+
+
+def _model_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
+    async def metadata(request: Request) -> Response:
+        """What a model takes and answers."""
+        model = addressed(server.registry, request.path_params)
+        return _json(_metadata(model, server.registry))
+
+    async def ready(request: Request) -> Response:
+        """Whether a model is ready."""
+        model = addressed(server.registry, request.path_params)
+        return _json({"name": model.name, "ready": True})
+
+    async def statistics(request: Request) -> Response:
+        """What a model has done since it was loaded."""
+        return _json({"model_stats": [_statistics(addressed(server.registry, request.path_params))]})
+
+    return {"": metadata, "/ready": ready, "/stats": statistics}
+
+
+def _add_infer(routes: APIRouter, path: str, server: Server) -> None:
+    async def endpoint(request: Request) -> Response:
+        model = addressed(server.registry, request.path_params)
+        raw = await read_raw(request, limit=server.limits.body())
+        return await infer(server, model, request.headers, raw, request.state.request_id)
+
+    routes.add_api_route(path, endpoint, methods=["POST"], summary="Judge rows of tensors", openapi_extra=_INFER_BODY)
+
+
+def _add_repository(routes: APIRouter, server: Server) -> None:
+    def check() -> None:
+        if not server.repository:
+            raise RepositoryClosed("the repository is not shown over HTTP; TEMPERANCE_REPOSITORY_API=true shows it")
+
+    async def index() -> Response:
+        """Published models and their state."""
+        check()
+        return _json([entry for name in server.registry.names() for entry in _index(server.registry, name)])
+
+    async def change(request: Request) -> Response:
+        """Refused: aliases decide what is served."""
+        check()
+        server.registry.served(request.path_params["name"])
+        raise RepositoryClosed("aliases decide what is served: move one with `temperance alias`")
+
+    routes.add_api_route("/repository/index", index, methods=["POST"], summary=index.__doc__)
+    for verb in ("load", "unload"):
+        path = f"/repository/models/{{name}}/{verb}"
+        routes.add_api_route(path, change, methods=["POST"], summary=change.__doc__, name=verb)
+
+
+async def infer(server: Server, model: Model, headers: Any, raw: bytes, request_id: str) -> Response:
+    """The answer to one inference request.
+
+    Raises
+    ------
+    ServiceError
+    """
+    body = tensors.decompress(raw, headers.get("content-encoding", "identity").lower(), limit=server.limits.body())
+    question = read_question(body, headers.get(JSON_LENGTH), model, server.limits.rows)
+    names = {wanted.name for wanted in question.outputs}
+    seconds = server.limits.seconds if question.seconds is None else min(question.seconds, server.limits.seconds)
+    call = Call(request_id, deadline=time.monotonic() + seconds)
+    decide = not names.isdisjoint(DECIDED)
+    options = Options("infer", decide=decide, policy=question.policy, site=question.site)
+    prediction = await server.predictor.predict(call, model, question.rows, options)
+    outputs = [_output(prediction, wanted) for wanted in question.outputs]
+    text, length = tensors.encode(_head(prediction, question), outputs)
+    if length is None:
+        return Response(text, media_type="application/json")
+    return Response(text, media_type="application/octet-stream", headers={JSON_LENGTH: str(length)})
+
+
+def read_question(body: bytes, json_length: str | None, model: Model, most_rows: int) -> Question:
+    """A request's rows and wishes.
+
+    Raises
+    ------
+    MalformedBody, InvalidRequest, InvalidInstances, TooManyRows
+    """
+    if json_length is not None and not (json_length.isdigit() and int(json_length) <= len(body)):
+        raise InvalidRequest("the header Inference-Header-Content-Length must be the length of the JSON in the body")
+    size = len(body) if json_length is None else int(json_length)
+    if size == 0:
+        return _raw_question(body, model, most_rows)
+    document = tensors.parse_document(body[:size])
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    rows = _rows(document.get("inputs"), Blobs(body[size:]), model)
+    _check_rows(rows, most_rows)
+    parameters = document.get("parameters")
+    binary = tensors.switch(parameters, "binary_data_output", default=False)
+    return Question(
+        _text(document, "id"),
+        rows,
+        _wanted(document.get("outputs"), parameters, model, binary=binary),
+        _text(parameters, "policy"),
+        _text(parameters, "site"),
+        _seconds(parameters),
+    )
+
+
+def _raw_question(body: bytes, model: Model, most_rows: int) -> Question:
+    if len(_slots(model)) != 1:
+        raise InvalidRequest("a body without JSON is one input's values, and this model takes several")
+    slot = _slots(model)[0]
+    width = slot.columns.stop - slot.columns.start
+    if not body or len(body) % (slot.dtype.itemsize * width):
+        raise InvalidRequest(f"a body without JSON must hold rows of {width} values of type {_datatype(slot)}")
+    rows = np.frombuffer(body, slot.dtype.newbyteorder("<")).reshape(-1, width).astype(np.float64)
+    _check_rows(rows, most_rows)
+    return Question(None, rows, _wanted(None, None, model, binary=True), None, None, None)
+
+
+def _rows(inputs: object, blobs: Blobs, model: Model) -> Array:
+    if not isinstance(inputs, list) or not all(isinstance(entry, dict) for entry in inputs):
+        raise _invalid(("inputs",), "must be a list of tensors")
+    given = {entry.get("name"): (i, entry) for i, entry in enumerate(inputs)}
+    names = [slot.name for slot in _slots(model)]
+    if len(inputs) != len(names) or not all(name in given for name in names):
+        raise _invalid(("inputs",), f"must be {', '.join(names)}, each once")
+    # Bytes follow in the order of the request's inputs, columns lie in the order of the manifest's.
+    found = {entry["name"]: tensors.read_input(entry, ("inputs", i), blobs) for i, entry in enumerate(inputs)}
+    blobs.finish()
+    parts = [_columns(found[slot.name], slot, given[slot.name][0]) for slot in _slots(model)]
+    if len({len(part) for part in parts}) > 1:
+        raise _invalid(("inputs",), "must have the same number of rows")
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _columns(values: tensors.Values, slot: Slot, place: int) -> Array:
+    width = slot.columns.stop - slot.columns.start
+    if values.ndim == 1 and width == 1:
+        values = values[:, None]
+    if values.ndim != 2 or values.shape[1] != width:
+        raise _invalid(("inputs", place, "shape"), f"must be [rows, {width}]")
+    with np.errstate(invalid="ignore"):  # a signalling NaN; as any NaN it is a missing value
+        return values.astype(np.float64, copy=False)
+
+
+def _check_rows(rows: Array, most: int) -> None:
+    if len(rows) > most:
+        raise TooManyRows(f"a request has at most {most} rows; send them in parts")
+    if len(rows) == 0:
+        raise InvalidInstances("there is no row to judge")
+
+
+def _wanted(outputs: object, parameters: object, model: Model, *, binary: bool) -> tuple[Wanted, ...]:
+    available = output_names(model, policy=_text(parameters, "policy"))
+    if outputs is None:
+        return tuple(Wanted(name, binary) for name in available)
+    if not isinstance(outputs, list) or not outputs:
+        raise _invalid(("outputs",), "must be a list of outputs, or absent")
+    found = []
+    for i, entry in enumerate(outputs):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if name not in available and not (name in DECIDED and model.policies):
+            raise _invalid(("outputs", i, "name"), f"must be one of {', '.join(available)}")
+        own = entry.get("parameters")
+        found.append(Wanted(name, tensors.switch(own, "binary_data", default=binary), _top(own, name, i)))
+    return tuple(found)
+
+
+def output_names(model: Model, *, policy: str | None = None) -> list[str]:
+    """Outputs that a model has: decisions only with a policy, flags only when calibrated."""
+    names = list(_OUTPUTS)
+    if policy is None and model.manifest.default_policy is None:
+        names = [name for name in names if name not in DECIDED]
+    if not model.chain.calibrated:
+        names = [name for name in names if name not in FLAGGED]
+    if not model.chain.gate:
+        names = [name for name in names if name not in {"ood_score", "p_value"}]
+    return names
+
+
+def _top(parameters: object, name: str, place: int) -> int | None:
+    count = parameters.get("classification") if isinstance(parameters, dict) else None
+    if count is None:
+        return None
+    if type(count) is not int or count < 1 or name not in RANKED:
+        where = ("outputs", place, "parameters", "classification")
+        raise _invalid(where, f"must be a positive number, on {' or '.join(sorted(RANKED))}")
+    return count
+
+
+def _output(prediction: Prediction, wanted: Wanted) -> Output:
+    datatype, values_of = _OUTPUTS[wanted.name]
+    values = values_of(prediction)
+    if wanted.top is not None:
+        values = _classification(values, prediction.model.classes, wanted.top)
+        n = len(prediction.log_probs)
+        return Output(wanted.name, "BYTES", (n, len(values) // n), values, wanted.binary)
+    shape = values.shape if isinstance(values, np.ndarray) else (len(values),)
+    return Output(wanted.name, datatype, shape, values, wanted.binary)
+
+
+def _classification(values: Array, classes: Sequence[str], count: int) -> list[str]:
+    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    return [f"{row[k]:f}:{k}:{classes[k]}" for row, places in zip(values, order.tolist(), strict=True) for k in places]
+
+
+def _head(prediction: Prediction, question: Question) -> Json:
+    model = prediction.model
+    parameters = {"digest": model.bundle.digest, "version": model.version, "site": prediction.site or ""}
+    parameters["policy"] = prediction.decided[0].policy.name if prediction.decided else ""
+    return {
+        "model_name": model.name,
+        "model_version": model.version,
+        "id": question.id or prediction.call.request_id,
+        "parameters": parameters,
+    }
+
+
+def _metadata(model: Model, registry: Registry) -> Json:
+    k = len(model.classes)
+    widths = {"logits": [k], "probabilities": [k], "risk": [_actions(model)]}
+    gated = [model.chain.detectors[i].name for i in model.chain.gate]
+    return {
+        "name": model.name,
+        "versions": [str(version) for version in registry.served(model.name).models],
+        "platform": PLATFORM,
+        "inputs": [
+            {"name": s.name, "datatype": _datatype(s), "shape": [-1, s.columns.stop - s.columns.start]}
+            for s in _slots(model)
+        ],
+        "outputs": [
+            {"name": name, "datatype": _OUTPUTS[name][0], "shape": [-1, *widths.get(name, [])]}
+            for name in output_names(model)
+        ],
+        "properties": {
+            "calibration": model.status,
+            "classes": orjson.dumps(model.classes).decode(),
+            "actions": orjson.dumps({name: policy.actions for name, policy in model.policies.items()}).decode(),
+            "ood_score": gated[0] if gated else "",
+        },
+    }
+
+
+def _actions(model: Model) -> int:
+    default = model.manifest.default_policy
+    return -1 if default is None else len(model.policies[default].actions)
+
+
+def _statistics(model: Model) -> Json:
+    tally = model.batcher.tally
+    done = {"count": tally.runs, "ns": int(tally.seconds * NANOSECONDS)}
+    none = {"count": 0, "ns": 0}
+    return {
+        "name": model.name,
+        "version": model.version,
+        "last_inference": int(tally.last * 1000),
+        "inference_count": tally.rows,
+        "execution_count": tally.runs,
+        "inference_stats": {
+            "success": done,
+            "fail": {"count": tally.failures, "ns": 0},
+            "queue": {"count": tally.runs, "ns": int(tally.waited * NANOSECONDS)},
+            "compute_input": none,
+            "compute_infer": done,
+            "compute_output": none,
+            "cache_hit": none,
+            "cache_miss": none,
+        },
+        "batch_stats": [],
+    }
+
+
+def _index(registry: Registry, name: str) -> list[Json]:
+    served = registry.served(name)
+    return [
+        {"name": name, "version": str(v), "state": "READY", "reason": ""}
+        if v in served.models
+        else {"name": name, "version": str(v), "state": "UNAVAILABLE", "reason": "no alias names this version"}
+        for v in served.published
+    ]
+
+
+def _slots(model: Model) -> tuple[Slot, ...]:
+    if not isinstance(model.inputs, NumberInputs):
+        raise InvalidRequest(f"{model.name} takes more than columns of numbers; ask it through /v1")
+    return model.inputs.slots
+
+
+def _datatype(slot: Slot) -> str:
+    return tensors.OF_GRAPH[slot.dtype.name]
+
+
+def _text(of: object, key: str) -> str | None:
+    value = of.get(key) if isinstance(of, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _seconds(parameters: object) -> float | None:
+    microseconds = parameters.get("timeout") if isinstance(parameters, dict) else None
+    return microseconds / 1e6 if type(microseconds) is int and microseconds > 0 else None
+
+
+def _invalid(path: tuple[str | int, ...], detail: str) -> InvalidRequest:
+    return InvalidRequest(f"{'.'.join(map(str, path))}: {detail}", [Fault(path, "invalid", detail)])
+
+
+def _json(body: object) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")
+
+
+def _labels(prediction: Prediction) -> list[str]:
+    return [prediction.model.classes[k] for k in prediction.log_probs.argmax(axis=1)]
+
+
+def _first_gate_score(prediction: Prediction) -> Array:
+    return prediction.posterior.scores[:, prediction.model.chain.gate[0]]
+
+
+def _actions_taken(prediction: Prediction) -> list[str]:
+    (decided,) = prediction.decided
+    return [decided.policy.actions[a] for a in decided.decisions.action]
+
+
+def _risks(prediction: Prediction) -> Array:
+    (decided,) = prediction.decided
+    return decided.decisions.risks
+
+
+def _ids(prediction: Prediction) -> list[str]:
+    return [f"{prediction.call.request_id}.{i}" for i in range(len(prediction.log_probs))]
+
+
+_INFER_BODY: Final[Json] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+_OUTPUTS: Final[dict[str, tuple[str, Callable[[Prediction], Any]]]] = {
+    "logits": ("FP32", lambda prediction: prediction.posterior.logits.astype(np.float32)),
+    "probabilities": ("FP64", lambda prediction: np.exp(prediction.log_probs).astype(np.float64)),
+    "label": ("BYTES", _labels),
+    "ood_score": ("FP64", _first_gate_score),
+    "p_value": ("FP64", lambda prediction: prediction.posterior.p_value),
+    "ood": ("BOOL", lambda prediction: prediction.posterior.flagged),
+    "risk": ("FP64", _risks),
+    "action": ("BYTES", _actions_taken),
+    "prediction_id": ("BYTES", _ids),
+}
