@@ -128,6 +128,8 @@ class Batcher(Generic[Answer]):
         Exception
             Whatever these rows, and nobody else's, made the run raise.
         """
+        if deadline is not None and time.monotonic() > deadline:
+            raise _late()
         loop = asyncio.get_running_loop()
         if not self._busy and self._meets_nobody(loop) and self.inline(len(rows)):
             return self._timed(rows, self._watched(rows, deadline))
