@@ -168,6 +168,7 @@ def test_a_fit_that_finds_no_signal_is_one_line_and_exit_code_1(
         ("import", "m.onnx"),
         ("import", "m.onnx", "--name", "m", "--output-kind", "scores"),
         ("import", "m.onnx", "--name", "m", "--task", "regression"),
+        ("evaluate", "m", "--data", "x.npz", "--recovery", "0.1"),
         ("serve", "--port", "70000"),
         ("list", "--colour"),
     ],
