@@ -259,9 +259,8 @@ def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], 
         known_here = f"known are {', '.join(allowed)}" if allowed else "there are none"
         detail = f"is not known here; {known_here}{nearest(steps[-1], allowed)}"
         return Fault((*path[:-1], "?"), "unknown-field", detail)
-    if code in {"model_type", "model_attributes_type"}:
-        return Fault(tuple(path), "wrong-type", "must be a JSON object")
-    return Fault(tuple(path), _CODES.get(code, code.replace("_", "-")), _spoken(code, message, path))
+    spoken = "wrong-type" if code.endswith("_type") else _CODES.get(code, code.replace("_", "-"))
+    return Fault(tuple(path), spoken, _spoken(code, message, path))
 
 
 def _allowed(kind: type[Wire], path: Sequence[str | int]) -> list[str]:
@@ -271,13 +270,11 @@ def _allowed(kind: type[Wire], path: Sequence[str | int]) -> list[str]:
 
 
 def _spoken(code: str, message: str, path: Sequence[str | int]) -> str:
-    if code == "too_short":
-        return "has too few entries"
-    if code == "missing":
-        return "is required"
+    if code in _WORDS:
+        return _WORDS[code]
     if code.endswith("_than_equal") and "costs" in path:
         return "must lie between -1e300 and 1e300"  # pydantic would write out all three hundred zeros
-    return SUBJECT.sub("must ", message)
+    return SUBJECT.sub("must ", message).replace(" after validation", "")
 
 
 def _sentence(fault: Fault) -> str:
@@ -285,4 +282,17 @@ def _sentence(fault: Fault) -> str:
     return f"{place}: {fault.detail}"
 
 
-_CODES: Final = {"missing": "missing-field", "float_type": "wrong-type", "string_type": "wrong-type"}
+_CODES: Final = {"missing": "missing-field"}
+
+_WORDS: Final = {
+    "missing": "is required",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a JSON object",
+    "float_type": "must be a number",
+    "int_type": "must be a whole number, written without a point",
+    "list_type": "must be a list",
+    "model_attributes_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
+    "string_type": "must be a string",
+}
+"""Where pydantic's sentence speaks of Python, or of less than JSON has."""

@@ -76,9 +76,9 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
     "a policy that is an object": ({"policy": {"zq7canary": 1}}, ("policy",), "wrong-type"),
     "a session that is a list": ({"session": ["zq7canary"]}, ("session",), "wrong-type"),
     "a session of a stranger": ({"session": {"zq7canary": 1}}, ("session", "?"), "unknown-field"),
-    "a session that counts in fractions": ({"session": {"steps": 1.5}}, ("session", "steps"), "int-type"),
+    "a session that counts in fractions": ({"session": {"steps": 1.5}}, ("session", "steps"), "wrong-type"),
     "a session below nothing": ({"session": {"statistic": -0.1}}, ("session", "statistic"), "greater-than-equal"),
-    "an alarm that is a number": ({"session": {"alarm": 1}}, ("session", "alarm"), "bool-type"),
+    "an alarm that is a number": ({"session": {"alarm": 1}}, ("session", "alarm"), "wrong-type"),
     "false alarms all the time": (
         {"session": {"false_alarms_per_1000_steps": 101}},
         ("session", "false_alarms_per_1000_steps"),
@@ -104,6 +104,21 @@ def test_an_error_speaks_in_sentences_of_its_own() -> None:
     assert max(map(len, details)) < 200
 
 
+COUNTED = {
+    "one action": ({"costs": {"a": {"benign": 1}}}, "parameters.costs: must have at least 2 items, not 1"),
+    "one table of none": ({"costs": [{}]}, "parameters.costs.0: must have at least 2 items, not 0"),
+    "a table that is null": ({"costs": [COSTS, None]}, "parameters.costs.1: must be a JSON object"),
+    "ids that are one": ({"ids": "zq7canary"}, "parameters.ids: must be a list"),
+    "half a place": ({"top_k": 1.5}, "parameters.top_k: must be a whole number, written without a point"),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_is_missing_is_said_in_numbers_and_in_the_words_of_json(name: str) -> None:
+    parameters, sentence = COUNTED[name]
+    assert refusal({"instances": [[1]], "parameters": parameters}).detail == sentence
+
+
 def test_a_label_at_fault_is_pointed_to_once() -> None:
     faults = refusal({"instances": [[1]], "labels": [0, 0.5, True, None]}, EvaluateRequest).faults
     assert [fault.path for fault in faults] == [("labels", 1), ("labels", 2), ("labels", 3)]
@@ -112,7 +127,7 @@ def test_a_label_at_fault_is_pointed_to_once() -> None:
 def test_integers_that_are_whole_floats_are_costs_but_floats_are_no_counts() -> None:
     request = parse_request(DecideRequest, {"instances": [[1]], "parameters": {"costs": COSTS}}, KNOWN)
     assert request.parameters.costs == COSTS
-    assert refusal({"instances": [[1]], "parameters": {"top_k": 1.0}}, PredictRequest).faults[0].code == "int-type"
+    assert refusal({"instances": [[1]], "parameters": {"top_k": 1.0}}, PredictRequest).faults[0].code == "wrong-type"
 
 
 @pytest.mark.parametrize("verb", REQUESTS)
