@@ -115,7 +115,7 @@ def score(name: str, repository: Repository, *, version: int | None, **request: 
     model = load_model(published(repository, name, version))
     done = score_rows(model, ScoreRequest(**request), track=track("scoring"))
     reused = f", {done.reused} of them by an earlier run" if done.reused else ""
-    click.echo(f"Wrote {request['out']}: {done.rows} rows{reused}.")
+    click.echo(f"Wrote {request['out']}: {done.rows} row{'s' if done.rows > 1 else ''}{reused}.")
 
 
 @click.command()

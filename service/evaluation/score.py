@@ -73,8 +73,8 @@ def score(model: Model, request: ScoreRequest, *, track: Track = untracked) -> S
     Raises
     ------
     DataError
-        If the data does not fit the model, with the row's place in the file; if ``out`` cannot be written to; or if
-        the parts beside it belong to another job.
+        If the data has no rows or does not fit the model, with the row's place in the file; if ``out`` cannot be
+        written to; or if the parts beside it belong to another job.
     InvalidParameters
         If the manifest has no such policy or site.
     """
@@ -82,8 +82,9 @@ def score(model: Model, request: ScoreRequest, *, track: Track = untracked) -> S
         raise DataError(f"score writes one class a row; a {model.task} model answers over HTTP, and to `evaluate`")
     write = _writer(request.out)
     judge = _Judge.of(model, request)
+    rows = _some_rows(request.data)
     parts = _open_parts(model, request)
-    rows, first = count_rows(request.data), _done(parts, request)
+    first = _done(parts, request)
     chunks = Chunks(request.chunk_rows, first, model.inputs.columns, _others(model, request))
     tables = read_chunks(request.data, chunks)
     for start in track(range(first, rows, request.chunk_rows)):
@@ -163,13 +164,20 @@ def _others(model: Model, request: ScoreRequest) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*cells, *([] if request.id_column is None else [request.id_column])]))
 
 
+def _some_rows(data: Path) -> int:
+    rows = count_rows(data)
+    if rows == 0:
+        raise DataError(f"{data} has no rows")
+    return rows
+
+
 def _open_parts(model: Model, request: ScoreRequest) -> Path:
     parts = request.out.with_name(f"{request.out.name}.parts")
     job = json.dumps(_job(model, request), indent=2)
     if request.out.exists():
         raise DataError(f"{request.out} exists; remove it, or write elsewhere")
-    if not parts.is_dir():
-        parts.mkdir(parents=True)
+    if not any(parts.glob("*.parquet")):  # what was refused before its first part leaves nothing to mix up
+        parts.mkdir(exist_ok=True)
         (parts / JOB_FILE).write_text(job, encoding="utf-8")
     elif (parts / JOB_FILE).read_text(encoding="utf-8") != job:
         raise DataError(f"{parts} holds the parts of another job (other data, version or options); remove it")

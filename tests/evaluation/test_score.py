@@ -75,6 +75,20 @@ def test_parts_of_another_job_are_not_mixed_in(model: Model, request_: ScoreRequ
         score(model, replace(request_, site="screening"))
 
 
+def test_what_was_refused_at_its_first_rows_does_not_stand_in_the_way(model: Model, request_: ScoreRequest) -> None:
+    with pytest.raises(DataError, match="has no column 'nobody'"):
+        score(model, replace(request_, id_column="nobody"))
+    assert score(model, request_).reused == 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_data_set_without_rows_is_refused(suffix: str, model: Model, request_: ScoreRequest, tmp_path: Path) -> None:
+    (tmp_path / "none.csv").write_text(request_.data.read_text().splitlines()[0] + "\n")
+    with pytest.raises(DataError, match=r"none\.csv has no rows"):
+        score(model, replace(request_, data=tmp_path / "none.csv", out=tmp_path / f"out{suffix}"))
+    assert [path.name for path in tmp_path.glob("out*")] == []
+
+
 def test_an_answer_is_never_overwritten(model: Model, request_: ScoreRequest) -> None:
     score(model, request_)
     with pytest.raises(DataError, match="exists; remove it"):
