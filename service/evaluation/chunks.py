@@ -84,10 +84,28 @@ def _one_line(path: Path) -> Iterator[None]:
 
 
 def _read_csv(path: Path, chunks: Chunks) -> Iterator[Table]:
-    numbers = dict.fromkeys(chunks.numbers, pl.Float64())
-    frame = _chosen(pl.scan_csv(path, infer_schema=False, schema_overrides=numbers), path, chunks)
-    for part in frame.slice(chunks.first).collect_batches(chunk_size=chunks.rows, lazy=True, engine="streaming"):
-        yield _table(part)
+    frame = pl.scan_csv(path, infer_schema=False, schema_overrides=dict.fromkeys(chunks.numbers, pl.Float64()))
+    wanted = _chosen(frame, path, chunks).collect_schema().names()
+    whole = frame.slice(chunks.first)  # every column: a row with too many cells is only seen where all are read
+    try:
+        for part in whole.collect_batches(chunk_size=chunks.rows, lazy=True, engine="streaming"):
+            yield _table(part.select(wanted))
+    except pl.exceptions.ComputeError:
+        _refuse_words(path, chunks)
+        raise
+
+
+def _refuse_words(path: Path, chunks: Chunks) -> None:
+    """Say where a column of numbers holds a word; polars would say which word."""
+    words = pl.scan_csv(path, infer_schema=False, truncate_ragged_lines=True).with_row_index("row")
+    for name in chunks.numbers:
+        odd = pl.col(name).is_not_null() & pl.col(name).cast(pl.Float64, strict=False).is_null()
+        row = words.filter(odd).select("row").head(1).collect(engine="streaming")
+        if len(row):
+            raise DataError(
+                f"{path}: column {name!r} is not numeric: text in row {row.item()} (rows count from 0); a missing "
+                "value is an empty cell"
+            )
 
 
 def _read_parquet(path: Path, chunks: Chunks) -> Iterator[Table]:

@@ -80,3 +80,18 @@ def test_a_file_that_is_something_else_is_refused_in_one_line(suffix: str, tmp_p
     with pytest.raises(DataError, match="cannot be read") as error:
         count_rows(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_word_among_numbers_is_placed_and_never_repeated(write: Callable[[str], Path]) -> None:
+    path = write(".csv")
+    path.write_text(path.read_text().replace("5.0,20.0", "5.0,zq7canary"))
+    with pytest.raises(DataError, match=r"column 'b' is not numeric: text in row 20 \(rows count from 0\)") as error:
+        list(read_chunks(path, WANTED))
+    assert "zq7canary" not in str(error.value)
+
+
+def test_a_row_of_more_cells_than_columns_is_refused_whatever_columns_are_taken(write: Callable[[str], Path]) -> None:
+    path = write(".csv")
+    path.write_text(path.read_text().replace("5.0,20.0", "5,0,20,0"))  # decimal commas move every later cell
+    with pytest.raises(DataError, match="cannot be read: found more fields"):
+        list(read_chunks(path, WANTED))
