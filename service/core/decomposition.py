@@ -179,7 +179,7 @@ def _mean_squared(probabilities: Array, happened: np.ndarray, weights: Array | N
 def _mean_log(probabilities: Array, happened: np.ndarray, weights: Array | None) -> float:
     """Infinite where something ruled out happened."""
     own = np.where(happened, probabilities, 1.0 - probabilities)
-    return float(-np.average(np.log(own), weights=weights)) if own.all() else math.inf
+    return float(np.average(-np.log(own), weights=weights)) + 0.0 if own.all() else math.inf  # never minus zero
 
 
 _MEAN_LOSS: Final[dict[Loss, Callable[[Array, np.ndarray, Array | None], float]]] = {

@@ -138,6 +138,8 @@ def cox(
         covariance = _sandwich(design, w * (y - _sigmoid(design @ line)), covariance, groups)
     back = np.array([[1.0, -centre / scale], [0.0, 1.0 / scale]])
     intercept, slope = back @ line
+    if groups is not None and groups.min() == groups.max():
+        return Cox(float(intercept), float(slope), math.inf, math.inf)  # one group: nothing to compare it with
     errors = np.sqrt(np.diag(back @ covariance @ back.T))
     return Cox(float(intercept), float(slope), float(errors[0]), float(errors[1]))
 

@@ -31,7 +31,7 @@ class CostCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Mean difference of two strategies on the same rows, with its bootstrap interval."""
+    """Mean difference of two strategies on the same rows, with its bootstrap interval; a single unit bounds nothing."""
 
     mean: float
     low: float
@@ -111,9 +111,12 @@ def paired_difference(
     Efron & Tibshirani (1993), *An Introduction to the Bootstrap*, chapter 13.
     """
     difference = costs - others
+    mean = float(np.average(difference, weights=weights))
+    if len(difference) < 2 or (groups is not None and groups.min() == groups.max()):
+        return Difference(mean, -math.inf, math.inf)  # resampled, one unit is always itself: no interval at all
     means = resampled_means(difference, weights=weights, groups=groups, draws=draws, seed=seed)
     low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return Difference(float(np.average(difference, weights=weights)), float(low), float(high))
+    return Difference(mean, float(low), float(high))
 
 
 def excess_risk(risks: Array, actions: Indices) -> float:

@@ -115,11 +115,13 @@ class PolicyCheck:
 
     Attributes
     ----------
-    saved, saved_low, saved_high : float
-        Cost per row saved against believing the most probable class, with a paired bootstrap interval of 95 %.
-    excess, excess_low, excess_high : float
-        Cost per row paid beyond what was promised, with its interval. A costly case that is rare enough to be missing
-        from the rows does not widen it; it does widen ``noise``.
+    saved : float
+        Cost per row saved against believing the most probable class.
+    saved_low, saved_high : float or None
+        Its paired bootstrap interval of 95 %; None where all rows are of one group.
+    excess, excess_low, excess_high : float or None
+        Cost per row paid beyond what was promised, with its interval, as above. A costly case that is rare enough to
+        be missing from the rows does not widen it; it does widen ``noise``.
     noise : float
         How far ``excess`` may lie from 0, either way, in 19 of 20 samples, if the probabilities are right.
     actions : dict of str to ActionCheck
@@ -128,11 +130,11 @@ class PolicyCheck:
     """
 
     saved: float
-    saved_low: float
-    saved_high: float
+    saved_low: float | None
+    saved_high: float | None
     excess: float
-    excess_low: float
-    excess_high: float
+    excess_low: float | None
+    excess_high: float | None
     noise: float
     actions: dict[str, ActionCheck]
     dominated: dict[str, str]
@@ -269,7 +271,8 @@ def _policy(
         for name, count, promised, paid in zip(policy.actions, held.count, held.expected, held.realised, strict=True)
     }
     beaten = {policy.actions[worse]: policy.actions[better] for worse, better in dominated_actions(cost)}
-    return PolicyCheck(saved.mean, saved.low, saved.high, excess.mean, excess.low, excess.high, noise, actions, beaten)
+    (saved_low, saved_high), (excess_low, excess_high) = (tuple(map(_finite, (d.low, d.high))) for d in (saved, excess))
+    return PolicyCheck(saved.mean, saved_low, saved_high, excess.mean, excess_low, excess_high, noise, actions, beaten)
 
 
 def _finite(value: float | np.floating) -> float | None:

@@ -160,8 +160,10 @@ def notes(data: Dataset, *, left_out: int = 0) -> tuple[str, ...]:
     """
     uncounted = ", ".join(name for name in METRICS if name not in WEIGHTED)
     found = {
-        f"the rows come in {data.units} groups: intervals resample whole groups; where chance is computed, the rows of "
-        "a group are taken to have one fate, so that it is never underrated": data.groups is not None,
+        f"the rows come in {data.units} group{'s' if data.units > 1 else ''}: intervals resample whole groups; where "
+        "chance is computed, the rows of a group are taken to have one fate, so that it is never underrated": (
+            data.groups is not None
+        ),
         "row weights count in metrics, calibration checks and costs; flag rates, out-of-distribution figures and the "
         f"code length count rows; so do {uncounted}, which are left out": data.weights is not None,
         f"rows of weight 0 are left out: {left_out}": left_out > 0,

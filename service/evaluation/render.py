@@ -126,10 +126,10 @@ def _check(name: str, check: PolicyCheck) -> list[RenderableType]:
     for action, held in check.actions.items():
         _add(table, action, str(held.taken), _number(held.promised), _number(held.paid))
     saved = f"saved against believing the most probable class: {check.saved:.4f} per row"
-    interval = f"bootstrap interval {check.excess_low:.4f} to {check.excess_high:.4f}"
+    interval = _interval("bootstrap interval", check.excess_low, check.excess_high)
     beyond = f"paid beyond what was promised: {check.excess:.4f} per row ({interval})"
     lines = [
-        f"{saved} (95 % interval {check.saved_low:.4f} to {check.saved_high:.4f})",
+        f"{saved} ({_interval('95 % interval', check.saved_low, check.saved_high)})",
         f"{beyond}; if the probabilities are right, chance moves it by up to {check.noise:.4f}",
     ]
     lines += [
@@ -137,6 +137,10 @@ def _check(name: str, check: PolicyCheck) -> list[RenderableType]:
         for worse, better in check.dominated.items()
     ]
     return ["", table, *map(Text, lines)]
+
+
+def _interval(name: str, low: float | None, high: float | None) -> str:
+    return f"no {name}: one group" if low is None or high is None else f"{name} {low:.4f} to {high:.4f}"
 
 
 def render_report(report: Report) -> RenderableType:

@@ -132,3 +132,10 @@ def test_the_errors_of_grouped_rows_cover_the_truth_and_those_of_rows_do_not() -
             found.append((line.slope - 0.8) / line.slope_error)
     assert np.std(scores[True]) == pytest.approx(1.0, abs=0.35)
     assert np.std(scores[False]) > 1.8
+
+
+def test_one_group_leaves_the_line_but_no_certainty_about_it() -> None:
+    logit, y = drawn(200, intercept=0.0, slope=1.0, seed=0)
+    alone, rows = cox(logit, y, groups=np.zeros(200, dtype=np.intp)), cox(logit, y)
+    assert (alone.slope, alone.intercept) == (rows.slope, rows.intercept)
+    assert np.isinf([alone.slope_error, alone.intercept_error]).all()

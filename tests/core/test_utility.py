@@ -171,3 +171,14 @@ def test_the_interval_of_grouped_rows_is_that_of_their_patients() -> None:
     assert (grouped.low, grouped.high) == pytest.approx((plain.low, plain.high), rel=1e-12)
     naive = paired_difference(rows, nothing)
     assert naive.high - naive.low < 0.4 * (grouped.high - grouped.low)
+
+
+@pytest.mark.parametrize("groups", [None, np.zeros(1, dtype=np.intp)])
+def test_one_unit_bounds_nothing(groups: Indices | None) -> None:
+    found = paired_difference(np.array([3.0]), np.array([1.0]), groups=groups)
+    assert (found.mean, found.low, found.high) == (2.0, -np.inf, np.inf)
+
+
+def test_many_rows_of_one_group_are_one_unit() -> None:
+    found = paired_difference(np.arange(9.0), np.zeros(9), groups=np.full(9, 4))
+    assert (found.low, found.high) == (-np.inf, np.inf)

@@ -83,7 +83,7 @@ def test_with_a_temperature_fit_and_report_point_at_the_bias(
     _, y, truth = weighted_model(k, 6000, seed=1)
     assert found.report.metrics["log_loss"] > -truth[np.arange(len(y)), y].mean() + 0.1
     # The weights are paid for twice, once in training and once in the costs: believing the label is cheaper.
-    assert found.diagnostics.policies["act"].saved_high < 0.0
+    assert (found.diagnostics.policies["act"].saved_high or np.inf) < 0.0
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -97,7 +97,7 @@ def test_auto_takes_the_bias_and_expected_cost_beats_the_most_probable_class_aga
     assert REMEDY not in printed(render_measured(found))
     _, y, truth = weighted_model(k, 6000, seed=1)
     assert found.report.metrics["log_loss"] == pytest.approx(-truth[np.arange(len(y)), y].mean(), abs=0.005)
-    assert found.diagnostics.policies["act"].saved_low > 0.0
+    assert (found.diagnostics.policies["act"].saved_low or -np.inf) > 0.0
     policy = found.report.policies["act"]
     assert policy.realised_cost < min(policy.label_cost, policy.constant_cost)
 

@@ -89,9 +89,13 @@ def test_promises_payments_and_savings_of_a_policy_are_counted_by_hand(
     taken = (p @ cost.T).argmin(axis=1)
     believing = np.where(p[:, 1] > 0.5, 1, 0)
     assert check.saved == pytest.approx(np.mean(cost[believing, labels] - cost[taken, labels]))
+    assert check.saved_low is not None
+    assert check.saved_high is not None
     assert check.saved_low < check.saved < check.saved_high
     paid, promised = cost[taken, labels], (p @ cost.T)[np.arange(800), taken]
     assert check.excess == pytest.approx(np.mean(paid - promised))
+    assert check.excess_low is not None
+    assert check.excess_high is not None
     assert check.excess_low < check.excess < check.excess_high
     # No bob was let go, so the bootstrap knows nothing of his 50; the probabilities do.
     assert check.excess_high < 0.0

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from service.bundle.repository import Repository
 from service.core.metrics import METRICS, WEIGHTED
@@ -12,6 +13,7 @@ from service.errors import DataError, InvalidParameters
 from service.evaluation.dataset import Columns
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.measure import EvaluateRequest, Measured, measure
+from service.evaluation.render import render_measured
 from service.runtime.model import Model, load_model
 
 Toy = Callable[..., Repository]
@@ -91,9 +93,21 @@ def test_rows_of_a_patient_widen_every_interval_and_move_no_number(model: Model,
     assert rows.report == patients.report
     (one, two) = (m.diagnostics.policies["triage"] for m in (rows, patients))
     assert one.saved == two.saved
-    assert two.saved_high - two.saved_low > 2.0 * (one.saved_high - one.saved_low)
+    widths = [check.saved_high - check.saved_low for check in (one, two) if check.saved_low and check.saved_high]
+    assert widths[1] > 2.0 * widths[0]
     assert patients.diagnostics.calibration.chance > 1.5 * rows.diagnostics.calibration.chance
     assert "the rows come in 60 groups" in patients.notes[0]
+
+
+def test_rows_of_one_patient_have_no_interval_and_the_table_says_so(model: Model, truth: Truth, save: Save) -> None:
+    x, y = truth(40, seed=4)
+    found = measure(model, EvaluateRequest(save("one", X=x, y=y, group=np.zeros(40, dtype=int))))
+    check = found.diagnostics.policies["triage"]
+    assert (check.saved_low, check.saved_high, check.excess_low, check.excess_high) == (None,) * 4
+    console = Console(record=True, width=200)
+    console.print(render_measured(found))
+    assert "(no 95 % interval: one group)" in console.export_text()
+    assert found.notes[0].startswith("the rows come in 1 group:")
 
 
 def test_a_named_group_column_is_used(model: Model, truth: Truth, save: Save) -> None:
