@@ -1,7 +1,8 @@
 """Columns and arrays of a file as rows that a model takes."""
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from service.runtime.rows import Entry, Fields, Rows, Values, stretched
 
 Table = dict[str, npt.NDArray[Any]]
 PADDED_LABEL = -1
+_PLAIN: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def rows_of(
@@ -62,11 +64,19 @@ def numbers(column: npt.NDArray[Any], name: str, path: Path, *, flag: bool = Fal
     if column.dtype.kind == "O":  # polars gives a column with nulls in this form when it cannot be numeric
         column = np.array([np.nan if value is None else value for value in column])
     if column.dtype.kind not in ("fiub" if flag else "fiu"):
-        raise DataError(f"{path}: column {name!r} is not numeric")
+        raise DataError(f"{path}: column {name!r} is not numeric{_first_word(column, first)}")
     doubles = column.astype(np.float64)
     if np.isinf(doubles).any():
         raise DataError(f"{path}: infinity in row {first + int(np.isinf(doubles).argmax())}, column {name!r}")
     return doubles
+
+
+def _first_word(column: npt.NDArray[Any], first: int) -> str:
+    """Where a column that should be numeric holds something else, and how a gap is written."""
+    for i, cell in enumerate(column.tolist()):
+        if isinstance(cell, str) and not _PLAIN.fullmatch(cell.strip()):
+            return f": text in row {first + i} (rows count from 0); a missing value is an empty cell"
+    return ""
 
 
 def _flags(inputs: Inputs) -> frozenset[str]:

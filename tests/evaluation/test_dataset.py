@@ -248,7 +248,11 @@ REFUSED = {
     "a missing label": (csv("f0,f1,y\n1,2,0\n1,2,\n"), "the label of row 1"),
     "an empty cell": (csv("f0,f1,y\n1,2,ann\n1,,bob\n"), "NaN in row 1, column 'f1'"),
     "an infinity": (csv("f0,f1,y\n1,2,ann\n1,inf,bob\n"), "infinity in row 1, column 'f1'"),
-    "a word among numbers": (csv("f0,f1,y\n1,2,ann\n1,high,bob\n"), "column 'f1' is not numeric"),
+    "a word among numbers": (csv("f0,f1,y\n1,2,ann\n1,high,bob\n"), "column 'f1' is not numeric: text in row 1"),
+    "a gap that R wrote": (
+        csv("f0,f1,y\n1,2,ann\n1,NA,bob\n"),
+        "text in row 1 (rows count from 0); a missing value is",
+    ),
     "booleans": (csv("f0,f1,y\n1,true,ann\n1,false,bob\n"), "column 'f1' is not numeric"),
     "a header alone": (csv("f0,f1,y\n"), "has no rows"),
     "an empty file": (csv(""), "cannot be read: empty CSV"),
