@@ -28,7 +28,8 @@ class Horizon:
     off_course, off_course_high : float
         Expected steps off course out of T at these two rates.
     bound : float
-        Largest excess cost that imitation can have at ``error_high``, costs per step lying in [0, 1].
+        Largest excess cost that imitation can have at ``error_high`` where nothing finds back, costs per step lying in
+        [0, 1]; ``recovery`` does not lower it.
     """
 
     steps: int

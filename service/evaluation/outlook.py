@@ -91,7 +91,7 @@ def _horizon_table(found: Horizon) -> Table:
     rows = [
         ("error rate per step", percent(found.error), percent(found.error_high)),
         ("expected steps off course", short(found.off_course), short(found.off_course_high)),
-        ("largest excess cost of imitation", "", short(found.bound)),
+        ("largest excess cost of imitation, never recovering", "", short(found.bound)),
     ]
     note = (
         f"An error puts a trajectory off course, and every later step finds back with probability {found.recovery:g}. "

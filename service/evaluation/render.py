@@ -109,7 +109,7 @@ def render_horizon(horizon: Horizon) -> RenderableType:
     table = _table(f"{horizon.steps} steps, recovery {horizon.recovery:g} per step", "measured", "upper 95 % limit")
     _add(table, "error rate per step", f"{horizon.error:.4g}", f"{horizon.error_high:.4g}")
     _add(table, "expected steps off course", f"{horizon.off_course:.4g}", f"{horizon.off_course_high:.4g}")
-    _add(table, "largest excess cost of imitation, costs in [0, 1]", "", f"{horizon.bound:.4g}")
+    _add(table, "largest excess cost of imitation, never recovering, costs in [0, 1]", "", f"{horizon.bound:.4g}")
     return Group("", table)
 
 
