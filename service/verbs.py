@@ -153,13 +153,13 @@ def bench_(
     as_json: bool,
 ) -> None:
     """Drive a server with rows, beside a floor that answers as many bytes and computes nothing."""
+    counts = _whole_numbers(connections)
     model = load_model(published(repository, name, None))
     path, body = f"/v1/models/{name}:{verb}", _instances(model, data, rows)
     settings = composition.read_settings().model_copy(update={"models": repository.root, "log_level": "error"})
     with nullcontext(_address(url)) if url else bench.running(_serve_own, settings) as server:
         request = bench.request_bytes(server, path, body)
         with bench.running(bench.serve_floor, bench.ask(server, request)) as floor:
-            counts = _whole_numbers(connections)
             found = list(bench.compare(server, floor, request, connections=counts, seconds=seconds))
     if as_json:
         print_json({"model": _identity(model), "verb": verb, "rows": rows, "runs": [asdict(one) for one in found]})

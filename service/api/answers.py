@@ -8,7 +8,7 @@ import numpy as np
 
 from service.api.task_answers import label_beliefs, place_label, place_positions, position_beliefs, smoother_member
 from service.approaches import Decided
-from service.bundle.manifest import Input
+from service.bundle.sections import Input
 from service.core.decision import REASONS, Decisions
 from service.core.numerics import Array
 from service.core.pipeline import Policy

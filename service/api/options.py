@@ -13,7 +13,7 @@ from service.api.schemas import (
     SessionState,
     Wire,
 )
-from service.bundle.manifest import check_prevalence
+from service.bundle.sections import check_prevalence
 from service.bundle.tasks import ABSENT, PRESENT
 from service.choices import FROM_REQUEST, Options, choose_label_policies, choose_policy
 from service.core.pipeline import Policy

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from service.api.rows import MOST_FAULTS, nearest
-from service.bundle.manifest import Cost, Name
+from service.bundle.sections import Cost, Name
 from service.errors import Fault, InvalidParameters, InvalidRequest, RequestError
 from service.watch import PER_THOUSAND
 

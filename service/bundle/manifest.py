@@ -3,342 +3,39 @@
 import hashlib
 import json
 import tomllib
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from service.bundle.tasks import ABSENT, PRESENT, TASKS, Task
-from service.core.ood import RULES, SCORES
+from service.bundle.sections import (
+    Feature,
+    Graph,
+    Input,
+    Name,
+    Ood,
+    Policy,
+    Runtime,
+    Section,
+    Site,
+    Training,
+    _misread,
+    check_label_prevalence,
+    check_prevalence,
+    refuse_incomplete,
+    refuse_repeats,
+    refuse_unknown,
+)
+from service.bundle.tasks import ABSENT, PRESENT, TASKS
+from service.core.ood import SCORES
 from service.errors import ManifestInvalid
-
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
-Text = Annotated[str, StringConstraints(max_length=1000, strict=True)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Cost = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
-Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
-Rate = Annotated[float, Field(strict=True, gt=0, lt=1)]
-Size = Annotated[int, Field(strict=True, ge=1)]
-Switch = Annotated[bool, Field(strict=True)]
-Prevalence = dict[Name, Positive]
 
 BINDING_SECTIONS: Final = ("graph", "inputs", "training", "ood")
 """Sections that a calibration depends on; prices, sites and plausible ranges may change without a refit."""
 
-INPUTS: Final = "inputs"
-"""The `space` of feature scores that is no tensor of the graph."""
-
 LATER_KEYS: Final = ("per_class", "shape", "pad", "mask", "fill")
 """Keys younger than schema 1 in those sections; unset, they leave a fingerprint as it was."""
 
-PREVALENCE_TOLERANCE = 1e-6
 MANIFEST_FILE = "manifest.toml"
-ONE_CLASS_BLIND: Final = ("relative_mahalanobis", "vim")
-"""Feature scores that rows without one class of several teach nothing."""
-
-_SIGMOID_SCORES = " or ".join(repr(name) for name, score in SCORES.items() if score.needs == "sigmoid_logits")
-
-
-def check_prevalence(where: str, prevalence: dict[str, float], classes: tuple[str, ...]) -> None:
-    """Raise ValueError unless every class has a share and the shares sum to one."""
-    _refuse_incomplete(where, tuple(prevalence), classes)
-    if abs(sum(prevalence.values()) - 1.0) > PREVALENCE_TOLERANCE:
-        raise ValueError(f"{where}: the shares must sum to 1")
-
-
-def check_scores(scores: tuple[str, ...], task: str) -> None:
-    """Raise ValueError unless every score reads what such a model gives: a softmax, or a sigmoid per label."""
-    for score in scores:
-        if (reason := _misread(score, task)) is not None:
-            raise ValueError(f"ood.scores: {reason}")
-
-
-def _misread(score: str, task: str) -> str | None:
-    needs = SCORES[score].needs
-    if task == "multilabel" and needs in ("logits", "probabilities"):
-        return f"{score!r} reads a softmax, which a multilabel model has none of; take {_SIGMOID_SCORES}"
-    if task != "multilabel" and needs == "sigmoid_logits":
-        return f"{score!r} reads independent sigmoids, which only task 'multilabel' has; the task is {task!r}"
-    if task == "sequence" and needs == "features":
-        return f"{score!r} learns what rows of a class look like, and a sequence has a class at every position"
-    if task == "multilabel" and score in ONE_CLASS_BLIND:
-        return f"{score!r} compares classes that exclude each other; take 'mahalanobis' or 'knn'"
-    return None
-
-
-def check_label_prevalence(where: str, prevalence: dict[str, float], labels: tuple[str, ...]) -> None:
-    """Raise ValueError unless every label has a share of its own, below one."""
-    _refuse_incomplete(where, tuple(prevalence), labels)
-    for label, share in prevalence.items():
-        if share >= 1.0:
-            raise ValueError(f"{where}: the share of {label!r} must lie between 0 and 1")
-
-
-def _refuse_repeats(where: str, names: tuple[str, ...]) -> None:
-    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    if repeated:
-        raise ValueError(f"{where}: {min(repeated)!r} is named twice")
-
-
-def _refuse_unknown(where: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{where}: {name!r} is not one of {', '.join(known)}")
-
-
-def _refuse_incomplete(where: str, names: tuple[str, ...], classes: tuple[str, ...]) -> None:
-    _refuse_unknown(where, names, classes)
-    missing = [name for name in classes if name not in names]
-    if missing:
-        raise ValueError(f"{where}: class {missing[0]!r} is missing")
-
-
-class Section(BaseModel):
-    """A table of the manifest; a key it does not know is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Graph(Section):
-    """Which tensor carries the scores and what they are."""
-
-    output: Name
-    output_kind: Literal["logits", "log_probabilities", "probabilities", "sigmoid_logits", "sigmoid_probabilities"]
-    task: Literal["multiclass", "multilabel", "sequence"] = "multiclass"
-    classes: Annotated[tuple[Name, ...], Field(min_length=2)]
-    class_axis: Annotated[int, Field(strict=True)] = -1
-    probability_floor: Annotated[float, Field(strict=True, gt=0, lt=0.01)] = 1e-7
-
-    @property
-    def rules(self) -> Task:
-        """What the task asks of a manifest."""
-        return TASKS[self.task]
-
-    @model_validator(mode="after")
-    def _fits_its_task(self) -> Self:
-        if self.output_kind not in self.rules.kinds:
-            raise ValueError(f"output_kind {self.output_kind!r} {self.rules.remedy}")
-        if self.rules.most_axis is not None and self.class_axis not in (-1, 1):
-            raise ValueError(f"class_axis must be -1 or 1: scores of a {self.task} model have shape [rows, classes]")
-        if self.class_axis < -1 or self.class_axis == 0:
-            raise ValueError("class_axis must be -1, or count from 1: axis 0 is the rows")
-        _refuse_repeats("classes", self.classes)
-        return self
-
-
-class Input(Section):
-    """A graph input: names of its columns, or what a tensor looks like, or what the service itself fills it with.
-
-    Attributes
-    ----------
-    name : str
-    features : tuple of str or None
-        Columns of a rank-2 input; a column input of its own has none.
-    shape : tuple of int or None
-        Of one row of a tensor, where the graph leaves it open; with ``pad`` the first is the most there may be.
-    pad : float or None
-        Rows may differ in length along the first dimension; this number fills the shorter ones.
-    mask : bool
-        The service fills it: 1 at a row's own positions, 0 where it was padded.
-    fill : float or None
-        The service fills it with this number.
-    """
-
-    name: Name
-    features: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    shape: Annotated[tuple[Size, ...], Field(min_length=1)] | None = None
-    pad: Number | None = None
-    mask: Switch = False
-    fill: Number | None = None
-
-    @property
-    def is_filled(self) -> bool:
-        """Whether the service fills it, and no row holds anything for it."""
-        return self.mask or self.fill is not None
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Feature names; a column input of its own, or a tensor, carries its own name."""
-        return () if self.is_filled else self.features or (self.name,)
-
-    @model_validator(mode="after")
-    def _is_one_thing(self) -> Self:
-        if self.mask and self.fill is not None:
-            raise ValueError("mask and fill exclude each other: each says what the service puts there")
-        if self.features is not None and (self.shape is not None or self.pad is not None):
-            raise ValueError("features name columns; shape and pad describe a tensor, which has none")
-        if self.is_filled and any(value is not None for value in (self.features, self.shape, self.pad)):
-            raise ValueError("what the service fills (mask, fill) has no features, shape or pad of its own")
-        return self
-
-
-class Impute(Section):
-    """A missing value is replaced by a constant: a number, or in a column of text a string."""
-
-    impute: Number | Text
-
-
-class Feature(Section):
-    """What is known of one measurement; ``categories`` are the strings that a column of text may hold."""
-
-    unit: Name | None = None
-    plausible: tuple[Number, Number] | None = None
-    allowed: tuple[Number, Number] | None = None
-    missing: Literal["reject", "nan"] | Impute = "reject"
-    categories: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _categories_are_text(self) -> Self:
-        if self.categories is not None and (self.plausible or self.allowed or self.missing == "nan"):
-            raise ValueError("categories belong to a column of text, which has no ranges and cannot miss as NaN")
-        return self
-
-    @model_validator(mode="after")
-    def _bounds_ascend(self) -> Self:
-        for key, bounds in (("plausible", self.plausible), ("allowed", self.allowed)):
-            if bounds and bounds[0] >= bounds[1]:
-                raise ValueError(f"{key} must be [low, high] with low < high")
-        if (
-            self.plausible
-            and self.allowed
-            and not self.allowed[0] <= self.plausible[0] < self.plausible[1] <= self.allowed[1]
-        ):
-            raise ValueError("plausible must lie within allowed: what is refused cannot be plausible")
-        return self
-
-
-class Training(Section):
-    """What the training loss did to the posterior."""
-
-    loss: Literal["cross_entropy", "weighted", "focal", "label_smoothing", "mixup", "distillation"] = "cross_entropy"
-    class_weights: dict[Name, Positive] | None = None
-    gamma: Annotated[float, Field(strict=True, ge=0)] | None = None
-    alpha: dict[Name, Positive] | None = None
-    epsilon: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
-    tau: Positive | None = None
-    prevalence: Prevalence | None = None
-
-    @model_validator(mode="after")
-    def _parameters_belong_to_their_loss(self) -> Self:
-        if (self.loss == "weighted") != (self.class_weights is not None):
-            raise ValueError("loss = 'weighted' and class_weights belong together")
-        for key, loss in (("gamma", "focal"), ("epsilon", "label_smoothing"), ("tau", "distillation")):
-            if (self.loss == loss) != (getattr(self, key) is not None):
-                raise ValueError(f"loss = {loss!r} and {key} belong together")
-        if self.alpha is not None and self.loss != "focal":
-            raise ValueError("alpha belongs to loss = 'focal'")
-        return self
-
-
-class Ood(Section):
-    """Which inputs the model has no business judging, and how that is told."""
-
-    scores: tuple[Name, ...] = ("nll",)
-    space: Name = INPUTS
-    false_alarm: Rate = 0.05
-    gate: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    per_class: Switch = False
-
-    @property
-    def names_scores(self) -> bool:
-        """Whether people chose the scores: by listing them, or by putting the usual one into the gate."""
-        return "scores" in self.model_fields_set or (self.gate is not None and bool(self.gate_scores))
-
-    @property
-    def looks_at_tensor(self) -> bool:
-        """Whether feature scores look at an output of the graph, not at its inputs."""
-        return self.space != INPUTS
-
-    @property
-    def has_feature_scores(self) -> bool:
-        """Whether any score looks at features."""
-        return any(SCORES[name].needs == "features" for name in self.scores)
-
-    @property
-    def gate_members(self) -> tuple[str, ...]:
-        """What `flagged` speaks of: the declared gate, or else every score."""
-        return self.scores if self.gate is None else self.gate
-
-    @property
-    def gate_scores(self) -> tuple[str, ...]:
-        """Members of the gate that have a p-value."""
-        return tuple(name for name in self.gate_members if name not in RULES)
-
-    def alpha(self, score: str) -> float:
-        """False-alarm rate of one score's threshold: the gate's scores share the rate among them (Bonferroni)."""
-        return self.false_alarm / len(self.gate_scores) if score in self.gate_scores else self.false_alarm
-
-    @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
-        _refuse_repeats("scores", self.scores)
-        _refuse_repeats("gate", self.gate_members)
-        _refuse_unknown("scores", self.scores, tuple(SCORES))
-        _refuse_unknown("gate", self.gate_members, (*self.scores, *RULES))
-        if self.looks_at_tensor and self.names_scores and not self.has_feature_scores:
-            known = ", ".join(name for name, score in SCORES.items() if score.needs == "features")
-            raise ValueError(f"space is {self.space!r}, and none of the scores looks at it; those that do are {known}")
-        return self
-
-
-class Site(Section):
-    """A place with its own class proportions."""
-
-    prevalence: Prevalence
-
-
-class LabelCosts(Section):
-    """What each action costs where one label is absent, and where it is present."""
-
-    costs: Annotated[dict[Name, dict[Name, Cost]], Field(min_length=2)]
-
-
-class Policy(Section):
-    """Named actions, what each costs in each class (or for each label), and what an OOD flag does."""
-
-    default: Switch = False
-    on_ood: Name = "flag"
-    costs: Annotated[dict[Name, dict[Name, Cost]], Field(min_length=2)] | None = None
-    labels: Annotated[dict[Name, LabelCosts], Field(min_length=1)] | None = None
-    switch: Annotated[float, Field(strict=True, ge=0, le=1e300)] | None = None
-
-    @property
-    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Every cost table by the key it stands under."""
-        own = {} if self.costs is None else {"costs": self.costs}
-        return own | {f"labels.{label}.costs": section.costs for label, section in (self.labels or {}).items()}
-
-    @model_validator(mode="after")
-    def _on_ood_is_an_action(self) -> Self:
-        actions = tuple(dict.fromkeys(action for table in self.tables.values() for action in table))
-        if "flag" in actions:
-            raise ValueError("no action may be called 'flag': on_ood = 'flag' means that no action is taken over")
-        if self.on_ood != "flag":
-            _refuse_unknown("on_ood", (self.on_ood,), ("flag", *actions))
-        return self
-
-
-class Runtime(Section):
-    """How the graph is run; none of it changes an answer.
-
-    Attributes
-    ----------
-    threads : int or None
-        Within one operator, at most the processors that the process may use; 0 is all of them. None leaves it to
-        the service's settings.
-    deadline : float or None
-        Seconds in which a request to this model is answered; the service's own deadline may be sooner.
-    execution : {"auto", "inline", "thread"}
-        On the event loop, or on a thread that leaves the loop free; by default as a measurement at the start says.
-    batch_rows : int
-        Rows of several requests that one run may join; 1 never joins requests.
-    queue : int
-        Requests that may wait for the model; more are refused.
-    """
-
-    threads: Annotated[int, Field(strict=True, ge=0, le=256)] | None = None
-    deadline: Positive | None = None
-    execution: Literal["auto", "inline", "thread"] = "auto"
-    batch_rows: Size = 1024
-    queue: Size = 1024
 
 
 class Manifest(Section):
@@ -348,12 +45,12 @@ class Manifest(Section):
     title: Name
     graph: Graph
     inputs: Annotated[tuple[Input, ...], Field(min_length=1)]
-    features: dict[Name, Feature] = {}
+    features: dict[Name, Feature] = Field(default_factory=dict)
     training: Training = Training()
     ood: Ood = Ood()
     runtime: Runtime = Runtime()
-    sites: dict[Name, Site] = {}
-    policies: dict[Name, Policy] = {}
+    sites: dict[Name, Site] = Field(default_factory=dict)
+    policies: dict[Name, Policy] = Field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -383,8 +80,8 @@ class Manifest(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         _check_inputs(self.inputs)
-        _refuse_repeats("features", self.columns)
-        _refuse_unknown("features", tuple(self.features), self.columns)
+        refuse_repeats("features", self.columns)
+        refuse_unknown("features", tuple(self.features), self.columns)
         check = check_label_prevalence if self.graph.rules.by_label else check_prevalence
         for name, site in self.sites.items():
             check(f"sites.{name}.prevalence", site.prevalence, self.graph.classes)
@@ -392,7 +89,7 @@ class Manifest(Section):
             check("training.prevalence", self.training.prevalence, self.graph.classes)
         for key in ("class_weights", "alpha"):
             if (weights := getattr(self.training, key)) is not None:
-                _refuse_incomplete(f"training.{key}", tuple(weights), self.graph.classes)
+                refuse_incomplete(f"training.{key}", tuple(weights), self.graph.classes)
         for name, policy in self.policies.items():
             self._check_policy(f"policies.{name}", policy)
         if sum(policy.default for policy in self.policies.values()) > 1:
@@ -431,18 +128,18 @@ class Manifest(Section):
         if (policy.costs if rules.by_label else policy.labels) is not None:
             given = "costs" if rules.by_label else "labels"
             raise ValueError(f"{where}.{given}: a {self.graph.task} model has its costs elsewhere, see [policies]")
-        _refuse_unknown(f"{where}.labels", tuple(policy.labels or ()), self.graph.classes)
+        refuse_unknown(f"{where}.labels", tuple(policy.labels or ()), self.graph.classes)
         states = (ABSENT, PRESENT) if rules.by_label else self.graph.classes
         for key, table in policy.tables.items():
             for action, row in table.items():
-                _refuse_incomplete(f"{where}.{key}.{action}", tuple(row), states)
+                refuse_incomplete(f"{where}.{key}.{action}", tuple(row), states)
 
     def _takes_nan(self) -> bool:
         return any(feature.missing == "nan" for feature in self.features.values())
 
 
 def _check_inputs(inputs: tuple[Input, ...]) -> None:
-    _refuse_repeats("inputs", tuple(entry.name for entry in inputs))
+    refuse_repeats("inputs", tuple(entry.name for entry in inputs))
     if all(entry.is_filled for entry in inputs):
         raise ValueError("inputs: none of them is for a row to fill")
     if any(entry.mask for entry in inputs) and all(entry.pad is None for entry in inputs):

@@ -5,8 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from service.bundle.manifest import Manifest, Training
+from service.bundle.manifest import Manifest
 from service.bundle.record import inverse_record, label_inverse_record
+from service.bundle.sections import Training
 from service.core.losses import LOSSES
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Indices

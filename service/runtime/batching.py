@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, Self, TypeVar
 
-from service.bundle.manifest import Runtime
+from service.bundle.sections import Runtime
 from service.errors import DeadlineExceeded, Overloaded
 from service.runtime.rows import Fields, Rows, form, join
 

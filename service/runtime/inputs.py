@@ -5,7 +5,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.manifest import Feature, Impute, Input, Manifest
+from service.bundle.manifest import Manifest
+from service.bundle.sections import Feature, Impute, Input
 from service.core.numerics import Array
 from service.errors import ManifestInvalid
 from service.runtime.fields import Constant, FieldInputs, Mask, Texts

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.manifest import Graph
+from service.bundle.sections import Graph
 from service.core.numerics import Array, Flags, Indices, floored_log, log_softmax, two_column, width
 from service.core.positions import flat, padded, present
 from service.errors import Fault, ManifestInvalid, ModelOutputInvalid

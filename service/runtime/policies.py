@@ -3,7 +3,7 @@
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.bundle.manifest import Policy as PolicySection
+from service.bundle.sections import Policy as PolicySection
 from service.bundle.tasks import ABSENT, PRESENT
 from service.core.pipeline import Policy
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from service.bundle.manifest import Graph
+from service.bundle.sections import Graph
 from service.core.numerics import Array, Indices
 from service.errors import DeadlineExceeded, Fault, GraphError, ModelOutputInvalid
 from service.runtime.outputs import to_features, to_logits

@@ -2,7 +2,8 @@ import tomllib
 
 import pytest
 
-from service.bundle.manifest import BINDING_SECTIONS, Manifest, check_prevalence, check_scores, parse_manifest
+from service.bundle.manifest import BINDING_SECTIONS, Manifest, parse_manifest
+from service.bundle.sections import check_prevalence, check_scores
 from service.core.ood import RULES, SCORES
 from service.errors import ManifestInvalid
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.bundle.manifest import Runtime
+from service.bundle.sections import Runtime
 from service.core.numerics import Array
 from service.errors import DeadlineExceeded, Overloaded
 from service.runtime.batching import INLINE_SECONDS, Batcher, Run

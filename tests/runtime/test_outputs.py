@@ -2,7 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from service.bundle.manifest import Graph
+from service.bundle.sections import Graph
 from service.core.numerics import Array, log_softmax
 from service.errors import ManifestInvalid, ModelOutputInvalid
 from service.runtime.outputs import RANGE_TOLERANCE, SUM_TOLERANCE, to_features, to_logits

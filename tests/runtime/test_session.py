@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from service.bundle.manifest import Graph
+from service.bundle.sections import Graph
 from service.errors import GraphError, ModelOutputInvalid
 from service.runtime.session import MOST_FAULTS, Session
 
