@@ -9,6 +9,7 @@ from service.bundle.conformity import Kind, restore_sets
 from service.core.label_sets import LabelSets, enough_for_classes
 from service.core.numerics import Array, Indices
 from service.core.pipeline import Policy
+from service.core.positions import SMOOTHERS, STRENGTH
 from service.errors import (
     BundleDamaged,
     CoverageUnavailable,
@@ -44,6 +45,14 @@ class Options:
         Share of false discoveries among the rows found to be out of distribution, over the batch.
     session : Session or None
         The rows are the next steps of this trajectory; None watches nothing.
+    label_costs : dict of int to Policy, or None
+        Of labels: costs of the request's own, by the label's index.
+    smoother : str or None
+        Of sequences: in `positions.SMOOTHERS`; None takes the model's.
+    strength : float
+        Of the ``jsd`` smoother.
+    switch : float or None
+        Of sequences: price of another action at the next position; None takes the policy's.
     """
 
     verb: str
@@ -54,6 +63,10 @@ class Options:
     coverage: float | None = None
     fdr: float | None = None
     session: Session | None = None
+    label_costs: dict[int, Policy] | None = None
+    smoother: str | None = None
+    strength: float = STRENGTH
+    switch: float | None = None
 
 
 def choose_policies(
@@ -92,14 +105,46 @@ def choose_policy(model: Model, wanted: str | Policy | None, *, at: int | None =
     """
     if isinstance(wanted, Policy):
         return wanted
-    name = wanted or model.manifest.default_policy
-    known = ", ".join(model.policies) or "none; send costs"
-    if name is None:
-        raise PolicyRequired(f"{model.name} has no default policy; name one in parameters.policy (there are: {known})")
-    if name not in model.policies:
-        detail = f"{model.name} has no policy of that name (there are: {known})"
-        raise InvalidParameters(detail, [Fault(_place("policy", at), "unknown-policy", detail)])
-    return model.policies[name]
+    return model.policies[_policy_name(model, wanted, at=at)]
+
+
+def choose_label_policies(model: Model, options: Options) -> dict[int, Policy]:
+    """What every label costs, by its index: the request's own, the named policy's, or the manifest's default.
+
+    Raises
+    ------
+    PolicyRequired, InvalidParameters
+        As `choose_policy`.
+    """
+    if options.label_costs is not None:
+        return options.label_costs
+    wanted = options.policy if isinstance(options.policy, str) else None
+    return model.label_policies[_policy_name(model, wanted)]
+
+
+def choose_smoother(model: Model, options: Options) -> str:
+    """What lets neighbours speak: the request's choice, or the model's own; nothing where a prevalence is asked for.
+
+    Raises
+    ------
+    InvalidParameters
+        If ``hmm`` is asked for and the version cannot have it.
+    PrevalenceUnavailable
+        If neighbours and another prevalence are asked for at once.
+    """
+    wanted = options.smoother or model.smoother
+    if SMOOTHERS[wanted].chained and model.smoother != wanted:
+        detail = (
+            f"{model.bundle.title} has no transitions of a known prevalence, which 'hmm' needs: fit it (--calibrator "
+            "auto or bcts finds the prevalence), or ask for 'none'"
+        )
+        raise InvalidParameters(detail, [Fault(("parameters", "smoother"), "unavailable", detail)])
+    if wanted != "none" and (options.site is not None or options.prevalence is not None):
+        raise PrevalenceUnavailable(
+            f"a prevalence moves positions one by one, and the smoother {wanted!r} speaks of sequences as they were "
+            "calibrated: ask with parameters.smoother = 'none', or leave out site and prevalence"
+        )
+    return wanted
 
 
 def choose_target(model: Model, options: Options) -> Array | None:
@@ -141,6 +186,8 @@ def choose_sets(model: Model, coverage: float, *, target: Array | None) -> Label
         asked for and there are too many classes, too few rows, or one prevalence per row.
     """
     record, title = model.bundle.record, model.bundle.title
+    if model.task != "multiclass":
+        raise CoverageUnavailable(f"{title} is a {model.task} model; a label set holds one class of several, of a row")
     if record is None:
         raise CoverageUnavailable(f"{title} is uncalibrated; calibrate it with `temperance fit`")
     if record.label_sets is None:
@@ -178,6 +225,17 @@ def _why_marginal(title: str, lack: str) -> str:
         f"{title} cannot hold a coverage within every class, because {lack}; on average over classes it holds under "
         "the source prevalence alone: leave out site and prevalence, or ask for less"
     )
+
+
+def _policy_name(model: Model, wanted: str | None, *, at: int | None = None) -> str:
+    name, there = wanted or model.manifest.default_policy, model.manifest.policies
+    known = ", ".join(there) or "none; send costs"
+    if name is None:
+        raise PolicyRequired(f"{model.name} has no default policy; name one in parameters.policy (there are: {known})")
+    if name not in there:
+        detail = f"{model.name} has no policy of that name (there are: {known})"
+        raise InvalidParameters(detail, [Fault(_place("policy", at), "unknown-policy", detail)])
+    return name
 
 
 def _place(parameter: str, at: int | None) -> tuple[str | int, ...]:

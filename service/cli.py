@@ -25,6 +25,7 @@ from service.core.label_sets import METHODS as SET_METHODS
 from service.errors import BenchFailed, BundleNotFound, ServiceError
 from service.evaluation import fit as fitting
 from service.evaluation import page
+from service.evaluation.by_task import EVALUATIONS, TaskEvaluation, measure_task
 from service.evaluation.calibrate import METHODS
 from service.evaluation.dataset import Columns, read_rows
 from service.evaluation.measure import EvaluateRequest, measure
@@ -38,6 +39,9 @@ from service.runtime.session import Session
 from service.settings import PREFIX, Settings
 
 TABLE_WIDTH = 132
+TASKS = ("multiclass", "multilabel", "sequence")
+OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "sigmoid_logits", "sigmoid_probabilities")
+LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names))
 
 models_option = click.option(
     "--models",
@@ -72,29 +76,28 @@ def command() -> None:
 @click.argument("path", type=file_path)
 @click.option("--name", required=True, help="What to call the model.")
 @click.option("--output", help="Tensor that carries the scores.")
-@click.option(
-    "--output-kind", type=click.Choice(["logits", "log_probabilities", "probabilities"]), help="What the scores are."
-)
-@click.option("--task", type=click.Choice(["multiclass"]), help="What is classified.")
+@click.option("--output-kind", type=click.Choice(OUTPUT_KINDS), help="What the scores are.")
+@click.option("--task", type=click.Choice(TASKS), help="What is classified.")
 @click.option("--classes", help="Class names in output order, separated by commas.")
 @click.option("--features", help="Feature names in column order, separated by commas.")
+@click.option("--missing", type=click.Choice(["nan"]), help="Let numbers be missing, as NaN; the graph must take it.")
+@click.option("--expose-logits", is_flag=True, help="Use what the last softmax or sigmoid takes: logits.")
+@click.option("--expose-features", metavar="TENSOR|auto", help="Make a tensor an output that feature scores can use.")
 @click.option("--force", is_flag=True, help="Replace a draft that is there.")
 @models_option
 @json_flag
-def import_(
-    path: Path, name: str, repository: Repository, *, force: bool, as_json: bool, **declared: str | None
-) -> None:
+def import_(path: Path, name: str, repository: Repository, *, force: bool, as_json: bool, **declared: Any) -> None:
     """Make a draft from an .onnx file, and say what was concluded about it and from what."""
-    lists = {key: _split(declared.pop(key)) for key in ("classes", "features")}
-    said = onboarding.Declared(**declared, **lists)  # type: ignore[arg-type]  # click gives strings by these names
+    lists: dict[str, Any] = {key: _split(declared.pop(key)) for key in ("classes", "features")}
+    said = onboarding.Declared(**declared, **lists)
     imported = onboarding.import_model(repository, name, path, said, force=force)
-    found = {c.subject: {"value": c.value, "evidence": c.evidence} for c in imported.conclusions}
     if as_json:
+        found = {c.subject: {"value": c.value, "evidence": c.evidence} for c in imported.conclusions}
         _print_json({"draft": str(imported.draft), "conclusions": found})
         return
-    for subject, conclusion in found.items():
-        value = conclusion["value"] if isinstance(conclusion["value"], str) else ", ".join(conclusion["value"])
-        click.echo(f"{subject}: {value}  ({conclusion['evidence']})")
+    for conclusion in imported.conclusions:
+        value = conclusion.value if isinstance(conclusion.value, str) else ", ".join(conclusion.value)
+        click.echo(f"{conclusion.subject}: {value}  ({conclusion.evidence})")
     click.echo(f"Wrote {imported.draft}. Edit its manifest.toml, then run `temperance fit {name} --data ROWS`.")
 
 
@@ -109,9 +112,7 @@ def import_(
 @click.option(
     "--calibrator",
     type=click.Choice(METHODS),
-    default="temperature",
-    show_default=True,
-    help="The map to fit; auto lets several compete on held-out rows.",
+    help="The map to fit; auto lets several compete on held-out rows.  [default: temperature; of labels platt]",
 )
 @click.option(
     "--false-alarm",
@@ -203,7 +204,7 @@ def alias(name: str, label: str, version: int, repository: Repository) -> None:
 @click.option("--label", help="Column of the labels.  [default: y]")
 @click.option("--group", help="Column that tells whose row it is; groups are resampled whole.  [default: group]")
 @click.option("--weight", help="Column of row weights.  [default: weight]")
-@click.option("--losses", help=f"Training losses to report, separated by commas: {', '.join(NAMES)}.")
+@click.option("--losses", help=f"Training losses to report, separated by commas: {', '.join(LOSSES)}.")
 @click.option("--horizon", type=click.IntRange(min=1), help="Steps of a trajectory: what the error rate comes to.")
 @click.option(
     "--recovery",
@@ -234,6 +235,11 @@ def evaluate(
     """Say how good a version's probabilities, flags and decisions are on labelled rows."""
     model = load_model(_published(repository, name, version))
     wanted = EvaluateRequest(columns=Columns(label, group, weight), losses=_split(losses) or (), **request)
+    if model.task in EVALUATIONS:
+        if page_path is not None:
+            raise ServiceError(f"--html draws multiclass models; of a {model.task} model take the tables, or --json")
+        _say_task_evaluation(model, measure_task(model, wanted, track=_track()), json_path)
+        return
     found = measure(model, wanted, track=_track())
     if page_path is not None:
         page.write(page_path, model, found)
@@ -399,6 +405,15 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     if not all(number.isdecimal() and int(number) for number in numbers):
         raise click.BadParameter("whole numbers above 0, separated by commas", param_hint="--connections")
     return tuple(map(int, numbers))
+
+
+def _say_task_evaluation(model: Model, said: TaskEvaluation, json_path: str | None) -> None:
+    if json_path is not None:
+        _write_json({**_identity(model), **said.as_json()}, json_path)
+    if json_path != "-":
+        click.echo(f"{model.bundle.title}, calibration {model.method} ({model.status}), {model.bundle.digest}")
+        for table in said.tables:
+            _print_table(table)
 
 
 def _published(repository: Repository, name: str, version: int | None) -> Bundle:

@@ -9,12 +9,13 @@ from functools import cache
 
 import numpy as np
 
-from service.choices import FROM_REQUEST, Options, choose_policies, choose_sets, choose_target
+from service.approaches import APPROACHES, ByPosition, Decided
+from service.choices import FROM_REQUEST, Options, choose_sets
 from service.core.conformal import benjamini_hochberg
 from service.core.decision import Decisions
 from service.core.label_sets import LabelSets
-from service.core.numerics import Array, Flags, Indices
-from service.core.pipeline import Policy, Posterior, at_prevalence, choose
+from service.core.numerics import Array, Flags
+from service.core.pipeline import Policy, Posterior
 from service.runtime.model import Model
 from service.runtime.rows import Rows
 from service.telemetry import Telemetry
@@ -61,24 +62,6 @@ class RowSets:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """What one policy decided.
-
-    Attributes
-    ----------
-    policy : Policy
-    rows : ndarray of shape (n,)
-        The rows that it decided, ascending; all of them unless the request names a policy per row.
-    decisions : Decisions
-        Of these n rows.
-    """
-
-    policy: Policy
-    rows: Indices
-    decisions: Decisions
-
-
-@dataclass(frozen=True, slots=True)
 class Prediction:
     """Everything that was computed for one call; an audit needs nothing else.
 
@@ -90,12 +73,12 @@ class Prediction:
     posterior : Posterior
         Under the source prevalence.
     log_probs : ndarray of shape (N, K)
-        Under the target prevalence.
+        Under the target prevalence. Of labels (N, M, 2), of sequences (N, L, K) and smoothed.
     target : ndarray of shape (K,) or (N, K), or None
-        Prevalence that ``log_probs`` speak of; None when it is not known.
+        Prevalence that ``log_probs`` speak of; None when it is not known. Of labels (M, 2).
     site : str or tuple of str or None
     decided : tuple of Decided
-        Every row belongs to one; empty where no action was wanted.
+        Every row belongs to one (of every label that has costs); empty where no action was wanted.
     sets : RowSets or None
         None where no coverage was asked for.
     fdr : float or None
@@ -103,6 +86,8 @@ class Prediction:
         Rows out of distribution at that rate of false discoveries; None where there are no p-values.
     watched : Watched or None
         The session after these rows; None where none was sent.
+    smoother : str or None
+        Of sequences: what let neighbours speak.
     """
 
     call: Call
@@ -117,6 +102,7 @@ class Prediction:
     fdr: float | None = None
     discovered: Flags | None = None
     watched: Watched | None = None
+    smoother: str | None = None
 
 
 class Predictor:
@@ -151,14 +137,15 @@ class Predictor:
         InvalidInstances, InvalidParameters, PolicyRequired, PrevalenceUnavailable, CoverageUnavailable,
         SessionUnavailable, ModelOutputInvalid, Overloaded, DeadlineExceeded
         """
-        policies = choose_policies(model, options.policy, rows=len(rows)) if options.decide else []
-        target = choose_target(model, options)
+        approach = APPROACHES[model.task].of(model, options, rows=len(rows))
+        target = approach.target
         sets = None if options.coverage is None else choose_sets(model, options.coverage, target=target)
         session = options.session
         monitor = None if session is None else await asyncio.to_thread(monitor_of, model, session)
         posterior = await model.batcher.answer(rows, deadline=_deadline(call, model))
         watched = None if session is None or monitor is None else watch(session, posterior, monitor=monitor)
-        log_probs = at_prevalence(posterior.log_probs, source=model.source, target=target)
+        log_probs = approach.believe(posterior)
+        flagged = handed_over(posterior, watched)
         prediction = Prediction(
             call,
             self._clock(),
@@ -167,11 +154,12 @@ class Predictor:
             log_probs,
             model.source if target is None else target,
             options.site,
-            _decide(posterior, log_probs, policies, flagged=handed_over(posterior, watched)),
+            approach.decide(log_probs, posterior, flagged=flagged),
             None if sets is None or options.coverage is None else _row_sets(sets, posterior, options.coverage),
             options.fdr,
             _discovered(posterior, options.fdr),
             watched,
+            approach.smoother if isinstance(approach, ByPosition) else None,
         )
         self._count(prediction, options.verb)
         return prediction
@@ -199,19 +187,6 @@ def _deadline(call: Call, model: Model) -> float | None:
     seconds = model.manifest.runtime.deadline
     own = None if seconds is None else time.monotonic() + seconds
     return min((deadline for deadline in (call.deadline, own) if deadline is not None), default=None)
-
-
-def _decide(
-    posterior: Posterior, log_probs: Array, policies: list[tuple[Policy, Indices]], *, flagged: Flags | None
-) -> tuple[Decided, ...]:
-    if len(policies) == 1:  # all rows: what is big is not copied
-        (policy, rows), *_ = policies
-        chosen = choose(log_probs, policy, flagged=flagged, known=posterior.known(log_probs))
-        return (Decided(policy, rows, chosen),)
-    return tuple(
-        Decided(policy, rows, choose(log_probs[rows], policy, flagged=None if flagged is None else flagged[rows]))
-        for policy, rows in policies
-    )
 
 
 def _row_sets(sets: LabelSets, posterior: Posterior, coverage: float) -> RowSets:

@@ -167,7 +167,7 @@ def test_a_fit_that_finds_no_signal_is_one_line_and_exit_code_1(
         ("alias", "m", "stable", "0"),
         ("import", "m.onnx"),
         ("import", "m.onnx", "--name", "m", "--output-kind", "scores"),
-        ("import", "m.onnx", "--name", "m", "--task", "multilabel"),
+        ("import", "m.onnx", "--name", "m", "--task", "regression"),
         ("serve", "--port", "70000"),
         ("list", "--colour"),
     ],

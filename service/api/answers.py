@@ -1,11 +1,13 @@
 """Predictions as they go over the wire."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from service.api.task_answers import label_beliefs, place_label, place_positions, position_beliefs, smoother_member
+from service.approaches import Decided
 from service.bundle.manifest import Input
 from service.core.decision import REASONS, Decisions
 from service.core.numerics import Array
@@ -34,6 +36,7 @@ def header(prediction: Prediction) -> Json:
             "target": _shares(model, prediction.target),
             "site": prediction.site,
         },
+        **smoother_member(prediction),
     }
 
 
@@ -57,7 +60,7 @@ def session_member(prediction: Prediction) -> Json:
 def predict_rows(prediction: Prediction, ids: Sequence[str] | None, top_k: int | None) -> list[Json]:
     """Rows of `:predict`."""
     rows = _identified(prediction, ids)
-    for row, beliefs in zip(rows, _beliefs(prediction, top_k), strict=True):
+    for row, beliefs in zip(rows, _BELIEFS[prediction.model.task](prediction, top_k), strict=True):
         row.update(beliefs)
     if prediction.sets is not None:
         for row, labels in zip(rows, _sets(prediction.sets, prediction.model.classes), strict=True):
@@ -79,8 +82,7 @@ def decide_rows(prediction: Prediction, ids: Sequence[str] | None, top_k: int | 
     for row, ood in zip(rows, _ood(prediction), strict=True):
         row["ood"] = ood
     for part in prediction.decided:
-        for i, decision in zip(part.rows.tolist(), _decisions(part.policy, part.decisions), strict=True):
-            rows[i]["decision"] = decision
+        _PLACES[prediction.model.task](rows, part, _decisions(part.policy, part.decisions), prediction)
     return rows
 
 
@@ -112,7 +114,9 @@ def description(model: Model, served: Served) -> Json:
         "task": manifest.graph.task,
         "classes": list(model.classes),
         "inputs": [_input(entry, model) for entry in manifest.inputs],
-        "policies": {name: section.model_dump(mode="json") for name, section in manifest.policies.items()},
+        "policies": {
+            name: section.model_dump(mode="json", exclude_none=True) for name, section in manifest.policies.items()
+        },
         "default_policy": manifest.default_policy,
         "sites": {name: section.model_dump(mode="json") for name, section in manifest.sites.items()},
         "ood": {**manifest.ood.model_dump(mode="json"), "gate": list(manifest.ood.gate_members)},
@@ -264,9 +268,29 @@ def _input(entry: Input, model: Model) -> Json:
 def _shares(model: Model, prevalence: Array | None) -> dict[str, float] | list[dict[str, float]] | None:
     if prevalence is None:
         return None
+    if model.manifest.graph.rules.by_label:
+        return dict(zip(model.classes, prevalence[:, 1].tolist(), strict=True))
     said = [dict(zip(model.classes, row, strict=True)) for row in np.atleast_2d(prevalence).tolist()]
     return said if prevalence.ndim > 1 else said[0]
 
 
 def _timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _place_rows(rows: list[Json], part: Decided, decisions: list[Json], prediction: Prediction) -> None:
+    del prediction
+    for i, decision in zip(part.rows.tolist(), decisions, strict=True):
+        rows[i]["decision"] = decision
+
+
+_BELIEFS: Final[dict[str, Callable[[Prediction, int | None], list[Json]]]] = {
+    "multiclass": _beliefs,
+    "multilabel": lambda prediction, _top_k: label_beliefs(prediction),
+    "sequence": lambda prediction, _top_k: position_beliefs(prediction),
+}
+_PLACES: Final[dict[str, Callable[[list[Json], Decided, list[Json], Prediction], None]]] = {
+    "multiclass": _place_rows,
+    "multilabel": place_label,
+    "sequence": place_positions,
+}

@@ -1,6 +1,6 @@
 """Parameters of a request, as the use case takes them."""
 
-from typing import Final, TypeVar
+from typing import Final, TypedDict, TypeVar
 
 import numpy as np
 
@@ -11,10 +11,13 @@ from service.api.schemas import (
     EvaluateParameters,
     PredictParameters,
     SessionState,
+    Wire,
 )
 from service.bundle.manifest import check_prevalence
-from service.choices import FROM_REQUEST, Options, choose_policy
+from service.bundle.tasks import ABSENT, PRESENT
+from service.choices import FROM_REQUEST, Options, choose_label_policies, choose_policy
 from service.core.pipeline import Policy
+from service.core.positions import STRENGTH
 from service.core.trajectory import State
 from service.errors import Fault, InvalidParameters
 from service.runtime.model import Model
@@ -24,6 +27,26 @@ Place = tuple[str | int, ...]
 Table = dict[str, dict[str, float]]
 Shares = dict[str, float]
 Entry = TypeVar("Entry")
+
+
+class Neighbours(TypedDict):
+    """Options that speak of neighbouring positions."""
+
+    smoother: str | None
+    strength: float
+
+
+BELONGS_TO: Final[dict[str, tuple[str, ...]]] = {
+    "top_k": ("multiclass",),
+    "coverage": ("multiclass",),
+    "costs": ("multiclass", "sequence"),
+    "label_costs": ("multilabel",),
+    "smoother": ("sequence",),
+    "strength": ("sequence",),
+    "switch": ("sequence",),
+}
+PER_ROW: Final = ("policy", "site", "prevalence", "costs")
+"""What multiclass models may be asked row by row."""
 
 CARRIED: Final = tuple(name for name in SessionState.model_fields if name != "false_alarms_per_1000_steps")
 """What only an answer can have said of a session."""
@@ -36,6 +59,7 @@ def predict_options(wanted: PredictParameters, model: Model, *, rows: int) -> Op
         site=_site(wanted.site, rows=rows),
         prevalence=_prevalence(wanted, model, rows=rows),
         coverage=wanted.coverage,
+        **_neighbours(wanted),
     )
 
 
@@ -55,7 +79,47 @@ def decide_options(wanted: DecideParameters, model: Model, *, rows: int) -> Opti
         coverage=wanted.coverage,
         fdr=wanted.fdr,
         session=_session(wanted, model),
+        label_costs=label_costs_of(wanted, model),
+        switch=wanted.switch,
+        **_neighbours(wanted),
     )
+
+
+def evaluate_options(wanted: EvaluateParameters, model: Model) -> Options:
+    """Options of `:evaluate`; InvalidParameters where they contradict each other or the model."""
+    return Options(
+        "evaluate",
+        site=wanted.site,
+        prevalence=prevalence_of(wanted.prevalence, wanted.site, model),
+        **_neighbours(wanted),
+    )
+
+
+def label_policies_of(wanted: EvaluateParameters, model: Model) -> dict[str, dict[int, Policy]]:
+    """Policies of labels that `:evaluate` reports on: the one asked for, or all of the manifest."""
+    own = label_costs_of(wanted, model)
+    if own is not None:
+        return {FROM_REQUEST: own}
+    if wanted.policy is None:
+        return model.label_policies
+    return {wanted.policy: choose_label_policies(model, Options("evaluate", policy=wanted.policy))}
+
+
+def label_costs_of(wanted: DecideParameters | EvaluateParameters, model: Model) -> dict[int, Policy] | None:
+    """Costs of labels of the request's own, by the label's index; None when it has none."""
+    if wanted.label_costs is None:
+        return None
+    if wanted.policy is not None:
+        raise parameter_error(("policy",), "contradiction", "cannot come together with label_costs")
+    unknown = wanted.label_costs.keys() - set(model.classes)
+    if unknown:
+        hint = nearest(next(iter(unknown)), model.classes)
+        detail = f"the costs name a label that the model does not have{hint}"
+        raise parameter_error(("label_costs", "?"), "unknown-class", detail)
+    return {
+        model.classes.index(label): _priced(costs, (ABSENT, PRESENT), ("label_costs", label))
+        for label, costs in wanted.label_costs.items()
+    }
 
 
 def policies_of(wanted: EvaluateParameters, model: Model) -> dict[str, Policy]:
@@ -75,10 +139,21 @@ def prevalence_of(prevalence: Shares | None, site: object, model: Model, *, at: 
         raise parameter_error(("site",), "contradiction", "cannot come together with prevalence")
     path = ("prevalence", *at)
     _check_classes(path, "the prevalence", prevalence, model.classes)
+    if model.manifest.graph.rules.by_label:
+        return _label_shares(prevalence, path)
     try:
         check_prevalence("prevalence", prevalence, model.classes)
     except ValueError:
         raise parameter_error(path, "sum-not-one", "the shares must sum to 1") from None
+    return prevalence
+
+
+def _label_shares(prevalence: Shares, path: Place) -> Shares:
+    for label, share in prevalence.items():
+        if share >= 1.0:
+            raise parameter_error(
+                (*path, label), "out-of-range", "must be less than 1: the rest is the label's absence"
+            )
     return prevalence
 
 
@@ -103,8 +178,12 @@ def _refuse_both(wanted: DecideParameters | EvaluateParameters) -> None:
 
 
 def _own(costs: Table, model: Model) -> Policy:
-    _check_costs(("costs",), costs, model.classes)
-    cost = [[row[c] for c in model.classes] for row in costs.values()]
+    return _priced(costs, model.classes, ("costs",))
+
+
+def _priced(costs: Table, states: tuple[str, ...], path: Place) -> Policy:
+    _check_costs(path, costs, states)
+    cost = [[row[state] for state in states] for row in costs.values()]
     return Policy(FROM_REQUEST, "request", tuple(costs), np.array(cost, dtype=np.float64), None)
 
 
@@ -141,6 +220,24 @@ def _one_per_row(name: str, values: list[Entry], rows: int) -> list[Entry]:
     if len(values) != rows:
         raise parameter_error((name,), "wrong-length", "must have one entry per instance")
     return values
+
+
+def _neighbours(wanted: PredictParameters | EvaluateParameters) -> Neighbours:
+    return {"smoother": wanted.smoother, "strength": STRENGTH if wanted.strength is None else wanted.strength}
+
+
+def refuse_foreign(wanted: Wire, model: Model) -> None:
+    """Raise InvalidParameters for a parameter that means nothing to a model of this task."""
+    for name, tasks in BELONGS_TO.items():
+        if name in wanted.model_fields_set and model.task not in tasks:
+            raise parameter_error(
+                (name,), "other-task", f"is of {' and '.join(tasks)} models; this one is {model.task}"
+            )
+    if model.task == "multiclass":
+        return
+    for name in PER_ROW:
+        if isinstance(getattr(wanted, name, None), list):
+            raise parameter_error((name,), "other-task", f"of a {model.task} model must be one for all instances")
 
 
 def _session(wanted: DecideParameters | DetectParameters, model: Model) -> Session | None:

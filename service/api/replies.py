@@ -83,17 +83,39 @@ class SetInfo(BaseModel):
     valid: bool
 
 
+class PathInfo(BaseModel):
+    """Of a sequence: how often its action changes, at what price, and what all of it is expected to cost."""
+
+    switch: float
+    switches: int
+    total_risk: float
+
+
 class PredictionInfo(BaseModel):
-    """One answered row; `:predict` has no ood and decision, `:detect` only ood."""
+    """One answered row; `:predict` has no ood and decision, `:detect` only ood.
+
+    Of labels, `labels` that are likely, and `decisions` by label; of a sequence, lists over its positions.
+    """
 
     prediction_id: str
     id: str | None = None
-    label: str | None = None
-    probabilities: dict[str, float] | None = None
+    label: str | list[str] | None = None
+    labels: list[str] | None = None
+    probabilities: dict[str, float] | list[dict[str, float]] | None = None
     top: list[TopEntry] | None = None
     set: SetInfo | None = None
     ood: OodInfo | None = None
-    decision: DecisionInfo | None = None
+    decision: DecisionInfo | list[DecisionInfo] | None = None
+    decisions: dict[str, DecisionInfo] | None = None
+    path: PathInfo | None = None
+
+
+class SmootherInfo(BaseModel):
+    """Of sequences: what let neighbours speak, and whether probabilities are calibrated all the same."""
+
+    name: str
+    calibrated: bool
+    note: str | None
 
 
 class Header(BaseModel):
@@ -106,6 +128,7 @@ class Header(BaseModel):
     digest: str
     calibration: CalibrationInfo
     prevalence: PrevalenceInfo
+    smoother: SmootherInfo | None = None
 
 
 class SessionInfo(BaseModel):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
@@ -61,6 +61,24 @@ Fdr = Annotated[
         description="Answer `discovered`: rows out of distribution, of which this share is false at most.",
     ),
 ]
+LabelCosts = Annotated[
+    dict[Name, Costs],
+    Field(min_length=1, description="Of labels: label -> action -> `absent` and `present` -> cost; replaces a policy."),
+]
+SmootherName = Annotated[
+    Literal["hmm", "none", "jsd"],
+    Field(description="Of sequences: what lets neighbours speak. `jsd` is for structure only: calibration is lost."),
+]
+Strength = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False, description="Of the smoother `jsd`.")]
+SwitchPrice = Annotated[
+    float,
+    Field(strict=True, ge=0, le=1e300, allow_inf_nan=False, description="Of sequences: price of changing the action."),
+]
+LabelEntry = Annotated[
+    Annotated[str | int, Tag(ONE)] | Annotated[list[str | int], Tag(ROWS)],
+    PerRow,
+    Field(description="A class; of labels those present, or a 0 or 1 for each; of a sequence one for every position."),
+]
 Ids = Annotated[list[Name], Field(description="One per instance, echoed as `id`.")]
 
 
@@ -114,6 +132,8 @@ class PredictParameters(Wire):
     prevalence: PrevalencePerRow | None = None
     top_k: Annotated[int | None, Field(ge=1, description="Answer `top` in place of `probabilities`.")] = None
     coverage: Coverage | None = None
+    smoother: SmootherName | None = None
+    strength: Strength | None = None
 
 
 class DecideParameters(PredictParameters):
@@ -122,6 +142,8 @@ class DecideParameters(PredictParameters):
     fdr: Fdr | None = None
     policy: PolicyPerRow | None = None
     costs: CostsPerRow | None = None
+    label_costs: LabelCosts | None = None
+    switch: SwitchPrice | None = None
     session: SessionParameter = None
 
 
@@ -132,6 +154,9 @@ class EvaluateParameters(Wire):
     prevalence: Prevalence | None = None
     policy: Name | None = None
     costs: Costs | None = None
+    label_costs: LabelCosts | None = None
+    smoother: SmootherName | None = None
+    strength: Strength | None = None
     losses: Annotated[list[Name], Field(description="Training losses to report, by name.")] = []
 
 
@@ -170,7 +195,7 @@ class EvaluateRequest(Wire):
     """Body of `:evaluate`."""
 
     instances: Instances
-    labels: Annotated[list[str | int], Field(description="True classes, by name or index, one per instance.")]
+    labels: Annotated[list[LabelEntry], Field(description="What was true, by name or index, one per instance.")]
     parameters: EvaluateParameters = EvaluateParameters()
 
 
@@ -224,7 +249,7 @@ def field_names(kind: type[Wire]) -> list[str]:
 
 
 def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], known: set[str]) -> Fault:
-    if loc[0:1] == ("labels",) and len(loc) == 3:  # pydantic names each type that a label might have been
+    if loc[0:1] == ("labels",) and len(loc) > 2:  # pydantic names each type that a label might have been
         return Fault(("labels", loc[1]), "wrong-type", "must be the name of a class or its index")
     fields = {*field_names(kind), *SessionState.model_fields}
     steps = [step for step in loc if step not in ("[key]", ONE, ROWS)]

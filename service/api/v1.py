@@ -12,24 +12,22 @@ from starlette.exceptions import HTTPException
 from service.api import answers, replies, schemas
 from service.api.addresses import Limits, addressed
 from service.api.body import parse_json, read_body
+from service.api.judgements import judge, read_case
 from service.api.options import (
     decide_options,
     detect_options,
+    evaluate_options,
     parameter_error,
-    policies_of,
     predict_options,
-    prevalence_of,
+    refuse_foreign,
 )
 from service.api.rows import at_home, example, parse_rows
+from service.bundle.tasks import ABSENT, PRESENT
 from service.bundle.writer import FIRST_ALIAS
 from service.choices import Options
-from service.core.numerics import Indices
-from service.core.pipeline import at_prevalence
-from service.errors import DataError, Fault, InvalidInstances, InvalidLabels, NotFound, VerbNotFound
-from service.evaluation.dataset import read_labels
+from service.errors import InvalidInstances, NotFound, VerbNotFound
 from service.evaluation.named_losses import check_names, named_losses
 from service.evaluation.prevalence import estimate
-from service.evaluation.report import evaluate
 from service.inference import Call, Prediction, Predictor
 from service.runtime.model import Model
 from service.runtime.registry import Registry
@@ -57,6 +55,12 @@ ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         500: "The service is at fault",
         504: "The model did not answer in time",
     }.items()
+}
+
+_LABELS: Final[dict[str, Callable[[Model], object]]] = {
+    "multiclass": lambda model: model.classes[0],
+    "multilabel": lambda model: [model.classes[0]],
+    "sequence": lambda model: [model.classes[0]] * model.raw(model.inputs.synthetic()).logits.shape[1],
 }
 
 Use = Callable[[Model, object, Call], Awaitable[answers.Json]]
@@ -121,7 +125,7 @@ def _example(model: Model, verb: str) -> answers.Json:
     instances = example(model.inputs)
     if instances is None:
         return {}
-    labels = {"labels": [model.classes[0]]} if verb == "evaluate" else {}
+    labels = {"labels": [_LABELS[model.task](model)]} if verb == "evaluate" else {}
     return {"example": {"instances": instances, **labels}}
 
 
@@ -152,6 +156,7 @@ class _Uses:
         """Calibrated probabilities."""
         request = schemas.parse_request(schemas.PredictRequest, document, _known(model))
         wanted = request.parameters
+        refuse_foreign(wanted, model)
         options = predict_options(wanted, model, rows=len(request.instances))
         prediction = await self._predict(model, request.instances, wanted.ids, call, options)
         rows = answers.predict_rows(prediction, wanted.ids, wanted.top_k)
@@ -170,6 +175,7 @@ class _Uses:
         """Probabilities, flags and the least-cost action."""
         request = schemas.parse_request(schemas.DecideRequest, document, _known(model))
         wanted = request.parameters
+        refuse_foreign(wanted, model)
         options = decide_options(wanted, model, rows=len(request.instances))
         prediction = await self._predict(model, request.instances, wanted.ids, call, options)
         rows = answers.decide_rows(prediction, wanted.ids, wanted.top_k)
@@ -178,27 +184,14 @@ class _Uses:
     async def evaluate(self, model: Model, document: object, call: Call) -> answers.Json:
         """Metrics of labelled rows."""
         request = schemas.parse_request(schemas.EvaluateRequest, document, _known(model))
-        labels = _labels(request.labels, model, len(request.instances))
-        options = Options(
-            "evaluate",
-            site=request.parameters.site,
-            prevalence=prevalence_of(request.parameters.prevalence, request.parameters.site, model),
-        )
-        policies, names = policies_of(request.parameters, model), request.parameters.losses
+        names = request.parameters.losses
+        refuse_foreign(request.parameters, model)
+        case, options = read_case(request, model), evaluate_options(request.parameters, model)
         check_names(names, model.manifest)
         prediction = await self._predict(model, request.instances, None, call, options)
-        report = await asyncio.to_thread(
-            evaluate,
-            model.chain,
-            prediction.posterior,
-            prediction.log_probs,
-            labels,
-            classes=model.classes,
-            policies=policies,
-            raw=at_prevalence(prediction.posterior.logits, source=model.source, target=prediction.target),
-        )
-        losses = named_losses(names, prediction.log_probs, labels, model.manifest)
-        return {**answers.header(prediction), "evaluation": {**report.as_json(), "losses": losses}}
+        found = await asyncio.to_thread(judge, case, prediction)
+        losses = named_losses(names, prediction.log_probs, case.labels, model.manifest)
+        return {**answers.header(prediction), "evaluation": {**found, "losses": losses}}
 
     async def estimate(self, model: Model, document: object, call: Call) -> answers.Json:
         """Prevalence of unlabelled rows."""
@@ -219,20 +212,8 @@ class _Uses:
             raise at_home(error, instances, model.inputs) from None
 
 
-def _labels(labels: list[str | int], model: Model, rows: int) -> Indices:
-    if len(labels) != rows:
-        raise InvalidLabels(
-            "labels must have one entry per instance",
-            [Fault(("labels",), "wrong-length", "must have one entry per instance")],
-        )
-    try:
-        return read_labels(labels, model.classes, where="labels")
-    except DataError as error:
-        raise InvalidLabels(error.detail, error.faults) from None
-
-
 def _known(model: Model) -> list[str]:
-    return [*model.classes, *model.policies, *model.manifest.sites]
+    return [*model.classes, *model.manifest.policies, *model.manifest.sites, ABSENT, PRESENT]
 
 
 def _json(body: answers.Json) -> Response:

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import tomllib
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from service.bundle.tasks import ABSENT, PRESENT, TASKS, Task
 from service.core.ood import RULES, SCORES
 from service.errors import ManifestInvalid
 
@@ -31,6 +32,9 @@ LATER_KEYS: Final = ("per_class", "shape", "pad", "mask", "fill")
 
 PREVALENCE_TOLERANCE = 1e-6
 MANIFEST_FILE = "manifest.toml"
+ONE_CLASS_BLIND: Final = ("relative_mahalanobis", "vim")
+"""Feature scores that rows without one class of several teach nothing."""
+
 _SIGMOID_SCORES = " or ".join(repr(name) for name, score in SCORES.items() if score.needs == "sigmoid_logits")
 
 
@@ -54,7 +58,19 @@ def _misread(score: str, task: str) -> str | None:
         return f"{score!r} reads a softmax, which a multilabel model has none of; take {_SIGMOID_SCORES}"
     if task != "multilabel" and needs == "sigmoid_logits":
         return f"{score!r} reads independent sigmoids, which only task 'multilabel' has; the task is {task!r}"
+    if task == "sequence" and needs == "features":
+        return f"{score!r} learns what rows of a class look like, and a sequence has a class at every position"
+    if task == "multilabel" and score in ONE_CLASS_BLIND:
+        return f"{score!r} compares classes that exclude each other; take 'mahalanobis' or 'knn'"
     return None
+
+
+def check_label_prevalence(where: str, prevalence: dict[str, float], labels: tuple[str, ...]) -> None:
+    """Raise ValueError unless every label has a share of its own, below one."""
+    _refuse_incomplete(where, tuple(prevalence), labels)
+    for label, share in prevalence.items():
+        if share >= 1.0:
+            raise ValueError(f"{where}: the share of {label!r} must lie between 0 and 1")
 
 
 def _refuse_repeats(where: str, names: tuple[str, ...]) -> None:
@@ -92,17 +108,19 @@ class Graph(Section):
     class_axis: Annotated[int, Field(strict=True)] = -1
     probability_floor: Annotated[float, Field(strict=True, gt=0, lt=0.01)] = 1e-7
 
+    @property
+    def rules(self) -> Task:
+        """What the task asks of a manifest."""
+        return TASKS[self.task]
+
     @model_validator(mode="after")
-    def _is_supported(self) -> Self:
-        if self.task != "multiclass":
-            raise ValueError(f"task {self.task!r} is not supported by this release, only 'multiclass'")
-        if self.output_kind.startswith("sigmoid_"):
-            raise ValueError(
-                f"output_kind {self.output_kind!r} belongs to task 'multilabel'; the single sigmoid of a two-class "
-                "model is 'probabilities' (or 'logits' before the sigmoid) of the second class"
-            )
-        if self.class_axis not in (-1, 1):
-            raise ValueError("class_axis must be -1 or 1: the scores of a multiclass model have shape [rows, classes]")
+    def _fits_its_task(self) -> Self:
+        if self.output_kind not in self.rules.kinds:
+            raise ValueError(f"output_kind {self.output_kind!r} {self.rules.remedy}")
+        if self.rules.most_axis is not None and self.class_axis not in (-1, 1):
+            raise ValueError(f"class_axis must be -1 or 1: scores of a {self.task} model have shape [rows, classes]")
+        if self.class_axis < -1 or self.class_axis == 0:
+            raise ValueError("class_axis must be -1, or count from 1: axis 0 is the rows")
         _refuse_repeats("classes", self.classes)
         return self
 
@@ -267,19 +285,34 @@ class Site(Section):
     prevalence: Prevalence
 
 
+class LabelCosts(Section):
+    """What each action costs where one label is absent, and where it is present."""
+
+    costs: Annotated[dict[Name, dict[Name, Cost]], Field(min_length=2)]
+
+
 class Policy(Section):
-    """Named actions, what each costs in each class, and what an OOD flag does."""
+    """Named actions, what each costs in each class (or for each label), and what an OOD flag does."""
 
     default: Switch = False
     on_ood: Name = "flag"
-    costs: Annotated[dict[Name, dict[Name, Cost]], Field(min_length=2)]
+    costs: Annotated[dict[Name, dict[Name, Cost]], Field(min_length=2)] | None = None
+    labels: Annotated[dict[Name, LabelCosts], Field(min_length=1)] | None = None
+    switch: Annotated[float, Field(strict=True, ge=0, le=1e300)] | None = None
+
+    @property
+    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Every cost table by the key it stands under."""
+        own = {} if self.costs is None else {"costs": self.costs}
+        return own | {f"labels.{label}.costs": section.costs for label, section in (self.labels or {}).items()}
 
     @model_validator(mode="after")
     def _on_ood_is_an_action(self) -> Self:
-        if "flag" in self.costs:
+        actions = tuple(dict.fromkeys(action for table in self.tables.values() for action in table))
+        if "flag" in actions:
             raise ValueError("no action may be called 'flag': on_ood = 'flag' means that no action is taken over")
         if self.on_ood != "flag":
-            _refuse_unknown("on_ood", (self.on_ood,), ("flag", *self.costs))
+            _refuse_unknown("on_ood", (self.on_ood,), ("flag", *actions))
         return self
 
 
@@ -338,23 +371,43 @@ class Manifest(Section):
         """SHA-256 of every section that a calibration depends on."""
         return {section: _fingerprint(getattr(self, section)) for section in BINDING_SECTIONS}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _scores_of_its_task(cls, data: Any) -> Any:
+        graph, ood = (data.get(key, {}) for key in ("graph", "ood")) if isinstance(data, dict) else ({}, None)
+        rules = TASKS.get(graph["task"]) if isinstance(graph, dict) and isinstance(graph.get("task"), str) else None
+        if rules is None or rules.scores == Ood.model_fields["scores"].default or not isinstance(ood, dict):
+            return data  # who named no score is told apart from who named the usual one
+        return {**data, "ood": {"scores": rules.scores, **ood}}
+
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         _check_inputs(self.inputs)
         _refuse_repeats("features", self.columns)
         _refuse_unknown("features", tuple(self.features), self.columns)
+        check = check_label_prevalence if self.graph.rules.by_label else check_prevalence
         for name, site in self.sites.items():
-            check_prevalence(f"sites.{name}.prevalence", site.prevalence, self.graph.classes)
+            check(f"sites.{name}.prevalence", site.prevalence, self.graph.classes)
         if self.training.prevalence is not None:
-            check_prevalence("training.prevalence", self.training.prevalence, self.graph.classes)
+            check("training.prevalence", self.training.prevalence, self.graph.classes)
         for key in ("class_weights", "alpha"):
             if (weights := getattr(self.training, key)) is not None:
                 _refuse_incomplete(f"training.{key}", tuple(weights), self.graph.classes)
         for name, policy in self.policies.items():
-            for action, row in policy.costs.items():
-                _refuse_incomplete(f"policies.{name}.costs.{action}", tuple(row), self.graph.classes)
+            self._check_policy(f"policies.{name}", policy)
         if sum(policy.default for policy in self.policies.values()) > 1:
             raise ValueError("policies: only one of them can be the default")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_and_loss_fit_the_task(self) -> Self:
+        task, rules = self.graph.task, self.graph.rules
+        if self.training.loss not in rules.losses:
+            raise ValueError(f"training.loss: a {task} model has one of {', '.join(rules.losses)}")
+        if rules.by_label and any(share >= 1.0 for share in (self.training.alpha or {}).values()):
+            raise ValueError("training.alpha: a label's alpha lies between 0 and 1; it weighs present, the rest absent")
+        if self.ood.per_class and task != "multiclass":
+            raise ValueError(f"ood.per_class: a row of a {task} model is not predicted to be of one class")
         for score in self.ood.scores:
             if (reason := self.why_unfit(score)) is not None:
                 raise ValueError(f"ood.scores: {reason}")
@@ -367,6 +420,22 @@ class Manifest(Section):
         if SCORES[score].needs == "features" and not self.ood.looks_at_tensor and self._takes_nan():
             return "feature scores need every value, and a feature has missing = 'nan'"
         return _misread(score, self.graph.task)
+
+    def _check_policy(self, where: str, policy: Policy) -> None:
+        rules = self.graph.rules
+        if policy.switch is not None and not rules.switch:
+            raise ValueError(f"{where}.switch: a {self.graph.task} model has no neighbours whose action could change")
+        if (policy.labels if rules.by_label else policy.costs) is None:
+            needed = "labels.LABEL.costs" if rules.by_label else "costs"
+            raise ValueError(f"{where}.{needed} is missing: a {self.graph.task} model has its costs there")
+        if (policy.costs if rules.by_label else policy.labels) is not None:
+            given = "costs" if rules.by_label else "labels"
+            raise ValueError(f"{where}.{given}: a {self.graph.task} model has its costs elsewhere, see [policies]")
+        _refuse_unknown(f"{where}.labels", tuple(policy.labels or ()), self.graph.classes)
+        states = (ABSENT, PRESENT) if rules.by_label else self.graph.classes
+        for key, table in policy.tables.items():
+            for action, row in table.items():
+                _refuse_incomplete(f"{where}.{key}.{action}", tuple(row), states)
 
     def _takes_nan(self) -> bool:
         return any(feature.missing == "nan" for feature in self.features.values())

@@ -13,8 +13,10 @@ from numpy.lib.npyio import NpzFile
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.bundle.manifest import Manifest, describe
-from service.core.calibration import CALIBRATORS, Calibrator
+from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.inverse import INVERSES, Inverse
+from service.core.labels import LabelChain, PerLabel
+from service.core.smoothing import Transitions
 from service.errors import BundleDamaged
 
 State = dict[str, npt.NDArray[np.generic]]
@@ -22,7 +24,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 RECORD_FILE = "calibration.json"
 STATE_FILE = "state.npz"
-LATER: Final = ("inverse", "candidates", "label_sets", "estimation", "ood_data")
+PER_LABEL = "per_label"
+"""Method of a calibration whose every label has its own; `labels` holds them."""
+
+LATER: Final = ("inverse", "candidates", "label_sets", "estimation", "ood_data", "labels", "sequence")
 """Keys younger than schema 1; without a value they are not written, so an old record keeps its bytes and digest."""
 
 
@@ -136,6 +141,32 @@ class EstimationRecord(Entry):
     miss: dict[Literal["em", "bbse"], tuple[Finite, ...]] | None = None
 
 
+class LabelRecord(Entry):
+    """Stages B and C of one label, and of how many rows it was present."""
+
+    status: Literal["ok", "separable"]
+    chain: tuple[str, ...]
+    inverse: InverseRecord | None = None
+    calibrator: CalibratorRecord
+    candidates: dict[str, CandidateRecord] = {}
+    source: PrevalenceRecord
+    present: int
+    before: dict[str, Finite]
+    after_out_of_fold: dict[str, Finite]
+
+
+class SequenceRecord(Entry):
+    """How classes follow each other in calibration sequences; without a known source prevalence nothing can use it."""
+
+    positions: int
+    initial: tuple[Finite, ...]
+    transitions: tuple[tuple[Finite, ...], ...]
+
+    def restored(self) -> Transitions:
+        """The chain itself."""
+        return Transitions(np.array(self.initial), np.array(self.transitions))
+
+
 class Provenance(Entry):
     """Where a calibration comes from; no clock, user or path."""
 
@@ -172,11 +203,15 @@ class Record(Entry):
     label_sets: LabelSetsRecord | None = None
     estimation: EstimationRecord | None = None
     ood_data: OodDataRecord | None = None
+    labels: dict[str, LabelRecord] = {}
+    sequence: SequenceRecord | None = None
     provenance: Provenance
 
-    def restored_calibrator(self) -> Calibrator:
+    def restored_calibrator(self) -> Map:
         """The map itself."""
-        return CALIBRATORS[self.calibrator.method](**_restored(self.calibrator.params))
+        if not self.labels:
+            return restore_calibrator(self.calibrator)
+        return PerLabel(tuple(_label_chain(label) for label in self.labels.values()))
 
     def to_json(self) -> str:
         """Text of the file."""
@@ -192,17 +227,28 @@ def parse_record(text: str, *, where: str) -> Record:
         record = Record.model_validate_json(text)
     except ValidationError as error:
         raise BundleDamaged(f"{where}: {describe(error)}") from None
-    if record.calibrator.method not in CALIBRATORS:
-        raise BundleDamaged(f"{where}: calibrator.method is not one of {', '.join(CALIBRATORS)}")
-    expected = _fields(CALIBRATORS[record.calibrator.method])
-    if set(record.calibrator.params) != set(expected):
-        raise BundleDamaged(f"{where}: calibrator.params must be {', '.join(expected) or 'empty'}")
-    try:
-        record.restored_calibrator()
-    except ValueError as error:
-        raise BundleDamaged(f"{where}: calibrator.params: {error}") from None
-    _check_inverse(record.inverse, where)
+    if not record.labels:
+        _check_calibrator(record.calibrator, f"{where}: calibrator")
+        _check_inverse(record.inverse, where)
+        return record
+    if record.calibrator != CalibratorRecord(method=PER_LABEL, params={}) or record.inverse is not None:
+        raise BundleDamaged(f"{where}: calibrator.method must be {PER_LABEL!r} where every label has its own")
+    for name, label in record.labels.items():
+        _check_calibrator(label.calibrator, f"{where}: labels.{name}.calibrator")
+        _check_inverse(label.inverse, f"{where}: labels.{name}")
     return record
+
+
+def _check_calibrator(calibrator: CalibratorRecord, where: str) -> None:
+    if calibrator.method not in CALIBRATORS:
+        raise BundleDamaged(f"{where}.method is not one of {', '.join(CALIBRATORS)}")
+    expected = _fields(CALIBRATORS[calibrator.method])
+    if set(calibrator.params) != set(expected):
+        raise BundleDamaged(f"{where}.params must be {', '.join(expected) or 'empty'}")
+    try:
+        restore_calibrator(calibrator)
+    except ValueError as error:
+        raise BundleDamaged(f"{where}.params: {error}") from None
 
 
 def _check_inverse(inverse: InverseRecord | None, where: str) -> None:
@@ -233,9 +279,32 @@ def inverse_record(manifest: Manifest) -> InverseRecord | None:
     return InverseRecord(loss=training.loss, params=params)
 
 
+def label_inverse_record(manifest: Manifest, label: str) -> InverseRecord | None:
+    """The inverse on one label's log-odds that `[training]` declares; None where the loss leaves them as they are."""
+    training = manifest.training
+    declared: dict[str, tuple[str, dict[str, float | None]]] = {
+        "weighted": ("multilabel_cross_entropy", {"positive_weight": (training.class_weights or {}).get(label)}),
+        "focal": ("sigmoid_focal", {"gamma": training.gamma, "alpha": (training.alpha or {}).get(label)}),
+    }
+    if training.loss not in declared:
+        return None
+    loss, params = declared[training.loss]
+    return InverseRecord(loss=loss, params={name: value for name, value in params.items() if value is not None})
+
+
 def restore_inverse(record: InverseRecord) -> Inverse:
     """The map itself."""
     return INVERSES[record.loss](**record.params)
+
+
+def restore_calibrator(record: CalibratorRecord) -> Calibrator:
+    """The map itself."""
+    return CALIBRATORS[record.method](**_restored(record.params))
+
+
+def _label_chain(label: LabelRecord) -> LabelChain:
+    inverse = None if label.inverse is None else restore_inverse(label.inverse)
+    return LabelChain(inverse, restore_calibrator(label.calibrator))
 
 
 def stored(calibrator: Calibrator) -> dict[str, Param]:

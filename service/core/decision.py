@@ -14,8 +14,8 @@ FEW_ACTIONS: Final = 16  # of one row: Python's floats beat NumPy's calls up to 
 DENSE_CLASSES: Final = 100
 """Up to so many classes a product is as quick as anything that would look for structure in the costs."""
 
-REASONS: Final = ("lowest_risk", "tie", "ood", "ood_unavailable")
-LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE = range(4)
+REASONS: Final = ("lowest_risk", "tie", "ood", "ood_unavailable", "path")
+LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE, PATH = range(5)
 
 Reasons = npt.NDArray[np.int8]
 

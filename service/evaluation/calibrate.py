@@ -1,8 +1,8 @@
 """Stages B and C: chains of a loss inverse and a calibrator compete on held-out rows, and the record keeps why."""
 
 import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -12,13 +12,15 @@ from service.bundle.record import (
     CalibratorRecord,
     CandidateRecord,
     InverseRecord,
+    LabelRecord,
     PrevalenceRecord,
+    SequenceRecord,
     inverse_record,
     restore_inverse,
     stored,
 )
 from service.core import prior
-from service.core.calibration import CALIBRATORS, Calibrator
+from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.auto import Choice, elect, out_of_fold
 from service.core.calibration.temperature import Temperature, TemperatureFit, bootstrap_interval, fit_temperature
 from service.core.inverse import Inverse
@@ -31,6 +33,7 @@ FOLDS = 5
 FEW_ROWS = 30
 FEW_PER_CLASS = 5
 AUTO: Final = ("identity", "temperature", "bcts", "vector")
+DEFAULT: Final = "temperature"
 METHODS: Final = ("auto", *CALIBRATORS)
 
 
@@ -70,10 +73,18 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the rows taught about stages B and C."""
+    """What the rows taught about stages B and C.
+
+    Attributes
+    ----------
+    labels : dict of str to LabelRecord
+        Of labels: what was learned of each; ``inverse`` and ``candidates`` are then theirs.
+    sequence : SequenceRecord or None
+        Of sequences: how classes follow each other.
+    """
 
     inverse: Inverse | None
-    calibrator: Calibrator
+    calibrator: Map
     status: Literal["ok", "separable"]
     steps: tuple[str, ...]
     inverse_record: InverseRecord | None
@@ -82,7 +93,9 @@ class Calibration:
     source: PrevalenceRecord
     before: dict[str, float]
     after: dict[str, float]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    labels: dict[str, LabelRecord] = field(default_factory=dict)
+    sequence: SequenceRecord | None = None
 
 
 def calibrate(manifest: Manifest, logits: Array, data: Dataset, *, method: str, seed: int) -> Calibration:
@@ -104,36 +117,56 @@ def calibrate(manifest: Manifest, logits: Array, data: Dataset, *, method: str, 
     FitError
         If the method does not fit the model.
     """
-    _check_rows(data, manifest.graph.classes)
-    contenders = {c.name: c for c in _contenders(manifest, logits, data, method)}
-    choice = _compete(contenders, data, seed)
-    winner = contenders[choice.winner]
+    classes = manifest.graph.classes
+    _check_rows(data, classes)
+    found = settle(list(_contenders(manifest, logits, data, method)), data, classes=classes, seed=seed)
+    return dataclasses.replace(found, warnings=tuple(_warnings(manifest, data, found)))
+
+
+def settle(
+    contenders: Sequence[Contender], data: Dataset, *, classes: tuple[str, ...], seed: int, signal: bool = False
+) -> Calibration:
+    """Let chains compete on held-out rows, and fit the winner to all.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+    data : Dataset
+        Of rows with one label each.
+    classes : tuple of str
+    seed : int
+    signal : bool
+        Whether the logits are known to say something about the labels; else a temperature that finds nothing refuses.
+
+    Raises
+    ------
+    NoSignal
+    """
+    by_name = {c.name: c for c in contenders}
+    choice = _compete(by_name, data, seed)
+    winner = by_name[choice.winner]
     fitted = fit_temperature(winner.logits, data.labels, weights=data.weights, offset=winner.offset)
-    if fitted.status == "no_signal":
+    if fitted.status == "no_signal" and not signal:
         raise NoSignal(
             "the true class' logit is on average no larger than chance: the labels do not belong to these rows, the "
             "classes are in another order, or the model learned nothing. Nothing was published"
         )
     kind = CALIBRATORS[winner.method]
     calibrator = kind.fit(winner.logits, data.labels, weights=data.weights, offset=winner.offset)
-    source = _source(manifest, calibrator, winner, data)
-    raw = next(c for c in contenders.values() if c.inverse is None)
-    before = all_metrics(_at_rows(raw.logits, raw.offset), data.labels)
-    after = all_metrics(choice.log_probs, data.labels)
-    found = Calibration(
+    raw = next(c for c in contenders if c.inverse is None)
+    separable = isinstance(calibrator, Temperature) and fitted.status == "separable"
+    return Calibration(
         None if winner.inverse is None else restore_inverse(winner.inverse),
         calibrator,
-        fitted.status if isinstance(calibrator, Temperature) else "ok",
+        "separable" if separable else "ok",
         winner.steps,
         winner.inverse,
         _record(calibrator, winner, fitted, data, seed),
-        _candidates(choice, contenders),
-        source,
-        before,
-        after,
-        (),
+        _candidates(choice, by_name),
+        _source(classes, calibrator, winner, data),
+        all_metrics(_at_rows(raw.logits, raw.offset), data.labels),
+        all_metrics(choice.log_probs, data.labels),
     )
-    return dataclasses.replace(found, warnings=tuple(_warnings(manifest, data, found)))
 
 
 def declared_prevalence(manifest: Manifest, *, weighted: bool) -> Array | None:
@@ -158,7 +191,7 @@ def folds_of(data: Dataset, seed: int) -> Indices:
 def _check_rows(data: Dataset, classes: tuple[str, ...]) -> None:
     if data.units < 2:
         raise FitError("at least two rows (of two groups, if there are groups) are needed. Nothing was published")
-    observed = _frequencies(data, len(classes))
+    observed = frequencies(data, len(classes))
     for k in np.unique(data.labels):
         if observed[k] == 0.0:
             raise FitError(f"class {classes[k]!r} has rows, but none with a weight: leave them out, or weigh them")
@@ -169,13 +202,13 @@ def _contenders(manifest: Manifest, logits: Array, data: Dataset, method: str) -
     unfit = [name for name in methods if CALIBRATORS[name].needs == "binary" and len(manifest.graph.classes) != 2]
     if unfit:
         raise FitError(f"--calibrator {unfit[0]} is for two classes; this model has {len(manifest.graph.classes)}")
-    observed = _frequencies(data, len(manifest.graph.classes))
+    observed = frequencies(data, len(manifest.graph.classes))
     inverse = inverse_record(manifest)
     # Where declared weights only shift the prevalence, both ways fit alike: the one of the real prevalence comes first.
     for undone in (None,) if inverse is None else (inverse, None):
         seen = logits if undone is None else restore_inverse(undone).apply(log_softmax(logits))
         speaks_of = declared_prevalence(manifest, weighted=undone is None)
-        offset = None if speaks_of is None else _log_ratio(observed, speaks_of)
+        offset = None if speaks_of is None else log_ratio(observed, speaks_of)
         for name in methods:
             yield Contender(undone, name, seen, speaks_of, offset)
 
@@ -200,21 +233,22 @@ def _at_rows(logits: Array, offset: Array | None) -> Array:
     return log_softmax(logits if offset is None else logits + offset)
 
 
-def _frequencies(data: Dataset, k: int) -> Array:
+def frequencies(data: Dataset, k: int) -> Array:
+    """Share of every class among the rows, by weight, shape (K,)."""
     counts = np.bincount(data.labels, weights=data.weights, minlength=k).astype(np.float64)
     shares: Array = counts / counts.sum()
     return shares
 
 
-def _log_ratio(observed: Array, declared: Array) -> Array:
+def log_ratio(observed: Array, declared: Array) -> Array:
+    """Log ratio of two prevalences: minus infinity where a class has no rows."""
     with np.errstate(divide="ignore"):  # a class without rows gets probability zero among these rows
         ratio: Array = np.log(observed / declared)
     return ratio
 
 
-def _source(manifest: Manifest, calibrator: Calibrator, winner: Contender, data: Dataset) -> PrevalenceRecord:
-    classes = manifest.graph.classes
-    observed = _frequencies(data, len(classes))
+def _source(classes: tuple[str, ...], calibrator: Calibrator, winner: Contender, data: Dataset) -> PrevalenceRecord:
+    observed = frequencies(data, len(classes))
     if winner.speaks_of is not None and not calibrator.free_intercepts:
         return PrevalenceRecord(basis="declared", prevalence=dict(zip(classes, winner.speaks_of.tolist(), strict=True)))
     agrees = calibrator.free_intercepts or prior.mean_agrees(calibrator.apply(winner.logits), observed)

@@ -1,7 +1,7 @@
 """Labelled rows from CSV, Parquet and NPZ files, checked against what the model expects."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +13,9 @@ import polars as pl
 from service.bundle.manifest import Manifest
 from service.bundle.record import read_archive
 from service.core.numerics import Array, Indices
-from service.errors import DataError, Fault
+from service.errors import DataError
 from service.evaluation.table import Table, numbers, rows_of
+from service.evaluation.truth import presence_columns, read_labels, read_positions, read_presences
 from service.runtime.inputs import Inputs
 from service.runtime.rows import Fields, Rows
 
@@ -49,7 +50,8 @@ class Dataset:
     rows : ndarray of shape (N, F), or Fields
         In manifest order, NaN where a value is missing.
     labels : ndarray of shape (N,)
-        Class indices.
+        Class indices. Of labels, presences of shape (N, M); of sequences class indices of shape (N, L), -1 behind
+        the end.
     groups : ndarray of shape (N,) or None
         0..G-1; rows of a group (a patient) are never parted.
     weights : ndarray of shape (N,) or None
@@ -106,13 +108,7 @@ def read_dataset(
     label = columns.label or "y"
     table = read_table(path, texts=_text_columns(inputs))
     rows = rows_of(table, manifest, path, inputs=inputs, label=label)
-    if columns.label is None and label in manifest.columns:
-        raise DataError(f"{path}: {label!r} is a feature of the model; name the column of the labels with --label")
-    if label not in table:
-        raise DataError(f"{path} has no column {label!r} for the labels; name it with --label")
-    if table[label].ndim != 1:
-        raise DataError(f"{path}: the labels in {label!r} are not one column")
-    labels = read_labels(table[label].tolist(), manifest.graph.classes, where=f"{path}, column {label!r}")
+    labels = _TRUTHS[manifest.graph.task](table, columns, manifest, path)
     if len(labels) != len(rows):
         raise DataError(f"{path} has {len(rows)} rows and {len(labels)} labels")
     table = {name: column for name, column in table.items() if name not in RESERVED or name not in manifest.columns}
@@ -125,6 +121,34 @@ def read_dataset(
         None if weights is None else _weights(weights, path),
         _digest(path),
     )
+
+
+def _label_column(table: Table, columns: Columns, manifest: Manifest, path: Path) -> tuple[npt.NDArray[Any], str]:
+    label = columns.label or "y"
+    if columns.label is None and label in manifest.columns:
+        raise DataError(f"{path}: {label!r} is a feature of the model; name the column of the labels with --label")
+    if label not in table:
+        raise DataError(f"{path} has no column {label!r} for the labels; name it with --label")
+    return table[label], f"{path}, column {label!r}"
+
+
+def _true_classes(table: Table, columns: Columns, manifest: Manifest, path: Path) -> Indices:
+    column, where = _label_column(table, columns, manifest, path)
+    if column.ndim != 1:
+        raise DataError(f"{path}: the labels in {columns.label or 'y'!r} are not one column")
+    return read_labels(column.tolist(), manifest.graph.classes, where=where)
+
+
+def _true_presences(table: Table, columns: Columns, manifest: Manifest, path: Path) -> Indices:
+    labels = manifest.graph.classes
+    own = presence_columns(table, labels, manifest.columns) if columns.label is None else None
+    values, where = _label_column(table, columns, manifest, path) if own is None else (own, str(path))
+    return read_presences(values, labels, where=where)
+
+
+def _true_positions(table: Table, columns: Columns, manifest: Manifest, path: Path) -> Indices:
+    values, where = _label_column(table, columns, manifest, path)
+    return read_positions(values, manifest.graph.classes, where=where)
 
 
 def read_rows(path: Path, manifest: Manifest, *, inputs: Inputs | None = None) -> Rows:
@@ -145,55 +169,6 @@ def read_table(path: Path, *, texts: frozenset[str] = frozenset()) -> Table:
 def _text_columns(inputs: Inputs | None) -> frozenset[str]:
     entries = () if inputs is None else inputs.entries
     return frozenset(cell for entry in entries if entry.is_text for cell in entry.cells)
-
-
-def read_labels(values: Sequence[object], classes: tuple[str, ...], *, where: str) -> Indices:
-    """Class indices from names or, when no class is named like a number, from indices.
-
-    Parameters
-    ----------
-    values : sequence
-        Strings are class names. Integers match integer class names, or else are indices, provided that all of
-        them lie in 0..K-1.
-    classes : tuple of str
-    where : str
-        What to call the labels in an error.
-
-    Raises
-    ------
-    DataError
-        Naming the first row whose label is no class; for integers, with both readings.
-    """
-    index = {name: i for i, name in enumerate(classes)}
-    numeric_names = any(name.lstrip("-").isdigit() for name in classes)
-    labels = np.empty(len(values), dtype=np.intp)
-    for row, value in enumerate(values):
-        found = _label(value, index, numeric_names=numeric_names)
-        if found is None:
-            detail = _expected(value, classes, numeric_names=numeric_names)
-            fault = Fault(("labels", row), "unknown-class", detail)
-            raise DataError(f"{where}: the label of row {row} {detail} (rows count from 0)", [fault])
-        labels[row] = found
-    return labels
-
-
-def _label(value: object, index: dict[str, int], *, numeric_names: bool) -> int | None:
-    if isinstance(value, str):
-        return index.get(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
-        return None
-    if numeric_names:
-        return index.get(str(int(value)))
-    return int(value) if 0 <= value < len(index) else None
-
-
-def _expected(value: object, classes: tuple[str, ...], *, numeric_names: bool) -> str:
-    names = ", ".join(repr(name) for name in classes[:10]) + (", …" if len(classes) > 10 else "")
-    if isinstance(value, str):
-        return f"is none of the classes {names}"
-    if numeric_names:
-        return f"names none of the classes {names}, and is no index because they are named by numbers"
-    return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}"
 
 
 def _optional(table: Table, named: str | None, reserved: str, path: Path, *, rows: int) -> npt.NDArray[Any] | None:
@@ -259,4 +234,9 @@ _READERS: Final[dict[str, Callable[[Path, frozenset[str]], Table]]] = {
     ".npz": _read_npz,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
+}
+_TRUTHS: Final[dict[str, Callable[[Table, Columns, Manifest, Path], Indices]]] = {
+    "multiclass": _true_classes,
+    "multilabel": _true_presences,
+    "sequence": _true_positions,
 }

@@ -128,8 +128,8 @@ def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, term
         score = fit_score(name, judged, train, learning, temperature=terms.temperature)
         scores = score.score(seen_by(name, judged.raw)[held])
         bare = Detector(name, score, None, None, gated=name in manifest.ood.gate_members)
-        detectors.append(_with_thresholds(bare, scores, predicted, manifest, terms))
-        trained_on[name] = _training_source(name, train, terms.temperature)
+        detectors.append(with_thresholds(bare, scores, predicted, manifest, terms))
+        trained_on[name] = training_source(name, train, terms.temperature)
     refuse_large(tuple(detectors))
     learned_rows = len(learning) if train is None else len(train.data)
     class_rows = np.bincount(predicted, minlength=judged.logits.shape[1])
@@ -185,7 +185,8 @@ def packed(detectors: tuple[Detector, ...]) -> State:
     return {key: array for part in parts for key, array in part.items()}
 
 
-def _with_thresholds(bare: Detector, scores: Array, predicted: Indices, manifest: Manifest, terms: Terms) -> Detector:
+def with_thresholds(bare: Detector, scores: Array, predicted: Indices, manifest: Manifest, terms: Terms) -> Detector:
+    """A score with its threshold at its share of the false-alarm rate; FitError where the rows are too few for it."""
     alpha, among = manifest.ood.alpha(bare.name), conformal.reference(scores)
     try:
         usual = conformal.threshold(among, alpha=alpha, confidence=terms.confidence)
@@ -199,7 +200,8 @@ def _with_thresholds(bare: Detector, scores: Array, predicted: Indices, manifest
     return dataclasses.replace(bare, calibration=among, threshold=usual, by_class=by_class)
 
 
-def _training_source(name: str, train: Judged | None, temperature: float) -> str:
+def training_source(name: str, train: Judged | None, temperature: float) -> str:
+    """What a score learned from, as the record says it."""
     if name == TUNED and temperature != 1.0:
         return "ood_data"
     if not SCORES[name].stateful:

@@ -1,8 +1,10 @@
 """From a draft and labelled rows to a published, calibrated version."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import tomlkit
@@ -22,14 +24,16 @@ from service.bundle.repository import Bundle, Repository, file_sha256, graph_sha
 from service.bundle.self_test import pack_self_test
 from service.bundle.writer import publish
 from service.core.ood.range import outside
-from service.core.pipeline import Chain, Detector, postprocess
+from service.core.pipeline import Detector
 from service.errors import FitError
-from service.evaluation.calibrate import FOLDS, Calibration, calibrate
+from service.evaluation.calibrate import DEFAULT, FOLDS, Calibration, calibrate
 from service.evaluation.candidates import compare_scores
-from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, read_dataset, read_rows
+from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, Dataset, read_dataset, read_rows
 from service.evaluation.detectors import TUNED, Detectors, Judged, Terms, fit_detectors, packed
+from service.evaluation.labels import calibrate_labels, count_labels, detect_labels
 from service.evaluation.prevalence import check_estimation
 from service.evaluation.scoring import Track, raw_of, untracked
+from service.evaluation.sequences import calibrate_sequences, count_positions, detect_sequences
 from service.evaluation.sets import fit_sets, held_out
 from service.graph.inspect import check_draft
 from service.runtime.model import Model, Raw, load_model, self_test_of, why_unfit
@@ -53,8 +57,8 @@ class FitRequest:
         Rows of another population, without labels: scores are judged on them, the default among them where the
         manifest names none, and `nll` gets its temperature.
     columns : Columns
-    calibrator : str
-        In `calibrate.METHODS`.
+    calibrator : str or None
+        In `calibrate.METHODS`; None takes the task's own: a temperature, or Platt scaling of every label.
     false_alarm : float or None
         Replaces the manifest's.
     per_class : bool
@@ -70,12 +74,37 @@ class FitRequest:
     train_data: Path | None = None
     ood_data: Path | None = None
     columns: Columns = DEFAULT_COLUMNS
-    calibrator: str = "temperature"
+    calibrator: str | None = None
     false_alarm: float | None = None
     per_class: bool = False
     confidence: float | None = None
     label_sets: str = "lac"
     seed: int = 0
+
+
+More = tuple[LabelSetsRecord | None, EstimationRecord | None, State]
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """How a task learns.
+
+    Attributes
+    ----------
+    calibrate : callable
+        Stages B and C.
+    detect : callable
+        OOD scores with their thresholds.
+    count : callable
+        Calibration rows, positions or presences of every class.
+    more : callable
+        Label sets and prevalence estimation, where the task has them.
+    """
+
+    calibrate: Callable[..., Calibration]
+    detect: Callable[..., Detectors]
+    count: Callable[[Dataset, tuple[str, ...]], dict[str, int]]
+    more: Callable[[Model, Judged, Calibration, "FitRequest"], More]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +146,8 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     model = load_model(dataclasses.replace(draft, record=None, state={}))
     judged = _judge(model, request.data, request.columns, track)
     train = None if request.train_data is None else _judge(model, request.train_data, request.columns, track)
+    if request.ood_data is not None and model.task != "multiclass":
+        raise FitError(f"--ood-data compares scores of one class; of a {model.task} model name [ood] scores yourself")
     strangers = None if request.ood_data is None else _read_raw(model, request.ood_data)
     compared = None if strangers is None else _compare(model, judged, train, strangers, request)
     chosen = _chosen(compared)
@@ -134,10 +165,11 @@ def learn(
     model: Model, judged: Judged, train: Judged | None, request: FitRequest, compared: OodDataRecord | None = None
 ) -> tuple[Record, State]:
     """The record and state of a calibration; nothing is written."""
-    calibration = calibrate(model.manifest, judged.logits, judged.data, method=request.calibrator, seed=request.seed)
-    fitted = fit_detectors(model.manifest, judged, train, _terms(model.manifest, request, compared))
+    learner = _LEARNERS[model.task]
+    calibration = learner.calibrate(model.manifest, judged, method=request.calibrator, seed=request.seed)
+    fitted = learner.detect(model.manifest, judged, train, _terms(model.manifest, request, compared))
     flag_rate = _flag_rate(model, judged, calibration, fitted)
-    label_sets, estimation, more_state = _from_held_out(model, judged, calibration, request)
+    label_sets, estimation, more_state = learner.more(model, judged, calibration, request)
     record = Record(
         status=calibration.status,
         graph_sha256=graph_sha256(model.bundle.path),
@@ -152,6 +184,8 @@ def learn(
         label_sets=label_sets,
         estimation=estimation,
         ood_data=compared,
+        labels=calibration.labels,
+        sequence=calibration.sequence,
         provenance=_provenance(model, judged, train, request, calibration, flag_rate=flag_rate),
     )
     return record, packed(fitted.detectors) | more_state
@@ -189,19 +223,26 @@ def _refuse_idle_space(manifest: Manifest) -> None:
 
 
 def _flag_rate(model: Model, judged: Judged, calibration: Calibration, fitted: Detectors) -> float:
-    low, high = model.chain.low, model.chain.high
-    chain = Chain(
-        fitted.detectors, low, high, model.chain.range_gated, calibration.calibrator, True, calibration.inverse
+    chain = dataclasses.replace(
+        model.chain,
+        detectors=fitted.detectors,
+        calibrator=calibration.calibrator,
+        calibrated=True,
+        inverse=calibration.inverse,
     )
-    rows = fitted.rows
-    features = judged.features[rows]
-    flagged = postprocess(chain, judged.logits[rows], judged.columns[rows], features=features).flagged
+    flagged = dataclasses.replace(model, chain=chain).judge(judged.raw.part(fitted.rows)).flagged
     return 0.0 if flagged is None else float(flagged.mean())
 
 
-def _from_held_out(
-    model: Model, judged: Judged, calibration: Calibration, request: FitRequest
-) -> tuple[LabelSetsRecord, EstimationRecord, State]:
+def _calibrate_rows(manifest: Manifest, judged: Judged, *, method: str | None, seed: int) -> Calibration:
+    return calibrate(manifest, judged.logits, judged.data, method=method or DEFAULT, seed=seed)
+
+
+def _count_rows(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
+    return dict(zip(classes, np.bincount(data.labels, minlength=len(classes)).tolist(), strict=True))
+
+
+def _from_held_out(model: Model, judged: Judged, calibration: Calibration, request: FitRequest) -> More:
     held = held_out(model.manifest, calibration, judged.logits, judged.data, seed=request.seed)
     label_sets, set_state = fit_sets(held, judged.data, model.classes, method=request.label_sets)
     estimation, estimation_state = check_estimation(held, judged.data, calibration.source, model.classes)
@@ -241,11 +282,10 @@ def _provenance(
     flag_rate: float,
 ) -> Provenance:
     data = judged.data
-    counts = np.bincount(data.labels, minlength=len(model.classes)).tolist()
     cells = outside(judged.columns, low=model.chain.low, high=model.chain.high)
     return Provenance(
         rows=len(data),
-        class_counts=dict(zip(model.classes, counts, strict=True)),
+        class_counts=_LEARNERS[model.task].count(data, model.classes),
         groups=None if data.groups is None else data.units,
         weighted=data.weights is not None,
         data_digest=data.digest,
@@ -293,3 +333,15 @@ def _write_manifest(draft: Bundle, changes: Changes) -> None:
     if "scores" in changes:
         document["ood"]["scores"].comment("chosen by `fit --ood-data`")
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+def _nothing_more(model: Model, judged: Judged, calibration: Calibration, request: FitRequest) -> More:
+    del model, judged, calibration, request
+    return None, None, {}
+
+
+_LEARNERS: Final[dict[str, Learner]] = {
+    "multiclass": Learner(_calibrate_rows, fit_detectors, _count_rows, _from_held_out),
+    "multilabel": Learner(calibrate_labels, detect_labels, count_labels, _nothing_more),
+    "sequence": Learner(calibrate_sequences, detect_sequences, count_positions, _nothing_more),
+}

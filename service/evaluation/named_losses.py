@@ -6,17 +6,27 @@ from typing import Final
 import numpy as np
 
 from service.bundle.manifest import Manifest, Training
-from service.bundle.record import inverse_record
+from service.bundle.record import inverse_record, label_inverse_record
 from service.core.losses import LOSSES
+from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Indices
 from service.errors import Fault, InvalidParameters
 
-NAMES: Final = tuple(
-    name
-    for name, loss in LOSSES.items()
-    if loss.task == "multiclass" and loss.targets == "labels" and loss.required <= Training.model_fields.keys()
-)
-"""Losses of labelled rows whose parameters `[training]` can hold."""
+
+def _of(task: str) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, loss in LOSSES.items()
+        if loss.task == task and loss.targets == "labels" and loss.required <= Training.model_fields.keys()
+    )
+
+
+NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "multiclass": _of("multiclass"),
+    "multilabel": _of("multilabel"),
+    "sequence": (*_of("multiclass"), *_of("sequence")),
+}
+"""By task: losses of labelled rows whose parameters `[training]` can hold; those of classes take positions as rows."""
 
 
 def named_losses(
@@ -31,7 +41,9 @@ def named_losses(
     names : sequence of str
         Of `NAMES`.
     log_probs : ndarray of shape (N, K)
+        Of labels (N, M, 2), of sequences (N, L, K).
     labels : ndarray of shape (N,)
+        Of labels (N, M), of sequences (N, L) with -1 behind the end.
     manifest : Manifest
     weights : ndarray of shape (N,), optional
 
@@ -41,8 +53,13 @@ def named_losses(
         For a name that is no loss of labelled rows, or one whose parameters nobody declared.
     """
     check_names(names, manifest)
-    rowwise = {name: LOSSES[name](log_probs, labels, **_parameters(name, manifest))[0] for name in names}
+    rowwise = {name: _rowwise(name, log_probs, labels, manifest) for name in names}
     return {name: float(np.average(losses, weights=weights)) for name, losses in rowwise.items()}
+
+
+def _rowwise(name: str, log_probs: Array, labels: Indices, manifest: Manifest) -> Array:
+    log_probs, labels = _seen(name, log_probs, labels)
+    return LOSSES[name](log_probs, labels, **_parameters(name, manifest))[0]
 
 
 def check_names(names: Sequence[str], manifest: Manifest) -> None:
@@ -52,19 +69,38 @@ def check_names(names: Sequence[str], manifest: Manifest) -> None:
 
 
 def _check(i: int, name: str, manifest: Manifest) -> None:
-    if name not in NAMES:
-        raise _refusal(i, "unknown-loss", f"is none of {', '.join(NAMES)}")
+    known = NAMES[manifest.graph.task]
+    if name not in known:
+        raise _refusal(i, "unknown-loss", f"is none of {', '.join(known)}")
     missing = LOSSES[name].required - _parameters(name, manifest).keys()
     if missing:
         raise _refusal(i, "undeclared-loss", f"needs {min(missing)}, which [training] of the manifest can declare")
 
 
+def _seen(name: str, log_probs: Array, labels: Indices) -> tuple[Array, Indices]:
+    """What a loss takes: log-odds of labels, padded sequences, or rows of one class each."""
+    task = LOSSES[name].task
+    if task == "multilabel":
+        return log_probs[..., 1] - log_probs[..., 0], labels
+    if task == "multiclass" and labels.ndim == 2:
+        return log_probs[:, : labels.shape[1]][labels != PADDING], labels[labels != PADDING]
+    return log_probs[:, : labels.shape[1]] if task == "sequence" else log_probs, labels
+
+
 def _parameters(name: str, manifest: Manifest) -> dict[str, float | Array]:
+    known = LOSSES[name].parameters
+    if manifest.graph.rules.by_label:
+        return _label_parameters(name, manifest)
     declared = inverse_record(manifest)
     if declared is None or declared.loss != name:
         return {}
-    known = LOSSES[name].parameters
     return {key: np.asarray(value) for key, value in declared.params.items() if key in known}
+
+
+def _label_parameters(name: str, manifest: Manifest) -> dict[str, float | Array]:
+    declared = [label_inverse_record(manifest, label) for label in manifest.graph.classes]
+    params = [record.params for record in declared if record is not None and record.loss == name]
+    return {key: np.array([each[key] for each in params]) for key in (params[0] if params else {})}
 
 
 def _refusal(i: int, code: str, detail: str) -> InvalidParameters:

@@ -192,6 +192,8 @@ def _known(model: Model, record: Record) -> _Known:
 
 def _checked_record(model: Model) -> Record:
     record, title = model.bundle.record, model.bundle.title
+    if model.task != "multiclass":
+        raise EstimateUnavailable(f"{title} is a {model.task} model; estimates are of classes that exclude each other")
     if record is None:
         raise EstimateUnavailable(f"{title} is uncalibrated; calibrate it with `temperance fit`")
     if model.source is None:

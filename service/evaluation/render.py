@@ -3,17 +3,21 @@
 from collections.abc import Iterator
 from typing import Final
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from service.bundle.record import CalibratorRecord, OodDataRecord, Param, Record
+from service.bundle.tasks import PRESENT
 from service.core.ood.features import STATE_BYTES
 from service.evaluation.diagnostics import BinnedParts, Diagnostics, PolicyCheck
 from service.evaluation.horizon import Horizon
 from service.evaluation.measure import Measured
 from service.evaluation.report import CodeLength, Report
+from service.evaluation.tables import add_row as _add
+from service.evaluation.tables import metric_table as _metric_table
+from service.evaluation.tables import new_table as _table
+from service.evaluation.tables import number as _number
 from service.evaluation.verdicts import balance
 
 FIT_METRICS = ("accuracy_score", "log_loss", "brier_loss", "calibration_error", "classwise_calibration_error")
@@ -59,7 +63,7 @@ def render_record(record: Record) -> RenderableType:
             before, after = provenance.before[name], provenance.after_out_of_fold[name]
             _add(metrics, name, f"{before:.4f}", f"{after:.4f}", MEANINGS[name])
     warnings = [Text(f"note: {text}") for text in provenance.warnings]
-    return Group(facts, "", *_candidates(record), metrics, "", *_scores(record), *warnings)
+    return Group(facts, "", *_candidates(record), *_labels(record), metrics, "", *_scores(record), *warnings)
 
 
 def render_state(sizes: dict[str, int]) -> str:
@@ -230,6 +234,18 @@ def _rivals(found: OodDataRecord) -> Iterator[RenderableType]:
     yield from (Text(f"not judged: {reason}") for reason in found.refused.values())
 
 
+def _labels(record: Record) -> list[RenderableType]:
+    if not record.labels:
+        return []
+    table = _table("label", "chain", "present", "prevalence", "log loss before", "after, out of fold")
+    for name, label in record.labels.items():
+        shares = label.source.prevalence
+        share = "unknown" if shares is None else f"{shares[PRESENT]:.4f}"
+        losses = (f"{label.before['log_loss']:.4f}", f"{label.after_out_of_fold['log_loss']:.4f}")
+        _add(table, name, " + ".join(label.chain), str(label.present), share, *losses)
+    return [table, Text("below: means over labels")]
+
+
 def _ood(report: Report) -> list[RenderableType]:
     table = _table("out of distribution", "threshold", "flagged here", "flagged elsewhere")
     for name, score in report.scores.items():
@@ -251,26 +267,3 @@ def _told_apart(report: Report) -> Table:
         rates = (score.auroc, score.fpr95_ood_positive, score.fpr95_id_positive)
         _add(table, name, *map(_number, (*rates, score.aupr_out, score.aupr_in, score.detection_error)))
     return table
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _metric_table(title: str, *columns: str) -> Table:
-    table = _table(title, *columns)
-    table.add_column("meaning", style="dim")
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(Text(title))
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
-def _add(table: Table, *cells: str) -> None:
-    # Text, because rich takes brackets in a plain string (a class may be called "[b]") for markup.
-    table.add_row(*map(Text, cells))

@@ -158,11 +158,11 @@ def evaluate(
         uncalibrated_metrics=all_metrics(
             log_softmax(posterior.logits if raw is None else raw), labels, weights=weights
         ),
-        flag_rate=_rate(posterior.flagged),
+        flag_rate=rate(posterior.flagged),
         range_rate=float(np.any(posterior.outside, axis=1).mean()),
         ood_rows=0 if elsewhere is None else len(elsewhere.logits),
-        ood_flag_rate=None if elsewhere is None else _rate(elsewhere.flagged),
-        scores={d.name: _score(i, d, posterior, elsewhere, classes) for i, d in enumerate(chain.detectors)},
+        ood_flag_rate=None if elsewhere is None else rate(elsewhere.flagged),
+        scores={d.name: score_report(i, d, posterior, elsewhere, classes) for i, d in enumerate(chain.detectors)},
         policies={name: _policy(policy, posterior, log_probs, labels, weights) for name, policy in policies.items()},
         code_length=_code_length(log_probs, labels),
     )
@@ -180,20 +180,21 @@ def all_metrics(log_probs: Array, labels: Indices, *, weights: Array | None = No
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _score(
+def score_report(
     i: int, detector: Detector, posterior: Posterior, elsewhere: Posterior | None, classes: tuple[str, ...]
 ) -> ScoreReport:
+    """What one detector, the i-th, did on labelled rows and on those from elsewhere."""
     threshold, by_class = detector.threshold, detector.by_class
     of_class = None if by_class is None else dict(zip(classes, by_class.thresholds.tolist(), strict=True))
     inside_flags = None if posterior.flags is None else posterior.flags[:, i]
     if elsewhere is None:
-        return ScoreReport(threshold, _rate(inside_flags), class_thresholds=of_class)
+        return ScoreReport(threshold, rate(inside_flags), class_thresholds=of_class)
     outside_flags = None if elsewhere.flags is None else elsewhere.flags[:, i]
     inside, outside = posterior.scores[:, i], elsewhere.scores[:, i]
     return ScoreReport(
         threshold,
-        _rate(inside_flags),
-        _rate(outside_flags),
+        rate(inside_flags),
+        rate(outside_flags),
         separation_score(inside, outside),
         fpr_at_tpr(inside, outside, positive="out"),
         fpr_at_tpr(inside, outside, positive="in"),
@@ -234,7 +235,8 @@ def _policy(
     )
 
 
-def _rate(flags: np.ndarray | None) -> float | None:
+def rate(flags: np.ndarray | None) -> float | None:
+    """Share that is set; None where nobody can tell."""
     return None if flags is None else float(flags.mean())
 
 

@@ -78,6 +78,8 @@ def score(model: Model, request: ScoreRequest, *, track: Track = untracked) -> S
     InvalidParameters
         If the manifest has no such policy or site.
     """
+    if model.task != "multiclass":
+        raise DataError(f"score writes one class a row; a {model.task} model answers over HTTP, and to `evaluate`")
     write = _writer(request.out)
     judge = _Judge.of(model, request)
     parts = _open_parts(model, request)

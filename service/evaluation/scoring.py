@@ -7,7 +7,7 @@ import numpy as np
 from service.core.pipeline import Posterior
 from service.errors import Fault, InvalidInstances, ModelOutputInvalid
 from service.runtime.model import Model, Raw
-from service.runtime.rows import Rows
+from service.runtime.rows import Rows, stack
 
 CHUNK_ROWS = 4096
 
@@ -32,7 +32,7 @@ def raw_of(model: Model, rows: Rows, *, track: Track = untracked, first: int = 0
     lengths = [part.lengths for part in parts if part.lengths is not None]
     return Raw(
         np.concatenate([part.columns for part in parts]),
-        np.concatenate([part.logits for part in parts]).astype(np.float64, copy=False),  # what is fitted is exact
+        stack([part.logits for part in parts]).astype(np.float64, copy=False),  # what is fitted is exact
         np.concatenate([part.features for part in parts]),
         np.concatenate(lengths) if lengths else None,
     )

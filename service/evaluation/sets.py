@@ -7,6 +7,7 @@ import numpy as np
 from service.bundle.conformity import pack_sets
 from service.bundle.manifest import Manifest
 from service.bundle.record import LabelSetsRecord, State
+from service.core.calibration import CALIBRATORS
 from service.core.label_sets import METHODS, fit
 from service.core.numerics import Array, log_softmax
 from service.errors import FitError
@@ -32,7 +33,7 @@ def held_out(manifest: Manifest, calibration: Calibration, logits: Array, data: 
     seed : int
         That of the calibration: the folds are the same.
     """
-    kind = type(calibration.calibrator)
+    kind = CALIBRATORS[calibration.record.method]
     seen = logits if calibration.inverse is None else calibration.inverse.apply(log_softmax(logits))
     offset = _offset(manifest, calibration, data)
     folds = folds_of(data, seed)

@@ -1,4 +1,4 @@
-"""What a graph itself says about its scores: evidence for the output kind and the class names."""
+"""What a graph itself says: its inputs, its scores, its classes, and why it may be no classifier at all."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,36 +6,59 @@ from pathlib import Path
 from typing import Final
 
 import onnx
-from google.protobuf.message import DecodeError
-from onnx import external_data_helper
 
 from service.bundle.repository import PARTS, Bundle
 from service.errors import BundleError, GraphError, ManifestInvalid
+from service.graph.evidence import ENDLESS, RANDOM, Output, class_names, clusters, operators, trace
+from service.graph.loading import FLOAT_TYPES, external_files, load_graph
+from service.graph.rewrite import simplify_outputs
+from service.graph.walk import PASSING, View, attribute, view
 
-PASSING: Final = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-LINEAR: Final = frozenset({"Gemm", "MatMul", "Add", "Sub", "Conv", "LinearRegressor"})
-CLASSIFIERS: Final = frozenset({"LinearClassifier", "TreeEnsembleClassifier", "SVMClassifier"})
-FLOATS: Final = frozenset(
-    {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-)
+RECURRENT: Final = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}  # which of their inputs is a state
+NAMED_POOLS: Final = ("cats_strings", "keys_strings")
+NEXT_ENDS: Final = ("n", "_n", "out", "_out", "_new", "_next", ".1")
+KEEPS_WIDTH: Final = frozenset({"Identity", "Cast", "Scaler", "Imputer", "Normalizer"})
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """A graph output that may carry scores.
+class Input:
+    """A graph input as the file declares it.
 
     Attributes
     ----------
     name : str
-    kind : str or None
-        Output kind that the operators prove; None when they prove nothing.
-    evidence : str
-        The operator, in words.
+    type : str
+        As ONNX names element types: FLOAT, INT64, STRING, …
+    dims : tuple or None
+        A number, the name of a dimension that varies, or None for one that has no name; None where nothing is declared.
+    width : int or None
+        How many columns the operators behind it have coefficients for, where they say so.
+    words : tuple of (tuple of str)
+        Categories that the operators behind it know.
+    closed : bool
+        Whether they fail on any other.
+    table : int or None
+        Length of the shortest table that it is an index into: token ids, say.
     """
 
     name: str
-    kind: str | None
-    evidence: str
+    type: str
+    dims: tuple[int | str | None, ...] | None
+    width: int | None
+    words: tuple[tuple[str, ...], ...]
+    closed: bool
+    table: int | None
+
+    @property
+    def batch(self) -> int | None:
+        """How many rows it takes at a time; None for any number."""
+        first = self.dims[0] if self.dims else None
+        return first if isinstance(first, int) else None
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is one column without an axis of its own."""
+        return self.dims is not None and len(self.dims) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +67,41 @@ class Findings:
 
     Attributes
     ----------
+    model : onnx.ModelProto
+        With outputs simplified: no ZipMap, no sequence, no column of its own per class.
+    inputs : tuple of Input
     outputs : tuple of Output
-        Floating-point tensors.
-    unusable : tuple of str
-        Sequence outputs, which carry scores no session can take as a tensor.
+        Tensors that may carry scores.
+    labels : tuple of str
+        Outputs that hold labels: whole numbers or text.
     classes : tuple of str or None
-        Class names in output order, from an operator's attributes.
+        Class names in output order.
+    classes_from : str
+        Where they stand.
     external_files : tuple of str
         Weight files that belong to the graph.
+    changes : tuple of str
+        How ``model`` differs from the file, in sentences.
+    clusters : bool
+        Whether it assigns rows to the nearest of something.
+    handles_missing : str or None
+        The operator that takes NaN for a missing value.
+    loops, random : tuple of str
+        Operators that may not end, or not answer the same twice.
     """
 
+    model: onnx.ModelProto
+    inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
-    unusable: tuple[str, ...]
+    labels: tuple[str, ...]
     classes: tuple[str, ...] | None
+    classes_from: str
     external_files: tuple[str, ...]
+    changes: tuple[str, ...]
+    clusters: bool
+    handles_missing: str | None
+    loops: tuple[str, ...]
+    random: tuple[str, ...]
 
 
 def inspect_graph(path: Path) -> Findings:
@@ -66,16 +110,30 @@ def inspect_graph(path: Path) -> Findings:
     Raises
     ------
     GraphError
-        If the file is no ONNX graph, or refers to weights outside its own folder.
+        If the file is no ONNX graph that can be run, refers to weights outside its own folder, or keeps a state from
+        one call to the next.
     """
-    model = _load(path)
-    producers = {name: node for node in model.graph.node for name in node.output}
-    tensors = [o for o in model.graph.output if o.type.tensor_type.elem_type in FLOATS]
+    model = load_graph(path)
+    changes = simplify_outputs(model)
+    graph = view(model)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    _refuse_state(graph, inputs, path)
+    scores = [o.name for o in model.graph.output if _may_score(o)]
+    named = next((found for name in scores if (found := class_names(graph, name)) is not None), None)
     return Findings(
-        outputs=tuple(_output(o.name, producers) for o in tensors),
-        unusable=tuple(o.name for o in model.graph.output if o.type.HasField("sequence_type")),
-        classes=next(_class_names(model.graph.node), None),
-        external_files=_external_files(model, path),
+        model=model,
+        inputs=tuple(_input(graph, value) for value in inputs),
+        outputs=tuple(trace(graph, name) for name in scores),
+        labels=tuple(o.name for o in model.graph.output if not _may_score(o)),
+        classes=None if named is None else named[0],
+        classes_from="" if named is None else named[1],
+        external_files=external_files(model, path),
+        changes=tuple(changes),
+        clusters=clusters(graph),
+        handles_missing=_handles_missing(graph),
+        loops=tuple(operators(model.graph, ENDLESS)),
+        random=tuple(operators(model.graph, RANDOM)),
     )
 
 
@@ -102,68 +160,123 @@ def check_class_order(graph: tuple[str, ...] | None, declared: tuple[str, ...]) 
         raise ManifestInvalid(f"classes: the graph lists them in another order: {', '.join(graph)}")
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise GraphError(f"{path} does not exist")
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)  # whatever its suffix says
-    except DecodeError:
-        raise GraphError(f"{path} is no ONNX file: it cannot be decoded") from None
-    if not model.graph.node:
-        raise GraphError(f"{path} is no ONNX file, or its graph is empty")
-    return model
+def _may_score(value: onnx.ValueInfoProto) -> bool:
+    # An output that a rewrite exposed has no declared type; it is the tensor of scores.
+    return not value.HasField("type") or value.type.tensor_type.elem_type in FLOAT_TYPES
 
 
-def _output(name: str, producers: dict[str, onnx.NodeProto]) -> Output:
-    node = producers.get(name)
-    while node is not None and node.op_type in PASSING:
-        node = producers.get(node.input[0])
-    if node is None:
-        return Output(name, None, "no operator computes it")
-    kind = _kind(node)
-    return Output(name, kind, f"its last operator is {node.op_type}{_transform_note(node)}")
+def _input(graph: View, value: onnx.ValueInfoProto) -> Input:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise GraphError(f"input {value.name!r} is no tensor; export the model with tensors as inputs")
+    dims = tuple(_dim(d) for d in tensor.shape.dim) if tensor.HasField("shape") else None
+    return Input(
+        value.name,
+        onnx.TensorProto.DataType.Name(tensor.elem_type),
+        dims,
+        _coefficients(graph, value.name),
+        tuple(_words(graph, value.name)),
+        any(n.op_type == "OneHotEncoder" and attribute(n, "zeros") == 0 for n, _ in _readers(graph, value.name)),
+        min(_tables(graph, value.name), default=None),
+    )
 
 
-def _kind(node: onnx.NodeProto) -> str | None:
-    if node.op_type in {"Softmax", "Normalizer"}:
-        return "probabilities"
-    if node.op_type == "LogSoftmax":
-        return "log_probabilities"
-    if node.op_type in LINEAR:
-        return "logits"
-    if node.op_type in CLASSIFIERS and _post_transform(node) in {"SOFTMAX", "LOGISTIC"}:
-        return "probabilities"
-    # A classifier without a transform emits margins, (-s, +s) for two classes, or a forest's probabilities; a sigmoid
-    # is one class of two or one label of many. What runs, or the user, must tell.
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value") and dim.dim_value > 0:
+        return int(dim.dim_value)
+    return dim.dim_param or None
+
+
+def _users(graph: View, name: str, passing: frozenset[str]) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """Operators that take a tensor, also behind those that only pass it on."""
+    pending, seen = [name], {name}
+    while pending:
+        current = pending.pop()
+        for node in graph.model.graph.node:
+            if current in node.input:
+                yield node, current
+                if node.op_type in passing and node.output[0] not in seen:
+                    seen.add(node.output[0])
+                    pending.append(node.output[0])
+
+
+def _coefficients(graph: View, name: str) -> int | None:
+    for node, tensor in _users(graph, name, KEEPS_WIDTH):
+        if tensor != node.input[0]:
+            continue
+        coefficients, rows = attribute(node, "coefficients"), len(attribute(node, "intercepts") or ())
+        if node.op_type in {"LinearClassifier", "LinearRegressor"} and coefficients and rows:
+            return len(coefficients) // rows
+        if node.op_type in {"Gemm", "MatMul"} and (weights := graph.constants.get(node.input[1])) is not None:
+            return int(weights.dims[1 if attribute(node, "transB") else 0])
     return None
 
 
-def _post_transform(node: onnx.NodeProto) -> str:
-    values = [attribute.s.decode() for attribute in node.attribute if attribute.name == "post_transform"]
-    return values[0] if values else "NONE"
+def _readers(graph: View, name: str) -> Iterator[tuple[onnx.NodeProto, str]]:
+    return _users(graph, name, PASSING | {"Concat"})
 
 
-def _transform_note(node: onnx.NodeProto) -> str:
-    return f" with post_transform {_post_transform(node)}" if node.op_type in CLASSIFIERS else ""
+def _words(graph: View, name: str) -> Iterator[tuple[str, ...]]:
+    for node, _ in _readers(graph, name):
+        for pool in NAMED_POOLS:
+            if values := attribute(node, pool):
+                yield tuple(value.decode() for value in values)
 
 
-def _class_names(nodes: onnx.NodeProto) -> Iterator[tuple[str, ...]]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.name == "classlabels_strings" and attribute.strings:
-                yield tuple(value.decode() for value in attribute.strings)
-            if attribute.name in {"classlabels_ints", "classlabels_int64s"} and attribute.ints:
-                yield tuple(str(value) for value in attribute.ints)
+def _tables(graph: View, name: str) -> Iterator[int]:
+    for node, tensor in _users(graph, name, frozenset({"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"})):
+        if node.op_type == "Gather" and node.input[1] == tensor and (table := graph.constants.get(node.input[0])):
+            yield int(table.dims[attribute(node, "axis") or 0])
+        if (
+            node.op_type == "OneHot"
+            and node.input[0] == tensor
+            and (depth := graph.constant(node.input[1])) is not None
+        ):
+            yield int(depth.reshape(-1)[0])
 
 
-def _external_files(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
-    tensors = external_data_helper._get_all_tensors(model)  # noqa: SLF001  # onnx has no public walk over all tensors
-    infos = [external_data_helper.ExternalDataInfo(t) for t in tensors if external_data_helper.uses_external_data(t)]
-    names = sorted({info.location for info in infos})
-    for name in names:
-        file = path.parent / name
-        if Path(name).name != name or file.is_symlink() or not file.is_file():
-            raise GraphError(f"{path} keeps weights in an external file that is missing or not a plain file beside it")
-        if name in PARTS:
-            raise GraphError(f"{path} keeps weights in a file named like a part of a bundle: {name}; rename it")
-    return tuple(names)
+def _handles_missing(graph: View) -> str | None:
+    for node in graph.model.graph.node:
+        replaced = attribute(node, "replaced_value_float")
+        if node.op_type == "Imputer" and replaced is not None and replaced != replaced:  # noqa: PLR0124  # NaN
+            return "Imputer"
+        if any(attribute(node, "nodes_missing_value_tracks_true") or ()):
+            return str(node.op_type)
+    return None
+
+
+def _refuse_state(graph: View, inputs: list[onnx.ValueInfoProto], path: Path) -> None:
+    named = {value.name for value in inputs}
+    for node in graph.model.graph.node:
+        for index in RECURRENT.get(node.op_type, ()):
+            if len(node.input) > index and node.input[index] in named:
+                _refuse_stateful(path, node.input[index], f"the state of {node.op_type}")
+    if len(inputs) < 2:
+        return
+    for value in inputs:
+        for output in graph.model.graph.output:
+            if _carries(value, output):
+                _refuse_stateful(path, value.name, f"what {output.name!r} answered")
+
+
+def _carries(value: onnx.ValueInfoProto, output: onnx.ValueInfoProto) -> bool:
+    """Whether an output can be an input's next value, and their names or a row axis that is not first say it is."""
+    given, answered = value.type.tensor_type, output.type.tensor_type
+    sizes = [_dim(d) for d in given.shape.dim]
+    if given.elem_type != answered.elem_type or len(sizes) < 2 or len(sizes) != len(answered.shape.dim):
+        return False
+    pairs = zip(sizes, (_dim(d) for d in answered.shape.dim), strict=True)
+    if any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs):
+        return False
+    aside = isinstance(sizes[0], int) and not all(isinstance(d, int) for d in sizes[1:])
+    a, b = value.name.lower(), output.name.lower()
+    following = {f"{a}{end}" for end in NEXT_ENDS} | {f"new_{a}", f"next_{a}"}
+    following |= {a.replace("past", "present"), a.replace("_in", "_out"), a.replace("0", "n")} - {a}
+    return aside or b in following
+
+
+def _refuse_stateful(path: Path, name: str, what: str) -> None:
+    raise GraphError(
+        f"{path}: input {name!r} takes {what}: the model carries a state from one call to the next, and rows here are "
+        "judged each for itself; export it over whole sequences, with the state inside"
+    )

@@ -15,7 +15,7 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 
 from service.bundle.manifest import Runtime
 from service.errors import DeadlineExceeded, Overloaded
-from service.runtime.rows import Fields, Rows, join
+from service.runtime.rows import Fields, Rows, alike, join
 
 INLINE_SECONDS: Final = 1e-3  # as long as other requests and probes may be kept waiting by a run on the event loop
 PROBE_ROWS: Final = 128
@@ -128,6 +128,8 @@ class Batcher(Generic[Answer]):
         Exception
             Whatever these rows, and nobody else's, made the run raise.
         """
+        if deadline is not None and time.monotonic() >= deadline:
+            raise _late()
         loop = asyncio.get_running_loop()
         if not self._busy and self._meets_nobody(loop) and self.inline(len(rows)):
             return self._timed(rows, self._watched(rows, deadline))
@@ -176,7 +178,7 @@ class Batcher(Generic[Answer]):
     def _next_batch(self) -> tuple[list[_Waiting[Answer]], int]:
         batch: list[_Waiting[Answer]] = []
         rows, now = 0, time.monotonic()
-        while self._queue and (not batch or rows + len(self._queue[0].rows) <= self._limits.batch_rows):
+        while self._queue and (not batch or self._fits(batch[0].rows, rows)):
             waiting = self._queue.popleft()
             self.tally.waited += now - waiting.since
             if waiting.future.done():
@@ -187,6 +189,10 @@ class Batcher(Generic[Answer]):
             batch.append(waiting)
             rows += len(waiting.rows)
         return batch, rows
+
+    def _fits(self, first: Rows, rows: int) -> bool:
+        following = self._queue[0].rows
+        return rows + len(following) <= self._limits.batch_rows and alike(first, following)
 
     def _start(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting[Answer]]) -> None:
         def finished(done: Future[list[Answer | Exception]]) -> None:

@@ -1,27 +1,31 @@
 """A bundle brought to life: checked rows in, the posterior of stages A to C out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.bundle.manifest import Policy as PolicySection
 from service.bundle.record import Record, restore_inverse
 from service.bundle.repository import Bundle, graph_sha256
 from service.bundle.scores import restore_by_class, restore_reference, restore_score, state_names
 from service.bundle.self_test import SelfTest, restore_self_test
-from service.core.calibration import Calibrator
+from service.core import positions
+from service.core.calibration import Map
 from service.core.calibration.identity import Identity
+from service.core.labels import LabelChain, PerLabel, shares_of
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.ood import SCORES
 from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
+from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
 from service.runtime.batching import Batcher
 from service.runtime.cpus import available_cpus
 from service.runtime.inputs import Inputs, bind_inputs
+from service.runtime.policies import label_policies_of, policies_of
 from service.runtime.rows import Fields, Rows
-from service.runtime.session import SCORE_TYPES, Feeds, Session
+from service.runtime.session import NOT_COMPUTABLE, SCORE_TYPES, Feeds, Session
 
 SELF_TEST_ROWS = 4
 Status = Literal["ok", "separable", "uncalibrated"]
@@ -48,6 +52,11 @@ class Raw:
     features: Array
     lengths: Indices | None = None
 
+    def part(self, rows: Indices) -> "Raw":
+        """Some of the rows."""
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return Raw(self.columns[rows], self.logits[rows], self.features[rows], lengths)
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -60,8 +69,11 @@ class Model:
     inputs : Inputs
     chain : Chain
     source : ndarray of shape (K,) or None
-        Prevalence that the calibrated probabilities speak of; None when nobody knows it.
+        Prevalence that the calibrated probabilities speak of; None when nobody knows it. Of labels, shape (M, 2).
     policies : dict of str to Policy
+        Empty for labels.
+    label_policies : dict of str to dict of int to Policy
+        Of labels: what each policy costs, by the label's index.
     batcher : Batcher
         Answers requests, several at once.
     """
@@ -72,6 +84,7 @@ class Model:
     chain: Chain
     source: Array | None
     policies: dict[str, Policy]
+    label_policies: dict[str, dict[int, Policy]]
     batcher: Batcher[Posterior] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +120,33 @@ class Model:
         """How far the probabilities can be trusted."""
         return "uncalibrated" if self.bundle.record is None else self.bundle.record.status
 
+    @property
+    def task(self) -> str:
+        """What is classified: `multiclass`, `multilabel` or `sequence`."""
+        return self.bundle.manifest.graph.task
+
+    @property
+    def transitions(self) -> Transitions | None:
+        """How classes follow each other, where `fit` could learn it."""
+        record = self.bundle.record
+        return None if record is None or record.sequence is None else record.sequence.restored()
+
+    @property
+    def smoother(self) -> str:
+        """What lets neighbours speak where a request names nothing: `hmm` where `fit` could learn how."""
+        return "none" if self.transitions is None or self.source is None else "hmm"
+
+    def smoothed(self, posterior: Posterior, name: str, *, strength: float = positions.STRENGTH) -> Array:
+        """Log-probabilities of every position once its neighbours have spoken, shape (N, L, K); `positions.smooth`."""
+        return positions.smooth(
+            name,
+            posterior.log_probs,
+            lengths=positions.lengths_of(posterior),
+            prevalence=self.source,
+            transitions=self.transitions,
+            strength=strength,
+        )
+
     def raw(self, rows: Rows, *, deadline: float | None = None) -> Raw:
         """What the graph makes of rows, by a deadline on the monotonic clock."""
         columns, feeds = self.inputs.admit(rows)
@@ -115,10 +155,15 @@ class Model:
     def run(self, columns: Array, feeds: Feeds, lengths: Indices | None, *, deadline: float | None = None) -> Raw:
         """What the graph makes of rows that were admitted."""
         graph, ood = self.manifest.graph, self.manifest.ood
-        if not ood.looks_at_tensor:
-            return Raw(columns, self.session.logits(graph, feeds, deadline=deadline), columns, lengths)
-        seen = self.session.logits_and_features(graph, ood.space, feeds, deadline=deadline)
-        return Raw(columns, *seen, lengths)
+        if ood.looks_at_tensor:
+            logits, features = self.session.logits_and_features(
+                graph, ood.space, feeds, lengths=lengths, deadline=deadline
+            )
+        else:
+            logits, features = self.session.logits(graph, feeds, lengths=lengths, deadline=deadline), columns
+        if logits.ndim == 3 and lengths is None:
+            lengths = np.full(len(logits), logits.shape[1])
+        return Raw(columns, logits, features, lengths)
 
     def posterior(self, rows: Rows, *, deadline: float | None = None) -> Posterior:
         """Stages A to C."""
@@ -126,7 +171,7 @@ class Model:
 
     def judge(self, raw: Raw) -> Posterior:
         """Stages A to C of what the graph made of rows."""
-        return postprocess(self.chain, raw.logits, raw.columns, features=raw.features)
+        return _JUDGES[self.task](self.chain, raw)
 
 
 def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
@@ -157,10 +202,31 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     _check_scores(bundle.manifest, session, inputs)
     if bundle.record is not None:
         _check_binding(bundle, bundle.record)
-    model = Model(bundle, session, inputs, _chain(bundle, inputs), _source(bundle), _policies(bundle.manifest))
+    model = Model(
+        bundle,
+        session,
+        inputs,
+        _chain(bundle, inputs),
+        _source(bundle),
+        policies_of(bundle.manifest),
+        label_policies_of(bundle.manifest),
+    )
+    _prove(model)
     model.batcher.warm_up(inputs.synthetic())
     _check_self_test(model)
     return model
+
+
+def _prove(model: Model) -> None:
+    try:
+        model.posterior(model.inputs.synthetic())
+    except ModelOutputInvalid as error:
+        if all(fault.code != NOT_COMPUTABLE for fault in error.faults):
+            raise
+        raise ManifestInvalid(
+            f"{model.bundle.path}: the graph fails on a row that the manifest allows; declare which it takes: a "
+            "tensor's shape under [[inputs]], a feature's categories, plausible or allowed under [features]"
+        ) from None
 
 
 def self_test_of(model: Model) -> SelfTest:
@@ -194,14 +260,6 @@ def _check_self_test(model: Model) -> None:
 def _threads(wanted: int) -> int:
     cpus = available_cpus()
     return min(wanted or cpus, cpus)
-
-
-def policy_of(name: str, section: PolicySection, classes: tuple[str, ...]) -> Policy:
-    """A declared policy as arrays; ``on_ood`` becomes an action's index, or None for ``flag``."""
-    actions = tuple(section.costs)
-    cost = np.array([[row[c] for c in classes] for row in section.costs.values()], dtype=np.float64)
-    on_ood = None if section.on_ood == "flag" else actions.index(section.on_ood)
-    return Policy(name, "manifest", actions, cost, on_ood)
 
 
 def _check_output(name: str, session: Session) -> None:
@@ -239,7 +297,7 @@ def why_unfit(score: str, manifest: Manifest, session: Session, inputs: Inputs) 
             "has lost what it looks at (its energy is always 0)"
         )
     raw = session.run(manifest.graph.output, inputs.admit(inputs.synthetic())[1])
-    if raw.ndim < 2 or raw.shape[1] == 1:
+    if raw.ndim < 2 or raw.shape[manifest.graph.class_axis] == 1:
         return (
             f"{score!r} needs a logit of every class, and the output is one column: the other class' logit would be a "
             "convention of ours"
@@ -253,6 +311,12 @@ def _check_binding(bundle: Bundle, record: Record) -> None:
     for section, fingerprint in bundle.manifest.fingerprints().items():
         if bundle.version is not None and record.sections.get(section) != fingerprint:
             raise BundleDamaged(f"{bundle.path}: calibration.json was fitted with another [{section}]; fit again")
+    _check_scored(bundle, record)
+    _check_size(bundle, record)
+    _check_task(bundle, record)
+
+
+def _check_scored(bundle: Bundle, record: Record) -> None:
     for score, entry in record.scores.items():
         if score not in SCORES or not state_names(score, entry) <= set(bundle.state):
             raise BundleDamaged(f"{bundle.path}: state.npz lacks what score {score!r} needs")
@@ -260,25 +324,33 @@ def _check_binding(bundle: Bundle, record: Record) -> None:
             raise BundleDamaged(f"{bundle.path}: calibration.json: scores.{score}.by_class does not name the classes")
     if bundle.version is not None and set(record.scores) != set(bundle.manifest.ood.scores):
         raise BundleDamaged(f"{bundle.path}: calibration.json and [ood] scores do not name the same scores; fit again")
-    _check_size(bundle, record)
-    if record.source.prevalence is not None and set(record.source.prevalence) != set(bundle.manifest.graph.classes):
+
+
+def _check_task(bundle: Bundle, record: Record) -> None:
+    shares, graph = record.source.prevalence, bundle.manifest.graph
+    if shares is not None and set(shares) != set(graph.classes):
         raise BundleDamaged(f"{bundle.path}: calibration.json: source.prevalence does not name the classes")
+    if graph.rules.by_label and tuple(record.labels) != graph.classes:
+        raise BundleDamaged(f"{bundle.path}: calibration.json: labels are not the manifest's, in its order; fit again")
+    if (graph.task != "sequence") != (record.sequence is None):
+        raise BundleDamaged(f"{bundle.path}: calibration.json is of another task; fit again")
 
 
 def _check_size(bundle: Bundle, record: Record) -> None:
-    flat = np.zeros((1, len(bundle.manifest.graph.classes)))
+    zero = np.zeros((1, len(bundle.manifest.graph.classes)))
+    shape = (*zero.shape, 2) if bundle.manifest.graph.rules.by_label else zero.shape
     try:
-        undone = flat if record.inverse is None else restore_inverse(record.inverse).apply(log_softmax(flat))
-        fits = record.restored_calibrator().apply(undone).shape == flat.shape
+        undone = zero if record.inverse is None else restore_inverse(record.inverse).apply(log_softmax(zero))
+        fits = record.restored_calibrator().apply(undone).shape == shape
     except (ValueError, IndexError):
         fits = False
     if not fits:
-        raise BundleDamaged(f"{bundle.path}: calibration.json does not fit {flat.shape[1]} classes")
+        raise BundleDamaged(f"{bundle.path}: calibration.json does not fit {zero.shape[1]} classes")
 
 
 def _chain(bundle: Bundle, inputs: Inputs) -> Chain:
     ood, record = bundle.manifest.ood, bundle.record
-    calibrator: Calibrator = Identity() if record is None else record.restored_calibrator()
+    calibrator = _uncalibrated(bundle.manifest) if record is None else record.restored_calibrator()
     names = [name for name in ood.scores if record is None or name in record.scores]
     detectors = [_detector(name, bundle) for name in names if record is not None or not SCORES[name].stateful]
     range_gated = "range" in ood.gate_members
@@ -297,11 +369,30 @@ def _detector(name: str, bundle: Bundle) -> Detector:
     return Detector(name, score, calibration, record.threshold, gated, by_class)
 
 
+def _uncalibrated(manifest: Manifest) -> Map:
+    if manifest.graph.rules.by_label:
+        return PerLabel((LabelChain(None, Identity()),) * len(manifest.graph.classes))
+    return Identity()
+
+
 def _source(bundle: Bundle) -> Array | None:
     if bundle.record is None or bundle.record.source.prevalence is None:
         return None
-    return np.array([bundle.record.source.prevalence[c] for c in bundle.manifest.graph.classes])
+    shares = np.array([bundle.record.source.prevalence[c] for c in bundle.manifest.graph.classes])
+    return shares_of(shares) if bundle.manifest.graph.rules.by_label else shares
 
 
-def _policies(manifest: Manifest) -> dict[str, Policy]:
-    return {name: policy_of(name, section, manifest.graph.classes) for name, section in manifest.policies.items()}
+def _judge_rows(chain: Chain, raw: Raw) -> Posterior:
+    return postprocess(chain, raw.logits, raw.columns, features=raw.features)
+
+
+def _judge_sequences(chain: Chain, raw: Raw) -> Posterior:
+    lengths = np.full(len(raw.logits), raw.logits.shape[1]) if raw.lengths is None else raw.lengths
+    return positions.postprocess(chain, raw.logits, raw.columns, lengths=lengths)
+
+
+_JUDGES: Final[dict[str, Callable[[Chain, Raw], Posterior]]] = {
+    "multiclass": _judge_rows,
+    "multilabel": _judge_rows,
+    "sequence": _judge_sequences,
+}

@@ -85,6 +85,13 @@ def form(rows: Rows) -> tuple[tuple[int, ...], ...]:
     return ()
 
 
+def alike(one: Rows, other: Rows) -> bool:
+    """Whether joining rows changes neither: padding to a longer row may change what a graph without a mask answers."""
+    if not isinstance(one, Fields) or not isinstance(other, Fields):
+        return True
+    return all(values.shape[1:] == other.others[name].shape[1:] for name, values in one.others.items())
+
+
 def join(parts: Sequence[Rows]) -> Rows:
     """Rows of several requests as one batch; all parts come from one model and agree in `form`.
 
@@ -106,12 +113,13 @@ def stretched(values: Values, length: int) -> Values:
 
 
 def _join_fields(parts: Sequence[Fields]) -> Fields:
-    others = {name: _stack([part.others[name] for part in parts]) for name in parts[0].others}
+    others = {name: stack([part.others[name] for part in parts]) for name in parts[0].others}
     lengths = [part.lengths for part in parts if part.lengths is not None]
     first = replace(parts[0], numbers=np.concatenate([part.numbers for part in parts]), others=others)
     return replace(first, lengths=np.concatenate(lengths) if lengths else None)
 
 
-def _stack(arrays: Sequence[Values]) -> Values:
+def stack(arrays: Sequence[Values]) -> Values:
+    """Arrays of several batches as one, their second axis as long as the longest; zeros fill it."""
     longest = max(array.shape[1] if array.ndim > 1 else 0 for array in arrays)
     return np.concatenate([stretched(array, longest) for array in arrays])

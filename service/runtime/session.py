@@ -1,7 +1,7 @@
 """One door to ONNX Runtime: typed arrays in, finite logits out, of the width that their number of classes has."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,8 +13,9 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 from service.bundle.manifest import Graph
-from service.core.numerics import Array, Flags, floored_log, log_softmax, two_column, width
-from service.errors import DeadlineExceeded, Fault, GraphError, ManifestInvalid, ModelOutputInvalid
+from service.core.numerics import Array, Indices
+from service.errors import DeadlineExceeded, Fault, GraphError, ModelOutputInvalid
+from service.runtime.outputs import to_features, to_logits
 from service.runtime.watchdog import WATCHDOG
 
 DTYPES: Final[dict[str, str]] = {
@@ -36,10 +37,9 @@ ORT_ERRORS: Final = tuple(  # they share no ancestor but Exception
     kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
 SCORE_TYPES: Final = ("tensor(float)", "tensor(double)", "tensor(float16)")
-SUM_TOLERANCE = 1e-3  # float16 softmaxes and boosted trees normalise no better
-RANGE_TOLERANCE = 1e-6
 LARGE_BYTES = 1 << 20  # of a batch; smaller ones leave the arena as it is, which is faster
 MOST_FAULTS = 20
+NOT_COMPUTABLE: Final = "not-computable"
 
 Feeds = dict[str, npt.NDArray[Any]]
 
@@ -147,7 +147,7 @@ class Session:
         if not guilty:
             return ModelOutputInvalid(f"the graph failed while running: {type(error).__name__}")
         detail = "the graph fails on this row: it holds something that the model has never seen"
-        faults = [Fault(("instances", row), "not-computable", detail) for row in guilty]
+        faults = [Fault(("instances", row), NOT_COMPUTABLE, detail) for row in guilty]
         return ModelOutputInvalid(f"the graph failed while running: {type(error).__name__} (row {guilty[0]})", faults)
 
     def _guilty(self, names: list[str], feeds: Feeds, deadline: float | None, rows: range) -> Iterator[int]:
@@ -162,8 +162,32 @@ class Session:
             yield from self._guilty(names, feeds, deadline, rows[:half])
             yield from self._guilty(names, feeds, deadline, rows[half:])
 
-    def logits(self, graph: Graph, feeds: Feeds, *, deadline: float | None = None) -> Array:
-        """Finite raw logits of every row, shape (N, K), from an output of the declared kind.
+    def probe(self, outputs: Sequence[str], feeds: Feeds, *, seconds: float) -> list[npt.NDArray[Any]]:
+        """Some named outputs for synthetic rows, within a time limit; errors tell what ONNX Runtime says.
+
+        Raises
+        ------
+        GraphError
+            If a node fails, an output is no tensor, or the limit is reached: the run then ends at the next node.
+        """
+        options = ort.RunOptions()
+        options.log_severity_level = 4
+        WATCHDOG.begin(options, time.monotonic() + seconds)
+        try:
+            values = self._session.run(list(outputs), feeds, options)
+        except ORT_ERRORS as error:
+            reason = f"it does not end within {seconds:g} s" if options.terminate else first_line(error)
+            raise GraphError(f"the graph fails on synthetic rows: {reason}") from None
+        finally:
+            WATCHDOG.end(options)
+        if strange := [name for name, value in zip(outputs, values, strict=True) if not isinstance(value, np.ndarray)]:
+            raise GraphError(f"output {strange[0]!r} is no tensor")
+        return list(values)
+
+    def logits(
+        self, graph: Graph, feeds: Feeds, *, lengths: Indices | None = None, deadline: float | None = None
+    ) -> Array:
+        """Finite raw logits of every row from an output of the declared kind; `outputs.to_logits` says their shape.
 
         Raises
         ------
@@ -171,43 +195,22 @@ class Session:
             With a fault for every row whose output is not finite, or no probabilities where they are declared; or
             if there is not one answer for every row.
         """
-        logits = to_logits(self.run(graph.output, feeds, deadline=deadline), graph)
+        logits = to_logits(self.run(graph.output, feeds, deadline=deadline), graph, lengths=lengths)
         return _one_for_each_row(logits, graph.output, feeds)
 
     def logits_and_features(
-        self, graph: Graph, tensor: str, feeds: Feeds, *, deadline: float | None = None
+        self,
+        graph: Graph,
+        tensor: str,
+        feeds: Feeds,
+        *,
+        lengths: Indices | None = None,
+        deadline: float | None = None,
     ) -> tuple[Array, Array]:
         """`logits`, and the finite rows, shape (N, D), of another output, both from one run."""
         values = self.run_several((graph.output, tensor), feeds, deadline=deadline)
-        logits = _one_for_each_row(to_logits(values[graph.output], graph), graph.output, feeds)
+        logits = _one_for_each_row(to_logits(values[graph.output], graph, lengths=lengths), graph.output, feeds)
         return logits, _one_for_each_row(to_features(values[tensor], tensor), tensor, feeds)
-
-
-def to_logits(raw: npt.NDArray[Any], graph: Graph) -> Array:
-    """Raw logits, shape (N, K), of an output tensor whose kind the manifest declares.
-
-    Probabilities become their floored logarithms, of which any softmax makes the same probabilities again. One
-    column (or rank 1) is the second class of two.
-    """
-    kept = width(len(graph.classes))
-    values = _as_columns(raw.astype(kept if graph.output_kind == "logits" else np.float64, copy=False), graph)
-    if not np.isfinite(values).all():
-        broken: Flags = np.any(~np.isfinite(values), axis=1)
-        _refuse_rows(broken, "not-finite", "the model's output is not a finite number")
-    return _LOGITS[graph.output_kind](values, graph.probability_floor).astype(kept, copy=False)
-
-
-def to_features(raw: npt.NDArray[Any], name: str) -> Array:
-    """Finite features, shape (N, D), of an output tensor of rank 2; further axes must have length one."""
-    if raw.ndim < 2 or any(length != 1 for length in raw.shape[2:]):
-        raise ManifestInvalid(
-            f"ood.space: output {name!r} has shape {raw.shape}; scores look at [rows, features]: expose a tensor that "
-            "is pooled or flattened to that"
-        )
-    features = raw.reshape(raw.shape[:2]).astype(np.float64, copy=False)
-    broken: Flags = np.any(~np.isfinite(features), axis=1)
-    _refuse_rows(broken, "not-finite", f"the model's output {name!r} is not a finite number")
-    return features
 
 
 def _rows(feeds: Feeds) -> int:
@@ -231,57 +234,11 @@ def first_line(error: Exception) -> str:
     return text[0].removeprefix("[ONNXRuntimeError] : ")[:300]
 
 
-def _from_logits(values: Array, floor: float) -> Array:
-    del floor
-    return two_column(values[:, 0]) if values.shape[1] == 1 else values
-
-
-def _from_probabilities(values: Array, floor: float) -> Array:
-    if values.shape[1] == 1:
-        values = np.concatenate([1.0 - values, values], axis=1)
-    improper = (values < -RANGE_TOLERANCE).any(axis=1) | (np.abs(values.sum(axis=1) - 1.0) > SUM_TOLERANCE)
-    _refuse_rows(improper, "not-probabilities", "the model's output is declared as probabilities and is not")
-    return floored_log(values, floor=floor)
-
-
-def _from_log_probabilities(values: Array, floor: float) -> Array:
-    if values.shape[1] == 1:
-        return _from_probabilities(np.exp(values), floor)
-    improper = np.abs(np.exp(np.minimum(values, 1.0)).sum(axis=1) - 1.0) > SUM_TOLERANCE
-    _refuse_rows(improper, "not-probabilities", "the model's output is declared as log-probabilities and is not")
-    return log_softmax(np.maximum(values, np.log(floor)))
-
-
-_LOGITS: Final[dict[str, Callable[[Array, float], Array]]] = {
-    "logits": _from_logits,
-    "probabilities": _from_probabilities,
-    "log_probabilities": _from_log_probabilities,
-}
-
-
-def _as_columns(values: Array, graph: Graph) -> Array:
-    if values.ndim == 1:
-        values = values[:, None]
-    classes = len(graph.classes)
-    if values.ndim == 2 and (values.shape[1] == classes or (values.shape[1] == 1 and classes == 2)):
-        return values
-    raise ManifestInvalid(
-        f"output {graph.output!r} has shape {tuple(values.shape)}; {classes} classes are declared, "
-        f"so [rows, {classes}] is needed{' (or one column)' if classes == 2 else ''}"
-    )
-
-
 def _one_for_each_row(values: Array, name: str, feeds: Feeds) -> Array:
     rows = _rows(feeds)
     if len(values) != rows:
         raise ModelOutputInvalid(f"output {name!r} has {len(values)} rows for {rows}")
     return values
-
-
-def _refuse_rows(bad: Flags, code: str, detail: str) -> None:
-    if bad.any():
-        faults = [Fault(("instances", int(row)), code, detail) for row in np.flatnonzero(bad)]
-        raise ModelOutputInvalid(f"{detail} (rows: {len(faults)})", faults)
 
 
 def _tensor(node: ort.NodeArg) -> Tensor:

@@ -71,8 +71,7 @@ REFUSED = {
         '"sigmoid_probabilities"',
         "'probabilities' (or 'logits' before the sigmoid)",
     ),
-    "a multilabel task": ('output = "scores"', 'output = "scores"\ntask = "multilabel"', "graph: task 'multilabel'"),
-    "a sequence task": ('output = "scores"', 'output = "scores"\ntask = "sequence"', "graph: task 'sequence'"),
+    "an unknown task": ('output = "scores"', 'output = "scores"\ntask = "regression"', "graph.task"),
     "a single class": ('classes = ["healthy", "ill"]', 'classes = ["ill"]', "graph.classes"),
     "a class named twice": ('classes = ["healthy", "ill"]', 'classes = ["ill", "ill"]', "'ill' is named twice"),
     "a number as a class": ('classes = ["healthy", "ill"]', "classes = [0, 1]", "graph.classes.0"),
@@ -198,7 +197,7 @@ def test_a_valid_manifest_says_what_it_says() -> None:
     manifest = parse_manifest(VALID)
     assert manifest.columns == ("age", "pulse")
     assert manifest.graph.classes == ("healthy", "ill")
-    assert manifest.policies["triage"].costs["wait"] == {"healthy": 0.0, "ill": 50.0}
+    assert (manifest.policies["triage"].costs or {})["wait"] == {"healthy": 0.0, "ill": 50.0}
     assert manifest.features["age"].plausible == (0.0, 120.0)
 
 

@@ -11,7 +11,8 @@ from service import cli
 from service.bundle.manifest import Manifest, parse_manifest
 from service.bundle.repository import Repository
 from service.errors import DataError
-from service.evaluation.dataset import Columns, read_dataset, read_labels, read_rows
+from service.evaluation.dataset import Columns, read_dataset, read_rows
+from service.evaluation.truth import read_labels
 
 X = np.array([[0.5, -1.25], [2.0, 3.0], [4.0, 5.5], [-7.0, 8.0]])
 Y = ["bob", "ann", "ann", "bob"]

@@ -51,7 +51,7 @@ def chain(tmp_path: Path) -> Write:
         (None, "logits"),
         ("Softmax", "probabilities"),
         ("LogSoftmax", "log_probabilities"),
-        ("Sigmoid", None),
+        ("Sigmoid", "sigmoid"),
         ("Tanh", None),
         ("Relu", None),
     ],
@@ -75,7 +75,7 @@ def test_an_output_that_nothing_computes_proves_nothing(chain: Write) -> None:
 
 @pytest.mark.parametrize(
     ("transform", "kind"),
-    [("SOFTMAX", "probabilities"), ("LOGISTIC", "probabilities"), ("NONE", None), (None, None), ("PROBIT", None)],
+    [("SOFTMAX", "probabilities"), ("LOGISTIC", "sigmoid"), ("NONE", "margins"), (None, "margins"), ("PROBIT", None)],
 )
 @pytest.mark.parametrize("operator", ["LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"])
 def test_a_classifier_s_transform_is_the_evidence(
@@ -112,14 +112,13 @@ def test_only_floating_point_outputs_may_carry_scores(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph), tmp_path / "g.onnx")
     findings = inspect_graph(tmp_path / "g.onnx")
     assert [output.name for output in findings.outputs] == ["scores"]
-    assert findings.unusable == ()
+    assert findings.labels == ("label", "name")
 
 
-@pytest.mark.parametrize(("zipmap", "outputs", "unusable"), [(False, ["probabilities"], 0), (True, [], 1)])
+@pytest.mark.parametrize(("zipmap", "changes"), [(False, 0), (True, 1), ("columns", 1)])
 def test_a_scikit_learn_classifier_is_read_with_its_classes(
-    zipmap: bool,  # noqa: FBT001  # a case, not an interface
-    outputs: list[str],
-    unusable: int,
+    zipmap: bool | str,  # noqa: FBT001  # a case, not an interface
+    changes: int,
     tmp_path: Path,
 ) -> None:
     from skl2onnx import to_onnx
@@ -129,9 +128,8 @@ def test_a_scikit_learn_classifier_is_read_with_its_classes(
     fitted = LogisticRegression().fit(rows, np.where(rows[:, 0] > 0, "sick", "fine"))
     onnx.save(to_onnx(fitted, rows[:1], options={"zipmap": zipmap}, target_opset=17), tmp_path / "m.onnx")
     findings = inspect_graph(tmp_path / "m.onnx")
-    assert [output.name for output in findings.outputs] == outputs
-    assert [output.kind for output in findings.outputs] == ["probabilities"] * len(outputs)
-    assert len(findings.unusable) == unusable
+    assert [(output.name, output.kind) for output in findings.outputs] == [("probabilities", "sigmoid")]
+    assert len(findings.changes) == changes
     assert findings.classes == ("fine", "sick")
 
 

@@ -15,7 +15,8 @@ from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import create_draft, draft_files, publish
 from service.core.pipeline import postprocess
 from service.errors import BundleDamaged, InvalidInstances, ManifestInvalid, ModelOutputInvalid
-from service.runtime.model import load_model, policy_of
+from service.runtime.model import load_model
+from service.runtime.policies import policy_of
 
 NAME = "breast-cancer"
 TWO = '[[inputs]]\nname = "x"\nfeatures = ["age", "pulse"]\n'
@@ -176,6 +177,19 @@ def test_synthetic_rows_are_admitted_whatever_the_types_and_ranges(
     )
     model = load_model(bundle_of(mixed_graph, tail))
     assert np.asarray(model.inputs.synthetic()).tolist() == [[5.5, 0.0, 0.0, 2.0, -9.0]]
+
+
+def test_a_graph_that_fails_on_what_its_manifest_allows_asks_for_what_it_takes(
+    graph_of: Callable[..., Path], bundle_of: Callable[..., Bundle]
+) -> None:
+    nodes = [helper.make_node("Sub", ["x", "ten"], ["i"]), helper.make_node("Gather", ["table", "i"], ["scores"])]
+    ten = helper.make_tensor("ten", TensorProto.INT64, [1], [10])
+    table = helper.make_tensor("table", TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
+    inputs, outputs = {"x": (TensorProto.INT64, [None, 1])}, {"scores": (TensorProto.FLOAT, [None, 1])}
+    graph = graph_of(nodes, inputs, outputs, (ten, table))
+    with pytest.raises(ManifestInvalid, match="fails on a row that the manifest allows; declare which it takes"):
+        load_model(bundle_of(graph, '[[inputs]]\nname = "x"\n'))
+    assert load_model(bundle_of(graph, '[[inputs]]\nname = "x"\n[features.x]\nplausible = [10, 12]\n'))
 
 
 def test_a_policy_s_costs_follow_the_classes_not_the_file() -> None:

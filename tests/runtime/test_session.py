@@ -7,131 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from onnx import TensorProto, helper
 
 from service.bundle.manifest import Graph
-from service.core.numerics import Array, log_softmax
-from service.errors import GraphError, ManifestInvalid, ModelOutputInvalid
-from service.runtime.session import MOST_FAULTS, RANGE_TOLERANCE, SUM_TOLERANCE, Session, to_features, to_logits
+from service.errors import GraphError, ModelOutputInvalid
+from service.runtime.session import MOST_FAULTS, Session
 
-LOGITS = np.random.default_rng(0).normal(size=(20, 2)) * 3
-PROBABILITIES = np.exp(log_softmax(LOGITS))
 ROOT = Path(__file__).parents[2]
-
-
-def graph(kind: str, k: int = 2, floor: float = 1e-7) -> Graph:
-    classes = [f"class {i}" for i in range(k)]
-    return Graph.model_validate({"output": "s", "output_kind": kind, "classes": classes, "probability_floor": floor})
-
-
-def declared(kind: str, logits: Array) -> Array:
-    """What a graph of some kind puts out for these logits."""
-    return {"logits": logits, "log_probabilities": log_softmax(logits), "probabilities": np.exp(log_softmax(logits))}[
-        kind
-    ]
-
-
-KINDS = ("logits", "log_probabilities", "probabilities")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("k", [2, 3, 10])
-def test_every_kind_gives_the_same_posterior(kind: str, k: int) -> None:
-    logits = np.random.default_rng(k).normal(size=(30, k))
-    posterior = log_softmax(to_logits(declared(kind, logits), graph(kind, k)))
-    np.testing.assert_allclose(posterior, log_softmax(logits), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rank", [1, 2])
-def test_one_column_speaks_of_the_second_class(kind: str, rank: int) -> None:
-    column = declared(kind, LOGITS)[:, 1:] if kind != "logits" else LOGITS[:, 1:] - LOGITS[:, :1]
-    result = to_logits(column[:, 0] if rank == 1 else column, graph(kind))
-    np.testing.assert_allclose(log_softmax(result), log_softmax(LOGITS), rtol=0, atol=1e-9)
-
-
-def test_a_single_logit_becomes_zero_and_itself() -> None:
-    assert to_logits(np.array([[-3.5]]), graph("logits")).tolist() == [[0.0, -3.5]]
-
-
-def test_logits_are_left_alone() -> None:
-    np.testing.assert_array_equal(to_logits(LOGITS, graph("logits")), LOGITS)
-
-
-@pytest.mark.parametrize("kind", ["probabilities", "log_probabilities"])
-def test_exact_zeros_are_lifted_to_the_floor(kind: str) -> None:
-    raw = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    with np.errstate(divide="ignore"):
-        values = raw if kind == "probabilities" else np.maximum(np.log(raw), -1e4)
-    result = np.exp(log_softmax(to_logits(values, graph(kind, floor=1e-4))))
-    expected = np.maximum(raw, 1e-4) / np.maximum(raw, 1e-4).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(result, expected, rtol=1e-12)
-
-
-def test_a_probability_a_rounding_error_outside_its_range_is_taken() -> None:
-    slack = 0.5 * RANGE_TOLERANCE
-    result = to_logits(np.array([[1.0 + slack, -slack]]), graph("probabilities"))
-    assert np.isfinite(result).all()
-
-
-def test_single_precision_output_becomes_double() -> None:
-    assert to_logits(LOGITS.astype(np.float32), graph("logits")).dtype == np.float64
-
-
-IMPROPER = {
-    "a negative one": ("probabilities", [1.1, -0.1]),
-    "a sum above one": ("probabilities", [0.6, 0.5]),
-    "a sum below one": ("probabilities", [0.4, 0.5]),
-    "logits": ("probabilities", [3.0, -2.0]),
-    "one column above one": ("probabilities", [1.5]),
-    "one column below zero": ("probabilities", [-0.5]),
-    "logarithms that sum to two": ("log_probabilities", [0.0, 0.0]),
-    "positive logarithms": ("log_probabilities", [800.0, 0.0]),
-    "one positive logarithm": ("log_probabilities", [0.5]),
-}
-
-
-@pytest.mark.parametrize(("kind", "row"), IMPROPER.values(), ids=IMPROPER.keys())
-def test_what_is_declared_as_probabilities_and_is_not_names_its_rows(kind: str, row: list[float]) -> None:
-    good = declared(kind, LOGITS)[:3, -len(row) :]
-    with pytest.raises(ModelOutputInvalid) as error:
-        to_logits(np.vstack([good, [row], good, [row]]), graph(kind))
-    assert [(f.path, f.code) for f in error.value.faults] == [
-        (("instances", 3), "not-probabilities"),
-        (("instances", 7), "not-probabilities"),
-    ]
-
-
-def test_sums_may_be_as_sloppy_as_half_precision() -> None:
-    slack = 0.9 * SUM_TOLERANCE
-    assert to_logits(np.array([[0.5, 0.5 + slack], [0.5, 0.5 - slack]]), graph("probabilities")).shape == (2, 2)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_output_that_is_not_finite_names_its_rows(kind: str, value: float) -> None:
-    raw = declared(kind, LOGITS).copy()
-    raw[4, 1] = value
-    with pytest.raises(ModelOutputInvalid, match="not a finite number") as error:
-        to_logits(raw, graph(kind))
-    assert [(f.path, f.code) for f in error.value.faults] == [(("instances", 4), "not-finite")]
-
-
-SHAPES: dict[str, tuple[int, npt.NDArray[np.float64]]] = {
-    "three columns for two classes": (2, np.zeros((5, 3))),
-    "one column for three classes": (3, np.zeros((5, 1))),
-    "rank 1 for three classes": (3, np.zeros(5)),
-    "rank 3": (2, np.zeros((5, 1, 2))),
-    "a scalar": (2, np.zeros(())),
-}
-
-
-@pytest.mark.parametrize(("k", "raw"), SHAPES.values(), ids=SHAPES.keys())
-def test_an_output_of_another_shape_contradicts_the_manifest(k: int, raw: npt.NDArray[np.float64]) -> None:
-    with pytest.raises(ManifestInvalid, match=rf"'s' has shape .*; {k} classes are declared"):
-        to_logits(raw, graph("logits", k))
+LOGITS = Graph(output="s", output_kind="logits", classes=("a", "b"))
 
 
 def test_a_session_computes_what_the_graph_says(linear_graph: Callable[..., Path]) -> None:
@@ -167,7 +51,7 @@ def test_an_answer_for_another_number_of_rows_is_the_model_s_fault(graph_of: Cal
     both = (TensorProto.FLOAT, [None, 2])
     session = Session(graph_of(nodes, {"x": both}, {"s": both}, (axes,)))
     with pytest.raises(ModelOutputInvalid, match="1 rows for 3"):
-        session.logits(graph("logits"), {"x": np.zeros((3, 2), dtype=np.float32)})
+        session.logits(LOGITS, {"x": np.zeros((3, 2), dtype=np.float32)})
 
 
 class Bomb:
@@ -301,26 +185,14 @@ def noisy(graph_of: Callable[..., Path]) -> Session:
 
 def test_logits_and_features_come_from_one_run(noisy: Session) -> None:
     feeds = {"x": np.zeros((5, 2), dtype=np.float32)}
-    logits, features = noisy.logits_and_features(graph("logits"), "features", feeds)
+    logits, features = noisy.logits_and_features(LOGITS, "features", feeds)
     np.testing.assert_array_equal(features, 0.5 * logits)
-    assert not np.array_equal(noisy.logits(graph("logits"), feeds), logits)
+    assert not np.array_equal(noisy.logits(LOGITS, feeds), logits)
 
 
 def test_features_may_be_the_scores_themselves(noisy: Session) -> None:
-    logits, features = noisy.logits_and_features(graph("logits"), "s", {"x": np.zeros((5, 2), dtype=np.float32)})
+    logits, features = noisy.logits_and_features(LOGITS, "s", {"x": np.zeros((5, 2), dtype=np.float32)})
     np.testing.assert_array_equal(features, logits)
-
-
-def test_features_that_are_not_finite_name_their_rows() -> None:
-    raw = np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, 0.0]], dtype=np.float32)
-    with pytest.raises(ModelOutputInvalid, match=r"'hidden' is not a finite number \(rows: 2\)") as refusal:
-        to_features(raw, "hidden")
-    assert [fault.path for fault in refusal.value.faults] == [("instances", 1), ("instances", 2)]
-
-
-def test_one_number_per_row_is_no_feature_tensor() -> None:
-    with pytest.raises(ManifestInvalid, match=r"'hidden' has shape \(4,\)"):
-        to_features(np.zeros(4), "hidden")
 
 
 def test_features_without_one_row_for_each_are_refused(graph_of: Callable[..., Path]) -> None:
@@ -331,4 +203,4 @@ def test_features_without_one_row_for_each_are_refused(graph_of: Callable[..., P
     floats = (TensorProto.FLOAT, [None, 2])
     session = Session(graph_of(nodes, {"x": floats}, {"s": floats, "features": floats}))
     with pytest.raises(ModelOutputInvalid, match="'features' has 1 rows for 3"):
-        session.logits_and_features(graph("logits"), "features", {"x": np.zeros((3, 2), dtype=np.float32)})
+        session.logits_and_features(LOGITS, "features", {"x": np.zeros((3, 2), dtype=np.float32)})

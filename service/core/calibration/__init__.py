@@ -14,8 +14,15 @@ from service.core.calibration.vector import Vector
 from service.core.numerics import Array, Indices
 
 
-class Calibrator(Protocol):
-    """A fitted map. Its dataclass fields are what `calibration.json` stores."""
+class Map(Protocol):
+    """What stage C applies."""
+
+    def apply(self, logits: Array) -> Array:
+        """Calibrated log-probabilities of raw logits: (N, K) of (N, K), or (N, M, 2) of labels, (N, M)."""
+
+
+class Calibrator(Map, Protocol):
+    """A fitted map of classes. Its dataclass fields are what `calibration.json` stores."""
 
     free_intercepts: ClassVar[bool]
     """Whether it can move the mean probability of a class, and so speaks of the calibration rows' prevalence."""
@@ -34,9 +41,6 @@ class Calibrator(Protocol):
     @staticmethod
     def size(k: int) -> int:
         """Number of free parameters for ``k`` classes."""
-
-    def apply(self, logits: Array) -> Array:
-        """Calibrated log-probabilities, shape (N, K), of raw logits of the same shape."""
 
 
 CALIBRATORS: Final[dict[str, type[Calibrator]]] = {

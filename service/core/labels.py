@@ -1,0 +1,108 @@
+"""Labels that may hold together: each is a binary problem of its own, absent against present.
+
+No probability of a set of labels is made of theirs: given a row, labels depend on each other in ways that no product
+of marginals knows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.core import prior
+from service.core.calibration import Calibrator
+from service.core.decision import Decisions
+from service.core.inverse import Inverse
+from service.core.numerics import Array, Flags, two_column
+from service.core.pipeline import Policy, choose
+
+
+@dataclass(frozen=True, slots=True)
+class LabelChain:
+    """Stages B and C of one label.
+
+    Attributes
+    ----------
+    inverse : Inverse or None
+        On log-odds, before the calibrator.
+    calibrator : Calibrator
+        Of two classes.
+    """
+
+    inverse: Inverse | None
+    calibrator: Calibrator
+
+    def apply(self, log_odds: Array) -> Array:
+        """Calibrated log-probabilities of absence and presence, shape (N, 2), of raw log-odds, shape (N,)."""
+        return self.calibrator.apply(two_column(undo(self.inverse, log_odds)))
+
+
+@dataclass(frozen=True, slots=True)
+class PerLabel:
+    """Calibrates every label by a chain of its own.
+
+    Parameters
+    ----------
+    chains : tuple of LabelChain, length M
+    """
+
+    chains: tuple[LabelChain, ...]
+
+    def apply(self, logits: Array) -> Array:
+        """Calibrated log-probabilities, shape (N, M, 2), of raw log-odds, shape (N, M).
+
+        Examples
+        --------
+        >>> from service.core.calibration.identity import Identity
+        >>> np.exp(PerLabel((LabelChain(None, Identity()),)).apply(np.array([[np.log(3.0)]]))).round(4)
+        array([[[0.25, 0.75]]])
+        """
+        return np.stack([chain.apply(logits[:, m]) for m, chain in enumerate(self.chains)], axis=1)
+
+
+def undo(inverse: Inverse | None, log_odds: Array) -> Array:
+    """Log-odds of the posterior from those that a training loss made of it; without an inverse they are the same."""
+    return log_odds if inverse is None else inverse.apply(log_odds)
+
+
+def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | None) -> Array:
+    """Every label moved to its share elsewhere, shape (N, M, 2); without a target nothing moves.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, M, 2)
+    source, target : ndarray of shape (M, 2), optional
+        Shares of absence and presence.
+
+    Raises
+    ------
+    ValueError
+        If there is a target and nobody knows which prevalence the log-probabilities speak of.
+    """
+    if target is None:
+        return log_probs
+    if source is None:
+        raise ValueError("the source prevalence is unknown, so nothing can be moved to another one")
+    moved = [prior.shift(log_probs[:, m], source=source[m], target=target[m]) for m in range(len(source))]
+    return np.stack(moved, axis=1)
+
+
+def decide_labels(
+    log_probs: Array, policies: Mapping[int, Policy], *, flagged: Flags | None = None
+) -> dict[int, Decisions]:
+    """Least-cost action for every label that has costs, `decision.decide` on its two columns.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, M, 2)
+    policies : mapping of int to Policy
+        By the label's index.
+    flagged : ndarray of shape (N,), optional
+        Of whole rows: an input that the model has no business judging is none for any label.
+    """
+    return {m: choose(log_probs[:, m], policy, flagged=flagged) for m, policy in policies.items()}
+
+
+def shares_of(prevalence: Array) -> Array:
+    """Shares of absence and presence, shape (M, 2), of the shares of presence, shape (M,)."""
+    return np.stack([1.0 - prevalence, prevalence], axis=1)

@@ -1,0 +1,138 @@
+"""An evaluation of labels or of sequences from end to end: report, diagnostics, losses, as JSON and as tables."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from service.core.pipeline import Posterior
+from service.errors import DataError
+from service.evaluation.dataset import Dataset, read_dataset, read_rows
+from service.evaluation.label_report import diagnose_labels, evaluate_labels
+from service.evaluation.measure import EvaluateRequest
+from service.evaluation.named_losses import check_names, named_losses
+from service.evaluation.render_tasks import render_labels, render_sequences
+from service.evaluation.scoring import Track, posterior_of, untracked
+from service.evaluation.sequence_report import diagnose_sequences, evaluate_sequences
+from service.runtime.model import Model
+
+AS_IF_INDEPENDENT = (
+    "positions of a sequence are counted as if they were independent: intervals are too narrow, and chance is "
+    "underrated"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvaluation:
+    """What was found, and the tables that a terminal shows of it."""
+
+    digest: str
+    found: dict[str, Any]
+    parts: tuple[RenderableType, ...]
+    losses: dict[str, float]
+    notes: tuple[str, ...]
+
+    @property
+    def tables(self) -> Iterator[RenderableType]:
+        """Everything, for a terminal."""
+        yield from self.parts
+        for name, value in self.losses.items():
+            yield Text(f"{name}: {value:.6f}")
+        for note in self.notes:
+            yield Text(f"note: {note}")
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values, without anything that is not finite."""
+        return {"data": self.digest, **self.found, "losses": self.losses, "notes": self.notes}
+
+
+def measure_task(model: Model, request: EvaluateRequest, *, track: Track = untracked) -> TaskEvaluation:
+    """Judge a file of labelled rows by a version of any task in `EVALUATIONS`, and the version by them.
+
+    Parameters
+    ----------
+    model : Model
+    request : EvaluateRequest
+    track : callable
+        Progress over the rows.
+
+    Raises
+    ------
+    DataError
+        If the rows do not fit the model.
+    InvalidParameters
+        For a loss that cannot be reported.
+    """
+    check_names(request.losses, model.manifest)
+    if request.horizon is not None:
+        raise DataError(f"--horizon looks ahead from rows of one class each; this is a {model.task} model")
+    data = read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs)
+    foreign = None if request.ood_data is None else read_rows(request.ood_data, model.manifest, inputs=model.inputs)
+    elsewhere = None if foreign is None else posterior_of(model, foreign)
+    posterior = posterior_of(model, data.rows, track=track)
+    return evaluate_task(model, data, posterior, losses=request.losses, elsewhere=elsewhere)
+
+
+def evaluate_task(
+    model: Model, data: Dataset, posterior: Posterior, *, losses: Sequence[str] = (), elsewhere: Posterior | None = None
+) -> TaskEvaluation:
+    """Compare a model of any task in `EVALUATIONS` with labelled rows.
+
+    Parameters
+    ----------
+    model : Model
+    data : Dataset
+    posterior : Posterior
+        Stages A to C for its rows.
+    losses : sequence of str
+        In `named_losses.NAMES`.
+    elsewhere : Posterior, optional
+        Rows known to come from another population.
+    """
+    return EVALUATIONS[model.task](model, data, posterior, losses, elsewhere)
+
+
+def _labels(
+    model: Model, data: Dataset, posterior: Posterior, losses: Sequence[str], elsewhere: Posterior | None
+) -> TaskEvaluation:
+    log_probs = posterior.log_probs
+    report = evaluate_labels(
+        model, posterior, log_probs, data.labels, policies=model.label_policies, elsewhere=elsewhere
+    )
+    checks = diagnose_labels(posterior, data.labels, model)
+    named = named_losses(losses, log_probs, data.labels, model.manifest)
+    found = {"evaluation": report.as_json(), "diagnostics": {name: asdict(check) for name, check in checks.items()}}
+    return TaskEvaluation(data.digest, found, tuple(render_labels(report, checks)), named, tuple(_notes(data)))
+
+
+def _sequences(
+    model: Model, data: Dataset, posterior: Posterior, losses: Sequence[str], elsewhere: Posterior | None
+) -> TaskEvaluation:
+    log_probs = model.smoothed(posterior, model.smoother)
+    report = evaluate_sequences(
+        model,
+        posterior,
+        log_probs,
+        data.labels,
+        smoother=model.smoother,
+        policies=model.policies,
+        elsewhere=elsewhere,
+    )
+    checks = diagnose_sequences(posterior, log_probs, data.labels, model)
+    named = named_losses(losses, log_probs, data.labels, model.manifest)
+    found = {"evaluation": report.as_json(), "diagnostics": asdict(checks)}
+    notes = (*_notes(data), AS_IF_INDEPENDENT)
+    return TaskEvaluation(data.digest, found, tuple(render_sequences(report, checks)), named, notes)
+
+
+def _notes(data: Dataset) -> Iterator[str]:
+    if data.groups is not None:
+        yield "groups are not used: intervals are too narrow, and chance is underrated"
+    if data.weights is not None:
+        yield "row weights are not used"
+
+
+Evaluate = Callable[[Model, Dataset, Posterior, Sequence[str], Posterior | None], TaskEvaluation]
+EVALUATIONS: Final[dict[str, Evaluate]] = {"multilabel": _labels, "sequence": _sequences}

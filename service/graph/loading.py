@@ -1,0 +1,132 @@
+"""A file becomes a graph, or one sentence says why not. Nothing in it is run, unpickled or followed."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import external_data_helper
+
+from service.bundle.repository import PARTS
+from service.errors import GraphError
+from service.graph.walk import every_node
+
+FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"version https://git-lfs", "it is a Git LFS pointer; fetch the file itself with `git lfs pull`"),
+    (b"<", "it looks like a web page; the download failed"),
+    (b"\x80", "it looks like a pickle, which is never opened; export the model to ONNX first"),
+    (b"PK", "it is an archive, such as torch.save writes; export the model with torch.onnx.export"),
+    (b"{", "it looks like JSON; export the model to ONNX first"),
+)
+STANDARD: Final = ("", "ai.onnx", "ai.onnx.ml")
+WEIGHTS: Final = frozenset({"coefficients", "intercepts", "base_values", "support_vectors", "rho", "target_weights"})
+FLOAT_TYPES: Final = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+)
+HEAD = 512
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Read a graph without its external weights.
+
+    Raises
+    ------
+    GraphError
+        If the file is no ONNX graph, is newer than what runs it, or holds weights that are no numbers.
+    """
+    if not path.is_file():
+        raise GraphError(f"{path} does not exist, or is no regular file")
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)  # whatever its suffix says
+    except DecodeError:
+        raise GraphError(f"{path} is no ONNX file: {_looks(path)}") from None
+    if not model.graph.node or not model.graph.output:
+        raise GraphError(f"{path} is no ONNX file, or its graph is empty: {_looks(path)}")
+    _check_versions(model, path)
+    _check_operators(model, path)
+    _check_weights(model, path)
+    return model
+
+
+def external_files(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
+    """Names of the weight files that belong to a graph.
+
+    Raises
+    ------
+    GraphError
+        If one is missing, or no plain file in the graph's own folder.
+    """
+    tensors = external_data_helper._get_all_tensors(model)  # noqa: SLF001  # onnx has no public walk over all tensors
+    infos = [external_data_helper.ExternalDataInfo(t) for t in tensors if external_data_helper.uses_external_data(t)]
+    names = sorted({info.location for info in infos})
+    for name in names:
+        file = path.parent / name
+        if Path(name).name != name or file.is_symlink() or not file.is_file():
+            raise GraphError(
+                f"{path} keeps weights in an external file that is missing or not a plain file beside it; copy both "
+                "files into one folder, or export with the weights inside (torch: external_data=False)"
+            )
+        if name in PARTS:
+            raise GraphError(f"{path} keeps weights in a file named like a part of a bundle: {name}; rename it")
+    return tuple(names)
+
+
+def _looks(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(HEAD).lstrip()
+    if not head:
+        return "it is empty"
+    reasons = (reason for magic, reason in FOREIGN if head.startswith(magic))
+    return next(reasons, "it cannot be decoded; it may be cut short or damaged, so copy it again")
+
+
+def _check_versions(model: onnx.ModelProto, path: Path) -> None:
+    if model.ir_version > onnx.IR_VERSION:
+        raise GraphError(
+            f"{path} has IR version {model.ir_version}, this release reads up to {onnx.IR_VERSION}; "
+            "export it with an older release of onnx"
+        )
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in {"", "ai.onnx"} and opset.version > newest:
+            raise GraphError(
+                f"{path} has opset {opset.version}, this release runs up to {newest}; "
+                f"export it with opset_version={newest} or lower"
+            )
+
+
+def _check_operators(model: onnx.ModelProto, path: Path) -> None:
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in every_node(model.graph):
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if domain in STANDARD and not onnx.defs.has(node.op_type, domain) and (node.domain, node.op_type) not in own:
+            raise GraphError(
+                f"{path} uses the operator {node.op_type}, which ONNX does not have; "
+                "export the model with standard operators"
+            )
+
+
+def _check_weights(model: onnx.ModelProto, path: Path) -> None:
+    external_files(model, path)
+    for tensor in model.graph.initializer:
+        # A lone NaN is what a graph compares with, not a weight.
+        if tensor.data_type in FLOAT_TYPES and np.prod(tensor.dims) > 1 and _has_nan(tensor, path.parent):
+            raise GraphError(f"{path}: the weights {tensor.name!r} hold NaN; the training went wrong, so export again")
+    for node in every_node(model.graph):
+        for found in node.attribute:
+            if found.name in WEIGHTS and np.isnan(np.array(found.floats)).any():
+                raise GraphError(f"{path}: {node.op_type} has NaN among its {found.name}; export the model again")
+
+
+def _has_nan(tensor: onnx.TensorProto, folder: Path) -> bool:
+    if not external_data_helper.uses_external_data(tensor):
+        values = onnx.numpy_helper.to_array(tensor)
+        return bool(np.isnan(values.astype(np.float32, copy=False)).any())
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    info = external_data_helper.ExternalDataInfo(tensor)
+    count = int(np.prod(tensor.dims))
+    if (info.offset or 0) + count * dtype.itemsize > (folder / info.location).stat().st_size:
+        raise GraphError(f"{folder / info.location} is shorter than the weights {tensor.name!r} in it; copy it again")
+    values = np.memmap(folder / info.location, dtype, mode="r", offset=info.offset or 0, shape=(count,))
+    return bool(np.isnan(values.astype(np.float32, copy=False)).any())

@@ -1,0 +1,68 @@
+"""The dry run's own process: graphs of unknown origin are loaded and run here, under limits, and nowhere else.
+
+One request per line on standard input, one answer per line on standard output, both JSON; arrays travel in .npz files,
+which are read without pickle.
+"""
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import ServiceError
+from service.runtime.session import Session
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
+    limit = _address_space() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _say({})  # ready: what took the time so far was ours
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            _answer(request, seconds)
+            reply: dict[str, str] = {}
+        except ServiceError as error:
+            reply = {"error": str(error)}
+        except MemoryError:
+            reply = {"error": "memory"}
+        _say(reply)
+
+
+def _say(reply: dict[str, str]) -> None:
+    print(json.dumps(reply), flush=True)  # noqa: T201  # this is the protocol
+
+
+def _address_space() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+def _answer(request: dict[str, Any], seconds: float) -> None:
+    session = Session(Path(request["graph"]))
+    answers: dict[str, npt.NDArray[Any]] = {}
+    for number, file in enumerate(request["feeds"]):
+        with np.load(file, allow_pickle=False) as stored:
+            feeds = {name: _as_fed(stored[name]) for name in stored.files}
+        values = session.probe(request["outputs"], feeds, seconds=seconds)
+        answers |= {f"{number}.{i}": _as_stored(value) for i, value in enumerate(values)}
+    np.savez(request["answers"], allow_pickle=False, **answers)
+
+
+def _as_fed(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return value.astype(object) if value.dtype.kind == "U" else value
+
+
+def _as_stored(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return value.astype(str) if value.dtype.kind == "O" else value
+
+
+if __name__ == "__main__":
+    main()

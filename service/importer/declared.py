@@ -1,0 +1,42 @@
+"""What the user says, and what is concluded from that and from evidence."""
+
+from dataclasses import dataclass
+
+SAID = "declared at import"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the user says about a graph; None leaves it to the evidence.
+
+    Attributes
+    ----------
+    output : str or None
+        A tensor, or several of one column each, separated by commas.
+    output_kind, task : str or None
+    classes, features : tuple of str or None
+    missing : str or None
+        ``nan``: every column of numbers may miss, as NaN.
+    expose_logits : bool
+        Make what the last softmax or sigmoid takes an output, and use it.
+    expose_features : str or None
+        Make a tensor an output for feature scores: its name, or ``auto``.
+    """
+
+    output: str | None = None
+    output_kind: str | None = None
+    task: str | None = None
+    classes: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    missing: str | None = None
+    expose_logits: bool = False
+    expose_features: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """One thing that an import found out, and from what."""
+
+    subject: str
+    value: str | tuple[str, ...]
+    evidence: str

@@ -1,0 +1,242 @@
+"""What a graph's inputs are to be filled with: columns of a row, whole tensors, masks; and synthetic rows of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import GraphError
+from service.graph.inspect import Input
+from service.importer.sandbox import Arrays
+
+DTYPES: Final[dict[str, str]] = {
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "FLOAT16": "float16",
+    "INT64": "int64",
+    "INT32": "int32",
+    "INT16": "int16",
+    "INT8": "int8",
+    "UINT64": "uint64",
+    "UINT32": "uint32",
+    "UINT16": "uint16",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+    "STRING": "str",
+}
+MOST_ROWS = 16
+MOST_CELLS = 2_000_000
+SIZES: Final = (8, 32, 48, 224)
+"""What is tried for dimensions that vary: some networks need more than a few pixels."""
+
+LONGER = 3
+SEGMENTS: Final = ("token_type", "segment_ids")
+PADDING = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A graph input and what fills it.
+
+    Attributes
+    ----------
+    input : Input
+    features : tuple of str or None
+        Names of its columns; None for a tensor.
+    evidence : str
+    pad : int or None
+        What rows of unequal length are padded with.
+    mask : bool
+        Whether the service fills it: 1 where a row has values, 0 where it was padded.
+    fill : int or None
+        What the service fills it with.
+    """
+
+    input: Input
+    features: tuple[str, ...] | None
+    evidence: str
+    pad: int | None = None
+    mask: bool = False
+    fill: int | None = None
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether its rows may differ in length."""
+        dims = self.input.dims or ()
+        return self.features is None and len(dims) in (2, 3) and not isinstance(dims[1], int)
+
+
+def plan(inputs: Sequence[Input], features: tuple[str, ...] | None) -> tuple[Filled, ...]:
+    """Say what fills every input.
+
+    Raises
+    ------
+    GraphError
+        If an input has no row axis, another width than its coefficients, or columns that somebody must name.
+    """
+    if not inputs:
+        raise GraphError("the graph takes no inputs, so it cannot judge rows")
+    for entry in inputs:
+        _check(entry)
+    if features is not None:
+        return _named(inputs, features)
+    if wrong := next((i for i in inputs if _contradicts(i)), None):
+        raise GraphError(
+            f"input {wrong.name!r} declares {wrong.dims[1] if wrong.dims else 0} columns, and the operators behind it "
+            f"have coefficients for {wrong.width}; name them: --features with {wrong.width} names"
+        )
+    if nameless := next((i for i in inputs if _is_table(i) and _width(i) is None), None):
+        raise GraphError(
+            f"the graph does not say how wide the rows of {nameless.name!r} are; name the features: --features a,b,…"
+        )
+    return tuple(_numbered(entry, inputs) for entry in inputs)
+
+
+def with_mask(filled: Sequence[Filled]) -> tuple[Filled, ...] | None:
+    """The same inputs, one of them a mask of the others' positions; None if none looks like one."""
+    candidates = [f for f in filled if f.has_positions and "mask" in f.input.name.lower() and f.input.table is None]
+    tokens = [f for f in filled if f.has_positions and f not in candidates and f.fill is None]
+    if len(candidates) != 1 or not tokens:
+        return None
+    return tuple(
+        replace(f, mask=True) if f is candidates[0] else replace(f, pad=PADDING) if f in tokens else f for f in filled
+    )
+
+
+def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) -> int:
+    """How many synthetic rows to run: a few of large ones; a fixed batch as it is, unless of ``several``."""
+    fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
+    cells = sum(int(np.prod(_shape(f, 1, size))) for f in filled)
+    wanted = max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
+    return wanted if several or fixed is None else fixed
+
+
+def draw(filled: Sequence[Filled], rows: int, size: int, *, seed: int = 0) -> Arrays:
+    """Synthetic rows; dimensions that vary have a size."""
+    rng = np.random.default_rng(seed)
+    return {f.input.name: _values(f, _shape(f, rows, size), rng) for f in filled}
+
+
+def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
+    """The same rows with positions added that a mask says are none."""
+    padded = {}
+    for f in filled:
+        value = feeds[f.input.name]
+        if f.has_positions:
+            widths = [(0, positions if axis == 1 else 0) for axis in range(value.ndim)]
+            value = np.pad(value, widths, constant_values=PADDING)  # a mask's zeros, a segment's, or what is no token
+        padded[f.input.name] = value
+    return padded
+
+
+def _check(entry: Input) -> None:
+    if entry.type not in DTYPES:
+        raise GraphError(f"input {entry.name!r} holds {entry.type}; rows of JSON fill {', '.join(DTYPES)}")
+    if entry.dims is not None and len(entry.dims) < 1:
+        raise GraphError(
+            f"input {entry.name!r} has rank 0: it is no table of rows; export the model with a row "
+            "axis and a column axis, and fix what is the same for every row inside the graph"
+        )
+    if entry.type == "STRING" and len(entry.dims or ()) > 2:
+        raise GraphError(f"input {entry.name!r} is text of rank {len(entry.dims or ())}; rows fill text of rank 2")
+
+
+def _is_tokens(entry: Input) -> bool:
+    return entry.type.startswith(("INT", "UINT", "BOOL")) and (entry.table is not None or _width(entry) is None)
+
+
+def _is_table(entry: Input) -> bool:
+    return (entry.dims is None or len(entry.dims) <= 2) and not _is_tokens(entry)
+
+
+def _width(entry: Input) -> int | None:
+    if entry.is_flat:
+        return 1
+    width = entry.dims[1] if entry.dims else None
+    return width if isinstance(width, int) else entry.width if not _integer(entry) else None
+
+
+def _integer(entry: Input) -> bool:
+    return entry.type.startswith(("INT", "UINT", "BOOL"))
+
+
+def _contradicts(entry: Input) -> bool:
+    declared = entry.dims[1] if entry.dims and len(entry.dims) == 2 else None
+    return isinstance(declared, int) and entry.width is not None and declared != entry.width
+
+
+def _numbered(entry: Input, inputs: Sequence[Input]) -> Filled:
+    alike = [i for i in inputs if _is_tokens(i)]
+    if entry in alike and len(alike) > 1 and any(sign in entry.name.lower() for sign in SEGMENTS):
+        return Filled(entry, None, "by its name the segment of every token, of which rows here have one", fill=0)
+    if not _is_table(entry) or (alike and _integer(entry) and entry.dims == alike[0].dims):
+        return Filled(entry, None, f"a tensor of {entry.type.lower()}, {_shown(entry)}")
+    width = _width(entry) or 1
+    if width == 1:
+        return Filled(entry, (entry.name,), f"one column of {entry.type.lower()}")
+    prefix = "x" if len(inputs) == 1 else f"{entry.name}_"
+    names = tuple(f"{prefix}{i}" for i in range(width))
+    return Filled(entry, names, f"{width} columns of {entry.type.lower()}; nothing names them: numbered")
+
+
+def _named(inputs: Sequence[Input], features: tuple[str, ...]) -> tuple[Filled, ...]:
+    tables = [entry for entry in inputs if entry.dims is None or len(entry.dims) <= 2]
+    if not tables:
+        raise GraphError("--features names columns, and the graph takes tensors only; leave the flag out")
+    widths = [_true_width(entry) for entry in tables]
+    if widths.count(None) == 1:
+        rest = len(features) - sum(w or 0 for w in widths)
+        widths = [rest if w is None else w for w in widths]
+    needed = sum(w or 1 for w in widths)
+    if needed != len(features) or min(w or 1 for w in widths) < 1:
+        raise GraphError(f"--features names {len(features)} columns; the graph takes {needed}")
+    rest_of = iter(features)
+    names = {e.name: tuple(next(rest_of) for _ in range(w or 1)) for e, w in zip(tables, widths, strict=True)}
+    return tuple(Filled(entry, names.get(entry.name), _named_evidence(entry)) for entry in inputs)
+
+
+def _named_evidence(entry: Input) -> str:
+    if _contradicts(entry):
+        return f"named at import; the file declares {_shown(entry)}, its coefficients say {entry.width} columns"
+    return "named at import"
+
+
+def _true_width(entry: Input) -> int | None:
+    if entry.is_flat:
+        return 1
+    declared = entry.dims[1] if entry.dims else None
+    return entry.width or (declared if isinstance(declared, int) else None)
+
+
+def _shown(entry: Input) -> str:
+    return f"[{', '.join('?' if d is None else str(d) for d in entry.dims or ())}]"
+
+
+def _shape(f: Filled, rows: int, size: int) -> tuple[int, ...]:
+    if f.features is not None:
+        return (rows,) if f.input.is_flat else (rows, len(f.features))
+    return (rows, *(d if isinstance(d, int) else size for d in (f.input.dims or ())[1:]))
+
+
+def _values(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+    if f.mask or "mask" in f.input.name.lower():
+        return np.ones(shape, DTYPES[f.input.type])
+    if f.fill is not None:
+        return np.full(shape, f.fill, DTYPES[f.input.type])
+    if f.input.type == "STRING":
+        return _text(f, shape, rng)
+    if f.input.type == "UINT8":
+        return rng.integers(0, min(f.input.table or 256, 256), shape).astype(np.uint8)
+    values = np.abs(rng.normal(size=shape)) * 3
+    if f.input.table is not None:
+        values = np.minimum(values, f.input.table - 1)
+    return values.astype(DTYPES[f.input.type])
+
+
+def _text(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+    pools = f.input.words or (("a", "b c"),)
+    width = len(f.features or ())
+    columns = [rng.choice(pools[i if len(pools) == width else 0], size=shape[0]) for i in range(width)]
+    return columns[0] if f.input.is_flat else np.stack(columns, axis=1)

@@ -1,0 +1,135 @@
+"""A child process in which graphs are loaded and run, so that a bad one cannot hang or harm whoever imports it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import GraphError
+
+Arrays = dict[str, npt.NDArray[Any]]
+PACKAGE = Path(__file__).parent.parent.parent
+GIBIBYTE = 2**30
+LOCALE = re.compile(r"Failed to construct locale with name:([^:]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a dry run may take.
+
+    Attributes
+    ----------
+    seconds : float
+        For one run; a load or an operator that cannot be stopped gets three times as much, then the child is killed.
+    memory : int
+        Bytes, beyond what Python itself has.
+    """
+
+    seconds: float = 20.0
+    memory: int = 4 * GIBIBYTE
+
+
+class Sandbox:
+    """Runs graphs in a child process, which starts with the first of them; made by `sandbox`."""
+
+    def __init__(self, exits: ExitStack, path: Path, folder: Path, limits: Limits) -> None:
+        self._exits = exits
+        self._path = path
+        self._folder = folder
+        self._limits = limits
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, graph: Path, outputs: Sequence[str], feeds: Sequence[Arrays]) -> list[Arrays]:
+        """Outputs of a graph, by name, for several sets of rows.
+
+        Raises
+        ------
+        GraphError
+            If the graph cannot be loaded or run within the limits.
+        """
+        files = [self._folder / f"feeds-{i}.npz" for i in range(len(feeds))]
+        for file, arrays in zip(files, feeds, strict=True):
+            np.savez(file, allow_pickle=False, **arrays)
+        answers = self._folder / "answers.npz"
+        request: dict[str, object] = {
+            "graph": str(graph),
+            "outputs": list(outputs),
+            "feeds": list(map(str, files)),
+            "answers": str(answers),
+        }
+        self._ask(request)
+        with np.load(answers, allow_pickle=False) as stored:
+            return [{name: stored[f"{n}.{i}"] for i, name in enumerate(outputs)} for n in range(len(feeds))]
+
+    def _ask(self, request: dict[str, object]) -> None:
+        self._process = process = self._process or self._exits.enter_context(_child(self._limits))
+        assert process.stdin is not None  # noqa: S101  # both are pipes, which only mypy does not know
+        assert process.stdout is not None  # noqa: S101
+        limits = self._limits
+        patience = Timer(3 * limits.seconds, process.kill)
+        patience.start()
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            late = not patience.is_alive()
+            patience.cancel()
+        if late:
+            raise GraphError(f"the dry run did not end within {3 * limits.seconds:g} s and was stopped; {_BOMB}")
+        reply = json.loads(line) if line else {"error": "died"}
+        if error := reply.get("error"):
+            raise GraphError(self._explain(error).replace(str(request["graph"]), str(self._path)))
+
+    def _explain(self, error: str) -> str:
+        if error == "died":
+            return f"the dry run's process died; a file that crashes ONNX Runtime is not served, and {_BOMB}"
+        if error == "memory" or any(sign in error for sign in ("Failed to allocate memory", "bad_alloc")):
+            return f"the dry run needs more than {self._limits.memory / GIBIBYTE:g} GiB of memory; {_BOMB}"
+        if lacking := LOCALE.search(error):
+            return (
+                f"{self._path}: StringNormalizer needs the locale {lacking[1]!r}, which this machine lacks; export the "
+                "model with the locale 'C' (skl2onnx: options={TfidfVectorizer: {'locale': 'C'}}), or install it"
+            )
+        return error
+
+
+@contextmanager
+def sandbox(path: Path, limits: Limits) -> Iterator[Sandbox]:
+    """A child process for what becomes of one file, and nothing of it afterwards."""
+    with ExitStack() as exits:
+        folder = exits.enter_context(tempfile.TemporaryDirectory(prefix="temperance-"))
+        yield Sandbox(exits, path, Path(folder), limits)
+
+
+@contextmanager
+def _child(limits: Limits) -> Iterator["subprocess.Popen[str]"]:
+    path = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "service.importer.child", str(limits.memory), str(limits.seconds)]
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(  # noqa: S603  # our own module
+        command, text=True, env=environment, stdin=pipe, stdout=pipe, stderr=nowhere
+    ) as process:
+        try:
+            assert process.stdout is not None  # noqa: S101  # it is a pipe
+            process.stdout.readline()  # it is ready
+            yield process
+        finally:
+            process.kill()
+
+
+_BOMB = "look for a loop that does not end, or a tensor of absurd size, and export the model again"

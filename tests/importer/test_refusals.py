@@ -1,0 +1,294 @@
+"""Whatever cannot be served is refused in one sentence that names it and the remedy, and leaves nothing behind."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from service.bundle.repository import Repository
+from service.errors import GraphError
+from service.importer.declared import Declared
+from service.importer.sandbox import GIBIBYTE, Limits
+from service.onboarding import import_model
+
+FLOAT, TEXT = TensorProto.FLOAT, TensorProto.STRING
+ROWS = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32)
+THREE = np.digitize(ROWS[:, 0], [-0.5, 0.5])
+QUICK = Limits(seconds=0.5, memory=GIBIBYTE)
+
+Build = Callable[[Path], object]
+
+
+def value(name: str, shape: list[Any] | None, kind: int = FLOAT) -> onnx.ValueInfoProto:
+    """A declared tensor."""
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def weights(name: str, array: Any) -> onnx.TensorProto:
+    """An initialiser in float32, or as it is if it holds whole numbers."""
+    array = np.asarray(array)
+    return numpy_helper.from_array(array if array.dtype.kind == "i" else array.astype(np.float32), name)
+
+
+def graph(
+    *nodes: onnx.NodeProto,
+    constants: tuple[onnx.TensorProto, ...] = (),
+    inputs: tuple[onnx.ValueInfoProto, ...] = (value("x", [None, 2]),),
+    outputs: tuple[onnx.ValueInfoProto, ...] = (value("s", [None, 2]),),
+    opset: int = 17,
+    ir: int = 8,
+    domain: str = "ai.onnx.ml",
+) -> Build:
+    """A file of these operators."""
+    made = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(domain, 3 if domain == "ai.onnx.ml" else 1)]
+    model = helper.make_model(made, opset_imports=opsets, ir_version=ir)
+    return lambda path: onnx.save(model, path)
+
+
+def node(operator: str, inputs: str = "x", output: str = "s", **attributes: Any) -> onnx.NodeProto:
+    """An operator; its domain follows from its name."""
+    domain = "ai.onnx.ml" if operator.endswith(("Classifier", "Regressor")) else ""
+    return helper.make_node(operator, inputs.split(), output.split(), domain=domain, **attributes)
+
+
+def converted(estimator: Callable[[], Any]) -> Build:
+    """What skl2onnx makes of a fitted estimator."""
+
+    def build(path: Path) -> None:
+        from skl2onnx import to_onnx
+
+        opset = {"": 17, "ai.onnx.ml": 3}
+        onnx.save(to_onnx(estimator().fit(ROWS, ROWS[:, 1]), ROWS[:1], target_opset=opset), path)
+
+    return build
+
+
+def estimator_of(**estimator: Any) -> Any:
+    """One of scikit-learn's estimators by the path of its name."""
+    import importlib
+
+    ((module, name),) = estimator.items()
+    return getattr(importlib.import_module(f"sklearn.{module}"), name)
+
+
+def loop() -> Build:
+    """Adds one, 2^62 times."""
+    body = helper.make_graph(
+        [node("Add", "v one", "w"), node("Identity", "go", "on")],
+        "body",
+        [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL), value("v", [None, 2])],
+        [value("on", [], TensorProto.BOOL), value("w", [None, 2])],
+        [weights("one", [1.0])],
+    )
+    trips = weights("trips", np.array(2**62, dtype=np.int64))
+    go = numpy_helper.from_array(np.array(True), "go0")
+    return graph(node("Loop", "trips go0 x", "s", body=body), constants=(trips, go))
+
+
+def slow_load() -> Build:
+    """A chain of products that ONNX Runtime multiplies out before it lets anybody have a session."""
+    chain = [node("MatMul", f"m{i} m{i}", f"m{i + 1}") for i in range(400)]
+    tail = [node("ReduceMean", "m400", "mean", keepdims=0), node("Add", "x mean", "s")]
+    size = weights("size", np.array([1500, 1500], dtype=np.int64))
+    fill = weights("fill", [1e-3])
+    return graph(node("ConstantOfShape", "size", "m0", value=fill), *chain, *tail, constants=(size,))
+
+
+def big_tensor(cells: int) -> Build:
+    """Fills a tensor of a size that its input tells, so that nothing can be known beforehand."""
+    nodes = [
+        node("Shape", "x", "shape"),
+        node("Mul", "shape many", "large"),
+        node("ConstantOfShape", "large", "zeros"),
+        node("ReduceSum", "zeros", "sum", keepdims=0),
+        node("Add", "x sum", "s"),
+    ]
+    return graph(*nodes, constants=(weights("many", np.array([1, cells], dtype=np.int64)),))
+
+
+def classifier(**changes: Any) -> onnx.NodeProto:
+    """A LinearClassifier of two classes over two columns."""
+    how = {"coefficients": [-1.0, 0.0, 1.0, 0.0], "intercepts": [0.0, 0.0], "classlabels_ints": [0, 1]}
+    return node("LinearClassifier", "x", "label s", post_transform="SOFTMAX", **{**how, **changes})
+
+
+LABELLED = (value("label", [None], TensorProto.INT64), value("s", [None, 2]))
+GATES = {"W": np.ones((1, 8, 2)), "R": np.ones((1, 8, 2))}
+
+REFUSED: dict[str, tuple[Build, str]] = {
+    "empty": (lambda path: path.write_bytes(b""), "is no ONNX file, .*: it is empty"),
+    "html": (lambda path: path.write_text("<!doctype html>"), "it looks like a web page; the download failed"),
+    "a pickle": (lambda path: path.write_bytes(b"\x80\x04K\x01."), "it looks like a pickle, which is never"),
+    "a torch archive": (
+        lambda path: path.write_bytes(b"PK\x03\x04"),
+        "export the model with torch.onnx.export",
+    ),
+    "a Git LFS pointer": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "it is a Git LFS pointer; fetch the file itself with `git lfs pull`",
+    ),
+    "an unknown operator": (
+        graph(node("Sharpen")),
+        "uses the operator Sharpen, which ONNX does not have; export the model with standard operators",
+    ),
+    "somebody's own operator": (
+        graph(helper.make_node("Sharpen", ["x"], ["s"], domain="my.ops"), domain="my.ops"),
+        r"my\.ops:Sharpen.* is not a registered function/op",
+    ),
+    "an operator that the opset does not have": (
+        graph(node("Gelu"), opset=17),
+        "No Op registered for Gelu with domain_version of 17",
+    ),
+    "a future opset": (graph(node("Softmax"), opset=99), "has opset 99, .* export it with opset_version="),
+    "a future IR": (graph(node("Softmax"), ir=99), "has IR version 99, .* with an older release of onnx"),
+    "a linear regressor": (
+        converted(estimator_of(linear_model="LinearRegression")),
+        "comes from a regressor .*LinearRegressor.*which predicts a quantity, not a class",
+    ),
+    "a forest of regressors": (
+        converted(lambda: estimator_of(ensemble="RandomForestRegressor")(n_estimators=3)),
+        "comes from a regressor .*TreeEnsembleRegressor",
+    ),
+    "a support vector regressor": (converted(estimator_of(svm="SVR")), "comes from a regressor .*SVMRegressor"),
+    "a one-class machine": (converted(estimator_of(svm="OneClassSVM")), "comes from a regressor"),
+    "an isolation forest": (
+        converted(lambda: estimator_of(ensemble="IsolationForest")(n_estimators=3)),
+        r"what 'scores' holds cannot be told .*--output-kind",
+    ),
+    "a clusterer": (
+        converted(lambda: estimator_of(cluster="KMeans")(n_clusters=3, n_init=1)),
+        "assigns rows to the nearest of several centres .*a clusterer",
+    ),
+    "a regression network": (
+        graph(node("MatMul", "x w"), constants=(weights("w", np.ones((2, 1))),), outputs=(value("s", [None, 1]),)),
+        "'s' is one linear column .*as a regressor has it too; .*name them: --classes no,yes",
+    ),
+    "a label without scores": (
+        graph(node("ArgMax", axis=1), outputs=(value("s", [None, 1], TensorProto.INT64),)),
+        "no floating-point tensor among its outputs; export a classifier's probabilities or logits",
+    ),
+    "a recurrent state": (
+        graph(
+            node("Unsqueeze", "x first", "steps"),
+            node("LSTM", "steps W R B L h", "y s", hidden_size=2),
+            constants=(
+                weights("first", np.array([0], dtype=np.int64)),
+                *(weights(name, array) for name, array in GATES.items()),
+                weights("B", np.zeros((1, 16))),
+                numpy_helper.from_array(np.ones(16, dtype=np.int32), "L"),
+            ),
+            inputs=(value("x", [None, 2]), value("h", [1, None, 2])),
+        ),
+        "input 'h' takes the state of LSTM: the model carries a state",
+    ),
+    "a state in and out": (
+        graph(
+            node("Add", "x state", "stateN"),
+            node("Softmax", "stateN"),
+            inputs=(value("x", [None, 2]), value("state", [None, 2])),
+            outputs=(value("s", [None, 2]), value("stateN", [None, 2])),
+        ),
+        "input 'state' takes what 'stateN' answered: the model carries a state",
+    ),
+    "a state by another name": (
+        graph(
+            node("Add", "x h0", "hn"),
+            node("Softmax", "hn"),
+            inputs=(value("x", [None, 2]), value("h0", [None, 2])),
+            outputs=(value("s", [None, 2]), value("hn", [None, 2])),
+        ),
+        "input 'h0' takes what 'hn' answered",
+    ),
+    "an input that is the same for all rows": (
+        graph(node("Mul", "x rate"), inputs=(value("x", [None, 2]), value("rate", []))),
+        "input 'rate' has rank 0: it is no table of rows",
+    ),
+    "a width that its coefficients contradict": (
+        graph(
+            classifier(coefficients=[0.1] * 8),
+            outputs=LABELLED,
+        ),
+        "input 'x' declares 2 columns, .* have coefficients for 4; name them: --features with 4 names",
+    ),
+    "weights that are no numbers": (
+        graph(node("MatMul", "x w"), constants=(weights("w", [[1, np.nan], [0, 1]]),)),
+        "the weights 'w' hold NaN; the training went wrong",
+    ),
+    "coefficients that are no numbers": (
+        graph(classifier(coefficients=[np.nan, 0.0, 1.0, 0.0]), outputs=LABELLED),
+        "LinearClassifier has NaN among its coefficients",
+    ),
+    "infinite logits": (
+        graph(node("Div", "x zero"), constants=(weights("zero", [0.0, 0.0]),)),
+        "output 's' is not finite on synthetic rows: it holds NaN or infinity",
+    ),
+    "a locale that is not there": (
+        graph(
+            node("StringNormalizer", "x", "low", locale="xx_YY", case_change_action="LOWER"),
+            helper.make_node(
+                "LabelEncoder", ["low"], ["s"], domain="ai.onnx.ml", keys_strings=["a"], values_floats=[1.0]
+            ),
+            inputs=(value("x", [1, 2], TEXT),),
+            outputs=(value("s", [1, 2]),),
+        ),
+        "StringNormalizer needs the locale 'xx_YY', .*locale.*'C'",
+    ),
+    "answers that differ each time": (
+        graph(node("RandomNormalLike", "x", "noise"), node("Add", "x noise")),
+        r"differs between two runs on the same rows \(it uses RandomNormalLike\); .* in evaluation mode",
+    ),
+    "a loop without end": (loop(), r"it does not end within 0\.5 s"),
+    "a load without end": (slow_load(), r"the dry run did not end within 1\.5 s and was stopped; look for a loop"),
+    "a tensor beyond the limit": (big_tensor(2**26), "the dry run needs more than 1 GiB of memory; look for"),
+    "a tensor beyond any memory": (big_tensor(2**40), "the dry run needs more than 1 GiB of memory; look for"),
+    "a constant answer": (
+        graph(node("Shape", "x", "n"), node("Cast", "n", "s", to=FLOAT)),
+        r"output 's' has shape \[2\] for 16 rows; one answer for every row is needed",
+    ),
+    "a sequence in": (
+        graph(
+            node("ConcatFromSequence", "q", "s", axis=0),
+            inputs=(helper.make_tensor_sequence_value_info("q", FLOAT, [None, 2]),),
+        ),
+        "input 'q' is no tensor",
+    ),
+    "targets of three classes": (
+        graph(
+            classifier(coefficients=[0.0] * 6, intercepts=[0.0] * 3, classlabels_ints=[0, 1, 2]),
+            node("SequenceConstruct", "s s", "q"),
+            outputs=(LABELLED[0], helper.make_tensor_sequence_value_info("q", FLOAT, [None, 3])),
+        ),
+        "several targets at once, and 's' has 3 classes; .*export one model per target",
+    ),
+    "scores in another order than the labels": (
+        graph(
+            classifier(),
+            node("Neg", "s", "negative"),
+            node("Softmax", "negative", "turned"),
+            outputs=(LABELLED[0], value("turned", [None, 2])),
+        ),
+        "the graph's own label is the class of its largest score in 0% of synthetic rows only",
+    ),
+}
+
+
+@pytest.mark.parametrize(("build", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_it_is_refused_with_its_reason_and_leaves_nothing_behind(
+    build: Build, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch, models, path = tmp_path / "scratch", tmp_path / "models", tmp_path / "model.onnx"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    build(path)
+    with pytest.raises(GraphError, match=reason) as error:
+        import_model(Repository(models), "m", path, Declared(), limits=QUICK)
+    assert "\n" not in str(error.value)
+    assert "onnxruntime_src" not in str(error.value)
+    assert not models.exists()
+    assert list(scratch.iterdir()) == []

@@ -1,0 +1,156 @@
+"""The command on labels and on sequences."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from service.cli import command
+from service.errors import DataError, FitError, ServiceError
+from service.evaluation.fit import FitRequest, fit
+from service.onboarding import never_taken, publish_draft
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def drawn(
+    label_workshop: Make, sequence_workshop: Make, labels_drawn: Make, sequences_drawn: Make
+) -> Callable[[str], Any]:
+    """A workshop of a task with `cal.npz` in it."""
+
+    def make(task: str) -> Any:
+        if task == "multilabel":
+            workshop = label_workshop()
+            x, y, _ = labels_drawn(400, 0)
+        else:
+            workshop = sequence_workshop()
+            x, y = sequences_drawn(60, 0)
+        workshop.rows("cal", X=x, y=y)
+        return workshop
+
+    return make
+
+
+def run(workshop: Any, verb: str, *more: object) -> Result:
+    arguments = [verb, workshop.name, "--models", str(workshop.repository.root), *map(str, more)]
+    return CliRunner().invoke(command, arguments)
+
+
+SAID = {
+    "multilabel": ("whole set right", "policy care, label burn", "multilabel_cross_entropy"),
+    "sequence": ("smoother: hmm", "along the cheapest path", "sequence_cross_entropy"),
+}
+
+
+@pytest.mark.parametrize("task", SAID)
+def test_fit_and_evaluate_say_what_there_is_to_say(task: str, drawn: Callable[[str], Any], tmp_path: Path) -> None:
+    workshop = drawn(task)
+    data = workshop.folder / "cal.npz"
+    fitted = run(workshop, "fit", "--data", data)
+    assert fitted.exit_code == 0, fitted.output
+    assert "per_label" in fitted.output or "temperature" in fitted.output
+    told = run(workshop, "evaluate", "--data", data, "--losses", SAID[task][2], "--json", tmp_path / "found.json")
+    assert told.exit_code == 0, told.output
+    for fragment in SAID[task]:
+        assert fragment in told.output
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found) >= {"model", "digest", "data", "evaluation", "diagnostics", "losses", "notes"}
+    assert set(found["losses"]) == {SAID[task][2]}
+
+
+@pytest.mark.parametrize("task", SAID)
+@pytest.mark.parametrize(
+    ("verb", "more", "fragment"),
+    [
+        ("evaluate", ("--html", "page.html"), "--html draws multiclass models"),
+        ("evaluate", ("--horizon", 10), "--horizon looks ahead from rows of one class"),
+        ("evaluate", ("--losses", "hinge"), "is none of"),
+        ("score", ("--out", "out.csv"), "score writes one class a row"),
+    ],
+)
+def test_what_is_of_single_classes_alone_is_refused_in_one_sentence(
+    task: str, verb: str, more: tuple[object, ...], fragment: str, drawn: Callable[[str], Any]
+) -> None:
+    workshop = drawn(task)
+    data = workshop.folder / "cal.npz"
+    assert run(workshop, "fit", "--data", data).exit_code == 0
+    refused = run(workshop, verb, "--data", data, *more)
+    assert isinstance(refused.exception, ServiceError)
+    assert fragment in str(refused.exception)
+    assert "\n" not in str(refused.exception)
+
+
+@pytest.mark.parametrize("task", SAID)
+def test_rows_from_elsewhere_choose_no_score_for_them(task: str, drawn: Callable[[str], Any]) -> None:
+    workshop = drawn(task)
+    data = workshop.folder / "cal.npz"
+    with pytest.raises(FitError, match="--ood-data compares scores of one class"):
+        fit(workshop.repository, workshop.name, FitRequest(data, ood_data=data))
+
+
+@pytest.mark.parametrize("task", SAID)
+def test_a_new_price_needs_no_new_rows(task: str, drawn: Callable[[str], Any]) -> None:
+    workshop = drawn(task)
+    first = run(workshop, "fit", "--data", workshop.folder / "cal.npz")
+    assert first.exit_code == 0
+    assert run(workshop, "draft").exit_code == 0
+    manifest = workshop.repository.draft(workshop.name).path / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace("= 9 }", "= 8 }").replace("= 4 }", "= 3 }"))
+    assert publish_draft(workshop.repository, workshop.name).why_uncalibrated is None
+
+
+def test_an_action_that_is_never_worth_taking_is_named_with_its_label(label_workshop: Make) -> None:
+    more = "[policies.p.labels.burn.costs]\na = { absent = 0, present = 1 }\nb = { absent = 1, present = 1 }\n"
+    (said,) = never_taken(label_workshop(more=more).repository.draft("complaints").manifest)
+    assert said.startswith("policy 'p', label 'burn': action 'b' is never taken")
+
+
+def test_a_real_export_of_one_sigmoid_a_label_is_calibrated_and_answers(tmp_path: Path) -> None:
+    from skl2onnx import to_onnx
+    from sklearn.datasets import make_multilabel_classification
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    from service.bundle.repository import Repository
+    from service.bundle.writer import create_draft
+    from service.evaluation.scoring import posterior_of
+    from service.runtime.model import load_model
+
+    x, y = make_multilabel_classification(1500, n_features=8, n_classes=3, random_state=0)
+    x = x.astype(np.float32)
+    trained = OneVsRestClassifier(LogisticRegression(max_iter=1000)).fit(x[:500], y[:500])
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(to_onnx(trained, x[:1], options={"zipmap": False}).SerializeToString())
+    text = (
+        'schema = 1\ntitle = "t"\n[graph]\noutput = "probabilities"\noutput_kind = "sigmoid_probabilities"\n'
+        'task = "multilabel"\nclasses = ["a", "b", "c"]\n[[inputs]]\nname = "X"\n'
+        f"features = {json.dumps([f'f{i}' for i in range(8)])}\n"
+    )
+    repository = Repository(tmp_path / "models")
+    repository.root.mkdir()
+    create_draft(repository, "real", {"model.onnx": graph, "manifest.toml": text})
+    np.savez(tmp_path / "cal.npz", X=x[500:], y=y[500:])
+    result = fit(repository, "real", FitRequest(tmp_path / "cal.npz"))
+    model = load_model(repository.bundle("real", result.version))
+    rows = x[500:].astype(np.float64)
+    theirs = trained.predict_proba(x[500:])
+    ours = 1.0 / (1.0 + np.exp(-model.raw(rows).logits))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+    shares = np.exp(posterior_of(model, rows).log_probs[..., 1])
+    np.testing.assert_allclose(shares.mean(axis=0), y[500:].mean(axis=0), rtol=0, atol=0.01)
+
+
+def test_scoring_a_file_is_refused_before_anything_is_written(drawn: Callable[[str], Any], tmp_path: Path) -> None:
+    from service.evaluation.score import ScoreRequest, score
+    from service.runtime.model import load_model
+
+    workshop = drawn("multilabel")
+    model = load_model(workshop.repository.draft("complaints"))
+    with pytest.raises(DataError, match="score writes one class a row"):
+        score(model, ScoreRequest(workshop.folder / "cal.npz", tmp_path / "out.csv"))
+    assert not list(tmp_path.glob("out*"))

@@ -1,0 +1,132 @@
+"""Sequences of unequal length, from a file of padded arrays to answers over HTTP."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from service.bundle.repository import Repository
+from service.bundle.writer import create_draft
+from service.core.numerics import Array, Indices
+from service.evaluation.dataset import read_dataset
+from service.evaluation.fit import FitRequest, fit
+from service.evaluation.scoring import posterior_of
+from service.main import compose
+from service.onboarding import why_uncalibrated
+from service.runtime.model import Model
+from service.runtime.registry import Registry, load_registry
+from service.settings import Settings
+
+Draw = Callable[..., tuple[Array, Indices]]
+TEXT = """\
+schema = 1
+title = "motion"
+[graph]
+output = "scores"
+output_kind = "logits"
+task = "sequence"
+classes = ["rest", "move"]
+[[inputs]]
+name = "x"
+pad = 0.0
+[policies.care]
+switch = 0.5
+[policies.care.costs]
+idle = { rest = 0, move = 4 }
+act = { rest = 1, move = 0 }
+"""
+
+
+def cut(x: Array, y: Indices, lengths: Indices) -> tuple[Array, Indices]:
+    behind = np.arange(x.shape[1]) >= lengths[:, None]
+    return np.where(behind, 0.0, x).astype(np.float32), np.where(behind, -1, y)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("padding")
+
+
+@pytest.fixture
+def tagger(folder: Path, sequences_drawn: Draw) -> Registry:
+    """A tagger of sequences of 5 to 25 positions, calibrated on 300 of them."""
+    repository = Repository(folder / "models")
+    if not repository.root.is_dir():
+        repository.root.mkdir()
+        x, y = sequences_drawn(300, 0)
+        x, y = cut(x, y, np.random.default_rng(1).integers(5, 26, 300))
+        np.savez(folder / "cal.npz", x=x, y=y)
+        _draft(repository, folder)
+        fit(repository, "motion", FitRequest(folder / "cal.npz"))
+    return load_registry(repository)
+
+
+def _draft(repository: Repository, folder: Path) -> None:
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axes"], ["column"]),
+        helper.make_node("MatMul", ["column", "w"], ["scores"]),
+    ]
+    weights = (2.0 * np.array([[-1.0, 1.0]]) / 1.44).astype(np.float32)
+    constants = {"axes": np.array([2]), "w": weights}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, None])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, None, 2])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    path = folder / "tagger.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    create_draft(repository, "motion", {"model.onnx": path, "manifest.toml": TEXT})
+
+
+def test_only_positions_that_are_there_are_learned_from(tagger: Registry, folder: Path) -> None:
+    record = tagger.model("motion").bundle.record
+    assert record is not None
+    assert record.sequence is not None
+    with np.load(folder / "cal.npz") as data:
+        y = data["y"]
+    assert record.sequence.positions == int((y >= 0).sum())
+    assert record.provenance.class_counts == {"rest": int((y == 0).sum()), "move": int((y == 1).sum())}
+    assert record.calibrator.params["temperature"] == pytest.approx(2.0, abs=0.2)
+
+
+def test_a_sequence_is_judged_alike_alone_and_beside_longer_ones(tagger: Registry, folder: Path) -> None:
+    model: Model = tagger.model("motion")
+    rows = read_dataset(folder / "cal.npz", model.manifest, inputs=model.inputs).rows
+    together = posterior_of(model, rows)
+    smoothed = model.smoothed(together, "hmm")
+    assert together.lengths is not None
+    for i in (0, 7, 23):
+        alone = posterior_of(model, rows[i : i + 1])
+        n = int(together.lengths[i])
+        np.testing.assert_allclose(model.smoothed(alone, "hmm")[0, :n], smoothed[i, :n], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(alone.scores, together.scores[i : i + 1], rtol=0, atol=1e-9)
+
+
+async def test_answers_are_as_long_as_their_sequences(tagger: Registry, sequences_drawn: Draw) -> None:
+    x, y = sequences_drawn(2, 5)
+    instances: list[Any] = [x[0, :7].tolist(), x[1].tolist()]
+    labels = [[("rest", "move")[k] for k in row] for row in (y[0, :7], y[1])]
+    transport = httpx.ASGITransport(compose(Settings(), tagger))
+    async with httpx.AsyncClient(transport=transport, base_url="http://temperance") as client:
+        answer = await client.post("/v1/models/motion:decide", json={"instances": instances})
+        assert answer.status_code == 200, answer.text
+        for row, n in zip(answer.json()["predictions"], (7, 25), strict=True):
+            assert len(row["label"]) == len(row["probabilities"]) == len(row["decision"]) == n
+            assert row["path"]["total_risk"] >= sum(d["risk"] for d in row["decision"]) - 1e-9
+        judged = await client.post("/v1/models/motion:evaluate", json={"instances": instances, "labels": labels})
+        assert judged.status_code == 200, judged.text
+        assert judged.json()["evaluation"]["rows"] == 32
+        wrong = await client.post("/v1/models/motion:evaluate", json={"instances": instances, "labels": labels[::-1]})
+        assert wrong.status_code == 422
+        assert "sequence 0 has 25 labels and 7 positions" in wrong.json()["detail"]
+
+
+def test_a_draft_of_the_version_keeps_its_calibration(tagger: Registry) -> None:
+    assert why_uncalibrated(tagger.model("motion").bundle) is None
