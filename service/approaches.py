@@ -85,9 +85,8 @@ class ByClass:
         """Stage E."""
         if len(self.policies) == 1:  # all rows: what is big is not copied
             (policy, rows), *_ = self.policies
-            return (
-                Decided(policy, rows, choose(log_probs, policy, flagged=flagged, known=posterior.known(log_probs))),
-            )
+            chosen = choose(log_probs, policy, flagged=flagged, known=posterior.known(log_probs))
+            return (Decided(policy, rows, chosen),)
         return tuple(
             Decided(policy, rows, choose(log_probs[rows], policy, flagged=None if flagged is None else flagged[rows]))
             for policy, rows in self.policies

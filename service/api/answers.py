@@ -200,12 +200,13 @@ def _scores(prediction: Prediction) -> list[Json]:
 def _evidence(prediction: Prediction) -> list[list[Json]]:
     evidence: list[list[Json]] = [[] for _ in range(len(prediction.log_probs))]
     columns = prediction.model.inputs.columns
-    for row in np.flatnonzero(np.any(prediction.posterior.outside, axis=1)).tolist():
+    outside = prediction.posterior.outside
+    for row in np.flatnonzero(np.any(outside, axis=1)).tolist() if outside.any() else []:
         features = [columns[i] for i in np.flatnonzero(prediction.posterior.outside[row])]
         evidence[row].append({"rule": "range", "features": features})
     if prediction.posterior.flags is not None:
         for i, detector in enumerate(prediction.model.chain.detectors):
-            for row in np.flatnonzero(prediction.posterior.flags[:, i] & detector.gated).tolist():
+            for row in np.flatnonzero(prediction.posterior.flags[:, i]).tolist() if detector.gated else []:
                 evidence[row].append({"score": detector.name})
     if prediction.watched is not None:
         for row in np.flatnonzero(prediction.watched.alarm).tolist():

@@ -157,7 +157,7 @@ class Hot:
         return True
 
     def _read(self, verb: str, model: Model, raw: bytes) -> tuple[Array, Options] | None:
-        if not isinstance(model.inputs, NumberInputs) or not model.inputs.columns:
+        if not isinstance(model.inputs, NumberInputs) or not model.inputs.columns or model.task != "multiclass":
             return None
         start = raw.find(b"[")
         end = end_of_numbers(raw, start) if start >= 0 else 0

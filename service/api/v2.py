@@ -399,8 +399,8 @@ def _index(registry: Registry, name: str) -> list[Json]:
 
 
 def _slots(model: Model) -> tuple[Slot, ...]:
-    if not isinstance(model.inputs, NumberInputs):
-        raise InvalidRequest(f"{model.name} takes more than columns of numbers; ask it through /v1")
+    if not isinstance(model.inputs, NumberInputs) or model.task != "multiclass":
+        raise InvalidRequest(f"{model.name} is no classifier of rows of numbers; ask it through /v1")
     return model.inputs.slots
 
 

@@ -267,7 +267,8 @@ def deferral_value(risks: Array, *, defer: int) -> Array:
     ----------
     Chow (1970), *On Optimum Recognition Error and Reject Tradeoff*, IEEE Transactions on Information Theory 16.
     """
-    return np.delete(risks, defer, axis=1).min(axis=1) - risks[:, defer]
+    others = [action for action in range(risks.shape[1]) if action != defer]
+    return np.minimum.reduce(risks[:, others], axis=1) - risks[:, defer]
 
 
 def decide(

@@ -1,6 +1,7 @@
 """The hot path: from raw logits to what is believed of a row (A to C) and what to do about it (D, E)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -149,10 +150,10 @@ class Posterior:
     p_value : ndarray of shape (N,), or None when uncalibrated or without a score in the gate
         Joint p-value of the gate's scores, Bonferroni.
     flagged : ndarray of shape (N,), or None when uncalibrated
-    probabilities : ndarray of shape (N, K)
-        Exponentials of ``log_probs``.
     lengths : ndarray of shape (N,), or None
         Of sequences: unpadded positions.
+    probabilities : ndarray of shape (N, K), or None
+        Exponentials of ``log_probs``, where they were needed on the way.
     """
 
     logits: Array
@@ -163,8 +164,8 @@ class Posterior:
     outside: Flags
     p_value: Array | None
     flagged: Flags | None
-    probabilities: Array
     lengths: Indices | None = None
+    probabilities: Array | None = None
 
     def known(self, log_probs: Array) -> Array | None:
         """The probabilities of these log-probabilities, if they are this posterior's own."""
@@ -181,8 +182,8 @@ class Posterior:
             self.outside[rows],
             None if self.p_value is None else self.p_value[rows],
             None if self.flagged is None else self.flagged[rows],
-            self.probabilities[rows],
             None if self.lengths is None else self.lengths[rows],
+            None if self.probabilities is None else self.probabilities[rows],
         )
 
 
@@ -205,12 +206,18 @@ def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array 
     if n == 1 and k <= FEW_CLASSES and chain.plain and chain.temperature is not None:
         return _postprocess_one(chain, logits, columns, seen, chain.temperature)
     nll, log_probs, probabilities = _believed(chain, logits)
-    scores = _scores(chain.detectors, logits, seen, nll)
-    return weigh(chain, logits, log_probs, scores=scores, columns=columns, probabilities=probabilities)
+    scores = [nll if nll is not None and type(d.score) is Nll else _score(d, logits, seen) for d in chain.detectors]
+    return weigh(chain, logits, log_probs, scores, columns, probabilities=probabilities)
 
 
 def weigh(
-    chain: Chain, logits: Array, log_probs: Array, *, scores: Array, columns: Array, probabilities: Array
+    chain: Chain,
+    logits: Array,
+    log_probs: Array,
+    values: Sequence[Array],
+    columns: Array,
+    *,
+    probabilities: Array | None = None,
 ) -> Posterior:
     """Put OOD scores beside what is believed of the same rows, with p-values and flags where there are thresholds.
 
@@ -219,23 +226,27 @@ def weigh(
     chain : Chain
     logits, log_probs : ndarray
         Raw and calibrated, rows first.
-    scores : ndarray of shape (N, S)
-        One column for every detector.
+    values : sequence of ndarray of shape (N,)
+        One for every detector.
     columns : ndarray of shape (N, F)
         Inputs with a plausible range, NaN where a value is missing.
-    probabilities : ndarray
-        Exponentials of ``log_probs``.
+    probabilities : ndarray, optional
+        Exponentials of ``log_probs``, where somebody has them already.
     """
+    scores = np.empty((len(logits), len(values)))
+    for i, value in enumerate(values):
+        scores[:, i] = value
+    scores = bounded(scores)
     cells = outside(columns, low=chain.low, high=chain.high)
     if not chain.calibrated:
-        return Posterior(logits, log_probs, scores, None, None, cells, None, None, probabilities)
+        return Posterior(logits, log_probs, scores, None, None, cells, None, None, None, probabilities)
     p_values, flags = _significance(chain.detectors, scores, logits)
     gate = chain.gate
     p_value = np.minimum(1.0, len(gate) * np.minimum.reduce(p_values[:, gate], axis=1)) if gate else None
     flagged: Flags = np.logical_or.reduce(flags[:, gate], axis=1)
     if chain.range_gated:
         flagged |= np.logical_or.reduce(cells, axis=1)
-    return Posterior(logits, log_probs, scores, p_values, flags, cells, p_value, flagged, probabilities)
+    return Posterior(logits, log_probs, scores, p_values, flags, cells, p_value, flagged, None, probabilities)
 
 
 def act(
@@ -313,13 +324,6 @@ def _believed(chain: Chain, logits: Array) -> tuple[Array | None, Array, Array]:
     return None, log_probs, np.exp(log_probs)
 
 
-def _scores(detectors: tuple[Detector, ...], logits: Array, seen: Array, nll: Array | None) -> Array:
-    scores = np.empty((len(logits), len(detectors)))
-    for i, detector in enumerate(detectors):
-        scores[:, i] = nll if nll is not None and isinstance(detector.score, Nll) else _score(detector, logits, seen)
-    return bounded(scores)
-
-
 def _score(detector: Detector, logits: Array, seen: Array) -> Array:
     return detector.score.score(seen if detector.score.needs == "features" else logits)
 
@@ -343,7 +347,9 @@ def _postprocess_one(chain: Chain, logits: Array, columns: Array, seen: Array, t
     k, s = len(log_probs), len(scores)
     if not chain.calibrated:
         packed = np.array([[*log_probs, *probabilities, *scores]])
-        return Posterior(logits, packed[:, :k], packed[:, 2 * k :], None, None, cells, None, None, packed[:, k : 2 * k])
+        return Posterior(
+            logits, packed[:, :k], packed[:, 2 * k :], None, None, cells, None, None, None, packed[:, k : 2 * k]
+        )
     p_values, flags = zip(*map(_significance_of_one, chain.detectors, scores), strict=True)
     gate = chain.gate
     joint = min(1.0, len(gate) * min(p_values[i] for i in gate)) if gate else 1.0
@@ -358,6 +364,7 @@ def _postprocess_one(chain: Chain, logits: Array, columns: Array, seen: Array, t
         cells,
         packed[0, -1:] if gate else None,
         np.array([flagged]),
+        None,
         packed[:, k : 2 * k],
     )
 

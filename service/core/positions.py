@@ -11,7 +11,7 @@ import numpy as np
 
 from service.core.decision import OOD, PATH, Decisions
 from service.core.numerics import Array, Flags, Indices, log_softmax
-from service.core.pipeline import Chain, Policy, Posterior, bounded, choose, weigh
+from service.core.pipeline import Chain, Policy, Posterior, choose, weigh
 from service.core.smoothing import Transitions, forward_backward, jsd_smooth, min_cost_path
 
 STRENGTH = 1.0
@@ -116,14 +116,10 @@ def postprocess(chain: Chain, logits: Array, columns: Array, *, lengths: Indices
     lengths : ndarray of shape (N,)
     """
     seen = flat(logits, lengths)
-    scores = np.empty((len(lengths), len(chain.detectors)))
-    for i, detector in enumerate(chain.detectors):
-        scores[:, i] = row_sums(detector.score.score(seen), lengths) / lengths
+    scores = [row_sums(d.score.score(seen), lengths) / lengths for d in chain.detectors]
     undone = seen if chain.inverse is None else chain.inverse.apply(log_softmax(seen))
     log_probs = padded(chain.calibrator.apply(undone), lengths, length=logits.shape[1])
-    known = np.exp(log_probs)
-    weighed = weigh(chain, logits, log_probs, scores=bounded(scores), columns=columns, probabilities=known)
-    return replace(weighed, lengths=lengths)
+    return replace(weigh(chain, logits, log_probs, scores, columns), lengths=lengths)
 
 
 def smooth(

@@ -191,7 +191,8 @@ def _weights(column: npt.NDArray[Any], path: Path) -> Array:
     weights = numbers(column, "weight", path)
     if not (weights >= 0.0).all() or weights.max() == 0.0:
         raise DataError(f"{path}: weights must be non-negative and not all zero")
-    return weights / weights.max()  # only their ratios matter, and sums of huge ones would overflow
+    shares: Array = weights / weights.max()  # only their ratios matter, and sums of huge ones would overflow
+    return shares
 
 
 def _read_npz(path: Path, texts: frozenset[str]) -> Table:

@@ -15,7 +15,7 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 
 from service.bundle.sections import Runtime
 from service.errors import DeadlineExceeded, Overloaded
-from service.runtime.rows import Fields, Rows, form, join
+from service.runtime.rows import Fields, Rows, alike, join
 
 INLINE_SECONDS: Final = 1e-3  # as long as other requests and probes may be kept waiting by a run on the event loop
 PROBE_ROWS: Final = 128
@@ -128,7 +128,7 @@ class Batcher(Generic[Answer]):
         Exception
             Whatever these rows, and nobody else's, made the run raise.
         """
-        if deadline is not None and time.monotonic() > deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             raise _late()
         loop = asyncio.get_running_loop()
         if not self._busy and self._meets_nobody(loop) and self.inline(len(rows)):
@@ -192,7 +192,7 @@ class Batcher(Generic[Answer]):
 
     def _fits(self, first: Rows, rows: int) -> bool:
         following = self._queue[0].rows
-        return rows + len(following) <= self._limits.batch_rows and form(following) == form(first)
+        return rows + len(following) <= self._limits.batch_rows and alike(first, following)
 
     def _start(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting[Answer]]) -> None:
         def finished(done: Future[list[Answer | Exception]]) -> None:

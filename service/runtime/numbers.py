@@ -125,6 +125,8 @@ class NumberInputs:
             yield from self._faults(bad, code, detail, first=slot.columns.start)
 
     def _faults(self, bad: Flags, code: str, detail: str, *, first: int = 0) -> Iterator[Fault]:
+        if not bad.any():
+            return
         for row, column in np.argwhere(bad)[:MOST_FAULTS]:
             yield Fault(("instances", int(row), self.columns[first + int(column)]), code, detail)
 

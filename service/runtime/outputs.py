@@ -44,7 +44,9 @@ def to_logits(raw: Raws, graph: Graph, *, lengths: Indices | None = None) -> Arr
     ManifestInvalid
         If the shape is not one of the task's.
     """
-    return _TASKS[graph.task](raw, graph, lengths)
+    kept = width(len(graph.classes)) if graph.task == "multiclass" else np.dtype(np.float64)
+    values = raw.astype(kept if graph.output_kind == "logits" else np.float64, copy=False)
+    return _TASKS[graph.task](values, graph, lengths).astype(kept, copy=False)
 
 
 def to_features(raw: npt.NDArray[Any], name: str) -> Array:
@@ -60,30 +62,28 @@ def to_features(raw: npt.NDArray[Any], name: str) -> Array:
     return features
 
 
-def _of_classes(raw: Raws, graph: Graph, lengths: Indices | None) -> Array:
+def _of_classes(raw: Array, graph: Graph, lengths: Indices | None) -> Array:
     del lengths
+    values = raw[:, None] if raw.ndim == 1 else raw
     k = len(graph.classes)
-    kept = width(k)
-    values = raw.astype(kept if graph.output_kind == "logits" else np.float64, copy=False)
-    values = values[:, None] if raw.ndim == 1 else values
     if values.ndim != 2 or not (values.shape[1] == k or (values.shape[1] == 1 and k == 2)):
         column = " (or one column)" if k == 2 else ""
         raise _misshapen(values, graph, f"[rows, {k}] is needed{column}")
-    return _converted(values, graph, np.arange(len(values))).astype(kept, copy=False)
+    return _converted(values, graph, np.arange(len(values)))
 
 
-def _of_labels(raw: Raws, graph: Graph, lengths: Indices | None) -> Array:
+def _of_labels(raw: Array, graph: Graph, lengths: Indices | None) -> Array:
     del lengths
     if raw.ndim != 2 or raw.shape[1] != len(graph.classes):
         raise _misshapen(raw, graph, f"[rows, {len(graph.classes)}] is needed, a sigmoid for every label")
-    return _converted(raw.astype(np.float64, copy=False), graph, np.arange(len(raw)))
+    return _converted(raw, graph, np.arange(len(raw)))
 
 
-def _of_positions(raw: Raws, graph: Graph, lengths: Indices | None) -> Array:
+def _of_positions(raw: Array, graph: Graph, lengths: Indices | None) -> Array:
     k, axis = len(graph.classes), graph.class_axis
     if raw.ndim < 3 or axis >= raw.ndim or not (raw.shape[axis] == k or (raw.shape[axis] == 1 and k == 2)):
         raise _misshapen(raw, graph, f"[rows, positions, {k}] is needed, or {k} along class_axis")
-    table = np.moveaxis(raw.astype(np.float64, copy=False), axis, -1).reshape(len(raw), -1, raw.shape[axis])
+    table = np.moveaxis(raw, axis, -1).reshape(len(raw), -1, raw.shape[axis])
     sizes = np.full(len(table), table.shape[1]) if lengths is None else lengths
     if len(sizes) == len(table) and sizes.max(initial=0) > table.shape[1]:
         raise _misshapen(raw, graph, f"a row has {sizes.max()} positions, and each needs its scores")
@@ -140,7 +140,7 @@ def _unchanged(values: Array, floor: float, rows: Indices) -> Array:
     return values
 
 
-def _misshapen(values: Raws, graph: Graph, needed: str) -> ManifestInvalid:
+def _misshapen(values: Array, graph: Graph, needed: str) -> ManifestInvalid:
     said = f"{len(graph.classes)} classes are declared"
     return ManifestInvalid(f"output {graph.output!r} has shape {tuple(values.shape)}; {said}, so {needed}")
 
@@ -152,7 +152,7 @@ _KINDS: Final[dict[str, Callable[[Array, float, Indices], Array]]] = {
     "sigmoid_logits": _unchanged,
     "sigmoid_probabilities": _from_sigmoids,
 }
-_TASKS: Final[dict[str, Callable[[Raws, Graph, Indices | None], Array]]] = {
+_TASKS: Final[dict[str, Callable[[Array, Graph, Indices | None], Array]]] = {
     "multiclass": _of_classes,
     "multilabel": _of_labels,
     "sequence": _of_positions,

@@ -85,6 +85,13 @@ def form(rows: Rows) -> tuple[tuple[int, ...], ...]:
     return ()
 
 
+def alike(one: Rows, other: Rows) -> bool:
+    """Whether joining rows changes neither: padding to a longer row may change what a graph without a mask answers."""
+    if not isinstance(one, Fields) or not isinstance(other, Fields):
+        return True
+    return all(values.shape[1:] == other.others[name].shape[1:] for name, values in one.others.items())
+
+
 def join(parts: Sequence[Rows]) -> Rows:
     """Rows of several requests as one batch; all parts come from one model and agree in `form`.
 

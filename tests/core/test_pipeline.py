@@ -153,6 +153,7 @@ def test_log_probs_are_the_calibrators() -> None:
     logits, features = rows_of(20, seed=11)
     believed = postprocess(BOTH, logits, features)
     np.testing.assert_allclose(believed.log_probs, Temperature(1.7).apply(logits), rtol=1e-13)
+    assert believed.probabilities is not None
     np.testing.assert_allclose(believed.probabilities, np.exp(believed.log_probs), rtol=1e-13)
 
 

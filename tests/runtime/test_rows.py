@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.runtime.rows import Fields, join
+from service.runtime.rows import Fields, alike, join
 
 
 def fields(n: int, length: int) -> Fields:
@@ -39,3 +39,10 @@ def test_a_part_of_fields_has_a_part_of_everything(part: slice) -> None:
     assert {len(values) for values in found.others.values()} == {expected}
     assert found.lengths is not None
     assert len(found.lengths) == expected
+
+
+def test_rows_are_joined_only_where_neither_would_be_padded_for_the_other() -> None:
+    short, long = (Fields(np.zeros((1, 0)), {"ids": np.zeros((1, n), dtype=np.int64)}) for n in (3, 5))
+    assert alike(short, short)
+    assert not alike(short, long)
+    assert alike(np.zeros((1, 2)), np.zeros((4, 2)))
