@@ -19,6 +19,7 @@ from service.evaluation.truth import presence_columns, read_labels, read_positio
 from service.runtime.inputs import Inputs
 from service.runtime.rows import Fields, Rows
 
+LARGEST_WEIGHT: Final = 1e100
 RESERVED: Final = ("y", "group", "weight")
 
 
@@ -191,8 +192,9 @@ def _weights(column: npt.NDArray[Any], path: Path) -> Array:
     weights = numbers(column, "weight", path)
     if not (weights >= 0.0).all() or weights.max() == 0.0:
         raise DataError(f"{path}: weights must be non-negative and not all zero")
-    shares: Array = weights / weights.max()  # only their ratios matter, and sums of huge ones would overflow
-    return shares
+    if weights.max() > LARGEST_WEIGHT:
+        raise DataError(f"{path}: weights above {LARGEST_WEIGHT:g} cannot be summed safely; only their ratios matter")
+    return weights
 
 
 def _read_npz(path: Path, texts: frozenset[str]) -> Table:

@@ -259,6 +259,7 @@ REFUSED = {
     "a ragged file": (csv("f0,f1,y\n1,2,ann,3\n"), "cannot be read"),
     "a negative weight": (csv("f0,f1,y,weight\n1,2,ann,1\n1,2,bob,-1\n"), "weights must be non-negative"),
     "weights that are all zero": (csv("f0,f1,y,weight\n1,2,ann,0\n1,2,bob,0\n"), "not all zero"),
+    "a weight that no sum can hold": (csv("f0,f1,y,weight\n1,2,ann,1\n1,2,bob,1e300\n"), "only their ratios matter"),
     "a missing weight": (csv("f0,f1,y,weight\n1,2,ann,1\n1,2,bob,\n"), "weights must be non-negative"),
     "a weight that is a word": (csv("f0,f1,y,weight\n1,2,ann,much\n"), "column 'weight' is not numeric"),
     "a missing group": (csv("f0,f1,y,group\n1,2,ann,p\n1,2,bob,\n"), "the group is missing in row 1"),
