@@ -1,7 +1,7 @@
 """`/v2`, the Open Inference Protocol: tensors in, tensors out, every refusal `{"error": "…"}`."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,8 @@ from fastapi import APIRouter, Request, Response
 from service.api import tensors
 from service.api.addresses import Limits, addressed
 from service.api.body import read_raw
-from service.api.tensors import Blobs, Json, Output
+from service.api.outputs import DECIDED, RANKED, Wanted, answer_output, datatype, output_names
+from service.api.tensors import Blobs, Json
 from service.choices import Options
 from service.core.numerics import Array
 from service.errors import Fault, InvalidInstances, InvalidRequest, NotReady, RepositoryClosed, TooManyRows
@@ -25,9 +26,6 @@ EXTENSIONS: Final = ("binary_tensor_data", "classification", "parameters", "sche
 REPOSITORY_EXTENSION: Final = "model_repository"
 PLATFORM: Final = "onnx_onnxv1"
 JSON_LENGTH: Final = "inference-header-content-length"
-DECIDED: Final = frozenset({"risk", "action"})
-FLAGGED: Final = frozenset({"p_value", "ood"})
-RANKED: Final = frozenset({"logits", "probabilities"})
 NANOSECONDS: Final = 10**9
 
 
@@ -53,15 +51,6 @@ class Server:
     version: str
     is_ready: Callable[[], bool]
     repository: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One output asked for: as bytes or not, whole or the classes of its largest values."""
-
-    name: str
-    binary: bool
-    top: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +176,7 @@ async def infer(server: Server, model: Model, headers: Any, raw: bytes, request_
     decide = not names.isdisjoint(DECIDED)
     options = Options("infer", decide=decide, policy=question.policy, site=question.site)
     prediction = await server.predictor.predict(call, model, question.rows, options)
-    outputs = [_output(prediction, wanted) for wanted in question.outputs]
+    outputs = [answer_output(prediction, wanted) for wanted in question.outputs]
     text, length = tensors.encode(_head(prediction, question), outputs)
     if length is None:
         return Response(text, media_type="application/json")
@@ -284,18 +273,6 @@ def _wanted(outputs: object, parameters: object, model: Model, *, binary: bool) 
     return tuple(found)
 
 
-def output_names(model: Model, *, policy: str | None = None) -> list[str]:
-    """Outputs that a model has: decisions only with a policy, flags only when calibrated."""
-    names = list(_OUTPUTS)
-    if policy is None and model.manifest.default_policy is None:
-        names = [name for name in names if name not in DECIDED]
-    if not model.chain.calibrated:
-        names = [name for name in names if name not in FLAGGED]
-    if not model.chain.gate:
-        names = [name for name in names if name not in {"ood_score", "p_value"}]
-    return names
-
-
 def _top(parameters: object, name: str, place: int) -> int | None:
     count = parameters.get("classification") if isinstance(parameters, dict) else None
     if count is None:
@@ -304,22 +281,6 @@ def _top(parameters: object, name: str, place: int) -> int | None:
         where = ("outputs", place, "parameters", "classification")
         raise _invalid(where, f"must be a positive number, on {' or '.join(sorted(RANKED))}")
     return count
-
-
-def _output(prediction: Prediction, wanted: Wanted) -> Output:
-    datatype, values_of = _OUTPUTS[wanted.name]
-    values = values_of(prediction)
-    if wanted.top is not None:
-        values = _classification(values, prediction.model.classes, wanted.top)
-        n = len(prediction.log_probs)
-        return Output(wanted.name, "BYTES", (n, len(values) // n), values, wanted.binary)
-    shape = values.shape if isinstance(values, np.ndarray) else (len(values),)
-    return Output(wanted.name, datatype, shape, values, wanted.binary)
-
-
-def _classification(values: Array, classes: Sequence[str], count: int) -> list[str]:
-    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    return [f"{row[k]:f}:{k}:{classes[k]}" for row, places in zip(values, order.tolist(), strict=True) for k in places]
 
 
 def _head(prediction: Prediction, question: Question) -> Json:
@@ -347,7 +308,7 @@ def _metadata(model: Model, registry: Registry) -> Json:
             for s in _slots(model)
         ],
         "outputs": [
-            {"name": name, "datatype": _OUTPUTS[name][0], "shape": [-1, *widths.get(name, [])]}
+            {"name": name, "datatype": datatype(name), "shape": [-1, *widths.get(name, [])]}
             for name in output_names(model)
         ],
         "properties": {
@@ -426,28 +387,6 @@ def _json(body: object) -> Response:
     return Response(orjson.dumps(body), media_type="application/json")
 
 
-def _labels(prediction: Prediction) -> list[str]:
-    return [prediction.model.classes[k] for k in prediction.log_probs.argmax(axis=1)]
-
-
-def _first_gate_score(prediction: Prediction) -> Array:
-    return prediction.posterior.scores[:, prediction.model.chain.gate[0]]
-
-
-def _actions_taken(prediction: Prediction) -> list[str]:
-    (decided,) = prediction.decided
-    return [decided.policy.actions[a] for a in decided.decisions.action]
-
-
-def _risks(prediction: Prediction) -> Array:
-    (decided,) = prediction.decided
-    return decided.decisions.risks
-
-
-def _ids(prediction: Prediction) -> list[str]:
-    return [f"{prediction.call.request_id}.{i}" for i in range(len(prediction.log_probs))]
-
-
 _INFER_BODY: Final[Json] = {
     "requestBody": {
         "required": True,
@@ -456,15 +395,4 @@ _INFER_BODY: Final[Json] = {
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     }
-}
-_OUTPUTS: Final[dict[str, tuple[str, Callable[[Prediction], Any]]]] = {
-    "logits": ("FP32", lambda prediction: prediction.posterior.logits.astype(np.float32)),
-    "probabilities": ("FP64", lambda prediction: np.exp(prediction.log_probs).astype(np.float64)),
-    "label": ("BYTES", _labels),
-    "ood_score": ("FP64", _first_gate_score),
-    "p_value": ("FP64", lambda prediction: prediction.posterior.p_value),
-    "ood": ("BOOL", lambda prediction: prediction.posterior.flagged),
-    "risk": ("FP64", _risks),
-    "action": ("BYTES", _actions_taken),
-    "prediction_id": ("BYTES", _ids),
 }
