@@ -324,6 +324,8 @@ class Runtime(Section):
         Rows of several requests that one run may join; 1 never joins requests.
     queue : int
         Requests that may wait for the model; more are refused.
+    share_weights : bool
+        Weights of external files are mapped and not repacked, so that workers share them; batches run slower.
     """
 
     threads: Annotated[int, Field(strict=True, ge=0, le=256)] | None = None
@@ -331,3 +333,4 @@ class Runtime(Section):
     execution: Literal["auto", "inline", "thread"] = "auto"
     batch_rows: Size = 1024
     queue: Size = 1024
+    share_weights: Switch = False

@@ -194,8 +194,9 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     GraphError
         If ONNX Runtime refuses the file.
     """
-    wanted = bundle.manifest.runtime.threads
-    session = Session(bundle.graph_path, threads=_threads(threads if wanted is None else wanted))
+    runtime = bundle.manifest.runtime
+    wanted = threads if runtime.threads is None else runtime.threads
+    session = Session(bundle.graph_path, threads=_threads(wanted), shared=runtime.share_weights)
     _check_output(bundle.manifest.graph.output, session)
     inputs = bind_inputs(bundle.manifest, session)
     _check_space(bundle.manifest, session)

@@ -63,14 +63,20 @@ class Session:
     threads : int
         ONNX Runtime's threads within an operator. Small models are fastest with one.
 
+    shared : bool
+        Leave weights of external files where the kernel maps them, for all processes alike, in place of a copy that
+        is packed for this one.
+
     Raises
     ------
     GraphError
         If ONNX Runtime refuses the file.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, shared: bool = False) -> None:
         options = ort.SessionOptions()
+        if shared:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what matters comes back as an exception

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.sections import Graph
 from service.errors import GraphError, ModelOutputInvalid
@@ -204,3 +205,20 @@ def test_features_without_one_row_for_each_are_refused(graph_of: Callable[..., P
     session = Session(graph_of(nodes, {"x": floats}, {"s": floats, "features": floats}))
     with pytest.raises(ModelOutputInvalid, match="'features' has 1 rows for 3"):
         session.logits_and_features(LOGITS, "features", {"x": np.zeros((3, 2), dtype=np.float32)})
+
+
+def test_shared_weights_answer_as_packed_ones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = numpy_helper.from_array(rng.normal(size=(64, 32)).astype(np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["scores"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 64])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, 32])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    feeds = {"x": rng.normal(size=(7, 64)).astype(np.float32)}
+    packed, shared = (Session(tmp_path / "m.onnx", shared=shared).run("scores", feeds) for shared in (False, True))
+    np.testing.assert_allclose(shared, packed, rtol=1e-5, atol=1e-5)
