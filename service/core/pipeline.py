@@ -37,6 +37,8 @@ class Detector:
         Whether its flag counts for the row.
     by_class : ByClass or None
         References and thresholds within every predicted class, in place of those of all rows.
+    swept : bool
+        Whether the sweep that makes the softmax gives its values on the way: nll with a temperature of its own is not.
     """
 
     name: str
@@ -45,6 +47,11 @@ class Detector:
     threshold: float | None
     gated: bool
     by_class: conformal.ByClass | None = None
+    swept: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        at_one = isinstance(self.score, Nll) and float(self.score.temperature) == 1.0
+        object.__setattr__(self, "swept", at_one)
 
     def thresholds(self, logits: Array) -> Array | None:
         """Threshold that applies to every row of logits (N, K), shape (N,); None in an uncalibrated version."""
@@ -206,7 +213,7 @@ def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array 
     if n == 1 and k <= FEW_CLASSES and chain.plain and chain.temperature is not None:
         return _postprocess_one(chain, logits, columns, seen, chain.temperature)
     nll, log_probs, probabilities = _believed(chain, logits)
-    scores = [nll if nll is not None and type(d.score) is Nll else _score(d, logits, seen) for d in chain.detectors]
+    scores = [nll if nll is not None and d.swept else _score(d, logits, seen) for d in chain.detectors]
     return weigh(chain, logits, log_probs, scores, columns, probabilities=probabilities)
 
 
@@ -343,7 +350,7 @@ def _postprocess_one(chain: Chain, logits: Array, columns: Array, seen: Array, t
     # One row of few classes, in Python's floats: what NumPy's calls cost would be most of the request.
     nll, log_probs, probabilities = softmax_of_one(logits[0].tolist(), temperature=temperature)
     cells = outside(columns, low=chain.low, high=chain.high)
-    scores = [nll if type(d.score) is Nll else _score_of_one(d, logits, seen) for d in chain.detectors]
+    scores = [nll if d.swept else _score_of_one(d, logits, seen) for d in chain.detectors]
     k, s = len(log_probs), len(scores)
     if not chain.calibrated:
         packed = np.array([[*log_probs, *probabilities, *scores]])

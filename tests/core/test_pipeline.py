@@ -9,6 +9,7 @@ from service.core.conformal import reference, threshold
 from service.core.decision import REASONS, TIE_TOLERANCE, cost_scale
 from service.core.numerics import Array
 from service.core.ood import SCORES
+from service.core.ood.nll import Nll
 from service.core.pipeline import Chain, Detector, Policy, Posterior, act, at_prevalence, postprocess
 from service.core.prior import shift
 
@@ -269,3 +270,12 @@ def test_no_rows_are_answered_with_no_rows() -> None:
     answer = postprocess(BOTH, np.empty((0, CLASSES)), np.empty((0, FEATURES)))
     assert answer.scores.shape == (0, 2)
     assert len(act(answer, POLICY)[1].action) == 0
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_nll_keeps_a_temperature_of_its_own(n: int) -> None:
+    logits, features = rows_of(n, seed=3)
+    tempered = Nll(np.array(4.0))
+    tuned = dataclasses.replace(detector("nll", gate_size=1), score=tempered)
+    judged = postprocess(dataclasses.replace(chain("nll"), detectors=(tuned,)), logits, features)
+    np.testing.assert_allclose(judged.scores[:, 0], tempered.score(logits), rtol=1e-12)
