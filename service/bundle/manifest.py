@@ -18,9 +18,9 @@ from service.bundle.sections import (
     Section,
     Site,
     Training,
-    _misread,
     check_label_prevalence,
     check_prevalence,
+    misread,
     refuse_incomplete,
     refuse_repeats,
     refuse_unknown,
@@ -116,7 +116,7 @@ class Manifest(Section):
             return "'logit_norm' has the same value for every row of two classes"
         if SCORES[score].needs == "features" and not self.ood.looks_at_tensor and self._takes_nan():
             return "feature scores need every value, and a feature has missing = 'nan'"
-        return _misread(score, self.graph.task)
+        return misread(score, self.graph.task)
 
     def _check_policy(self, where: str, policy: Policy) -> None:
         rules = self.graph.rules

@@ -34,14 +34,8 @@ def check_prevalence(where: str, prevalence: dict[str, float], classes: tuple[st
         raise ValueError(f"{where}: the shares must sum to 1")
 
 
-def check_scores(scores: tuple[str, ...], task: str) -> None:
-    """Raise ValueError unless every score reads what such a model gives: a softmax, or a sigmoid per label."""
-    for score in scores:
-        if (reason := _misread(score, task)) is not None:
-            raise ValueError(f"ood.scores: {reason}")
-
-
-def _misread(score: str, task: str) -> str | None:
+def misread(score: str, task: str) -> str | None:
+    """Why a score cannot read what a model of such a task gives; None where it can."""
     needs = SCORES[score].needs
     if task == "multilabel" and needs in ("logits", "probabilities"):
         return f"{score!r} reads a softmax, which a multilabel model has none of; take {_SIGMOID_SCORES}"

@@ -27,30 +27,6 @@ def code_lengths(log_probs: Array, labels: Indices) -> Array:
     return -log_probs[np.arange(len(labels)), labels] / math.log(2.0)
 
 
-def cumulative_code_length(log_probs: Array, labels: Indices) -> Array:
-    r"""Bits of the first i labels, for every i: the prequential code length of a model that no longer learns.
-
-    .. math:: L_i = \sum_{j \le i} -\log_2 p_{j y_j}
-
-    Rows are taken in order, so a bend in this line is the moment at which the model became worse.
-
-    Parameters
-    ----------
-    log_probs : ndarray of shape (N, K)
-    labels : ndarray of shape (N,)
-
-    Examples
-    --------
-    >>> cumulative_code_length(np.log([[0.5, 0.5], [0.25, 0.75]]), np.array([1, 0]))
-    array([1., 3.])
-
-    References
-    ----------
-    Dawid (1984), *The Prequential Approach*, Journal of the Royal Statistical Society A 147.
-    """
-    return code_lengths(log_probs, labels).cumsum()
-
-
 def cumulative_prior_code_length(labels: Indices, *, classes: int) -> Array:
     r"""The line to stay under: bits of the first i labels for a coder that sees no input and learns as it goes.
 

@@ -22,7 +22,7 @@ Reasons = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """One decision per row.
+    r"""One decision per row.
 
     Attributes
     ----------
@@ -37,7 +37,8 @@ class Decisions:
     least_cost : ndarray of shape (N,)
         Index of the action that costs alone would take; differs from ``action`` where a flag overruled it.
     information : ndarray of shape (N,)
-        `information_value`.
+        What knowing the true class before acting would save (EVPI; Howard, 1966), exact to what rounding leaves:
+        :math:`\min_a R(a \mid x) - \sum_k p(k \mid x) \min_a C_{ak}`.
     deferral : ndarray of shape (N,) or None
         `deferral_value` of the action that takes flagged rows over; None where there is none.
     """
@@ -213,35 +214,6 @@ def best_action(risks: Array, *, scale: float | Array) -> tuple[Indices, Flags]:
     band = TIE_TOLERANCE * np.asarray(scale)[..., None]
     candidates = risks - risks.min(axis=1, keepdims=True) <= band
     return candidates.argmax(axis=1), candidates.sum(axis=1) > 1
-
-
-def information_value(probabilities: Array, risks: Array, floor: Array) -> Array:
-    r"""What knowing the true class before acting would save (EVPI), row by row.
-
-    .. math:: \min_a R(a \mid x) - \sum_k p(k \mid x) \min_a C_{ak}
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (N, K)
-    risks : ndarray of shape (N, A)
-    floor : ndarray of shape (K,) or (N, K)
-        What the cheapest action costs in every class.
-
-    Returns
-    -------
-    ndarray of shape (N,)
-        Never negative; exact to what rounding leaves of the risks.
-
-    Examples
-    --------
-    >>> information_value(np.array([[0.95, 0.05]]), np.array([[0.5, 0.95]]), np.zeros(2))
-    array([0.5])
-
-    References
-    ----------
-    Howard (1966), *Information Value Theory*, IEEE Transactions on Systems Science and Cybernetics 2.
-    """
-    return np.maximum(risks.min(axis=1) - (probabilities * floor).sum(axis=1), 0.0)
 
 
 def deferral_value(risks: Array, *, defer: int) -> Array:

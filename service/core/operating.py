@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.core.decision import best_action, cost_scale, expected_cost
 from service.core.numerics import Array, Indices
-from service.core.prior import shift
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,37 +137,6 @@ def cost_across_prevalence(
     paid = np.bincount(labels, w * cost[actions, labels], minlength=cost.shape[1])
     per_class = np.where(mass > 0.0, paid / np.where(mass > 0.0, mass, 1.0), np.nan)
     return np.where(prevalences > 0.0, prevalences * per_class, 0.0).sum(axis=1)
-
-
-def adapted_cost_across_prevalence(
-    log_probs: Array, cost: Array, labels: Indices, prevalences: Array, *, source: Array
-) -> Array:
-    """Expected cost across prevalences when every one is told to the model before it decides.
-
-    Parameters
-    ----------
-    log_probs : ndarray of shape (N, K)
-        Calibrated under ``source``.
-    cost : ndarray of shape (A, K)
-    labels : ndarray of shape (N,)
-    prevalences : ndarray of shape (P, K)
-        Positive.
-    source : ndarray of shape (K,)
-
-    Examples
-    --------
-    >>> costs, even = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0.5, 0.5])
-    >>> rare, log_p = np.array([[0.95, 0.05]]), np.log([[0.6, 0.4], [0.4, 0.6]])
-    >>> adapted_cost_across_prevalence(log_p, costs, np.array([0, 1]), rare, source=even)
-    array([0.05])
-    """
-    scale = cost_scale(cost)
-    taken = (
-        best_action(expected_cost(shift(log_probs, source=source, target=target), cost), scale=scale)[0]
-        for target in prevalences
-    )
-    mixes = zip(taken, prevalences, strict=True)
-    return np.array([cost_across_prevalence(actions, cost, labels, mix[None])[0] for actions, mix in mixes])
 
 
 def _at_least(values: Array, weights: Array, thresholds: Array) -> Array:

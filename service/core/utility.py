@@ -119,27 +119,7 @@ def paired_difference(
     return Difference(mean, float(low), float(high))
 
 
-def excess_risk(risks: Array, actions: Indices) -> float:
-    """Mean risk of the actions taken beyond that of the best ones, under the probabilities behind ``risks``.
-
-    With the true probabilities this is the regret of having used others.
-
-    Parameters
-    ----------
-    risks : ndarray of shape (N, A)
-    actions : ndarray of shape (N,)
-
-    Examples
-    --------
-    >>> costs = np.array([[0.0, 1.0, 10.0], [2.0, 0.0, 2.0], [9.0, 9.0, 0.0]])
-    >>> from service.core.decision import expected_cost
-    >>> round(excess_risk(expected_cost(np.log([[0.6, 0.1, 0.3]]), costs), np.array([0])), 6)
-    1.3
-    """
-    return float(np.mean(risks[np.arange(len(actions)), actions] - risks.min(axis=1)))
-
-
-def oracle_regret(actions: Indices, cost: Array, labels: Indices) -> float:
+def oracle_regret(actions: Indices, cost: Array, labels: Indices, *, weights: Array | None = None) -> float:
     """Mean cost beyond that of someone who knows the true class.
 
     Parameters
@@ -147,16 +127,17 @@ def oracle_regret(actions: Indices, cost: Array, labels: Indices) -> float:
     actions : ndarray of shape (N,)
     cost : ndarray of shape (A, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
     >>> oracle_regret(np.array([0, 1]), np.array([[0.0, 50.0], [1.0, 3.0]]), np.array([1, 1]))
     23.5
     """
-    return float(np.mean(cost[actions, labels] - cost.min(axis=0)[labels]))
+    return float(np.average(cost[actions, labels] - cost.min(axis=0)[labels], weights=weights))
 
 
-def savings_score(actions: Indices, cost: Array, labels: Indices) -> float:
+def savings_score(actions: Indices, cost: Array, labels: Indices, *, weights: Array | None = None) -> float:
     r"""Share of the cheapest constant action's cost that was saved: :math:`1 - \bar c / \min_a \bar c_a`.
 
     Not a number unless that cost is positive: costs need a zero that means "nothing lost" for a share to make sense.
@@ -166,6 +147,7 @@ def savings_score(actions: Indices, cost: Array, labels: Indices) -> float:
     actions : ndarray of shape (N,)
     cost : ndarray of shape (A, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -176,8 +158,9 @@ def savings_score(actions: Indices, cost: Array, labels: Indices) -> float:
     ----------
     Bahnsen, Aouada & Ottersten (2015), *Example-dependent Cost-sensitive Decision Trees*, Expert Systems 42.
     """
-    constant = float(cost[:, labels].mean(axis=1).min())
-    return 1.0 - float(np.mean(cost[actions, labels])) / constant if constant > 0.0 else math.nan
+    constant = float(np.average(cost[:, labels], axis=1, weights=weights).min())
+    paid = float(np.average(cost[actions, labels], weights=weights))
+    return 1.0 - paid / constant if constant > 0.0 else math.nan
 
 
 def dominated_actions(cost: Array) -> list[tuple[int, int]]:

@@ -15,11 +15,13 @@ from service.core.pipeline import Policy, Posterior
 from service.core.recalibration import calibration_in_the_large, class_log_odds, cox
 from service.core.reliability import class_event, null_test
 from service.core.sampling import mean_noise
-from service.core.utility import cost_calibration, dominated_actions, paired_difference
+from service.core.selective import coverage_at_risk, excess_area
+from service.core.utility import cost_calibration, dominated_actions, oracle_regret, paired_difference, savings_score
 
 PREDICTED = "the predicted class"
 LEVEL = 0.95
 NORMAL = 1.96
+RISKS: Final = (0.01, 0.05, 0.1)
 LOSSES: Final[tuple[Loss, ...]] = ("brier", "log_loss")
 
 
@@ -124,6 +126,10 @@ class PolicyCheck:
         be missing from the rows does not widen it; it does widen ``noise``.
     noise : float
         How far ``excess`` may lie from 0, either way, in 19 of 20 samples, if the probabilities are right.
+    regret : float
+        Cost per row beyond that of always knowing the class.
+    savings : float or None
+        Share of the cheapest single action's cost that was saved; None unless that cost is positive.
     actions : dict of str to ActionCheck
     dominated : dict of str to str
         Actions that another one beats in every class, and that one: they are never worth taking.
@@ -136,8 +142,42 @@ class PolicyCheck:
     excess_low: float | None
     excess_high: float | None
     noise: float
+    regret: float
+    savings: float | None
     actions: dict[str, ActionCheck]
     dominated: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """The most rows that may be answered while their error rate stays below a risk, with 95 % confidence.
+
+    Attributes
+    ----------
+    threshold : float or None
+        Answer where the most probable class has at least this probability; None where no threshold keeps the promise.
+    coverage : float
+        Share of the rows answered.
+    """
+
+    threshold: float | None
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelectiveCheck:
+    """What leaving rows unanswered buys.
+
+    Attributes
+    ----------
+    excess_area : float
+        Area under the risk-coverage curve beyond that of the best order of the same errors (E-AURC).
+    at_risk : dict of str to Promise, or None
+        For error rates of `RISKS`; None where rows are weighted or in groups: the guarantee is of independent rows.
+    """
+
+    excess_area: float
+    at_risk: dict[str, Promise] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +185,7 @@ class Diagnostics:
     """What `temperance evaluate` adds to the report."""
 
     calibration: CalibrationCheck
+    selective: SelectiveCheck
     policies: dict[str, PolicyCheck]
 
 
@@ -178,7 +219,8 @@ def diagnose(
         name: _policy(policy, posterior, labels, weights=weights, groups=groups, seed=seed)
         for name, policy in policies.items()
     }
-    return Diagnostics(found, checks)
+    counted = weights is None and groups is None
+    return Diagnostics(found, _selective(posterior.log_probs, labels, counted=counted), checks)
 
 
 def shifts(
@@ -245,6 +287,16 @@ def _event(log_probs: Array, labels: Indices) -> tuple[Array, Flags]:
     return class_event(log_probs, labels, 1) if log_probs.shape[1] == 2 else favourite(log_probs, labels)
 
 
+def _selective(log_probs: Array, labels: Indices, *, counted: bool) -> SelectiveCheck:
+    confidence, right = favourite(log_probs, labels)
+    wrong = (~right).astype(np.float64)
+    area = excess_area(confidence, wrong)
+    if not counted:
+        return SelectiveCheck(area, None)
+    found = {f"{risk:g}": coverage_at_risk(confidence, wrong, risk=risk, confidence=LEVEL) for risk in RISKS}
+    return SelectiveCheck(area, {risk: Promise(_finite(at.threshold), at.coverage) for risk, at in found.items()})
+
+
 def _policy(
     policy: Policy,
     posterior: Posterior,
@@ -272,7 +324,19 @@ def _policy(
     }
     beaten = {policy.actions[worse]: policy.actions[better] for worse, better in dominated_actions(cost)}
     (saved_low, saved_high), (excess_low, excess_high) = (tuple(map(_finite, (d.low, d.high))) for d in (saved, excess))
-    return PolicyCheck(saved.mean, saved_low, saved_high, excess.mean, excess_low, excess_high, noise, actions, beaten)
+    return PolicyCheck(
+        saved.mean,
+        saved_low,
+        saved_high,
+        excess.mean,
+        excess_low,
+        excess_high,
+        noise,
+        oracle_regret(taken.action, cost, labels, weights=weights),
+        _finite(savings_score(taken.action, cost, labels, weights=weights)),
+        actions,
+        beaten,
+    )
 
 
 def _finite(value: float | np.floating) -> float | None:

@@ -8,7 +8,7 @@ import numpy as np
 from service.core.numerics import Array, Indices
 from service.core.sampling import effective_rows
 from service.core.selective import clopper_pearson_upper
-from service.core.trajectory import horizon_risk, quadratic_bound
+from service.core.trajectory import error_bound, horizon_risk, quadratic_bound
 
 LEVEL = 0.95
 
@@ -25,6 +25,8 @@ class Horizon:
         Probability per step of finding back, once off course.
     error, error_high : float
         Share of these rows whose most probable class is not the true one, and its upper 95 % confidence limit.
+    error_room : float
+        Largest error rate that the mean log loss of these rows leaves room for.
     off_course, off_course_high : float
         Expected steps off course out of T at these two rates.
     bound : float
@@ -36,6 +38,7 @@ class Horizon:
     recovery: float
     error: float
     error_high: float
+    error_room: float
     off_course: float
     off_course_high: float
     bound: float
@@ -67,11 +70,13 @@ def look_ahead(
     error = float(np.average(log_probs.argmax(axis=1) != labels, weights=weights))
     independent = max(1, math.floor(effective_rows(len(labels), weights=weights, groups=groups) + 1e-9))
     high = clopper_pearson_upper(math.ceil(error * independent - 1e-9), independent, confidence=LEVEL)
+    surprise = np.average(-log_probs[np.arange(len(labels)), labels], weights=weights)
     return Horizon(
         steps,
         recovery,
         error,
         high,
+        error_bound(float(surprise)),
         horizon_risk(error, steps, recovery=recovery),
         horizon_risk(high, steps, recovery=recovery),
         quadratic_bound(high, steps),

@@ -90,6 +90,7 @@ def _told(case: Case, policy: Policy, mixes: Array, source: Array) -> Array:
 def _horizon_table(found: Horizon) -> Table:
     rows = [
         ("error rate per step", percent(found.error), percent(found.error_high)),
+        ("error rate that the log loss leaves room for", percent(found.error_room), ""),
         ("expected steps off course", short(found.off_course), short(found.off_course_high)),
         ("largest excess cost of imitation, never recovering", "", short(found.bound)),
     ]

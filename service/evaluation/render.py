@@ -10,7 +10,7 @@ from rich.text import Text
 from service.bundle.record import CalibratorRecord, OodDataRecord, Param, Record
 from service.bundle.tasks import PRESENT
 from service.core.ood.features import STATE_BYTES
-from service.evaluation.diagnostics import BinnedParts, Diagnostics, PolicyCheck
+from service.evaluation.diagnostics import BinnedParts, Diagnostics, PolicyCheck, SelectiveCheck
 from service.evaluation.horizon import Horizon
 from service.evaluation.measure import Measured
 from service.evaluation.report import CodeLength, Report
@@ -101,16 +101,28 @@ def render_diagnostics(diagnostics: Diagnostics) -> RenderableType:
     bias = balance(check.shifted, len(check.mean_said))
     lines = [Text(verdict), *([Text(f"{bias.title}. {bias.text}")] if check.shifted else [])]
     policies = (part for name, p in diagnostics.policies.items() for part in _check(name, p))
-    return Group("", table, *lines, "", _binned(check.binned), *policies)
+    return Group("", table, *lines, "", _binned(check.binned), "", _selective(diagnostics.selective), *policies)
 
 
 def render_horizon(horizon: Horizon) -> RenderableType:
     """What the error rate comes to over a trajectory."""
     table = _table(f"{horizon.steps} steps, recovery {horizon.recovery:g} per step", "measured", "upper 95 % limit")
     _add(table, "error rate per step", f"{horizon.error:.4g}", f"{horizon.error_high:.4g}")
+    _add(table, "error rate that the log loss leaves room for", f"{horizon.error_room:.4g}", "")
     _add(table, "expected steps off course", f"{horizon.off_course:.4g}", f"{horizon.off_course_high:.4g}")
     _add(table, "largest excess cost of imitation, never recovering, costs in [0, 1]", "", f"{horizon.bound:.4g}")
     return Group("", table)
+
+
+def _selective(check: SelectiveCheck) -> Table:
+    table = _table("when unsure rows are left unanswered", "answered", "from probability")
+    for risk, at in (check.at_risk or {}).items():
+        threshold = "" if at.threshold is None else f"{at.threshold:.4f}"
+        _add(table, f"error rate below {float(risk):.0%}, with 95 % confidence", f"{at.coverage:.1%}", threshold)
+    if check.at_risk is None:
+        table.caption = Text("what can be promised needs independent rows of equal weight")
+    _add(table, "area under risk and coverage beyond the best order (E-AURC)", f"{check.excess_area:.4f}", "")
+    return table
 
 
 def _binned(parts: dict[str, BinnedParts]) -> Table:
@@ -130,6 +142,8 @@ def _check(name: str, check: PolicyCheck) -> list[RenderableType]:
     beyond = f"paid beyond what was promised: {check.excess:.4f} per row ({interval})"
     lines = [
         f"{saved} ({_interval('95 % interval', check.saved_low, check.saved_high)})",
+        f"paid beyond always knowing the class: {check.regret:.4f} per row"
+        + (f"; saved of the best single action's cost: {check.savings:.1%}" if check.savings is not None else ""),
         f"{beyond}; if the probabilities are right, chance moves it by up to {check.noise:.4f}",
     ]
     lines += [

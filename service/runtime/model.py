@@ -213,14 +213,13 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
         label_policies_of(bundle.manifest),
     )
     _prove(model)
-    model.batcher.warm_up(inputs.synthetic())
     _check_self_test(model)
     return model
 
 
 def _prove(model: Model) -> None:
     try:
-        model.posterior(model.inputs.synthetic())
+        model.batcher.warm_up(model.inputs.synthetic())
     except ModelOutputInvalid as error:
         if all(fault.code != NOT_COMPUTABLE for fault in error.faults):
             raise

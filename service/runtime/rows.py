@@ -77,14 +77,6 @@ class Entry:
         return self.dtype.kind == "O"
 
 
-def form(rows: Rows) -> tuple[tuple[int, ...], ...]:
-    """What rows of one model must agree in to be joined: the shapes that no padding can make equal."""
-    if isinstance(rows, Fields):
-        first = 1 if rows.lengths is None else 2
-        return tuple(values.shape[first:] for values in rows.others.values())
-    return ()
-
-
 def alike(one: Rows, other: Rows) -> bool:
     """Whether joining rows changes neither: padding to a longer row may change what a graph without a mask answers."""
     if not isinstance(one, Fields) or not isinstance(other, Fields):
@@ -93,7 +85,7 @@ def alike(one: Rows, other: Rows) -> bool:
 
 
 def join(parts: Sequence[Rows]) -> Rows:
-    """Rows of several requests as one batch; all parts come from one model and agree in `form`.
+    """Rows of several requests as one batch; all parts come from one model and are `alike`.
 
     Tensors that vary in length are made as long as the longest of all.
     """

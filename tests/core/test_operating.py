@@ -5,12 +5,12 @@ from service.core.decision import decide
 from service.core.metrics import realised_cost
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.operating import (
-    adapted_cost_across_prevalence,
     cost_across_prevalence,
     decision_curve,
     net_benefit,
     prevalence_line,
 )
+from service.core.prior import shift
 
 COST = np.array([[0.0, 10.0], [1.0, 0.0]])
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
@@ -100,7 +100,9 @@ def test_being_told_the_prevalence_helps_away_from_home_and_changes_nothing_ther
     source = np.array([0.5, 0.5])
     mixes = prevalence_line(source, 1, np.array([0.02, 0.1, 0.5, 0.9]))
     fixed = cost_across_prevalence(decide(log_p, COST).action, COST, labels, mixes)
-    adapted = adapted_cost_across_prevalence(log_p, COST, labels, mixes, source=source)
+    told = [decide(shift(log_p, source=source, target=mix), COST).action for mix in mixes]
+    pairs = zip(told, mixes, strict=True)
+    adapted = np.array([cost_across_prevalence(actions, COST, labels, mix[None])[0] for actions, mix in pairs])
     assert adapted[2] == fixed[2]
     assert np.all(adapted <= fixed + 0.02)
     assert adapted[0] < 0.5 * fixed[0]

@@ -6,7 +6,6 @@ from service.core.numerics import Array, Indices, log_softmax
 from service.core.utility import (
     cost_calibration,
     dominated_actions,
-    excess_risk,
     oracle_regret,
     paired_difference,
     savings_score,
@@ -38,6 +37,10 @@ def test_under_the_true_posterior_every_action_costs_what_it_promised() -> None:
         scores.append((found.realised - found.expected) / found.standard_error)
     np.testing.assert_allclose(np.nanmean(scores, axis=0), 0.0, atol=0.5)
     np.testing.assert_allclose(np.nanstd(scores, axis=0), 1.0, atol=0.3)
+
+
+def excess_risk(risks: Array, actions: Indices) -> float:
+    return float(np.mean(risks[np.arange(len(actions)), actions] - risks.min(axis=1)))
 
 
 def test_a_calibrated_favourite_may_still_break_the_promise_of_its_action() -> None:

@@ -154,3 +154,36 @@ def test_chance_names_a_class_in_one_sample_of_twenty() -> None:
         labels = (log_probs + rng.gumbel(size=(400, 3))).argmax(axis=1)
         named += bool(shifts(log_probs, labels, ("a", "b", "c")))
     assert named <= 27  # 15 expected at most; 27 is beyond the 99.8 % quantile
+
+
+def test_what_could_be_saved_at_most_lies_between_the_policy_and_always_knowing(
+    served: Callable[..., Model], truth: Truth
+) -> None:
+    check = found(served(), *truth(2000, seed=8)).policies["triage"]
+    assert check.regret > 0.0
+    assert check.savings is not None
+    assert 0.0 < check.savings < 1.0
+
+
+def test_the_promised_error_rate_is_kept_on_other_rows_and_a_looser_one_answers_more(
+    served: Callable[..., Model], truth: Truth
+) -> None:
+    model, (rows, labels) = served(), truth(4000, seed=9)
+    promised = found(model, *truth(4000, seed=10)).selective.at_risk
+    assert promised is not None
+    assert promised["0.01"].coverage <= promised["0.05"].coverage <= promised["0.1"].coverage
+    log_probs = posterior_of(model, rows).log_probs
+    threshold = promised["0.1"].threshold
+    assert threshold is not None
+    answered = np.exp(log_probs.max(axis=1)) >= threshold
+    assert 0.0 < np.mean((log_probs.argmax(axis=1) != labels)[answered]) < 0.1
+
+
+def test_weighted_rows_promise_nothing(served: Callable[..., Model], truth: Truth) -> None:
+    model, (rows, labels) = served(), truth(500)
+    posterior = posterior_of(model, rows)
+    weighted = diagnose(
+        posterior, labels, classes=model.classes, policies=model.policies, weights=np.linspace(1.0, 2.0, 500)
+    )
+    assert weighted.selective.at_risk is None
+    assert weighted.selective.excess_area >= 0.0

@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 
 from service.core.numerics import Array, Indices
-from service.core.trajectory import horizon_risk
+from service.core.trajectory import error_bound, horizon_risk
 from service.evaluation.horizon import look_ahead
 
 
@@ -42,3 +42,10 @@ def test_rows_of_one_trajectory_are_not_counted_as_independent() -> None:
 def test_the_error_rate_is_the_weighted_one() -> None:
     weights = np.where(np.arange(1000) < 10, 5.0, 1.0)
     assert look_ahead(*rows(1000, 10), steps=10, recovery=0.0, weights=weights).error == pytest.approx(50 / 1040)
+
+
+def test_the_log_loss_leaves_room_for_at_least_the_errors_seen() -> None:
+    log_probs, labels = rows(1000, 10)
+    found = look_ahead(log_probs, labels, steps=10, recovery=0.0)
+    assert found.error <= found.error_room < 1.0
+    assert found.error_room == pytest.approx(error_bound(float(np.mean(-log_probs[np.arange(1000), labels]))))
