@@ -52,8 +52,12 @@ class Approach(Protocol):
     def target(self) -> Array | None:
         """Prevalence asked for; None leaves it as calibrated."""
 
+    @property
+    def smoother(self) -> str | None:
+        """Of sequences: what lets neighbours speak."""
+
     @classmethod
-    def of(cls, model: Model, options: Options, *, rows: int) -> Self:
+    def of(cls, model: Model, options: Options) -> Self:
         """Check the choices; what is wrong with them is raised here."""
 
     def believe(self, posterior: Posterior) -> Array:
@@ -68,13 +72,14 @@ class ByClass:
     """Rows of one class of several."""
 
     model: Model
-    policies: list[tuple[Policy, Indices]]
+    policies: list[tuple[Policy, Indices | None]]
     target: Array | None
+    smoother: None = None
 
     @classmethod
-    def of(cls, model: Model, options: Options, *, rows: int) -> Self:
+    def of(cls, model: Model, options: Options) -> Self:
         """Policies and a prevalence, of all rows or row by row."""
-        policies = choose_policies(model, options.policy, rows=rows) if options.decide else []
+        policies = choose_policies(model, options.policy) if options.decide else []
         return cls(model, policies, choose_target(model, options))
 
     def believe(self, posterior: Posterior) -> Array:
@@ -83,14 +88,16 @@ class ByClass:
 
     def decide(self, log_probs: Array, posterior: Posterior, *, flagged: Flags | None) -> tuple[Decided, ...]:
         """Stage E."""
-        if len(self.policies) == 1:  # all rows: what is big is not copied
-            (policy, rows), *_ = self.policies
+        return tuple(self._decided(policy, rows, log_probs, posterior, flagged) for policy, rows in self.policies)
+
+    def _decided(
+        self, policy: Policy, rows: Indices | None, log_probs: Array, posterior: Posterior, flagged: Flags | None
+    ) -> Decided:
+        if rows is None:  # what is big is not copied
             chosen = choose(log_probs, policy, flagged=flagged, known=posterior.known(log_probs))
-            return (Decided(policy, rows, chosen),)
-        return tuple(
-            Decided(policy, rows, choose(log_probs[rows], policy, flagged=None if flagged is None else flagged[rows]))
-            for policy, rows in self.policies
-        )
+            return Decided(policy, np.arange(len(log_probs)), chosen)
+        own = None if flagged is None else flagged[rows]
+        return Decided(policy, rows, choose(log_probs[rows], policy, flagged=own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +107,11 @@ class ByLabel:
     model: Model
     policies: dict[int, Policy]
     target: Array | None
+    smoother: None = None
 
     @classmethod
-    def of(cls, model: Model, options: Options, *, rows: int) -> Self:
+    def of(cls, model: Model, options: Options) -> Self:
         """What every label costs, and its share elsewhere."""
-        del rows
         policies = choose_label_policies(model, options) if options.decide else {}
         shares = choose_target(model, options)
         return cls(model, policies, None if shares is None else labels.shares_of(shares))
@@ -131,9 +138,8 @@ class ByPosition:
     target: Array | None
 
     @classmethod
-    def of(cls, model: Model, options: Options, *, rows: int) -> Self:
+    def of(cls, model: Model, options: Options) -> Self:
         """A policy, its price on change, and who lets neighbours speak."""
-        del rows
         policy = None
         if options.decide and not isinstance(options.policy, tuple):
             policy = choose_policy(model, options.policy)

@@ -69,10 +69,8 @@ class Options:
     switch: float | None = None
 
 
-def choose_policies(
-    model: Model, wanted: str | tuple[str, ...] | Policy | None, *, rows: int
-) -> list[tuple[Policy, Indices]]:
-    """Policies that decide, each with its rows: one for all, or those named row by row.
+def choose_policies(model: Model, wanted: str | tuple[str, ...] | Policy | None) -> list[tuple[Policy, Indices | None]]:
+    """Policies that decide, each with its rows: one for all (None), or those named row by row.
 
     Raises
     ------
@@ -80,7 +78,7 @@ def choose_policies(
         As `choose_policy`.
     """
     if not isinstance(wanted, tuple):
-        return [(choose_policy(model, wanted), np.arange(rows))]
+        return [(choose_policy(model, wanted), None)]
     names = np.array(wanted)
     chosen = {name: choose_policy(model, name, at=wanted.index(name)) for name in dict.fromkeys(wanted)}
     return [(policy, np.flatnonzero(names == name)) for name, policy in chosen.items()]

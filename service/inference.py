@@ -2,20 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
+from typing import Self
 
 import numpy as np
 
-from service.approaches import APPROACHES, ByPosition, Decided
+from service.approaches import APPROACHES, Approach, Decided
 from service.choices import FROM_REQUEST, Options, choose_sets
 from service.core.conformal import benjamini_hochberg
 from service.core.decision import Decisions
 from service.core.label_sets import LabelSets
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior
+from service.core.trajectory import Monitor
 from service.runtime.model import Model
 from service.runtime.rows import Rows
 from service.telemetry import Telemetry
@@ -62,13 +64,11 @@ class RowSets:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """Everything that was computed for one call; an audit needs nothing else.
+class Judgement:
+    """Everything that was computed for rows.
 
     Attributes
     ----------
-    call : Call
-    created : datetime
     model : Model
     posterior : Posterior
         Under the source prevalence.
@@ -90,8 +90,6 @@ class Prediction:
         Of sequences: what let neighbours speak.
     """
 
-    call: Call
-    created: datetime
     model: Model
     posterior: Posterior
     log_probs: Array
@@ -103,6 +101,87 @@ class Prediction:
     discovered: Flags | None = None
     watched: Watched | None = None
     smoother: str | None = None
+
+    @property
+    def probabilities(self) -> Array:
+        """Of every class, under the target prevalence."""
+        known = self.posterior.known(self.log_probs)
+        return np.exp(self.log_probs) if known is None else known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction(Judgement):
+    """The judgement of one call's rows; an audit needs nothing else.
+
+    Attributes
+    ----------
+    call : Call
+    created : datetime
+    """
+
+    call: Call
+    created: datetime
+
+    @classmethod
+    def of(cls, judgement: Judgement, *, call: Call, created: datetime) -> Self:
+        """What a call is answered."""
+        computed = {field.name: getattr(judgement, field.name) for field in fields(judgement)}
+        return cls(**computed, call=call, created=created)
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What is asked of a model, checked against it; nothing in it depends on how many rows come, unless a list per row.
+
+    Attributes
+    ----------
+    model : Model
+    options : Options
+    approach : Approach
+    sets : LabelSets or None
+    """
+
+    model: Model
+    options: Options
+    approach: Approach
+    sets: LabelSets | None
+
+    @property
+    def target(self) -> Array | None:
+        """Prevalence that answers speak of; None when it is not known."""
+        return self.model.source if self.approach.target is None else self.approach.target
+
+    @classmethod
+    def of(cls, model: Model, options: Options) -> Self:
+        """Check the options.
+
+        Raises
+        ------
+        InvalidParameters, PolicyRequired, PrevalenceUnavailable, CoverageUnavailable
+        """
+        approach, coverage = APPROACHES[model.task].of(model, options), options.coverage
+        sets = None if coverage is None else choose_sets(model, coverage, target=approach.target)
+        return cls(model, options, approach, sets)
+
+    def conclude(self, posterior: Posterior, *, monitor: Monitor | None = None) -> Judgement:
+        """Stages D and E, and what else was asked for, of rows that went through A to C."""
+        model, options, approach = self.model, self.options, self.approach
+        session = options.session
+        watched = None if session is None or monitor is None else watch(session, posterior, monitor=monitor)
+        log_probs = approach.believe(posterior)
+        return Judgement(
+            model,
+            posterior,
+            log_probs,
+            self.target,
+            options.site,
+            approach.decide(log_probs, posterior, flagged=handed_over(posterior, watched)),
+            _row_sets(self.sets, posterior, options.coverage),
+            options.fdr,
+            _discovered(posterior, options.fdr),
+            watched,
+            approach.smoother,
+        )
 
 
 class Predictor:
@@ -116,13 +195,13 @@ class Predictor:
     """
 
     def __init__(self, telemetry: Telemetry, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
+        self.now = clock
         # Labels come from bundles, so there are few; finding their counters costs more than counting.
         self._rows, self._batch = cache(telemetry.rows.labels), cache(telemetry.batch.labels)
         self._flagged, self._actions = cache(telemetry.flagged.labels), cache(telemetry.actions.labels)
 
     async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Prediction:
-        """Judge rows.
+        """Judge the rows of one call.
 
         Parameters
         ----------
@@ -134,43 +213,45 @@ class Predictor:
 
         Raises
         ------
-        InvalidInstances, InvalidParameters, PolicyRequired, PrevalenceUnavailable, CoverageUnavailable,
+        InvalidInstances, PolicyRequired, InvalidParameters, PrevalenceUnavailable, CoverageUnavailable,
         SessionUnavailable, ModelOutputInvalid, Overloaded, DeadlineExceeded
         """
-        approach = APPROACHES[model.task].of(model, options, rows=len(rows))
-        target = approach.target
-        sets = None if options.coverage is None else choose_sets(model, options.coverage, target=target)
-        session = options.session
-        monitor = None if session is None else await asyncio.to_thread(monitor_of, model, session)
-        posterior = await model.batcher.answer(rows, deadline=_deadline(call, model))
-        watched = None if session is None or monitor is None else watch(session, posterior, monitor=monitor)
-        log_probs = approach.believe(posterior)
-        flagged = handed_over(posterior, watched)
-        prediction = Prediction(
-            call,
-            self._clock(),
-            model,
-            posterior,
-            log_probs,
-            model.source if target is None else target,
-            options.site,
-            approach.decide(log_probs, posterior, flagged=flagged),
-            None if sets is None or options.coverage is None else _row_sets(sets, posterior, options.coverage),
-            options.fdr,
-            _discovered(posterior, options.fdr),
-            watched,
-            approach.smoother if isinstance(approach, ByPosition) else None,
-        )
-        self._count(prediction, options.verb)
-        return prediction
+        judgement = await self.judge(Inquiry.of(model, options), rows, sizes=[len(rows)], deadline=call.deadline)
+        return Prediction.of(judgement, call=call, created=self.now())
 
-    def _count(self, prediction: Prediction, verb: str) -> None:
-        model, n = prediction.model, len(prediction.log_probs)
-        self._rows(model.name, model.version, verb).inc(n)
-        self._batch(model.name).observe(n)
-        if prediction.posterior.flagged is not None:
-            self._flagged(model.name, model.version).inc(int(prediction.posterior.flagged.sum()))
-        for decided in prediction.decided:
+    async def judge(
+        self, inquiry: Inquiry, rows: Rows, *, sizes: Sequence[int], deadline: float | None = None
+    ) -> Judgement:
+        """Judge the rows of one call, or of several that ask the same.
+
+        Parameters
+        ----------
+        inquiry : Inquiry
+        rows : ndarray of shape (N, F), or Fields
+        sizes : sequence of int
+            How many rows are each call's.
+        deadline : float, optional
+            On the monotonic clock.
+
+        Raises
+        ------
+        InvalidInstances, SessionUnavailable, ModelOutputInvalid, Overloaded, DeadlineExceeded
+        """
+        model, session = inquiry.model, inquiry.options.session
+        monitor = None if session is None else await asyncio.to_thread(monitor_of, model, session)
+        posterior = await model.batcher.answer(rows, deadline=_deadline(deadline, model), requests=len(sizes))
+        judgement = inquiry.conclude(posterior, monitor=monitor)
+        self._count(judgement, inquiry.options.verb, sizes)
+        return judgement
+
+    def _count(self, judgement: Judgement, verb: str, sizes: Sequence[int]) -> None:
+        model, flagged, per_request = judgement.model, judgement.posterior.flagged, self._batch(judgement.model.name)
+        self._rows(model.name, model.version, verb).inc(sum(sizes))
+        for size in sizes:
+            per_request.observe(size)
+        if flagged is not None:
+            self._flagged(model.name, model.version).inc(int(np.count_nonzero(flagged)))
+        for decided in judgement.decided:
             self._count_actions(model, decided.policy, decided.decisions)
 
     def _count_actions(self, model: Model, policy: Policy, decisions: Decisions) -> None:
@@ -178,18 +259,24 @@ class Predictor:
             labels = (model.name, model.version, FROM_REQUEST, FROM_REQUEST)
             self._actions(*labels).inc(len(decisions.action))
             return
-        counts = np.bincount(decisions.action, minlength=len(policy.actions))
+        counts = np.bincount(decisions.action, minlength=len(policy.actions)).tolist()
         for action, count in zip(policy.actions, counts, strict=True):
-            self._actions(model.name, model.version, policy.name, action).inc(int(count))
+            taken = self._actions(model.name, model.version, policy.name, action)  # there, even if it is never taken
+            if count:
+                taken.inc(count)
 
 
-def _deadline(call: Call, model: Model) -> float | None:
+def _deadline(asked: float | None, model: Model) -> float | None:
     seconds = model.manifest.runtime.deadline
-    own = None if seconds is None else time.monotonic() + seconds
-    return min((deadline for deadline in (call.deadline, own) if deadline is not None), default=None)
+    if seconds is None:
+        return asked
+    own = time.monotonic() + seconds
+    return own if asked is None else min(asked, own)
 
 
-def _row_sets(sets: LabelSets, posterior: Posterior, coverage: float) -> RowSets:
+def _row_sets(sets: LabelSets | None, posterior: Posterior, coverage: float | None) -> RowSets | None:
+    if sets is None or coverage is None:
+        return None
     found = sets.predict(posterior.log_probs, coverage=coverage)
     unflagged = np.ones(len(found.members), dtype=np.bool_) if posterior.flagged is None else ~posterior.flagged
     return RowSets(found.members, unflagged & found.valid, coverage, f"{sets.method}_{sets.kind}")

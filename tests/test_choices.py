@@ -77,10 +77,11 @@ def test_a_state_without_its_sets_is_a_damaged_bundle(model: Model, with_sets: C
 
 
 def test_policies_named_row_by_row_share_out_the_rows(model: Model) -> None:
-    ((policy, rows),) = choose_policies(model, ("biopsy", "biopsy"), rows=2)
+    ((policy, rows),) = choose_policies(model, ("biopsy", "biopsy"))
+    assert rows is not None
     assert (policy, rows.tolist()) == (model.policies["biopsy"], [0, 1])
     with pytest.raises(InvalidParameters) as caught:
-        choose_policies(model, ("biopsy", "zq7canary", "biopsy"), rows=3)
+        choose_policies(model, ("biopsy", "zq7canary", "biopsy"))
     assert caught.value.faults[0].path == ("parameters", "policy", 1)
 
 

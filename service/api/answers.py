@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from service.api import shapes
 from service.api.task_answers import label_beliefs, place_label, place_positions, position_beliefs, smoother_member
 from service.approaches import Decided
 from service.bundle.sections import Input
@@ -13,7 +14,7 @@ from service.core.decision import REASONS, Decisions
 from service.core.numerics import Array
 from service.core.pipeline import Policy
 from service.evaluation.prevalence import LEVEL, MethodEstimate, PrevalenceEstimate, RowsEstimate
-from service.inference import Prediction, RowSets
+from service.inference import Judgement, Prediction, RowSets
 from service.runtime.inputs import ANYTHING
 from service.runtime.model import Model
 from service.runtime.registry import Served
@@ -23,21 +24,31 @@ Json = dict[str, Any]
 
 def header(prediction: Prediction) -> Json:
     """What every answer says first: which request, model, version, calibration and prevalence it is of."""
-    model = prediction.model
+    created = timestamp(prediction.created)
+    said = head(
+        prediction.model, prediction.target, prediction.site, request_id=prediction.call.request_id, created=created
+    )
+    return {**said, **smoother_member(prediction)}
+
+
+def head(
+    model: Model, target: Array | None, site: str | tuple[str, ...] | None, *, request_id: str, created: str
+) -> Json:
+    """`header` of answers that no smoother had a part in."""
     return {
-        "id": prediction.call.request_id,
-        "created": _timestamp(prediction.created),
+        "id": request_id,
+        "created": created,
         "model": model.name,
         "version": model.version,
         "digest": model.bundle.digest,
         "calibration": {"method": model.method, "status": model.status},
-        "prevalence": {
-            "source": _shares(model, model.source),
-            "target": _shares(model, prediction.target),
-            "site": prediction.site,
-        },
-        **smoother_member(prediction),
+        "prevalence": {"source": _shares(model, model.source), "target": _shares(model, target), "site": site},
     }
+
+
+def timestamp(moment: datetime) -> str:
+    """A moment as answers say it: UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def session_member(prediction: Prediction) -> Json:
@@ -133,15 +144,15 @@ def _identified(prediction: Prediction, ids: Sequence[str] | None) -> list[Json]
     return rows
 
 
-def _beliefs(prediction: Prediction, top_k: int | None) -> list[Json]:
-    classes = prediction.model.classes
-    probabilities = np.exp(prediction.log_probs)
-    best = prediction.log_probs.argmax(axis=1).tolist()
-    if top_k is None:
-        said: list[Json] = [{"probabilities": dict(zip(classes, row, strict=True))} for row in probabilities.tolist()]
-    else:
-        said = [{"top": entries} for entries in _top(probabilities, classes, top_k)]
-    return [{"label": classes[k], **row} for k, row in zip(best, said, strict=True)]
+def _beliefs(judgement: Judgement, top_k: int | None) -> list[Json]:
+    classes = judgement.model.classes
+    probabilities = judgement.probabilities
+    best = judgement.log_probs.argmax(axis=1).tolist()
+    if top_k is not None:
+        ranked = _top(probabilities, classes, top_k)
+        return [{"label": classes[k], "top": entries} for k, entries in zip(best, ranked, strict=True)]
+    rows = zip(best, probabilities.tolist(), strict=True)
+    return [shapes.belief(classes[k], dict(zip(classes, row, strict=True))) for k, row in rows]
 
 
 def _top(probabilities: Array, classes: tuple[str, ...], top_k: int) -> list[list[Json]]:
@@ -171,72 +182,58 @@ def _ood(prediction: Prediction) -> list[Json]:
     return rows
 
 
-def _trust(prediction: Prediction) -> list[Json]:
-    posterior, n = prediction.posterior, len(prediction.log_probs)
+def _trust(judgement: Judgement) -> list[Json]:
+    posterior, n = judgement.posterior, len(judgement.log_probs)
     flagged = [None] * n if posterior.flagged is None else posterior.flagged.tolist()
     p_values = [None] * n if posterior.p_value is None else posterior.p_value.tolist()
+    evidence = evidence_of(judgement)
     return [
-        {"flagged": f, "p_value": p, "evidence": evidence, "scores": scores}
-        for f, p, evidence, scores in zip(flagged, p_values, _evidence(prediction), _scores(prediction), strict=True)
+        shapes.trust(f, p, evidence.get(i, []), scores)
+        for i, (f, p, scores) in enumerate(zip(flagged, p_values, _scores(judgement), strict=True))
     ]
 
 
-def _scores(prediction: Prediction) -> list[Json]:
-    posterior, detectors, n = prediction.posterior, prediction.model.chain.detectors, len(prediction.log_probs)
+def _scores(judgement: Judgement) -> list[Json]:
+    posterior, detectors, n = judgement.posterior, judgement.model.chain.detectors, len(judgement.log_probs)
     empty = [[None] * len(detectors)] * n
     limits = [d.thresholds(posterior.logits) for d in detectors]
     thresholds = [[None if column is None else float(column[i]) for column in limits] for i in range(n)]
     p_values = empty if posterior.p_values is None else posterior.p_values.tolist()
     flags = empty if posterior.flags is None else posterior.flags.tolist()
     return [
-        {
-            d.name: {"score": s, "threshold": t, "p_value": p, "flagged": f}
-            for d, s, t, p, f in zip(detectors, scores, ts, ps, fs, strict=True)
-        }
+        {d.name: shapes.score(s, t, p, f) for d, s, t, p, f in zip(detectors, scores, ts, ps, fs, strict=True)}
         for scores, ts, ps, fs in zip(posterior.scores.tolist(), thresholds, p_values, flags, strict=True)
     ]
 
 
-def _evidence(prediction: Prediction) -> list[list[Json]]:
-    evidence: list[list[Json]] = [[] for _ in range(len(prediction.log_probs))]
-    columns = prediction.model.inputs.columns
-    outside = prediction.posterior.outside
-    for row in np.flatnonzero(np.any(outside, axis=1)).tolist() if outside.any() else []:
-        features = [columns[i] for i in np.flatnonzero(prediction.posterior.outside[row])]
-        evidence[row].append({"rule": "range", "features": features})
-    if prediction.posterior.flags is not None:
-        for i, detector in enumerate(prediction.model.chain.detectors):
-            for row in np.flatnonzero(prediction.posterior.flags[:, i]).tolist() if detector.gated else []:
-                evidence[row].append({"score": detector.name})
-    if prediction.watched is not None:
-        for row in np.flatnonzero(prediction.watched.alarm).tolist():
-            evidence[row].append({"rule": "session"})
+def evidence_of(judgement: Judgement) -> dict[int, list[Json]]:
+    """Ranges and scores that flag rows, by the row; rows without any are left out."""
+    model, posterior = judgement.model, judgement.posterior
+    evidence: dict[int, list[Json]] = {}
+    for row in np.logical_or.reduce(posterior.outside, axis=1).nonzero()[0].tolist():
+        features = [model.inputs.columns[i] for i in np.flatnonzero(posterior.outside[row])]
+        evidence[row] = [{"rule": "range", "features": features}]
+    if posterior.flags is not None:
+        for i in model.chain.gate:
+            for row in posterior.flags[:, i].nonzero()[0].tolist():
+                evidence.setdefault(row, []).append({"score": model.chain.detectors[i].name})
+    if judgement.watched is not None:
+        for row in np.flatnonzero(judgement.watched.alarm).tolist():
+            evidence.setdefault(row, []).append({"rule": "session"})
     return evidence
 
 
 def _decisions(policy: Policy, decisions: Decisions) -> list[Json]:
-    named = {"name": policy.name, "source": policy.source}
-    deferral = decisions.deferral
-    deferring = [None] * len(decisions.action) if deferral is None else deferral.tolist()
-    columns = (decisions.action, decisions.least_cost, decisions.risks, decisions.margin, decisions.information)
-    listed = (column.tolist() for column in (*columns, decisions.reason))
-    decided: list[Json] = []
-    for action, least_cost, risks, margin, known, reason, deferred in zip(*listed, deferring, strict=True):
-        entry: Json = {
-            "policy": named,
-            "action": policy.actions[action],
-            "risk": risks[action],
-            "risks": dict(zip(policy.actions, risks, strict=True)),
-            "margin": margin,
-            "value_of_information": known,
-        }
-        if deferred is not None:
-            entry["value_of_deferring"] = deferred
-        entry["reason"] = REASONS[reason]
-        if action != least_cost:
-            entry["overridden"] = {"action": policy.actions[least_cost], "risk": risks[least_cost]}
-        decided.append(entry)
-    return decided
+    deferral = [None] * len(decisions.action) if decisions.deferral is None else decisions.deferral.tolist()
+    columns = (decisions.action, decisions.least_cost, decisions.reason)
+    numbers = (decisions.risks, decisions.margin, decisions.information)
+    listed = (column.tolist() for column in (*columns, *numbers))
+    return [
+        shapes.decision(
+            policy, action, least, REASONS[reason], risks=risks, margin=margin, information=known, deferral=deferred
+        )
+        for action, least, reason, risks, margin, known, deferred in zip(*listed, deferral, strict=True)
+    ]
 
 
 def _rows_estimate(found: RowsEstimate, classes: tuple[str, ...]) -> Json:
@@ -272,10 +269,6 @@ def _shares(model: Model, prevalence: Array | None) -> dict[str, float] | list[d
         return dict(zip(model.classes, prevalence[:, 1].tolist(), strict=True))
     said = [dict(zip(model.classes, row, strict=True)) for row in np.atleast_2d(prevalence).tolist()]
     return said if prevalence.ndim > 1 else said[0]
-
-
-def _timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _place_rows(rows: list[Json], part: Decided, decisions: list[Json], prediction: Prediction) -> None:

@@ -6,26 +6,23 @@ route, whose answer or refusal is then the answer: nothing is decided here about
 
 import asyncio
 import re
-import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-import numpy as np
-import orjson
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import answers, problems, schemas, v2
+from service.api import problems, schemas, v2
 from service.api.body import JSON_TYPE, parse_json
+from service.api.lanes import Lane
 from service.api.options import decide_options, detect_options, predict_options
+from service.api.templates import Templates
 from service.api.tensors import end_of_numbers, plain_numbers
-from service.choices import Options
-from service.core.numerics import Array
-from service.errors import ModelOutputInvalid, NotFound, RequestError, ServiceError
-from service.inference import Call, Prediction
+from service.errors import NotFound, ServiceError
+from service.inference import Inquiry
 from service.runtime.model import Model
 from service.runtime.numbers import NumberInputs
 
@@ -36,6 +33,7 @@ PATH: Final = re.compile(
     re.ASCII,
 )
 LONGEST_ENVELOPE: Final = 512  # bytes beside the rows; longer ones are no choice among a few
+MOST_LANES: Final = 256
 SIMPLE: Final = frozenset({"site", "policy"})
 JSON_MEDIA: Final = b"application/json"
 
@@ -53,35 +51,6 @@ class Route:
     alias: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """What stands around the rows of a request, and whom it speaks to."""
-
-    verb: str
-    name: str
-    version: str
-    generation: int
-    before: bytes
-    after: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request whose body has been read."""
-
-    route: Route
-    model: Model
-    raw: bytes
-    scope: Scope
-    receive: Receive
-    send: Send
-
-    @property
-    def request_id(self) -> str:
-        """As the answer's header has it."""
-        return str(self.scope["state"]["request_id"])
-
-
 class Hot:
     """ASGI application in front of another.
 
@@ -95,22 +64,53 @@ class Hot:
     def __init__(self, app: ASGIApp, server: v2.Server) -> None:
         self._app = app
         self._server = server
-        self._options = lru_cache(maxsize=256)(self._read_options)
+        self._lane = lru_cache(maxsize=MOST_LANES)(self._find_lane)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
         route = _route(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        headers = Headers(scope=scope) if route is not None else None
-        model = None if route is None else self._model(route)
-        if route is None or headers is None or model is None or not self._expected(route, headers):
+        limit = self._server.limits.body()
+        if route is None or not _expected(route, scope["headers"], limit):
             await self._app(scope, receive, send)
             return
+        raw, whole = await _read(receive, limit)
+        answer = self._infer if route.verb == "infer" else self._judge
+        if not whole or not await answer(route, raw, scope, receive, send):
+            await self._app(scope, _replayed(raw, receive, whole=whole), send)
+
+    async def _infer(self, route: Route, raw: bytes, scope: Scope, receive: Receive, send: Send) -> bool:
+        model = self._model(route)
+        if model is None:
+            return False
         scope["route"] = route
-        raw, whole = await _read(receive, self._server.limits.body())
-        asked = Asked(route, model, raw, scope, receive, send)
-        if whole and await (self._infer(asked, headers) if route.verb == "infer" else self._judge(asked)):
-            return
-        await self._app(scope, _replayed(raw, receive, whole=whole), send)
+        try:
+            response = await v2.infer(self._server, model, Headers(scope=scope), raw, scope["state"]["request_id"])
+        except ServiceError as error:
+            response = problems.refusal(scope["path"], error)
+        await response(scope, receive, send)
+        return True
+
+    async def _judge(self, route: Route, raw: bytes, scope: Scope, receive: Receive, send: Send) -> bool:
+        start = raw.find(b"[")
+        end = end_of_numbers(raw, start) if start >= 0 else 0
+        if end <= start or len(raw) - (end - start) > LONGEST_ENVELOPE:
+            return False
+        lane = self._lane(route, raw[:start], raw[end:], self._server.registry.generation)
+        rows = None if lane is None else plain_numbers(raw[start:end])
+        if lane is None or not rows or len(rows) > self._server.limits.rows:
+            return False
+        scope["route"], request_id = route, scope["state"]["request_id"]
+        try:
+            if lane.light(len(rows)):
+                body = await lane.answer(request_id, rows)
+            else:
+                body = await _while_connected(lane.alone(request_id, rows), receive)
+        except ServiceError as error:
+            await problems.problem(error)(scope, receive, send)
+            return True
+        if body is not None:
+            await _send_json(send, body)
+        return body is not None
 
     def _model(self, route: Route) -> Model | None:
         try:
@@ -118,73 +118,31 @@ class Hot:
         except NotFound:
             return None
 
-    def _expected(self, route: Route, headers: Headers) -> bool:
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._server.limits.body():
-            return False
-        if route.verb == "infer":
-            return True
-        media_type = headers.get("content-type")
-        return "content-encoding" not in headers and (
-            media_type is None or media_type == "application/json" or bool(JSON_TYPE.fullmatch(media_type.strip()))
-        )
-
-    async def _infer(self, asked: Asked, headers: Headers) -> bool:
-        try:
-            response = await v2.infer(self._server, asked.model, headers, asked.raw, asked.request_id)
-        except ServiceError as error:
-            response = problems.refusal(asked.scope["path"], error)
-        await response(asked.scope, asked.receive, asked.send)
-        return True
-
-    async def _judge(self, asked: Asked) -> bool:
-        verb, model = asked.route.verb, asked.model
-        question = self._read(verb, model, asked.raw)
-        if question is None:
-            return False
-        rows, options = question
-        call = Call(asked.request_id, deadline=time.monotonic() + self._server.limits.seconds)
-        judging = self._server.predictor.predict(call, model, rows, options)
-        try:
-            inline = model.batcher.inline(len(rows))
-            prediction = await (judging if inline else _while_connected(judging, asked.receive))
-        except (RequestError, ModelOutputInvalid):
-            return False  # the ordinary route says it in the words of the request
-        except ServiceError as error:
-            await problems.problem(error)(asked.scope, asked.receive, asked.send)
-            return True
-        await _send_json(asked.send, _ANSWERS[verb](prediction))
-        return True
-
-    def _read(self, verb: str, model: Model, raw: bytes) -> tuple[Array, Options] | None:
-        if not isinstance(model.inputs, NumberInputs) or not model.inputs.columns or model.task != "multiclass":
-            return None
-        start = raw.find(b"[")
-        end = end_of_numbers(raw, start) if start >= 0 else 0
-        if end <= start or len(raw) - (end - start) > LONGEST_ENVELOPE:
-            return None
-        envelope = Envelope(verb, model.name, model.version, self._server.registry.generation, raw[:start], raw[end:])
-        options = self._options(envelope)
-        rows = None if options is None else _rows(raw[start:end], len(model.inputs.columns), self._server.limits.rows)
-        return None if options is None or rows is None else (rows, options)
-
-    def _read_options(self, envelope: Envelope) -> Options | None:
+    def _find_lane(self, route: Route, before: bytes, after: bytes, generation: int) -> Lane | None:
         # What stands around the rows is nearly always one of a few texts; each is read once, by the ordinary rules.
+        del generation  # with it goes everything that was found before
+        model = self._model(route)
+        if model is None or not isinstance(model.inputs, NumberInputs):
+            return None
         try:
-            model = self._server.registry.model(envelope.name, version=int(envelope.version))
-            document = parse_json(envelope.before + b"[[0]]" + envelope.after)
-            if not isinstance(document, dict) or document.get("instances") != [[0]]:
-                return None
-            known = [*model.classes, *model.policies, *model.manifest.sites]
-            request: Any = schemas.parse_request(schemas.REQUESTS[envelope.verb], document, known)
+            inquiry = self._inquiry(route.verb, model, parse_json(before + b"[[0]]" + after))
         except ServiceError:
             return None
+        if inquiry is None or not Templates.suits(inquiry):
+            return None
+        width = len(model.inputs.columns)
+        return Lane(self._server.predictor, inquiry, width=width, seconds=self._server.limits.seconds)
+
+    def _inquiry(self, verb: str, model: Model, document: object) -> Inquiry | None:
+        if not isinstance(document, dict) or document.get("instances") != [[0]]:
+            return None
+        known = [*model.classes, *model.policies, *model.manifest.sites]
+        request: Any = schemas.parse_request(schemas.REQUESTS[verb], document, known)
         wanted = request.parameters
         given = {key: getattr(wanted, key) for key in wanted.model_fields_set}
         if not SIMPLE.issuperset(given) or not all(isinstance(value, str) for value in given.values()):
             return None
-        options: Options = _OPTIONS[envelope.verb](wanted, model)
-        return options
+        return Inquiry.of(model, _OPTIONS[verb](wanted, model))
 
 
 @lru_cache(maxsize=1024)
@@ -201,15 +159,17 @@ def _route(path: str) -> Route | None:
     return Route(f"/v1/models/{{name}}{place}:{found['verb']}", found["verb"], found["name"], version, found["alias"])
 
 
-def _rows(text: bytes, width: int, most: int) -> Array | None:
-    numbers = plain_numbers(text)
-    if not numbers or len(numbers) > most:
-        return None
-    try:
-        rows = np.array(numbers, dtype=np.float64)
-    except (ValueError, TypeError, OverflowError):  # ragged
-        return None
-    return rows if rows.ndim == 2 and rows.shape[1] == width else None
+def _expected(route: Route, headers: Iterable[tuple[bytes, bytes]], limit: int) -> bool:
+    """Whether headers say no more than that a body of an admitted length is JSON."""
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            return False
+        if route.verb != "infer":
+            if name == b"content-encoding":
+                return False
+            if name == b"content-type" and value != JSON_MEDIA and not JSON_TYPE.fullmatch(value.decode("latin-1")):
+                return False
+    return True
 
 
 async def _read(receive: Receive, limit: int) -> tuple[bytes, bool]:
@@ -263,21 +223,8 @@ async def _send_json(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _predicted(prediction: Prediction) -> bytes:
-    return orjson.dumps({**answers.header(prediction), "predictions": answers.predict_rows(prediction, None, None)})
-
-
-def _detected(prediction: Prediction) -> bytes:
-    return orjson.dumps({**answers.header(prediction), "predictions": answers.detect_rows(prediction, None)})
-
-
-def _decided(prediction: Prediction) -> bytes:
-    return orjson.dumps({**answers.header(prediction), "predictions": answers.decide_rows(prediction, None, None)})
-
-
 _OPTIONS: Final[dict[str, Any]] = {
     "predict": lambda wanted, model: predict_options(wanted, model, rows=1),
     "detect": detect_options,
     "decide": lambda wanted, model: decide_options(wanted, model, rows=1),
 }
-_ANSWERS: Final = {"predict": _predicted, "detect": _detected, "decide": _decided}

@@ -83,7 +83,7 @@ def _ids(prediction: Prediction) -> list[str]:
 
 _OUTPUTS: Final[dict[str, tuple[str, Callable[[Prediction], Any]]]] = {
     "logits": ("FP32", lambda prediction: prediction.posterior.logits.astype(np.float32)),
-    "probabilities": ("FP64", lambda prediction: np.exp(prediction.log_probs).astype(np.float64)),
+    "probabilities": ("FP64", lambda prediction: prediction.probabilities.astype(np.float64)),
     "label": ("BYTES", _labels),
     "ood_score": ("FP64", _first_gate_score),
     "p_value": ("FP64", lambda prediction: prediction.posterior.p_value),

@@ -122,7 +122,9 @@ def two_column(logit: Array) -> Array:
     >>> two_column(np.array([1.5]))
     array([[0. , 1.5]])
     """
-    return np.stack([np.zeros_like(logit), logit], axis=1)
+    both = np.zeros((len(logit), 2), dtype=logit.dtype)
+    both[:, 1] = logit
+    return both
 
 
 def floored_log(probabilities: Array, *, floor: float) -> Array:

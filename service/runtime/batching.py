@@ -66,9 +66,40 @@ class Tally:
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[Answer]):
     rows: Rows
+    requests: int
     deadline: float | None
     future: asyncio.Future[Answer]
     since: float = field(default_factory=time.monotonic)
+
+
+class Turns:
+    """Tells whether requests come together, so that waiting for the end of a turn of the event loop would join them.
+
+    Whoever comes first in a turn is answered at once. Whoever comes second shows that waiting pays, and it stays that
+    way until a request has waited for nobody.
+    """
+
+    def __init__(self) -> None:
+        self._answered = False  # in this turn
+        self._company = False
+
+    def alone(self) -> bool:
+        """Whether the one who asks should wait for nobody; to be called on the event loop."""
+        if self._company:
+            return False
+        if self._answered:
+            self._company = True
+            return False
+        self._answered = True
+        asyncio.get_running_loop().call_soon(self._end)
+        return True
+
+    def met(self, requests: int) -> None:
+        """How many requests came together this time."""
+        self._company = requests > 1
+
+    def _end(self) -> None:
+        self._answered = False
 
 
 class Batcher(Generic[Answer]):
@@ -88,9 +119,9 @@ class Batcher(Generic[Answer]):
         self._limits = limits
         self._fixed, self._per_row = 0.0, 0.0
         self._queue: deque[_Waiting[Answer]] = deque()
+        self._requests = 0  # in the queue
         self._busy = False  # a drain is due, or a thread is at work
-        self._answered = False  # in this turn of the loop
-        self._company = False  # requests have lately come together
+        self._turns = Turns()
         self._thread: ThreadPoolExecutor | None = None
 
     def warm_up(self, row: Rows) -> None:
@@ -111,14 +142,16 @@ class Batcher(Generic[Answer]):
         # Columns of numbers take as long as they took when they were measured; a watch on them would take longer.
         return None if self._limits.execution == "auto" and not isinstance(rows, Fields) else deadline
 
-    async def answer(self, rows: Rows, *, deadline: float | None = None) -> Answer:
-        """What the model makes of one request's rows.
+    async def answer(self, rows: Rows, *, deadline: float | None = None, requests: int = 1) -> Answer:
+        """What the model makes of one request's rows, or of several requests' that stand or fall together.
 
         Parameters
         ----------
         rows : Rows
         deadline : float, optional
             On the monotonic clock; a request that has not had its turn by then is not run at all.
+        requests : int
+            How many these are, for the bound on those that may wait.
 
         Raises
         ------
@@ -131,12 +164,13 @@ class Batcher(Generic[Answer]):
         if deadline is not None and time.monotonic() >= deadline:
             raise _late()
         loop = asyncio.get_running_loop()
-        if not self._busy and self._meets_nobody(loop) and self.inline(len(rows)):
+        if not self._busy and self._turns.alone() and self.inline(len(rows)):
             return self._timed(rows, self._watched(rows, deadline))
-        if len(self._queue) >= self._limits.queue:
-            raise Overloaded(f"{len(self._queue)} requests wait for this model already; try again in a second")
-        waiting: _Waiting[Answer] = _Waiting(rows, deadline, loop.create_future())
+        if self._requests >= self._limits.queue:
+            raise Overloaded(f"{self._requests} requests wait for this model already; try again in a second")
+        waiting: _Waiting[Answer] = _Waiting(rows, requests, deadline, loop.create_future())
         self._queue.append(waiting)
+        self._requests += requests
         if not self._busy:
             self._busy = True
             loop.call_soon(self._drain, loop)
@@ -148,24 +182,9 @@ class Batcher(Generic[Answer]):
         except TimeoutError:
             raise _late() from None
 
-    def _meets_nobody(self, loop: asyncio.AbstractEventLoop) -> bool:
-        # Whoever comes first in a turn of the loop is answered at once. Whoever comes second shows that waiting for
-        # the turn's end joins rows, and it stays that way until a batch has but one request.
-        if self._company:
-            return False
-        if self._answered:
-            self._company = True
-            return False
-        self._answered = True
-        loop.call_soon(self._end_turn)
-        return True
-
-    def _end_turn(self) -> None:
-        self._answered = False
-
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, rows = self._next_batch()
-        self._company = len(batch) > 1 or bool(self._queue)
+        self._turns.met(len(batch) + len(self._queue))
         if not batch:
             self._busy = False
         elif self.inline(rows):
@@ -180,6 +199,7 @@ class Batcher(Generic[Answer]):
         rows, now = 0, time.monotonic()
         while self._queue and (not batch or self._fits(batch[0].rows, rows)):
             waiting = self._queue.popleft()
+            self._requests -= waiting.requests
             self.tally.waited += now - waiting.since
             if waiting.future.done():
                 continue  # its client has gone

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,18 @@ class NumberInputs:
     plausible_high: Array
     may_miss: Flags
     substitutes: Array
+    least: Array = field(init=False, repr=False, compare=False)
+    most: Array = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A row of numbers from least to most has no fault; where a slot is not of floats, no numbers are that plain.
+        low, high = (np.full(len(self.columns), limit) for limit in (np.inf, -np.inf))
+        for slot in self.slots:
+            if slot.dtype.kind == "f":
+                largest = float(np.finfo(slot.dtype).max)
+                low[slot.columns], high[slot.columns] = -largest, largest
+        object.__setattr__(self, "least", np.maximum(low, self.allowed_low))
+        object.__setattr__(self, "most", np.minimum(high, self.allowed_high))
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -84,6 +96,8 @@ class NumberInputs:
 
     def check(self, rows: Array) -> tuple[Array, list[Fault]]:
         """Columns with substitutes filled in, and every cell at fault."""
+        if np.logical_and.reduce((rows >= self.least) & (rows <= self.most), axis=None):
+            return rows, []
         missing = np.isnan(rows)
         faults = [*self._missing(missing), *self._not_allowed(rows)]
         if missing.any():

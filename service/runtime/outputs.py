@@ -95,7 +95,7 @@ def _of_positions(raw: Array, graph: Graph, lengths: Indices | None) -> Array:
 
 def _converted(values: Array, graph: Graph, rows: Indices) -> Array:
     """Logits of flat values, ``rows`` naming the instance of each."""
-    if not np.isfinite(values).all():
+    if not np.logical_and.reduce(np.isfinite(values), axis=None):
         broken: Flags = np.any(~np.isfinite(values), axis=1)
         refuse_rows(broken, rows, "not-finite", "the model's output is not a finite number")
     return _KINDS[graph.output_kind](values, graph.probability_floor, rows)

@@ -1,0 +1,158 @@
+"""Requests that ask a model the same in the same turn of the event loop are judged and answered together.
+
+Under load that is most of them: whoever uses a model sends the same words around other rows. All that does not depend
+on the rows is done once in the model's life, and all that costs as much for one row as for many once in a turn.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.api.templates import Templates
+from service.core.numerics import Array
+from service.errors import ModelOutputInvalid, RequestError
+from service.inference import Inquiry, Predictor
+from service.runtime.batching import Turns
+
+Told = bytes | Exception | None
+"""An answer's body; what to raise in its place; or None: the request is at fault, and the ordinary route tells how."""
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    request_id: str
+    rows: list[Any]
+    told: "asyncio.Future[Told] | None" = None
+
+
+class Lane:
+    """Answers one inquiry; belongs to one event loop.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    inquiry : Inquiry
+        One that `Templates` suit.
+    width : int
+        Columns of a row.
+    seconds : float
+        That an answer may take.
+    """
+
+    def __init__(self, predictor: Predictor, inquiry: Inquiry, *, width: int, seconds: float) -> None:
+        self._predictor = predictor
+        self._inquiry = inquiry
+        self._templates = Templates(inquiry)
+        self._width = width
+        self._seconds = seconds
+        self._most_rows = inquiry.model.manifest.runtime.batch_rows
+        self._turns = Turns()
+        self._asked: list[_Asked] = []
+
+    def light(self, rows: int) -> bool:
+        """Whether so many rows are judged on the event loop."""
+        return self._inquiry.model.batcher.inline(rows)
+
+    async def alone(self, request_id: str, rows: list[Any]) -> bytes | None:
+        """As `answer`, for a request that may have to wait long: it can be cancelled."""
+        return _said((await self._tell([_Asked(request_id, rows)]))[0])
+
+    async def answer(self, request_id: str, rows: list[Any]) -> bytes | None:
+        """What one request is answered, together with all that ask in the same turn.
+
+        Parameters
+        ----------
+        request_id : str
+        rows : list
+            As they came: numbers, in lists of any depth.
+
+        Returns
+        -------
+        bytes or None
+            None where the request is at fault: the ordinary route tells how.
+
+        Raises
+        ------
+        Overloaded, DeadlineExceeded
+        """
+        mine = _Asked(request_id, rows)
+        self._asked.append(mine)
+        if len(self._asked) > 1:  # whoever came first speaks for all
+            mine.told = asyncio.get_running_loop().create_future()
+            return _said(await mine.told)
+        if not self._turns.alone():
+            await asyncio.sleep(0)
+        asked, self._asked = self._asked, []
+        self._turns.met(len(asked))
+        return _said(await self._speak(asked))
+
+    async def _speak(self, asked: list[_Asked]) -> Told:
+        others = asked[1:]
+        try:
+            told: list[Told] = []
+            for part in _parts(asked, self._most_rows):
+                told += await self._tell(part)
+            for other, answer in zip(others, told[1:], strict=True):
+                if other.told is not None and not other.told.done():
+                    other.told.set_result(answer)
+            return told[0]
+        finally:  # when the first is cancelled, nobody must wait for ever
+            for other in others:
+                if other.told is not None:
+                    other.told.cancel()
+
+    async def _tell(self, asked: list[_Asked]) -> list[Told]:
+        try:
+            return [*await self._bodies(asked)]
+        except (RequestError, ModelOutputInvalid, _Misshapen):
+            return [None] if len(asked) == 1 else await self._apart(asked)
+        except Exception as error:  # noqa: BLE001  # all of them asked for what raised it
+            return [error] * len(asked)
+
+    async def _bodies(self, asked: list[_Asked]) -> list[bytes]:
+        rows = _table([row for one in asked for row in one.rows], self._width)
+        sizes, deadline = [len(one.rows) for one in asked], time.monotonic() + self._seconds
+        judgement = await self._predictor.judge(self._inquiry, rows, sizes=sizes, deadline=deadline)
+        ids = [one.request_id for one in asked]
+        return self._templates.write(judgement, ids, sizes, at=self._predictor.now())
+
+    async def _apart(self, asked: list[_Asked]) -> list[Told]:
+        # By halves: one request at fault among n costs some 2 log n runs, and nobody else anything.
+        half = len(asked) // 2
+        return await self._tell(asked[:half]) + await self._tell(asked[half:])
+
+
+class _Misshapen(Exception):
+    """Rows that are no table of the model's columns."""
+
+
+def _table(rows: list[Any], width: int) -> Array:
+    try:
+        table = np.array(rows, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):  # ragged
+        raise _Misshapen from None
+    if table.ndim != 2 or table.shape[1] != width:
+        raise _Misshapen
+    return table
+
+
+def _parts(asked: list[_Asked], most_rows: int) -> Iterator[list[_Asked]]:
+    part: list[_Asked] = []
+    rows = 0
+    for one in asked:
+        if part and rows + len(one.rows) > most_rows:
+            yield part
+            part, rows = [], 0
+        part.append(one)
+        rows += len(one.rows)
+    yield part
+
+
+def _said(told: Told) -> bytes | None:
+    if isinstance(told, Exception):
+        raise told
+    return told
