@@ -1,7 +1,7 @@
 """What to do: the action of least expected cost, and when a person decides instead."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ REASONS: Final = ("lowest_risk", "tie", "ood", "ood_unavailable", "path")
 LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE, PATH = range(5)
 
 Reasons = npt.NDArray[np.int8]
+Narrow = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,18 @@ class Prices:
         What the cheapest action costs in every class.
     apart : OneApart or None
         The costs as they need no product; None where they have no such structure or it would not pay.
+    weights : ndarray of shape (A + 1, K) or (N, A + 1, K)
+        The costs and below them their floor, so that one product gives all risks and the floor's.
+    narrow : ndarray of shape (A + 1, K) or None
+        Of many classes, in float32: what the costs exceed the floor by, and the floor.
     """
 
     cost: Array
     scale: Array
     floor: Array
     apart: OneApart | None
+    weights: Array
+    narrow: Narrow | None
 
 
 def priced(cost: Array) -> Prices:
@@ -97,8 +104,13 @@ def priced(cost: Array) -> Prices:
     ----------
     cost : ndarray of shape (A, K) or (N, A, K)
     """
-    many = cost.ndim == 2 and cost.shape[1] > DENSE_CLASSES
-    return Prices(cost, cost_scale(cost), cost.min(axis=-2), one_apart(cost) if many else None)
+    weights = np.concatenate([cost, cost.min(axis=-2, keepdims=True)], axis=-2)
+    priced_by, floor = weights[..., :-1, :], weights[..., -1, :]
+    if cost.ndim == 3 or cost.shape[1] <= DENSE_CLASSES:
+        return Prices(priced_by, cost_scale(cost), floor, None, weights, None)
+    # Beside a cost that all actions share, float32 would lose the differences that the tie rule is about.
+    narrow = np.vstack([cost - floor, floor]).astype(np.float32)
+    return Prices(priced_by, cost_scale(cost), floor, one_apart(cost), weights, narrow)
 
 
 def one_apart(cost: Array) -> OneApart | None:
@@ -239,8 +251,9 @@ def deferral_value(risks: Array, *, defer: int) -> Array:
     ----------
     Chow (1970), *On Optimum Recognition Error and Reject Tradeoff*, IEEE Transactions on Information Theory 16.
     """
-    others = [action for action in range(risks.shape[1]) if action != defer]
-    return np.minimum.reduce(risks[:, others], axis=1) - risks[:, defer]
+    by_action = risks.T
+    others = np.concatenate([by_action[:defer], by_action[defer + 1 :]])
+    return np.minimum.reduce(others, axis=0) - by_action[defer]
 
 
 def decide(
@@ -275,9 +288,10 @@ def decide(
     """
     prices = cost if isinstance(cost, Prices) else priced(cost)
     p = np.exp(log_probs) if probabilities is None else probabilities
-    least = _least_of_one if len(p) == 1 and prices.cost.shape[-2] <= FEW_ACTIONS else _least
     risks, floor = _risks(p, log_probs, prices)
-    least_cost, margin, reason, known = least(risks, floor, prices.scale)
+    if len(p) == 1 and risks.shape[1] <= FEW_ACTIONS:
+        return _decide_one(risks, floor, prices, on_ood, flagged)
+    least_cost, margin, reason, known = _least(risks, floor, prices.scale)
     if on_ood is None:
         return Decisions(least_cost, risks, margin, reason, least_cost, known, None)
     if flagged is None:
@@ -292,11 +306,12 @@ def _risks(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array]:
     if prices.apart is not None:
         return apart_cost(log_probs.astype(np.float64, copy=False), prices.apart), (p * prices.floor).sum(axis=1)
     if prices.cost.ndim == 3:
-        return _weighed(p, prices.cost), (p * prices.floor).sum(axis=1)
-    if p.dtype == prices.cost.dtype:
-        return (prices.cost @ p.T).T, p @ prices.floor
-    # Beside a cost that all actions share, float32 would lose the differences that the tie rule is about.
-    parts = np.vstack([prices.cost - prices.floor, prices.floor]).astype(p.dtype) @ p.T
+        both = _weighed(p, prices.weights)
+        return both[:, :-1], both[:, -1]
+    if prices.narrow is None or p.dtype != prices.narrow.dtype:
+        parts = prices.weights.dot(p.T)
+        return parts[:-1].T, parts[-1]
+    parts = prices.narrow.dot(p.T)
     floor = parts[-1].astype(np.float64)
     return (parts[:-1] + floor).T, floor
 
@@ -306,25 +321,51 @@ def _least(risks: Array, floor: Array, scale: Array) -> tuple[Indices, Array, Re
     by_action, n = risks.T, len(risks)
     best = np.minimum.reduce(by_action, axis=0)
     gaps = by_action - best
-    near, at_best = gaps <= TIE_TOLERANCE * scale, gaps == 0.0
-    reason = np.full(n, LOWEST_RISK, dtype=np.int8)
+    near = gaps <= TIE_TOLERANCE * scale
+    np.copyto(gaps, np.inf, where=near)
+    margin, reason = np.minimum.reduce(gaps, axis=0), np.full(n, LOWEST_RISK, dtype=np.int8)
     if np.count_nonzero(near) > n:
-        reason[np.add.reduce(near, axis=0) > 1] = TIE
-    several = np.add.reduce(at_best, axis=0) > 1 if np.count_nonzero(at_best) > n else None
-    np.copyto(gaps, np.inf, where=at_best)
-    margin = np.minimum.reduce(gaps, axis=0)
-    margin = margin if several is None else np.where(several, 0.0, margin)
+        tied = np.flatnonzero(np.add.reduce(near, axis=0) > 1)
+        reason[tied] = TIE
+        margin[tied] = np.partition(by_action[:, tied], 1, axis=0)[1] - best[tied]
     return np.ascontiguousarray(near.T).argmax(axis=1), margin, reason, np.maximum(best - floor, 0.0)
 
 
-def _least_of_one(risks: Array, floor: Array, scale: Array) -> tuple[Indices, Array, Reasons, Array]:
-    values = risks[0].tolist()
+def _decide_one(
+    risks: Array, floor: Array, prices: Prices, on_ood: int | None, flagged: Flags | None
+) -> Decisions:
+    # One row of few actions, in Python's floats: what NumPy's calls cost would be most of the decision.
+    values: list[float] = risks[0].tolist()
     least, runner_up = sorted(values)[:2]
-    band = TIE_TOLERANCE * float(scale.flat[0] if isinstance(scale, np.ndarray) else scale)
-    near = [action for action, risk in enumerate(values) if risk - least <= band]
-    reason = np.array([TIE if len(near) > 1 else LOWEST_RISK], dtype=np.int8)
-    return np.array(near[:1]), np.array([runner_up - least]), reason, np.array([max(least - float(floor[0]), 0.0)])
+    band = TIE_TOLERANCE * float(prices.scale.item())
+    tie = runner_up - least <= band
+    best = next(a for a, risk in enumerate(values) if risk - least <= band) if tie else values.index(least)
+    taken, reason, deferral = best, TIE if tie else LOWEST_RISK, 0.0
+    if on_ood is not None:
+        if flagged is None or flagged[0]:
+            taken, reason = on_ood, OOD_UNAVAILABLE if flagged is None else OOD
+        deferral = (runner_up if values[on_ood] == least else least) - values[on_ood]
+    found = np.array([runner_up - least, max(least - float(floor[0]), 0.0), deferral])
+    return Decisions(
+        _ACTIONS[taken : taken + 1],
+        risks,
+        found[:1],
+        _REASONS[reason : reason + 1],
+        _ACTIONS[best : best + 1],
+        found[1:2],
+        None if on_ood is None else found[2:],
+    )
 
 
 def _weighed(p: Array, cost: Array) -> Array:
     return p @ cost.T if cost.ndim == 2 else np.matmul(cost, p[:, :, None])[:, :, 0]
+
+
+def _constant(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    values.flags.writeable = False
+    return values
+
+
+# What a decision about one row says in whole numbers is a slice of these: a slice is quicker than an array.
+_ACTIONS: Final = _constant(np.arange(FEW_ACTIONS))
+_REASONS: Final = _constant(np.arange(len(REASONS), dtype=np.int8))

@@ -1,9 +1,10 @@
 """The hot path: from raw logits to what is believed of a row (A to C) and what to do about it (D, E)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from service.core.fused import FEW_CLASSES, softmax, softmax_of_one
 from service.core.inverse import Inverse
 from service.core.numerics import Array, Flags, Indices, log_softmax, width
 from service.core.ood import Score
+from service.core.ood.logits import Energy, MaxLogit
 from service.core.ood.nll import Nll
 from service.core.ood.range import outside
 
@@ -37,8 +39,8 @@ class Detector:
         Whether its flag counts for the row.
     by_class : ByClass or None
         References and thresholds within every predicted class, in place of those of all rows.
-    swept : bool
-        Whether the sweep that makes the softmax gives its values on the way: nll with a temperature of its own is not.
+    swept : callable or None
+        Its values from each row's largest logit and nll, where the sweep that makes the softmax gives them on the way.
     """
 
     name: str
@@ -47,11 +49,11 @@ class Detector:
     threshold: float | None
     gated: bool
     by_class: conformal.ByClass | None = None
-    swept: bool = field(init=False, repr=False)
+    swept: Callable[[Any, Any], Any] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        at_one = isinstance(self.score, Nll) and float(self.score.temperature) == 1.0
-        object.__setattr__(self, "swept", at_one)
+        tempered = isinstance(self.score, Nll) and float(self.score.temperature) != 1.0
+        object.__setattr__(self, "swept", None if tempered else _SWEPT.get(type(self.score)))
 
     def thresholds(self, logits: Array) -> Array | None:
         """Threshold that applies to every row of logits (N, K), shape (N,); None in an uncalibrated version."""
@@ -82,6 +84,12 @@ class Chain:
         False makes every flag, threshold and p-value None.
     inverse : Inverse or None
         Undoes what the training loss did to the posterior, before the calibrator.
+    temperature : float or None
+        T, where stages B and C are nothing but a temperature.
+    plain : bool
+        Whether there are scores, each with one threshold for all rows.
+    gate : list of int
+        Places of the detectors whose flags count.
     """
 
     detectors: tuple[Detector, ...]
@@ -91,23 +99,17 @@ class Chain:
     calibrator: Map
     calibrated: bool
     inverse: Inverse | None = None
+    temperature: float | None = field(init=False, repr=False, compare=False)
+    plain: bool = field(init=False, repr=False, compare=False)
+    gate: list[int] = field(init=False, repr=False, compare=False)
 
-    @property
-    def temperature(self) -> float | None:
-        """T, where stages B and C are nothing but a temperature; else None."""
-        if self.inverse is None and isinstance(self.calibrator, Temperature):
-            return self.calibrator.temperature
-        return 1.0 if self.inverse is None and isinstance(self.calibrator, Identity) else None
-
-    @property
-    def plain(self) -> bool:
-        """Whether there are scores, each with one threshold for all rows."""
-        return bool(self.detectors) and all(detector.by_class is None for detector in self.detectors)
-
-    @property
-    def gate(self) -> list[int]:
-        """Places of the detectors whose flags count."""
-        return [i for i, detector in enumerate(self.detectors) if detector.gated]
+    def __post_init__(self) -> None:
+        unscaled = 1.0 if isinstance(self.calibrator, Identity) else None
+        scaled = self.calibrator.temperature if isinstance(self.calibrator, Temperature) else unscaled
+        plain = bool(self.detectors) and all(detector.by_class is None for detector in self.detectors)
+        object.__setattr__(self, "temperature", scaled if self.inverse is None else None)
+        object.__setattr__(self, "plain", plain)
+        object.__setattr__(self, "gate", [i for i, detector in enumerate(self.detectors) if detector.gated])
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +214,13 @@ def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array 
     logits = logits.astype(width(k), copy=False)
     if n == 1 and k <= FEW_CLASSES and chain.plain and chain.temperature is not None:
         return _postprocess_one(chain, logits, columns, seen, chain.temperature)
-    nll, log_probs, probabilities = _believed(chain, logits)
-    scores = [nll if nll is not None and d.swept else _score(d, logits, seen) for d in chain.detectors]
-    return weigh(chain, logits, log_probs, scores, columns, probabilities=probabilities)
+    if chain.temperature is not None:
+        found = softmax(logits, temperature=chain.temperature)
+        scores = [d.swept(found.top, found.nll) if d.swept else _score(d, logits, seen) for d in chain.detectors]
+        return weigh(chain, logits, found.log_probs, scores, columns, probabilities=found.probabilities)
+    log_probs = _calibrated(chain, logits)
+    scores = [_score(d, logits, seen) for d in chain.detectors]
+    return weigh(chain, logits, log_probs, scores, columns, probabilities=np.exp(log_probs))
 
 
 def weigh(
@@ -322,13 +328,9 @@ def predicted_class(logits: Array) -> Indices:
     return logits.argmax(axis=1)
 
 
-def _believed(chain: Chain, logits: Array) -> tuple[Array | None, Array, Array]:
-    if chain.temperature is not None:
-        found = softmax(logits, temperature=chain.temperature)
-        return found.nll, found.log_probs, found.probabilities
+def _calibrated(chain: Chain, logits: Array) -> Array:
     undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
-    log_probs = chain.calibrator.apply(undone)
-    return None, log_probs, np.exp(log_probs)
+    return chain.calibrator.apply(undone)
 
 
 def _score(detector: Detector, logits: Array, seen: Array) -> Array:
@@ -348,36 +350,36 @@ def _significance(detectors: tuple[Detector, ...], scores: Array, logits: Array)
 
 def _postprocess_one(chain: Chain, logits: Array, columns: Array, seen: Array, temperature: float) -> Posterior:
     # One row of few classes, in Python's floats: what NumPy's calls cost would be most of the request.
-    nll, log_probs, probabilities = softmax_of_one(logits[0].tolist(), temperature=temperature)
-    cells = outside(columns, low=chain.low, high=chain.high)
-    scores = [nll if d.swept else _score_of_one(d, logits, seen) for d in chain.detectors]
+    top, nll, log_probs, probabilities = softmax_of_one(logits[0].tolist(), temperature=temperature)
+    cells = outside(columns[0], low=chain.low, high=chain.high)  # arrays of one shape need no broadcasting
+    scores = [d.swept(top, nll) if d.swept else _score_of_one(d, logits, seen) for d in chain.detectors]
     k, s = len(log_probs), len(scores)
     if not chain.calibrated:
         packed = np.array([[*log_probs, *probabilities, *scores]])
         return Posterior(
-            logits, packed[:, :k], packed[:, 2 * k :], None, None, cells, None, None, None, packed[:, k : 2 * k]
+            logits, packed[:, :k], packed[:, 2 * k :], None, None, cells[None], None, None, None, packed[:, k : 2 * k]
         )
     p_values, flags = zip(*map(_significance_of_one, chain.detectors, scores), strict=True)
     gate = chain.gate
-    joint = min(1.0, len(gate) * min(p_values[i] for i in gate)) if gate else 1.0
-    flagged = any(flags[i] for i in gate) or (chain.range_gated and bool(cells.any()))
+    joint = min(1.0, len(gate) * min([p_values[i] for i in gate])) if gate else 1.0
+    flagged = True in [flags[i] for i in gate] or (chain.range_gated and np.count_nonzero(cells) > 0)
     packed = np.array([[*log_probs, *probabilities, *scores, *p_values, joint]])
     return Posterior(
         logits,
         packed[:, :k],
         packed[:, 2 * k : 2 * k + s],
         packed[:, 2 * k + s : -1],
-        np.array([flags]),
-        cells,
+        _constant(flags)[None],
+        cells[None],
         packed[0, -1:] if gate else None,
-        np.array([flagged]),
+        _constant((flagged,)),
         None,
         packed[:, k : 2 * k],
     )
 
 
 def _score_of_one(detector: Detector, logits: Array, seen: Array) -> float:
-    score = float(_score(detector, logits, seen)[0])
+    score: float = _score(detector, logits, seen).item()
     return score if math.isfinite(score) else float(np.nan_to_num(score, nan=FARTHEST))
 
 
@@ -385,3 +387,19 @@ def _significance_of_one(detector: Detector, score: float) -> tuple[float, bool]
     if detector.calibration is None or detector.threshold is None:
         return 1.0, False
     return conformal.p_value(detector.calibration, score), score > detector.threshold
+
+
+@lru_cache(maxsize=256)
+def _constant(flags: tuple[bool, ...]) -> Flags:
+    # Few scores have few patterns of flags: one is found again quicker than made.
+    found = np.array(flags)
+    found.flags.writeable = False
+    return found
+
+
+_SWEPT: Final[dict[type[Score], Callable[[Any, Any], Any]]] = {
+    Nll: lambda _, nll: nll,
+    Energy: lambda top, nll: -(top + nll),
+    MaxLogit: lambda top, _: -top,
+}
+"""Scores that the sweep which makes the softmax gives on the way, from a row's largest logit and its nll at T = 1."""

@@ -67,7 +67,7 @@ class Mahalanobis:
         >>> fitted.score(np.array([[0.0, 0.0], [3.0, 0.0]])).round(6)
         array([ 0., 18.])
         """
-        return nearest_squared((values - self.center) @ self.whitening, self.means)
+        return nearest_squared((values - self.center).dot(self.whitening), self.means)
 
 
 def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Array]:
@@ -94,6 +94,9 @@ def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Arra
 
 def nearest_squared(points: Array, means: Stored) -> Array:
     """Squared Euclidean distance of every point, shape (N, F), to the nearest of means, shape (K', F)."""
+    if len(points) == 1:  # all means at once: a call for each costs more than its arithmetic
+        gaps = means - points
+        return np.minimum.reduce(np.vecdot(gaps, gaps), keepdims=True)
     nearest = np.full(len(points), np.inf)
     for mean in means:
         gap = points - mean
