@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -9,6 +10,7 @@ from functools import cache
 from typing import Self
 
 import numpy as np
+import prometheus_client
 
 from service.approaches import APPROACHES, Approach, Decided
 from service.choices import FROM_REQUEST, Options, choose_sets
@@ -198,7 +200,8 @@ class Predictor:
         self.now = clock
         # Labels come from bundles, so there are few; finding their counters costs more than counting.
         self._rows, self._batch = cache(telemetry.rows.labels), cache(telemetry.batch.labels)
-        self._flagged, self._actions = cache(telemetry.flagged.labels), cache(telemetry.actions.labels)
+        self._flagged, self._actions = cache(telemetry.flagged.labels), telemetry.actions
+        self._taken = cache(self._counters)
 
     async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Prediction:
         """Judge the rows of one call.
@@ -257,13 +260,17 @@ class Predictor:
     def _count_actions(self, model: Model, policy: Policy, decisions: Decisions) -> None:
         if policy.source == "request":
             labels = (model.name, model.version, FROM_REQUEST, FROM_REQUEST)
-            self._actions(*labels).inc(len(decisions.action))
+            self._actions.labels(*labels).inc(len(decisions.action))
             return
-        counts = np.bincount(decisions.action, minlength=len(policy.actions)).tolist()
-        for action, count in zip(policy.actions, counts, strict=True):
-            taken = self._actions(model.name, model.version, policy.name, action)  # there, even if it is never taken
-            if count:
-                taken.inc(count)
+        counters = self._taken(model.name, model.version, policy.name, policy.actions)
+        for action, count in Counter(decisions.action.tolist()).items():
+            counters[action].inc(count)
+
+    def _counters(
+        self, model: str, version: str, policy: str, actions: Sequence[str]
+    ) -> list[prometheus_client.Counter]:
+        # Of all actions: one that is never taken is there, with none.
+        return [self._actions.labels(model, version, policy, action) for action in actions]
 
 
 def _deadline(asked: float | None, model: Model) -> float | None:

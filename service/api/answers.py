@@ -210,6 +210,8 @@ def evidence_of(judgement: Judgement) -> dict[int, list[Json]]:
     """Ranges and scores that flag rows, by the row; rows without any are left out."""
     model, posterior = judgement.model, judgement.posterior
     evidence: dict[int, list[Json]] = {}
+    if model.chain.range_gated and posterior.flagged is not None and not np.count_nonzero(posterior.flagged):
+        return _alarms(judgement, evidence)  # ranges and scores that are evidence would have flagged a row
     for row in np.logical_or.reduce(posterior.outside, axis=1).nonzero()[0].tolist():
         features = [model.inputs.columns[i] for i in np.flatnonzero(posterior.outside[row])]
         evidence[row] = [{"rule": "range", "features": features}]
@@ -217,6 +219,10 @@ def evidence_of(judgement: Judgement) -> dict[int, list[Json]]:
         for i in model.chain.gate:
             for row in posterior.flags[:, i].nonzero()[0].tolist():
                 evidence.setdefault(row, []).append({"score": model.chain.detectors[i].name})
+    return _alarms(judgement, evidence)
+
+
+def _alarms(judgement: Judgement, evidence: dict[int, list[Json]]) -> dict[int, list[Json]]:
     if judgement.watched is not None:
         for row in np.flatnonzero(judgement.watched.alarm).tolist():
             evidence.setdefault(row, []).append({"rule": "session"})

@@ -95,7 +95,7 @@ class Hot:
         end = end_of_numbers(raw, start) if start >= 0 else 0
         if end <= start or len(raw) - (end - start) > LONGEST_ENVELOPE:
             return False
-        lane = self._lane(route, raw[:start], raw[end:], self._server.registry.generation)
+        lane = self._lane(scope["path"], raw[:start], raw[end:], self._server.registry.generation)
         rows = None if lane is None else plain_numbers(raw[start:end])
         if lane is None or not rows or len(rows) > self._server.limits.rows:
             return False
@@ -118,11 +118,12 @@ class Hot:
         except NotFound:
             return None
 
-    def _find_lane(self, route: Route, before: bytes, after: bytes, generation: int) -> Lane | None:
+    def _find_lane(self, path: str, before: bytes, after: bytes, generation: int) -> Lane | None:
         # What stands around the rows is nearly always one of a few texts; each is read once, by the ordinary rules.
         del generation  # with it goes everything that was found before
-        model = self._model(route)
-        if model is None or not isinstance(model.inputs, NumberInputs):
+        route = _route(path)
+        model = None if route is None else self._model(route)
+        if route is None or model is None or not isinstance(model.inputs, NumberInputs):
             return None
         try:
             inquiry = self._inquiry(route.verb, model, parse_json(before + b"[[0]]" + after))

@@ -1,14 +1,14 @@
-"""Requests that ask a model the same in the same turn of the event loop are judged and answered together.
+"""Requests that come together and ask a model the same are judged and answered together.
 
 Under load that is most of them: whoever uses a model sends the same words around other rows. All that does not depend
-on the rows is done once in the model's life, and all that costs as much for one row as for many once in a turn.
+on the rows is done once in the model's life, and all that costs as much for one row as for many once for all of them.
 """
 
 import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from service.core.numerics import Array
 from service.errors import ModelOutputInvalid, RequestError
 from service.inference import Inquiry, Predictor
 from service.runtime.batching import Turns
+
+QUIET_TURNS: Final = 2  # what is read in one turn of the loop is asked in the next
 
 Told = bytes | Exception | None
 """An answer's body; what to raise in its place; or None: the request is at fault, and the ordinary route tells how."""
@@ -62,7 +64,7 @@ class Lane:
         return _said((await self._tell([_Asked(request_id, rows)]))[0])
 
     async def answer(self, request_id: str, rows: list[Any]) -> bytes | None:
-        """What one request is answered, together with all that ask in the same turn.
+        """What one request is answered, together with all that come with it.
 
         Parameters
         ----------
@@ -84,26 +86,36 @@ class Lane:
         if len(self._asked) > 1:  # whoever came first speaks for all
             mine.told = asyncio.get_running_loop().create_future()
             return _said(await mine.told)
-        if not self._turns.alone():
-            await asyncio.sleep(0)
-        asked, self._asked = self._asked, []
-        self._turns.met(len(asked))
-        return _said(await self._speak(asked))
+        return _said(await self._lead(self._asked))
 
-    async def _speak(self, asked: list[_Asked]) -> Told:
-        others = asked[1:]
+    async def _lead(self, asked: list[_Asked]) -> Told:
         try:
-            told: list[Told] = []
-            for part in _parts(asked, self._most_rows):
-                told += await self._tell(part)
-            for other, answer in zip(others, told[1:], strict=True):
-                if other.told is not None and not other.told.done():
-                    other.told.set_result(answer)
+            if not self._turns.alone():
+                await self._settled()
+            self._asked = []
+            self._turns.met(len(asked))
+            told = [answer for part in _parts(asked, self._most_rows) for answer in await self._tell(part)]
+            for one, answer in zip(asked, told, strict=True):
+                if one.told is not None and not one.told.done():
+                    one.told.set_result(answer)
             return told[0]
-        finally:  # when the first is cancelled, nobody must wait for ever
-            for other in others:
-                if other.told is not None:
-                    other.told.cancel()
+        finally:
+            self._give_up(asked)
+
+    def _give_up(self, asked: list[_Asked]) -> None:
+        # Whoever is not answered by now never will be: the one who spoke for them was cancelled.
+        if self._asked is asked:
+            self._asked = []
+        for one in asked:
+            if one.told is not None:
+                one.told.cancel()
+
+    async def _settled(self) -> None:
+        # No clock: a turn of the loop takes microseconds, and under load each one brings more requests.
+        quiet, known = 0, len(self._asked)
+        while quiet < QUIET_TURNS and known < self._most_rows:
+            await asyncio.sleep(0)
+            quiet, known = (quiet + 1 if len(self._asked) == known else 0), len(self._asked)
 
     async def _tell(self, asked: list[_Asked]) -> list[Told]:
         try:

@@ -4,9 +4,11 @@ A template is the JSON of a row, made of the same shapes as any other row's, wit
 says in words (its label, flags, evidence, action) chooses the template; all numbers become text in one call.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -22,24 +24,33 @@ from service.runtime.model import Model
 
 Json = dict[str, Any]
 Words = tuple[Any, ...]
+Cells = Callable[[list[bytes]], Any]
 
 PLACE: Final = "%" * 201  # no name is as long, so none can be mistaken for it
-PLACE_TEXT: Final = orjson.dumps(PLACE).replace(b"%", b"%%")
+PLACE_TEXT: Final = re.compile(rb'"' + PLACE.encode() + rb'(\d+)"')
 NOTHING: Final = b"[]"
 MOST_TEMPLATES: Final = 4096
 
 
 class Part(Protocol):
-    """Some members of a row."""
+    """Some members of a row.
+
+    Attributes
+    ----------
+    width : int
+        How many numbers a row has for them.
+    """
+
+    width: int
 
     def numbers(self, judgement: Judgement) -> list[Array]:
-        """Columns (N,) or (N, M), in the order of a row's text; one that not all rows have comes last."""
+        """Columns (N,) or (N, M)."""
 
     def words(self, judgement: Judgement) -> Iterable[Words]:
         """What every row says that is no number; hashable."""
 
-    def members(self, words: Words) -> Json:
-        """The members of a row that says this, with `PLACE` for every number."""
+    def members(self, words: Words, places: Sequence[str]) -> Json:
+        """The members of a row that says this, with places for the numbers in the order of the columns."""
 
 
 class Belief:
@@ -47,6 +58,7 @@ class Belief:
 
     def __init__(self, model: Model) -> None:
         self._classes = model.classes
+        self.width = len(model.classes)
 
     def numbers(self, judgement: Judgement) -> list[Array]:
         """Probabilities."""
@@ -56,10 +68,10 @@ class Belief:
         """Index of the label."""
         return zip(judgement.log_probs.argmax(axis=1).tolist(), strict=True)
 
-    def members(self, words: Words) -> Json:
+    def members(self, words: Words, places: Sequence[str]) -> Json:
         """Label and probabilities."""
         (label,) = words
-        return shapes.belief(self._classes[label], dict.fromkeys(self._classes, PLACE))
+        return shapes.belief(self._classes[label], dict(zip(self._classes, places, strict=True)))
 
 
 class Trust:
@@ -67,16 +79,15 @@ class Trust:
 
     def __init__(self, model: Model) -> None:
         self._chain = model.chain
-        self._p_value = PLACE if model.chain.calibrated and model.chain.gate else None
+        self._scores = len(model.chain.detectors)
+        self._joint = model.chain.calibrated and bool(model.chain.gate)
+        self.width = self._joint + self._scores * (2 if model.chain.calibrated else 1)
 
     def numbers(self, judgement: Judgement) -> list[Array]:
-        """Joint p-value, then score and p-value of every detector."""
+        """Scores, their p-values, and the joint one."""
         posterior = judgement.posterior
-        if posterior.p_values is None:
-            return [posterior.scores]
-        both = np.empty((len(posterior.scores), 2 * len(self._chain.detectors)))
-        both[:, ::2], both[:, 1::2] = posterior.scores, posterior.p_values
-        return [both] if posterior.p_value is None else [posterior.p_value, both]
+        columns = (posterior.scores, posterior.p_values, posterior.p_value)
+        return [column for column in columns if column is not None]
 
     def words(self, judgement: Judgement) -> Iterable[Words]:
         """The row's flag, every detector's, and evidence as text."""
@@ -84,18 +95,18 @@ class Trust:
         found = {row: orjson.dumps(said) for row, said in answers.evidence_of(judgement).items()}
         evidence = [found.get(row, NOTHING) for row in range(len(posterior.scores))]
         if posterior.flagged is None or posterior.flags is None:
-            return ((None, (None,) * len(self._chain.detectors), said) for said in evidence)
+            return ((None, (None,) * self._scores, said) for said in evidence)
         return zip(posterior.flagged.tolist(), map(tuple, posterior.flags.tolist()), evidence, strict=True)
 
-    def members(self, words: Words) -> Json:
+    def members(self, words: Words, places: Sequence[str]) -> Json:
         """How far the row lies within what the model knows."""
         flagged, flags, evidence = words
-        p_value = PLACE if self._chain.calibrated else None
-        scores = {
-            d.name: shapes.score(PLACE, d.threshold, p_value, own)
-            for d, own in zip(self._chain.detectors, flags, strict=True)
-        }
-        return {"ood": shapes.trust(flagged, self._p_value, orjson.Fragment(evidence), scores)}
+        s, detectors = self._scores, self._chain.detectors
+        p_values = places[s : 2 * s] if self._chain.calibrated else [None] * s
+        columns = zip(detectors, places[:s], p_values, flags, strict=True)
+        scores = {d.name: shapes.score(value, d.threshold, p, own) for d, value, p, own in columns}
+        joint = places[-1] if self._joint else None
+        return {"ood": shapes.trust(flagged, joint, orjson.Fragment(evidence), scores)}
 
 
 class Decision:
@@ -103,14 +114,15 @@ class Decision:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self._actions = len(policy.actions)
+        self.width = self._actions + (2 if policy.on_ood is None else 3)
 
     def numbers(self, judgement: Judgement) -> list[Array]:
-        """Risk of the action taken, of all, margin and values; risk of the action that costs would take."""
+        """Risks, margin, and what it is worth to know or to hand over."""
         (decided,) = judgement.decided
-        taken, rows = decided.decisions, decided.rows
-        values = [taken.risks[rows, taken.action], taken.risks, taken.margin, taken.information]
-        deferral = [] if taken.deferral is None else [taken.deferral]
-        return [*values, *deferral, taken.risks[rows, taken.least_cost]]
+        taken = decided.decisions
+        columns = (taken.risks, taken.margin, taken.information, taken.deferral)
+        return [column for column in columns if column is not None]
 
     def words(self, judgement: Judgement) -> Iterable[Words]:
         """Indices of the action taken, of that of least cost, and of the reason."""
@@ -118,18 +130,19 @@ class Decision:
         taken = decided.decisions
         return zip(taken.action.tolist(), taken.least_cost.tolist(), taken.reason.tolist(), strict=True)
 
-    def members(self, words: Words) -> Json:
+    def members(self, words: Words, places: Sequence[str]) -> Json:
         """The decision."""
         action, least_cost, reason = words
+        margin, information, *deferral = places[self._actions :]
         decision = shapes.decision(
             self._policy,
             action,
             least_cost,
             REASONS[reason],
-            risks=[PLACE] * len(self._policy.actions),
-            margin=PLACE,
-            information=PLACE,
-            deferral=None if self._policy.on_ood is None else PLACE,
+            risks=places[: self._actions],
+            margin=margin,
+            information=information,
+            deferral=deferral[0] if deferral else None,
         )
         return {"decision": decision}
 
@@ -145,8 +158,10 @@ class Templates:
 
     def __init__(self, inquiry: Inquiry) -> None:
         self._parts = _PARTS[inquiry.options.verb](inquiry)
-        head = answers.head(inquiry.model, inquiry.target, inquiry.options.site, request_id=PLACE, created=PLACE)
-        self._body = _with_places({**head, "predictions": [PLACE]})
+        head = answers.head(
+            inquiry.model, inquiry.target, inquiry.options.site, request_id=_place(0), created=_place(1)
+        )
+        self._body, _ = _template({**head, "predictions": [_place(2)]})
         self._row = lru_cache(maxsize=MOST_TEMPLATES)(self._row_of)
 
     @staticmethod
@@ -176,34 +191,36 @@ class Templates:
         bodies = []
         for name, size in zip(map(orjson.dumps, ids), sizes, strict=True):
             own = [
-                template % (b'%b.%d"' % (name[:-1], i), *cells)
-                for i, (template, cells) in zip(range(size), rows, strict=False)
+                template % cells([b'%b.%d"' % (name[:-1], i), *numbers])
+                for i, (template, cells, numbers) in zip(range(size), rows, strict=False)
             ]
             bodies.append(self._body % (name, moment, b",".join(own)))
         return bodies
 
-    def _rows(self, judgement: Judgement) -> Iterator[tuple[bytes, list[bytes]]]:
-        # A template of every row, and the texts of the numbers that go into it.
+    def _rows(self, judgement: Judgement) -> Iterator[tuple[bytes, Cells, list[bytes]]]:
+        # A template of every row, which of its numbers go into it, and these as text.
         texts = _texts([column for part in self._parts for column in part.numbers(judgement)])
         words = zip(*(part.words(judgement) for part in self._parts), strict=True)
-        for (template, places), text in zip(map(self._row, words), texts, strict=True):
-            yield template, text.split(b",", places)[:places]
+        for (template, cells), text in zip(map(self._row, words), texts, strict=True):
+            yield template, cells, text.split(b",")
 
-    def _row_of(self, words: tuple[Words, ...]) -> tuple[bytes, int]:
-        row: Json = {"prediction_id": PLACE}
+    def _row_of(self, words: tuple[Words, ...]) -> tuple[bytes, Cells]:
+        row: Json = {"prediction_id": _place(0)}
+        start = 1
         for part, said in zip(self._parts, words, strict=True):
-            row |= part.members(said)
-        template = _with_places(row)
-        return template, template.count(b"%b") - 1
+            row |= part.members(said, [_place(start + i) for i in range(part.width)])
+            start += part.width
+        return _template(row)
 
 
-def _policy(inquiry: Inquiry) -> Policy:
-    wanted = inquiry.options.policy
-    return choose_policy(inquiry.model, None if isinstance(wanted, tuple) else wanted)
+def _place(number: int) -> str:
+    return f"{PLACE}{number}"
 
 
-def _with_places(document: Json) -> bytes:
-    return orjson.dumps(document).replace(b"%", b"%%").replace(PLACE_TEXT, b"%b")
+def _template(document: Json) -> tuple[bytes, Cells]:
+    """Text for ``%``, and what picks for it out of a list."""
+    pieces = PLACE_TEXT.split(orjson.dumps(document))
+    return b"%b".join(piece.replace(b"%", b"%%") for piece in pieces[::2]), itemgetter(*map(int, pieces[1::2]))
 
 
 def _texts(columns: Sequence[Array]) -> list[bytes]:
@@ -212,6 +229,11 @@ def _texts(columns: Sequence[Array]) -> list[bytes]:
     table = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)))
     np.concatenate(parts, axis=1, out=table)
     return orjson.dumps(table, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
+
+
+def _policy(inquiry: Inquiry) -> Policy:
+    wanted = inquiry.options.policy
+    return choose_policy(inquiry.model, None if isinstance(wanted, tuple) else wanted)
 
 
 _PARTS: Final[dict[str, Callable[[Inquiry], list[Part]]]] = {

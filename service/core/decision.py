@@ -331,9 +331,7 @@ def _least(risks: Array, floor: Array, scale: Array) -> tuple[Indices, Array, Re
     return np.ascontiguousarray(near.T).argmax(axis=1), margin, reason, np.maximum(best - floor, 0.0)
 
 
-def _decide_one(
-    risks: Array, floor: Array, prices: Prices, on_ood: int | None, flagged: Flags | None
-) -> Decisions:
+def _decide_one(risks: Array, floor: Array, prices: Prices, on_ood: int | None, flagged: Flags | None) -> Decisions:
     # One row of few actions, in Python's floats: what NumPy's calls cost would be most of the decision.
     values: list[float] = risks[0].tolist()
     least, runner_up = sorted(values)[:2]

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,10 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from service.api.app import SMALLEST_BODY_LIMIT, Parts, body_limit, build_app
 from service.api.problems import MEDIA_TYPE
-from service.choices import Options
 from service.errors import ServiceError
-from service.inference import Call, Prediction, Predictor
-from service.runtime.model import Model
+from service.inference import Inquiry, Judgement, Predictor
 from service.runtime.registry import Registry
 from service.runtime.rows import Rows
 from service.telemetry import Telemetry
@@ -33,8 +31,10 @@ class Breaking(Predictor):
         super().__init__(telemetry, lambda: datetime.now(UTC))
         self._error = error
 
-    async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Prediction:
-        del call, model, rows, options
+    async def judge(
+        self, inquiry: Inquiry, rows: Rows, *, sizes: Sequence[int], deadline: float | None = None
+    ) -> Judgement:
+        del inquiry, rows, sizes, deadline
         raise self._error
 
 

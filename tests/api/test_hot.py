@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+import tomlkit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -159,6 +160,19 @@ async def test_every_address_means_what_it_means_on_the_ordinary_path(pair, test
 async def test_a_body_beyond_the_limit_is_refused_as_on_the_ordinary_path(pair) -> None:
     answer = await pair.same(f"{NAME}:decide", b'{"instances": [[' + b"1," * (1 << 20))
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+@pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
+async def test_names_that_would_mean_something_in_a_template_are_only_names(
+    publish_logits, monkeypatch, verb, fitted
+) -> None:
+    classes, actions = ("%b", "%" * 200, 'a "quote" \\ \t'), ("%d%%", "{0}", "%s")
+    costs = {action: {name: abs(i - k) for k, name in enumerate(classes)} for i, action in enumerate(actions)}
+    policies = tomlkit.dumps({"policies": {"%p": {"default": True, "on_ood": "%s", "costs": costs}}})
+    pair = Fixed(publish_logits(classes, more=policies, fitted=fitted), monkeypatch)
+    answer = await pair.same(f"/v1/models/logits:{verb}", b'{"instances": [[0.5, 1, 2], [3, 2, 1], [1e6, -1e6, 0]]}')
+    assert answer.status_code == 200
 
 
 async def test_metrics_and_log_lines_are_those_of_the_ordinary_path(pair, test_rows, caplog) -> None:
