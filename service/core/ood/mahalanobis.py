@@ -74,7 +74,7 @@ class Mahalanobis:
     def _score_of_one(self, row: Array) -> Array:
         # All means at once, and no broadcasting where it can be helped: what calls cost is most of one row's score.
         gaps = self.means - (row - self.center).dot(self.whitening)
-        return np.array([min(np.vecdot(gaps, gaps).tolist())])
+        return np.array([min(np.einsum("kf,kf->k", gaps, gaps).tolist())])
 
 
 def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Array]:
