@@ -22,6 +22,7 @@ lint: .venv/.everything  ## style, types and import contracts
 
 bench: .venv/.everything  ## how fast and how small, beside what is asked for
 	$(BIN)/python -m tests.bench.calibration
+	$(BIN)/python -m tests.bench.core
 	$(BIN)/python -m tests.bench.serving
 
 lock:  ## renew both lock files; needs uv

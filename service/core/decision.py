@@ -1,12 +1,12 @@
 """What to do: the action of least expected cost, and when a person decides instead."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from service.core.numerics import Array, Flags, Indices
+from service.core.numerics import Array, Flags, Indices, read_only
 
 TIE_TOLERANCE = 1e-6
 FEW_ACTIONS: Final = 16  # of one row: Python's floats beat NumPy's calls up to here
@@ -335,35 +335,26 @@ def _decide_one(risks: Array, floor: Array, prices: Prices, on_ood: int | None, 
     # One row of few actions, in Python's floats: what NumPy's calls cost would be most of the decision.
     values: list[float] = risks[0].tolist()
     least, runner_up = sorted(values)[:2]
-    band = TIE_TOLERANCE * float(prices.scale.item())
-    tie = runner_up - least <= band
-    best = next(a for a, risk in enumerate(values) if risk - least <= band) if tie else values.index(least)
-    taken, reason, deferral = best, TIE if tie else LOWEST_RISK, 0.0
-    if on_ood is not None:
-        if flagged is None or flagged[0]:
-            taken, reason = on_ood, OOD_UNAVAILABLE if flagged is None else OOD
-        deferral = (runner_up if values[on_ood] == least else least) - values[on_ood]
-    found = np.array([runner_up - least, max(least - float(floor[0]), 0.0), deferral])
-    return Decisions(
-        _ACTIONS[taken : taken + 1],
-        risks,
-        found[:1],
-        _REASONS[reason : reason + 1],
-        _ACTIONS[best : best + 1],
-        found[1:2],
-        None if on_ood is None else found[2:],
-    )
+    best, reason = values.index(least), LOWEST_RISK
+    if runner_up - least <= (band := TIE_TOLERANCE * prices.scale.item()):
+        best, reason = next(a for a, risk in enumerate(values) if risk - least <= band), TIE
+    saved = max(least - floor.item(), 0.0)
+    least_cost, margin = _ACTIONS[best : best + 1], runner_up - least
+    if on_ood is None:
+        found = np.array([margin, saved])
+        return Decisions(least_cost, risks, found[:1], _REASONS[reason : reason + 1], least_cost, found[1:], None)
+    taken = least_cost
+    if flagged is None or flagged[0]:
+        taken, reason = _ACTIONS[on_ood : on_ood + 1], OOD_UNAVAILABLE if flagged is None else OOD
+    at = values[on_ood]
+    found = np.array([margin, saved, (runner_up if at == least else least) - at])
+    return Decisions(taken, risks, found[:1], _REASONS[reason : reason + 1], least_cost, found[1:2], found[2:])
 
 
 def _weighed(p: Array, cost: Array) -> Array:
     return p @ cost.T if cost.ndim == 2 else np.matmul(cost, p[:, :, None])[:, :, 0]
 
 
-def _constant(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    values.flags.writeable = False
-    return values
-
-
 # What a decision about one row says in whole numbers is a slice of these: a slice is quicker than an array.
-_ACTIONS: Final = _constant(np.arange(FEW_ACTIONS))
-_REASONS: Final = _constant(np.arange(len(REASONS), dtype=np.int8))
+_ACTIONS: Final = read_only(np.arange(FEW_ACTIONS))
+_REASONS: Final = read_only(np.arange(len(REASONS), dtype=np.int8))

@@ -1,6 +1,6 @@
 """Stable logarithms of sums and probabilities."""
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,12 @@ Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
 
+Number = TypeVar("Number", bound=np.generic)
+
 MANY_CLASSES: Final = 100
+
+_DOUBLE: Final = np.dtype(np.float64)
+_SINGLE: Final = np.dtype(np.float32)
 
 
 def width(classes: int) -> np.dtype[Any]:
@@ -23,7 +28,19 @@ def width(classes: int) -> np.dtype[Any]:
     >>> width(10), width(1000)
     (dtype('float64'), dtype('float32'))
     """
-    return np.dtype(np.float64 if classes <= MANY_CLASSES else np.float32)
+    return _DOUBLE if classes <= MANY_CLASSES else _SINGLE
+
+
+def read_only(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """The same array, which nobody can write to from now on: a constant that many answers share.
+
+    Examples
+    --------
+    >>> read_only(np.zeros(1)).flags.writeable
+    False
+    """
+    values.flags.writeable = False
+    return values
 
 
 def top_and_rest(logits: Array) -> tuple[Indices, Array, Array]:

@@ -1,10 +1,10 @@
 """The hot path: from raw logits to what is believed of a row (A to C) and what to do about it (D, E)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -15,11 +15,10 @@ from service.core.calibration.temperature import Temperature
 from service.core.decision import Decisions, Prices, decide, priced
 from service.core.fused import FEW_CLASSES, softmax, softmax_of_one
 from service.core.inverse import Inverse
-from service.core.numerics import Array, Flags, Indices, log_softmax, width
+from service.core.numerics import Array, Flags, Indices, log_softmax, read_only, width
 from service.core.ood import Score
-from service.core.ood.logits import Energy, MaxLogit
-from service.core.ood.nll import Nll
 from service.core.ood.range import outside
+from service.core.ood.sweep import ByProduct, by_product
 
 FARTHEST: Final = np.finfo(np.float64).max  # what a distance says that overflows, or that a missing value makes NaN
 
@@ -40,7 +39,7 @@ class Detector:
     by_class : ByClass or None
         References and thresholds within every predicted class, in place of those of all rows.
     swept : callable or None
-        Its values from each row's largest logit and nll, where the sweep that makes the softmax gives them on the way.
+        `by_product` of the score.
     """
 
     name: str
@@ -49,11 +48,10 @@ class Detector:
     threshold: float | None
     gated: bool
     by_class: conformal.ByClass | None = None
-    swept: Callable[[Any, Any], Any] | None = field(init=False, repr=False, compare=False)
+    swept: ByProduct | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        tempered = isinstance(self.score, Nll) and float(self.score.temperature) != 1.0
-        object.__setattr__(self, "swept", None if tempered else _SWEPT.get(type(self.score)))
+        object.__setattr__(self, "swept", by_product(self.score))
 
     def thresholds(self, logits: Array) -> Array | None:
         """Threshold that applies to every row of logits (N, K), shape (N,); None in an uncalibrated version."""
@@ -218,7 +216,8 @@ def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array 
         found = softmax(logits, temperature=chain.temperature)
         scores = [d.swept(found.top, found.nll) if d.swept else _score(d, logits, seen) for d in chain.detectors]
         return weigh(chain, logits, found.log_probs, scores, columns, probabilities=found.probabilities)
-    log_probs = _calibrated(chain, logits)
+    undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
+    log_probs = chain.calibrator.apply(undone)
     scores = [_score(d, logits, seen) for d in chain.detectors]
     return weigh(chain, logits, log_probs, scores, columns, probabilities=np.exp(log_probs))
 
@@ -328,11 +327,6 @@ def predicted_class(logits: Array) -> Indices:
     return logits.argmax(axis=1)
 
 
-def _calibrated(chain: Chain, logits: Array) -> Array:
-    undone = logits if chain.inverse is None else chain.inverse.apply(log_softmax(logits))
-    return chain.calibrator.apply(undone)
-
-
 def _score(detector: Detector, logits: Array, seen: Array) -> Array:
     return detector.score.score(seen if detector.score.needs == "features" else logits)
 
@@ -353,29 +347,41 @@ def _postprocess_one(chain: Chain, logits: Array, columns: Array, seen: Array, t
     top, nll, log_probs, probabilities = softmax_of_one(logits[0].tolist(), temperature=temperature)
     cells = outside(columns[0], low=chain.low, high=chain.high)  # arrays of one shape need no broadcasting
     scores = [d.swept(top, nll) if d.swept else _score_of_one(d, logits, seen) for d in chain.detectors]
-    k, s = len(log_probs), len(scores)
+    k, s, believed = len(log_probs), len(scores), log_probs + probabilities + scores
     if not chain.calibrated:
-        packed = np.array([[*log_probs, *probabilities, *scores]])
+        packed = np.array([believed])
         return Posterior(
             logits, packed[:, :k], packed[:, 2 * k :], None, None, cells[None], None, None, None, packed[:, k : 2 * k]
         )
-    p_values, flags = zip(*map(_significance_of_one, chain.detectors, scores), strict=True)
-    gate = chain.gate
-    joint = min(1.0, len(gate) * min([p_values[i] for i in gate])) if gate else 1.0
-    flagged = True in [flags[i] for i in gate] or (chain.range_gated and np.count_nonzero(cells) > 0)
-    packed = np.array([[*log_probs, *probabilities, *scores, *p_values, joint]])
+    p_values, flags, joint, flagged = _significance_of_one(chain, scores)
+    flagged = flagged or (chain.range_gated and bool(np.count_nonzero(cells)))
+    packed = np.array([believed + p_values + [joint]])
     return Posterior(
         logits,
         packed[:, :k],
         packed[:, 2 * k : 2 * k + s],
         packed[:, 2 * k + s : -1],
-        _constant(flags)[None],
+        _constant(tuple(flags))[None],
         cells[None],
-        packed[0, -1:] if gate else None,
+        packed[0, -1:] if chain.gate else None,
         _constant((flagged,)),
         None,
         packed[:, k : 2 * k],
     )
+
+
+def _significance_of_one(chain: Chain, scores: list[float]) -> tuple[list[float], list[bool], float, bool]:
+    # Of every score, then of the gate: p-value and flag.
+    p_values, flags, least, flagged = [], [], 1.0, False
+    for detector, score in zip(chain.detectors, scores, strict=True):
+        p, flag = 1.0, False
+        if detector.calibration is not None and detector.threshold is not None:
+            p, flag = conformal.p_value(detector.calibration, score), score > detector.threshold
+        if detector.gated:
+            least, flagged = min(least, p), flagged or flag
+        p_values.append(p)
+        flags.append(flag)
+    return p_values, flags, min(1.0, len(chain.gate) * least), flagged
 
 
 def _score_of_one(detector: Detector, logits: Array, seen: Array) -> float:
@@ -383,23 +389,7 @@ def _score_of_one(detector: Detector, logits: Array, seen: Array) -> float:
     return score if math.isfinite(score) else float(np.nan_to_num(score, nan=FARTHEST))
 
 
-def _significance_of_one(detector: Detector, score: float) -> tuple[float, bool]:
-    if detector.calibration is None or detector.threshold is None:
-        return 1.0, False
-    return conformal.p_value(detector.calibration, score), score > detector.threshold
-
-
 @lru_cache(maxsize=256)
 def _constant(flags: tuple[bool, ...]) -> Flags:
     # Few scores have few patterns of flags: one is found again quicker than made.
-    found = np.array(flags)
-    found.flags.writeable = False
-    return found
-
-
-_SWEPT: Final[dict[type[Score], Callable[[Any, Any], Any]]] = {
-    Nll: lambda _, nll: nll,
-    Energy: lambda top, nll: -(top + nll),
-    MaxLogit: lambda top, _: -top,
-}
-"""Scores that the sweep which makes the softmax gives on the way, from a row's largest logit and its nll at T = 1."""
+    return read_only(np.array(flags))

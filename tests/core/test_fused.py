@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from service.core.calibration.temperature import Temperature
 from service.core.decision import TIE_TOLERANCE, Decisions, cost_scale, decide
@@ -32,6 +33,7 @@ def logits_of(n: int, k: int, *, seed: int = 0) -> Array:
 def test_the_sweep_is_the_plain_formulas(n: int, k: int) -> None:
     logits = logits_of(n, k)
     found, plain = softmax(logits, temperature=T), Temperature(T).apply(logits)
+    np.testing.assert_array_equal(found.top, logits.max(axis=1))
     np.testing.assert_allclose(found.nll, Nll().score(logits), rtol=1e-13)
     np.testing.assert_allclose(found.log_probs, plain, rtol=1e-13, atol=1e-12)
     np.testing.assert_allclose(found.probabilities, np.exp(plain), rtol=1e-11, atol=1e-300)
@@ -46,12 +48,42 @@ def test_what_a_certain_row_leaves_to_others_is_not_lost_beside_one(n: int, k: i
     np.testing.assert_allclose(-found.log_probs[:, 1], (k - 1) * np.exp(-40.0), rtol=1e-13)
 
 
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("k", [2, FEW_CLASSES, SHORT_ROWS, SHORT_ROWS + 1])
+def test_of_classes_that_share_the_largest_logit_all_but_one_are_the_rest(n: int, k: int) -> None:
+    found = softmax(np.full((n, k), 7.0), temperature=T)
+    np.testing.assert_allclose(found.nll, np.log(k), rtol=1e-13)
+    np.testing.assert_allclose(found.probabilities, 1.0 / k, rtol=1e-13)
+
+
 @pytest.mark.parametrize("n", [1, 300])
 def test_rows_are_left_as_they_came(n: int) -> None:
     logits = logits_of(n, 10)
     before = logits.copy()
     softmax(logits, temperature=T)
     np.testing.assert_array_equal(logits, before)
+
+
+# ------------------------------------------------------------------------------------- the accuracy that is promised
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 10), (256, 10), (256, 1000), (4096, 1000)])
+def test_float32_logits_are_answered_as_scipy_answers_them_in_float64(n: int, k: int) -> None:
+    rng = np.random.default_rng(n + k)
+    spread = rng.choice([0.5, 2.0, 6.0], size=(n, 1))
+    logits: Array = (rng.normal(size=(n, k)) * spread).astype(np.dtype("f4"))
+    cost = rng.random((10, k))
+    found, exact = softmax(logits.astype(width(k)), temperature=T), logits.astype(np.float64)
+    nll, log_probs = -log_softmax(exact, axis=1).max(axis=1), log_softmax(exact / T, axis=1)
+    told = nll > 1e-6
+    np.testing.assert_allclose(found.probabilities, np.exp(log_probs), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.nll[told], nll[told], rtol=1e-6)
+    risks = np.exp(log_probs) @ cost.T
+    two = np.sort(risks, axis=1)[:, :2]
+    clear = two[:, 1] - two[:, 0] > 2.0 * TIE_TOLERANCE * cost_scale(cost)
+    assert clear.mean() > 0.9
+    taken = decide(found.log_probs, cost, probabilities=found.probabilities)
+    np.testing.assert_array_equal(taken.action[clear], risks.argmin(axis=1)[clear])
 
 
 # ------------------------------------------------------------------------------------------------------- float32

@@ -9,6 +9,7 @@ from service.core.conformal import reference, threshold
 from service.core.decision import REASONS, TIE_TOLERANCE, cost_scale
 from service.core.numerics import Array
 from service.core.ood import SCORES
+from service.core.ood.logits import Energy, MaxLogit
 from service.core.ood.nll import Nll
 from service.core.pipeline import Chain, Detector, Policy, Posterior, act, at_prevalence, postprocess
 from service.core.prior import shift
@@ -74,6 +75,17 @@ def test_every_score_is_given_what_it_needs(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("n", "k"), [(1, 3), (50, 3), (50, 40), (50, 150)])
+@pytest.mark.parametrize("name", [name for name, kind in SCORES.items() if kind in (Nll, Energy, MaxLogit)])
+def test_a_score_that_the_softmax_gives_on_the_way_is_the_score(name: str, n: int, k: int) -> None:
+    logits = 4.0 * np.random.default_rng(k).normal(size=(n, k))
+    swept = Detector(name, SCORES[name](), None, None, True)
+    assert swept.swept is not None
+    bare = Chain((swept,), np.empty(0), np.empty(0), False, Temperature(1.7), False)
+    found = postprocess(bare, logits, np.empty((n, 0))).scores[:, 0]
+    np.testing.assert_allclose(found, swept.score.score(logits), rtol=1e-12 if k <= 100 else 1e-5)
+
+
 @pytest.mark.parametrize("gate", [("nll",), ("mahalanobis",), ("nll", "mahalanobis")])
 def test_a_row_is_flagged_exactly_when_the_joint_p_value_is_at_most_alpha(gate: tuple[str, ...]) -> None:
     logits, features = rows_of(3000, seed=5)
@@ -107,10 +119,13 @@ def test_a_score_outside_the_gate_flags_itself_and_not_the_row() -> None:
     np.testing.assert_array_equal(answer.p_value, answer.p_values[:, 0])
 
 
-def test_what_cannot_be_scored_does_not_pass_as_known() -> None:
-    logits, features = rows_of(2, seed=7)
-    features[0, 1] = np.nan
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("value", [np.nan, 1e200])
+def test_what_cannot_be_scored_does_not_pass_as_known(n: int, value: float) -> None:
+    logits, features = rows_of(n, seed=7)
+    features[0, 1] = value
     answer = postprocess(BOTH, logits, features)
+    assert np.isfinite(answer.scores).all()
     assert answer.flagged is not None
     assert answer.flagged[0]
 

@@ -67,7 +67,14 @@ class Mahalanobis:
         >>> fitted.score(np.array([[0.0, 0.0], [3.0, 0.0]])).round(6)
         array([ 0., 18.])
         """
-        return nearest_squared((values - self.center).dot(self.whitening), self.means)
+        if len(values) == 1:
+            return self._score_of_one(values[0])
+        return nearest_squared((values - self.center) @ self.whitening, self.means)
+
+    def _score_of_one(self, row: Array) -> Array:
+        # All means at once, and no broadcasting where it can be helped: what calls cost is most of one row's score.
+        gaps = self.means - (row - self.center).dot(self.whitening)
+        return np.array([min(np.einsum("kf,kf->k", gaps, gaps).tolist())])
 
 
 def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Array]:
@@ -94,9 +101,6 @@ def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Arra
 
 def nearest_squared(points: Array, means: Stored) -> Array:
     """Squared Euclidean distance of every point, shape (N, F), to the nearest of means, shape (K', F)."""
-    if len(points) == 1:  # all means at once: a call for each costs more than its arithmetic
-        gaps = means - points
-        return np.minimum.reduce(np.vecdot(gaps, gaps), keepdims=True)
     nearest = np.full(len(points), np.inf)
     for mean in means:
         gap = points - mean
