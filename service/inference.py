@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -263,8 +262,9 @@ class Predictor:
             self._actions.labels(*labels).inc(len(decisions.action))
             return
         counters = self._taken(model.name, model.version, policy.name, policy.actions)
-        for action, count in Counter(decisions.action.tolist()).items():
-            counters[action].inc(count)
+        actions = decisions.action.tolist()
+        for action in set(actions):
+            counters[action].inc(actions.count(action))
 
     def _counters(
         self, model: str, version: str, policy: str, actions: Sequence[str]

@@ -1,7 +1,7 @@
 """One door to ONNX Runtime: typed arrays in, finite logits out, of the width that their number of classes has."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,6 +42,7 @@ MOST_FAULTS = 20
 NOT_COMPUTABLE: Final = "not-computable"
 
 Feeds = dict[str, npt.NDArray[Any]]
+Tensors = list[npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,11 @@ class Session:
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
         sizes = {tensor.shape[0] for tensor in self.inputs if tensor.shape} - {None}
         self._batch = sizes.pop() if len(sizes) == 1 else None
+        self._run: Callable[[list[str], Feeds, ort.RunOptions | None], Tensors] = self._session.run
 
     def run(self, output: str, feeds: Feeds, *, deadline: float | None = None) -> npt.NDArray[Any]:
         """One named output for arrays of the declared types; `run_several` for one name."""
-        return self.run_several((output,), feeds, deadline=deadline)[output]
+        return self._tensors([output], feeds, deadline)[0]
 
     def run_several(self, outputs: Iterable[str], feeds: Feeds, *, deadline: float | None = None) -> Feeds:
         """Named outputs of one run, for arrays of the declared types.
@@ -113,34 +115,36 @@ class Session:
             If the run had to be ended.
         """
         names = list(dict.fromkeys(outputs))
+        return dict(zip(names, self._tensors(names, feeds, deadline), strict=True))
+
+    def _tensors(self, names: list[str], feeds: Feeds, deadline: float | None) -> Tensors:
         try:
             values = self._batches(names, feeds, deadline)
         except ORT_ERRORS as error:
             raise self._failure(names, feeds, deadline, error) from None
-        for name, value in values.items():
-            if not isinstance(value, np.ndarray):
-                raise ModelOutputInvalid(f"output {name!r} is no tensor")
+        if strange := [name for name, value in zip(names, values, strict=True) if not isinstance(value, np.ndarray)]:
+            raise ModelOutputInvalid(f"output {strange[0]!r} is no tensor")
         return values
 
-    def _batches(self, names: list[str], feeds: Feeds, deadline: float | None) -> Feeds:
+    def _batches(self, names: list[str], feeds: Feeds, deadline: float | None) -> Tensors:
         rows, size = _rows(feeds), self._batch
         if size is None or size == rows:
             return self._once(names, feeds, deadline)
         taken = [np.minimum(np.arange(start, start + size), rows - 1) for start in range(0, rows, size)]
         parts = [self._once(names, {n: feed[chosen] for n, feed in feeds.items()}, deadline) for chosen in taken]
-        if any(len(value) != size for part in parts for value in part.values()):
+        if any(len(value) != size for part in parts for value in part):
             raise ModelOutputInvalid(f"an output has not one row for each of the {size} rows that the graph takes")
-        return {name: np.concatenate([part[name] for part in parts])[:rows] for name in names}
+        return [np.concatenate(values)[:rows] for values in zip(*parts, strict=True)]
 
-    def _once(self, names: list[str], feeds: Feeds, deadline: float | None) -> Feeds:
+    def _once(self, names: list[str], feeds: Feeds, deadline: float | None) -> Tensors:
         options = _run_options(feeds, deadline)
         if options is None or deadline is None:
-            return dict(zip(names, self._session.run(names, feeds, options), strict=True))
+            return self._run(names, feeds, options)
         if deadline <= time.monotonic():
             raise DeadlineExceeded("the time of this request was over before the model came to it")
         WATCHDOG.begin(options, deadline)
         try:
-            return dict(zip(names, self._session.run(names, feeds, options), strict=True))
+            return self._run(names, feeds, options)
         except ORT_ERRORS:
             if options.terminate:
                 raise DeadlineExceeded("the graph did not end in time; send fewer rows at a time") from None
