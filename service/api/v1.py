@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Receive
 
 from service.api import answers, columns, replies, schemas
 from service.api.addresses import Limits, addressed
@@ -21,6 +23,7 @@ from service.api.options import (
     predict_options,
     refuse_foreign,
 )
+from service.api.presence import judge_while_connected
 from service.api.rows import at_home, example, parse_rows
 from service.bundle.tasks import ABSENT, PRESENT
 from service.bundle.writer import FIRST_ALIAS
@@ -63,7 +66,16 @@ _LABELS: Final[dict[str, Callable[[Model], object]]] = {
     "sequence": lambda model: [model.classes[0]] * model.raw(model.inputs.synthetic()).logits.shape[1],
 }
 
-Use = Callable[[Model, object, Call], Awaitable[bytes]]
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asks, and how they are heard when they go away."""
+
+    call: Call
+    receive: Receive
+
+
+Use = Callable[[Model, object, _Asked], Awaitable[bytes]]
 
 
 def router(registry: Registry, predictor: Predictor, limits: Limits) -> APIRouter:
@@ -134,7 +146,8 @@ def _endpoint(registry: Registry, use: Use, limits: Limits) -> Callable[[Request
         model = addressed(registry, request.path_params)
         call = Call(request.state.request_id, deadline=time.monotonic() + limits.seconds)
         document = parse_json(await read_body(request, limit=limits.body()))
-        return Response(await use(model, document, call), media_type="application/json")
+        body = await use(model, document, _Asked(call, request.receive))
+        return Response(body, media_type="application/json")
 
     return endpoint
 
@@ -152,67 +165,67 @@ class _Uses:
         self._predictor = predictor
         self._most_rows = most_rows
 
-    async def predict(self, model: Model, document: object, call: Call) -> bytes:
+    async def predict(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Calibrated probabilities."""
         request = schemas.parse_request(schemas.PredictRequest, document, _known(model))
         wanted = request.parameters
         refuse_foreign(wanted, model)
         options = predict_options(wanted, model, rows=len(request.instances))
-        prediction = await self._predict(model, request.instances, wanted.ids, call, options)
+        prediction = await self._predict(model, request.instances, wanted.ids, asked, options)
         if wanted.layout == "columns":
             return columns.predict_columns(prediction, wanted.ids, wanted.top_k)
         return _rows(prediction, answers.predict_rows(prediction, wanted.ids, wanted.top_k))
 
-    async def detect(self, model: Model, document: object, call: Call) -> bytes:
+    async def detect(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Scores and flags."""
         request = schemas.parse_request(schemas.DetectRequest, document, _known(model))
         wanted = request.parameters
         refuse_foreign(wanted, model)
         options = detect_options(wanted, model)
-        prediction = await self._predict(model, request.instances, wanted.ids, call, options)
+        prediction = await self._predict(model, request.instances, wanted.ids, asked, options)
         if wanted.layout == "columns":
             return columns.detect_columns(prediction, wanted.ids)
         return _rows(prediction, answers.detect_rows(prediction, wanted.ids))
 
-    async def decide(self, model: Model, document: object, call: Call) -> bytes:
+    async def decide(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Probabilities, flags and the least-cost action."""
         request = schemas.parse_request(schemas.DecideRequest, document, _known(model))
         wanted = request.parameters
         refuse_foreign(wanted, model)
         options = decide_options(wanted, model, rows=len(request.instances))
-        prediction = await self._predict(model, request.instances, wanted.ids, call, options)
+        prediction = await self._predict(model, request.instances, wanted.ids, asked, options)
         if wanted.layout == "columns":
             return columns.decide_columns(prediction, wanted.ids, wanted.top_k)
         return _rows(prediction, answers.decide_rows(prediction, wanted.ids, wanted.top_k))
 
-    async def evaluate(self, model: Model, document: object, call: Call) -> bytes:
+    async def evaluate(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Metrics of labelled rows."""
         request = schemas.parse_request(schemas.EvaluateRequest, document, _known(model))
         names = request.parameters.losses
         refuse_foreign(request.parameters, model)
         case, options = read_case(request, model), evaluate_options(request.parameters, model)
         check_names(names, model.manifest)
-        prediction = await self._predict(model, request.instances, None, call, options)
+        prediction = await self._predict(model, request.instances, None, asked, options)
         found = await asyncio.to_thread(judge, case, prediction)
         losses = named_losses(names, prediction.log_probs, case.labels, model.manifest)
         return orjson.dumps({**answers.header(prediction), "evaluation": {**found, "losses": losses}})
 
-    async def estimate(self, model: Model, document: object, call: Call) -> bytes:
+    async def estimate(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Prevalence of unlabelled rows."""
         request = schemas.parse_request(schemas.EstimateRequest, document, _known(model))
-        prediction = await self._predict(model, request.instances, None, call, Options("estimate"))
+        prediction = await self._predict(model, request.instances, None, asked, Options("estimate"))
         found = await asyncio.to_thread(estimate, model, prediction.posterior)
         said = answers.estimate_body(found, model.classes)
         return orjson.dumps({**answers.header(prediction), "estimate": said})
 
     async def _predict(
-        self, model: Model, instances: list[Any], ids: list[str] | None, call: Call, options: Options
+        self, model: Model, instances: list[Any], ids: list[str] | None, asked: _Asked, options: Options
     ) -> Prediction:
         if ids is not None and len(ids) != len(instances):
             raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
         rows = parse_rows(instances, model.inputs, most=self._most_rows)
         try:
-            return await self._predictor.predict(call, model, rows, options)
+            return await judge_while_connected(self._predictor, asked.call, model, rows, options, receive=asked.receive)
         except InvalidInstances as error:
             raise at_home(error, instances, model.inputs) from None
 

@@ -8,11 +8,13 @@ from typing import Any, Final
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.types import Receive
 
 from service.api import repository, tensors
 from service.api.addresses import Limits, addressed
 from service.api.body import read_raw
 from service.api.outputs import DECIDED, RANKED, Wanted, answer_output, datatype, output_names
+from service.api.presence import judge_while_connected
 from service.api.repository import Access
 from service.api.tensors import Blobs, Json
 from service.choices import Options
@@ -135,17 +137,19 @@ def _add_infer(routes: APIRouter, path: str, server: Server) -> None:
     async def endpoint(request: Request) -> Response:
         model = addressed(server.registry, request.path_params)
         raw = await read_raw(request, limit=server.limits.body())
-        return await infer(server, model, request.headers, raw, request.state.request_id)
+        return await infer(server, model, request.headers, raw, request.state.request_id, receive=request.receive)
 
     routes.add_api_route(path, endpoint, methods=["POST"], summary="Judge rows of tensors", openapi_extra=_INFER_BODY)
 
 
-async def infer(server: Server, model: Model, headers: Any, raw: bytes, request_id: str) -> Response:
-    """The answer to one inference request.
+async def infer(
+    server: Server, model: Model, headers: Any, raw: bytes, request_id: str, *, receive: Receive | None = None
+) -> Response:
+    """The answer to one inference request; ``receive``, ASGI's, tells when nobody waits for it any more.
 
     Raises
     ------
-    ServiceError
+    ServiceError, ClientDisconnect
     """
     body = tensors.decompress(raw, headers.get("content-encoding", "identity").lower(), limit=server.limits.body())
     question = read_question(body, headers.get(JSON_LENGTH), model, server.limits.rows)
@@ -154,7 +158,7 @@ async def infer(server: Server, model: Model, headers: Any, raw: bytes, request_
     call = Call(request_id, deadline=time.monotonic() + seconds)
     decide = not names.isdisjoint(DECIDED)
     options = Options("infer", decide=decide, policy=question.policy, site=question.site)
-    prediction = await server.predictor.predict(call, model, question.rows, options)
+    prediction = await judge_while_connected(server.predictor, call, model, question.rows, options, receive=receive)
     outputs = [answer_output(prediction, wanted) for wanted in question.outputs]
     text, length = tensors.encode(_head(prediction, question), outputs)
     if length is None:
