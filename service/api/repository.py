@@ -1,7 +1,7 @@
 """`/v2/repository`, the model repository extension: what is published, and its models loaded and unloaded by name."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ READY: Final = "READY"
 UNAVAILABLE: Final = "UNAVAILABLE"
 
 Json = dict[str, Any]
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,12 @@ def router(access: Access, *, limit: Callable[[], int]) -> APIRouter:
         Most bytes of a request's body.
     """
     routes = APIRouter(prefix="/repository")
-    turn = asyncio.Lock()  # whoever waits for a load to end waits here, and not on a thread that others need
+    for path, endpoint in {"/index": _index(access, limit), **_changes(access, limit)}.items():
+        routes.add_api_route(path, endpoint, methods=["POST"], summary=endpoint.__doc__)
+    return routes
 
+
+def _index(access: Access, limit: Callable[[], int]) -> Endpoint:
     async def index(request: Request) -> Response:
         """Published models and their state."""
         reloader = access.to_look()
@@ -74,6 +79,12 @@ def router(access: Access, *, limit: Callable[[], int]) -> APIRouter:
         listing = await asyncio.to_thread(reloader.listing)
         ready_alone = document.get("ready") is True
         return _json([_entry(listed) for listed in listing if listed.reason is None or not ready_alone])
+
+    return index
+
+
+def _changes(access: Access, limit: Callable[[], int]) -> dict[str, Endpoint]:
+    turn = asyncio.Lock()  # whoever waits for a load to end waits here, and not on a thread that others need
 
     async def load(request: Request) -> Response:
         """Load what a model's aliases name."""
@@ -91,9 +102,7 @@ def router(access: Access, *, limit: Callable[[], int]) -> APIRouter:
             await asyncio.to_thread(reloader.unload, request.path_params["name"])
         return _json({})
 
-    for path, endpoint in {"/index": index, "/models/{name}/load": load, "/models/{name}/unload": unload}.items():
-        routes.add_api_route(path, endpoint, methods=["POST"], summary=endpoint.__doc__)
-    return routes
+    return {"/models/{name}/load": load, "/models/{name}/unload": unload}
 
 
 async def _document(request: Request, limit: int) -> Json:
