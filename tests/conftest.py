@@ -25,7 +25,8 @@ from service.bundle.repository import Repository
 from service.bundle.writer import create_draft, draft_files, publish
 from service.evaluation.dataset import Dataset
 from service.evaluation.sets import fit_sets
-from service.onboarding import Declared, import_model, publish_draft
+from service.importer.declared import Declared
+from service.onboarding import import_model, publish_draft
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
 
