@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from service.api import answers
+from service.api import answers, shapes
 from service.approaches import Decided
 from service.core.decision import REASONS
 from service.core.numerics import Array, Flags, Indices
@@ -57,7 +57,7 @@ def _identified(prediction: Prediction, ids: Sequence[str] | None) -> Json:
 
 def _beliefs(prediction: Prediction, top_k: int | None) -> Json:
     classes = prediction.model.classes
-    probabilities = np.exp(prediction.log_probs)
+    probabilities = prediction.probabilities
     said: Json = {"label": [classes[k] for k in prediction.log_probs.argmax(axis=1).tolist()]}
     if top_k is None:
         said["probabilities"] = _wide(probabilities)
@@ -79,39 +79,23 @@ def _sets(sets: RowSets) -> Json:
 
 def _ood(prediction: Prediction) -> Json:
     posterior, detectors = prediction.posterior, prediction.model.chain.detectors
-    discovered = {} if prediction.fdr is None else {"discovered": _plain(prediction.discovered)}
-    return {
-        "flagged": _plain(posterior.flagged),
-        "p_value": _wide(posterior.p_value),
-        **discovered,
-        "evidence": _evidence(prediction),
-        "scores": {detector.name: _score(posterior, i, detector) for i, detector in enumerate(detectors)},
-    }
+    scores = {detector.name: _score(posterior, i, detector) for i, detector in enumerate(detectors)}
+    said = shapes.trust(_plain(posterior.flagged), _wide(posterior.p_value), _evidence(prediction), scores)
+    return said if prediction.fdr is None else {**said, "discovered": _plain(prediction.discovered)}
 
 
 def _score(posterior: Posterior, place: int, detector: Detector) -> Json:
-    return {
-        "score": _wide(posterior.scores[:, place]),
-        "threshold": _wide(detector.thresholds(posterior.logits)),
-        "p_value": None if posterior.p_values is None else _wide(posterior.p_values[:, place]),
-        "flagged": None if posterior.flags is None else _plain(posterior.flags[:, place]),
-    }
+    return shapes.score(
+        _wide(posterior.scores[:, place]),
+        _wide(detector.thresholds(posterior.logits)),
+        None if posterior.p_values is None else _wide(posterior.p_values[:, place]),
+        None if posterior.flags is None else _plain(posterior.flags[:, place]),
+    )
 
 
 def _evidence(prediction: Prediction) -> list[Json]:
-    posterior, features = prediction.posterior, prediction.model.inputs.columns
-    found: list[Json] = [
-        {"row": row, "rule": "range", "features": [features[i] for i in np.flatnonzero(posterior.outside[row])]}
-        for row in np.flatnonzero(posterior.outside.any(axis=1)).tolist()
-    ]
-    if posterior.flags is not None:
-        for i, detector in enumerate(prediction.model.chain.detectors):
-            rows = np.flatnonzero(posterior.flags[:, i]).tolist() if detector.gated else []
-            found += [{"row": row, "score": detector.name} for row in rows]
-    if prediction.watched is not None:
-        alarms = np.flatnonzero(prediction.watched.alarm).tolist()
-        found += [{"row": row, "rule": "session"} for row in alarms]
-    return found
+    found = sorted(answers.evidence_of(prediction).items())
+    return [{"row": row, **one} for row, evidence in found for one in evidence]
 
 
 def _decisions(part: Decided) -> Json:

@@ -6,54 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from starlette.types import ASGIApp, Message
 
 from service.api import app
-from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
-from service.importer.declared import Declared
 from service.main import compose
-from service.onboarding import import_model, publish_draft
-from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry
 from service.settings import Settings
 
 LONG, GONE, SHORT = 8000, 3, 2  # rows of who holds the model up, who goes away, and who comes after
-WIDTH = 1500
 PATIENCE = 30.0
 COSTS = {"a": {"0": 0, "1": 1}, "b": {"0": 1, "1": 0}}
 
 
-@pytest.fixture(scope="module")
-def heavy(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """A network that takes some tenths of a second for many rows, and so is run on a thread."""
-    folder = tmp_path_factory.mktemp("heavy")
-    rng = np.random.default_rng(0)
-    sizes = [(2, WIDTH), (WIDTH, WIDTH), (WIDTH, 2)]
-    weights = [rng.normal(size=size, scale=size[0] ** -0.5).astype(np.float32) for size in sizes]
-    names = ["x", "first", "second", "logits"]
-    nodes = [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(3)]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in ("x", "logits")]
-    constants = [numpy_helper.from_array(weight, f"w{i}") for i, weight in enumerate(weights)]
-    graph = helper.make_graph(nodes, "heavy", ends[:1], ends[1:], constants)
-    path = folder / "heavy.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    repository = Repository(folder / "models")
-    repository.root.mkdir()
-    draft = import_model(repository, "heavy", path, Declared(output_kind="logits", classes=("0", "1"))).draft
-    manifest = draft / MANIFEST_FILE
-    manifest.write_text(f'{manifest.read_text()}\n[runtime]\nexecution = "thread"\n')
-    publish_draft(repository, "heavy")
-    return load_registry(repository)
-
-
 @pytest.fixture
-def model(heavy: Registry) -> Model:
-    return heavy.model("heavy")
+def registry(heavy: Repository) -> Registry:
+    return load_registry(heavy)
 
 
 class Leaving:
@@ -116,11 +85,11 @@ async def until(told: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("question", QUESTIONS)
 async def test_rows_of_who_has_gone_are_never_run(
-    question: str, heavy: Registry, model: Model, monkeypatch: pytest.MonkeyPatch
+    question: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "Hot", lambda ordinary, _server: ordinary)
     path, body = QUESTIONS[question]
-    served, tally = compose(Settings(), heavy), model.batcher.tally
+    served, tally = compose(Settings(), registry), registry.model("heavy").batcher.tally
     judged, runs, waited = tally.rows, tally.runs, tally.waited
     async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://temperance") as client:
         long = asyncio.ensure_future(client.post("/v1/models/heavy:detect", json={"instances": rows(LONG)}))
