@@ -17,6 +17,7 @@ from service.evaluation.calibrate import METHODS
 from service.evaluation.dataset import Columns
 from service.evaluation.render import render_record, render_state
 from service.graph.inspect import inspect_graph
+from service.importer.declared import Declared
 from service.runtime.model import load_model
 from service.runtime.session import Session
 from service.terminal import file_path, json_flag, models_option, print_json, print_table, published, split, track
@@ -58,7 +59,7 @@ def command() -> None:
 def import_(path: Path, name: str, repository: Repository, *, force: bool, as_json: bool, **declared: Any) -> None:
     """Make a draft from an .onnx file, and say what was concluded about it and from what."""
     lists: dict[str, Any] = {key: split(declared.pop(key)) for key in ("classes", "features")}
-    said = onboarding.Declared(**declared, **lists)
+    said = Declared(**declared, **lists)
     imported = onboarding.import_model(repository, name, path, said, force=force)
     if as_json:
         found = {c.subject: {"value": c.value, "evidence": c.evidence} for c in imported.conclusions}

@@ -27,7 +27,8 @@
     │   ├── VersionNotServed
     │   └── VerbNotFound
     ├── ModelOutputInvalid           the graph answered what it must not
-    ├── NotReady                     models are not loaded yet
+    ├── NotReady                     no model is loaded, not yet or not any more
+    ├── LoadFailed                   a model that was to be loaded on request, and cannot be
     ├── Overloaded                   more requests wait than may
     ├── DeadlineExceeded             a request's time ran out before it was answered
     ├── SettingsInvalid              what the service cannot start with
@@ -244,10 +245,17 @@ class ModelOutputInvalid(ServiceError):
 
 
 class NotReady(ServiceError):
-    """The models are not loaded yet."""
+    """No model is loaded: not yet, or not any more."""
 
     code = "not-ready"
     title = "Not ready"
+
+
+class LoadFailed(ServiceError):
+    """A model that was to be loaded on request, and cannot be; what was served before still is."""
+
+    code = "load-failed"
+    title = "The model cannot be loaded"
 
 
 class Overloaded(ServiceError):

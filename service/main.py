@@ -123,9 +123,10 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
             max_body=settings.max_body,
             max_rows=settings.max_rows,
             deadline=settings.deadline,
-            repository_api=settings.repository_api,
             docs=settings.docs,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
+            reloader=reloader if settings.repository_api else None,
+            workers=settings.workers,
             background=lambda: watching(reloader, settings.reload_seconds),
         )
     )

@@ -19,18 +19,6 @@ from service.runtime.policies import tables_of
 
 LIMITS = Limits()
 
-__all__ = [
-    "Conclusion",
-    "Declared",
-    "Imported",
-    "Published",
-    "import_model",
-    "never_taken",
-    "open_draft",
-    "publish_draft",
-    "why_uncalibrated",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Imported:

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
         Field(ge=0, le=86400, description="Seconds between looks at the aliases; 0 looks only when told by SIGHUP."),
     ] = 2.0
     repository_api: Annotated[
-        bool, Field(description="Whether /v2/repository shows the published models; nothing is loaded through it.")
+        bool,
+        Field(description="Whether /v2/repository lists the published models, and loads and unloads them by name."),
     ] = False
     docs: Annotated[bool, Field(description="Whether /docs and /openapi.json are served.")] = True
     log_level: Annotated[

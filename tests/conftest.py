@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -22,9 +22,11 @@ import polars as pl
 import pytest
 
 from service.bundle.repository import Repository
+from service.bundle.writer import create_draft, draft_files, publish
 from service.evaluation.dataset import Dataset
 from service.evaluation.sets import fit_sets
-from service.onboarding import Declared, import_model, publish_draft
+from service.importer.declared import Declared
+from service.onboarding import import_model, publish_draft
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
 
@@ -77,6 +79,18 @@ def repository(tmp_path: Path) -> Repository:
     return Repository(shutil.copytree(SHIPPED, tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__")))
 
 
+@pytest.fixture
+def publish_again(repository: Repository) -> Callable[[], int]:
+    """Publishes the shipped model once more, all alike, and says as which version; no alias names it yet."""
+
+    def publish_copy() -> int:
+        create_draft(repository, "breast-cancer", draft_files(repository.bundle("breast-cancer", 1)))
+        draft = repository.draft("breast-cancer")
+        return publish(repository, draft, record=draft.record, state=draft.state)
+
+    return publish_copy
+
+
 @dataclass(frozen=True)
 class Server:
     """A running `temperance serve`."""
@@ -110,6 +124,12 @@ def serving(models: Path, *flags: str, **environment: str) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session", name="serving")
+def serving_of_any_repository() -> Callable[..., AbstractContextManager[Server]]:
+    """`serving`, for test modules, which cannot import it."""
+    return serving
 
 
 def _wait_until_ready(server: Server) -> None:

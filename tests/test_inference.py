@@ -18,8 +18,9 @@ from service.errors import (
     InvalidInstances,
     ModelOutputInvalid,
 )
+from service.importer.declared import Declared
 from service.inference import Call, Predictor
-from service.onboarding import Declared, import_model, publish_draft
+from service.onboarding import import_model, publish_draft
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
 from service.telemetry import Telemetry

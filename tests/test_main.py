@@ -1,6 +1,5 @@
 """The composition root as a process: how it starts, refuses to start, and stops."""
 
-import importlib.util
 import os
 import re
 import signal
@@ -27,19 +26,6 @@ from service.settings import Settings
 
 TEMPERANCE = Path(sys.executable).with_name("temperance")
 DECIDE = "/v1/models/breast-cancer:decide"
-
-
-@pytest.fixture(scope="session")
-def serving() -> Callable[..., AbstractContextManager[Any]]:
-    """`serving` of the root conftest, which test modules cannot import."""
-    spec = importlib.util.spec_from_file_location("root_conftest", Path(__file__).with_name("conftest.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    found: Callable[..., AbstractContextManager[Any]] = module.serving
-    return found
 
 
 def refused(*flags: str, **variables: str) -> str:

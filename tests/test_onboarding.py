@@ -18,7 +18,8 @@ from service.errors import (
     ManifestInvalid,
     ServiceError,
 )
-from service.onboarding import Declared, import_model, never_taken, open_draft, publish_draft, why_uncalibrated
+from service.importer.declared import Declared
+from service.onboarding import import_model, never_taken, open_draft, publish_draft, why_uncalibrated
 from service.runtime.model import load_model
 
 SHIPPED = "breast-cancer"

@@ -32,7 +32,8 @@ from service.evaluation.dataset import read_dataset
 from service.evaluation.fit import FitRequest, FitResult, fit
 from service.evaluation.report import Report, evaluate
 from service.evaluation.scoring import posterior_of
-from service.onboarding import Declared, import_model
+from service.importer.declared import Declared
+from service.onboarding import import_model
 from service.runtime.model import Model, load_model
 
 NAME = "breast-cancer"

@@ -22,9 +22,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import operations, problems, replies, schemas, v1, v2
 from service.api.addresses import Limits
 from service.api.hot import Hot
+from service.api.repository import Access
 from service.errors import ServiceError
 from service.inference import Predictor
 from service.runtime.registry import Registry
+from service.runtime.reload import Reloader
 from service.runtime.rows import Entry
 from service.telemetry import Telemetry
 
@@ -43,7 +45,8 @@ log = logging.getLogger("temperance")
 class Parts:
     """What the application is made of; `main` puts it together.
 
-    ``exposed`` is what `/metrics` shows; ``background`` runs beside the application for as long as it does.
+    ``exposed`` is what `/metrics` shows; ``reloader`` is what `/v2/repository` speaks to, None where that is closed;
+    ``workers`` is how many processes serve; ``background`` runs beside the application for as long as it does.
     """
 
     registry: Registry
@@ -54,15 +57,16 @@ class Parts:
     max_body: int
     max_rows: int
     deadline: float
-    repository_api: bool
     docs: bool
     exposed: CollectorRegistry
+    reloader: Reloader | None = None
+    workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
 
 def build_app(parts: Parts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    state, limits = _State(parts.background), _limits(parts)
+    state, limits = _State(parts), _limits(parts)
     app = FastAPI(
         title="Temperance",
         summary="Calibrated probabilities, out-of-distribution flags and least-cost decisions from ONNX classifiers",
@@ -76,13 +80,13 @@ def build_app(parts: Parts) -> ASGIApp:
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
     for protocol in PROTOCOLS.values():
-        app.include_router(protocol(parts, limits, lambda: state.ready))
-    app.include_router(operations.health_router(lambda: state.ready))
+        app.include_router(protocol(parts, limits, state.is_ready))
+    app.include_router(operations.health_router(state.is_ready))
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(Hot(app, _server(parts, limits, lambda: state.ready)), parts.telemetry, parts.new_id)
+    return Edge(Hot(app, _server(parts, limits, state.is_ready)), parts.telemetry, parts.new_id)
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
@@ -91,7 +95,7 @@ def body_limit(registry: Registry, *, rows: int, most: int) -> int:
     Text, and tensors of open shape, can need any number.
     """
     entries = [model.inputs.entries for model in registry.all_models()]
-    needed = rows * (BYTES_PER_ROW + max(sum(map(_most_bytes, taken)) for taken in entries))
+    needed = rows * (BYTES_PER_ROW + max((sum(map(_most_bytes, taken)) for taken in entries), default=0))
     return int(min(max(needed, SMALLEST_BODY_LIMIT), most))
 
 
@@ -155,17 +159,21 @@ class Edge:
 
 
 class _State:
-    def __init__(self, background: Callable[[], AbstractAsyncContextManager[None]]) -> None:
-        self._background = background
-        self.ready = False
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._running = False
+
+    def is_ready(self) -> bool:
+        # What was loaded at the start can be unloaded, to the last: then there is nobody to send a request to.
+        return self._running and bool(self._parts.registry.names())
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         del app
-        async with self._background():
-            self.ready = True
+        async with self._parts.background():
+            self._running = True
             yield
-            self.ready = False
+            self._running = False
 
 
 def _log_fault(error: Exception, request_id: str) -> None:
@@ -206,7 +214,8 @@ def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter
 
 
 def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> v2.Server:
-    return v2.Server(parts.registry, parts.predictor, limits, parts.version, is_ready, parts.repository_api)
+    repository = Access(parts.reloader, parts.workers)
+    return v2.Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
 
 
 Protocol = Callable[[Parts, Limits, Callable[[], bool]], APIRouter]

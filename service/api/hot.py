@@ -4,12 +4,11 @@ Only requests of the plainest shape are answered here. Wherever there is any dou
 route, whose answer or refusal is then the answer: nothing is decided here about what is right or wrong.
 """
 
-import asyncio
 import re
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -19,6 +18,7 @@ from service.api import problems, schemas, v2
 from service.api.body import JSON_TYPE, parse_json
 from service.api.lanes import Lane
 from service.api.options import decide_options, detect_options, predict_options
+from service.api.presence import while_connected
 from service.api.templates import Templates
 from service.api.tensors import end_of_numbers, plain_numbers
 from service.errors import NotFound, ServiceError
@@ -36,8 +36,6 @@ LONGEST_ENVELOPE: Final = 512  # bytes beside the rows; longer ones are no choic
 MOST_LANES: Final = 256
 SIMPLE: Final = frozenset({"site", "policy"})
 JSON_MEDIA: Final = b"application/json"
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,8 @@ class Hot:
     def __init__(self, app: ASGIApp, server: v2.Server) -> None:
         self._app = app
         self._server = server
-        self._lane = lru_cache(maxsize=MOST_LANES)(self._find_lane)
+        self._lanes = lru_cache(maxsize=MOST_LANES)(self._find_lane)
+        self._generation = -1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
@@ -84,7 +83,9 @@ class Hot:
             return False
         scope["route"] = route
         try:
-            response = await v2.infer(self._server, model, Headers(scope=scope), raw, scope["state"]["request_id"])
+            response = await v2.infer(
+                self._server, model, Headers(scope=scope), raw, scope["state"]["request_id"], receive=receive
+            )
         except ServiceError as error:
             response = problems.refusal(scope["path"], error)
         await response(scope, receive, send)
@@ -95,7 +96,7 @@ class Hot:
         end = end_of_numbers(raw, start) if start >= 0 else 0
         if end <= start or len(raw) - (end - start) > LONGEST_ENVELOPE:
             return False
-        lane = self._lane(scope["path"], raw[:start], raw[end:], self._server.registry.generation)
+        lane = self._lane(scope["path"], raw[:start], raw[end:])
         rows = None if lane is None else plain_numbers(raw[start:end])
         if lane is None or not rows or len(rows) > self._server.limits.rows:
             return False
@@ -104,7 +105,7 @@ class Hot:
             if lane.light(len(rows)):
                 body = await lane.answer(request_id, rows)
             else:
-                body = await _while_connected(lane.alone(request_id, rows), receive)
+                body = await while_connected(lane.alone(request_id, rows), receive)
         except ServiceError as error:
             await problems.problem(error)(scope, receive, send)
             return True
@@ -118,9 +119,14 @@ class Hot:
         except NotFound:
             return None
 
-    def _find_lane(self, path: str, before: bytes, after: bytes, generation: int) -> Lane | None:
+    def _lane(self, path: str, before: bytes, after: bytes) -> Lane | None:
+        if self._generation != self._server.registry.generation:  # lanes hold models, and answer from them
+            self._lanes.cache_clear()
+            self._generation = self._server.registry.generation
+        return self._lanes(path, before, after)
+
+    def _find_lane(self, path: str, before: bytes, after: bytes) -> Lane | None:
         # What stands around the rows is nearly always one of a few texts; each is read once, by the ordinary rules.
-        del generation  # with it goes everything that was found before
         route = _route(path)
         model = None if route is None else self._model(route)
         if route is None or model is None or not isinstance(model.inputs, NumberInputs):
@@ -198,24 +204,6 @@ def _replayed(body: bytes, receive: Receive, *, whole: bool) -> Receive:
         return {"type": "http.request", "body": body, "more_body": not whole}
 
     return again
-
-
-async def _while_connected(work: Awaitable[Answer], receive: Receive) -> Answer:
-    # Whoever has gone leaves the queue: nobody would read the answer.
-    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        gone.cancel()
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _send_json(send: Send, body: bytes) -> None:

@@ -29,7 +29,7 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
     Parameters
     ----------
     is_ready : callable
-        Whether every expected model is loaded and has answered.
+        Whether every expected model is loaded and has answered, and there is one.
     """
     routes = APIRouter(tags=["operations"])
 
@@ -38,14 +38,12 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
         return Response('{"status":"alive"}', media_type="application/json")
 
     async def readyz() -> Response:
-        """Every model is loaded and has answered a row."""
+        """Every model is loaded and has answered a row, and there is one."""
         if not is_ready():
-            raise NotReady("the models are not loaded yet")
+            raise NotReady("no model is loaded: the start is not over, or all were unloaded")
         return Response('{"status":"ready"}', media_type="application/json")
 
-    not_ready: dict[int | str, Any] = {
-        503: {"description": "The models are not loaded yet", "content": replies.PROBLEM}
-    }
+    not_ready: dict[int | str, Any] = {503: {"description": "No model is loaded", "content": replies.PROBLEM}}
     for path, endpoint, refusals in (("/livez", livez, {}), ("/readyz", readyz, not_ready)):
         routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__, responses=refusals)
         routes.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)

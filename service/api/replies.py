@@ -150,6 +150,95 @@ class Answer(Header):
     session: SessionInfo | None = None
 
 
+class TopColumns(BaseModel):
+    """The most probable classes of every row, as places in `classes`, most probable first."""
+
+    index: list[list[int]]
+    probability: list[list[float]]
+
+
+class SetColumns(BaseModel):
+    """Which of `classes` belong to every row's set; `valid` where the coverage holds."""
+
+    members: list[list[bool]]
+    coverage: float
+    method: str
+    valid: list[bool]
+
+
+class ScoreColumns(BaseModel):
+    """One out-of-distribution score of all rows; nulls in an uncalibrated version."""
+
+    score: list[float]
+    threshold: list[float] | None
+    p_value: list[float] | None
+    flagged: list[bool] | None
+
+
+class Finding(BaseModel):
+    """Why a row is flagged: a rule, with the features it speaks of, or a score."""
+
+    row: int
+    rule: str | None = None
+    features: list[str] | None = None
+    score: str | None = None
+
+
+class OodColumns(BaseModel):
+    """Whether rows may be trusted at all; `evidence` lists what was found, with its row."""
+
+    flagged: list[bool] | None
+    p_value: list[float] | None
+    discovered: list[bool] | None = None
+    evidence: list[Finding]
+    scores: dict[str, ScoreColumns]
+
+
+class OverriddenColumns(BaseModel):
+    """The least-cost actions that a flag overruled, and in which rows."""
+
+    rows: list[int]
+    action: list[str]
+    risk: list[float]
+
+
+class DecisionColumns(BaseModel):
+    """What one policy decided in `rows`; `risks` has a column for every one of `actions`."""
+
+    policy: PolicyInfo
+    actions: list[str]
+    rows: list[int]
+    action: list[str]
+    risk: list[float]
+    risks: list[list[float]]
+    margin: list[float]
+    value_of_information: list[float]
+    value_of_deferring: list[float] | None = None
+    reason: list[str]
+    overridden: OverriddenColumns
+
+
+class Columns(BaseModel):
+    """All answered rows, an array per field; `probabilities` has a column for every one of `classes`."""
+
+    prediction_id: list[str]
+    id: list[str] | None = None
+    label: list[str] | None = None
+    probabilities: list[list[float]] | None = None
+    top: TopColumns | None = None
+    set: SetColumns | None = None
+    ood: OodColumns | None = None
+    decisions: list[DecisionColumns] | None = None
+
+
+class ColumnsAnswer(Header):
+    """Answer of `:predict`, `:detect` and `:decide` with `layout = "columns"`; rows are counted from 0."""
+
+    classes: list[str]
+    columns: Columns
+    session: SessionInfo | None = None
+
+
 class EvaluateAnswer(Header):
     """Answer of `:evaluate`."""
 

@@ -79,6 +79,13 @@ LabelEntry = Annotated[
     PerRow,
     Field(description="A class; of labels those present, or a 0 or 1 for each; of a sequence one for every position."),
 ]
+Layout = Annotated[
+    Literal["rows", "columns"],
+    Field(
+        description="`rows` answers `predictions`, one object per instance; `columns` answers `columns`, one array per "
+        "field, with the classes named once. Of multiclass models."
+    ),
+]
 Ids = Annotated[list[Name], Field(description="One per instance, echoed as `id`.")]
 
 
@@ -120,6 +127,7 @@ class DetectParameters(Wire):
     """Options of `:detect`."""
 
     ids: Ids | None = None
+    layout: Layout = "rows"
     fdr: Fdr | None = None
     session: SessionParameter = None
 
@@ -128,6 +136,7 @@ class PredictParameters(Wire):
     """Options of `:predict`."""
 
     ids: Ids | None = None
+    layout: Layout = "rows"
     site: SitePerRow | None = None
     prevalence: PrevalencePerRow | None = None
     top_k: Annotated[int | None, Field(ge=1, description="Answer `top` in place of `probabilities`.")] = None

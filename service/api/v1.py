@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Receive
 
-from service.api import answers, replies, schemas
+from service.api import answers, columns, replies, schemas
 from service.api.addresses import Limits, addressed
 from service.api.body import parse_json, read_body
 from service.api.judgements import judge, read_case
@@ -21,6 +23,7 @@ from service.api.options import (
     predict_options,
     refuse_foreign,
 )
+from service.api.presence import judge_while_connected
 from service.api.rows import at_home, example, parse_rows
 from service.bundle.tasks import ABSENT, PRESENT
 from service.bundle.writer import FIRST_ALIAS
@@ -63,7 +66,16 @@ _LABELS: Final[dict[str, Callable[[Model], object]]] = {
     "sequence": lambda model: [model.classes[0]] * model.raw(model.inputs.synthetic()).logits.shape[1],
 }
 
-Use = Callable[[Model, object, Call], Awaitable[answers.Json]]
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asks, and how they are heard when they go away."""
+
+    call: Call
+    receive: Receive
+
+
+Use = Callable[[Model, object, _Asked], Awaitable[bytes]]
 
 
 def router(registry: Registry, predictor: Predictor, limits: Limits) -> APIRouter:
@@ -104,7 +116,7 @@ def _add_verb(routes: APIRouter, path: str, verb: str, endpoint: Callable[..., A
         methods=["POST"],
         name=verb,
         summary=_SUMMARIES[verb],
-        responses={200: {"model": _ANSWERS.get(verb, replies.Answer)}, **ERRORS},
+        responses={200: {"model": _ANSWERS.get(verb, replies.Answer | replies.ColumnsAnswer)}, **ERRORS},
         openapi_extra={
             "parameters": _path_parameters(path, model),
             "requestBody": {"required": True, "content": content},
@@ -134,7 +146,8 @@ def _endpoint(registry: Registry, use: Use, limits: Limits) -> Callable[[Request
         model = addressed(registry, request.path_params)
         call = Call(request.state.request_id, deadline=time.monotonic() + limits.seconds)
         document = parse_json(await read_body(request, limit=limits.body()))
-        return _json(await use(model, document, call))
+        body = await use(model, document, _Asked(call, request.receive))
+        return Response(body, media_type="application/json")
 
     return endpoint
 
@@ -152,68 +165,78 @@ class _Uses:
         self._predictor = predictor
         self._most_rows = most_rows
 
-    async def predict(self, model: Model, document: object, call: Call) -> answers.Json:
+    async def predict(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Calibrated probabilities."""
         request = schemas.parse_request(schemas.PredictRequest, document, _known(model))
         wanted = request.parameters
         refuse_foreign(wanted, model)
         options = predict_options(wanted, model, rows=len(request.instances))
-        prediction = await self._predict(model, request.instances, wanted.ids, call, options)
-        rows = answers.predict_rows(prediction, wanted.ids, wanted.top_k)
-        return {**answers.header(prediction), "predictions": rows}
+        prediction = await self._predict(model, request.instances, wanted.ids, asked, options)
+        if wanted.layout == "columns":
+            return columns.predict_columns(prediction, wanted.ids, wanted.top_k)
+        return _rows(prediction, answers.predict_rows(prediction, wanted.ids, wanted.top_k))
 
-    async def detect(self, model: Model, document: object, call: Call) -> answers.Json:
+    async def detect(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Scores and flags."""
         request = schemas.parse_request(schemas.DetectRequest, document, _known(model))
-        ids = request.parameters.ids
-        options = detect_options(request.parameters, model)
-        prediction = await self._predict(model, request.instances, ids, call, options)
-        rows = answers.detect_rows(prediction, ids)
-        return {**answers.header(prediction), "predictions": rows, **answers.session_member(prediction)}
+        wanted = request.parameters
+        refuse_foreign(wanted, model)
+        options = detect_options(wanted, model)
+        prediction = await self._predict(model, request.instances, wanted.ids, asked, options)
+        if wanted.layout == "columns":
+            return columns.detect_columns(prediction, wanted.ids)
+        return _rows(prediction, answers.detect_rows(prediction, wanted.ids))
 
-    async def decide(self, model: Model, document: object, call: Call) -> answers.Json:
+    async def decide(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Probabilities, flags and the least-cost action."""
         request = schemas.parse_request(schemas.DecideRequest, document, _known(model))
         wanted = request.parameters
         refuse_foreign(wanted, model)
         options = decide_options(wanted, model, rows=len(request.instances))
-        prediction = await self._predict(model, request.instances, wanted.ids, call, options)
-        rows = answers.decide_rows(prediction, wanted.ids, wanted.top_k)
-        return {**answers.header(prediction), "predictions": rows, **answers.session_member(prediction)}
+        prediction = await self._predict(model, request.instances, wanted.ids, asked, options)
+        if wanted.layout == "columns":
+            return columns.decide_columns(prediction, wanted.ids, wanted.top_k)
+        return _rows(prediction, answers.decide_rows(prediction, wanted.ids, wanted.top_k))
 
-    async def evaluate(self, model: Model, document: object, call: Call) -> answers.Json:
+    async def evaluate(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Metrics of labelled rows."""
         request = schemas.parse_request(schemas.EvaluateRequest, document, _known(model))
         names = request.parameters.losses
         refuse_foreign(request.parameters, model)
         case, options = read_case(request, model), evaluate_options(request.parameters, model)
         check_names(names, model.manifest)
-        prediction = await self._predict(model, request.instances, None, call, options)
+        prediction = await self._predict(model, request.instances, None, asked, options)
         found = await asyncio.to_thread(judge, case, prediction)
         losses = named_losses(names, prediction.log_probs, case.labels, model.manifest)
-        return {**answers.header(prediction), "evaluation": {**found, "losses": losses}}
+        return orjson.dumps({**answers.header(prediction), "evaluation": {**found, "losses": losses}})
 
-    async def estimate(self, model: Model, document: object, call: Call) -> answers.Json:
+    async def estimate(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Prevalence of unlabelled rows."""
         request = schemas.parse_request(schemas.EstimateRequest, document, _known(model))
-        prediction = await self._predict(model, request.instances, None, call, Options("estimate"))
+        prediction = await self._predict(model, request.instances, None, asked, Options("estimate"))
         found = await asyncio.to_thread(estimate, model, prediction.posterior)
-        return {**answers.header(prediction), "estimate": answers.estimate_body(found, model.classes)}
+        said = answers.estimate_body(found, model.classes)
+        return orjson.dumps({**answers.header(prediction), "estimate": said})
 
     async def _predict(
-        self, model: Model, instances: list[Any], ids: list[str] | None, call: Call, options: Options
+        self, model: Model, instances: list[Any], ids: list[str] | None, asked: _Asked, options: Options
     ) -> Prediction:
         if ids is not None and len(ids) != len(instances):
             raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
         rows = parse_rows(instances, model.inputs, most=self._most_rows)
         try:
-            return await self._predictor.predict(call, model, rows, options)
+            return await judge_while_connected(self._predictor, asked.call, model, rows, options, receive=asked.receive)
         except InvalidInstances as error:
             raise at_home(error, instances, model.inputs) from None
 
 
 def _known(model: Model) -> list[str]:
     return [*model.classes, *model.manifest.policies, *model.manifest.sites, ABSENT, PRESENT]
+
+
+def _rows(prediction: Prediction, rows: list[answers.Json]) -> bytes:
+    said = {**answers.header(prediction), "predictions": rows, **answers.session_member(prediction)}
+    return orjson.dumps(said)
 
 
 def _json(body: answers.Json) -> Response:

@@ -8,15 +8,18 @@ from typing import Any, Final
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.types import Receive
 
-from service.api import tensors
+from service.api import repository, tensors
 from service.api.addresses import Limits, addressed
 from service.api.body import read_raw
 from service.api.outputs import DECIDED, RANKED, Wanted, answer_output, datatype, output_names
+from service.api.presence import judge_while_connected
+from service.api.repository import Access
 from service.api.tensors import Blobs, Json
 from service.choices import Options
 from service.core.numerics import Array
-from service.errors import Fault, InvalidInstances, InvalidRequest, NotReady, RepositoryClosed, TooManyRows
+from service.errors import Fault, InvalidInstances, InvalidRequest, NotReady, TooManyRows
 from service.inference import Call, Prediction, Predictor
 from service.runtime.model import Model
 from service.runtime.numbers import NumberInputs, Slot
@@ -41,8 +44,8 @@ class Server:
     version : str
         Of this service.
     is_ready : callable
-    repository : bool
-        Whether the repository's index may be asked for.
+    repository : Access
+        To what lies on disk.
     """
 
     registry: Registry
@@ -50,7 +53,7 @@ class Server:
     limits: Limits
     version: str
     is_ready: Callable[[], bool]
-    repository: bool
+    repository: Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +88,14 @@ def router(server: Server) -> APIRouter:
             routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=["GET"], summary=endpoint.__doc__)
     for place in ("", "/versions/{version}"):
         _add_infer(routes, f"/models/{{name}}{place}/infer", server)
-    _add_repository(routes, server)
+    routes.include_router(repository.router(server.repository, limit=server.limits.body))
     return routes
 
 
 def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
     async def metadata() -> Response:
         """Name, version and extensions of the server."""
-        extensions = [*EXTENSIONS, *([REPOSITORY_EXTENSION] if server.repository else [])]
+        extensions = [*EXTENSIONS, *([REPOSITORY_EXTENSION] if server.repository.is_open else [])]
         return _json({"name": "temperance", "version": server.version, "extensions": extensions})
 
     async def live() -> Response:
@@ -100,9 +103,9 @@ def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
         return _json({"live": True})
 
     async def ready() -> Response:
-        """Whether every model is ready."""
+        """Whether every model is ready, and there is one."""
         if not server.is_ready():
-            raise NotReady("the models are not loaded yet")
+            raise NotReady("no model is loaded: the start is not over, or all were unloaded")
         return _json({"ready": True})
 
     async def statistics() -> Response:
@@ -134,39 +137,19 @@ def _add_infer(routes: APIRouter, path: str, server: Server) -> None:
     async def endpoint(request: Request) -> Response:
         model = addressed(server.registry, request.path_params)
         raw = await read_raw(request, limit=server.limits.body())
-        return await infer(server, model, request.headers, raw, request.state.request_id)
+        return await infer(server, model, request.headers, raw, request.state.request_id, receive=request.receive)
 
     routes.add_api_route(path, endpoint, methods=["POST"], summary="Judge rows of tensors", openapi_extra=_INFER_BODY)
 
 
-def _add_repository(routes: APIRouter, server: Server) -> None:
-    def check() -> None:
-        if not server.repository:
-            raise RepositoryClosed("the repository is not shown over HTTP; TEMPERANCE_REPOSITORY_API=true shows it")
-
-    async def index() -> Response:
-        """Published models and their state."""
-        check()
-        return _json([entry for name in server.registry.names() for entry in _index(server.registry, name)])
-
-    async def change(request: Request) -> Response:
-        """Refused: aliases decide what is served."""
-        check()
-        server.registry.served(request.path_params["name"])
-        raise RepositoryClosed("aliases decide what is served: move one with `temperance alias`")
-
-    routes.add_api_route("/repository/index", index, methods=["POST"], summary=index.__doc__)
-    for verb in ("load", "unload"):
-        path = f"/repository/models/{{name}}/{verb}"
-        routes.add_api_route(path, change, methods=["POST"], summary=change.__doc__, name=verb)
-
-
-async def infer(server: Server, model: Model, headers: Any, raw: bytes, request_id: str) -> Response:
-    """The answer to one inference request.
+async def infer(
+    server: Server, model: Model, headers: Any, raw: bytes, request_id: str, *, receive: Receive | None = None
+) -> Response:
+    """The answer to one inference request; ``receive``, ASGI's, tells when nobody waits for it any more.
 
     Raises
     ------
-    ServiceError
+    ServiceError, ClientDisconnect
     """
     body = tensors.decompress(raw, headers.get("content-encoding", "identity").lower(), limit=server.limits.body())
     question = read_question(body, headers.get(JSON_LENGTH), model, server.limits.rows)
@@ -175,7 +158,7 @@ async def infer(server: Server, model: Model, headers: Any, raw: bytes, request_
     call = Call(request_id, deadline=time.monotonic() + seconds)
     decide = not names.isdisjoint(DECIDED)
     options = Options("infer", decide=decide, policy=question.policy, site=question.site)
-    prediction = await server.predictor.predict(call, model, question.rows, options)
+    prediction = await judge_while_connected(server.predictor, call, model, question.rows, options, receive=receive)
     outputs = [answer_output(prediction, wanted) for wanted in question.outputs]
     text, length = tensors.encode(_head(prediction, question), outputs)
     if length is None:
@@ -347,16 +330,6 @@ def _statistics(model: Model) -> Json:
         },
         "batch_stats": [],
     }
-
-
-def _index(registry: Registry, name: str) -> list[Json]:
-    served = registry.served(name)
-    return [
-        {"name": name, "version": str(v), "state": "READY", "reason": ""}
-        if v in served.models
-        else {"name": name, "version": str(v), "state": "UNAVAILABLE", "reason": "no alias names this version"}
-        for v in served.published
-    ]
 
 
 def _slots(model: Model) -> tuple[Slot, ...]:

@@ -9,9 +9,9 @@ from rich.text import Text
 
 from service.core.pipeline import Posterior
 from service.errors import DataError
-from service.evaluation.dataset import Dataset, read_dataset, read_rows
+from service.evaluation.dataset import Dataset, read_dataset
 from service.evaluation.label_report import diagnose_labels, evaluate_labels
-from service.evaluation.measure import EvaluateRequest
+from service.evaluation.measure import EvaluateRequest, from_elsewhere
 from service.evaluation.named_losses import check_names, named_losses
 from service.evaluation.render_tasks import render_labels, render_sequences
 from service.evaluation.scoring import Track, posterior_of, untracked
@@ -69,8 +69,7 @@ def measure_task(model: Model, request: EvaluateRequest, *, track: Track = untra
     if request.horizon is not None:
         raise DataError(f"--horizon looks ahead from rows of one class each; this is a {model.task} model")
     data = read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs)
-    foreign = None if request.ood_data is None else read_rows(request.ood_data, model.manifest, inputs=model.inputs)
-    elsewhere = None if foreign is None else posterior_of(model, foreign)
+    elsewhere = from_elsewhere(model, request)
     posterior = posterior_of(model, data.rows, track=track)
     return evaluate_task(model, data, posterior, losses=request.losses, elsewhere=elsewhere)
 

@@ -291,31 +291,51 @@ def _candidates(choice: Choice, contenders: dict[str, Contender]) -> dict[str, C
 
 def _warnings(manifest: Manifest, data: Dataset, found: Calibration) -> list[str]:
     counts = np.bincount(data.labels, minlength=len(manifest.graph.classes))
-    rare = [name for name, count in zip(manifest.graph.classes, counts, strict=True) if count < FEW_PER_CLASS]
-    loss = manifest.training.loss
-    texts = {
-        f"only {len(data)} rows: what was fitted is uncertain": len(data) < FEW_ROWS,
+    said = _of_rows(manifest.graph.classes, counts) | _of_fit(found) | _of_loss(manifest, found)
+    said |= _of_source(found, missing=counts.min() == 0)
+    return [text for text, holds in said.items() if holds]
+
+
+def _of_rows(classes: tuple[str, ...], counts: Indices) -> dict[str, bool]:
+    rare = [name for name, count in zip(classes, counts, strict=True) if count < FEW_PER_CLASS]
+    return {
+        f"only {counts.sum()} rows: what was fitted is uncertain": counts.sum() < FEW_ROWS,
         f"fewer than {FEW_PER_CLASS} rows of {', '.join(rare)}": bool(rare),
+    }
+
+
+def _of_fit(found: Calibration) -> dict[str, bool]:
+    return {
         "every row is classified right, so no finite temperature is best: it was fitted to smoothed targets and says "
         "little about how wrong the model can be": found.status == "separable",
         "out of fold, calibration did not lower the log loss": (
             found.steps != ("identity",) and found.after["log_loss"] >= found.before["log_loss"]
         ),
+    }
+
+
+def _of_loss(manifest: Manifest, found: Calibration) -> dict[str, bool]:
+    loss, calibrator = manifest.training.loss, found.calibrator
+    return {
         f"the inverse of the {loss} loss did not help on held-out rows and is not applied": (
             found.inverse is None and inverse_record(manifest) is not None
         ),
         f"the training loss is {loss!r}, which has no exact inverse: calibration only approximates its posterior": (
             loss in {"mixup", "distillation"}
         ),
-        "the mean calibrated probability disagrees with the class frequencies, so the source prevalence is unknown and "
-        "requests for another prevalence will be refused: a temperature cannot move that mean, a bias can "
-        "(--calibrator auto or bcts), and so can declaring [training]": found.source.basis == "unknown"
-        and counts.min() > 0,
-        "a class has no rows, so the source prevalence is unknown: requests for another one will be refused": (
-            found.source.basis == "unknown" and counts.min() == 0
-        ),
         "mixup leaves a model under-confident, yet the temperature is above 1: check the rows": (
-            loss == "mixup" and isinstance(found.calibrator, Temperature) and found.calibrator.temperature > 1.0
+            loss == "mixup" and isinstance(calibrator, Temperature) and calibrator.temperature > 1.0
         ),
     }
-    return [text for text, holds in texts.items() if holds]
+
+
+def _of_source(found: Calibration, *, missing: bool) -> dict[str, bool]:
+    unknown = found.source.basis == "unknown"
+    return {
+        "the mean calibrated probability disagrees with the class frequencies, so the source prevalence is unknown and "
+        "requests for another prevalence will be refused: a temperature cannot move that mean, a bias can "
+        "(--calibrator auto or bcts), and so can declaring [training]": unknown and not missing,
+        "a class has no rows, so the source prevalence is unknown: requests for another one will be refused": (
+            unknown and missing
+        ),
+    }

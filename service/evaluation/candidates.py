@@ -8,6 +8,7 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.bundle.record import OodCandidateRecord, OodDataRecord
+from service.bundle.sections import misread
 from service.core.metrics import separation_score
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES, Score
@@ -87,30 +88,17 @@ def compare_scores(
     """
     parts = part(judged, len(strangers.logits), seed)
     tuning = tune(judged.logits[parts.learning], strangers.logits[parts.ood_learning])
-    reasons = {name: refusal(name) for name in SCORES}
-    rivals = [name for name, reason in reasons.items() if reason is None]
-    fitted = {n: fit_score(n, judged, train, parts.learning, temperature=tuning.temperature) for n in rivals}
-    scores = {n: _scored(score, n, judged.raw, strangers, parts) for n, score in fitted.items()}
-    aurocs = {name: separation_score(*pair) for name, pair in scores.items()}
-    intervals = {name: separation_interval(*pair, seed=seed) for name, pair in scores.items()}
-    chosen, choice = _choose(manifest, aurocs, intervals)
+    fitted, refused = _rivals(manifest, judged, train, parts.learning, refusal=refusal, temperature=tuning.temperature)
+    scores = {name: _scored(score, name, judged.raw, strangers, parts) for name, score in fitted.items()}
+    found = {name: _candidate(*pair, seed=seed) for name, pair in scores.items()}
+    chosen, choice = _choose(manifest, found)
     return OodDataRecord(
         rows=len(strangers.logits),
         digest=digest,
         judged_rows=len(parts.judging),
         judged_ood_rows=len(parts.ood_judging),
-        candidates={
-            name: OodCandidateRecord(
-                auroc=aurocs[name],
-                low=intervals[name][0],
-                high=intervals[name][1],
-                fpr95_ood_positive=fpr_at_tpr(*pair, positive="out"),
-                fpr95_id_positive=fpr_at_tpr(*pair, positive="in"),
-                chosen=name == chosen,
-            )
-            for name, pair in scores.items()
-        },
-        refused={name: reason for name, reason in reasons.items() if reason is not None},
+        candidates={name: one.model_copy(update={"chosen": name == chosen}) for name, one in found.items()},
+        refused=refused,
         temperature=tuning.temperature,
         tuning=tuning.reason,
         choice=choice,
@@ -158,21 +146,54 @@ def tune(inside: Array, outside: Array) -> Tuning:
     return Tuning(t, f"nll has T = {t:.3g}, tuned on {len(inside)} calibration rows and {len(outside)} from elsewhere")
 
 
+def _rivals(
+    manifest: Manifest,
+    judged: Judged,
+    train: Judged | None,
+    learning: Indices,
+    *,
+    refusal: Refusal,
+    temperature: float,
+) -> tuple[dict[str, Score], dict[str, str]]:
+    """Scores that have learned, and why others cannot be had; those for other tasks are no rivals at all."""
+    fitted: dict[str, Score] = {}
+    refused: dict[str, str] = {}
+    for name in (name for name in SCORES if misread(name, manifest.graph.task) is None):
+        if (reason := refusal(name)) is not None:
+            refused[name] = reason
+            continue
+        try:
+            fitted[name] = fit_score(name, judged, train, learning, temperature=temperature)
+        except ValueError as error:
+            refused[name] = f"{name!r} cannot learn from so few rows: {error}"
+    return fitted, refused
+
+
 def _scored(score: Score, name: str, own: Raw, strangers: Raw, parts: Parts) -> tuple[Array, Array]:
     inside = score.score(seen_by(name, own)[parts.judging])
     outside = score.score(seen_by(name, strangers)[parts.ood_judging])
     return bounded(inside), bounded(outside)
 
 
-def _choose(
-    manifest: Manifest, aurocs: dict[str, float], intervals: dict[str, tuple[float, float]]
-) -> tuple[str | None, str]:
+def _candidate(inside: Array, outside: Array, *, seed: int) -> OodCandidateRecord:
+    low, high = separation_interval(inside, outside, seed=seed)
+    return OodCandidateRecord(
+        auroc=separation_score(inside, outside),
+        low=low,
+        high=high,
+        fpr95_ood_positive=fpr_at_tpr(inside, outside, positive="out"),
+        fpr95_id_positive=fpr_at_tpr(inside, outside, positive="in"),
+        chosen=False,
+    )
+
+
+def _choose(manifest: Manifest, found: dict[str, OodCandidateRecord]) -> tuple[str | None, str]:
     ood = manifest.ood
     if ood.names_scores:
         return None, "reported only: the manifest names the scores"
-    rivals = [name for name in aurocs if not ood.looks_at_tensor or SCORES[name].needs == "features"]
-    best = max(rivals, key=lambda name: aurocs[name])  # of equals the first of the registry
-    if intervals[best][0] > CHANCE:
+    rivals = [name for name in found if not ood.looks_at_tensor or SCORES[name].needs == "features"]
+    best = max(rivals, key=lambda name: found[name].auroc)  # of equals the first of the registry
+    if found[best].low > CHANCE:
         among = f"the scores that look at {ood.space!r}" if ood.looks_at_tensor else "all"
         return best, f"{best} is the default: it tells these rows apart best of {among}"
     usual = best if ood.looks_at_tensor else None

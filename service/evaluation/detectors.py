@@ -115,7 +115,8 @@ def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, term
     Raises
     ------
     FitError
-        If there are fewer rows than a false-alarm rate needs, or the state of the scores is too large for a bundle.
+        If there are fewer rows than a false-alarm rate or a score needs, or the state of the scores is too large for
+        a bundle.
     """
     needy = any(SCORES[name].stateful for name in manifest.ood.scores) and train is None
     everyone = np.arange(len(judged.data))
@@ -125,7 +126,7 @@ def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, term
     detectors: list[Detector] = []
     trained_on: dict[str, str] = {}
     for name in manifest.ood.scores:
-        score = fit_score(name, judged, train, learning, temperature=terms.temperature)
+        score = _learned(name, judged, train, learning, terms)
         scores = score.score(seen_by(name, judged.raw)[held])
         bare = Detector(name, score, None, None, gated=name in manifest.ood.gate_members)
         detectors.append(with_thresholds(bare, scores, predicted, manifest, terms))
@@ -137,12 +138,29 @@ def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, term
 
 
 def fit_score(name: str, judged: Judged, train: Judged | None, learning: Indices, *, temperature: float = 1.0) -> Score:
-    """A score that has learned from ``train``, or else from some of the calibration rows."""
+    """A score that has learned from ``train``, or else from some of the calibration rows.
+
+    Raises
+    ------
+    ValueError
+        If the rows are too few for it.
+    """
     if name == TUNED:
         return Nll(np.array(temperature))
     rows, chosen = (judged, learning) if train is None else (train, np.arange(len(train.data)))
     values = seen_by(name, rows.raw)
     return SCORES[name].fit(values[chosen], rows.data.labels[chosen], logits=rows.logits[chosen])
+
+
+def _learned(name: str, judged: Judged, train: Judged | None, learning: Indices, terms: Terms) -> Score:
+    try:
+        return fit_score(name, judged, train, learning, temperature=terms.temperature)
+    except ValueError as error:
+        source = "half of --data" if train is None else "--train-data"
+        raise FitError(
+            f"{name!r} cannot learn from {source}: {error}. Give more rows, or list other [ood] scores. "
+            "Nothing was published"
+        ) from None
 
 
 def seen_by(name: str, raw: Raw) -> Array:

@@ -80,20 +80,22 @@ class Case:
 
 
 def probability_charts(case: Case) -> list[Chart]:
-    """Reliability diagram and risk-coverage curve."""
+    """Reliability diagram, risk-coverage curve, and the cost of labels along the rows."""
+    return [_diagram(case), _selective(case), *_message(case)]
+
+
+def _diagram(case: Case) -> Chart:
     p, happened = case.event.probabilities, case.event.happened
-    bins = equal_width(p, bins=CHART_BINS)
     curve = reliability_curve(
         p,
         happened,
-        index=bins,
+        index=equal_width(p, bins=CHART_BINS),
         draws=verdicts.draws_for(len(p)),
         weights=case.data.weights,
         groups=case.data.groups,
     )
     outside = int(((curve.observed < curve.low) | (curve.observed > curve.high)).sum())
-    confidence, right = favourite(case.posterior.log_probs, case.data.labels)
-    diagram = Chart(
+    return Chart(
         title="Does what is said happen?",
         caption=f"Rows are gathered by {case.event.name}, in {CHART_BINS} bins. A dot on the dashed line means: of the "
         "rows told 30 %, 30 % were so. The light bars show where 95 % of the dots would fall if the probabilities were "
@@ -102,7 +104,11 @@ def probability_charts(case: Case) -> list[Chart]:
         "that chance alone allows.",
         svg=charts.reliability(curve),
     )
-    selective = Chart(
+
+
+def _selective(case: Case) -> Chart:
+    confidence, right = favourite(case.posterior.log_probs, case.data.labels)
+    return Chart(
         title="Does confidence tell right from wrong?",
         caption="Leave the least confident rows to somebody else: the solid line is the error rate among the rest. The "
         "lower it runs under the dashed line, the better confidence finds the errors; the dotted line is as good "
@@ -111,7 +117,6 @@ def probability_charts(case: Case) -> list[Chart]:
         f"{short(area_under_risk_coverage(confidence, ~right))}.",
         svg=charts.selective(confidence, ~right),
     )
-    return [diagram, selective, *_message(case)]
 
 
 def _message(case: Case) -> list[Chart]:

@@ -103,8 +103,7 @@ def measure(model: Model, request: EvaluateRequest, *, track: Track = untracked)
     check_names(request.losses, model.manifest)
     read = read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs)
     data = _present(read)
-    foreign = None if request.ood_data is None else read_rows(request.ood_data, model.manifest, inputs=model.inputs)
-    elsewhere = None if foreign is None else posterior_of(model, foreign)
+    elsewhere = from_elsewhere(model, request)
     posterior = posterior_of(model, data.rows, track=track)
     found = judge(model, data, posterior, elsewhere=elsewhere)
     return dataclasses.replace(
@@ -113,6 +112,13 @@ def measure(model: Model, request: EvaluateRequest, *, track: Track = untracked)
         horizon=_horizon(request, posterior, data),
         notes=notes(data, left_out=len(read) - len(data)),
     )
+
+
+def from_elsewhere(model: Model, request: EvaluateRequest) -> Posterior | None:
+    """Stages A to C for the rows of another population; None where the request has none."""
+    if request.ood_data is None:
+        return None
+    return posterior_of(model, read_rows(request.ood_data, model.manifest, inputs=model.inputs))
 
 
 def judge(model: Model, data: Dataset, posterior: Posterior, *, elsewhere: Posterior | None = None) -> Measured:

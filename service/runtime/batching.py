@@ -167,6 +167,8 @@ class Batcher(Generic[Answer]):
         if not self._busy and self._turns.alone() and self.inline(len(rows)):
             return self._timed(rows, self._watched(rows, deadline))
         if self._requests >= self._limits.queue:
+            self._forget_the_gone()
+        if self._requests >= self._limits.queue:
             raise Overloaded(f"{self._requests} requests wait for this model already; try again in a second")
         waiting: _Waiting[Answer] = _Waiting(rows, requests, deadline, loop.create_future())
         self._queue.append(waiting)
@@ -181,6 +183,10 @@ class Batcher(Generic[Answer]):
                 return await waiting.future
         except TimeoutError:
             raise _late() from None
+
+    def _forget_the_gone(self) -> None:
+        self._queue = deque(waiting for waiting in self._queue if not waiting.future.done())
+        self._requests = sum(waiting.requests for waiting in self._queue)
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, rows = self._next_batch()

@@ -50,6 +50,11 @@ class Registry:
         self._served = {**self._served, name: served}  # one assignment: no reader ever sees half of a change
         self.generation += 1
 
+    def remove(self, name: str) -> None:
+        """Serve a model no longer, if it was at all; a request under way keeps the model it began with."""
+        self._served = {other: served for other, served in self._served.items() if other != name}
+        self.generation += 1
+
     def refuse(self, name: str, refusal: str) -> None:
         """Go on serving what is loaded, and say why what lies on disk is not."""
         self.replace(name, replace(self._served[name], refusal=refusal))
@@ -67,7 +72,8 @@ class Registry:
         try:
             return self._served[name]
         except KeyError:
-            raise ModelNotFound(f"no model has that name; the served models are {', '.join(self.names())}") from None
+            known = ", ".join(self.names()) or "none: all were unloaded"
+            raise ModelNotFound(f"no model has that name; the served models are {known}") from None
 
     def model(self, name: str, *, version: int | None = None, alias: str | None = None) -> Model:
         """The model that answers: by version, by alias, or `stable`.

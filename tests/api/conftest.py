@@ -9,19 +9,23 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.record import RECORD_FILE
 from service.bundle.repository import SUMS_FILE, Repository, file_sha256
 from service.evaluation.fit import FitRequest, fit
+from service.importer.declared import Declared
 from service.main import compose
-from service.onboarding import Declared, import_model, publish_draft
+from service.onboarding import import_model, publish_draft
 from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry
 from service.settings import Settings
 
 ROWS = 300
+HEAVY = 1500  # of a hidden layer
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +112,29 @@ def publish_logits(tmp_path: Path, linear_graph: Callable[..., Path]) -> Callabl
         return load_registry(repository)
 
     return publish
+
+
+@pytest.fixture(scope="session")
+def heavy(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository with `heavy`, a network that takes some tenths of a second for many rows, on a thread of its own."""
+    folder = tmp_path_factory.mktemp("heavy")
+    rng = np.random.default_rng(0)
+    sizes = [(2, HEAVY), (HEAVY, HEAVY), (HEAVY, 2)]
+    weights = [rng.normal(size=size, scale=size[0] ** -0.5).astype(np.float32) for size in sizes]
+    names = ["x", "first", "second", "logits"]
+    nodes = [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(3)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in ("x", "logits")]
+    constants = [numpy_helper.from_array(weight, f"w{i}") for i, weight in enumerate(weights)]
+    graph = helper.make_graph(nodes, "heavy", ends[:1], ends[1:], constants)
+    path = folder / "heavy.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    repository = Repository(folder / "models")
+    repository.root.mkdir()
+    draft = import_model(repository, "heavy", path, Declared(output_kind="logits", classes=("0", "1"))).draft
+    manifest = draft / MANIFEST_FILE
+    manifest.write_text(f'{manifest.read_text()}\n[runtime]\nexecution = "thread"\n')
+    publish_draft(repository, "heavy")
+    return repository
 
 
 def _labelled(path: Path, k: int) -> Path:

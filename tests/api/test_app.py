@@ -53,7 +53,6 @@ def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
             max_body=1 << 20,
             max_rows=10,
             deadline=30.0,
-            repository_api=False,
             docs=True,
             exposed=telemetry.registry,
         )

@@ -95,7 +95,6 @@ class Fixed:
             max_body=1 << 20,
             max_rows=4,
             deadline=30.0,
-            repository_api=False,
             docs=True,
             exposed=telemetry.registry,
         )

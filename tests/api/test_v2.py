@@ -11,8 +11,6 @@ import httpx
 import numpy as np
 import pytest
 
-from service.runtime.registry import Registry
-
 INFER = "/v2/models/breast-cancer/infer"
 ALL = ["logits", "probabilities", "label", "ood_score", "p_value", "ood", "risk", "action", "prediction_id"]
 
@@ -275,6 +273,9 @@ async def test_what_is_not_compressed_as_it_says_is_refused(client, body, encodi
         ("GET", INFER, 405),
         ("POST", "/v2/health/live", 405),
         ("POST", "/v2/repository/index", 403),
+        ("POST", "/v2/repository/models/breast-cancer/load", 403),
+        ("POST", "/v2/repository/models/breast-cancer/unload", 403),
+        ("GET", "/v2/repository/index", 405),
     ],
 )
 async def test_every_failure_under_v2_is_an_error_string(client, method, path, status) -> None:
@@ -306,14 +307,3 @@ async def test_statistics_count_what_was_judged(client_of, publish_logits) -> No
         assert one == all_models
         assert (one[0]["inference_count"], one[0]["execution_count"]) == (12, 4)
         assert one[0]["inference_stats"]["success"]["ns"] > 0
-
-
-async def test_the_repository_shows_itself_only_where_the_operator_says_so(client_of, shipped: Registry) -> None:
-    async with client_of(shipped, repository_api=True) as client:
-        assert (await client.post("/v2/repository/index")).json() == [
-            {"name": "breast-cancer", "version": "1", "state": "READY", "reason": ""}
-        ]
-        refused = await client.post("/v2/repository/models/breast-cancer/load", json={})
-        assert (refused.status_code, "alias" in refused.json()["error"]) == (403, True)
-        assert (await client.post("/v2/repository/models/nobody/unload", json={})).status_code == 404
-        assert "model_repository" in (await client.get("/v2")).json()["extensions"]

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.bundle.repository import Repository
+from service.bundle.writer import set_alias
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # theirs, at import
     import tritonclient.http as triton
@@ -96,3 +99,50 @@ async def test_kserves_rest_client_infers(url, server, rows, binary) -> None:
     expected = [list(row["probabilities"].values()) for row in said["predictions"]]
     np.testing.assert_allclose(found.as_numpy(), expected)
     await client.close()
+
+
+@pytest.fixture
+def deployable(serving: Any, repository: Repository) -> Iterator[triton.InferenceServerClient]:
+    """A client that may load and unload, of a server that looks at the disk every 20 ms of its own accord too."""
+    variables = {"TEMPERANCE_REPOSITORY_API": "true", "TEMPERANCE_RELOAD_SECONDS": "0.02"}
+    with serving(repository.root, **variables) as server:
+        address = f"{server.client.base_url.host}:{server.client.base_url.port}"
+        with triton.InferenceServerClient(address) as running:
+            yield running
+
+
+def test_tritonclient_loads_and_unloads(deployable, repository: Repository, publish_again, rows) -> None:
+    client = deployable
+    assert [(m["name"], m["state"]) for m in client.get_model_repository_index()] == [("breast-cancer", "READY")]
+    client.unload_model("breast-cancer")
+    assert not client.is_model_ready("breast-cancer")
+    assert not client.is_server_ready()
+    assert client.is_server_live()
+    with pytest.raises(InferenceServerException, match="all were unloaded"):
+        client.infer("breast-cancer", [as_input(rows)])
+    (listed,) = client.get_model_repository_index()
+    assert (listed["state"], "unloaded on request" in listed["reason"]) == ("UNAVAILABLE", True)
+
+    publish_again()  # a deployment meanwhile: what was unloaded stays away
+    set_alias(repository, "breast-cancer", "stable", 2)
+    client.load_model("breast-cancer")
+    assert client.is_model_ready("breast-cancer", "2")
+    assert client.is_server_ready()
+    assert client.infer("breast-cancer", [as_input(rows)]).get_response()["model_version"] == "2"
+
+
+def test_tritonclient_hears_why_a_load_fails(deployable, repository: Repository, publish_again, rows) -> None:
+    for given in ({"config": "{}"}, {"config": "{}", "headers": {"x": "y"}}):
+        with pytest.raises(InferenceServerException, match="a load takes none"):
+            deployable.load_model("breast-cancer", **given)
+    with pytest.raises(InferenceServerException, match="no model of that name is published"):
+        deployable.load_model("nobody")
+    (repository.root / "breast-cancer" / str(publish_again()) / "model.onnx").write_bytes(b"no graph")
+    set_alias(repository, "breast-cancer", "stable", 2)
+    with pytest.raises(InferenceServerException, match="does not match its sum"):
+        deployable.load_model("breast-cancer")
+    assert deployable.infer("breast-cancer", [as_input(rows)]).get_response()["model_version"] == "1"
+    assert {m["version"]: m["state"] for m in deployable.get_model_repository_index()} == {
+        "1": "READY",
+        "2": "UNAVAILABLE",
+    }

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from service.bundle.repository import Repository
+from service.importer.declared import Declared
 from service.main import compose
-from service.onboarding import Declared, import_model, publish_draft
+from service.onboarding import import_model, publish_draft
 from service.runtime.registry import load_registry
 from service.settings import Settings
 from tests.conformance.case import Case

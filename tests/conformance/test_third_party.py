@@ -14,8 +14,9 @@ from sklearn.datasets import load_iris
 
 from service.bundle.repository import Repository
 from service.evaluation.fit import FitRequest, fit
+from service.importer.declared import Declared
 from service.main import compose
-from service.onboarding import Declared, import_model, publish_draft
+from service.onboarding import import_model, publish_draft
 from service.runtime.registry import load_registry
 from service.settings import Settings
 

@@ -9,21 +9,10 @@ from sklearn.isotonic import IsotonicRegression
 
 from service.core.decomposition import binned_decomposition, corp_decomposition, monotone_recalibration
 from service.core.miscalibration import equal_mass
-from service.core.numerics import Array, Flags
+from service.core.numerics import Array
+from tests.core.draws import distorted, perfect
 
 every_loss = pytest.mark.parametrize("loss", ["brier", "log_loss"])
-
-
-def perfect(n: int, *, seed: int) -> tuple[Array, Flags]:
-    rng = np.random.default_rng(seed)
-    said = rng.beta(2.0, 1.0, size=n)
-    return said, rng.random(n) < said
-
-
-def distorted(n: int, *, seed: int) -> tuple[Array, Flags]:
-    said, happened = perfect(n, seed=seed)
-    odds = (said / (1.0 - said)) ** 2.0
-    return odds / (1.0 + odds), happened
 
 
 # -------------------------------------------------------------------------------------------------------------- CORP

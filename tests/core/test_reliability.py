@@ -19,19 +19,7 @@ from service.core.reliability import (
     null_test,
     reliability_curve,
 )
-
-
-def perfect(n: int, *, seed: int) -> tuple[Array, Flags]:
-    rng = np.random.default_rng(seed)
-    said = rng.beta(2.0, 1.0, size=n)
-    return said, rng.random(n) < said
-
-
-def distorted(n: int, *, seed: int) -> tuple[Array, Flags]:
-    said, happened = perfect(n, seed=seed)
-    odds = (said / (1.0 - said)) ** 2.0
-    return odds / (1.0 + odds), happened
-
+from tests.core.draws import distorted, perfect
 
 # ------------------------------------------------------------------------------------------------------------- curve
 

@@ -95,12 +95,13 @@ def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest
         judged,
         None,
         strangers,
-        refusal=lambda name: name if name in SIGMOID else None,
+        refusal=lambda _name: None,
         digest="",
         seed=0,
     )
     parts = part(judged, 200, 0)
-    assert set(found.candidates) == set(SCORES) - SIGMOID
+    assert set(found.candidates) == set(SCORES) - SIGMOID  # they are of another task: neither judged nor refused
+    assert found.refused == {}
     assert (found.judged_rows, found.judged_ood_rows) == (len(parts.judging), len(parts.ood_judging)) == (100, 100)
     for name, one in found.candidates.items():
         score = fit_score(name, judged, None, parts.learning, temperature=found.temperature)
@@ -110,6 +111,16 @@ def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest
         assert one.auroc == pytest.approx(oracle, abs=1e-12)
         assert one.low <= one.auroc <= one.high
         assert min(one.fpr95_id_positive, one.fpr95_ood_positive) >= 0.0
+
+
+def test_a_score_that_cannot_learn_from_so_few_rows_is_left_out_with_the_reason(toy_manifest: Make) -> None:
+    judged, elsewhere = judged_rows(*two_peaked(400, 3)), one_peaked(200, 3)
+    train = judged_rows(np.eye(3), np.arange(3))
+    strangers = Raw(elsewhere, elsewhere, elsewhere)
+    found = compare_scores(toy_manifest(3), judged, train, strangers, refusal=lambda _: None, digest="", seed=0)
+    assert set(found.refused) == {"mahalanobis", "relative_mahalanobis"}
+    assert "cannot learn from so few rows: no class has two rows" in found.refused["mahalanobis"]
+    assert {"nll", "knn"} <= set(found.candidates)
 
 
 # ----------------------------------------------------------------------------------------------- the temperature of nll
@@ -226,7 +237,7 @@ def test_no_choice_bends_the_thresholds(toy: Toy, save: Save, truth: Truth) -> N
 def test_scores_that_the_model_cannot_have_are_left_out_with_the_reason(toy: Toy, save: Save, truth: Truth) -> None:
     x, y = truth(400)
     _, found = fitted(toy(), save(X=x, y=y), save("far", X=truth(300, scale=40.0, seed=1)[0]))
-    assert set(found.refused) == {"logit_norm", *SIGMOID}
+    assert set(found.refused) == {"logit_norm"}
     assert "same value for every row of two classes" in found.refused["logit_norm"]
     assert set(found.candidates) == set(SCORES) - {"logit_norm", *SIGMOID}
 
@@ -243,7 +254,7 @@ def test_probabilities_have_no_scores_on_logits_and_a_temperature_all_the_same(
     x, y = two_peaked(800)
     _, found = fitted(repository, save(X=x, y=y), save("far", X=one_peaked(400)))
     on_logits = {name for name, score in SCORES.items() if score.needs == "logits"}
-    assert set(found.refused) == on_logits | SIGMOID
+    assert set(found.refused) == on_logits
     assert all("needs logits, and the output is probabilities" in found.refused[name] for name in on_logits)
     assert found.temperature > 2.0
 

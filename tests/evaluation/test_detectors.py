@@ -1,15 +1,18 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from service.bundle.manifest import Manifest
+from service.bundle.repository import Repository
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES
 from service.errors import FitError
 from service.evaluation import detectors
 from service.evaluation.dataset import Dataset
 from service.evaluation.detectors import Judged, Terms, fit_detectors
+from service.evaluation.fit import FitRequest, fit
 from service.runtime.model import Raw
 
 Truth = Callable[..., tuple[Array, Indices]]
@@ -99,3 +102,20 @@ def test_the_rate_that_no_row_can_support_names_the_score(toy_manifest: Make, ju
 def test_only_members_of_the_gate_are_gated(toy_manifest: Make, judge: Callable[..., Judged]) -> None:
     fitted = fit_detectors(toy_manifest(2, f'{BOTH}gate = ["mahalanobis"]\n'), judge(), None, Terms(0))
     assert {d.name: d.gated for d in fitted.detectors} == {"nll": False, "mahalanobis": True}
+
+
+@pytest.mark.parametrize(("labels", "told"), [([0], "one row alone"), ([0, 1, 2], "no class has two rows")])
+def test_a_score_that_its_rows_teach_nothing_is_refused_by_name(
+    labels: list[int], told: str, toy: Callable[..., Repository], truth: Truth, save: Callable[..., Path]
+) -> None:
+    repository = toy(3, '[ood]\nscores = ["nll", "mahalanobis"]\n')
+    x, y = truth(200, 3)
+    train = save("train", X=x[: len(labels)], y=np.array(labels))
+    with pytest.raises(FitError, match=rf"'mahalanobis' cannot learn from --train-data: {told}.*Nothing was published"):
+        fit(repository, "toy", FitRequest(save(X=x, y=y), train_data=train))
+    assert repository.versions("toy") == []
+
+
+def test_what_a_half_of_few_rows_cannot_teach_is_refused_too(toy_manifest: Make, judge: Callable[..., Judged]) -> None:
+    with pytest.raises(FitError, match="'mahalanobis' cannot learn from half of --data: one row alone"):
+        fit_detectors(toy_manifest(2, '[ood]\nscores = ["mahalanobis"]\n'), judge(3), None, Terms(0))

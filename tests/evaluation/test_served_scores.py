@@ -12,7 +12,8 @@ from service.core.ood import SCORES
 from service.errors import FitError, ManifestInvalid
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.scoring import posterior_of
-from service.onboarding import Declared, import_model, publish_draft
+from service.importer.declared import Declared
+from service.onboarding import import_model, publish_draft
 from service.runtime.model import load_model
 
 Toy = Callable[..., Repository]

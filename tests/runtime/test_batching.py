@@ -173,6 +173,23 @@ async def test_a_full_queue_refuses_and_those_in_it_are_answered(batcher_of) -> 
     np.testing.assert_array_equal(await batcher.answer(row(3.0)), row(6.0))
 
 
+async def test_those_who_have_gone_make_room_in_a_full_queue(batcher_of) -> None:
+    gate = threading.Event()
+    run = Doubling(gate=gate)
+    batcher = batcher_of(run, execution="thread", queue=3)
+    first = asyncio.ensure_future(batcher.answer(row(1.0)))
+    await asyncio.to_thread(run.entered.wait, 10.0)
+    others = [asyncio.ensure_future(batcher.answer(row(2.0))) for _ in range(3)]
+    await asyncio.sleep(0)
+    others[0].cancel()
+    await asyncio.sleep(0)
+    late = asyncio.ensure_future(batcher.answer(row(3.0)))
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(first, *others[1:], late)
+    assert run.runs == [1, 3]
+
+
 async def test_a_request_whose_time_ran_out_is_told_so_and_never_run(batcher_of) -> None:
     gate = threading.Event()
     run = Doubling(gate=gate)

@@ -1,9 +1,11 @@
 import shutil
+from collections.abc import Callable
 
 import pytest
 
 from service.bundle.repository import Repository
-from service.bundle.writer import create_draft, draft_files, publish, set_alias
+from service.bundle.writer import create_draft, draft_files, set_alias
+from service.errors import LoadFailed, ModelNotFound
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
 
@@ -20,36 +22,32 @@ def reloader(repository: Repository, registry: Registry) -> Reloader:
     return Reloader(repository, registry, 1)
 
 
-def publish_again(repository: Repository) -> int:
-    create_draft(repository, NAME, draft_files(repository.bundle(NAME, 1)))
-    draft = repository.draft(NAME)
-    return publish(repository, draft, record=draft.record, state=draft.state)
-
-
 def test_nothing_is_done_while_nothing_changes(reloader: Reloader, registry: Registry) -> None:
     assert [reloader.poll() for _ in range(3)] == [False, False, False]
     assert registry.generation == 0
 
 
 def test_a_change_is_acted_upon_once_it_looks_the_same_twice(
-    reloader: Reloader, registry: Registry, repository: Repository
+    reloader: Reloader, registry: Registry, repository: Repository, publish_again: Callable[[], int]
 ) -> None:
-    set_alias(repository, NAME, "stable", publish_again(repository))
+    set_alias(repository, NAME, "stable", publish_again())
     assert [reloader.poll() for _ in range(3)] == [False, True, False]
     assert registry.model(NAME).version == "2"
 
 
-def test_who_asks_does_not_wait(reloader: Reloader, registry: Registry, repository: Repository) -> None:
-    set_alias(repository, NAME, "stable", publish_again(repository))
+def test_who_asks_does_not_wait(
+    reloader: Reloader, registry: Registry, repository: Repository, publish_again: Callable[[], int]
+) -> None:
+    set_alias(repository, NAME, "stable", publish_again())
     assert reloader.reload()
     assert registry.model(NAME).version == "2"
 
 
 def test_a_version_in_memory_is_not_loaded_again(
-    reloader: Reloader, registry: Registry, repository: Repository
+    reloader: Reloader, registry: Registry, repository: Repository, publish_again: Callable[[], int]
 ) -> None:
     before = registry.model(NAME)
-    set_alias(repository, NAME, "canary", publish_again(repository))
+    set_alias(repository, NAME, "canary", publish_again())
     reloader.reload()
     assert registry.model(NAME) is before
     assert registry.model(NAME, alias="canary").version == "2"
@@ -99,3 +97,90 @@ def test_a_new_model_that_cannot_be_loaded_is_not_served(
     reloader.reload()
     assert registry.names() == [NAME]
     assert "not serving second" in caplog.text
+
+
+def test_what_was_unloaded_stays_away_until_a_load_is_asked_for(
+    reloader: Reloader, registry: Registry, repository: Repository, publish_again: Callable[[], int]
+) -> None:
+    reloader.unload(NAME)
+    assert registry.names() == []
+    set_alias(repository, NAME, "stable", publish_again())
+    assert [reloader.poll(), reloader.poll(), reloader.reload()] == [False, False, False]
+    assert registry.names() == []
+    reloader.load(NAME)
+    assert registry.model(NAME).version == "2"
+    assert not reloader.reload()  # what a load brought is no change any more
+
+
+def test_an_unloaded_model_whose_load_fails_is_tried_again_when_something_changes(
+    reloader: Reloader, registry: Registry, repository: Repository
+) -> None:
+    aliases = repository.root / NAME / "aliases.toml"
+    sound = aliases.read_text()
+    reloader.unload(NAME)
+    aliases.write_text("stable = 9\n")
+    with pytest.raises(LoadFailed, match="alias 'stable' does not name a published version"):
+        reloader.load(NAME)
+    assert registry.names() == []
+    aliases.write_text(sound)
+    reloader.reload()
+    assert registry.model(NAME).version == "1"
+
+
+def test_a_load_that_fails_leaves_what_is_served(
+    reloader: Reloader, registry: Registry, repository: Repository, publish_again: Callable[[], int]
+) -> None:
+    version = publish_again()
+    (repository.root / NAME / str(version) / "model.onnx").write_bytes(b"")
+    set_alias(repository, NAME, "stable", version)
+    with pytest.raises(LoadFailed, match=r"2/model\.onnx does not match its sum"):
+        reloader.load(NAME)
+    assert registry.model(NAME).version == "1"
+    assert "does not match its sum" in str(registry.served(NAME).refusal)
+
+
+@pytest.mark.parametrize("name", ["nobody", "..", "breast-cancer/1", "", "draft-alone"])
+def test_what_is_not_published_is_neither_loaded_nor_unloaded(
+    name: str, reloader: Reloader, repository: Repository
+) -> None:
+    create_draft(repository, "draft-alone", draft_files(repository.bundle(NAME, 1)))
+    for ask in (reloader.load, reloader.unload):
+        with pytest.raises(ModelNotFound, match=r"there are breast-cancer$"):
+            ask(name)
+
+
+def test_an_unload_twice_is_an_unload(reloader: Reloader, registry: Registry) -> None:
+    reloader.unload(NAME)
+    reloader.unload(NAME)
+    assert registry.names() == []
+
+
+def test_a_model_that_is_gone_from_the_disk_is_unloaded_all_the_same(
+    reloader: Reloader, registry: Registry, repository: Repository
+) -> None:
+    shutil.rmtree(repository.root / NAME)
+    reloader.unload(NAME)
+    assert (registry.names(), reloader.listing()) == ([], [])
+
+
+def states(reloader: Reloader) -> dict[int, str | None]:
+    return {listed.version: listed.reason for listed in reloader.listing()}
+
+
+def test_the_listing_says_of_every_version_why_it_is_not_served(
+    reloader: Reloader, repository: Repository, publish_again: Callable[[], int]
+) -> None:
+    bad, unnamed = publish_again(), publish_again()
+    assert states(reloader) == {1: None, bad: "no alias names this version", unnamed: "no alias names this version"}
+    (repository.root / NAME / str(bad) / "model.onnx").write_bytes(b"")
+    set_alias(repository, NAME, "stable", bad)
+    assert "not been loaded yet" in str(states(reloader)[bad])
+    reloader.reload()
+    found = states(reloader)
+    assert found[1] is None
+    assert "does not match its sum" in str(found[bad])
+    assert found[unnamed] == "no alias names this version"
+    (repository.root / NAME / "aliases.toml").write_text("stable = [")
+    assert "is not TOML" in str(Reloader(repository, reloader.registry, 1).listing()[-1].reason)
+    reloader.unload(NAME)
+    assert {"unloaded on request" in str(reason) for reason in states(reloader).values()} == {True}

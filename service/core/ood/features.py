@@ -23,11 +23,18 @@ def spread(values: Array) -> Array:
     ----------
     values : ndarray of shape (N, F)
 
+    Raises
+    ------
+    ValueError
+        If there are not two rows.
+
     Examples
     --------
     >>> spread(np.array([[0.1, 1.0], [0.1, 3.0], [0.1, 5.0]])).round(6)
     array([1.      , 1.632993])
     """
+    if len(values) < 2:
+        raise ValueError("one row alone does not tell how far rows spread")
     # The mean of n equal numbers is off by a last bit: exact zero misses most constant features, and would divide
     # by rounding noise.
     deviation = values.std(axis=0)

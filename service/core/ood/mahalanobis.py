@@ -92,8 +92,15 @@ def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Arra
     within : ndarray of shape (F, F)
     between : ndarray of shape (F, F)
         Of the class means, weighted by their rows.
+
+    Raises
+    ------
+    ValueError
+        If no class has two rows: the covariance within classes would be zero, whatever the features.
     """
     classes, of_row, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if counts.max() < 2:
+        raise ValueError("no class has two rows, so nothing tells how far rows of a class spread")
     means = np.stack([values[of_row == k].mean(axis=0) for k in range(len(classes))])
     between = (means.T * (counts / len(values))) @ means
     return means, shrunk_covariance(values - means[of_row]), between

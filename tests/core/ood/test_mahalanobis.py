@@ -65,12 +65,6 @@ def test_between_two_classes_is_far_from_both() -> None:
     assert score.score(np.array([[10.0, 10.0]]))[0] > score.score(rows).max()
 
 
-def test_one_row_is_enough_not_to_fail() -> None:
-    score = Mahalanobis.fit(np.array([[1.0, 2.0]]), np.array([0]))
-    assert score.score(np.array([[1.0, 2.0]]))[0] == 0.0
-    assert np.isfinite(score.score(np.array([[2.0, 2.0]]))).all()
-
-
 @pytest.mark.parametrize("value", [0.1, 0.3, 1e-5, 123.456, 1e9 / 7])
 def test_a_constant_feature_is_not_scaled_by_rounding_noise(value: float) -> None:
     rows, labels = clusters(97, 3)

@@ -230,3 +230,17 @@ def test_a_class_may_be_absent_or_have_one_row(name: str) -> None:
     labels = np.full(N, 5)
     labels[0] = 2
     assert np.isfinite(SCORES[name].fit(rows, labels).score(rows)).all()
+
+
+@on_features
+def test_one_row_alone_teaches_nothing(name: str) -> None:
+    with pytest.raises(ValueError, match="one row alone"):
+        SCORES[name].fit(training_rows()[:1], np.array([0]))
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "relative_mahalanobis"])
+def test_a_spread_within_classes_needs_a_class_of_two_rows(name: str) -> None:
+    rows = training_rows()[:4]
+    with pytest.raises(ValueError, match="no class has two rows"):
+        SCORES[name].fit(rows, np.arange(4))
+    assert np.isfinite(SCORES[name].fit(rows, np.array([0, 1, 2, 2])).score(rows)).all()

@@ -1,0 +1,128 @@
+"""`/v2/repository`, the model repository extension: what is published, and its models loaded and unloaded by name."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from service.api.body import parse_json, read_raw
+from service.errors import InvalidRequest, RepositoryClosed
+from service.runtime.reload import Listed, Reloader
+
+READY: Final = "READY"
+UNAVAILABLE: Final = "UNAVAILABLE"
+
+Json = dict[str, Any]
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """To what lies on disk.
+
+    Attributes
+    ----------
+    reloader : Reloader or None
+        None where the operator lets nobody in.
+    workers : int
+        Processes that serve; each has models of its own.
+    """
+
+    reloader: Reloader | None
+    workers: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody is let in."""
+        return self.reloader is not None
+
+    def to_look(self) -> Reloader:
+        """Whom to ask what is published; RepositoryClosed where nobody may."""
+        if self.reloader is None:
+            raise RepositoryClosed("the repository is not shown over HTTP; TEMPERANCE_REPOSITORY_API=true shows it")
+        return self.reloader
+
+    def to_change(self) -> Reloader:
+        """Whom to ask for a load; RepositoryClosed where nobody may, or where it would reach one worker of many."""
+        reloader = self.to_look()
+        if self.workers > 1:
+            raise RepositoryClosed(
+                f"only one of {self.workers} workers would hear of this; move an alias with `temperance alias`, which "
+                "all of them follow, or serve with one worker"
+            )
+        return reloader
+
+
+def router(access: Access, *, limit: Callable[[], int]) -> APIRouter:
+    """Routes of `/v2/repository`.
+
+    Parameters
+    ----------
+    access : Access
+    limit : callable
+        Most bytes of a request's body.
+    """
+    routes = APIRouter(prefix="/repository")
+    for path, endpoint in {"/index": _index(access, limit), **_changes(access, limit)}.items():
+        routes.add_api_route(path, endpoint, methods=["POST"], summary=endpoint.__doc__)
+    return routes
+
+
+def _index(access: Access, limit: Callable[[], int]) -> Endpoint:
+    async def index(request: Request) -> Response:
+        """Published models and their state."""
+        reloader = access.to_look()
+        document = await _document(request, limit())
+        listing = await asyncio.to_thread(reloader.listing)
+        ready_alone = document.get("ready") is True
+        return _json([_entry(listed) for listed in listing if listed.reason is None or not ready_alone])
+
+    return index
+
+
+def _changes(access: Access, limit: Callable[[], int]) -> dict[str, Endpoint]:
+    turn = asyncio.Lock()  # whoever waits for a load to end waits here, and not on a thread that others need
+
+    async def load(request: Request) -> Response:
+        """Load what a model's aliases name."""
+        reloader = access.to_change()
+        _refuse_overrides(await _document(request, limit()))
+        async with turn:
+            await asyncio.to_thread(reloader.load, request.path_params["name"])
+        return _json({})
+
+    async def unload(request: Request) -> Response:
+        """Serve a model no longer, until a load is asked for."""
+        reloader = access.to_change()
+        await _document(request, limit())
+        async with turn:
+            await asyncio.to_thread(reloader.unload, request.path_params["name"])
+        return _json({})
+
+    return {"/models/{name}/load": load, "/models/{name}/unload": unload}
+
+
+async def _document(request: Request, limit: int) -> Json:
+    raw = await read_raw(request, limit=limit)
+    document = parse_json(raw) if raw else {}
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object, or nothing")
+    return document
+
+
+def _refuse_overrides(document: Json) -> None:
+    # Triton takes another configuration here, and whole files. Here what is served has been published, with its sums.
+    if document.get("parameters"):
+        raise InvalidRequest("parameters: a load takes none; what is served is what was published and an alias names")
+
+
+def _entry(listed: Listed) -> Json:
+    state = READY if listed.reason is None else UNAVAILABLE
+    return {"name": listed.name, "version": str(listed.version), "state": state, "reason": listed.reason or ""}
+
+
+def _json(body: object) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")
