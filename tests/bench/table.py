@@ -1,10 +1,12 @@
 """Benchmarks as one table: what was measured, and what is asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+
+WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,38 @@ class Figure:
         return "met" if self.value < self.target else "MISSED"
 
 
-def show(title: str, figures: Iterable[Figure]) -> None:
-    """Print the table."""
-    table = Table("figure", "measured", "target", "", title=title, title_justify="left")
-    for figure in figures:
-        target = "" if figure.target is None else f"< {figure.target:g} {figure.unit}"
-        table.add_row(figure.name, f"{figure.value:,.4g} {figure.unit}", target, figure.verdict)
-    Console(width=110).print(table)
+def show(title: str, figures: Iterable[Figure], *, caption: str = "") -> None:
+    """Print figures one below the other."""
+    rows = [
+        (
+            figure.name,
+            f"{figure.value:,.4g} {figure.unit}",
+            "" if figure.target is None else f"< {figure.target:g} {figure.unit}",
+            figure.verdict,
+        )
+        for figure in figures
+    ]
+    show_rows(title, ("figure", "measured", "target", ""), rows, caption=caption)
+
+
+def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> None:
+    """Print rows under columns."""
+    table = Table(*columns, title=title, title_justify="left", caption=caption, caption_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=WIDTH).print(table, highlight=False)
+
+
+def at_least(ratio: float, target: float | None) -> str:
+    """A ratio that must reach a target, in a cell."""
+    return "" if target is None else f"≥ {target:g} {'met' if ratio >= target else 'MISSED'}"
+
+
+def at_most(ratio: float, target: float | None) -> str:
+    """A ratio that must not exceed a target, in a cell."""
+    return "" if target is None else f"≤ {target:g} {'met' if ratio <= target else 'MISSED'}"
+
+
+def milliseconds(seconds: float) -> str:
+    """A time in a cell."""
+    return f"{1e3 * seconds:.2f} ms"
