@@ -82,7 +82,9 @@ def main() -> None:
             publish_unbatched(Path(folder), network(width))
         with ours(Path(folder)) as server:
             found = list(rows(server, asked.rounds, asked.seconds))
-    said = f"Whole :decide answers of 1 row, 784 numbers of four digits in JSON; K = {CLASSES}, A = {ACTIONS}: nll with "
+    said = (
+        f"Whole :decide answers of 1 row, 784 numbers of four digits in JSON; K = {CLASSES}, A = {ACTIONS}: nll with "
+    )
     show_rows(
         "Batching: requests joined, against batch_rows = 1 on the same server",
         columns,

@@ -79,7 +79,15 @@ def main() -> None:
     with ours() as server:
         send(server, request, constant(UNLOADED_RATE, 1.0), connections=1)
         rounds = [one_round(server, request, asked.seconds, seed=i) for i in range(asked.rounds)]
-    columns = ("open loop, Poisson arrivals", "requests/s", "p50", "p99", "p99 sent late", "client busy", "p99 x unloaded")
+    columns = (
+        "open loop, Poisson arrivals",
+        "requests/s",
+        "p50",
+        "p99",
+        "p99 sent late",
+        "client busy",
+        "p99 x unloaded",
+    )
     said = "K = 2, A = 3; the whole :decide answer of 1 row: nll and mahalanobis with p-values, ranges of 30 features, "
     show_rows(
         "Latency from the scheduled moment, shipped model",

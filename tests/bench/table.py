@@ -42,10 +42,14 @@ def show(title: str, figures: Iterable[Figure], *, caption: str = "") -> None:
 
 def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> None:
     """Print rows under columns."""
-    table = Table(*columns, title=title, title_justify="left", caption=caption, caption_justify="left")
+    table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    Console(width=WIDTH).print(table, highlight=False)
+    console = Console(width=WIDTH)
+    console.print(table, highlight=False)
+    if caption:  # below the table and not in it: rich would fold it to the table's width
+        console.print(caption, highlight=False)
+    console.print()
 
 
 def at_least(ratio: float, target: float | None) -> str:

@@ -36,7 +36,7 @@ def measure(url: str, request: Request, *, connections: int, seconds: int = 1) -
     """One run."""
     with tempfile.TemporaryDirectory() as folder:
         script = _script(request, Path(folder))
-        flags = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
+        flags = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency", "-s", str(script)]
         done = subprocess.run(["wrk", *flags, url + request.path], capture_output=True, text=True, check=True)
     return parse(done.stdout)
 
