@@ -14,7 +14,7 @@ from typing import Final
 
 from tests.bench.servers import Server, ours
 from tests.bench.synthetic import Network, publish, publish_unbatched
-from tests.bench.table import at_least, milliseconds, show_rows
+from tests.bench.table import judged, milliseconds, show_rows
 from tests.bench.wrk import Load, measure, required
 
 CLASSES: Final = 10
@@ -57,7 +57,7 @@ def cells(name: str, pairs: Sequence[Pair], target: float) -> Sequence[str]:
         f"{milliseconds(median(load.p50 for load in side))} / {milliseconds(median(load.p99 for load in side))}"
         for side in sides
     )
-    return (name, *rates, f"{ratio:.2f}", at_least(ratio, target), *times)
+    return (name, *rates, judged(ratio, ".2f", at_least=target), *times)
 
 
 def rows(server: Server, rounds: int, seconds: int) -> Iterator[Sequence[str]]:
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2)
     asked = parser.parse_args()
     required()
-    columns = ("network, connections", "joined/s", "apart/s", "ratio", "target", "joined p50 / p99", "apart p50 / p99")
+    columns = ("network, connections", "joined/s", "apart/s", "ratio", "joined p50 / p99", "apart p50 / p99")
     with tempfile.TemporaryDirectory() as folder:
         for width in TARGETS:
             publish(Path(folder), network(width))

@@ -12,10 +12,10 @@ import httpx
 import numpy as np
 
 from tests.bench.servers import Server, under_uvicorn
-from tests.bench.table import at_least, at_most
+from tests.bench.table import judged
 from tests.bench.wrk import Load, Request, measure
 
-COLUMNS: Final = ("work", "ours/s", "p50 / p99, ms", "× plain", "asked", "× floor", "asked", "p50 × floor", "asked")
+COLUMNS: Final = ("work", "ours/s", "p50 / p99, ms", "x plain", "x floor", "p50 x floor")
 RENEWED: Final = frozenset({"id", "created", "digest", "prediction_id"})
 """Members of an answer that no two requests share."""
 TOLERANCE: Final = 1e-5  # risks up to 10 in float32, which ours computes above a hundred classes
@@ -80,12 +80,9 @@ def cells(work: Work, rounds: Sequence[Round]) -> Sequence[str]:
         work.name,
         f"{median(r.ours.per_second for r in rounds):,.0f}",
         f"{p50:.2f} / {p99:.2f}",
-        f"{times:.1f}",
-        at_least(times, work.times_plain),
-        f"{share:.2f}",
-        at_least(share, work.of_floor),
-        f"{delay:.2f}",
-        at_most(delay, work.p50_of_floor),
+        judged(times, ".1f", at_least=work.times_plain),
+        judged(share, ".2f", at_least=work.of_floor),
+        judged(delay, ".2f", at_most=work.p50_of_floor),
     )
 
 

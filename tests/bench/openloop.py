@@ -17,7 +17,7 @@ import numpy as np
 from tests.bench.client import Seen, constant, poisson, send
 from tests.bench.servers import Server, ours
 from tests.bench.shipped import DECIDE, breast_rows
-from tests.bench.table import at_most, milliseconds, show_rows
+from tests.bench.table import judged, milliseconds, show_rows
 from tests.bench.wrk import JSON, Request, measure, required
 
 CAPACITY_CONNECTIONS: Final = 64
@@ -49,12 +49,12 @@ def one_round(server: Server, request: Request, seconds: float, *, seed: int) ->
 
 def cells(rounds: Sequence[Round]) -> list[Sequence[str]]:
     """A row without load, and one for every share."""
-    rows = [("unloaded, 1 connection", f"{UNLOADED_RATE:,.0f}", *_times([r.unloaded for r in rounds]), "", "")]
+    rows = [("unloaded, 1 connection", f"{UNLOADED_RATE:,.0f}", *_times([r.unloaded for r in rounds]), "")]
     for share, target in SHARES.items():
         seen = [r.loaded[share] for r in rounds]
         ratio = median(r.loaded[share].quantile(0.99) / r.unloaded.quantile(0.99) for r in rounds)
         rate = median(share * r.capacity for r in rounds)
-        row = (f"{share:.0%} of capacity", f"{rate:,.0f}", *_times(seen), f"{ratio:.1f}", at_most(ratio, target))
+        row = (f"{share:.0%} of capacity", f"{rate:,.0f}", *_times(seen), judged(ratio, ".1f", at_most=target))
         rows.append(row)
     return list(rows)
 
@@ -91,7 +91,7 @@ def main() -> None:
     said = "K = 2, A = 3; the whole :decide answer of 1 row: nll and mahalanobis with p-values, ranges of 30 features, "
     show_rows(
         "Latency from the scheduled moment, shipped model",
-        (*columns, "target"),
+        columns,
         cells(rounds),
         caption=said + f"temperature, risks, margin, action. Medians of {asked.rounds} rounds of {asked.seconds:g} s.",
     )

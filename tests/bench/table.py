@@ -52,14 +52,13 @@ def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]],
     console.print()
 
 
-def at_least(ratio: float, target: float | None) -> str:
-    """A ratio that must reach a target, in a cell."""
-    return "" if target is None else f"≥ {target:g} {'met' if ratio >= target else 'MISSED'}"
-
-
-def at_most(ratio: float, target: float | None) -> str:
-    """A ratio that must not exceed a target, in a cell."""
-    return "" if target is None else f"≤ {target:g} {'met' if ratio <= target else 'MISSED'}"
+def judged(value: float, form: str, *, at_least: float | None = None, at_most: float | None = None) -> str:
+    """A number in a cell, beside what is asked of it."""
+    if at_least is not None:
+        return f"{value:{form}} (≥ {at_least:g} {'met' if value >= at_least else 'MISSED'})"
+    if at_most is not None:
+        return f"{value:{form}} (≤ {at_most:g} {'met' if value <= at_most else 'MISSED'})"
+    return f"{value:{form}}"
 
 
 def milliseconds(seconds: float) -> str:
