@@ -1,7 +1,6 @@
-"""Verbs that measure a version or let it answer: evaluate, score, serve, bench."""
+"""Verbs that measure a version: evaluate, score, bench."""
 
 import json
-import os
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -26,7 +25,7 @@ from service.evaluation.render import render_measured
 from service.evaluation.score import ScoreRequest
 from service.evaluation.score import score as score_rows
 from service.runtime.model import Model, load_model
-from service.settings import PREFIX, Settings
+from service.settings import Settings
 from service.terminal import (
     file_path,
     json_flag,
@@ -116,18 +115,6 @@ def score(name: str, repository: Repository, *, version: int | None, **request: 
     done = score_rows(model, ScoreRequest(**request), track=track("scoring"))
     reused = f", {done.reused} of them by an earlier run" if done.reused else ""
     click.echo(f"Wrote {request['out']}: {done.rows} row{'s' if done.rows > 1 else ''}{reused}.")
-
-
-@click.command()
-@click.option("--models", type=click.Path(), help="Model repository.")
-@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: 1]")
-def serve(**flags: str | int | None) -> None:
-    """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
-    # Worker processes read their settings from the environment, so that is where the flags go.
-    os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None})
-    composition.serve(composition.read_settings())
 
 
 @click.command("bench")

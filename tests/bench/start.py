@@ -26,7 +26,7 @@ REPEATS: Final = 5
 TARGET: Final = 3.0
 LOADED: Final = re.compile(rb"temperance: serving ")
 LOOK_EVERY: Final = 0.005
-IMPORTS: Final = "from service.cli import command; command.commands['serve']"
+IMPORTS: Final = "import service.cli, service.serving"
 ENVIRONMENT: Final = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 

@@ -1,0 +1,20 @@
+"""The verb that answers requests. It starts often, so it imports nothing that only other verbs need."""
+
+import os
+
+import click
+
+from service import main as composition
+from service.settings import PREFIX
+
+
+@click.command()
+@click.option("--models", type=click.Path(), help="Model repository.")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: 1]")
+def serve(**flags: str | int | None) -> None:
+    """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
+    # Worker processes read their settings from the environment, so that is where the flags go.
+    os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None})
+    composition.serve(composition.read_settings())
