@@ -1,6 +1,7 @@
 """What may import what, read from the source itself: true of files that no other test imports."""
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -54,6 +55,19 @@ def test_a_package_is_imported_through_its_one_door_only(package: str) -> None:
         if any(within(module, package) for module in imported(path)) and not named(path).startswith(DOORS[package])
     ]
     assert trespassers == []
+
+
+@pytest.mark.parametrize("library", ["polars", "onnx", "matplotlib", "jinja2", "rich"])
+def test_serving_imports_nothing_that_only_other_verbs_need(library: str) -> None:
+    assert library not in imported_by_serving()
+
+
+@functools.cache
+def imported_by_serving() -> frozenset[str]:
+    code = "import sys, service.cli, service.serving; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "uvicorn" in ended.stdout.split()
+    return frozenset(ended.stdout.split())
 
 
 def test_the_check_sees_what_is_there() -> None:
