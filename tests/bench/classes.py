@@ -40,7 +40,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--seconds", type=int, default=1)
     asked = parser.parse_args()
     required()
     with tempfile.TemporaryDirectory() as folder:

@@ -71,7 +71,7 @@ def _times(seen: Sequence[Seen]) -> tuple[str, str, str, str]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     asked = parser.parse_args()
     required()

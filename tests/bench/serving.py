@@ -44,7 +44,7 @@ def decided(rows: list[list[float]]) -> Request:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=1)
     asked = parser.parse_args()
     required()

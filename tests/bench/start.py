@@ -1,101 +1,114 @@
 """From `temperance serve` to the first 200 of `/readyz`, and what the time is spent on.
 
-Run as ``python -m tests.bench.start``. Everything is timed from outside: a process that ends at once, one that imports
-what `serve` imports, and the real one, whose log says when its models are loaded. Bytecode is there, as after any
-installation and any earlier start: one start goes before, and does not count.
+Run as ``python -m tests.bench.start``. Bytecode is there, as after any installation and any earlier start: one start
+goes before, and does not count. The steps come from starts under ``-X importtime``, whose lines and whose log tell
+what is done; those starts are a little slower, and the total is that of starts without it.
 """
 
 import argparse
+import http.client
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from statistics import median
 from typing import Final
-
-import httpx
 
 from tests.bench.servers import ROOT, TEMPERANCE, free_port
 from tests.bench.table import Figure, show
 
 REPEATS: Final = 5
 TARGET: Final = 3.0
-LOADED: Final = re.compile(rb"temperance: serving ")
 LOOK_EVERY: Final = 0.005
-IMPORTS: Final = "import service.cli, service.serving"
 ENVIRONMENT: Final = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+SITE: Final = re.compile(rb"import time: .*\| site$")
+OURS: Final = re.compile(rb"import time: .*\| +service\.\S+$")
+LOADED: Final = re.compile(rb"temperance: serving ")
+STEPS: Final = ("interpreter", "imports", "models loaded, proven and timed", "application and HTTP server")
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Seconds from spawning a process until something was so."""
+class Spawned:
+    """A server on its way up."""
 
-    interpreter: float
-    imported: float
-    loaded: float
-    ready: float
+    process: "subprocess.Popen[bytes]"
+    port: int
+    at: float
 
-
-def once() -> Start:
-    """One start, and the two processes that tell what it consists of."""
-    interpreter = finished("pass")
-    imported = finished(IMPORTS)
-    loaded, ready = started()
-    return Start(interpreter, imported, loaded, ready)
-
-
-def finished(code: str) -> float:
-    """How long Python takes for some code."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=ENVIRONMENT)
-    return time.perf_counter() - start
-
-
-def started() -> tuple[float, float]:
-    """How long `temperance serve` takes until its models are loaded, and until it is ready."""
-    start = time.perf_counter()
-    with _serving() as (url, process):
-        assert process.stderr is not None
-        while not LOADED.search(line := process.stderr.readline()):
-            if not line:
+    def ready(self) -> float:
+        """Seconds until it says it is."""
+        while not _is_ready(self.port):
+            if self.process.poll() is not None:
                 raise SystemExit("temperance serve ended")
-        loaded = time.perf_counter() - start
-        while not _ready(url):
             time.sleep(LOOK_EVERY)
-        return loaded, time.perf_counter() - start
+        return time.perf_counter() - self.at
+
+    def stamps(self) -> Sequence[float]:
+        """Seconds until each of `STEPS` was done; imports are, when the last module of ours before any model is."""
+        site = imported = 0.0
+        for line, seconds in self._lines():
+            if SITE.search(line):
+                site = seconds
+            elif OURS.search(line):
+                imported = seconds
+            elif LOADED.search(line):
+                return [site, imported, seconds, self.ready()]
+        raise SystemExit("temperance serve ended")
+
+    def _lines(self) -> Iterator[tuple[bytes, float]]:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            yield line.rstrip(), time.perf_counter() - self.at
 
 
 @contextmanager
-def _serving() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    port = str(free_port())
-    command = [TEMPERANCE, "serve", "--port", port]
-    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
+def spawned(*options: str, stderr: int) -> Iterator[Spawned]:
+    """`temperance serve` with options for Python."""
+    port, at = free_port(), time.perf_counter()
+    command = [sys.executable, *options, TEMPERANCE, "serve", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=stderr) as process:
         try:
-            yield f"http://127.0.0.1:{port}/readyz", process
+            yield Spawned(process, port, at)
         finally:
             process.terminate()
 
 
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
+def whole() -> float:
+    """Seconds of one start."""
+    with spawned(stderr=subprocess.DEVNULL) as server:
+        return server.ready()
+
+
+def in_steps() -> Sequence[float]:
+    """Seconds that each step of one start took."""
+    with spawned("-X", "importtime", stderr=subprocess.PIPE) as server:
+        ends = server.stamps()
+    return [end - begin for begin, end in zip([0.0, *ends], ends, strict=False)]
 
 
 def figures(repeats: int) -> Iterator[Figure]:
     """Medians, step by step."""
-    once()
-    starts = [once() for _ in range(repeats)]
-    yield Figure("interpreter", median(s.interpreter for s in starts), "s")
-    yield Figure("imports", median(s.imported - s.interpreter for s in starts), "s")
-    yield Figure("models loaded, proven and timed", median(s.loaded - s.imported for s in starts), "s")
-    yield Figure("application and HTTP server", median(s.ready - s.loaded for s in starts), "s")
-    yield Figure("spawned to ready", median(s.ready for s in starts), "s", TARGET)
+    whole()
+    starts = [(in_steps(), whole()) for _ in range(repeats)]
+    for i, name in enumerate(STEPS):
+        yield Figure(name, median(steps[i] for steps, _ in starts), "s")
+    yield Figure("spawned to ready", median(seconds for _, seconds in starts), "s", TARGET)
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port)  # httpx would spend more time than the server
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def main() -> None:
@@ -103,7 +116,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=REPEATS)
     repeats = parser.parse_args().repeats
-    said = f"K = 2, A = 3, nll, mahalanobis, temperature. Medians of {repeats} starts, so that steps need not add up."
+    said = (
+        f"K = 2, A = 3, nll, mahalanobis, temperature. Medians of {repeats} starts; steps of others, under importtime."
+    )
     show("Start to ready, shipped models", figures(repeats), caption=said)
 
 
