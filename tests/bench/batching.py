@@ -72,7 +72,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=2)
     asked = parser.parse_args()
     required()
     columns = ("network, connections", "joined/s", "apart/s", "ratio", "joined p50 / p99", "apart p50 / p99")
