@@ -25,6 +25,7 @@ from service.evaluation.render import render_measured
 from service.evaluation.score import ScoreRequest
 from service.evaluation.score import score as score_rows
 from service.runtime.model import Model, load_model
+from service.serving import one_blas_thread
 from service.settings import Settings
 from service.terminal import (
     file_path,
@@ -144,6 +145,7 @@ def bench_(
     model = load_model(published(repository, name, None))
     path, body = f"/v1/models/{name}:{verb}", _instances(model, data, rows)
     settings = composition.read_settings().model_copy(update={"models": repository.root, "log_level": "error"})
+    one_blas_thread()  # of a server of its own, which inherits the environment
     with nullcontext(_address(url)) if url else bench.running(_serve_own, settings) as server:
         request = bench.request_bytes(server, path, body)
         with bench.running(bench.serve_floor, bench.ask(server, request)) as floor:

@@ -59,14 +59,19 @@ def test_a_package_is_imported_through_its_one_door_only(package: str) -> None:
 
 @pytest.mark.parametrize("library", ["polars", "onnx", "matplotlib", "jinja2", "rich"])
 def test_serving_imports_nothing_that_only_other_verbs_need(library: str) -> None:
-    assert library not in imported_by_serving()
+    loaded = loaded_by("service.cli, service.serving, service.main")
+    assert "uvicorn" in loaded
+    assert library not in loaded
+
+
+def test_the_verb_is_there_before_numpy_so_that_it_can_say_how_to_multiply() -> None:
+    assert "numpy" not in loaded_by("service.cli, service.serving")
 
 
 @functools.cache
-def imported_by_serving() -> frozenset[str]:
-    code = "import sys, service.cli, service.serving; print(*sys.modules)"
+def loaded_by(modules: str) -> frozenset[str]:
+    code = f"import sys, {modules}; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert "uvicorn" in ended.stdout.split()
     return frozenset(ended.stdout.split())
 
 
