@@ -1,6 +1,7 @@
 # Two commands on a machine with Python 3.11 and make: `make run` and `make test`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+BENCHMARKS := calibration core serving classes batching openloop memory start
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ITSELF := $(PIP) --no-deps --no-build-isolation -e .
 
@@ -21,9 +22,7 @@ lint: .venv/.everything  ## style, types and import contracts
 	$(BIN)/lint-imports
 
 bench: .venv/.everything  ## how fast and how small, beside what is asked for
-	$(BIN)/python -m tests.bench.calibration
-	$(BIN)/python -m tests.bench.core
-	$(BIN)/python -m tests.bench.serving
+	set -e; for one in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$one; done
 
 lock:  ## renew both lock files; needs uv
 	uv pip compile -q -U --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements-dev.lock

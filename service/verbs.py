@@ -1,7 +1,6 @@
-"""Verbs that measure a version or let it answer: evaluate, score, serve, bench."""
+"""Verbs that measure a version: evaluate, score, bench."""
 
 import json
-import os
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -26,7 +25,8 @@ from service.evaluation.render import render_measured
 from service.evaluation.score import ScoreRequest
 from service.evaluation.score import score as score_rows
 from service.runtime.model import Model, load_model
-from service.settings import PREFIX, Settings
+from service.serving import one_blas_thread
+from service.settings import Settings
 from service.terminal import (
     file_path,
     json_flag,
@@ -118,18 +118,6 @@ def score(name: str, repository: Repository, *, version: int | None, **request: 
     click.echo(f"Wrote {request['out']}: {done.rows} row{'s' if done.rows > 1 else ''}{reused}.")
 
 
-@click.command()
-@click.option("--models", type=click.Path(), help="Model repository.")
-@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: 1]")
-def serve(**flags: str | int | None) -> None:
-    """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
-    # Worker processes read their settings from the environment, so that is where the flags go.
-    os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None})
-    composition.serve(composition.read_settings())
-
-
 @click.command("bench")
 @click.argument("name")
 @click.option("--data", type=file_path, help="Rows to send.  [default: one made of the declared ranges]")
@@ -157,6 +145,7 @@ def bench_(
     model = load_model(published(repository, name, None))
     path, body = f"/v1/models/{name}:{verb}", _instances(model, data, rows)
     settings = composition.read_settings().model_copy(update={"models": repository.root, "log_level": "error"})
+    one_blas_thread()  # of a server of its own, which inherits the environment
     with nullcontext(_address(url)) if url else bench.running(_serve_own, settings) as server:
         request = bench.request_bytes(server, path, body)
         with bench.running(bench.serve_floor, bench.ask(server, request)) as floor:

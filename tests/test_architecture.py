@@ -1,6 +1,7 @@
 """What may import what, read from the source itself: true of files that no other test imports."""
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -54,6 +55,24 @@ def test_a_package_is_imported_through_its_one_door_only(package: str) -> None:
         if any(within(module, package) for module in imported(path)) and not named(path).startswith(DOORS[package])
     ]
     assert trespassers == []
+
+
+@pytest.mark.parametrize("library", ["polars", "onnx", "matplotlib", "jinja2", "rich"])
+def test_serving_imports_nothing_that_only_other_verbs_need(library: str) -> None:
+    loaded = loaded_by("service.cli, service.serving, service.main")
+    assert "uvicorn" in loaded
+    assert library not in loaded
+
+
+def test_the_verb_is_there_before_numpy_so_that_it_can_say_how_to_multiply() -> None:
+    assert "numpy" not in loaded_by("service.cli, service.serving")
+
+
+@functools.cache
+def loaded_by(modules: str) -> frozenset[str]:
+    code = f"import sys, {modules}; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return frozenset(ended.stdout.split())
 
 
 def test_the_check_sees_what_is_there() -> None:

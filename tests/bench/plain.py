@@ -1,6 +1,7 @@
-"""What a careful user would write by hand: FastAPI, pydantic, ONNX Runtime and SciPy; answers what `:decide` answers.
+"""What a careful user would write by hand: FastAPI, pydantic, ONNX Runtime and SciPy; `:predict` and `:decide`.
 
-It reads the shipped version's own files, so that the answers agree; ids and times aside, they are the same JSON.
+It reads a published version's own files (``PLAIN_BUNDLE``), so that the answers agree; ids and times aside, they are
+the same JSON. It knows models over columns of numbers with a temperature, nll, mahalanobis and ranges.
 """
 
 import datetime as dt
@@ -21,21 +22,34 @@ BUNDLE = Path(os.environ.get("PLAIN_BUNDLE", "models/breast-cancer/1"))
 MANIFEST = tomllib.loads((BUNDLE / "manifest.toml").read_text(encoding="utf-8"))
 RECORD = json.loads((BUNDLE / "calibration.json").read_text(encoding="utf-8"))
 STATE = np.load(BUNDLE / "state.npz")
+MODEL, VERSION = BUNDLE.parent.name, BUNDLE.name
 CLASSES: list[str] = MANIFEST["graph"]["classes"]
 COLUMNS: list[str] = MANIFEST["inputs"][0]["features"]
-POLICY = MANIFEST["policies"]["biopsy"]
+POLICY_NAME, POLICY = next(iter(MANIFEST["policies"].items()))
 ACTIONS = list(POLICY["costs"])
 COST = np.array([[POLICY["costs"][action][name] for name in CLASSES] for action in ACTIONS], dtype=float)
 SCALE = float(np.ptp(COST, axis=0).max())
 T: float = RECORD["calibrator"]["params"]["temperature"]
-LOW, HIGH = (np.array([MANIFEST["features"][name]["plausible"][end] for name in COLUMNS]) for end in (0, 1))
-DEFER = ACTIONS.index(POLICY["on_ood"])
-SOURCE: dict[str, float] = RECORD["source"]["prevalence"]
+RANGES = [MANIFEST.get("features", {}).get(name, {}).get("plausible", (-np.inf, np.inf)) for name in COLUMNS]
+LOW, HIGH = np.array(RANGES).T
+DEFER: int | None = ACTIONS.index(POLICY["on_ood"]) if "on_ood" in POLICY else None
+SCORES: list[str] = MANIFEST["ood"]["scores"]
+GATE: list[str] = MANIFEST["ood"].get("gate", SCORES)
+(GATE_SCORE,) = (name for name in GATE if name in SCORES)
+SOURCE: dict[str, float] | None = RECORD["source"].get("prevalence")
 
 options = ort.SessionOptions()
 options.intra_op_num_threads = 1
 session = ort.InferenceSession(str(BUNDLE / "model.onnx"), options, providers=["CPUExecutionProvider"])
 app = FastAPI()
+
+
+class Parameters(BaseModel):
+    """How much of an answer is wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top_k: int | None = Field(default=None, ge=1)
 
 
 class Request(BaseModel):
@@ -44,6 +58,13 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     instances: list[list[float]] = Field(min_length=1)
+    parameters: Parameters = Parameters()
+
+
+def raw_logits(x: Any) -> Any:
+    """What the graph says, one column for every class."""
+    logits = session.run([MANIFEST["graph"]["output"]], {"X": x.astype(np.float32)})[0].astype(float)
+    return logits if logits.shape[1] > 1 else np.hstack([np.zeros_like(logits), logits])
 
 
 def mahalanobis(x: Any) -> Any:
@@ -59,31 +80,72 @@ def p_values(name: str, scores: Any) -> Any:
     return (n + 1 - np.searchsorted(calibration, scores)) / (n + 1)
 
 
-@app.post("/v1/models/breast-cancer:decide")
+def beliefs(p: Any, top_k: int | None) -> list[dict[str, Any]]:
+    """Classes with their probabilities."""
+    if top_k is None:
+        return [{"probabilities": dict(zip(CLASSES, row, strict=True))} for row in p.tolist()]
+    order = np.argsort(-p, axis=1)[:, :top_k]
+    values = np.take_along_axis(p, order, axis=1)
+    return [
+        {"top": [{"label": CLASSES[k], "probability": v} for k, v in zip(ks, vs, strict=True)]}
+        for ks, vs in zip(order.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def answer(request_id: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows, and what they are of."""
+    return {
+        "id": request_id,
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "model": MODEL,
+        "version": VERSION,
+        "digest": os.environ.get("PLAIN_DIGEST", ""),
+        "calibration": {"method": "temperature", "status": RECORD["status"]},
+        "prevalence": {"source": SOURCE, "target": SOURCE, "site": None},
+        "predictions": rows,
+    }
+
+
+@app.post(f"/v1/models/{MODEL}:predict")
+def predict(request: Request) -> dict[str, Any]:
+    """Calibrated probabilities."""
+    p = softmax(raw_logits(np.array(request.instances)) / T, axis=1)
+    request_id, best = str(uuid.uuid4()), p.argmax(axis=1)
+    rows = [
+        {"prediction_id": f"{request_id}.{i}", "label": CLASSES[best[i]], **said}
+        for i, said in enumerate(beliefs(p, request.parameters.top_k))
+    ]
+    return answer(request_id, rows)
+
+
+@app.post(f"/v1/models/{MODEL}:decide")
 def decide(request: Request) -> dict[str, Any]:
     """Judge rows."""
     x = np.array(request.instances)
-    logit = session.run([MANIFEST["graph"]["output"]], {"X": x.astype(np.float32)})[0].astype(float)
-    logits = np.hstack([np.zeros_like(logit), logit])
+    logits = raw_logits(x)
     p = softmax(logits / T, axis=1)
-    scores = {"nll": -log_softmax(logits, axis=1).max(axis=1), "mahalanobis": mahalanobis(x)}
+    scores = {"nll": -log_softmax(logits, axis=1).max(axis=1)}
+    if "mahalanobis" in SCORES:
+        scores["mahalanobis"] = mahalanobis(x)
     ps = {name: p_values(name, values) for name, values in scores.items()}
     limits = {name: RECORD["scores"][name]["threshold"] for name in scores}
     outside = (x < LOW) | (x > HIGH)
-    flagged = (scores["mahalanobis"] > limits["mahalanobis"]) | outside.any(axis=1)
+    flagged = scores[GATE_SCORE] > limits[GATE_SCORE]
+    if "range" in GATE:
+        flagged |= outside.any(axis=1)
     risks = p @ COST.T
     first_two = np.sort(risks, axis=1)[:, :2]
     known = np.maximum(risks.min(axis=1) - p @ COST.min(axis=0), 0.0)
     candidates = risks - risks.min(axis=1, keepdims=True) <= 1e-6 * SCALE
     request_id, rows = str(uuid.uuid4()), []
-    for i in range(len(x)):
+    for i, said in enumerate(beliefs(p, request.parameters.top_k)):
         least = int(candidates[i].argmax())
-        action = DEFER if flagged[i] else least
+        action = DEFER if flagged[i] and DEFER is not None else least
         evidence: list[dict[str, Any]] = []
         if outside[i].any():
             evidence.append({"rule": "range", "features": [COLUMNS[j] for j in np.flatnonzero(outside[i])]})
-        if scores["mahalanobis"][i] > limits["mahalanobis"]:
-            evidence.append({"score": "mahalanobis"})
+        if scores[GATE_SCORE][i] > limits[GATE_SCORE]:
+            evidence.append({"score": GATE_SCORE})
         ood = {
             name: {
                 "score": float(values[i]),
@@ -93,40 +155,33 @@ def decide(request: Request) -> dict[str, Any]:
             }
             for name, values in scores.items()
         }
-        others = [risk for a, risk in enumerate(risks[i]) if a != DEFER]
         decision: dict[str, Any] = {
-            "policy": {"name": "biopsy", "source": "manifest"},
+            "policy": {"name": POLICY_NAME, "source": "manifest"},
             "action": ACTIONS[action],
             "risk": float(risks[i, action]),
             "risks": dict(zip(ACTIONS, risks[i].tolist(), strict=True)),
             "margin": float(first_two[i, 1] - first_two[i, 0]),
             "value_of_information": float(known[i]),
-            "value_of_deferring": float(min(others) - risks[i, DEFER]),
-            "reason": "ood" if flagged[i] else "tie" if candidates[i].sum() > 1 else "lowest_risk",
         }
+        if DEFER is not None:
+            others = [risk for a, risk in enumerate(risks[i]) if a != DEFER]
+            decision["value_of_deferring"] = float(min(others) - risks[i, DEFER])
+        handed_over = flagged[i] and DEFER is not None
+        decision["reason"] = "ood" if handed_over else "tie" if candidates[i].sum() > 1 else "lowest_risk"
         if action != least:
             decision["overridden"] = {"action": ACTIONS[least], "risk": float(risks[i, least])}
         rows.append(
             {
                 "prediction_id": f"{request_id}.{i}",
                 "label": CLASSES[int(p[i].argmax())],
-                "probabilities": dict(zip(CLASSES, p[i].tolist(), strict=True)),
+                **said,
                 "ood": {
                     "flagged": bool(flagged[i]),
-                    "p_value": float(ps["mahalanobis"][i]),
+                    "p_value": float(ps[GATE_SCORE][i]),
                     "evidence": evidence,
                     "scores": ood,
                 },
                 "decision": decision,
             }
         )
-    return {
-        "id": request_id,
-        "created": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "model": "breast-cancer",
-        "version": "1",
-        "digest": os.environ.get("PLAIN_DIGEST", ""),
-        "calibration": {"method": "temperature", "status": RECORD["status"]},
-        "prevalence": {"source": SOURCE, "target": SOURCE, "site": None},
-        "predictions": rows,
-    }
+    return answer(request_id, rows)

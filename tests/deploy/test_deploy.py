@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from service.cli import command
+from service.cli import VERBS
 from service.settings import PREFIX, Settings
 from tests.conftest import Server
 
@@ -179,7 +179,7 @@ def test_the_command_is_the_packages_own_and_needs_no_shell() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     assert program in scripts
     assert arguments == ["serve"]
-    assert "serve" in command.commands
+    assert "serve" in VERBS
     assert final("ENTRYPOINT") == []
 
 

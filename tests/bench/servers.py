@@ -1,0 +1,76 @@
+"""Servers that benchmarks drive, each in a process of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+TEMPERANCE: Final = str(Path(sys.executable).parent / "temperance")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a process listens."""
+
+    port: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        """Of its root, without a slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def ours(models: Path = ROOT / "models") -> AbstractContextManager[Server]:
+    """Temperance over a repository, as it comes: validation and metrics on; it logs warnings alone."""
+    command = (TEMPERANCE, "serve", "--models", str(models), "--port", "PORT")
+    return running(*command, ready="/readyz", TEMPERANCE_LOG_LEVEL="warning")
+
+
+def under_uvicorn(app: str, ready: str, **environment: str) -> AbstractContextManager[Server]:
+    """Any other application, under the same HTTP server."""
+    quiet = ("--no-access-log", "--log-level", "warning")
+    return running(sys.executable, "-m", "uvicorn", app, "--port", "PORT", *quiet, ready=ready, **environment)
+
+
+@contextmanager
+def running(*command: str, ready: str, **environment: str) -> Iterator[Server]:
+    """A command whose argument PORT becomes a free port, from its first answer at ``ready`` on."""
+    port = free_port()
+    filled = [part.replace("PORT", str(port)) for part in command]
+    with subprocess.Popen(filled, env={**os.environ, **environment}, cwd=ROOT) as process:
+        server = Server(port, process.pid)
+        try:
+            _wait(server.url + ready, process)
+            yield server
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait(url: str, process: "subprocess.Popen[bytes]") -> None:
+    while process.poll() is None:
+        try:
+            httpx.get(url)
+        except httpx.TransportError:
+            time.sleep(0.02)
+        else:
+            return
+    raise SystemExit(f"{process.args!r} ended")
