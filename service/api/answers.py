@@ -11,7 +11,7 @@ from service.api.task_answers import label_beliefs, place_label, place_positions
 from service.approaches import Decided
 from service.bundle.sections import Input
 from service.core.decision import REASONS, Decisions
-from service.core.numerics import Array
+from service.core.numerics import Array, largest
 from service.core.pipeline import Policy
 from service.evaluation.prevalence import LEVEL, MethodEstimate, PrevalenceEstimate, RowsEstimate
 from service.inference import Judgement, Prediction, RowSets
@@ -156,7 +156,7 @@ def _beliefs(judgement: Judgement, top_k: int | None) -> list[Json]:
 
 
 def _top(probabilities: Array, classes: tuple[str, ...], top_k: int) -> list[list[Json]]:
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    order = largest(probabilities, top_k)
     values = np.take_along_axis(probabilities, order, axis=1).tolist()
     return [
         [{"label": classes[k], "probability": p} for k, p in zip(ks, ps, strict=True)]

@@ -13,7 +13,7 @@ import orjson
 from service.api import answers, shapes
 from service.approaches import Decided
 from service.core.decision import REASONS
-from service.core.numerics import Array, Flags, Indices
+from service.core.numerics import Array, Flags, Indices, largest
 from service.core.pipeline import Detector, Posterior
 from service.inference import Prediction, RowSets
 
@@ -67,7 +67,7 @@ def _beliefs(prediction: Prediction, top_k: int | None) -> Json:
 
 
 def _top(probabilities: Array, top_k: int) -> Json:
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    order = largest(probabilities, top_k)
     values = np.take_along_axis(probabilities, order, axis=1)
     return {"index": _whole(order), "probability": _wide(values)}
 

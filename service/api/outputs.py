@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from service.api.tensors import Output
-from service.core.numerics import Array
+from service.core.numerics import Array, largest
 from service.inference import Prediction
 from service.runtime.model import Model
 
@@ -55,7 +55,7 @@ def answer_output(prediction: Prediction, wanted: Wanted) -> Output:
 
 
 def _classification(values: Array, classes: Sequence[str], count: int) -> list[str]:
-    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    order = largest(values, count)
     return [f"{row[k]:f}:{k}:{classes[k]}" for row, places in zip(values, order.tolist(), strict=True) for k in places]
 
 

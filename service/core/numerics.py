@@ -127,6 +127,34 @@ def predicted_nll(logits: Array) -> Array:
     return np.log1p(rest)
 
 
+def largest(values: Array, count: int) -> Indices:
+    """Places of the largest values of every row, descending; of equal ones the first comes first.
+
+    Parameters
+    ----------
+    values : ndarray of shape (N, K)
+    count : int
+
+    Returns
+    -------
+    ndarray of shape (N, min(count, K))
+
+    Examples
+    --------
+    >>> largest(np.array([[1.0, 3.0, 2.0, 3.0]]), 3)
+    array([[1, 3, 2]])
+    """
+    if 2 * count >= values.shape[1]:
+        return np.argsort(-values, axis=1, kind="stable")[:, :count]
+    some = np.sort(np.argpartition(-values, count - 1, axis=1)[:, :count], axis=1)
+    found = np.take_along_axis(values, some, axis=1)
+    order = np.take_along_axis(some, np.argsort(-found, axis=1, kind="stable"), axis=1)
+    # Where more values equal the last one found than were taken, the partition took any of them.
+    tied = np.count_nonzero(values >= found.min(axis=1, keepdims=True), axis=1) > count
+    order[tied] = np.argsort(-values[tied], axis=1, kind="stable")[:, :count]
+    return order
+
+
 def two_column(logit: Array) -> Array:
     """Logits of both classes from the one logit of the second: ``[0, z]``, never ``[-z, z]``.
 

@@ -16,7 +16,8 @@ from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
 from service.evaluation.fit import FitRequest, fit
-from service.onboarding import Declared, import_model, open_draft, publish_draft
+from service.importer.declared import Declared
+from service.onboarding import import_model, open_draft, publish_draft
 from tests.bench.wrk import JSON, Request
 
 Matrix = npt.NDArray[np.float32]

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from service.core.numerics import (
     Array,
     floored_log,
+    largest,
     log_softmax,
     logsumexp,
     predicted_nll,
@@ -127,3 +128,12 @@ def test_exact_zeros_are_lifted_to_the_floor_and_renormalised() -> None:
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1.0, rtol=0, atol=1e-15)
     np.testing.assert_allclose(np.exp(log_probs[0]), np.array([1e-7, 1e-7, 1.0]) / (1.0 + 2e-7), rtol=1e-12)
     np.testing.assert_allclose(np.exp(log_probs[1]), [0.2, 0.3, 0.5], rtol=1e-14)
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 30)), elements=st.integers(0, 4).map(float)),
+    st.integers(1, 30),
+)
+def test_the_largest_are_those_of_a_stable_sort(values: Array, count: int) -> None:
+    expected = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(largest(values, count), expected)
