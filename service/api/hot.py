@@ -105,7 +105,7 @@ class Hot:
             if lane.light(len(rows)):
                 body = await lane.answer(request_id, rows)
             else:
-                body = await while_connected(lane.alone(request_id, rows), receive)
+                body = await while_connected(lane.wait(request_id, rows), receive)
         except ServiceError as error:
             await problems.problem(error)(scope, receive, send)
             return True

@@ -16,7 +16,7 @@ from service.api.templates import Templates
 from service.core.numerics import Array
 from service.errors import ModelOutputInvalid, RequestError
 from service.inference import Inquiry, Predictor
-from service.runtime.batching import Turns
+from service.runtime.batching import Turns, late
 
 QUIET_TURNS: Final = 2  # what is read in one turn of the loop is asked in the next
 
@@ -28,7 +28,16 @@ Told = bytes | Exception | None
 class _Asked:
     request_id: str
     rows: list[Any]
+    deadline: float
     told: "asyncio.Future[Told] | None" = None
+
+    @property
+    def has_gone(self) -> bool:
+        return self.told is not None and self.told.done()
+
+    def tell(self, told: Told) -> None:
+        if self.told is not None and not self.told.done():
+            self.told.set_result(told)
 
 
 class Lane:
@@ -42,7 +51,7 @@ class Lane:
     width : int
         Columns of a row.
     seconds : float
-        That an answer may take.
+        That an answer may take; the manifest may allow fewer.
     """
 
     def __init__(self, predictor: Predictor, inquiry: Inquiry, *, width: int, seconds: float) -> None:
@@ -50,18 +59,18 @@ class Lane:
         self._inquiry = inquiry
         self._templates = Templates(inquiry)
         self._width = width
-        self._seconds = seconds
+        own = inquiry.model.manifest.runtime.deadline
+        self._seconds = seconds if own is None else min(seconds, own)
+        self._batcher = inquiry.model.batcher
         self._most_rows = inquiry.model.manifest.runtime.batch_rows
         self._turns = Turns()
-        self._asked: list[_Asked] = []
+        self._asked: list[_Asked] = []  # of the turn that is under way
+        self._queue: list[_Asked] = []  # for the next run on a thread
+        self._runner: asyncio.Task[None] | None = None
 
     def light(self, rows: int) -> bool:
         """Whether so many rows are judged on the event loop."""
-        return self._inquiry.model.batcher.inline(rows)
-
-    async def alone(self, request_id: str, rows: list[Any]) -> bytes | None:
-        """As `answer`, for a request that may have to wait long: it can be cancelled."""
-        return _said((await self._tell([_Asked(request_id, rows)]))[0])
+        return self._batcher.inline(rows)
 
     async def answer(self, request_id: str, rows: list[Any]) -> bytes | None:
         """What one request is answered, together with all that come with it.
@@ -81,12 +90,44 @@ class Lane:
         ------
         Overloaded, DeadlineExceeded
         """
-        mine = _Asked(request_id, rows)
+        mine = _Asked(request_id, rows, time.monotonic() + self._seconds)
         self._asked.append(mine)
         if len(self._asked) > 1:  # whoever came first speaks for all
             mine.told = asyncio.get_running_loop().create_future()
             return _said(await mine.told)
         return _said(await self._lead(self._asked))
+
+    async def wait(self, request_id: str, rows: list[Any]) -> bytes | None:
+        """As `answer`, for what runs on a thread: together with all that come before the next run.
+
+        Cancelled, the request leaves the queue.
+        """
+        self._batcher.reserve()
+        told: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        mine = _Asked(request_id, rows, time.monotonic() + self._seconds, told)
+        self._queue.append(mine)
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run())
+        try:
+            async with asyncio.timeout(self._seconds):
+                return _said(await told)
+        except TimeoutError:
+            raise late() from None
+        finally:
+            if mine in self._queue:
+                self._queue.remove(mine)
+                self._batcher.release(1)
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                asked, self._queue = self._queue, []
+                self._batcher.release(len(asked))
+                for part in _parts([one for one in asked if not one.has_gone], self._most_rows):
+                    for one, told in zip(part, await self._tell(part), strict=True):
+                        one.tell(told)
+        finally:
+            self._runner = None
 
     async def _lead(self, asked: list[_Asked]) -> Told:
         try:
@@ -96,8 +137,7 @@ class Lane:
             self._turns.met(len(asked))
             told = [answer for part in _parts(asked, self._most_rows) for answer in await self._tell(part)]
             for one, answer in zip(asked, told, strict=True):
-                if one.told is not None and not one.told.done():
-                    one.told.set_result(answer)
+                one.tell(answer)
             return told[0]
         finally:
             self._give_up(asked)
@@ -127,8 +167,8 @@ class Lane:
 
     async def _bodies(self, asked: list[_Asked]) -> list[bytes]:
         rows = _table([row for one in asked for row in one.rows], self._width)
-        sizes, deadline = [len(one.rows) for one in asked], time.monotonic() + self._seconds
-        judgement = await self._predictor.judge(self._inquiry, rows, sizes=sizes, deadline=deadline)
+        sizes, last = [len(one.rows) for one in asked], max(one.deadline for one in asked)
+        judgement = await self._predictor.judge(self._inquiry, rows, sizes=sizes, deadline=last)
         ids = [one.request_id for one in asked]
         return self._templates.write(judgement, ids, sizes, at=self._predictor.now())
 
@@ -161,7 +201,8 @@ def _parts(asked: list[_Asked], most_rows: int) -> Iterator[list[_Asked]]:
             part, rows = [], 0
         part.append(one)
         rows += len(one.rows)
-    yield part
+    if part:
+        yield part
 
 
 def _said(told: Told) -> bytes | None:

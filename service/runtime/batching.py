@@ -120,6 +120,7 @@ class Batcher(Generic[Answer]):
         self._fixed, self._per_row = 0.0, 0.0
         self._queue: deque[_Waiting[Answer]] = deque()
         self._requests = 0  # in the queue
+        self._reserved = 0  # in others' queues
         self._busy = False  # a drain is due, or a thread is at work
         self._turns = Turns()
         self._thread: ThreadPoolExecutor | None = None
@@ -162,14 +163,11 @@ class Batcher(Generic[Answer]):
             Whatever these rows, and nobody else's, made the run raise.
         """
         if deadline is not None and time.monotonic() >= deadline:
-            raise _late()
+            raise late()
         loop = asyncio.get_running_loop()
         if not self._busy and self._turns.alone() and self.inline(len(rows)):
             return self._timed(rows, self._watched(rows, deadline))
-        if self._requests >= self._limits.queue:
-            self._forget_the_gone()
-        if self._requests >= self._limits.queue:
-            raise Overloaded(f"{self._requests} requests wait for this model already; try again in a second")
+        self._check_room(self._requests)
         waiting: _Waiting[Answer] = _Waiting(rows, requests, deadline, loop.create_future())
         self._queue.append(waiting)
         self._requests += requests
@@ -182,7 +180,29 @@ class Batcher(Generic[Answer]):
             async with asyncio.timeout(deadline - waiting.since):
                 return await waiting.future
         except TimeoutError:
-            raise _late() from None
+            raise late() from None
+
+    def reserve(self) -> None:
+        """Count a request that waits elsewhere for this model's next run, until `release`.
+
+        Raises
+        ------
+        Overloaded
+        """
+        self._check_room(self._requests + self._reserved)
+        self._reserved += 1
+
+    def release(self, requests: int) -> None:
+        """So many that had been reserved wait no more."""
+        self._reserved -= requests
+
+    def _check_room(self, waiting: int) -> None:
+        if waiting < self._limits.queue:
+            return
+        before = self._requests
+        self._forget_the_gone()
+        if (waiting := waiting - before + self._requests) >= self._limits.queue:
+            raise Overloaded(f"{waiting} requests wait for this model already; try again in a second")
 
     def _forget_the_gone(self) -> None:
         self._queue = deque(waiting for waiting in self._queue if not waiting.future.done())
@@ -210,7 +230,7 @@ class Batcher(Generic[Answer]):
             if waiting.future.done():
                 continue  # its client has gone
             if waiting.deadline is not None and now > waiting.deadline:
-                waiting.future.set_exception(_late())
+                waiting.future.set_exception(late())
                 continue
             batch.append(waiting)
             rows += len(waiting.rows)
@@ -295,5 +315,6 @@ def _seconds(run: Run[Rowwise], rows: Rows) -> float:
     return time.perf_counter() - started
 
 
-def _late() -> DeadlineExceeded:
+def late() -> DeadlineExceeded:
+    """What a request is told that did not have its turn in time."""
     return DeadlineExceeded("the time of this request was over before the model came to it")

@@ -1,6 +1,7 @@
 """Requests that come together: each gets its own answer, whatever happens to the others."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api.lanes import Lane
 from service.choices import Options
-from service.errors import Overloaded
+from service.errors import DeadlineExceeded, Overloaded
 from service.inference import Inquiry, Predictor
 from service.runtime.batching import Tally
 from service.runtime.model import Model
@@ -152,3 +153,45 @@ async def test_requests_without_end_do_not_keep_each_other_waiting(
             if number % 4 == 0:
                 await asyncio.sleep(0)
         assert done  # some were answered while others still came
+
+
+async def test_whoever_waits_for_a_thread_is_joined_with_all_who_came_meanwhile(
+    lane: Lane, test_rows: list[list[float]], tally: Tally
+) -> None:
+    bodies = await asyncio.gather(*(lane.wait(str(i), test_rows[i : i + 1]) for i in range(10)))
+    assert [orjson.loads(body or b"{}")["id"] for body in bodies] == [str(i) for i in range(10)]
+    assert (tally.runs, tally.rows) == (1, 10)
+
+
+async def test_whoever_leaves_the_queue_is_not_run(lane: Lane, test_rows: list[list[float]], tally: Tally) -> None:
+    waiting = [asyncio.create_task(lane.wait(str(i), test_rows[:1])) for i in range(4)]
+    await asyncio.sleep(0)
+    waiting[2].cancel()
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one) for one in told] == [bytes, bytes, asyncio.CancelledError, bytes]
+    assert tally.rows == 3
+    assert await lane.wait("next", test_rows[:1]) is not None
+
+
+async def test_a_queue_that_is_full_refuses_and_has_room_again(
+    publish_logits: Callable[..., Registry],
+) -> None:
+    model = publish_logits(("a", "b"), more="[runtime]\nqueue = 2\n").model("logits")
+    predictor = Predictor(Telemetry(CollectorRegistry()), lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    lane = Lane(predictor, Inquiry.of(model, Options("predict")), width=2, seconds=30.0)
+    for _ in range(2):
+        told = await asyncio.gather(*(lane.wait(str(i), [[0.0, 1.0]]) for i in range(3)), return_exceptions=True)
+        assert [type(one) for one in told] == [bytes, bytes, Overloaded]
+
+
+async def test_nobody_waits_longer_than_an_answer_may_take(
+    model: Model, test_rows: list[list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(model.batcher, "answer", never)
+    predictor = Predictor(Telemetry(CollectorRegistry()), lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    lane = Lane(predictor, Inquiry.of(model, Options("predict")), width=WIDTH, seconds=0.01)
+    told = await asyncio.gather(*(lane.wait(str(i), test_rows[:1]) for i in range(3)), return_exceptions=True)
+    assert [type(one) for one in told] == [DeadlineExceeded] * 3
