@@ -1,6 +1,7 @@
 """Composition root: settings in, objects put together, an application out."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -39,7 +40,9 @@ def create() -> ASGIApp:
     """Application from the environment; what a worker process imports."""
     settings = read_settings()
     configure_logging(settings)
-    return compose(settings, load(settings), shared_metrics=os.environ.get(SHARED_METRICS))
+    app = compose(settings, load(settings), shared_metrics=os.environ.get(SHARED_METRICS))
+    _set_aside()
+    return app
 
 
 def serve(settings: Settings) -> None:
@@ -65,7 +68,9 @@ def serve(settings: Settings) -> None:
         "server_header": False,
     }
     if settings.workers == 1:
-        uvicorn.run(compose(settings, registry), **common)
+        app = compose(settings, registry)
+        _set_aside()
+        uvicorn.run(app, **common)
         return
     with tempfile.TemporaryDirectory(prefix="temperance-metrics-") as shared:
         os.environ[SHARED_METRICS] = shared  # read by the workers' prometheus_client when it is imported
@@ -159,6 +164,12 @@ async def _watch(reloader: Reloader, asked: asyncio.Event, seconds: float | None
 def configure_logging(settings: Settings) -> None:
     """One line per event on standard error; no line holds what a caller sent."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _set_aside() -> None:
+    # What was loaded stays; a garbage collector that walks through all of it keeps requests waiting for milliseconds.
+    gc.collect()
+    gc.freeze()
 
 
 def _check_address(host: str, port: int) -> None:

@@ -48,7 +48,7 @@ def head(
 
 def timestamp(moment: datetime) -> str:
     """A moment as answers say it: UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{moment.astimezone(UTC).isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def session_member(prediction: Prediction) -> Json:

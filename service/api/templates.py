@@ -224,6 +224,8 @@ def _template(document: Json) -> tuple[bytes, Cells]:
 
 
 def _texts(columns: Sequence[Array]) -> list[bytes]:
+    if len(columns[0]) == 1:  # for one row a list is made sooner than an array
+        return [orjson.dumps([number for column in columns for number in column.ravel().tolist()])[1:-1]]
     # One array, so that one call writes all numbers: b"[[1.0,2.0],[3.0,4.0]]".
     parts = [column if column.ndim == 2 else column[:, None] for column in columns]
     table = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)))
