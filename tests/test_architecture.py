@@ -14,7 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "service").rglob("*.py"))
 CORE = [path for path in SOURCES if (ROOT / "service/core") in path.parents]
 
-CORE_MAY_IMPORT = ("numpy", "service.core", "typing", "dataclasses", "math", "functools", "collections.abc")
+CORE_MAY_IMPORT = (
+    "numpy",
+    "service.core",
+    "typing",
+    "dataclasses",
+    "math",
+    "functools",
+    "collections.abc",
+    "bisect",
+    "operator",
+)
 DOORS = {
     "onnxruntime": ("service/runtime/",),
     "onnx": ("service/graph/",),

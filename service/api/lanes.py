@@ -91,6 +91,8 @@ class Lane:
         Overloaded, DeadlineExceeded
         """
         mine = _Asked(request_id, rows, time.monotonic() + self._seconds)
+        if not self._asked and self._turns.alone():
+            return _said((await self._tell([mine]))[0])
         self._asked.append(mine)
         if len(self._asked) > 1:  # whoever came first speaks for all
             mine.told = asyncio.get_running_loop().create_future()
@@ -131,8 +133,7 @@ class Lane:
 
     async def _lead(self, asked: list[_Asked]) -> Told:
         try:
-            if not self._turns.alone():
-                await self._settled()
+            await self._settled()
             self._asked = []
             self._turns.met(len(asked))
             told = [answer for part in _parts(asked, self._most_rows) for answer in await self._tell(part)]

@@ -6,8 +6,9 @@ calibration sets; with a ``confidence`` the threshold holds for this very set, e
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,6 +36,10 @@ class Reference:
     scores: Array
     ranks: Indices
     n: int
+    ascending: list[float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ascending", self.scores.tolist())
 
 
 def reference(scores: Array, *, limit: int = STORED_SCORES) -> Reference:
@@ -237,7 +242,7 @@ def p_value(calibration: Reference, score: float) -> float:
     >>> p_value(reference(np.array([1.0, 2.0, 3.0])), 2.0)
     0.75
     """
-    smaller = int(calibration.scores.searchsorted(score))
+    smaller = bisect_left(calibration.ascending, score)
     if smaller and len(calibration.ranks) < calibration.n:
         smaller = int(calibration.ranks[smaller - 1])
     return (calibration.n + 1 - smaller) / (calibration.n + 1)

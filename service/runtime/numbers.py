@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from service.core.numerics import Array, Flags
+from service.core.pipeline import FEW_COLUMNS
 from service.errors import Fault, InvalidInstances
 from service.runtime.rows import Entry, Fields, Rows, Values
 from service.runtime.session import Feeds
@@ -111,7 +112,7 @@ class NumberInputs:
         return rows, faults + [fault for slot in self.slots for fault in self._unfit(slot, rows)]
 
     def _plain(self, rows: Array) -> bool:
-        if len(rows) == 1:  # for one row NumPy's calls take longer than Python's comparisons
+        if len(rows) == 1 and rows.size <= FEW_COLUMNS:
             values = rows[0].tolist()
             return all(map(le, self.least, values)) and all(map(le, values, self.most))
         return bool(np.logical_and.reduce((rows >= self.least) & (rows <= self.most), axis=None))
