@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -24,7 +23,6 @@ from service.runtime.model import Model
 
 Json = dict[str, Any]
 Words = tuple[Any, ...]
-Cells = Callable[[list[bytes]], Any]
 
 PLACE: Final = "%" * 201  # no name is as long, so none can be mistaken for it
 PLACE_TEXT: Final = re.compile(rb'"' + PLACE.encode() + rb'(\d+)"')
@@ -147,6 +145,26 @@ class Decision:
         return {"decision": decision}
 
 
+class Template:
+    """A document's JSON with places.
+
+    Parameters
+    ----------
+    document : dict
+        With `_place` for every value that is not known yet; not all numbers need have one.
+    """
+
+    def __init__(self, document: Json) -> None:
+        self._pieces = PLACE_TEXT.split(orjson.dumps(document))
+        self._places = list(map(int, self._pieces[1::2]))
+
+    def filled(self, values: list[bytes]) -> bytes:
+        """The text with values in their places."""
+        pieces = self._pieces.copy()
+        pieces[1::2] = map(values.__getitem__, self._places)
+        return b"".join(pieces)
+
+
 class Templates:
     """Writes what is answered to one inquiry.
 
@@ -161,7 +179,7 @@ class Templates:
         head = answers.head(
             inquiry.model, inquiry.target, inquiry.options.site, request_id=_place(0), created=_place(1)
         )
-        self._body, _ = _template({**head, "predictions": [_place(2)]})
+        self._body = Template({**head, "predictions": [_place(2)]})
         self._row = lru_cache(maxsize=MOST_TEMPLATES)(self._row_of)
 
     @staticmethod
@@ -191,36 +209,30 @@ class Templates:
         bodies = []
         for name, size in zip(map(orjson.dumps, ids), sizes, strict=True):
             own = [
-                template % cells([b'%b.%d"' % (name[:-1], i), *numbers])
-                for i, (template, cells, numbers) in zip(range(size), rows, strict=False)
+                template.filled([b'%b.%d"' % (name[:-1], i), *numbers])
+                for i, (template, numbers) in zip(range(size), rows, strict=False)
             ]
-            bodies.append(self._body % (name, moment, b",".join(own)))
+            bodies.append(self._body.filled([name, moment, b",".join(own)]))
         return bodies
 
-    def _rows(self, judgement: Judgement) -> Iterator[tuple[bytes, Cells, list[bytes]]]:
-        # A template of every row, which of its numbers go into it, and these as text.
+    def _rows(self, judgement: Judgement) -> Iterator[tuple[Template, list[bytes]]]:
+        # A template of every row, and its numbers as text.
         texts = _texts([column for part in self._parts for column in part.numbers(judgement)])
         words = zip(*(part.words(judgement) for part in self._parts), strict=True)
-        for (template, cells), text in zip(map(self._row, words), texts, strict=True):
-            yield template, cells, text.split(b",")
+        for template, text in zip(map(self._row, words), texts, strict=True):
+            yield template, text.split(b",")
 
-    def _row_of(self, words: tuple[Words, ...]) -> tuple[bytes, Cells]:
+    def _row_of(self, words: tuple[Words, ...]) -> Template:
         row: Json = {"prediction_id": _place(0)}
         start = 1
         for part, said in zip(self._parts, words, strict=True):
             row |= part.members(said, [_place(start + i) for i in range(part.width)])
             start += part.width
-        return _template(row)
+        return Template(row)
 
 
 def _place(number: int) -> str:
     return f"{PLACE}{number}"
-
-
-def _template(document: Json) -> tuple[bytes, Cells]:
-    """Text for ``%``, and what picks for it out of a list."""
-    pieces = PLACE_TEXT.split(orjson.dumps(document))
-    return b"%b".join(piece.replace(b"%", b"%%") for piece in pieces[::2]), itemgetter(*map(int, pieces[1::2]))
 
 
 def _texts(columns: Sequence[Array]) -> list[bytes]:
