@@ -88,16 +88,7 @@ class ByClass:
 
     def decide(self, log_probs: Array, posterior: Posterior, *, flagged: Flags | None) -> tuple[Decided, ...]:
         """Stage E."""
-        return tuple(self._decided(policy, rows, log_probs, posterior, flagged) for policy, rows in self.policies)
-
-    def _decided(
-        self, policy: Policy, rows: Indices | None, log_probs: Array, posterior: Posterior, flagged: Flags | None
-    ) -> Decided:
-        if rows is None:  # what is big is not copied
-            chosen = choose(log_probs, policy, flagged=flagged, known=posterior.known(log_probs))
-            return Decided(policy, np.arange(len(log_probs)), chosen)
-        own = None if flagged is None else flagged[rows]
-        return Decided(policy, rows, choose(log_probs[rows], policy, flagged=own))
+        return tuple(_decided(policy, rows, log_probs, posterior, flagged) for policy, rows in self.policies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +151,16 @@ class ByPosition:
             return ()
         plan = decide_positions(log_probs, self.policy, lengths=lengths_of(posterior), flagged=flagged)
         return (Decided(self.policy, np.arange(len(log_probs)), plan.decisions, plan=plan),)
+
+
+def _decided(
+    policy: Policy, rows: Indices | None, log_probs: Array, posterior: Posterior, flagged: Flags | None
+) -> Decided:
+    if rows is None:  # what is big is not copied
+        chosen = choose(log_probs, policy, flagged=flagged, known=posterior.known(log_probs))
+        return Decided(policy, np.arange(len(log_probs)), chosen)
+    own = None if flagged is None else flagged[rows]
+    return Decided(policy, rows, choose(log_probs[rows], policy, flagged=own))
 
 
 APPROACHES: Final[dict[str, type[Approach]]] = {

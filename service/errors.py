@@ -46,7 +46,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +270,11 @@ class DeadlineExceeded(ServiceError):
 
     code = "deadline-exceeded"
     title = "Not answered in time"
+
+    @classmethod
+    def in_the_queue(cls) -> Self:
+        """Of a request that did not have its turn in time."""
+        return cls("the time of this request was over before the model came to it")
 
 
 class SettingsInvalid(ServiceError):

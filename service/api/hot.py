@@ -33,7 +33,7 @@ PATH: Final = re.compile(
     re.ASCII,
 )
 LONGEST_ENVELOPE: Final = 512  # bytes beside the rows; longer ones are no choice among a few
-MOST_LANES: Final = 256
+MOST_LANES: Final = 64
 SIMPLE: Final = frozenset({"site", "policy"})
 JSON_MEDIA: Final = b"application/json"
 
@@ -181,16 +181,22 @@ def _expected(route: Route, headers: Iterable[tuple[bytes, bytes]], limit: int) 
 
 async def _read(receive: Receive, limit: int) -> tuple[bytes, bool]:
     """What has come of a body, and whether that is all of it; a body beyond the limit is left to the ordinary route."""
+    message = await _received(receive)
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body, len(body) <= limit
+    whole = bytearray(body)
+    while message.get("more_body", False) and len(whole) <= limit:
+        message = await _received(receive)
+        whole += message.get("body", b"")
+    return bytes(whole), len(whole) <= limit and not message.get("more_body", False)
+
+
+async def _received(receive: Receive) -> Message:
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False) and len(body) <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-    return body, len(body) <= limit and not message.get("more_body", False)
+    return message
 
 
 def _replayed(body: bytes, receive: Receive, *, whole: bool) -> Receive:

@@ -6,17 +6,17 @@ on the rows is done once in the model's life, and all that costs as much for one
 
 import asyncio
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from service.api.templates import Templates
 from service.core.numerics import Array
-from service.errors import ModelOutputInvalid, RequestError
+from service.errors import DeadlineExceeded, ModelOutputInvalid, RequestError
 from service.inference import Inquiry, Predictor
-from service.runtime.batching import Turns, late
+from service.runtime.batching import Turns
 
 QUIET_TURNS: Final = 2  # what is read in one turn of the loop is asked in the next
 
@@ -29,14 +29,19 @@ class _Asked:
     request_id: str
     rows: list[Any]
     deadline: float
-    told: "asyncio.Future[Told] | None" = None
 
-    @property
-    def has_gone(self) -> bool:
-        return self.told is not None and self.told.done()
+
+@dataclass(slots=True, eq=False)
+class _Waiting(_Asked):
+    told: asyncio.Future[bytes | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    queued: bool = True
 
     def tell(self, told: Told) -> None:
-        if self.told is not None and not self.told.done():
+        if self.told.done():  # its client has gone
+            return
+        if isinstance(told, Exception):
+            self.told.set_exception(told)  # whose traceback the future restores for each who is told
+        else:
             self.told.set_result(told)
 
 
@@ -64,13 +69,14 @@ class Lane:
         self._batcher = inquiry.model.batcher
         self._most_rows = inquiry.model.manifest.runtime.batch_rows
         self._turns = Turns()
-        self._asked: list[_Asked] = []  # of the turn that is under way
-        self._queue: list[_Asked] = []  # for the next run on a thread
+        self._asked: list[_Waiting] = []  # together, on the event loop
+        self._leader: asyncio.Task[None] | None = None
+        self._queue: list[_Waiting] = []  # for the next run on a thread
         self._runner: asyncio.Task[None] | None = None
 
     def light(self, rows: int) -> bool:
-        """Whether so many rows are judged on the event loop."""
-        return self._batcher.inline(rows)
+        """Whether so many rows would be judged on the event loop, and now."""
+        return self._batcher.inline(rows) and not self._batcher.busy
 
     async def answer(self, request_id: str, rows: list[Any]) -> bytes | None:
         """What one request is answered, together with all that come with it.
@@ -88,16 +94,20 @@ class Lane:
 
         Raises
         ------
-        Overloaded, DeadlineExceeded
+        Exception
+            Whatever is wrong with the service, and not with the request: Overloaded, DeadlineExceeded.
         """
-        mine = _Asked(request_id, rows, time.monotonic() + self._seconds)
+        deadline = time.monotonic() + self._seconds
         if not self._asked and self._turns.alone():
-            return _said((await self._tell([mine]))[0])
+            (told,) = await self._tell([_Asked(request_id, rows, deadline)])
+            if isinstance(told, Exception):
+                raise told
+            return told
+        mine = _Waiting(request_id, rows, deadline)
         self._asked.append(mine)
-        if len(self._asked) > 1:  # whoever came first speaks for all
-            mine.told = asyncio.get_running_loop().create_future()
-            return _said(await mine.told)
-        return _said(await self._lead(self._asked))
+        if len(self._asked) == 1:  # a task of its own, for all who join depend on it
+            self._leader = asyncio.create_task(self._lead())
+        return await mine.told
 
     async def wait(self, request_id: str, rows: list[Any]) -> bytes | None:
         """As `answer`, for what runs on a thread: together with all that come before the next run.
@@ -105,51 +115,45 @@ class Lane:
         Cancelled, the request leaves the queue.
         """
         self._batcher.reserve()
-        told: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
-        mine = _Asked(request_id, rows, time.monotonic() + self._seconds, told)
+        mine = _Waiting(request_id, rows, time.monotonic() + self._seconds)
         self._queue.append(mine)
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
         try:
             async with asyncio.timeout(self._seconds):
-                return _said(await told)
+                return await mine.told
         except TimeoutError:
-            raise late() from None
+            raise DeadlineExceeded.in_the_queue() from None
         finally:
-            if mine in self._queue:
+            if mine.queued:
                 self._queue.remove(mine)
                 self._batcher.release(1)
+
+    async def _lead(self) -> None:
+        await self._settled()
+        asked, self._asked = self._asked, []
+        self._turns.met(len(asked))
+        for part in _parts(asked, self._most_rows):
+            await self._answer(part)
 
     async def _run(self) -> None:
         try:
             while self._queue:
-                asked, self._queue = self._queue, []
-                self._batcher.release(len(asked))
-                for part in _parts([one for one in asked if not one.has_gone], self._most_rows):
-                    for one, told in zip(part, await self._tell(part), strict=True):
-                        one.tell(told)
+                await self._answer(self._taken())
         finally:
             self._runner = None
 
-    async def _lead(self, asked: list[_Asked]) -> Told:
-        try:
-            await self._settled()
-            self._asked = []
-            self._turns.met(len(asked))
-            told = [answer for part in _parts(asked, self._most_rows) for answer in await self._tell(part)]
-            for one, answer in zip(asked, told, strict=True):
-                one.tell(answer)
-            return told[0]
-        finally:
-            self._give_up(asked)
+    def _taken(self) -> list[_Waiting]:
+        part = next(_parts(self._queue, self._most_rows))
+        del self._queue[: len(part)]
+        self._batcher.release(len(part))
+        for one in part:
+            one.queued = False
+        return [one for one in part if not one.told.done()]
 
-    def _give_up(self, asked: list[_Asked]) -> None:
-        # Whoever is not answered by now never will be: the one who spoke for them was cancelled.
-        if self._asked is asked:
-            self._asked = []
-        for one in asked:
-            if one.told is not None:
-                one.told.cancel()
+    async def _answer(self, asked: Sequence[_Waiting]) -> None:
+        for one, told in zip(asked, await self._tell(asked) if asked else [], strict=True):
+            one.tell(told)
 
     async def _settled(self) -> None:
         # No clock: a turn of the loop takes microseconds, and under load each one brings more requests.
@@ -158,7 +162,7 @@ class Lane:
             await asyncio.sleep(0)
             quiet, known = (quiet + 1 if len(self._asked) == known else 0), len(self._asked)
 
-    async def _tell(self, asked: list[_Asked]) -> list[Told]:
+    async def _tell(self, asked: Sequence[_Asked]) -> list[Told]:
         try:
             return [*await self._bodies(asked)]
         except (RequestError, ModelOutputInvalid, _Misshapen):
@@ -166,14 +170,14 @@ class Lane:
         except Exception as error:  # noqa: BLE001  # all of them asked for what raised it
             return [error] * len(asked)
 
-    async def _bodies(self, asked: list[_Asked]) -> list[bytes]:
+    async def _bodies(self, asked: Sequence[_Asked]) -> list[bytes]:
         rows = _table([row for one in asked for row in one.rows], self._width)
         sizes, last = [len(one.rows) for one in asked], max(one.deadline for one in asked)
         judgement = await self._predictor.judge(self._inquiry, rows, sizes=sizes, deadline=last)
         ids = [one.request_id for one in asked]
         return self._templates.write(judgement, ids, sizes, at=self._predictor.now())
 
-    async def _apart(self, asked: list[_Asked]) -> list[Told]:
+    async def _apart(self, asked: Sequence[_Asked]) -> list[Told]:
         # By halves: one request at fault among n costs some 2 log n runs, and nobody else anything.
         half = len(asked) // 2
         return await self._tell(asked[:half]) + await self._tell(asked[half:])
@@ -193,8 +197,8 @@ def _table(rows: list[Any], width: int) -> Array:
     return table
 
 
-def _parts(asked: list[_Asked], most_rows: int) -> Iterator[list[_Asked]]:
-    part: list[_Asked] = []
+def _parts(asked: Sequence[_Waiting], most_rows: int) -> Iterator[list[_Waiting]]:
+    part: list[_Waiting] = []
     rows = 0
     for one in asked:
         if part and rows + len(one.rows) > most_rows:
@@ -204,9 +208,3 @@ def _parts(asked: list[_Asked], most_rows: int) -> Iterator[list[_Asked]]:
         rows += len(one.rows)
     if part:
         yield part
-
-
-def _said(told: Told) -> bytes | None:
-    if isinstance(told, Exception):
-        raise told
-    return told

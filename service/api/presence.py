@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 async def judge_while_connected(
     predictor: Predictor, call: Call, model: Model, rows: Rows, options: Options, *, receive: Receive | None
 ) -> Prediction:
-    """What `Predictor.predict` says, to a client that waits for it; runs on the event loop end before anybody can go.
+    """What `Predictor.predict` says, to a client that waits for it; a run at once ends before anybody can go.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ async def judge_while_connected(
     ServiceError
     """
     judging = predictor.predict(call, model, rows, options)
-    if receive is None or model.batcher.inline(len(rows)):
+    if receive is None or (model.batcher.inline(len(rows)) and not model.batcher.busy):
         return await judging
     return await while_connected(judging, receive)
 

@@ -1,6 +1,7 @@
 """Members of an answer's rows, whatever stands for their values: each is written down once.
 
-`answers` fills them with values, `templates` with places for values, so that no two ways of answering can differ.
+`answers` fills them with values, `templates` with places for values, `columns` with the values of all rows, so that no
+two ways of answering can differ.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,13 +1,14 @@
 """Answers as text, without an object for any number: what many answers have in common is written once.
 
-A template is the JSON of a row, made of the same shapes as any other row's, with places for its numbers. What a row
-says in words (its label, flags, evidence, action) chooses the template; all numbers become text in one call.
+A template is the JSON of a row, made of the same shapes as any other row's, with places for its numbers and for what
+is one of many texts. Its flags and its action choose the template; all numbers become text in one call.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import count, islice, repeat
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -27,7 +28,7 @@ Words = tuple[Any, ...]
 PLACE: Final = "%" * 201  # no name is as long, so none can be mistaken for it
 PLACE_TEXT: Final = re.compile(rb'"' + PLACE.encode() + rb'(\d+)"')
 NOTHING: Final = b"[]"
-MOST_TEMPLATES: Final = 4096
+MOST_PLACES: Final = 1 << 16  # in the templates of one lane
 
 
 class Part(Protocol):
@@ -35,20 +36,24 @@ class Part(Protocol):
 
     Attributes
     ----------
-    width : int
-        How many numbers a row has for them.
+    text_places, number_places : int
+        How many a row has for them.
     """
 
-    width: int
+    text_places: int
+    number_places: int
+
+    def texts(self, judgement: Judgement) -> list[list[bytes]]:
+        """JSON of every row, column by column."""
 
     def numbers(self, judgement: Judgement) -> list[Array]:
         """Columns (N,) or (N, M)."""
 
     def words(self, judgement: Judgement) -> Iterable[Words]:
-        """What every row says that is no number; hashable."""
+        """What every row says besides; hashable, and one of few."""
 
     def members(self, words: Words, places: Sequence[str]) -> Json:
-        """The members of a row that says this, with places for the numbers in the order of the columns."""
+        """The members of a row that says this, with places for its texts, then for its numbers."""
 
 
 class Belief:
@@ -56,20 +61,26 @@ class Belief:
 
     def __init__(self, model: Model) -> None:
         self._classes = model.classes
-        self.width = len(model.classes)
+        self._labels = list(map(orjson.dumps, model.classes))
+        self.text_places, self.number_places = 1, len(model.classes)
+
+    def texts(self, judgement: Judgement) -> list[list[bytes]]:
+        """Label."""
+        return [[self._labels[k] for k in judgement.log_probs.argmax(axis=1).tolist()]]
 
     def numbers(self, judgement: Judgement) -> list[Array]:
         """Probabilities."""
         return [judgement.probabilities]
 
     def words(self, judgement: Judgement) -> Iterable[Words]:
-        """Index of the label."""
-        return zip(judgement.log_probs.argmax(axis=1).tolist(), strict=True)
+        """Nothing."""
+        return repeat((), len(judgement.log_probs))
 
     def members(self, words: Words, places: Sequence[str]) -> Json:
         """Label and probabilities."""
-        (label,) = words
-        return shapes.belief(self._classes[label], dict(zip(self._classes, places, strict=True)))
+        del words
+        label, *probabilities = places
+        return shapes.belief(label, dict(zip(self._classes, probabilities, strict=True)))
 
 
 class Trust:
@@ -79,7 +90,13 @@ class Trust:
         self._chain = model.chain
         self._scores = len(model.chain.detectors)
         self._joint = model.chain.calibrated and bool(model.chain.gate)
-        self.width = self._joint + self._scores * (2 if model.chain.calibrated else 1)
+        self.text_places = 1
+        self.number_places = self._joint + self._scores * (2 if model.chain.calibrated else 1)
+
+    def texts(self, judgement: Judgement) -> list[list[bytes]]:
+        """Evidence."""
+        found = {row: orjson.dumps(said) for row, said in answers.evidence_of(judgement).items()}
+        return [[found.get(row, NOTHING) for row in range(len(judgement.log_probs))]]
 
     def numbers(self, judgement: Judgement) -> list[Array]:
         """Scores, their p-values, and the joint one."""
@@ -88,23 +105,20 @@ class Trust:
         return [column for column in columns if column is not None]
 
     def words(self, judgement: Judgement) -> Iterable[Words]:
-        """The row's flag, every detector's, and evidence as text."""
+        """The row's flag, and every detector's."""
         posterior = judgement.posterior
-        found = {row: orjson.dumps(said) for row, said in answers.evidence_of(judgement).items()}
-        evidence = [found.get(row, NOTHING) for row in range(len(posterior.scores))]
         if posterior.flagged is None or posterior.flags is None:
-            return ((None, (None,) * self._scores, said) for said in evidence)
-        return zip(posterior.flagged.tolist(), map(tuple, posterior.flags.tolist()), evidence, strict=True)
+            return repeat((None, (None,) * self._scores), len(judgement.log_probs))
+        return zip(posterior.flagged.tolist(), map(tuple, posterior.flags.tolist()), strict=True)
 
     def members(self, words: Words, places: Sequence[str]) -> Json:
         """How far the row lies within what the model knows."""
-        flagged, flags, evidence = words
+        (flagged, flags), (evidence, *numbers) = words, places
         s, detectors = self._scores, self._chain.detectors
-        p_values = places[s : 2 * s] if self._chain.calibrated else [None] * s
-        columns = zip(detectors, places[:s], p_values, flags, strict=True)
+        p_values = numbers[s : 2 * s] if self._chain.calibrated else [None] * s
+        columns = zip(detectors, numbers[:s], p_values, flags, strict=True)
         scores = {d.name: shapes.score(value, d.threshold, p, own) for d, value, p, own in columns}
-        joint = places[-1] if self._joint else None
-        return {"ood": shapes.trust(flagged, joint, orjson.Fragment(evidence), scores)}
+        return {"ood": shapes.trust(flagged, numbers[-1] if self._joint else None, evidence, scores)}
 
 
 class Decision:
@@ -113,7 +127,12 @@ class Decision:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._actions = len(policy.actions)
-        self.width = self._actions + (2 if policy.on_ood is None else 3)
+        self.text_places, self.number_places = 0, self._actions + (2 if policy.on_ood is None else 3)
+
+    def texts(self, judgement: Judgement) -> list[list[bytes]]:
+        """None."""
+        del judgement
+        return []
 
     def numbers(self, judgement: Judgement) -> list[Array]:
         """Risks, margin, and what it is worth to know or to hand over."""
@@ -180,7 +199,9 @@ class Templates:
             inquiry.model, inquiry.target, inquiry.options.site, request_id=_place(0), created=_place(1)
         )
         self._body = Template({**head, "predictions": [_place(2)]})
-        self._row = lru_cache(maxsize=MOST_TEMPLATES)(self._row_of)
+        self._first_number = 1 + sum(part.text_places for part in self._parts)
+        places = self._first_number + sum(part.number_places for part in self._parts)
+        self._row = lru_cache(maxsize=max(1, MOST_PLACES // places))(self._row_of)
 
     @staticmethod
     def suits(inquiry: Inquiry) -> bool:
@@ -209,25 +230,25 @@ class Templates:
         bodies = []
         for name, size in zip(map(orjson.dumps, ids), sizes, strict=True):
             own = [
-                template.filled([b'%b.%d"' % (name[:-1], i), *numbers])
-                for i, (template, numbers) in zip(range(size), rows, strict=False)
+                template.filled([b'%b.%d"' % (name[:-1], i), *texts, *numbers])
+                for i, (template, texts, numbers) in zip(range(size), rows, strict=False)
             ]
             bodies.append(self._body.filled([name, moment, b",".join(own)]))
         return bodies
 
-    def _rows(self, judgement: Judgement) -> Iterator[tuple[Template, list[bytes]]]:
-        # A template of every row, and its numbers as text.
-        texts = _texts([column for part in self._parts for column in part.numbers(judgement)])
+    def _rows(self, judgement: Judgement) -> Iterator[tuple[Template, tuple[bytes, ...], list[bytes]]]:
+        # A template of every row, and what goes into it.
+        numbers = _numbers([column for part in self._parts for column in part.numbers(judgement)])
+        texts = zip(*(column for part in self._parts for column in part.texts(judgement)), strict=True)
         words = zip(*(part.words(judgement) for part in self._parts), strict=True)
-        for template, text in zip(map(self._row, words), texts, strict=True):
-            yield template, text.split(b",")
+        for template, own, line in zip(map(self._row, words), texts, numbers, strict=True):
+            yield template, own, line.split(b",")
 
     def _row_of(self, words: tuple[Words, ...]) -> Template:
         row: Json = {"prediction_id": _place(0)}
-        start = 1
+        texts, numbers = map(_place, count(1)), map(_place, count(self._first_number))
         for part, said in zip(self._parts, words, strict=True):
-            row |= part.members(said, [_place(start + i) for i in range(part.width)])
-            start += part.width
+            row |= part.members(said, [*islice(texts, part.text_places), *islice(numbers, part.number_places)])
         return Template(row)
 
 
@@ -235,7 +256,7 @@ def _place(number: int) -> str:
     return f"{PLACE}{number}"
 
 
-def _texts(columns: Sequence[Array]) -> list[bytes]:
+def _numbers(columns: Sequence[Array]) -> list[bytes]:
     if len(columns[0]) == 1:  # for one row a list is made sooner than an array
         return [orjson.dumps([number for column in columns for number in column.ravel().tolist()])[1:-1]]
     # One array, so that one call writes all numbers: b"[[1.0,2.0],[3.0,4.0]]".

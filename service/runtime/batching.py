@@ -108,7 +108,7 @@ class Batcher(Generic[Answer]):
     Parameters
     ----------
     run : callable
-        Judges rows by a deadline; from one thread at a time, save where single requests are answered at once.
+        Judges rows by a deadline; from one thread at a time.
     limits : Runtime
         Where runs happen, how many rows they join, how many requests may wait.
     """
@@ -132,6 +132,11 @@ class Batcher(Generic[Answer]):
         if self._fixed < INLINE_SECONDS:
             many = _best_seconds(self._run, join([row] * PROBE_ROWS))
             self._per_row = max(0.0, many - self._fixed) / PROBE_ROWS
+
+    @property
+    def busy(self) -> bool:
+        """Whether whoever asks now has to wait for a run."""
+        return self._busy
 
     def inline(self, rows: int) -> bool:
         """Whether so many rows are judged on the event loop."""
@@ -163,11 +168,11 @@ class Batcher(Generic[Answer]):
             Whatever these rows, and nobody else's, made the run raise.
         """
         if deadline is not None and time.monotonic() >= deadline:
-            raise late()
+            raise DeadlineExceeded.in_the_queue()
         loop = asyncio.get_running_loop()
         if not self._busy and self._turns.alone() and self.inline(len(rows)):
             return self._timed(rows, self._watched(rows, deadline))
-        self._check_room(self._requests)
+        self._check_room(self._requests + self._reserved)
         waiting: _Waiting[Answer] = _Waiting(rows, requests, deadline, loop.create_future())
         self._queue.append(waiting)
         self._requests += requests
@@ -180,7 +185,7 @@ class Batcher(Generic[Answer]):
             async with asyncio.timeout(deadline - waiting.since):
                 return await waiting.future
         except TimeoutError:
-            raise late() from None
+            raise DeadlineExceeded.in_the_queue() from None
 
     def reserve(self) -> None:
         """Count a request that waits elsewhere for this model's next run, until `release`.
@@ -230,7 +235,7 @@ class Batcher(Generic[Answer]):
             if waiting.future.done():
                 continue  # its client has gone
             if waiting.deadline is not None and now > waiting.deadline:
-                waiting.future.set_exception(late())
+                waiting.future.set_exception(DeadlineExceeded.in_the_queue())
                 continue
             batch.append(waiting)
             rows += len(waiting.rows)
@@ -313,8 +318,3 @@ def _seconds(run: Run[Rowwise], rows: Rows) -> float:
     started = time.perf_counter()
     run(rows)
     return time.perf_counter() - started
-
-
-def late() -> DeadlineExceeded:
-    """What a request is told that did not have its turn in time."""
-    return DeadlineExceeded("the time of this request was over before the model came to it")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
+from weakref import WeakMethod
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from service.core.ood import SCORES
 from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
 from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
-from service.runtime.batching import Batcher
+from service.runtime.batching import Batcher, Run
 from service.runtime.cpus import available_cpus
 from service.runtime.inputs import Inputs, bind_inputs
 from service.runtime.policies import label_policies_of, policies_of
@@ -58,7 +59,7 @@ class Raw:
         return Raw(self.columns[rows], self.logits[rows], self.features[rows], lengths)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Model:
     """One version in memory.
 
@@ -88,7 +89,7 @@ class Model:
     batcher: Batcher[Posterior] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "batcher", Batcher(self.posterior, self.manifest.runtime))
+        object.__setattr__(self, "batcher", Batcher(_unowned(self.posterior), self.manifest.runtime))
 
     @property
     def name(self) -> str:
@@ -172,6 +173,20 @@ class Model:
     def judge(self, raw: Raw) -> Posterior:
         """Stages A to C of what the graph made of rows."""
         return _JUDGES[self.task](self.chain, raw)
+
+
+def _unowned(posterior: Run[Posterior]) -> Run[Posterior]:
+    # A batcher that held its model would keep both in memory until the garbage collector comes, which passes over what
+    # was set aside at the start. Whoever asks a model holds it.
+    held = WeakMethod(posterior)
+
+    def run(rows: Rows, /, *, deadline: float | None = None) -> Posterior:
+        found = held()
+        if found is None:
+            raise ReferenceError("the model was unloaded")
+        return found(rows, deadline=deadline)
+
+    return run
 
 
 def load_model(bundle: Bundle, *, threads: int = 1) -> Model:

@@ -57,8 +57,9 @@ class NumberInputs:
     plausible_high: Array
     may_miss: Flags
     substitutes: Array
-    least: list[float] = field(init=False, repr=False, compare=False)
-    most: list[float] = field(init=False, repr=False, compare=False)
+    least: Array = field(init=False, repr=False, compare=False)
+    most: Array = field(init=False, repr=False, compare=False)
+    limits: tuple[list[float], list[float]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # A row of numbers from least to most has no fault; where a slot is not of floats, no numbers are that plain.
@@ -67,8 +68,9 @@ class NumberInputs:
             if slot.dtype.kind == "f":
                 largest = float(np.finfo(slot.dtype).max)
                 low[slot.columns], high[slot.columns] = -largest, largest
-        object.__setattr__(self, "least", np.maximum(low, self.allowed_low).tolist())
-        object.__setattr__(self, "most", np.minimum(high, self.allowed_high).tolist())
+        object.__setattr__(self, "least", np.maximum(low, self.allowed_low))
+        object.__setattr__(self, "most", np.minimum(high, self.allowed_high))
+        object.__setattr__(self, "limits", (self.least.tolist(), self.most.tolist()))
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -114,7 +116,7 @@ class NumberInputs:
     def _plain(self, rows: Array) -> bool:
         if len(rows) == 1 and rows.size <= FEW_COLUMNS:
             values = rows[0].tolist()
-            return all(map(le, self.least, values)) and all(map(le, values, self.most))
+            return all(map(le, self.limits[0], values)) and all(map(le, values, self.limits[1]))
         return bool(np.logical_and.reduce((rows >= self.least) & (rows <= self.most), axis=None))
 
     def feeds(self, columns: Array) -> Feeds:

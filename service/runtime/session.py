@@ -63,7 +63,6 @@ class Session:
         The .onnx file; external data is looked for beside it.
     threads : int
         ONNX Runtime's threads within an operator. Small models are fastest with one.
-
     shared : bool
         Leave weights of external files where the kernel maps them, for all processes alike, in place of a copy that
         is packed for this one.
@@ -141,7 +140,7 @@ class Session:
         if options is None or deadline is None:
             return self._run(names, feeds, options)
         if deadline <= time.monotonic():
-            raise DeadlineExceeded("the time of this request was over before the model came to it")
+            raise DeadlineExceeded.in_the_queue()
         WATCHDOG.begin(options, deadline)
         try:
             return self._run(names, feeds, options)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -154,6 +155,18 @@ async def test_headers_mean_what_they_mean_on_the_ordinary_path(pair, test_rows,
 )
 async def test_every_address_means_what_it_means_on_the_ordinary_path(pair, test_rows, path) -> None:
     await pair.same(path, json.dumps({"instances": test_rows[:1]}).encode())
+
+
+async def test_a_body_that_comes_in_pieces_is_the_body(pair, test_rows) -> None:
+    body = json.dumps({"instances": test_rows[:2]}).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 100):
+            yield body[start : start + 100]
+
+    whole = await pair.same(f"{NAME}:decide", body)
+    answer = await pair.hot.post(f"{NAME}:decide", content=pieces(), headers={"content-type": "application/json"})
+    assert answer.content == whole.content
 
 
 async def test_a_body_beyond_the_limit_is_refused_as_on_the_ordinary_path(pair) -> None:

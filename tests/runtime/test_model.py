@@ -1,7 +1,9 @@
 import dataclasses
+import gc
 import json
 import re
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,3 +220,15 @@ def test_a_version_whose_record_lacks_a_score_of_its_manifest_is_refused(shipped
     record = shipped.record.model_copy(update={"scores": scores})
     with pytest.raises(BundleDamaged, match="do not name the same scores"):
         load_model(dataclasses.replace(shipped, record=record))
+
+
+def test_a_model_that_nobody_holds_leaves_memory_at_once(shipped: Bundle) -> None:
+    model = load_model(shipped)
+    model.posterior(model.inputs.synthetic())
+    session = weakref.ref(model.session)
+    gc.disable()  # what a server set aside at its start is never looked at again
+    try:
+        del model
+        assert session() is None
+    finally:
+        gc.enable()
