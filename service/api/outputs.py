@@ -60,7 +60,8 @@ def _classification(values: Array, classes: Sequence[str], count: int) -> list[s
 
 
 def _labels(prediction: Prediction) -> list[str]:
-    return [prediction.model.classes[k] for k in prediction.log_probs.argmax(axis=1)]
+    classes = prediction.model.classes
+    return [classes[k] for k in prediction.log_probs.argmax(axis=1).tolist()]
 
 
 def _first_gate_score(prediction: Prediction) -> Array:
@@ -69,7 +70,8 @@ def _first_gate_score(prediction: Prediction) -> Array:
 
 def _actions_taken(prediction: Prediction) -> list[str]:
     (decided,) = prediction.decided
-    return [decided.policy.actions[a] for a in decided.decisions.action]
+    actions = decided.policy.actions
+    return [actions[a] for a in decided.decisions.action.tolist()]
 
 
 def _risks(prediction: Prediction) -> Array:

@@ -2,8 +2,9 @@
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +32,7 @@ NUMBERS: Final[dict[str, np.dtype[Any]]] = {
 }
 """Datatypes that a column of numbers may come as."""
 
+LENGTH: Final = struct.Struct("<I")  # before every element of BYTES
 OF_GRAPH: Final = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "int32": "INT32"}
 
 
@@ -184,14 +186,10 @@ def _entry(output: Output, size: int) -> Json:
 def _blob(output: Output) -> bytes:
     if isinstance(output.values, np.ndarray):
         return output.values.astype(output.values.dtype.newbyteorder("<"), copy=False).tobytes()
-    return b"".join(_length_prefixed(output.values))
-
-
-def _length_prefixed(texts: Iterable[str]) -> Iterable[bytes]:
-    for text in texts:
-        raw = text.encode()
-        yield struct.pack("<I", len(raw))
-        yield raw
+    texts = list(set(output.values))  # most are one of few names
+    raw = list(map(str.encode, texts))
+    prefixed = dict(zip(texts, map(add, map(LENGTH.pack, map(len, raw)), raw), strict=True))
+    return b"".join(map(prefixed.__getitem__, output.values))
 
 
 def _values(entry: Json, dtype: np.dtype[Any], place: tuple[str | int, ...], blobs: Blobs) -> Values:
