@@ -65,7 +65,7 @@ def router(access: Access, *, limit: Callable[[], int]) -> APIRouter:
     limit : callable
         Most bytes of a request's body.
     """
-    routes = APIRouter(prefix="/repository")
+    routes = APIRouter(prefix="/v2/repository", tags=["v2"])
     for path, endpoint in {"/index": _index(access, limit), **_changes(access, limit)}.items():
         routes.add_api_route(path, endpoint, methods=["POST"], summary=endpoint.__doc__)
     return routes

@@ -88,8 +88,10 @@ def router(server: Server) -> APIRouter:
             routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=["GET"], summary=endpoint.__doc__)
     for place in ("", "/versions/{version}"):
         _add_infer(routes, f"/models/{{name}}{place}/infer", server)
-    routes.include_router(repository.router(server.repository, limit=server.limits.body))
-    return routes
+    both = APIRouter()  # routers side by side: metrics and logs name a route by the prefix of its own router alone
+    both.include_router(routes)
+    both.include_router(repository.router(server.repository, limit=server.limits.body))
+    return both
 
 
 def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:

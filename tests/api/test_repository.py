@@ -176,3 +176,11 @@ async def test_loads_take_turns_and_hold_up_no_probe(client) -> None:
     assert (await client.get("/livez")).status_code == 200
     assert {(await one).status_code for one in asked} == {200}
     assert await index(client) == {(NAME, "1"): "READY"}
+
+
+async def test_metrics_name_the_whole_route(client) -> None:
+    await client.post("/v2/repository/index")
+    await client.get(f"/v2/models/{NAME}/stats")
+    said = (await client.get("/metrics")).text
+    for method, route in (("POST", "/v2/repository/index"), ("GET", "/v2/models/{name}/stats")):
+        assert f'temperance_requests_total{{method="{method}",route="{route}",status="200"}} 1.0' in said
