@@ -1,4 +1,4 @@
-"""The documents are true: README's blocks run, and everything a user can set, call, read or get wrong is in it."""
+"""The documents are true: their blocks run, and everything a user can set, call, read or get wrong is in them."""
 
 import json
 import math
@@ -21,7 +21,9 @@ from service.settings import PREFIX, Settings
 from service.telemetry import Telemetry
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+"""The README and the pages it leads to, as one text."""
 PASSING = frozenset({"id", "created", "prediction_id"})
 HOME = "http://127.0.0.1:8000"
 
@@ -35,8 +37,8 @@ class Block:
     output: "Block | None" = None
 
 
-def blocks() -> Iterator[Block]:
-    found = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(page: Path) -> Iterator[Block]:
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     for i, (language, text) in enumerate(found):
         following = found[i + 1] if i + 1 < len(found) else ("", "")
         output = Block(*following) if language == "bash" and following[0] in {"json", "text"} else None
@@ -52,9 +54,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_block_of_the_readme_runs_and_prints_what_it_says(workplace, server):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_a_page_runs_and_prints_what_it_says(page, workplace, server):
     ran = 0
-    for block in blocks():
+    for block in blocks(page):
         if block.language != "bash":
             continue
         script = block.text.replace(HOME, str(server.client.base_url).rstrip("/"))
@@ -66,7 +69,7 @@ def test_every_block_of_the_readme_runs_and_prints_what_it_says(workplace, serve
         if block.output is not None:
             assert_shown(done.stdout, block.output)
         ran += 1
-    assert ran >= 6
+    assert ran >= 6 or page.name != "README.md"
 
 
 def assert_shown(printed: str, shown: Block) -> None:
@@ -160,11 +163,19 @@ def test_every_reason_of_a_decision_is_documented():
     assert all(f"`{reason}`" in README for reason in REASONS)
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_every_relative_link_leads_somewhere(document):
-    text = (ROOT / document).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"))],
+    ids=lambda page: page.name,
+)
+def test_every_relative_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_reached_from_the_readme():
+    links = re.findall(r"\]\((docs/[^)#]+)", PAGES[0].read_text(encoding="utf-8"))
+    assert {(ROOT / link).resolve() for link in links} == {page.resolve() for page in PAGES[1:]}
 
 
 def test_the_map_names_every_module_of_the_package():
