@@ -30,4 +30,4 @@ def restore_sets(kind: Kind, state: State, *, method: str) -> LabelSets | None:
     scores, ranks, stored, n = (np.asarray(state[f"sets.{kind}:{part}"], dtype=np.float64) for part in PARTS)
     edges = np.cumsum(stored).astype(np.intp)[:-1]
     parts = zip(np.split(scores, edges), np.split(ranks, edges), n.tolist(), strict=True)
-    return LabelSets(method, tuple(Conformity(s, r, int(units)) for s, r, units in parts), randomised=False)
+    return LabelSets(method, tuple(Conformity(s, r, int(units)) for s, r, units in parts))
