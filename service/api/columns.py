@@ -13,8 +13,9 @@ import orjson
 from service.api import answers, shapes
 from service.approaches import Decided
 from service.core.decision import REASONS
+from service.core.detector import Detector
 from service.core.numerics import Array, Flags, Indices, largest
-from service.core.pipeline import Detector, Posterior
+from service.core.pipeline import Posterior
 from service.inference import Prediction, RowSets
 
 Json = dict[str, Any]

@@ -81,8 +81,26 @@ class ClassThreshold(Entry):
     threshold: Finite | None
 
 
+class BandRecord(Entry):
+    """How far computations of the same score lie apart, as `service.core.ties.Band` has it, and how `fit` knows.
+
+    ``measured`` is the largest difference between ``paths`` of ``rows`` calibration rows through the model; ``tie``
+    says when two classes are tied for the predicted one, where thresholds go by it.
+    """
+
+    relative: Finite
+    noise: Finite
+    measured: Finite
+    rows: int
+    paths: int
+    tie: Finite = 0.0
+
+
 class ScoreRecord(Entry):
-    """One score's threshold and what it rests on; ``kept_rows`` is absent where its state holds all it learned from."""
+    """One score's threshold and what it rests on; ``kept_rows`` is absent where its state holds all it learned from.
+
+    Without ``band`` nobody measured the model's noise: `service.core.ties.UNMEASURED` stands in.
+    """
 
     threshold: Finite
     false_alarm: Finite
@@ -91,6 +109,7 @@ class ScoreRecord(Entry):
     trained_on: Literal["nothing", "train_data", "half_of_calibration_rows", "ood_data"]
     kept_rows: int | None = None
     by_class: dict[str, ClassThreshold] | None = None
+    band: BandRecord | None = None
 
 
 class OodCandidateRecord(Entry):
@@ -364,4 +383,4 @@ def _fields(kind: type[Calibrator] | type[Inverse]) -> tuple[str, ...]:
 
 
 def _unset(score: ScoreRecord) -> set[str]:
-    return {key for key in ("confidence", "kept_rows", "by_class") if getattr(score, key) is None}
+    return {key for key in ("confidence", "kept_rows", "by_class", "band") if getattr(score, key) is None}

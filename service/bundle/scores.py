@@ -8,10 +8,13 @@ import numpy as np
 
 from service.bundle.record import ScoreRecord, State
 from service.core.conformal import ByClass, Reference, with_fallback
+from service.core.numerics import Array
 from service.core.ood import SCORES, Score
 
 REFERENCE_PARTS: Final = ("scores", "ranks", "n")
 CLASS_PARTS: Final = ("class_scores", "class_ranks", "class_stored", "class_n")
+CAPS: Final = "caps"
+"""Younger than schema 1: without them references make their own."""
 
 
 def pack_score(name: str, score: Score, calibration: Reference, by_class: ByClass | None = None) -> State:
@@ -26,6 +29,7 @@ def pack_score(name: str, score: Score, calibration: Reference, by_class: ByClas
         f"{name}:scores": calibration.scores,
         f"{name}:ranks": calibration.ranks,
         f"{name}:n": np.array(calibration.n),
+        f"{name}:{CAPS}": calibration.caps,
         **({} if by_class is None else _pack_classes(name, by_class)),
     }
 
@@ -41,6 +45,7 @@ def restore_reference(name: str, state: State) -> Reference:
         np.asarray(state[f"{name}:scores"], dtype=np.float64),
         np.asarray(state[f"{name}:ranks"], dtype=np.intp),
         int(state[f"{name}:n"]),
+        _caps(state, f"{name}:{CAPS}"),
     )
 
 
@@ -50,11 +55,13 @@ def restore_by_class(name: str, state: State, record: ScoreRecord, classes: tupl
         return None
     scores, ranks, stored, n = (np.asarray(state[f"{name}:{part}"]) for part in CLASS_PARTS)
     edges = np.cumsum(stored).astype(np.intp)[:-1]
-    parts = zip(np.split(scores, edges), np.split(ranks.astype(np.intp), edges), n.tolist(), strict=True)
-    groups = [Reference(s.astype(np.float64), r, int(rows)) for s, r, rows in parts]
+    caps = _caps(state, f"{name}:class_{CAPS}")
+    parts = [np.split(part, edges) for part in (scores.astype(np.float64), ranks.astype(np.intp), caps)]
+    groups = [Reference(s, r, int(rows), c) for s, r, c, rows in zip(*parts, n.tolist(), strict=True)]
     told = [record.by_class[c].threshold for c in classes]
-    thresholds = np.array([np.nan if value is None else value for value in told])
-    return with_fallback(groups, thresholds, among=restore_reference(name, state), usual=record.threshold)
+    thresholds = [np.nan if t is None else group.covering(t) for t, group in zip(told, groups, strict=True)]
+    among = restore_reference(name, state)
+    return with_fallback(groups, np.array(thresholds), among=among, usual=among.covering(record.threshold))
 
 
 def state_names(score: str, record: ScoreRecord | None = None) -> set[str]:
@@ -79,6 +86,11 @@ def _defaults(score: str) -> dict[str, Any]:
     return {f.name: f.default_factory() for f in _fields(score) if f.default_factory is not dataclasses.MISSING}
 
 
+def _caps(state: State, key: str) -> Array:
+    # As stored; of a version that stored none, nothing for each reference to fill in.
+    return np.asarray(state[key], dtype=np.float64) if key in state else np.empty(0)
+
+
 def _fields(score: str) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(SCORES[score])  # type: ignore[arg-type]  # all are dataclasses
 
@@ -92,4 +104,5 @@ def _pack_classes(name: str, by_class: ByClass) -> State:
         f"{name}:class_ranks": np.concatenate([part.ranks for part in parts]),
         f"{name}:class_stored": np.array([len(part.scores) for part in parts]),
         f"{name}:class_n": np.array([part.n for part in parts]),
+        f"{name}:class_{CAPS}": np.concatenate([part.caps for part in parts]),
     }

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from service.core.numerics import Array, Flags, Indices
+from service.core.ties import ROUNDING, UNMEASURED, Band, caps
 
 STORED_SCORES = 10_000
 
@@ -31,18 +32,35 @@ class Reference:
         Rank of each among all n, from 1; ``1..n`` when nothing was left out.
     n : int
         How many rows were scored.
+    caps : ndarray of shape (M,)
+        `ties.caps` of each among all n: what new scores are compared with. By default from the scores that are here,
+        for an output whose noise nobody measured.
     """
 
     scores: Array
     ranks: Indices
     n: int
+    caps: Array = field(default_factory=lambda: np.empty(0))
     ascending: list[float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ascending", self.scores.tolist())
+        if len(self.caps) != len(self.scores):
+            object.__setattr__(self, "caps", caps(self.scores, UNMEASURED))
+        object.__setattr__(self, "ascending", self.caps.tolist())
+
+    def covering(self, threshold: float) -> float:
+        """The edge of the tie that a calibration score belongs to; any other number stays what it is.
+
+        Examples
+        --------
+        >>> reference(np.array([1.0, 2.0]), band=Band(0.0, 0.25)).covering(1.0)
+        1.25
+        """
+        at = int(self.scores.searchsorted(threshold))
+        return self.ascending[at] if threshold in self.scores[at : at + 1] else threshold
 
 
-def reference(scores: Array, *, limit: int = STORED_SCORES) -> Reference:
+def reference(scores: Array, *, limit: int = STORED_SCORES, band: Band = ROUNDING) -> Reference:
     """Sort calibration scores, and thin them when there are more than ``limit``.
 
     Half of what is kept is the upper tail, where thresholds lie; the rest is spread evenly. What is left out
@@ -52,14 +70,17 @@ def reference(scores: Array, *, limit: int = STORED_SCORES) -> Reference:
     ----------
     scores : ndarray of shape (N,)
     limit : int
+    band : Band
+        How far two computations of one score may lie apart.
 
     Examples
     --------
-    >>> reference(np.array([3.0, 1.0, 2.0])).scores
-    array([1., 2., 3.])
+    >>> found = reference(np.array([3.0, 1.0, 2.0]), band=Band(0.0, 0.1))
+    >>> found.scores, found.caps
+    (array([1., 2., 3.]), array([1.1, 2.1, 3.1]))
     """
-    ranks = stored_ranks(len(scores), limit=limit)
-    return Reference(np.sort(scores)[ranks - 1], ranks, len(scores))
+    ranks, ascending = stored_ranks(len(scores), limit=limit), np.sort(scores).astype(np.float64, copy=False)
+    return Reference(ascending[ranks - 1], ranks, len(scores), caps(ascending, band)[ranks - 1])
 
 
 def stored_ranks(n: int, *, limit: int = STORED_SCORES) -> Indices:
@@ -92,8 +113,9 @@ def attainable(n: int, alpha: float) -> bool:
 def threshold(calibration: Reference, *, alpha: float, confidence: float | None = None) -> float:
     r"""Value that a new score exceeds with probability at most ``alpha``.
 
-    .. math:: s_{(k)}, \quad k = \lceil (n + 1)(1 - \alpha) \rceil
+    .. math:: \kappa_{(k)}, \quad k = \lceil (n + 1)(1 - \alpha) \rceil
 
+    :math:`\kappa` is the upper edge of a calibration score's tie, `ties.caps`, so that rounding never decides a flag.
     That is an average over calibration sets: about half of them have a higher rate. With a ``confidence``, k is
     the smallest rank whose rate exceeds ``alpha`` with probability at most 1 - confidence, `confident_rank`.
 
@@ -112,9 +134,9 @@ def threshold(calibration: Reference, *, alpha: float, confidence: float | None 
 
     Examples
     --------
-    >>> threshold(reference(np.arange(1.0, 20.0)), alpha=0.05)
+    >>> round(threshold(reference(np.arange(1.0, 20.0)), alpha=0.05), 6)
     19.0
-    >>> threshold(reference(np.arange(1.0, 101.0)), alpha=0.05, confidence=0.95)
+    >>> round(threshold(reference(np.arange(1.0, 101.0)), alpha=0.05, confidence=0.95), 6)
     99.0
 
     References
@@ -123,16 +145,13 @@ def threshold(calibration: Reference, *, alpha: float, confidence: float | None 
     """
     n = calibration.n
     rank = marginal_rank(n, alpha) if confidence is None else confident_rank(n, alpha, confidence=confidence)
-    return float(calibration.scores[np.searchsorted(calibration.ranks, rank)])
+    return calibration.ascending[int(np.searchsorted(calibration.ranks, rank))]
 
 
 def marginal_rank(n: int, alpha: float) -> int:
     """Rank, from 1, of the order statistic exceeded with probability at most ``alpha``: ceil((n + 1)(1 - alpha)).
 
-    Raises
-    ------
-    ValueError
-        If n is smaller than ceil(1 / alpha) - 1.
+    ValueError if n is smaller than ceil(1 / alpha) - 1.
 
     Examples
     --------
@@ -152,12 +171,6 @@ def confident_rank(n: int, alpha: float, *, confidence: float) -> int:
 
     The rate of the k-th of n order statistics follows that Beta law, whatever the distribution of the scores
     (continuous; ties lower it).
-
-    Parameters
-    ----------
-    n : int
-    alpha : float
-    confidence : float
 
     Raises
     ------
@@ -189,12 +202,6 @@ def binomial_cdf(n: int, probability: float) -> Array:
     .. math:: P(\mathrm{Bin}(n, \alpha) \le n - k) = P(\mathrm{Beta}(n + 1 - k, k) > \alpha)
         = 1 - I_\alpha(n + 1 - k, k)
 
-    Parameters
-    ----------
-    n : int
-    probability : float
-        In (0, 1).
-
     Examples
     --------
     >>> binomial_cdf(2, 0.5)
@@ -210,9 +217,10 @@ def binomial_cdf(n: int, probability: float) -> Array:
 def p_values(calibration: Reference, scores: Array) -> Array:
     r"""Share of calibration scores at least as large, counting the row itself; in (0, 1].
 
-    .. math:: p = \frac{1 + \#\{i : s_i \ge s\}}{n + 1}
+    .. math:: p = \frac{1 + \#\{i : \kappa_i \ge s\}}{n + 1}
 
-    A score exceeds its threshold at α exactly when its p-value is at most α.
+    :math:`\kappa_i` is the upper edge of a score's tie, `ties.caps`: what is equal to rounding counts as at least as
+    large. A score exceeds its threshold at α exactly when its p-value is at most α.
 
     Parameters
     ----------
@@ -228,7 +236,7 @@ def p_values(calibration: Reference, scores: Array) -> Array:
     ----------
     Bates et al. (2023), *Testing for Outliers with Conformal p-values*, Annals of Statistics 51.
     """
-    smaller = calibration.scores.searchsorted(scores)
+    smaller = calibration.caps.searchsorted(scores)
     if len(calibration.ranks) < calibration.n:
         smaller = np.where(smaller > 0, calibration.ranks[smaller - 1], 0)
     return (calibration.n + 1 - smaller) / (calibration.n + 1)
@@ -256,10 +264,6 @@ def benjamini_hochberg(p: Array) -> Array:
     Flagging every row with q <= r keeps the expected share of false flags among the batch's flags within r; p-values
     that share one calibration set are dependent, in the way that does no harm.
 
-    Parameters
-    ----------
-    p : ndarray of shape (N,)
-
     Examples
     --------
     >>> benjamini_hochberg(np.array([0.01, 0.5, 0.02, 0.04])).round(4)
@@ -278,7 +282,7 @@ def benjamini_hochberg(p: Array) -> Array:
 
 
 def references_by_class(
-    scores: Array, predicted: Indices, *, classes: int, limit: int = STORED_SCORES
+    scores: Array, predicted: Indices, *, classes: int, limit: int = STORED_SCORES, band: Band = ROUNDING
 ) -> tuple[Reference, ...]:
     """One `reference` per predicted class, so that false alarms are bounded within every predicted class (Mondrian).
 
@@ -291,6 +295,8 @@ def references_by_class(
         K.
     limit : int
         Shared by the classes.
+    band : Band
+        As of `reference`.
 
     Examples
     --------
@@ -302,7 +308,7 @@ def references_by_class(
     Vovk et al. (2005), *Algorithmic Learning in a Random World*, Springer, section 4.5.
     """
     share = max(FEWEST_STORED, limit // classes)
-    return tuple(reference(scores[predicted == k], limit=share) for k in range(classes))
+    return tuple(reference(scores[predicted == k], limit=share, band=band) for k in range(classes))
 
 
 def thresholds_by_class(calibration: Sequence[Reference], *, alpha: float, confidence: float | None = None) -> Array:
@@ -311,7 +317,7 @@ def thresholds_by_class(calibration: Sequence[Reference], *, alpha: float, confi
     Examples
     --------
     >>> groups = references_by_class(np.arange(10.0), np.repeat([0, 1, 2], [4, 4, 2]), classes=3)
-    >>> thresholds_by_class(groups, alpha=0.2)
+    >>> thresholds_by_class(groups, alpha=0.2).round(6)
     array([ 3.,  7., nan])
     """
     return np.array([_threshold_or_nan(group, alpha, confidence) for group in calibration])
@@ -374,7 +380,7 @@ def with_fallback(groups: Sequence[Reference], thresholds: Array, *, among: Refe
     >>> rows = reference(np.arange(8.0))
     >>> groups = references_by_class(np.arange(8.0), np.repeat([0, 1], [6, 2]), classes=2)
     >>> by_class = with_fallback(groups, thresholds_by_class(groups, alpha=0.2), among=rows, usual=7.0)
-    >>> by_class.thresholds, by_class.own, by_class.references[1].n
+    >>> by_class.thresholds.round(6), by_class.own, by_class.references[1].n
     (array([5., 7.]), array([ True, False]), 8)
     """
     own = ~np.isnan(thresholds)

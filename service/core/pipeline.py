@@ -14,58 +14,14 @@ from service.core.calibration import Map
 from service.core.calibration.identity import Identity
 from service.core.calibration.temperature import Temperature
 from service.core.decision import Decisions, Prices, decide, priced
+from service.core.detector import Detector
 from service.core.fused import FEW_CLASSES, softmax, softmax_of_one
 from service.core.inverse import Inverse
 from service.core.numerics import Array, Flags, Indices, log_softmax, read_only, width
-from service.core.ood import Score
 from service.core.ood.range import outside
-from service.core.ood.sweep import ByProduct, by_product
 
 FEW_COLUMNS: Final = 64  # of one row: Python's comparisons beat NumPy's calls up to here
 FARTHEST: Final = np.finfo(np.float64).max  # what a distance says that overflows, or that a missing value makes NaN
-
-
-@dataclass(frozen=True, slots=True)
-class Detector:
-    """An OOD score; with its calibration scores it also has a threshold, p-values and flags.
-
-    Attributes
-    ----------
-    name : str
-    score : Score
-    calibration : Reference or None
-        None in an uncalibrated version.
-    threshold : float or None
-    gated : bool
-        Whether its flag counts for the row.
-    by_class : ByClass or None
-        References and thresholds within every predicted class, in place of those of all rows.
-    swept : callable or None
-        `by_product` of the score.
-    """
-
-    name: str
-    score: Score
-    calibration: conformal.Reference | None
-    threshold: float | None
-    gated: bool
-    by_class: conformal.ByClass | None = None
-    swept: ByProduct | None = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "swept", by_product(self.score))
-
-    def thresholds(self, logits: Array) -> Array | None:
-        """Threshold that applies to every row of logits (N, K), shape (N,); None in an uncalibrated version."""
-        if self.threshold is None or self.by_class is None:
-            return None if self.threshold is None else np.full(len(logits), self.threshold)
-        return self.by_class.thresholds[predicted_class(logits)]
-
-    def p_values(self, scores: Array, logits: Array) -> Array | None:
-        """p-value of every row, shape (N,); None in an uncalibrated version."""
-        if self.calibration is None or self.by_class is None:
-            return None if self.calibration is None else conformal.p_values(self.calibration, scores)
-        return conformal.p_values_by_class(self.by_class.references, scores, predicted_class(logits))
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,11 +286,6 @@ def bounded(scores: Array) -> Array:
     if math.isfinite(np.add.reduce(scores, axis=None)):
         return scores
     return np.nan_to_num(scores, nan=FARTHEST)
-
-
-def predicted_class(logits: Array) -> Indices:
-    """Class that thresholds go by: the largest raw logit, shape (N,), which no prevalence or calibration moves."""
-    return logits.argmax(axis=1)
 
 
 def _score(detector: Detector, logits: Array, seen: Array) -> Array:

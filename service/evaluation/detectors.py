@@ -10,12 +10,12 @@ from service.bundle.manifest import Manifest
 from service.bundle.record import State
 from service.bundle.scores import pack_score, state_bytes
 from service.core import conformal
+from service.core.detector import Detector, predicted_class
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES, Score
 from service.core.ood.features import STATE_BYTES
 from service.core.ood.knn import Knn
 from service.core.ood.nll import Nll
-from service.core.pipeline import Detector, predicted_class
 from service.errors import FitError
 from service.evaluation.dataset import Dataset
 from service.runtime.model import Raw

@@ -23,8 +23,8 @@ from service.bundle.record import (
 from service.bundle.repository import Bundle, Repository, file_sha256, graph_sha256
 from service.bundle.self_test import pack_self_test
 from service.bundle.writer import publish
+from service.core.detector import Detector
 from service.core.ood.range import outside
-from service.core.pipeline import Detector
 from service.errors import FitError
 from service.evaluation.calibrate import DEFAULT, FOLDS, Calibration, calibrate
 from service.evaluation.candidates import compare_scores

@@ -7,9 +7,10 @@ import numpy as np
 
 from service.core.coding import bits_by_part, code_lengths, cumulative_prior_code_length
 from service.core.decision import Decisions, best_action, cost_scale, decide
+from service.core.detector import Detector
 from service.core.metrics import METRICS, WEIGHTED, realised_cost, separation_score
 from service.core.numerics import Array, Indices, log_softmax
-from service.core.pipeline import Chain, Detector, Policy, Posterior
+from service.core.pipeline import Chain, Policy, Posterior
 from service.core.selective import area_under_precision_recall, detection_error, fpr_at_tpr
 
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.bundle.record import SequenceRecord
+from service.core.detector import Detector
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES, Score
-from service.core.pipeline import Detector
 from service.core.positions import flat, row_sums
 from service.core.smoothing import fit_transitions
 from service.errors import DataError

@@ -15,10 +15,11 @@ from service.bundle.self_test import SelfTest, restore_self_test
 from service.core import positions
 from service.core.calibration import Map
 from service.core.calibration.identity import Identity
+from service.core.detector import Detector
 from service.core.labels import LabelChain, PerLabel, shares_of
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.ood import SCORES
-from service.core.pipeline import Chain, Detector, Policy, Posterior, postprocess
+from service.core.pipeline import Chain, Policy, Posterior, postprocess
 from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
 from service.runtime.batching import Batcher, Run
@@ -381,7 +382,8 @@ def _detector(name: str, bundle: Bundle) -> Detector:
     score, calibration = restore_score(name, bundle.state), restore_reference(name, bundle.state)
     record = bundle.record.scores[name]
     by_class = restore_by_class(name, bundle.state, record, bundle.manifest.graph.classes)
-    return Detector(name, score, calibration, record.threshold, gated, by_class)
+    threshold, tie = calibration.covering(record.threshold), 0.0 if record.band is None else record.band.tie
+    return Detector(name, score, calibration, threshold, gated, by_class, tie)
 
 
 def _uncalibrated(manifest: Manifest) -> Map:

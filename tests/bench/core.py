@@ -24,9 +24,10 @@ from service.bundle.repository import Repository
 from service.core.calibration.temperature import Temperature
 from service.core.conformal import reference, threshold
 from service.core.decision import Decisions
+from service.core.detector import Detector
 from service.core.numerics import Array
 from service.core.ood import SCORES
-from service.core.pipeline import Chain, Detector, Policy, Posterior, act, postprocess
+from service.core.pipeline import Chain, Policy, Posterior, act, postprocess
 from service.runtime.model import load_model
 from tests.bench.table import Figure, show
 

@@ -30,6 +30,7 @@ def test_a_fitted_score_survives_the_disk_to_the_last_bit(name: str) -> None:
     np.testing.assert_array_equal(restored.score(ROWS), fitted.score(ROWS))
     np.testing.assert_array_equal(reference.scores, calibration.scores)
     np.testing.assert_array_equal(reference.ranks, calibration.ranks)
+    np.testing.assert_array_equal(reference.caps, calibration.caps)
     assert reference.n == calibration.n
 
 
@@ -45,7 +46,7 @@ def test_thinned_calibration_scores_keep_their_ranks_on_the_disk() -> None:
 def test_only_arrays_of_a_score_are_stored_and_under_its_name() -> None:
     packed = pack_score("mahalanobis", SCORES["mahalanobis"].fit(ROWS, LABELS), conformal.reference(ROWS[:, 0]))
     fields = {f"mahalanobis.{field}" for field in fields_of("mahalanobis")}
-    assert set(packed) == fields | {"mahalanobis:scores", "mahalanobis:ranks", "mahalanobis:n"}
+    assert set(packed) == fields | {f"mahalanobis:{part}" for part in ("scores", "ranks", "n", "caps")}
 
 
 def test_the_usual_temperature_is_not_stored_and_any_other_survives_the_disk() -> None:
@@ -76,7 +77,7 @@ def test_references_of_every_class_survive_the_disk_and_the_rarest_share_that_of
         }
     )
     state = load_state(dump_state(pack_score("nll", Nll(), conformal.reference(scores), fitted)), where="s")
-    assert set(state) == state_names("nll", record)
+    assert set(state) == state_names("nll", record) | {"nll:caps", "nll:class_caps"}
     restored = restore_by_class("nll", state, record, CLASSES)
     assert restored is not None
     np.testing.assert_array_equal(restored.thresholds, fitted.thresholds)

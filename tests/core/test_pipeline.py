@@ -7,11 +7,12 @@ from service.core.calibration.identity import Identity
 from service.core.calibration.temperature import Temperature
 from service.core.conformal import reference, threshold
 from service.core.decision import REASONS, TIE_TOLERANCE, cost_scale
+from service.core.detector import Detector
 from service.core.numerics import Array
 from service.core.ood import SCORES
 from service.core.ood.logits import Energy, MaxLogit
 from service.core.ood.nll import Nll
-from service.core.pipeline import Chain, Detector, Policy, Posterior, act, at_prevalence, postprocess
+from service.core.pipeline import Chain, Policy, Posterior, act, at_prevalence, postprocess
 from service.core.prior import shift
 
 ALPHA, FEATURES, CLASSES = 0.05, 4, 3

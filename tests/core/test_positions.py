@@ -5,9 +5,10 @@ import pytest
 
 from service.core.calibration.temperature import Temperature
 from service.core.decision import OOD_UNAVAILABLE, decide
+from service.core.detector import Detector
 from service.core.numerics import log_softmax
 from service.core.ood.nll import Nll
-from service.core.pipeline import Chain, Detector, Policy
+from service.core.pipeline import Chain, Policy
 from service.core.positions import (
     SMOOTHERS,
     decide_positions,
