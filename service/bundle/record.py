@@ -240,6 +240,8 @@ class Record(Entry):
     def to_json(self) -> str:
         """Text of the file."""
         absent: dict[str, Any] = {name: True for name in LATER if not getattr(self, name)}
+        if self.label_sets is not None and self.label_sets.scored is None:
+            absent["label_sets"] = {"scored"}
         absent["scores"] = {name: _unset(score) for name, score in self.scores.items()}
         content = self.model_dump(mode="json", by_alias=True, exclude=absent)
         return json.dumps(content, indent=2, allow_nan=False) + "\n"

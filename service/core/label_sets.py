@@ -21,11 +21,12 @@ import numpy as np
 
 from service.core.conformal import FEWEST_STORED, STORED_SCORES, stored_ranks
 from service.core.numerics import Array, Flags, Indices, log_softmax, width
+from service.core.ties import CHAIN_BANDS, ROUNDING, Band, caps, clear_edge
 
 RAPS_PENALTY: Final = 0.01
 RAPS_FREE: Final = 5
 SMALLEST: Final = np.finfo(np.float64).tiny
-SAME: Final = 1e-12  # two labels of a row whose log-probabilities are closer, relative to their size, are equally probable
+TIE: Final = 1e-9  # nats between two labels of a row that are equally probable
 
 
 def own_log_probs(logits: Array) -> Array:
@@ -45,7 +46,7 @@ def own_log_probs(logits: Array) -> Array:
     return log_softmax(logits.astype(width(logits.shape[1]), copy=False).astype(np.float64, copy=False))
 
 
-def lac(log_probs: Array, noise: float = 0.0) -> Array:
+def lac(log_probs: Array, tie: float = TIE) -> Array:
     r"""Least ambiguous sets: nonconformity :math:`-\log p_k` of every label, shape (N, K).
 
     It ranks as the usual :math:`1 - p_k` does, and does not round confident rows together. The smallest sets on
@@ -54,7 +55,7 @@ def lac(log_probs: Array, noise: float = 0.0) -> Array:
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
-    noise
+    tie
         Not used.
 
     Examples
@@ -66,11 +67,11 @@ def lac(log_probs: Array, noise: float = 0.0) -> Array:
     ----------
     Sadinle et al. (2019), *Least Ambiguous Set-Valued Classifiers with Bounded Error Levels*, JASA 114.
     """
-    del noise
+    del tie
     return -log_probs
 
 
-def aps(log_probs: Array, noise: float = 0.0) -> Array:
+def aps(log_probs: Array, tie: float = TIE) -> Array:
     r"""Adaptive sets: mass of the labels more probable than this one, as :math:`-\log` of what is left, shape (N, K).
 
     .. math:: s_{(j)} = -\log \Bigl(1 - \sum_{i < j} p_{(i)}\Bigr)
@@ -83,8 +84,8 @@ def aps(log_probs: Array, noise: float = 0.0) -> Array:
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
-    noise : float
-        Log-probabilities of a row that differ by no more are equal.
+    tie : float
+        Log-probabilities of neighbours in rank that differ by no more are equal.
 
     Examples
     --------
@@ -95,14 +96,14 @@ def aps(log_probs: Array, noise: float = 0.0) -> Array:
     ----------
     Romano et al. (2020), *Classification with Valid and Adaptive Coverage*, NeurIPS, section 2.
     """
-    order, first = _ranked_labels(log_probs, noise)
+    order, first = _ranked_labels(log_probs, tie)
     p = np.exp(np.take_along_axis(log_probs, order, axis=1))
     left = np.cumsum(p[:, ::-1], axis=1)[:, ::-1]  # from the improbable end: exact where next to nothing is left
     scores = -np.log(np.maximum(np.take_along_axis(left, first, axis=1), SMALLEST))
     return _unsorted(np.where(first == 0, 0.0, np.maximum(scores, 0.0)), order)
 
 
-def raps(log_probs: Array, noise: float = 0.0) -> Array:
+def raps(log_probs: Array, tie: float = TIE) -> Array:
     r"""Regularised adaptive sets: the mass before a label, plus 0.01 for every rank beyond the fifth, shape (N, K).
 
     .. math:: s_{(j)} = \sum_{i < j} p_{(i)} + \lambda \max(0, j - k_{reg}), \quad \lambda = 0.01, \; k_{reg} = 5
@@ -112,7 +113,7 @@ def raps(log_probs: Array, noise: float = 0.0) -> Array:
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
-    noise : float
+    tie : float
         As in `aps`.
 
     Examples
@@ -124,9 +125,9 @@ def raps(log_probs: Array, noise: float = 0.0) -> Array:
     ----------
     Angelopoulos et al. (2021), *Uncertainty Sets for Image Classifiers using Conformal Prediction*, ICLR.
     """
-    order, first = _ranked_labels(log_probs, noise)
+    order, first = _ranked_labels(log_probs, tie)
     penalty = _unsorted(RAPS_PENALTY * np.maximum(0, first + 1 - RAPS_FREE), order)
-    return penalty - np.expm1(-aps(log_probs, noise))
+    return penalty - np.expm1(-aps(log_probs, tie))
 
 
 METHODS: Final[dict[str, Callable[[Array, float], Array]]] = {"lac": lac, "aps": aps, "raps": raps}
@@ -145,16 +146,23 @@ class Conformity:
         How many rows, or groups, score no higher; a row counts one over the rows of its group.
     n : int
         Number of rows, or of groups.
+    caps : ndarray of shape (M,)
+        `ties.caps` of the scores, among all that were ranked: what labels are compared with.
     """
 
     scores: Array
     ranks: Array
     n: int
+    caps: Array
 
     def threshold(self, coverage: float) -> float:
-        """Smallest score of rank (n + 1) coverage or more; infinite when n rows cannot give that coverage."""
+        """Edge of the smallest score of rank (n + 1) coverage or more; infinite when n rows cannot give that coverage.
+
+        Rounding decides nothing: it lies above all scores that are equal to within the band, so a label at the
+        threshold is a member.
+        """
         at = np.searchsorted(self.ranks, (self.n + 1) * coverage - 1e-9)
-        return float(self.scores[at]) if at < len(self.scores) else math.inf
+        return float(self.caps[at]) if at < len(self.caps) else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +191,18 @@ class LabelSets:
         Of `METHODS`.
     conformities : tuple of Conformity
         One per class; a single one for marginal sets.
-    noise : float
-        How far a log-probability may be off between two ways to compute it; scores that differ by no more are ties.
+    band : Band
+        How far two computations of one nonconformity may lie apart.
+    tie : float
+        Labels of a row whose log-probabilities are no further apart are equally probable.
     prevalence : ndarray of shape (K,), optional
         Mixes the rankings of the classes into one: sets then hold on average over this prevalence.
     """
 
     method: str
     conformities: tuple[Conformity, ...]
-    noise: float = 0.0
+    band: Band = ROUNDING
+    tie: float = TIE
     prevalence: Array | None = None
 
     @property
@@ -204,7 +215,7 @@ class LabelSets:
     def thresholds(self, coverage: float) -> Array:
         """Largest nonconformity of a member, shape (K,) or (1,)."""
         if self.prevalence is not None:
-            return np.array([mixed_threshold(self.conformities, self.prevalence, coverage=coverage)])
+            return np.array([mixed_threshold(self.conformities, self.prevalence, coverage=coverage, band=self.band)])
         return np.array([conformity.threshold(coverage) for conformity in self.conformities])
 
     def predict(
@@ -232,7 +243,7 @@ class LabelSets:
                [ True, False]]), valid=True)
         """
         limits = self.thresholds(coverage)
-        members: Flags = METHODS[self.method](log_probs, self.noise) <= limits
+        members: Flags = METHODS[self.method](log_probs, self.tie) <= limits
         if not allow_empty:
             top = log_probs.argmax(axis=1) if top is None else top
             rows = np.flatnonzero(~members.any(axis=1)) if self.method not in ADAPTIVE else np.arange(len(members))
@@ -247,7 +258,7 @@ def fit(
     method: str = "lac",
     conditional: bool = True,
     groups: Indices | None = None,
-    noise: float = 0.0,
+    band: Band = ROUNDING,
     limit: int = STORED_SCORES,
 ) -> LabelSets:
     r"""Nonconformities of calibration rows' true labels, ranked.
@@ -265,8 +276,8 @@ def fit(
     conditional : bool
         One ranking per class; `enough_for_classes` says whether the counts allow it.
     groups : ndarray of shape (N,), optional
-    noise : float
-        As in `LabelSets`.
+    band : Band
+        How far two computations of one nonconformity may lie apart. An error of e in the logits moves it by 2e at most.
     limit : int
         Scores kept in all; what is left out can only enlarge sets.
 
@@ -282,16 +293,19 @@ def fit(
     Lee, Barber and Willett (2023), *Distribution-free inference with hierarchical data*, arXiv 2306.06342.
     """
     classes = log_probs.shape[1]
-    own = METHODS[method](log_probs, noise)[np.arange(len(labels)), labels]
+    tie = _clear_tie(log_probs, band) if method in ADAPTIVE else TIE
+    own = METHODS[method](log_probs, tie)[np.arange(len(labels)), labels]
     parts = [labels == k for k in range(classes)] if conditional else [np.ones(len(labels), dtype=np.bool_)]
     units = np.arange(len(labels)) if groups is None else groups
     share = max(FEWEST_STORED, limit // len(parts))
-    ranked = [_ranked(own[part], units[part], share) for part in parts]
-    return LabelSets(method, tuple(ranked), noise)
+    ranked = [_ranked(own[part], units[part], share, band) for part in parts]
+    return LabelSets(method, tuple(ranked), band, tie)
 
 
-def mixed_threshold(conformities: Sequence[Conformity], prevalence: Array, *, coverage: float) -> float:
-    r"""Smallest score that holds the true label under a prevalence; infinite when the rows cannot give that coverage.
+def mixed_threshold(
+    conformities: Sequence[Conformity], prevalence: Array, *, coverage: float, band: Band = ROUNDING
+) -> float:
+    r"""Edge of the smallest score that holds the true label under a prevalence; infinite where rows are too few.
 
     .. math:: \min \Bigl\{ t : \sum_k \pi_k \frac{r_k(t)}{n_k + 1} \ge c \Bigr\}
 
@@ -308,6 +322,8 @@ def mixed_threshold(conformities: Sequence[Conformity], prevalence: Array, *, co
         One per class.
     prevalence : ndarray of shape (K,)
     coverage : float
+    band : Band
+        As in `fit`.
 
     Examples
     --------
@@ -325,7 +341,7 @@ def mixed_threshold(conformities: Sequence[Conformity], prevalence: Array, *, co
     scores = np.concatenate([c.scores for c in conformities])
     order = np.argsort(scores, kind="stable")
     reached = np.flatnonzero(np.cumsum(np.concatenate(gains)[order]) >= coverage - 1e-12)
-    return float(scores[order[reached[0]]]) if len(reached) else math.inf
+    return float(caps(scores[order], band)[reached[0]]) if len(reached) else math.inf
 
 
 def enough_for_classes(counts: Indices, *, coverage: float, most: int = 20) -> bool:
@@ -346,19 +362,27 @@ def enough_for_classes(counts: Indices, *, coverage: float, most: int = 20) -> b
     return len(counts) <= most and bool(np.all(counts >= (counts + 1) * coverage - 1e-9))
 
 
-def _ranked(scores: Array, units: Indices, limit: int) -> Conformity:
+def _clear_tie(log_probs: Array, band: Band) -> float:
+    """A limit of equality that no two neighbouring labels of a calibration row are near."""
+    gaps = -np.diff(np.sort(log_probs, axis=1)[:, ::-1], axis=1)
+    least = max(TIE, band.noise)
+    return clear_edge(gaps.ravel(), least, CHAIN_BANDS * least)
+
+
+def _ranked(scores: Array, units: Indices, limit: int, band: Band) -> Conformity:
     names, of_row, rows_of = np.unique(units, return_inverse=True, return_counts=True)
     order = np.argsort(scores)
     kept = stored_ranks(len(scores), limit=limit) - 1
     ranks = np.cumsum(1.0 / rows_of[of_row[order]])
-    return Conformity(scores[order][kept], ranks[kept], len(names))
+    ascending = scores[order]
+    return Conformity(ascending[kept], ranks[kept], len(names), caps(ascending, band)[kept])
 
 
-def _ranked_labels(log_probs: Array, noise: float) -> tuple[Indices, Indices]:
+def _ranked_labels(log_probs: Array, tie: float) -> tuple[Indices, Indices]:
     """Labels from the most probable down, and the place where each one's run of equals begins."""
     order = np.argsort(-log_probs, axis=1, kind="stable")
     sorted_log_probs = np.take_along_axis(log_probs, order, axis=1)
-    falls = -np.diff(sorted_log_probs, axis=1, prepend=np.inf) > noise + SAME * np.abs(sorted_log_probs)
+    falls = -np.diff(sorted_log_probs, axis=1, prepend=np.inf) > tie
     return order, np.maximum.accumulate(np.where(falls, np.arange(log_probs.shape[1]), 0), axis=1)
 
 

@@ -10,6 +10,7 @@ from service.bundle.record import LabelSetsRecord, State
 from service.core.calibration import CALIBRATORS
 from service.core.label_sets import METHODS, fit, own_log_probs
 from service.core.numerics import Array, log_softmax
+from service.core.ties import UNMEASURED, Band
 from service.errors import FitError
 from service.evaluation.calibrate import Calibration, folds_of
 from service.evaluation.dataset import Dataset
@@ -46,7 +47,7 @@ def held_out(manifest: Manifest, calibration: Calibration, logits: Array, data: 
 
 
 def fit_sets(
-    logits: Array, data: Dataset, classes: tuple[str, ...], *, method: str
+    logits: Array, data: Dataset, classes: tuple[str, ...], *, method: str, band: Band = UNMEASURED
 ) -> tuple[LabelSetsRecord, State]:
     """Rank the true labels of calibration rows, all together and, for up to 20 classes, within every class.
 
@@ -64,6 +65,8 @@ def fit_sets(
     classes : tuple of str
     method : str
         In `service.core.label_sets.METHODS`.
+    band : Band
+        How far two computations of a nonconformity may lie apart: twice the noise of the logits.
 
     Raises
     ------
@@ -73,10 +76,10 @@ def fit_sets(
     if method not in METHODS:
         raise FitError(f"label sets are made by one of {', '.join(METHODS)}. Nothing was published")
     log_probs = own_log_probs(logits)
-    marginal = fit(log_probs, data.labels, method=method, conditional=False, groups=data.groups)
+    marginal = fit(log_probs, data.labels, method=method, conditional=False, groups=data.groups, band=band)
     state, class_rows = pack_sets("marginal", marginal), None
     if len(classes) <= MOST_CONDITIONAL:
-        by_class = fit(log_probs, data.labels, method=method, conditional=True, groups=data.groups)
+        by_class = fit(log_probs, data.labels, method=method, conditional=True, groups=data.groups, band=band)
         state |= pack_sets("class_conditional", by_class)
         class_rows = {name: part.n for name, part in zip(classes, by_class.conformities, strict=True)}
     record = LabelSetsRecord(

@@ -206,7 +206,7 @@ async def test_adaptive_sets_hold_the_most_probable_label_that_is_answered(
     async with client_of(fitted) as client:
         answer = (await client.post("/v1/models/logits:predict", json=asked)).json()["predictions"]
     assert all(row["label"] in row["set"]["labels"] for row in answer)
-    assert any(row["label"] != str(np.argmax(x)) for row, x in zip(answer, asked["instances"], strict=True))  # type: ignore[arg-type]  # rows
+    assert any(row["label"] != str(np.argmax(x)) for row, x in zip(answer, asked["instances"], strict=True))
 
 
 async def test_rows_of_a_patient_count_as_one(publish_logits: Publish, client_of: Connect, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from service.core.conformal import reference, threshold
 from service.core.label_sets import ADAPTIVE, METHODS, LabelSets, aps, enough_for_classes, fit, lac, raps
 from service.core.numerics import Array, Indices, log_softmax
+from service.core.ties import Band
 
 every_method = pytest.mark.parametrize("method", METHODS)
 PREVALENCE = np.array([0.6, 0.3, 0.1])
@@ -65,9 +66,9 @@ def test_an_adaptive_set_is_the_shortest_list_of_probable_labels_that_reaches_it
 @pytest.mark.parametrize("method", ["aps", "raps"])
 def test_equally_probable_labels_share_their_fate(method: str) -> None:
     p = np.array([0.1, 0.3, 0.3, 0.3])
-    scores = METHODS[method](np.log(p)[None], 0.0)
+    scores = METHODS[method](np.log(p)[None], 1e-9)
     np.testing.assert_array_equal(scores[:, 1:], 0.0)
-    nudged = METHODS[method](np.log(p * (1.0 + 1e-14 * np.arange(4)))[None], 0.0)
+    nudged = METHODS[method](np.log(p * (1.0 + 1e-14 * np.arange(4)))[None], 1e-9)
     np.testing.assert_allclose(nudged, scores, rtol=1e-12)
 
 
@@ -161,7 +162,7 @@ def test_the_rank_is_exact(n: int, coverage: float) -> None:
         assert fitted.thresholds(coverage)[0] == math.inf
     else:
         own = reference(lac(log_p)[np.arange(n), labels])
-        assert fitted.thresholds(coverage)[0] == threshold(own, alpha=1.0 - coverage) == own.scores[rank - 1]
+        assert fitted.thresholds(coverage)[0] == threshold(own, alpha=1.0 - coverage) == own.caps[rank - 1]
 
 
 @every_method
@@ -256,6 +257,23 @@ def test_a_row_gets_the_same_set_alone_and_in_a_batch(method: str) -> None:
     fitted = fit(log_p, labels, method=method)
     alone = np.concatenate([fitted.predict(row[None], coverage=0.9).members for row in log_p])
     np.testing.assert_array_equal(fitted.predict(log_p, coverage=0.9).members, alone)
+
+
+@every_method
+@pytest.mark.parametrize("kind", ["class_conditional", "marginal", "weighted"])
+def test_rounding_decides_no_membership_of_a_calibration_rows_own_label(method: str, kind: str) -> None:
+    rng = np.random.default_rng(17)
+    log_p, labels = draw(300, rng)
+    log_p = log_softmax(np.round(4.0 * log_p) / 4.0)  # many ties, between rows and within them
+    fitted = fit(log_p, labels, method=method, conditional=kind != "marginal", band=Band(1e-9, 1e-6))
+    fitted = weighted(fitted, SHIFTED) if kind == "weighted" else fitted
+    for size in (1e-13, 4e-7):  # of arithmetic, and of a float32 output
+        for coverage in (0.5, 0.8, 0.9):
+            exact = fitted.predict(log_p, coverage=coverage, allow_empty=True).members
+            for _ in range(5):
+                moved = log_p + size * rng.uniform(-1.0, 1.0, size=log_p.shape)
+                found = fitted.predict(moved, coverage=coverage, allow_empty=True).members
+                np.testing.assert_array_equal(found, exact)
 
 
 def test_class_conditional_sets_are_advised_for_few_classes_with_enough_rows() -> None:
