@@ -190,6 +190,8 @@ def choose_sets(model: Model, coverage: float, *, target: Array | None) -> Label
         raise CoverageUnavailable(f"{title} is uncalibrated; calibrate it with `temperance fit`")
     if record.label_sets is None:
         raise CoverageUnavailable(f"{title} was fitted without label sets; fit it again")
+    if record.label_sets.scored is None:
+        raise CoverageUnavailable(f"{title} was fitted with label sets whose coverage is not proved; fit it again")
     counts = None if record.label_sets.class_rows is None else [record.label_sets.class_rows[c] for c in model.classes]
     if counts is not None and enough_for_classes(np.array(counts), coverage=coverage):
         return _restored("class_conditional", model, record.label_sets.method)

@@ -15,7 +15,7 @@ from service.approaches import APPROACHES, Approach, Decided
 from service.choices import FROM_REQUEST, Options, choose_sets
 from service.core.conformal import benjamini_hochberg
 from service.core.decision import Decisions
-from service.core.label_sets import LabelSets
+from service.core.label_sets import LabelSets, own_log_probs
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior
 from service.core.trajectory import Monitor
@@ -284,7 +284,8 @@ def _deadline(asked: float | None, model: Model) -> float | None:
 def _row_sets(sets: LabelSets | None, posterior: Posterior, coverage: float | None) -> RowSets | None:
     if sets is None or coverage is None:
         return None
-    found = sets.predict(posterior.log_probs, coverage=coverage)
+    top = posterior.log_probs.argmax(axis=1)
+    found = sets.predict(own_log_probs(posterior.logits), coverage=coverage, top=top)
     unflagged = np.ones(len(found.members), dtype=np.bool_) if posterior.flagged is None else ~posterior.flagged
     return RowSets(found.members, unflagged & found.valid, coverage, f"{sets.method}_{sets.kind}")
 

@@ -183,9 +183,9 @@ def with_sets() -> Callable[..., Model]:
 
     def fitted_sets(model: Model, *, rows: list[int], state: bool = True) -> Model:
         rng = np.random.default_rng(0)
-        log_probs = np.log(rng.dirichlet(np.ones(len(rows)), size=sum(rows)))
-        data = Dataset(log_probs, np.repeat(np.arange(len(rows)), rows), None, None, "")
-        fitted, arrays = fit_sets(log_probs, data, model.classes, method="lac")
+        logits = np.log(rng.dirichlet(np.ones(len(rows)), size=sum(rows)))
+        data = Dataset(logits, np.repeat(np.arange(len(rows)), rows), None, None, "")
+        fitted, arrays = fit_sets(logits, data, model.classes, method="lac")
         assert model.bundle.record is not None
         record = model.bundle.record.model_copy(update={"label_sets": fitted})
         others = {key: array for key, array in model.bundle.state.items() if key not in arrays}

@@ -143,11 +143,16 @@ class OodDataRecord(Entry):
 
 
 class LabelSetsRecord(Entry):
-    """How label sets are made, and from how many rows, or groups; ``class_rows`` is absent for many classes."""
+    """How label sets are made, and from how many rows, or groups; ``class_rows`` is absent for many classes.
+
+    ``scored`` says what the nonconformities are taken of; versions without it ranked calibrated probabilities out of
+    fold, for which no coverage can be proved.
+    """
 
     method: Literal["lac", "aps", "raps"]
     rows: int
     class_rows: dict[str, int] | None = None
+    scored: Literal["model_output"] | None = None
 
 
 class EstimationRecord(Entry):
@@ -237,6 +242,8 @@ class Record(Entry):
     def to_json(self) -> str:
         """Text of the file."""
         absent: dict[str, Any] = {name: True for name in LATER if not getattr(self, name)}
+        if self.label_sets is not None and self.label_sets.scored is None:
+            absent["label_sets"] = {"scored"}
         absent["scores"] = {name: _unset(score) for name, score in self.scores.items()}
         content = self.model_dump(mode="json", by_alias=True, exclude=absent)
         return json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -1,9 +1,15 @@
-"""Sets of labels that hold the true one with a stated probability.
+r"""Sets of labels that hold the true one with a stated probability.
 
-A label joins the set when its nonconformity is no larger than what calibration rows of that label showed; the
-guarantee is exchangeability's, whatever the model. Class-conditional sets keep it within every class, and therefore
-under any prevalence; marginal sets only on average over the calibration rows' classes, and weighted sets on average
-over those of a stated prevalence.
+A label joins the set when its nonconformity is no larger than what calibration rows of that label showed. The
+guarantee is split conformal prediction's: it holds whatever the model, as long as nothing behind the scores has learned
+from the calibration rows. Scores are therefore taken of the model's own probabilities, before any calibrator. Then the
+scores of n calibration rows and of a new one are exchangeable, the new one's is among the
+:math:`\lceil (n + 1) c \rceil` smallest of the n + 1 with probability c or more, and it then does not exceed that
+order statistic of the n: the true label is in the set. Ties, and labels added to a set, can only raise the coverage.
+
+Class-conditional sets apply this to the rows of each class, and therefore hold under any prevalence; marginal sets hold
+on average over the calibration rows' classes, and weighted sets on average over those of a stated prevalence
+(`mixed_threshold`).
 """
 
 import math
@@ -14,13 +20,33 @@ from typing import Final
 import numpy as np
 
 from service.core.conformal import FEWEST_STORED, STORED_SCORES, stored_ranks
-from service.core.numerics import Array, Flags, Indices
+from service.core.numerics import Array, Flags, Indices, log_softmax, width
+from service.core.ties import CHAIN_BANDS, ROUNDING, Band, caps, clear_edge
 
 RAPS_PENALTY: Final = 0.01
 RAPS_FREE: Final = 5
+SMALLEST: Final = np.finfo(np.float64).tiny
+TIE: Final = 1e-9  # nats between two labels of a row that are equally probable
 
 
-def lac(log_probs: Array, u: Array | None = None) -> Array:
+def own_log_probs(logits: Array) -> Array:
+    """The model's own log-probabilities in float64, of logits as they are served, shape (N, K).
+
+    What many classes are served with is float32; calibration rows are rounded as requests are.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (N, K)
+
+    Examples
+    --------
+    >>> own_log_probs(np.zeros((1, 2))).round(4)
+    array([[-0.6931, -0.6931]])
+    """
+    return log_softmax(logits.astype(width(logits.shape[1]), copy=False).astype(np.float64, copy=False))
+
+
+def lac(log_probs: Array, tie: float = TIE) -> Array:
     r"""Least ambiguous sets: nonconformity :math:`-\log p_k` of every label, shape (N, K).
 
     It ranks as the usual :math:`1 - p_k` does, and does not round confident rows together. The smallest sets on
@@ -29,7 +55,7 @@ def lac(log_probs: Array, u: Array | None = None) -> Array:
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
-    u
+    tie
         Not used.
 
     Examples
@@ -41,64 +67,71 @@ def lac(log_probs: Array, u: Array | None = None) -> Array:
     ----------
     Sadinle et al. (2019), *Least Ambiguous Set-Valued Classifiers with Bounded Error Levels*, JASA 114.
     """
-    del u
+    del tie
     return -log_probs
 
 
-def aps(log_probs: Array, u: Array | None = None) -> Array:
-    r"""Adaptive sets: mass of the labels more probable than this one, and a share of its own, shape (N, K).
+def aps(log_probs: Array, tie: float = TIE) -> Array:
+    r"""Adaptive sets: mass of the labels more probable than this one, as :math:`-\log` of what is left, shape (N, K).
 
-    .. math:: s_{(j)} = \sum_{i < j} p_{(i)} + u \, p_{(j)}
+    .. math:: s_{(j)} = -\log \Bigl(1 - \sum_{i < j} p_{(i)}\Bigr)
+
+    The deterministic variant. The set of level :math:`\tau` is the shortest list of most probable labels whose mass
+    reaches :math:`\tau`, so the label of rank j is in it exactly if the mass before it falls short of
+    :math:`\tau`. The most probable label has nonconformity 0: every set holds it. Labels that are equally probable
+    share a rank, so that neither their order nor rounding decides between them.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
-    u : ndarray of shape (N,), optional
-        One uniform number per row; without it 1: no chance is involved, and sets are somewhat larger.
+    tie : float
+        Log-probabilities of neighbours in rank that differ by no more are equal.
 
     Examples
     --------
-    >>> aps(np.log([[0.25, 0.5, 0.25]])).round(4)
-    array([[0.75, 0.5 , 1.  ]])
+    >>> 1.0 - np.exp(-aps(np.log([[0.25, 0.5, 0.25]]))).round(4)
+    array([[0.5, 0. , 0.5]])
 
     References
     ----------
-    Romano et al. (2020), *Classification with Valid and Adaptive Coverage*, NeurIPS.
+    Romano et al. (2020), *Classification with Valid and Adaptive Coverage*, NeurIPS, section 2.
     """
-    order = _by_probability(log_probs)
+    order, first = _ranked_labels(log_probs, tie)
     p = np.exp(np.take_along_axis(log_probs, order, axis=1))
-    share = 1.0 if u is None else u[:, None]
-    return _unsorted(np.cumsum(p, axis=1) - (1.0 - share) * p, order)
+    left = np.cumsum(p[:, ::-1], axis=1)[:, ::-1]  # from the improbable end: exact where next to nothing is left
+    scores = -np.log(np.maximum(np.take_along_axis(left, first, axis=1), SMALLEST))
+    return _unsorted(np.where(first == 0, 0.0, np.maximum(scores, 0.0)), order)
 
 
-def raps(log_probs: Array, u: Array | None = None) -> Array:
-    r"""Regularised adaptive sets: `aps` plus 0.01 for every rank beyond the fifth, shape (N, K).
+def raps(log_probs: Array, tie: float = TIE) -> Array:
+    r"""Regularised adaptive sets: the mass before a label, plus 0.01 for every rank beyond the fifth, shape (N, K).
 
-    .. math:: s_{(j)} + \lambda \max(0, j - k_{reg}), \quad \lambda = 0.01, \; k_{reg} = 5
+    .. math:: s_{(j)} = \sum_{i < j} p_{(i)} + \lambda \max(0, j - k_{reg}), \quad \lambda = 0.01, \; k_{reg} = 5
 
-    The long tail of many improbable labels is kept out; up to five classes it is `aps`.
+    The long tail of many improbable labels is kept out; up to five classes it ranks as `aps` does.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
-    u : ndarray of shape (N,), optional
+    tie : float
         As in `aps`.
 
     Examples
     --------
-    >>> raps(np.log([[0.4, 0.3, 0.1, 0.1, 0.05, 0.05]])).round(4)
-    array([[0.4 , 0.7 , 0.8 , 0.9 , 0.95, 1.01]])
+    >>> raps(np.log([[0.4, 0.3, 0.1, 0.09, 0.06, 0.05]])).round(4)
+    array([[0.  , 0.4 , 0.7 , 0.8 , 0.89, 0.96]])
 
     References
     ----------
     Angelopoulos et al. (2021), *Uncertainty Sets for Image Classifiers using Conformal Prediction*, ICLR.
     """
-    beyond = np.maximum(0, np.arange(1, log_probs.shape[1] + 1) - RAPS_FREE)
-    penalty = np.broadcast_to(RAPS_PENALTY * beyond, log_probs.shape)
-    return aps(log_probs, u) + _unsorted(penalty, _by_probability(log_probs))
+    order, first = _ranked_labels(log_probs, tie)
+    penalty = _unsorted(RAPS_PENALTY * np.maximum(0, first + 1 - RAPS_FREE), order)
+    return penalty - np.expm1(-aps(log_probs, tie))
 
 
-METHODS: Final[dict[str, Callable[[Array, Array | None], Array]]] = {"lac": lac, "aps": aps, "raps": raps}
+METHODS: Final[dict[str, Callable[[Array, float], Array]]] = {"lac": lac, "aps": aps, "raps": raps}
+ADAPTIVE: Final = frozenset({"aps", "raps"})  # their sets always hold the most probable label
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +146,23 @@ class Conformity:
         How many rows, or groups, score no higher; a row counts one over the rows of its group.
     n : int
         Number of rows, or of groups.
+    caps : ndarray of shape (M,)
+        `ties.caps` of the scores, among all that were ranked: what labels are compared with.
     """
 
     scores: Array
     ranks: Array
     n: int
+    caps: Array
 
     def threshold(self, coverage: float) -> float:
-        """Smallest score of rank (n + 1) coverage or more; infinite when n rows cannot give that coverage."""
+        """Edge of the smallest score of rank (n + 1) coverage or more; infinite when n rows cannot give that coverage.
+
+        Rounding decides nothing: it lies above all scores that are equal to within the band, so a label at the
+        threshold is a member.
+        """
         at = np.searchsorted(self.ranks, (self.n + 1) * coverage - 1e-9)
-        return float(self.scores[at]) if at < len(self.scores) else math.inf
+        return float(self.caps[at]) if at < len(self.caps) else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +191,18 @@ class LabelSets:
         Of `METHODS`.
     conformities : tuple of Conformity
         One per class; a single one for marginal sets.
-    randomised : bool
-        Whether calibration had one uniform number per row; prediction then needs them too.
+    band : Band
+        How far two computations of one nonconformity may lie apart.
+    tie : float
+        Labels of a row whose log-probabilities are no further apart are equally probable.
     prevalence : ndarray of shape (K,), optional
         Mixes the rankings of the classes into one: sets then hold on average over this prevalence.
     """
 
     method: str
     conformities: tuple[Conformity, ...]
-    randomised: bool
+    band: Band = ROUNDING
+    tie: float = TIE
     prevalence: Array | None = None
 
     @property
@@ -172,26 +215,25 @@ class LabelSets:
     def thresholds(self, coverage: float) -> Array:
         """Largest nonconformity of a member, shape (K,) or (1,)."""
         if self.prevalence is not None:
-            return np.array([mixed_threshold(self.conformities, self.prevalence, coverage=coverage)])
+            return np.array([mixed_threshold(self.conformities, self.prevalence, coverage=coverage, band=self.band)])
         return np.array([conformity.threshold(coverage) for conformity in self.conformities])
 
-    def predict(self, log_probs: Array, *, coverage: float, u: Array | None = None, allow_empty: bool = False) -> Sets:
+    def predict(
+        self, log_probs: Array, *, coverage: float, top: Indices | None = None, allow_empty: bool = False
+    ) -> Sets:
         """Sets that hold the true label with probability ``coverage`` or more.
 
         Parameters
         ----------
         log_probs : ndarray of shape (N, K)
+            As in `fit`: the model's own.
         coverage : float
             In (0, 1).
-        u : ndarray of shape (N,), optional
-            Uniform numbers, if and only if calibration had them.
+        top : ndarray of shape (N,), optional
+            The label that is answered; by default the most probable one. Adaptive sets always hold it, and it is what
+            fills an empty set: coverage can only rise.
         allow_empty : bool
-            Otherwise an empty set gets the most probable label: coverage can only rise.
-
-        Raises
-        ------
-        ValueError
-            If ``u`` is given here and was not in calibration, or the other way round.
+            Leave sets as they are.
 
         Examples
         --------
@@ -200,13 +242,12 @@ class LabelSets:
         Sets(members=array([[ True, False],
                [ True, False]]), valid=True)
         """
-        if (u is not None) != self.randomised:
-            raise ValueError("uniform numbers are given in calibration and in prediction, or in neither")
         limits = self.thresholds(coverage)
-        members: Flags = METHODS[self.method](log_probs, u) <= limits
+        members: Flags = METHODS[self.method](log_probs, self.tie) <= limits
         if not allow_empty:
-            empty = ~members.any(axis=1)
-            members[empty, log_probs[empty].argmax(axis=1)] = True
+            top = log_probs.argmax(axis=1) if top is None else top
+            rows = np.flatnonzero(~members.any(axis=1)) if self.method not in ADAPTIVE else np.arange(len(members))
+            members[rows, top[rows]] = True
         return Sets(members, bool(np.isfinite(limits).all()))
 
 
@@ -217,7 +258,7 @@ def fit(
     method: str = "lac",
     conditional: bool = True,
     groups: Indices | None = None,
-    u: Array | None = None,
+    band: Band = ROUNDING,
     limit: int = STORED_SCORES,
 ) -> LabelSets:
     r"""Nonconformities of calibration rows' true labels, ranked.
@@ -228,15 +269,15 @@ def fit(
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
-        Calibrated, before any prevalence shift; rows that calibration did not learn from.
+        The model's own, before any calibrator: nothing behind them may have learned from these rows.
     labels : ndarray of shape (N,)
     method : str
         Of `METHODS`.
     conditional : bool
         One ranking per class; `enough_for_classes` says whether the counts allow it.
     groups : ndarray of shape (N,), optional
-    u : ndarray of shape (N,), optional
-        Uniform numbers that randomise `aps` and `raps`.
+    band : Band
+        How far two computations of one nonconformity may lie apart. An error of e in the logits moves it by 2e at most.
     limit : int
         Scores kept in all; what is left out can only enlarge sets.
 
@@ -252,16 +293,19 @@ def fit(
     Lee, Barber and Willett (2023), *Distribution-free inference with hierarchical data*, arXiv 2306.06342.
     """
     classes = log_probs.shape[1]
-    own = METHODS[method](log_probs, u)[np.arange(len(labels)), labels]
+    tie = _clear_tie(log_probs, band) if method in ADAPTIVE else TIE
+    own = METHODS[method](log_probs, tie)[np.arange(len(labels)), labels]
     parts = [labels == k for k in range(classes)] if conditional else [np.ones(len(labels), dtype=np.bool_)]
     units = np.arange(len(labels)) if groups is None else groups
     share = max(FEWEST_STORED, limit // len(parts))
-    ranked = [_ranked(own[part], units[part], share) for part in parts]
-    return LabelSets(method, tuple(ranked), u is not None)
+    ranked = [_ranked(own[part], units[part], share, band) for part in parts]
+    return LabelSets(method, tuple(ranked), band, tie)
 
 
-def mixed_threshold(conformities: Sequence[Conformity], prevalence: Array, *, coverage: float) -> float:
-    r"""Smallest score that holds the true label under a prevalence; infinite when the rows cannot give that coverage.
+def mixed_threshold(
+    conformities: Sequence[Conformity], prevalence: Array, *, coverage: float, band: Band = ROUNDING
+) -> float:
+    r"""Edge of the smallest score that holds the true label under a prevalence; infinite where rows are too few.
 
     .. math:: \min \Bigl\{ t : \sum_k \pi_k \frac{r_k(t)}{n_k + 1} \ge c \Bigr\}
 
@@ -278,6 +322,8 @@ def mixed_threshold(conformities: Sequence[Conformity], prevalence: Array, *, co
         One per class.
     prevalence : ndarray of shape (K,)
     coverage : float
+    band : Band
+        As in `fit`.
 
     Examples
     --------
@@ -295,7 +341,7 @@ def mixed_threshold(conformities: Sequence[Conformity], prevalence: Array, *, co
     scores = np.concatenate([c.scores for c in conformities])
     order = np.argsort(scores, kind="stable")
     reached = np.flatnonzero(np.cumsum(np.concatenate(gains)[order]) >= coverage - 1e-12)
-    return float(scores[order[reached[0]]]) if len(reached) else math.inf
+    return float(caps(scores[order], band)[reached[0]]) if len(reached) else math.inf
 
 
 def enough_for_classes(counts: Indices, *, coverage: float, most: int = 20) -> bool:
@@ -316,16 +362,28 @@ def enough_for_classes(counts: Indices, *, coverage: float, most: int = 20) -> b
     return len(counts) <= most and bool(np.all(counts >= (counts + 1) * coverage - 1e-9))
 
 
-def _ranked(scores: Array, units: Indices, limit: int) -> Conformity:
+def _clear_tie(log_probs: Array, band: Band) -> float:
+    """A limit of equality that no two neighbouring labels of a calibration row are near."""
+    gaps = -np.diff(np.sort(log_probs, axis=1)[:, ::-1], axis=1)
+    least = max(TIE, band.noise)
+    return clear_edge(gaps.ravel(), least, CHAIN_BANDS * least)
+
+
+def _ranked(scores: Array, units: Indices, limit: int, band: Band) -> Conformity:
     names, of_row, rows_of = np.unique(units, return_inverse=True, return_counts=True)
     order = np.argsort(scores)
     kept = stored_ranks(len(scores), limit=limit) - 1
     ranks = np.cumsum(1.0 / rows_of[of_row[order]])
-    return Conformity(scores[order][kept], ranks[kept], len(names))
+    ascending = scores[order]
+    return Conformity(ascending[kept], ranks[kept], len(names), caps(ascending, band)[kept])
 
 
-def _by_probability(log_probs: Array) -> Indices:
-    return np.argsort(-log_probs, axis=1, kind="stable")
+def _ranked_labels(log_probs: Array, tie: float) -> tuple[Indices, Indices]:
+    """Labels from the most probable down, and the place where each one's run of equals begins."""
+    order = np.argsort(-log_probs, axis=1, kind="stable")
+    sorted_log_probs = np.take_along_axis(log_probs, order, axis=1)
+    falls = -np.diff(sorted_log_probs, axis=1, prepend=np.inf) > tie
+    return order, np.maximum.accumulate(np.where(falls, np.arange(log_probs.shape[1]), 0), axis=1)
 
 
 def _unsorted(values: Array, order: Indices) -> Array:

@@ -247,7 +247,7 @@ def _count_rows(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
 
 def _from_held_out(model: Model, judged: Judged, calibration: Calibration, request: FitRequest) -> More:
     held = held_out(model.manifest, calibration, judged.logits, judged.data, seed=request.seed)
-    label_sets, set_state = fit_sets(held, judged.data, model.classes, method=request.label_sets)
+    label_sets, set_state = fit_sets(judged.logits, judged.data, model.classes, method=request.label_sets)
     estimation, estimation_state = check_estimation(held, judged.data, calibration.source, model.classes)
     return label_sets, estimation, set_state | estimation_state
 

@@ -1,4 +1,4 @@
-"""What label sets rest on: out-of-fold output of the calibrated chain, and how it ranks the true labels."""
+"""What label sets and prevalence estimates rest on: the model's own output, and the calibrated chain out of fold."""
 
 from typing import Final
 
@@ -8,8 +8,9 @@ from service.bundle.conformity import pack_sets
 from service.bundle.manifest import Manifest
 from service.bundle.record import LabelSetsRecord, State
 from service.core.calibration import CALIBRATORS
-from service.core.label_sets import METHODS, fit
+from service.core.label_sets import METHODS, fit, own_log_probs
 from service.core.numerics import Array, log_softmax
+from service.core.ties import UNMEASURED, Band
 from service.errors import FitError
 from service.evaluation.calibrate import Calibration, folds_of
 from service.evaluation.dataset import Dataset
@@ -46,21 +47,26 @@ def held_out(manifest: Manifest, calibration: Calibration, logits: Array, data: 
 
 
 def fit_sets(
-    log_probs: Array, data: Dataset, classes: tuple[str, ...], *, method: str
+    logits: Array, data: Dataset, classes: tuple[str, ...], *, method: str, band: Band = UNMEASURED
 ) -> tuple[LabelSetsRecord, State]:
     """Rank the true labels of calibration rows, all together and, for up to 20 classes, within every class.
+
+    The model's own probabilities rank them. Those of stage C have learned from these rows, fold by fold or all at once,
+    and then a new row is not exchangeable with them: no coverage could be proved.
 
     Which of the two a request gets depends on the coverage it asks for. With groups a row counts one over the rows of
     its group; weights play no part.
 
     Parameters
     ----------
-    log_probs : ndarray of shape (N, K)
-        Of `held_out`.
+    logits : ndarray of shape (N, K)
+        Raw.
     data : Dataset
     classes : tuple of str
     method : str
         In `service.core.label_sets.METHODS`.
+    band : Band
+        How far two computations of a nonconformity may lie apart: twice the noise of the logits.
 
     Raises
     ------
@@ -69,13 +75,17 @@ def fit_sets(
     """
     if method not in METHODS:
         raise FitError(f"label sets are made by one of {', '.join(METHODS)}. Nothing was published")
-    marginal = fit(log_probs, data.labels, method=method, conditional=False, groups=data.groups)
+    log_probs = own_log_probs(logits)
+    marginal = fit(log_probs, data.labels, method=method, conditional=False, groups=data.groups, band=band)
     state, class_rows = pack_sets("marginal", marginal), None
     if len(classes) <= MOST_CONDITIONAL:
-        by_class = fit(log_probs, data.labels, method=method, conditional=True, groups=data.groups)
+        by_class = fit(log_probs, data.labels, method=method, conditional=True, groups=data.groups, band=band)
         state |= pack_sets("class_conditional", by_class)
         class_rows = {name: part.n for name, part in zip(classes, by_class.conformities, strict=True)}
-    return LabelSetsRecord(method=method, rows=marginal.conformities[0].n, class_rows=class_rows), state
+    record = LabelSetsRecord(
+        method=method, rows=marginal.conformities[0].n, class_rows=class_rows, scored="model_output"
+    )
+    return record, state
 
 
 def _offset(manifest: Manifest, calibration: Calibration, data: Dataset) -> Array | None:

@@ -90,12 +90,18 @@ def ask(client: httpx.AsyncClient) -> Callable[..., Any]:
 def publish_logits(tmp_path: Path, linear_graph: Callable[..., Path]) -> Callable[..., Registry]:
     """Publishes `logits`, a model that answers its own instances, and loads it.
 
-    ``more`` is appended to its manifest. ``fitted`` gives it the identity as its calibration: thresholds and a
-    prevalence, with probabilities as they are. ``data`` replaces its calibration rows.
+    ``more`` is appended to its manifest. ``fitted`` gives it a calibration, by default the identity: thresholds
+    and a prevalence, with probabilities as they are. ``data`` replaces its calibration rows.
     """
 
     def publish(
-        classes: tuple[str, ...], *, more: str = "", fitted: bool = False, data: Path | None = None, **options: Any
+        classes: tuple[str, ...],
+        *,
+        more: str = "",
+        fitted: bool = False,
+        data: Path | None = None,
+        calibrator: str = "identity",
+        **options: Any,
     ) -> Registry:
         k = len(classes)
         repository = Repository(tmp_path / "repository")
@@ -106,7 +112,7 @@ def publish_logits(tmp_path: Path, linear_graph: Callable[..., Path]) -> Callabl
         manifest.write_text(f"{manifest.read_text()}\n{more}")
         if fitted:
             rows = data or _labelled(tmp_path / "cal.npz", k)
-            fit(repository, "logits", FitRequest(rows, calibrator="identity", **options))
+            fit(repository, "logits", FitRequest(rows, calibrator=calibrator, **options))
         else:
             publish_draft(repository, "logits")
         return load_registry(repository)

@@ -175,6 +175,40 @@ async def test_every_method_holds_its_coverage_and_is_named(
     assert held(sets, labels).mean() >= 0.8 - 0.1
 
 
+@pytest.mark.parametrize("method", ["lac", "aps", "raps"])
+@pytest.mark.parametrize("calibrator", ["temperature", "isotonic", "histogram"])
+async def test_a_certain_label_is_in_its_set(
+    calibrator: str, method: str, publish_logits: Publish, client_of: Connect, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, size=400)
+    gap = np.where(labels == 0, 6.0, -6.0) + 4.0 * rng.standard_normal(400)
+    np.savez(tmp_path / "sure.npz", X=np.stack([gap, np.zeros(400)], axis=1), y=labels)
+    fitted = publish_logits(
+        ("a", "b"), fitted=True, data=tmp_path / "sure.npz", calibrator=calibrator, label_sets=method
+    )
+    async with client_of(fitted) as client:
+        sets = [(await sets_of(client, [[8.0, 0.0], [0.0, 30.0]], coverage=c)) for c in (0.5, 0.9, 0.95)]
+    assert all("a" in one["labels"] and "b" in other["labels"] for one, other in sets)
+
+
+async def test_adaptive_sets_hold_the_most_probable_label_that_is_answered(
+    publish_logits: Publish, client_of: Connect, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(4)
+    rows, labels = drawn(600, 3)
+    biased = np.array(rows) + np.array([2.0, 0.0, -1.0])  # bcts takes this back, and so changes the order
+    np.savez(tmp_path / "biased.npz", X=biased, y=labels)
+    fitted = publish_logits(
+        ("0", "1", "2"), fitted=True, data=tmp_path / "biased.npz", calibrator="bcts", label_sets="aps"
+    )
+    asked = {"instances": biased[rng.permutation(600)[:200]].tolist(), "parameters": {"coverage": 0.3}}
+    async with client_of(fitted) as client:
+        answer = (await client.post("/v1/models/logits:predict", json=asked)).json()["predictions"]
+    assert all(row["label"] in row["set"]["labels"] for row in answer)
+    assert any(row["label"] != str(np.argmax(x)) for row, x in zip(answer, asked["instances"], strict=True))
+
+
 async def test_rows_of_a_patient_count_as_one(publish_logits: Publish, client_of: Connect, tmp_path: Path) -> None:
     rows, labels = drawn(12, 2)
     copies = np.repeat(np.arange(12), 40)

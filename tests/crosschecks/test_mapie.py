@@ -5,7 +5,6 @@ import pytest
 from mapie.classification import SplitConformalClassifier
 from mapie.metrics.calibration import expected_calibration_error, kolmogorov_smirnov_statistic, top_label_ece
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
 
 from service.core.label_sets import fit
 from service.core.metrics import METRICS
@@ -46,18 +45,6 @@ def test_least_ambiguous_sets(coverage, rows) -> None:
     fitted = fit(log_p[:HALF], y[:HALF], method="lac", conditional=False)
     ours = fitted.predict(log_p[HALF:], coverage=coverage, allow_empty=True)
     np.testing.assert_array_equal(ours.members, theirs[:, :, 0])
-
-
-@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.99])
-def test_the_threshold_of_adaptive_sets(coverage, rows) -> None:
-    z, y = rows()
-    log_p = log_softmax(z)
-    model = conformalised(np.exp(log_p), y, method="aps", coverage=coverage)
-    model.predict_set(np.exp(log_p[HALF:]))
-    (theirs,) = model._mapie_classifier.conformity_score_function_.quantiles_
-    u = 1.0 - check_random_state(0).uniform(size=HALF)  # it subtracts the share that ours adds
-    ours = fit(log_p[:HALF], y[:HALF], method="aps", conditional=False, u=u).thresholds(coverage)
-    assert ours[0] == pytest.approx(theirs, rel=1e-12)
 
 
 def test_calibration_errors(rows) -> None:
