@@ -164,8 +164,8 @@ def settle(
         _record(calibrator, winner, fitted, data, seed),
         _candidates(choice, by_name),
         _source(classes, calibrator, winner, data),
-        all_metrics(_at_rows(raw.logits, raw.offset), data.labels),
-        all_metrics(choice.log_probs, data.labels),
+        all_metrics(_at_rows(raw.logits, raw.offset), data.labels, weights=data.weights),
+        all_metrics(choice.log_probs, data.labels, weights=data.weights),
     )
 
 
@@ -222,7 +222,7 @@ def _compete(contenders: dict[str, Contender], data: Dataset, seed: int) -> Choi
         for name, c in contenders.items()
     }
     sizes = {name: _size(c) for name, c in contenders.items()}
-    return elect(outputs, data.labels, sizes=sizes, weights=data.weights)
+    return elect(outputs, data.labels, sizes=sizes, weights=data.weights, groups=data.groups)
 
 
 def _size(contender: Contender) -> int:
@@ -251,7 +251,9 @@ def _source(classes: tuple[str, ...], calibrator: Calibrator, winner: Contender,
     observed = frequencies(data, len(classes))
     if winner.speaks_of is not None and not calibrator.free_intercepts:
         return PrevalenceRecord(basis="declared", prevalence=dict(zip(classes, winner.speaks_of.tolist(), strict=True)))
-    agrees = calibrator.free_intercepts or prior.mean_agrees(calibrator.apply(winner.logits), observed)
+    agrees = calibrator.free_intercepts or prior.mean_agrees(
+        calibrator.apply(winner.logits), observed, weights=data.weights, groups=data.groups
+    )
     if observed.min() > 0.0 and agrees:
         return PrevalenceRecord(basis="calibration_rows", prevalence=dict(zip(classes, observed.tolist(), strict=True)))
     return PrevalenceRecord(basis="unknown", prevalence=None)
