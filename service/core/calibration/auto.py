@@ -151,9 +151,7 @@ def out_of_fold(
     return log_probs if offset is None or method.free_intercepts else log_softmax(log_probs + offset)
 
 
-def _judged(
-    losses: Mapping[str, Array], *, weights: Array | None, groups: Indices | None
-) -> dict[str, Candidate]:
+def _judged(losses: Mapping[str, Array], *, weights: Array | None, groups: Indices | None) -> dict[str, Candidate]:
     alone = {name: mean_and_error(loss, weights=weights, groups=groups) for name, loss in losses.items()}
     best = losses[min(alone, key=lambda name: alone[name][0])]
     beyond = {name: mean_and_error(loss - best, weights=weights, groups=groups) for name, loss in losses.items()}
