@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.numerics import Array, Flags, Indices
+from service.core.sampling import mean_noise
 
 STANDARD_ERRORS = 4.0
 
@@ -63,7 +64,13 @@ def frechet_bounds(probabilities: Array) -> tuple[Array, Array]:
     return np.maximum(0.0, 1.0 - absent), probabilities.min(axis=1)
 
 
-def joint(probabilities: Array, happened: Flags | Indices) -> Joint:
+def joint(
+    probabilities: Array,
+    happened: Flags | Indices,
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+) -> Joint:
     """Whether the product of probabilities may be told as the probability of all events.
 
     For the exact match of a predicted set: the probability of what is predicted of every label, and whether that is
@@ -73,6 +80,8 @@ def joint(probabilities: Array, happened: Flags | Indices) -> Joint:
     ----------
     probabilities : ndarray of shape (N, M)
     happened : ndarray of shape (N, M)
+    weights, groups : ndarray of shape (N,), optional
+        Rows of a group are taken to share one draw.
 
     Examples
     --------
@@ -81,7 +90,8 @@ def joint(probabilities: Array, happened: Flags | Indices) -> Joint:
     >>> found.observed, found.product, found.low, found.high, found.product_is_wrong
     (0.5, 0.25, 0.0, 0.5, True)
     """
-    claimed, observed = probabilities.prod(axis=1), float(happened.all(axis=1).mean())
-    low, high = frechet_bounds(probabilities)
-    error = float(np.sqrt((claimed * (1.0 - claimed)).sum())) / len(claimed)
-    return Joint(observed, float(claimed.mean()), float(low.mean()), float(high.mean()), error)
+    claimed, all_happened = probabilities.prod(axis=1), happened.all(axis=1)
+    columns = (all_happened, claimed, *frechet_bounds(probabilities))
+    observed, product, low, high = (float(np.average(column, weights=weights)) for column in columns)
+    error = mean_noise(np.sqrt(claimed * (1.0 - claimed)), weights=weights, groups=groups)
+    return Joint(observed, product, low, high, error)

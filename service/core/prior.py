@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from service.core.numerics import Array, Indices, log_softmax
+from service.core.sampling import mean_noise
 
 CONDITION_LIMIT: Final = 1e6
 """Above it, classes look so alike to the model that their proportions cannot be told."""
@@ -64,16 +65,27 @@ def shift(log_probs: Array, *, source: Array, target: Array) -> Array:
     return np.where(same[..., None], log_probs, log_softmax(log_probs + np.log(target / source)))
 
 
-def mean_agrees(log_probs: Array, prevalence: Array, *, standard_errors: float = 4.0) -> bool:
+def mean_agrees(
+    log_probs: Array,
+    prevalence: Array,
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    standard_errors: float = 4.0,
+) -> bool:
     r"""Whether the mean posterior matches observed class frequencies within sampling noise.
 
-    The noise of class k is that of labels drawn from the posterior, :math:`\sqrt{\sum_i p_{ik}(1-p_{ik})}/n`.
+    The noise of class k is that of labels drawn from the posterior, :math:`\sqrt{\sum_i p_{ik}(1-p_{ik})}/n`. Rows of
+    a group are taken to share one draw, the strongest dependence there can be.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
     prevalence : ndarray of shape (K,)
-        Class frequencies among the same rows.
+        Class frequencies among the same rows, by the same weights.
+    weights : ndarray of shape (N,), optional
+    groups : ndarray of shape (N,), optional
+        0..G-1.
     standard_errors : float
         How many of them still count as agreement.
 
@@ -83,8 +95,9 @@ def mean_agrees(log_probs: Array, prevalence: Array, *, standard_errors: float =
     False
     """
     probabilities = np.exp(log_probs)
-    noise = np.sqrt((probabilities * (1.0 - probabilities)).sum(axis=0)) / len(probabilities)
-    gap = np.abs(probabilities.mean(axis=0) - prevalence)
+    deviations = np.sqrt(probabilities * (1.0 - probabilities)).T
+    noise = np.array([mean_noise(deviation, weights=weights, groups=groups) for deviation in deviations])
+    gap = np.abs(np.average(probabilities, axis=0, weights=weights) - prevalence)
     return bool(np.all(gap <= standard_errors * noise + 1e-12))
 
 

@@ -35,6 +35,40 @@ def mean_noise(deviation: Array, *, weights: Array | None = None, groups: Indice
     return float(np.sqrt(together @ together))
 
 
+def mean_and_error(
+    values: Array, *, weights: Array | None = None, groups: Indices | None = None
+) -> tuple[float, float]:
+    r"""Weighted mean of rows and its standard error, rows of a group counted as one draw.
+
+    .. math:: \bar v = \sum_i s_i v_i, \quad
+        \operatorname{se} = \sqrt{\sum_g \Bigl(\sum_{i \in g} s_i (v_i - \bar v)\Bigr)^2}, \quad s_i = w_i / W
+
+    A weight of two is the row twice in one group, and a row twice in one group tells no more than once.
+
+    Parameters
+    ----------
+    values : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
+    groups : ndarray of shape (N,), optional
+        0..G-1.
+
+    Examples
+    --------
+    >>> mean, error = mean_and_error(np.array([0.0, 0.0, 4.0, 4.0]), groups=np.array([0, 0, 1, 1]))
+    >>> mean, round(error, 6), round(mean_and_error(np.array([0.0, 4.0]))[1], 6)
+    (2.0, 1.414214, 1.414214)
+
+    References
+    ----------
+    Liang & Zeger (1986), *Longitudinal Data Analysis Using Generalized Linear Models*, Biometrika 73.
+    """
+    share = np.full(len(values), 1.0 / len(values)) if weights is None else weights / weights.sum()
+    mean = float(share @ values)
+    moved = share * (values - mean)
+    together = moved if groups is None else np.bincount(groups, moved)
+    return mean, float(np.sqrt(together @ together))
+
+
 def effective_rows(n: int, *, weights: Array | None = None, groups: Indices | None = None) -> float:
     r"""How many independent rows of equal weight would tell as much, at least: :math:`W^2 / \sum_g W_g^2`.
 

@@ -207,7 +207,9 @@ def average_precision(scores: Array, positives: np.ndarray, *, weights: Array | 
     return float(np.diff(found, prepend=0.0) @ (found / retrieved) / found[-1])
 
 
-def area_under_precision_recall(inside: Array, outside: Array, *, positive: Positive) -> float:
+def area_under_precision_recall(
+    inside: Array, outside: Array, *, positive: Positive, inside_weights: Array | None = None
+) -> float:
     """`average_precision` of an OOD score at finding rows from elsewhere ("out", AUPR-out) or native ones ("in").
 
     It depends on how many rows there are of each kind; compare it only on the same mix.
@@ -219,6 +221,7 @@ def area_under_precision_recall(inside: Array, outside: Array, *, positive: Posi
     outside : ndarray of shape (M,)
         OOD scores of other rows.
     positive : {"in", "out"}
+    inside_weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -226,10 +229,22 @@ def area_under_precision_recall(inside: Array, outside: Array, *, positive: Posi
     1.0
     """
     wanted, others = _oriented(inside, outside, positive)
-    return average_precision(np.concatenate([wanted, others]), np.arange(len(wanted) + len(others)) < len(wanted))
+    found = np.arange(len(wanted) + len(others)) < len(wanted)
+    mass = None
+    if inside_weights is not None:  # only their ratios matter: the mix of the two kinds stays that of the rows
+        even = inside_weights * (len(inside) / inside_weights.sum())
+        mass = np.concatenate(_paired(even, np.ones(len(outside)), positive))
+    return average_precision(np.concatenate([wanted, others]), found, weights=mass)
 
 
-def fpr_at_tpr(inside: Array, outside: Array, *, positive: Positive, tpr: float = 0.95) -> float:
+def fpr_at_tpr(
+    inside: Array,
+    outside: Array,
+    *,
+    positive: Positive,
+    tpr: float = 0.95,
+    inside_weights: Array | None = None,
+) -> float:
     """Share of the other kind let through once at least ``tpr`` of the positive kind is found (FPR@95).
 
     Papers mean either: with "in" it is the share of strangers accepted when 95 % of the natives are, with "out"
@@ -244,6 +259,7 @@ def fpr_at_tpr(inside: Array, outside: Array, *, positive: Positive, tpr: float 
     positive : {"in", "out"}
         Which kind is to be found; no default, because there is no convention.
     tpr : float
+    inside_weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -256,8 +272,12 @@ def fpr_at_tpr(inside: Array, outside: Array, *, positive: Positive, tpr: float 
     Hendrycks & Gimpel (2017), *A Baseline for Detecting Misclassified and Out-of-Distribution Examples*, ICLR.
     """
     wanted, others = _oriented(inside, outside, positive)
-    needed = max(1, math.ceil(tpr * len(wanted) - 1e-9))  # 0.07 * 100 is above 7 in float64
-    return float(np.mean(others >= np.sort(wanted)[len(wanted) - needed]))
+    weights = np.ones(len(inside)) if inside_weights is None else inside_weights
+    wanted_mass, other_mass = _paired(weights, np.ones(len(outside)), positive)
+    descending = np.argsort(-wanted)
+    found = wanted_mass[descending].cumsum()
+    reached = found >= tpr * found[-1] * (1.0 - 1e-12)  # 0.07 * 100 is above 7 in float64
+    return float(np.average(others >= wanted[descending[reached.argmax()]], weights=other_mass))
 
 
 def placements(inside: Array, outside: Array) -> tuple[Array, Array]:
@@ -321,7 +341,7 @@ def separation_interval(
     return float(low), float(high)
 
 
-def detection_error(inside: Array, outside: Array) -> float:
+def detection_error(inside: Array, outside: Array, *, inside_weights: Array | None = None) -> float:
     r"""Least error of any threshold when both kinds are equally frequent.
 
     .. math:: \min_t \tfrac12 P_{in}(s > t) + \tfrac12 P_{out}(s \le t)
@@ -332,6 +352,7 @@ def detection_error(inside: Array, outside: Array) -> float:
         OOD scores of rows like the training data.
     outside : ndarray of shape (M,)
         OOD scores of other rows.
+    inside_weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -343,7 +364,10 @@ def detection_error(inside: Array, outside: Array) -> float:
     Liang, Li & Srikant (2018), *Enhancing the Reliability of Out-of-distribution Image Detection*, ICLR.
     """
     thresholds = np.concatenate([inside, outside])
-    alarms = 1.0 - np.searchsorted(np.sort(inside), thresholds, side="right") / len(inside)
+    order = np.argsort(inside)
+    mass = np.ones(len(inside)) if inside_weights is None else inside_weights[order]
+    below = np.concatenate([[0.0], mass.cumsum()])
+    alarms = 1.0 - below[np.searchsorted(inside[order], thresholds, side="right")] / below[-1]
     misses = np.searchsorted(np.sort(outside), thresholds, side="right") / len(outside)
     return min(0.5, float((alarms + misses).min() / 2.0))
 
@@ -357,6 +381,11 @@ def _share_below(points: Array, others: Array) -> Array:
 def _oriented(inside: Array, outside: Array, positive: Positive) -> tuple[Array, Array]:
     """Scores of the wanted kind and of the other, larger for the wanted."""
     return (outside, inside) if positive == "out" else (-inside, -outside)
+
+
+def _paired(inside: Array, outside: Array, positive: Positive) -> tuple[Array, Array]:
+    """Weights in the order of `_oriented`."""
+    return (outside, inside) if positive == "out" else (inside, outside)
 
 
 def _binomial_cdf(k: int, n: int, q: float) -> float:

@@ -164,8 +164,8 @@ def settle(
         _record(calibrator, winner, fitted, data, seed),
         _candidates(choice, by_name),
         _source(classes, calibrator, winner, data),
-        all_metrics(_at_rows(raw.logits, raw.offset), data.labels),
-        all_metrics(choice.log_probs, data.labels),
+        all_metrics(_at_rows(raw.logits, raw.offset), data.labels, weights=data.weights),
+        all_metrics(choice.log_probs, data.labels, weights=data.weights),
     )
 
 
@@ -222,7 +222,7 @@ def _compete(contenders: dict[str, Contender], data: Dataset, seed: int) -> Choi
         for name, c in contenders.items()
     }
     sizes = {name: _size(c) for name, c in contenders.items()}
-    return elect(outputs, data.labels, sizes=sizes, weights=data.weights)
+    return elect(outputs, data.labels, sizes=sizes, weights=data.weights, groups=data.groups)
 
 
 def _size(contender: Contender) -> int:
@@ -240,6 +240,14 @@ def frequencies(data: Dataset, k: int) -> Array:
     return shares
 
 
+def units_of_classes(data: Dataset, k: int) -> Indices:
+    """How many rows or, if there are groups, groups have every class, shape (K,)."""
+    if data.groups is None:
+        return np.bincount(data.labels, minlength=k)
+    pairs = np.unique(np.stack([data.groups, data.labels], axis=1), axis=0)
+    return np.bincount(pairs[:, 1], minlength=k)
+
+
 def log_ratio(observed: Array, declared: Array) -> Array:
     """Log ratio of two prevalences: minus infinity where a class has no rows."""
     with np.errstate(divide="ignore"):  # a class without rows gets probability zero among these rows
@@ -251,7 +259,9 @@ def _source(classes: tuple[str, ...], calibrator: Calibrator, winner: Contender,
     observed = frequencies(data, len(classes))
     if winner.speaks_of is not None and not calibrator.free_intercepts:
         return PrevalenceRecord(basis="declared", prevalence=dict(zip(classes, winner.speaks_of.tolist(), strict=True)))
-    agrees = calibrator.free_intercepts or prior.mean_agrees(calibrator.apply(winner.logits), observed)
+    agrees = calibrator.free_intercepts or prior.mean_agrees(
+        calibrator.apply(winner.logits), observed, weights=data.weights, groups=data.groups
+    )
     if observed.min() > 0.0 and agrees:
         return PrevalenceRecord(basis="calibration_rows", prevalence=dict(zip(classes, observed.tolist(), strict=True)))
     return PrevalenceRecord(basis="unknown", prevalence=None)
@@ -290,17 +300,18 @@ def _candidates(choice: Choice, contenders: dict[str, Contender]) -> dict[str, C
 
 
 def _warnings(manifest: Manifest, data: Dataset, found: Calibration) -> list[str]:
-    counts = np.bincount(data.labels, minlength=len(manifest.graph.classes))
-    said = _of_rows(manifest.graph.classes, counts) | _of_fit(found) | _of_loss(manifest, found)
+    counts = units_of_classes(data, len(manifest.graph.classes))
+    said = _of_rows(manifest.graph.classes, counts, data) | _of_fit(found) | _of_loss(manifest, found)
     said |= _of_source(found, missing=counts.min() == 0)
     return [text for text, holds in said.items() if holds]
 
 
-def _of_rows(classes: tuple[str, ...], counts: Indices) -> dict[str, bool]:
+def _of_rows(classes: tuple[str, ...], counts: Indices, data: Dataset) -> dict[str, bool]:
     rare = [name for name, count in zip(classes, counts, strict=True) if count < FEW_PER_CLASS]
+    kind = "rows" if data.groups is None else "groups"
     return {
-        f"only {counts.sum()} rows: what was fitted is uncertain": counts.sum() < FEW_ROWS,
-        f"fewer than {FEW_PER_CLASS} rows of {', '.join(rare)}": bool(rare),
+        f"only {data.units} {kind}: what was fitted is uncertain": data.units < FEW_ROWS,
+        f"fewer than {FEW_PER_CLASS} {kind} of {', '.join(rare)}": bool(rare),
     }
 
 

@@ -184,7 +184,9 @@ def _groups(column: npt.NDArray[Any], path: Path) -> Indices:
     missing = np.array([value is None or value != value for value in column.tolist()])  # noqa: PLR0124  # NaN alone
     if missing.any():
         raise DataError(f"{path}: the group is missing in row {int(missing.argmax())} (rows count from 0)")
-    return np.unique(column, return_inverse=True)[1].astype(np.intp)
+    # Numbered as they come, so that no name of a group decides which fold or half it is drawn into.
+    _, first, of_row = np.unique(column, return_index=True, return_inverse=True)
+    return first.argsort().argsort()[of_row].astype(np.intp)
 
 
 def _weights(column: npt.NDArray[Any], path: Path) -> Array:

@@ -177,7 +177,9 @@ def all_metrics(log_probs: Array, labels: Indices, *, weights: Array | None = No
     if weights is None:
         values = {name: metric(log_probs, labels) for name, metric in METRICS.items()}
     else:
-        values = {name: metric(log_probs, labels, weights=weights) for name, metric in WEIGHTED.items()}
+        kept = weights > 0.0  # a row of weight 0 is no row
+        rows, true, mass = log_probs[kept], labels[kept], weights[kept]
+        values = {name: metric(rows, true, weights=mass) for name, metric in WEIGHTED.items()}
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 

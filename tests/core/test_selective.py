@@ -217,3 +217,34 @@ def test_blocks_of_replicates_keep_the_interval(monkeypatch: pytest.MonkeyPatch)
     whole = separation_interval(inside, outside)
     monkeypatch.setattr(selective, "_DRAW_CELLS", 1000)
     assert separation_interval(inside, outside) == pytest.approx(whole, abs=0.02)
+
+
+# ------------------------------------------------------------------------------------------------------------ weights
+
+
+WEIGHTED_COMPARISONS = {
+    "fpr out": lambda i, o, w: fpr_at_tpr(i, o, positive="out", inside_weights=w),
+    "fpr in": lambda i, o, w: fpr_at_tpr(i, o, positive="in", inside_weights=w),
+    "detection error": lambda i, o, w: detection_error(i, o, inside_weights=w),
+    "auroc": lambda i, o, w: separation_score(i, o, inside_weights=w),
+}
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("name", WEIGHTED_COMPARISONS)
+def test_a_weight_of_two_is_the_row_twice_where_two_kinds_are_told_apart(name: str, *, ties: bool) -> None:
+    inside, outside = two_kinds(seed=5, ties=ties)
+    copies = np.random.default_rng(5).integers(1, 4, size=len(inside))
+    measure = WEIGHTED_COMPARISONS[name]
+    repeated = measure(np.repeat(inside, copies), outside, None)
+    assert measure(inside, outside, copies.astype(np.float64)) == pytest.approx(repeated, rel=1e-11)
+
+
+@pytest.mark.parametrize("positive", ["in", "out"])
+def test_weights_leave_the_mix_of_two_kinds_alone(positive: Positive) -> None:
+    inside, outside = two_kinds(seed=6)
+    plain = area_under_precision_recall(inside, outside, positive=positive)
+    even = area_under_precision_recall(inside, outside, positive=positive, inside_weights=np.full(len(inside), 7.0))
+    assert even == pytest.approx(plain, rel=1e-11)
+    lean = np.where(inside > 1.0, 5.0, 1.0)
+    assert area_under_precision_recall(inside, outside, positive=positive, inside_weights=lean) < plain

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.calibration import Calibrator
 from service.core.numerics import Array, Indices, log_softmax
+from service.core.sampling import mean_and_error
 
 NOISE = 1e-9  # nats; two chains that say the same differ by rounding, and rounding is not to choose between them
 
@@ -54,6 +55,7 @@ def choose(
     candidates: Mapping[str, type[Calibrator]],
     folds: Indices,
     weights: Array | None = None,
+    groups: Indices | None = None,
     offset: Array | None = None,
 ) -> Choice:
     r"""Method of fewest parameters that is within one standard error of the best.
@@ -69,6 +71,8 @@ def choose(
     folds : ndarray of shape (N,)
         Fold of every row; rows that belong together share one.
     weights : ndarray of shape (N,), optional
+    groups : ndarray of shape (N,), optional
+        0..G-1; standard errors count rows of a group as one draw.
     offset : ndarray of shape (K,), optional
         ``log(prevalence of these rows / prevalence the model speaks of)``: added to the output of methods without
         free intercepts, both when fitted and when judged.
@@ -95,11 +99,16 @@ def choose(
         for name, method in candidates.items()
     }
     sizes = {name: method.size(logits.shape[1]) for name, method in candidates.items()}
-    return elect(outputs, labels, sizes=sizes, weights=weights)
+    return elect(outputs, labels, sizes=sizes, weights=weights, groups=groups)
 
 
 def elect(
-    outputs: Mapping[str, Array], labels: Indices, *, sizes: Mapping[str, int], weights: Array | None = None
+    outputs: Mapping[str, Array],
+    labels: Indices,
+    *,
+    sizes: Mapping[str, int],
+    weights: Array | None = None,
+    groups: Indices | None = None,
 ) -> Choice:
     """The rule of `choose` for held-out log-probabilities that are there already.
 
@@ -110,10 +119,11 @@ def elect(
     labels : ndarray of shape (N,)
     sizes : mapping of str to int
         Free parameters of every candidate.
-    weights : ndarray of shape (N,), optional
+    weights, groups : ndarray of shape (N,), optional
     """
     own = np.arange(len(labels)), labels
-    judged = _judged({name: -log_probs[own] for name, log_probs in outputs.items()}, weights)
+    losses = {name: -log_probs[own] for name, log_probs in outputs.items()}
+    judged = _judged(losses, weights=weights, groups=groups)
     within = [name for name, found in judged.items() if found.excess <= found.excess_standard_error + NOISE]
     winner = min(within, key=lambda name: (sizes[name], round(judged[name].mean / NOISE)))
     return Choice(winner, judged, outputs[winner])
@@ -141,13 +151,8 @@ def out_of_fold(
     return log_probs if offset is None or method.free_intercepts else log_softmax(log_probs + offset)
 
 
-def _judged(losses: Mapping[str, Array], weights: Array | None) -> dict[str, Candidate]:
-    alone = {name: _mean_and_error(loss, weights) for name, loss in losses.items()}
+def _judged(losses: Mapping[str, Array], *, weights: Array | None, groups: Indices | None) -> dict[str, Candidate]:
+    alone = {name: mean_and_error(loss, weights=weights, groups=groups) for name, loss in losses.items()}
     best = losses[min(alone, key=lambda name: alone[name][0])]
-    return {name: Candidate(*alone[name], *_mean_and_error(loss - best, weights)) for name, loss in losses.items()}
-
-
-def _mean_and_error(values: Array, weights: Array | None) -> tuple[float, float]:
-    share = np.full(len(values), 1.0 / len(values)) if weights is None else weights / weights.sum()
-    mean = float(share @ values)
-    return mean, float(np.sqrt(share**2 @ (values - mean) ** 2))
+    beyond = {name: mean_and_error(loss - best, weights=weights, groups=groups) for name, loss in losses.items()}
+    return {name: Candidate(*alone[name], *beyond[name]) for name in losses}
