@@ -85,7 +85,20 @@ class Section(BaseModel):
 
 
 class Graph(Section):
-    """Which tensor carries the scores and what they are."""
+    """Which tensor carries the scores and what they are.
+
+    Attributes
+    ----------
+    output : str
+    output_kind, task : str
+    classes : tuple of str
+        In output order.
+    class_axis : int
+    probability_floor : float
+    rows : {"together", "alone"}
+        Whether one run of the graph may take several rows. ``alone`` is for graphs whose answer for a row depends on
+        the rows beside it, such as dynamically quantised ones: every row is then run by itself.
+    """
 
     output: Name
     output_kind: Literal["logits", "log_probabilities", "probabilities", "sigmoid_logits", "sigmoid_probabilities"]
@@ -93,6 +106,7 @@ class Graph(Section):
     classes: Annotated[tuple[Name, ...], Field(min_length=2)]
     class_axis: Annotated[int, Field(strict=True)] = -1
     probability_floor: Annotated[float, Field(strict=True, gt=0, lt=0.01)] = 1e-7
+    rows: Literal["together", "alone"] = "together"
 
     @property
     def rules(self) -> Task:

@@ -164,6 +164,18 @@ class FieldInputs:
         lengths = np.maximum(others[self.varying.name].shape[1] - np.arange(rows), 1)
         return Fields(self.numbers.synthetic(rows), others, lengths)
 
+    def cut(self, feeds: Feeds, row: int, length: int) -> Feeds:
+        """What the graph takes of one row alone: arrays that follow the rows' length are as long as this one."""
+        own = {name: feed[row : row + 1] for name, feed in feeds.items()}
+        if self.varying is None or self.varying.fixed:
+            return own
+        following = {entry.name for entry in self.tensors if entry.pad is not None} | {mask.name for mask in self.masks}
+        own |= {name: own[name][:, :length] for name in following}
+        for constant in self.constants:
+            part = tuple(slice(length) if size is None else slice(None) for size in constant.shape)
+            own[constant.name] = own[constant.name][(slice(None), *part)]
+        return own
+
     def _check_rows(self, rows: Fields) -> None:
         names = {cell for entry in self.entries if entry.is_text or entry.shape for cell in entry.cells}
         if rows.others.keys() != names:
