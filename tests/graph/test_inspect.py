@@ -28,7 +28,8 @@ def chain(tmp_path: Path) -> Write:
         for i, (op, attributes) in enumerate(nodes):
             domain = "ai.onnx.ml" if op.endswith(("Classifier", "Normalizer")) else ""
             inputs = [names[i], *(extra if i == 0 else [])]
-            made.append(helper.make_node(op, inputs, [names[i + 1]], domain=domain, **attributes))
+            label = ["label"] if op.endswith("Classifier") else []
+            made.append(helper.make_node(op, inputs, [*label, names[i + 1]], domain=domain, **attributes))
         shape = (TensorProto.FLOAT, [None, 2])
         graph = helper.make_graph(
             made,
