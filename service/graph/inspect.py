@@ -9,6 +9,7 @@ import onnx
 
 from service.bundle.repository import PARTS, Bundle
 from service.errors import BundleError, GraphError, ManifestInvalid
+from service.graph import metadata
 from service.graph.evidence import (
     ENDLESS,
     RANDOM,
@@ -95,6 +96,8 @@ class Findings:
         Class names in output order.
     classes_from : str
         Where they stand.
+    classes_written : tuple or None
+        Class names of the file's metadata and where, where operators name classes too.
     external_files : tuple of str
         Weight files that belong to the graph.
     changes : tuple of str
@@ -116,6 +119,7 @@ class Findings:
     normalised: frozenset[str]
     classes: tuple[str, ...] | None
     classes_from: str
+    classes_written: tuple[tuple[str, ...], str] | None
     external_files: tuple[str, ...]
     changes: tuple[str, ...]
     clusters: bool
@@ -148,6 +152,8 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
     decisions = {name: made for name in floats if (made := decision(graph, name)) is not None}
     scores = [name for name in floats if name not in decisions]
     named = next((found for name in scores if (found := class_names(graph, name)) is not None), None)
+    written = metadata.class_names(model)
+    named, written = (written, None) if named is None else (named, written)
     return Findings(
         model=model,
         inputs=tuple(_input(graph, value) for value in inputs),
@@ -160,6 +166,7 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
         normalised=frozenset(name for name in scores if is_softmax_of_all(graph, name)),
         classes=None if named is None else named[0],
         classes_from="" if named is None else named[1],
+        classes_written=written,
         external_files=external_files(model, path),
         changes=tuple(changes),
         clusters=clusters(graph),

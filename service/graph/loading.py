@@ -74,17 +74,18 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
     Raises
     ------
     GraphError
-        If one is missing, or no plain file in the graph's own folder.
+        If one is missing, lies outside the graph's own folder, or is no regular file. Symbolic links are followed.
     """
     tensors = external_data_helper._get_all_tensors(model)  # noqa: SLF001  # onnx has no public walk over all tensors
     infos = [external_data_helper.ExternalDataInfo(t) for t in tensors if external_data_helper.uses_external_data(t)]
     names = sorted({info.location for info in infos})
     for name in names:
         file = path.parent / name
-        if Path(name).name != name or file.is_symlink() or not file.is_file():
+        if Path(name).name != name or not file.is_file():
             raise GraphError(
-                f"{path} keeps weights in an external file that is missing or not a plain file beside it; copy both "
-                "files into one folder, or export with the weights inside (torch: external_data=False)"
+                f"{path} keeps weights in an external file that is missing, or no regular file (nor a link to one) "
+                "beside it; copy both files into one folder, or export with the weights inside (torch: "
+                "external_data=False)"
             )
         if name in PARTS:
             raise GraphError(f"{path} keeps weights in a file named like a part of a bundle: {name}; rename it")

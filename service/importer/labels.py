@@ -66,9 +66,18 @@ def conclude_classes(findings: Findings, declared: Declared, columns: int, *, mu
     if multilabel:
         return Conclusion("classes", tuple(map(str, range(k))), "nothing names the labels: numbered in output order")
     if findings.classes is not None and len(findings.classes) == k:
-        return Conclusion("classes", findings.classes, findings.classes_from)
+        return Conclusion("classes", findings.classes, findings.classes_from + _contradicted(findings))
     told = "nothing" if findings.classes is None else f"the graph names {len(findings.classes)}, not {k}, so nothing"
     return Conclusion("classes", tuple(map(str, range(k))), f"{told} names them: numbered in output order")
+
+
+def _contradicted(findings: Findings) -> str:
+    """A note where the file's metadata names other classes than the operators do."""
+    if findings.classes_written is None or findings.classes_written[0] == findings.classes:
+        return ""
+    names, where = findings.classes_written
+    what = "another order" if set(names) == set(findings.classes or ()) else "other names"
+    return f"; {where}, has {what}, which no operator answers"
 
 
 def agreement(

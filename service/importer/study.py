@@ -55,17 +55,21 @@ class Study:
 
 @dataclass
 class Bench:
-    """A graph under the knife, and the child that runs what becomes of it."""
+    """A graph under the knife, and the child that runs what becomes of it.
+
+    ``linked`` says that the file or its weights are symbolic links, which may lead out of the folder.
+    """
 
     path: Path
     findings: Findings
     folder: Path
     child: Sandbox
     changes: list[str] = field(default_factory=list)
+    linked: bool = False
 
     def place(self) -> Path:
         """The graph as it is now, as a file with its weights beside it."""
-        if not self.changes:
+        if not self.changes and not self.linked:
             return self.path
         target = self.folder / f"graph-{len(self.changes)}.onnx"
         save(self.findings.model, target)
@@ -113,7 +117,7 @@ def study(path: Path, declared: Declared, limits: Limits) -> Study:
             "a classifier's logits or probabilities are needed"
         )
     with readable(path), _bench(path, findings, limits) as bench:
-        filled = plan(findings.inputs, declared.features)
+        filled = plan(findings.inputs, declared.features, declared.width)
         _declare_widths(bench, filled)
         _follow_specification(bench, filled)
         output, why = _chosen(bench, declared)
@@ -125,8 +129,9 @@ def study(path: Path, declared: Declared, limits: Limits) -> Study:
 def _bench(path: Path, findings: Findings, limits: Limits) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="temperance-") as folder, sandbox(path, limits) as child:
         for name in findings.external_files:
-            _beside(path.parent / name, Path(folder) / name)
-        yield Bench(path, findings, Path(folder), child, list(findings.changes))
+            _beside((path.parent / name).resolve(), Path(folder) / name)
+        linked = any(file.is_symlink() for file in (path, *(path.parent / name for name in findings.external_files)))
+        yield Bench(path, findings, Path(folder), child, list(findings.changes), linked)
 
 
 def _beside(source: Path, target: Path) -> None:

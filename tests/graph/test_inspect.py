@@ -169,12 +169,10 @@ def test_external_weights_are_named(external: Write) -> None:
     assert inspect_graph(external("weights.bin")).external_files == ("weights.bin",)
 
 
-@pytest.mark.parametrize(
-    "location", ["../outside.bin", "/etc/passwd", "sub/weights.bin", "link.bin", "lost.bin", "..", ""]
-)
+@pytest.mark.parametrize("location", ["../outside.bin", "/etc/passwd", "sub/weights.bin", "lost.bin", "..", ""])
 def test_external_weights_outside_the_graph_s_folder_are_refused(location: str, external: Write) -> None:
     path = external(location)
-    with pytest.raises(GraphError, match="missing or not a plain file beside it") as error:
+    with pytest.raises(GraphError, match="missing, or no regular file") as error:
         inspect_graph(path)
     assert str(error.value).startswith(str(path))
 
