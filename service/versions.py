@@ -17,6 +17,7 @@ from service.evaluation.dataset import Columns
 from service.evaluation.render import render_record, render_state
 from service.graph.inspect import inspect_graph
 from service.importer.declared import Declared
+from service.importer.names import read_names, refuse_twice
 from service.runtime.model import load_model
 from service.runtime.session import Session
 from service.terminal import file_path, json_flag, models_option, print_json, print_table, published, split, track
@@ -32,7 +33,10 @@ OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "sigmoid_logits"
 @click.option("--output-kind", type=click.Choice(OUTPUT_KINDS), help="What the scores are.")
 @click.option("--task", type=click.Choice(TASKS), help="What is classified.")
 @click.option("--classes", help="Class names in output order, separated by commas.")
+@click.option("--classes-from", metavar="FILE", type=file_path, help="Class names: one per line, or JSON (id2label).")
 @click.option("--features", help="Feature names in column order, separated by commas.")
+@click.option("--features-from", metavar="FILE", type=file_path, help="Feature names: one per line, or a JSON list.")
+@click.option("--width", type=click.IntRange(min=1), help="How many columns a table has that nothing else tells.")
 @click.option("--missing", type=click.Choice(["nan"]), help="Let numbers be missing, as NaN; the graph must take it.")
 @click.option("--expose-logits", is_flag=True, help="Use what the last softmax or sigmoid takes: logits.")
 @click.option("--expose-features", metavar="TENSOR|auto", help="Make a tensor an output that feature scores can use.")
@@ -41,7 +45,9 @@ OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "sigmoid_logits"
 @json_flag
 def import_(path: Path, name: str, repository: Repository, *, force: bool, as_json: bool, **declared: Any) -> None:
     """Make a draft from an .onnx file, and say what was concluded about it and from what."""
-    lists: dict[str, Any] = {key: split(declared.pop(key)) for key in ("classes", "features")}
+    lists: dict[str, Any] = {key: _names(key, declared) for key in ("classes", "features")}
+    if declared["width"] is not None and lists["features"] is not None:
+        raise click.UsageError("--width numbers the features that --features names; give one of them")
     said = Declared(**declared, **lists)
     imported = onboarding.import_model(repository, name, path, said, force=force)
     if as_json:
@@ -208,6 +214,16 @@ def list_(repository: Repository, *, as_json: bool) -> None:
     for name, (versions, aliases) in found.items():
         labels = ", ".join(f"{label} = {version}" for label, version in aliases.items())
         click.echo(f"{name}: versions {', '.join(map(str, versions)) or 'draft only'}; {labels or 'no alias'}")
+
+
+def _names(key: str, declared: dict[str, Any]) -> tuple[str, ...] | None:
+    """Names of a flag, or of the file that its twin names."""
+    listed, file = split(declared.pop(key)), declared.pop(f"{key}_from")
+    if listed is not None and file is not None:
+        raise click.UsageError(f"--{key} and --{key}-from say the same thing; give one of them")
+    if file is not None:
+        return read_names(file, f"--{key}-from")
+    return None if listed is None else refuse_twice(listed, f"--{key}")
 
 
 def _inspect_file(path: Path, *, as_json: bool) -> None:

@@ -332,9 +332,33 @@ def test_external_weights_travel_with_their_graph(empty: Repository, tmp_path: P
 
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname"])
 def test_external_weights_elsewhere_are_refused(location: str, empty: Repository, tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match="not a plain file beside it"):
+    with pytest.raises(GraphError, match="no regular file"):
         import_model(empty, "m", external(tmp_path / "source", location), Declared())
     assert not empty.root.exists()
+
+
+def test_a_graph_and_weights_behind_symbolic_links_are_followed(empty: Repository, tmp_path: Path) -> None:
+    """Hub caches keep files under their hashes, and links to them in another folder."""
+    graph, snapshot = external(tmp_path / "blobs", "weights.bin"), tmp_path / "snapshot"
+    snapshot.mkdir()
+    for link, target in (("model.onnx", graph), ("weights.bin", graph.parent / "weights.bin")):
+        blob = target.rename(target.with_name(f"{link}-hash"))
+        (snapshot / link).symlink_to(blob)
+    import_model(empty, "m", snapshot / "model.onnx", Declared())
+    bundle = empty.bundle("m", publish_draft(empty, "m").version)
+    assert not any(file.is_symlink() for file in bundle.path.iterdir())
+    assert load_model(bundle).posterior(np.array([[0.0, np.log(3.0)]])).logits.tolist() == [
+        [0.0, pytest.approx(1.0986123)]
+    ]
+
+
+@pytest.mark.parametrize("target", ["nowhere", ".", "/dev/zero"])
+def test_a_link_to_no_regular_file_is_refused(target: str, empty: Repository, tmp_path: Path) -> None:
+    graph = external(tmp_path / "source", "weights.bin")
+    (graph.parent / "weights.bin").unlink()
+    (graph.parent / "weights.bin").symlink_to(target)
+    with pytest.raises(GraphError, match="no regular file"):
+        import_model(empty, "m", graph, Declared())
 
 
 def test_an_import_never_overwrites_a_draft_without_force(linear_graph: Write, empty: Repository) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import onnx
 
-from service.graph.walk import View, attribute, every_node, origins, text_of
+from service.graph.walk import JOINING, PASSING, View, attribute, every_node, origins, text_of
 
 LINEAR: Final = frozenset(
     {"Gemm", "MatMul", "Conv", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv", "QGemm", "Einsum"}
@@ -17,6 +17,30 @@ RANDOM: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 ENDLESS: Final = frozenset({"Loop", "Scan", "If"})
+TRANSFORMS: Final = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+"""What `post_transform` of TreeEnsemble (ai.onnx.ml 5) counts; the classifiers' is the word itself."""
+
+DECISIONS: Final = frozenset(
+    {"ArgMax", "ArgMin", "Hardmax", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not"}
+)
+PICKING: Final = PASSING | JOINING | {"OneHot", "Where", "LabelEncoder"}
+KEEPING: Final = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose"})
+NORMALISING: Final = frozenset({"Softmax", "LogSoftmax", "Hardmax", "Normalizer"})
+SHAPED: Final = frozenset(
+    {
+        "Shape",
+        "Size",
+        "ConstantOfShape",
+        "EyeLike",
+        "RandomNormalLike",
+        "RandomUniformLike",
+        "RandomNormal",
+        "RandomUniform",
+    }
+)
+"""Operators that look at a tensor's shape alone, if at anything."""
+
+SELF_CANCELLING: Final = frozenset({"Sub", "Div", "Xor", "Equal", "Less", "Greater", "BitwiseXor"})
 LABELS: Final = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 
 
@@ -66,19 +90,73 @@ def operators(graph: onnx.GraphProto, wanted: frozenset[str]) -> list[str]:
     return list(dict.fromkeys(node.op_type for node in every_node(graph) if node.op_type in wanted))
 
 
+def decision(graph: View, name: str) -> str | None:
+    """The operator that turned scores into an answer (ArgMax, Hardmax, a comparison), if a tensor holds no more."""
+    found: list[str] = []
+    pending, seen = [name], {name}
+    while pending:
+        node = graph.producers.get(pending.pop())
+        if node is None:
+            continue
+        if node.op_type in DECISIONS:
+            found.append(node.op_type)
+        elif node.op_type in PICKING:
+            behind = [n for n in node.input if n and n not in graph.constants and n not in seen]
+            pending += behind
+            seen |= set(behind)
+        else:
+            return None
+    return found[0] if found else None
+
+
+def constant_answer(graph: View, name: str, inputs: frozenset[str]) -> str | None:
+    """Why a tensor is the same for every row, whatever the row holds; None where nothing proves it."""
+    pending, seen = [name], {name}
+    while pending:
+        current = pending.pop()
+        if current in inputs:
+            return None
+        behind = [n for n in _value_inputs(graph, current) if n not in seen]
+        pending += behind
+        seen |= set(behind)
+    return "no operator behind it looks at a value of an input"
+
+
+def is_softmax_of_all(graph: View, name: str) -> bool:
+    """Whether a tensor is a normalisation (a softmax) with all of its columns, none of them picked."""
+    node = graph.producers.get(name)
+    while node is not None and node.op_type in KEEPING:
+        node = graph.producers.get(node.input[0])
+    if node is None:
+        return False
+    return node.op_type in NORMALISING or (node.op_type in CLASSIFIERS and post_transform(node) == "SOFTMAX")
+
+
+def _value_inputs(graph: View, name: str) -> list[str]:
+    """Tensors whose values an operator's values may depend on."""
+    node = graph.producers.get(name)
+    if node is None or node.op_type in SHAPED or name in graph.constants:
+        return []
+    if node.op_type in SELF_CANCELLING and len(set(node.input)) == 1:
+        return []
+    if node.op_type == "Mul" and any((v := graph.constant(n)) is not None and not v.any() for n in node.input):
+        return []
+    inner = [n for other in every_node(onnx.GraphProto(node=[node])) for n in other.input]
+    return [n for n in inner if n]
+
+
 def clusters(graph: View) -> bool:
     """Whether an output is the index of the smallest of something: a cluster."""
     return any(node.op_type == "ArgMin" for o in graph.model.graph.output for node in origins(graph, o.name))
 
 
 def _kind(node: onnx.NodeProto) -> str | None:
-    if node.op_type in CLASSIFIERS:
-        transform = _post_transform(node)
-        return {"SOFTMAX": "probabilities", "LOGISTIC": "sigmoid", "NONE": "margins"}.get(transform)
+    if node.op_type in CLASSIFIERS or (node.op_type == "TreeEnsemble" and (attribute(node, "n_targets") or 1) > 1):
+        return {"SOFTMAX": "probabilities", "LOGISTIC": "sigmoid", "NONE": "margins"}.get(post_transform(node))
     if node.op_type in LINEAR:
         return "logits"
     if node.op_type in REGRESSORS:
-        return "sigmoid" if _post_transform(node) == "LOGISTIC" else "regression"
+        return {"LOGISTIC": "sigmoid", "SOFTMAX": "probabilities"}.get(post_transform(node), "regression")
     return {
         "Softmax": "probabilities",
         "Normalizer": "probabilities",
@@ -87,12 +165,16 @@ def _kind(node: onnx.NodeProto) -> str | None:
     }.get(node.op_type)
 
 
-def _post_transform(node: onnx.NodeProto) -> str:
-    return text_of(node, "post_transform", "NONE")
+def post_transform(node: onnx.NodeProto) -> str:
+    """What a classifier or an ensemble of trees does to its sums, in the classifiers' words."""
+    if node.op_type != "TreeEnsemble":
+        return text_of(node, "post_transform", "NONE")
+    number = attribute(node, "post_transform") or 0
+    return TRANSFORMS[number] if 0 <= number < len(TRANSFORMS) else f"number {number}"
 
 
 def _transform_note(node: onnx.NodeProto) -> str:
-    return f" with post_transform {_post_transform(node)}" if node.op_type in CLASSIFIERS else ""
+    return f" with post_transform {post_transform(node)}" if node.op_type in {*CLASSIFIERS, "TreeEnsemble"} else ""
 
 
 def _labels_looked_up(graph: View) -> Iterator[tuple[tuple[str, ...], str]]:

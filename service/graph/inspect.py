@@ -10,8 +10,20 @@ import onnx
 from service.bundle.repository import PARTS, Bundle
 from service.bundle.sections import Graph
 from service.errors import BundleError, GraphError, ManifestInvalid
-from service.graph.evidence import ENDLESS, RANDOM, Output, class_names, clusters, operators, trace
-from service.graph.loading import FLOAT_TYPES, external_files, load_graph
+from service.graph import metadata
+from service.graph.evidence import (
+    ENDLESS,
+    RANDOM,
+    Output,
+    class_names,
+    clusters,
+    constant_answer,
+    decision,
+    is_softmax_of_all,
+    operators,
+    trace,
+)
+from service.graph.loading import FLOAT_TYPES, external_files, load_graph, readable
 from service.graph.mixing import dynamic_operators, in_training
 from service.graph.rewrite import simplify_outputs
 from service.graph.walk import PASSING, View, attribute, view
@@ -75,11 +87,19 @@ class Findings:
     outputs : tuple of Output
         Tensors that may carry scores.
     labels : tuple of str
-        Outputs that hold labels: whole numbers or text.
+        Outputs that hold labels: whole numbers or text, or what ArgMax or a comparison made.
+    decisions : dict of str to str
+        Floating-point outputs that an operator such as ArgMax turned into answers, with its name.
+    constant : dict of str to str
+        Outputs that are the same for every row, and why.
+    normalised : frozenset of str
+        Outputs whose columns are made to sum to one (or are its logarithm), and all of them are there.
     classes : tuple of str or None
         Class names in output order.
     classes_from : str
         Where they stand.
+    classes_written : tuple or None
+        Class names of the file's metadata and where, where operators name classes too.
     external_files : tuple of str
         Weight files that belong to the graph.
     changes : tuple of str
@@ -96,8 +116,12 @@ class Findings:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     labels: tuple[str, ...]
+    decisions: dict[str, str]
+    constant: dict[str, str]
+    normalised: frozenset[str]
     classes: tuple[str, ...] | None
     classes_from: str
+    classes_written: tuple[tuple[str, ...], str] | None
     external_files: tuple[str, ...]
     changes: tuple[str, ...]
     clusters: bool
@@ -116,20 +140,35 @@ def inspect_graph(path: Path) -> Findings:
         one call to the next.
     """
     model = load_graph(path)
+    with readable(path):
+        return _findings(model, path)
+
+
+def _findings(model: onnx.ModelProto, path: Path) -> Findings:
     changes = simplify_outputs(model)
     graph = view(model)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     _refuse_state(graph, inputs, path)
-    scores = [o.name for o in model.graph.output if _may_score(o)]
+    floats = [o.name for o in model.graph.output if _may_score(o)]
+    decisions = {name: made for name in floats if (made := decision(graph, name)) is not None}
+    scores = [name for name in floats if name not in decisions]
     named = next((found for name in scores if (found := class_names(graph, name)) is not None), None)
+    written = metadata.class_names(model)
+    named, written = (written, None) if named is None else (named, written)
     return Findings(
         model=model,
         inputs=tuple(_input(graph, value) for value in inputs),
         outputs=tuple(trace(graph, name) for name in scores),
-        labels=tuple(o.name for o in model.graph.output if not _may_score(o)),
+        labels=tuple(o.name for o in model.graph.output if o.name not in scores),
+        decisions=decisions,
+        constant={
+            name: why for name in scores if (why := constant_answer(graph, name, frozenset(v.name for v in inputs)))
+        },
+        normalised=frozenset(name for name in scores if is_softmax_of_all(graph, name)),
         classes=None if named is None else named[0],
         classes_from="" if named is None else named[1],
+        classes_written=written,
         external_files=external_files(model, path),
         changes=tuple(changes),
         clusters=clusters(graph),

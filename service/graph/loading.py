@@ -1,16 +1,19 @@
 """A file becomes a graph, or one sentence says why not. Nothing in it is run, unpickled or followed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 from onnx import external_data_helper
 
 from service.bundle.repository import PARTS
 from service.errors import GraphError
 from service.graph.walk import every_node
+from service.graph.wellformed import EXAMINE, faults
 
 FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
     (b"version https://git-lfs", "it is a Git LFS pointer; fetch the file itself with `git lfs pull`"),
@@ -25,6 +28,8 @@ FLOAT_TYPES: Final = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 )
 HEAD = 512
+MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, EncodeError)
+"""What reading a graph raises when it is not what ONNX defines."""
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -43,10 +48,24 @@ def load_graph(path: Path) -> onnx.ModelProto:
         raise GraphError(f"{path} is no ONNX file: {_looks(path)}") from None
     if not model.graph.node or not model.graph.output:
         raise GraphError(f"{path} is no ONNX file, or its graph is empty: {_looks(path)}")
-    _check_versions(model, path)
-    _check_operators(model, path)
-    _check_weights(model, path)
+    with readable(path):
+        _check_versions(model, path)
+        _check_operators(model, path)
+        _check_definitions(model, path)
+        _check_weights(model, path)
     return model
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong on a graph that contradicts ONNX into GraphError."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise GraphError(
+            f"{path}: its graph cannot be read as ONNX defines it ({type(error).__name__}); {EXAMINE}, and report it "
+            "if it passes"
+        ) from error
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
@@ -55,17 +74,18 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
     Raises
     ------
     GraphError
-        If one is missing, or no plain file in the graph's own folder.
+        If one is missing, lies outside the graph's own folder, or is no regular file. Symbolic links are followed.
     """
     tensors = external_data_helper._get_all_tensors(model)  # noqa: SLF001  # onnx has no public walk over all tensors
     infos = [external_data_helper.ExternalDataInfo(t) for t in tensors if external_data_helper.uses_external_data(t)]
     names = sorted({info.location for info in infos})
     for name in names:
         file = path.parent / name
-        if Path(name).name != name or file.is_symlink() or not file.is_file():
+        if Path(name).name != name or not file.is_file():
             raise GraphError(
-                f"{path} keeps weights in an external file that is missing or not a plain file beside it; copy both "
-                "files into one folder, or export with the weights inside (torch: external_data=False)"
+                f"{path} keeps weights in an external file that is missing, or no regular file (nor a link to one) "
+                "beside it; copy both files into one folder, or export with the weights inside (torch: "
+                "external_data=False)"
             )
         if name in PARTS:
             raise GraphError(f"{path} keeps weights in a file named like a part of a bundle: {name}; rename it")
@@ -105,6 +125,11 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
                 f"{path} uses the operator {node.op_type}, which ONNX does not have; "
                 "export the model with standard operators"
             )
+
+
+def _check_definitions(model: onnx.ModelProto, path: Path) -> None:
+    if fault := next(faults(model), None):
+        raise GraphError(f"{path}: {fault}; {EXAMINE}")
 
 
 def _check_weights(model: onnx.ModelProto, path: Path) -> None:

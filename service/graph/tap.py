@@ -7,9 +7,10 @@ import numpy as np
 import onnx
 
 from service.errors import GraphError
-from service.graph.evidence import CLASSIFIERS
+from service.graph.evidence import CLASSIFIERS, post_transform
 from service.graph.rewrite import append, constant, expose, fresh
-from service.graph.walk import View, attribute, origins, text_of, view
+from service.graph.specification import move_behind
+from service.graph.walk import View, attribute, origins, view
 
 WEIGHTED: Final = frozenset({"Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "LinearClassifier"})
 
@@ -42,7 +43,7 @@ def expose_logits(model: onnx.ModelProto, output: str) -> Tapped:
     node = _only_origin(view(model), output, "--expose-logits")
     if node.op_type == "Normalizer":
         node = _only_origin(view(model), node.input[0], "--expose-logits")
-        if node.op_type in CLASSIFIERS and _transform(node) == "LOGISTIC" and not _is_binary(node):
+        if node.op_type in CLASSIFIERS and post_transform(node) == "LOGISTIC" and not _is_binary(node):
             raise GraphError(
                 f"--expose-logits: {output!r} is sigmoids that were normalised, of which no softmax makes the same; "
                 "leave the flag out: calibration works on the logarithms of its probabilities"
@@ -50,7 +51,10 @@ def expose_logits(model: onnx.ModelProto, output: str) -> Tapped:
     if node.op_type in {"Softmax", "LogSoftmax", "Sigmoid"}:
         link = "sigmoid" if node.op_type == "Sigmoid" else "softmax"
         return Tapped(expose(model, node.input[0]), link, f"the input of {node.op_type}, made an output")
-    if node.op_type in {"LinearClassifier", "TreeEnsembleClassifier"} and _transform(node) in {"SOFTMAX", "LOGISTIC"}:
+    if node.op_type in {"LinearClassifier", "TreeEnsembleClassifier"} and post_transform(node) in {
+        "SOFTMAX",
+        "LOGISTIC",
+    }:
         return _untransformed(model, node)
     raise GraphError(
         f"--expose-logits: {output!r} comes from {node.op_type}, behind which there are no logits; leave the flag out"
@@ -101,10 +105,6 @@ def _only_origin(graph: View, output: str, flag: str) -> onnx.NodeProto:
     return found[0]
 
 
-def _transform(node: onnx.NodeProto) -> str:
-    return text_of(node, "post_transform", "NONE")
-
-
 def _is_binary(node: onnx.NodeProto) -> bool:
     labels = attribute(node, "classlabels_strings") or attribute(node, "classlabels_int64s")
     return len(labels or attribute(node, "classlabels_ints") or ()) == 2
@@ -112,7 +112,7 @@ def _is_binary(node: onnx.NodeProto) -> bool:
 
 def _untransformed(model: onnx.ModelProto, node: onnx.NodeProto) -> Tapped:
     """Take a classifier's transform off, and put operators that do the same behind it."""
-    old = _transform(node)
+    old = post_transform(node)
     scores = node.output[1]
     raw = fresh(model, f"{scores}_raw")
     node.output[1] = raw
@@ -120,7 +120,7 @@ def _untransformed(model: onnx.ModelProto, node: onnx.NodeProto) -> Tapped:
     transform.s = b"NONE"
     before = len(model.graph.node)
     tapped = _softmaxed(model, raw, scores) if old == "SOFTMAX" else _squashed(model, node, raw, scores)
-    _move_behind(model, node, before)
+    move_behind(model, node, before)
     expose(model, tapped.output)
     return tapped
 
@@ -146,13 +146,3 @@ def _squashed(model: onnx.ModelProto, node: onnx.NodeProto, raw: str, scores: st
     append(model, "Concat", [no, yes], "again", axis=1)
     model.graph.node[-1].output[0] = scores
     return Tapped(logit, "sigmoid", "the second class' score before post_transform LOGISTIC, made an output: one logit")
-
-
-def _move_behind(model: onnx.ModelProto, node: onnx.NodeProto, before: int) -> None:
-    """ONNX wants operators in the order in which they can run."""
-    nodes = list(model.graph.node)
-    at = next(i for i, other in enumerate(nodes) if other.output == node.output) + 1
-    ordered = [*nodes[:at], *nodes[before:], *nodes[at:before]]
-    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in ordered]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)

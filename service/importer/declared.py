@@ -15,6 +15,8 @@ class Declared:
         A tensor, or several of one column each, separated by commas.
     output_kind, task : str or None
     classes, features : tuple of str or None
+    width : int or None
+        How many columns the one table has whose width neither the file nor its operators tell.
     missing : str or None
         ``nan``: every column of numbers may miss, as NaN.
     expose_logits : bool
@@ -28,6 +30,7 @@ class Declared:
     task: str | None = None
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
+    width: int | None = None
     missing: str | None = None
     expose_logits: bool = False
     expose_features: str | None = None

@@ -68,8 +68,8 @@ class Filled:
         return self.features is None and len(dims) in (2, 3) and not isinstance(dims[1], int)
 
 
-def plan(inputs: Sequence[Input], features: tuple[str, ...] | None) -> tuple[Filled, ...]:
-    """Say what fills every input.
+def plan(inputs: Sequence[Input], features: tuple[str, ...] | None, width: int | None = None) -> tuple[Filled, ...]:
+    """Say what fills every input; ``width`` is that of the one table whose width nothing else tells.
 
     Raises
     ------
@@ -80,18 +80,44 @@ def plan(inputs: Sequence[Input], features: tuple[str, ...] | None) -> tuple[Fil
         raise GraphError("the graph takes no inputs, so it cannot judge rows")
     for entry in inputs:
         _check(entry)
+    if width is not None:
+        return _widened(inputs, width)
     if features is not None:
         return _named(inputs, features)
     if wrong := next((i for i in inputs if _contradicts(i)), None):
         raise GraphError(
             f"input {wrong.name!r} declares {wrong.dims[1] if wrong.dims else 0} columns, and the operators behind it "
-            f"have coefficients for {wrong.width}; name them: --features with {wrong.width} names"
+            f"have coefficients for {wrong.width}; name them: --features with {wrong.width} names, or "
+            f"number them: --width {wrong.width}"
         )
     if nameless := next((i for i in inputs if _is_table(i) and _width(i) is None), None):
         raise GraphError(
-            f"the graph does not say how wide the rows of {nameless.name!r} are; name the features: --features a,b,…"
+            f"the graph does not say how wide the rows of {nameless.name!r} are; name the features: --features a,b,…, "
+            "or number them: --width N"
         )
     return tuple(_numbered(entry, inputs) for entry in inputs)
+
+
+def _widened(inputs: Sequence[Input], width: int) -> tuple[Filled, ...]:
+    open_ones = [i for i in inputs if _contradicts(i) or (_is_table(i) and _width(i) is None)]
+    if len(open_ones) != 1:
+        raise GraphError(
+            f"--width: the width of {len(open_ones)} inputs is open, and of one it must be; leave the flag out, or name "
+            "the features: --features a,b,…"
+        )
+    (entry,) = open_ones
+    if entry.width not in (None, width):
+        raise GraphError(
+            f"--width {width}: the operators behind input {entry.name!r} have coefficients for {entry.width}"
+        )
+    prefix = "x" if len(inputs) == 1 else f"{entry.name}_"
+    names = tuple(f"{prefix}{i}" for i in range(width))
+    return tuple(
+        Filled(i, names, f"{width} columns, as declared at import; nothing names them: numbered")
+        if i is entry
+        else _numbered(i, inputs)
+        for i in inputs
+    )
 
 
 def with_mask(filled: Sequence[Filled]) -> tuple[Filled, ...] | None:

@@ -12,6 +12,8 @@ from service.importer.declared import SAID, Conclusion, Declared
 
 Array = npt.NDArray[Any]
 LEAST_AGREEMENT = 0.5
+TIE = 1e-6
+REMEDY = "export a classifier's probabilities or logits, not only its label"
 
 
 def choose_output(findings: Findings, declared: Declared) -> tuple[Output, str]:
@@ -27,13 +29,21 @@ def choose_output(findings: Findings, declared: Declared) -> tuple[Output, str]:
         for output in findings.outputs:
             if output.name == declared.output:
                 return output, SAID
+        if made := findings.decisions.get(declared.output):
+            raise GraphError(
+                f"--output: {declared.output!r} is what {made} made of scores: a label, no score; {REMEDY}"
+            )
         raise GraphError(f"--output: the graph has no such floating-point tensor (it has {', '.join(names) or 'none'})")
     if len(names) == 1:
         return findings.outputs[0], "the only floating-point tensor"
     if names:
         raise GraphError(f"the graph has several outputs; say which carries the scores: --output {'|'.join(names)}")
-    remedy = "export a classifier's probabilities or logits, not only its label"
-    raise GraphError(f"the graph has no floating-point tensor among its outputs; {remedy}")
+    if findings.decisions:
+        shown = ", ".join(f"{name!r} is what {made} made of scores" for name, made in findings.decisions.items())
+        raise GraphError(
+            f"the graph has no floating-point tensor among its outputs that holds scores ({shown}); {REMEDY}"
+        )
+    raise GraphError(f"the graph has no floating-point tensor among its outputs; {REMEDY}")
 
 
 def conclude_classes(findings: Findings, declared: Declared, columns: int, *, multilabel: bool) -> Conclusion:
@@ -56,29 +66,83 @@ def conclude_classes(findings: Findings, declared: Declared, columns: int, *, mu
     if multilabel:
         return Conclusion("classes", tuple(map(str, range(k))), "nothing names the labels: numbered in output order")
     if findings.classes is not None and len(findings.classes) == k:
-        return Conclusion("classes", findings.classes, findings.classes_from)
+        return Conclusion("classes", findings.classes, findings.classes_from + _contradicted(findings))
     told = "nothing" if findings.classes is None else f"the graph names {len(findings.classes)}, not {k}, so nothing"
     return Conclusion("classes", tuple(map(str, range(k))), f"{told} names them: numbered in output order")
 
 
-def agreement(answers: dict[str, Array], findings: Findings, indices: Array) -> float | None:
-    """Share of rows whose own label is the class of a given index; None if the graph answers no labels."""
+def _contradicted(findings: Findings) -> str:
+    """A note where the file's metadata names other classes than the operators do."""
+    if findings.classes_written is None or findings.classes_written[0] == findings.classes:
+        return ""
+    names, where = findings.classes_written
+    what = "another order" if set(names) == set(findings.classes or ()) else "other names"
+    return f"; {where}, has {what}, which no operator answers"
+
+
+def agreement(
+    answers: dict[str, Array], findings: Findings, indices: Array, decided: Array | None = None
+) -> float | None:
+    """Share of rows whose own label is the class of a given index; None if the graph answers no labels.
+
+    Rows that ``decided`` leaves out, ties for instance, do not count.
+    """
     for name in findings.labels:
-        labels = answers[name].reshape(-1)
-        known = findings.classes or ()
-        if len(labels) == len(indices) and set(map(str, labels)) <= set(known):
-            own = np.array([known.index(str(label)) for label in labels])
-            return float(np.mean(own == indices))
+        own = _class_indices(answers[name].reshape(-1), findings.classes)
+        if own is not None and len(own) == len(indices):
+            same = (own == indices)[slice(None) if decided is None else decided]
+            return float(np.mean(same)) if same.size else None
     return None
 
 
-def check_agreement(answers: dict[str, Array], findings: Findings, scores: Array) -> None:
-    """Raise GraphError if the largest score mostly belongs to another class than the graph's own label."""
-    if scores.ndim != 2 or scores.shape[1] < 2:
-        return
-    share = agreement(answers, findings, np.argmax(scores, axis=1))
-    if share is not None and share < LEAST_AGREEMENT:
+def compare_labels(answers: dict[str, Array], findings: Findings, scores: Array, kind: str) -> Conclusion | None:
+    """What the graph's own label says of its scores; None where it answers none, or no row tells.
+
+    Parameters
+    ----------
+    answers : dict of str to ndarray
+    findings : Findings
+    scores : ndarray of shape (rows, columns)
+    kind : str
+        An output kind: says where one column turns from the first class to the second.
+
+    Raises
+    ------
+    GraphError
+        If the largest score mostly belongs to another class than the label.
+    """
+    if scores.ndim != 2:
+        return None
+    indices, decided = _largest(scores, kind)
+    share = agreement(answers, findings, indices, decided)
+    if share is None:
+        return None
+    if share < LEAST_AGREEMENT:
         raise GraphError(
             f"the graph's own label is the class of its largest score in {share:.0%} of synthetic rows only: the "
             "scores are in another order than the class labels, or are none; say which tensor carries them: --output"
         )
+    rows = f"{int(decided.sum())} synthetic rows without a tie"
+    if share == 1.0:
+        return Conclusion("label", "agrees", f"the graph's own label is the class of its largest score in all {rows}")
+    why = "it may be drawn at another threshold than one half, which is what costs do here"
+    return Conclusion("label", "differs", f"it is the class of its largest score in {share:.0%} of {rows} only; {why}")
+
+
+def _largest(scores: Array, kind: str) -> tuple[Array, Array]:
+    if scores.shape[1] == 1:
+        middle = {"logits": 0.0, "log_probabilities": float(np.log(0.5))}.get(kind, 0.5)
+        column = scores[:, 0].astype(np.float64)
+        return (column > middle).astype(int), np.abs(column - middle) > TIE
+    top = np.sort(scores.astype(np.float64), axis=1)
+    return np.argmax(scores, axis=1), top[:, -1] - top[:, -2] > TIE
+
+
+def _class_indices(labels: Array, classes: tuple[str, ...] | None) -> Array | None:
+    """Indices of labels among class names; of whole numbers themselves where nothing names the classes."""
+    if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.round(labels)).all():
+        labels = labels.astype(np.int64)
+    if classes is not None:
+        known = {name: i for i, name in enumerate(classes)}
+        return np.array([known[str(x)] for x in labels]) if {str(x) for x in labels} <= set(known) else None
+    return labels.astype(np.int64) if labels.dtype.kind in "iub" and labels.min(initial=0) >= 0 else None

@@ -1,5 +1,6 @@
 """From an .onnx file and what its user says to a manifest, and to the graph that the manifest speaks of."""
 
+import copy
 import os
 import shutil
 import tempfile
@@ -15,15 +16,18 @@ import numpy.typing as npt
 from service.errors import GraphError
 from service.graph.evidence import Output
 from service.graph.inspect import Findings, inspect_graph
+from service.graph.loading import readable
 from service.graph.mixing import dynamic_operators
 from service.graph.rewrite import REWRITES, apply, save, set_width, stack
+from service.graph.specification import spell_transforms
 from service.graph.tap import Tapped, expose_features, expose_logits
 from service.importer.batches import check_batches
+from service.importer.constancy import SAME, one_answer, refuse_constant, refuse_one_column
 from service.importer.declared import SAID, Conclusion, Declared
 from service.importer.dry_run import Run, dry_run
-from service.importer.feeds import Filled, plan
+from service.importer.feeds import SIZES, Filled, draw, plan, rows_at_once
 from service.importer.kinds import conclude_kind, conclude_task, is_pair
-from service.importer.labels import LEAST_AGREEMENT, agreement, check_agreement, choose_output, conclude_classes
+from service.importer.labels import LEAST_AGREEMENT, agreement, choose_output, compare_labels, conclude_classes
 from service.importer.layout import Layout, as_table, lay_out
 from service.importer.proof import answered, check_missing, check_same, check_tap
 from service.importer.sandbox import Limits, Sandbox, sandbox
@@ -53,17 +57,21 @@ class Study:
 
 @dataclass
 class Bench:
-    """A graph under the knife, and the child that runs what becomes of it."""
+    """A graph under the knife, and the child that runs what becomes of it.
+
+    ``linked`` says that the file or its weights are symbolic links, which may lead out of the folder.
+    """
 
     path: Path
     findings: Findings
     folder: Path
     child: Sandbox
     changes: list[str] = field(default_factory=list)
+    linked: bool = False
 
     def place(self) -> Path:
         """The graph as it is now, as a file with its weights beside it."""
-        if not self.changes:
+        if not self.changes and not self.linked:
             return self.path
         target = self.folder / f"graph-{len(self.changes)}.onnx"
         save(self.findings.model, target)
@@ -110,10 +118,12 @@ def study(path: Path, declared: Declared, limits: Limits) -> Study:
             f"{path} assigns rows to the nearest of several centres (ArgMin): a clusterer, whose scores are distances; "
             "a classifier's logits or probabilities are needed"
         )
-    filled = plan(findings.inputs, declared.features)
-    with _bench(path, findings, limits) as bench:
+    with readable(path), _bench(path, findings, limits) as bench:
+        filled = plan(findings.inputs, declared.features, declared.width)
         _declare_widths(bench, filled)
+        _follow_specification(bench, filled)
         output, why = _chosen(bench, declared)
+        refuse_constant(findings, output)
         return _conclude(bench, declared, filled, output, why)
 
 
@@ -121,8 +131,9 @@ def study(path: Path, declared: Declared, limits: Limits) -> Study:
 def _bench(path: Path, findings: Findings, limits: Limits) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="temperance-") as folder, sandbox(path, limits) as child:
         for name in findings.external_files:
-            _beside(path.parent / name, Path(folder) / name)
-        yield Bench(path, findings, Path(folder), child, list(findings.changes))
+            _beside((path.parent / name).resolve(), Path(folder) / name)
+        linked = any(file.is_symlink() for file in (path, *(path.parent / name for name in findings.external_files)))
+        yield Bench(path, findings, Path(folder), child, list(findings.changes), linked)
 
 
 def _beside(source: Path, target: Path) -> None:
@@ -142,6 +153,23 @@ def _declare_widths(bench: Bench, filled: tuple[Filled, ...]) -> None:
         ):
             set_width(bench.findings.model, f.input.name, width)
             bench.changes.append(f"input {f.input.name!r} is declared as rows of {width} columns")
+
+
+def _follow_specification(bench: Bench, filled: tuple[Filled, ...]) -> None:
+    """Write transforms out in standard operators, if the dry run shows that the runtime reads them otherwise."""
+    outputs, model = [o.name for o in bench.findings.outputs], bench.findings.model
+    before, place = copy.deepcopy(model), bench.place()
+    if not outputs or not (done := spell_transforms(model)):
+        return
+    feeds = [draw(filled, rows_at_once(filled, SIZES[0]), SIZES[0])]
+    as_it_is = bench.child.run(place, outputs, feeds)[0]
+    bench.changes += done
+    spelled = bench.child.run(bench.place(), outputs, feeds)[0]
+    if all(np.allclose(as_it_is[n], spelled[n], atol=SAME, equal_nan=True) for n in outputs):
+        del bench.changes[-len(done) :]
+        model.CopyFrom(before)
+    else:
+        bench.changes.append("ONNX Runtime computes something else on synthetic rows")
 
 
 def _chosen(bench: Bench, declared: Declared) -> tuple[Output, str]:
@@ -165,6 +193,7 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
     scores = _in_shape(bench, declared, run, scored)
     rows = check_batches(bench.child, bench.folder, run, bench.findings, scored.name)
     table = as_table(scores.values)
+    refuse_one_column(bench.findings, output, as_table(run.joined(output.name)))
     if tapped is None:
         kind = conclude_kind(scores.output, declared, table)
     else:
@@ -173,15 +202,20 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
         kind = Conclusion("output_kind", "sigmoid_logits" if many else "logits", tapped.evidence)
     task = conclude_task(str(kind.value), declared, positions=scores.positions)
     classes = conclude_classes(bench.findings, declared, table.shape[1], multilabel=task.value == "multilabel")
+    rows = run.shapes(scored.name).rows
+    notes = [one_answer(table)]
     if task.value == "multiclass":
-        check_agreement(run.answers[0], bench.findings, scores.values[: run.shapes(scored.name).rows])
+        notes.append(
+            compare_labels(run.answers[0], bench.findings, scores.values[:rows].reshape(rows, -1), str(kind.value))
+        )
     if declared.missing is not None:
         check_missing(bench.child, bench.place(), run, scores.name)
     reasons = [why if tapped is None else tapped.evidence, *([scores.evidence] if scores.evidence else [])]
     found = Conclusion("output", scores.name, "; ".join(reasons))
     others = [*([rows] if rows else []), *_others(bench, declared, features)]
     changed = bench.place().read_bytes() if bench.changes else None
-    return Study((found, kind, task, classes, *others), run.filled, changed, bench.findings.external_files)
+    said = [note for note in notes if note is not None]
+    return Study((found, kind, task, classes, *said, *others), run.filled, changed, bench.findings.external_files)
 
 
 def _tap(bench: Bench, declared: Declared, output: Output) -> tuple[Tapped | None, str | None]:

@@ -28,7 +28,8 @@ def chain(tmp_path: Path) -> Write:
         for i, (op, attributes) in enumerate(nodes):
             domain = "ai.onnx.ml" if op.endswith(("Classifier", "Normalizer")) else ""
             inputs = [names[i], *(extra if i == 0 else [])]
-            made.append(helper.make_node(op, inputs, [names[i + 1]], domain=domain, **attributes))
+            label = ["label"] if op.endswith("Classifier") else []
+            made.append(helper.make_node(op, inputs, [*label, names[i + 1]], domain=domain, **attributes))
         shape = (TensorProto.FLOAT, [None, 2])
         graph = helper.make_graph(
             made,
@@ -168,12 +169,10 @@ def test_external_weights_are_named(external: Write) -> None:
     assert inspect_graph(external("weights.bin")).external_files == ("weights.bin",)
 
 
-@pytest.mark.parametrize(
-    "location", ["../outside.bin", "/etc/passwd", "sub/weights.bin", "link.bin", "lost.bin", "..", ""]
-)
+@pytest.mark.parametrize("location", ["../outside.bin", "/etc/passwd", "sub/weights.bin", "lost.bin", "..", ""])
 def test_external_weights_outside_the_graph_s_folder_are_refused(location: str, external: Write) -> None:
     path = external(location)
-    with pytest.raises(GraphError, match="missing or not a plain file beside it") as error:
+    with pytest.raises(GraphError, match="missing, or no regular file") as error:
         inspect_graph(path)
     assert str(error.value).startswith(str(path))
 

@@ -249,7 +249,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "a tensor beyond any memory": (big_tensor(2**40), "the dry run needs more than 1 GiB of memory; look for"),
     "a constant answer": (
         graph(node("Shape", "x", "n"), node("Cast", "n", "s", to=FLOAT)),
-        r"output 's' has shape \[2\] for 16 rows; one answer for every row is needed",
+        "output 's' does not depend on the input: no operator behind it looks at a value of an input",
     ),
     "a sequence in": (
         graph(
@@ -265,6 +265,84 @@ REFUSED: dict[str, tuple[Build, str]] = {
             outputs=(LABELLED[0], helper.make_tensor_sequence_value_info("q", FLOAT, [None, 3])),
         ),
         "several targets at once, and 's' has 3 classes; .*export one model per target",
+    ),
+    "a softmax over one column": (
+        graph(
+            node("MatMul", "x w", "z"),
+            node("Softmax", "z", axis=-1),
+            constants=(weights("w", np.ones((2, 1))),),
+            outputs=(value("s", [None, 1]),),
+        ),
+        "output 's' is 1 for every row: a softmax over one column .*Softmax.*train it with a sigmoid",
+    ),
+    "the logarithm of a softmax over one column, reshaped": (
+        graph(
+            node("MatMul", "x w", "z"),
+            node("LogSoftmax", "z", "l", axis=1),
+            node("Flatten", "l"),
+            constants=(weights("w", np.ones((2, 1))),),
+            outputs=(value("s", [None, 1]),),
+        ),
+        "output 's' is 0 for every row: a softmax over one column",
+    ),
+    "a softmax over one class at every position": (
+        graph(
+            node("Softmax", "x", axis=-1), inputs=(value("x", [None, "L", 1]),), outputs=(value("s", [None, "L", 1]),)
+        ),
+        "output 's' is 1 for every row: a softmax over one column",
+    ),
+    "a sigmoid of a constant": (
+        graph(
+            node("Shape", "x", "shape"),
+            node("ConstantOfShape", "shape", "zeros"),
+            node("Sigmoid", "zeros"),
+        ),
+        "output 's' does not depend on the input: no operator behind it looks at a value",
+    ),
+    "an input times nothing": (
+        graph(node("Mul", "x none", "z"), node("Softmax", "z"), constants=(weights("none", [0.0]),)),
+        "output 's' does not depend on the input",
+    ),
+    "an input less itself": (
+        graph(
+            node("Sub", "x x", "z"),
+            node("Add", "z b", "y"),
+            node("Softmax", "y"),
+            constants=(weights("b", [1.0, 2.0]),),
+        ),
+        "output 's' does not depend on the input",
+    ),
+    "a one-hot answer": (
+        graph(node("MatMul", "x w", "z"), node("Hardmax", "z"), constants=(weights("w", np.eye(2)),)),
+        r"no floating-point tensor .* that holds scores \('s' is what Hardmax made of scores\); export a classifier's",
+    ),
+    "a label that is a floating-point number": (
+        graph(
+            node("ArgMax", "x", "i", axis=1),
+            node("Cast", "i", to=FLOAT),
+            outputs=(value("s", [None, 1]),),
+        ),
+        r"that holds scores \('s' is what ArgMax made of scores\)",
+    ),
+    "a comparison": (
+        graph(
+            node("Sigmoid", "x", "p"),
+            node("Greater", "p half", "b"),
+            node("Cast", "b", to=FLOAT),
+            constants=(weights("half", [0.5]),),
+        ),
+        r"'s' is what Greater made of scores",
+    ),
+    "one column whose labels say the contrary": (
+        graph(
+            node("MatMul", "x w", "z"),
+            node("Sigmoid", "z"),
+            node("Less", "s half", "b"),
+            node("Cast", "b", "label", to=TensorProto.INT64),
+            constants=(weights("w", [[1.0], [-1.0]]), weights("half", [0.5])),
+            outputs=(value("label", [None, 1], TensorProto.INT64), value("s", [None, 1])),
+        ),
+        "the graph's own label is the class of its largest score in 0% of synthetic rows only",
     ),
     "scores in another order than the labels": (
         graph(

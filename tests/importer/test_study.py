@@ -94,6 +94,53 @@ def test_a_name_proves_nothing(learn: Learn) -> None:
     assert said["output_kind"].value == "probabilities"
 
 
+@pytest.mark.parametrize("width", [None, 4])
+def test_a_table_that_nothing_tells_the_width_of_can_be_given_one(width: int | None, learn: Learn) -> None:
+    build = graph(
+        node("Softmax", "x", "p"),
+        node("Reshape", "p all", "q"),
+        node("Slice", "q zero two one", "r"),
+        node("Softmax", "r", axis=1),
+        constants=(
+            *(weights(name, np.array([i])) for i, name in enumerate(("zero", "one", "two"))),
+            weights("all", np.array([0, -1])),
+        ),
+        inputs=(value("x", [None, None]),),
+    )
+    if width is None:
+        with pytest.raises(GraphError, match=r"name the features: --features a,b,…, or number them: --width N"):
+            learn(build)
+        return
+    found, _ = learn(build, width=width)
+    assert tomllib.loads(manifest_text("m", found))["inputs"] == [{"name": "x", "features": ["x0", "x1", "x2", "x3"]}]
+    with pytest.raises(GraphError, match="--width: the width of 0 inputs is open"):
+        learn(graph(node("Softmax")), width=3)
+
+
+def test_metadata_that_speaks_against_the_operators_is_said(learn: Learn) -> None:
+    def build(path: Path) -> None:
+        graph(
+            node(
+                "LinearClassifier",
+                "x",
+                "label s",
+                coefficients=[-1.0, 0.0, 1.0, 0.0],
+                intercepts=[0.0, 0.0],
+                classlabels_strings=["b", "a"],
+                post_transform="SOFTMAX",
+            ),
+            outputs=(value("label", [None], TensorProto.STRING), value("s", [None, 2])),
+        )(path)
+        model = onnx.load(path)
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "names", "['a', 'b']"
+        onnx.save(model, path)
+
+    _, said = learn(build)
+    assert said["classes"].value == ("b", "a")
+    assert "the file's metadata, 'names', has another order" in said["classes"].evidence
+
+
 def test_many_classes_are_numbered(learn: Learn) -> None:
     constants = (weights("w", np.random.default_rng(0).normal(size=(2, 214))),)
     _, said = learn(

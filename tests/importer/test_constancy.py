@@ -1,0 +1,54 @@
+"""Synthetic rows that all give one answer are said, not refused; the graph's own label is held against the scores."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from tests.importer.test_refusals import graph, node, value, weights
+from tests.importer.test_study import Learn, learn
+
+__all__ = ["learn"]
+
+
+def test_a_saturated_answer_is_said_and_not_refused(learn: Learn) -> None:
+    steep = weights("w", np.array([[900.0, -900.0], [900.0, -900.0]]))
+    _, said = learn(graph(node("MatMul", "x w", "z"), node("Softmax", "z"), constants=(steep,)))
+    assert said["output_kind"].value == "probabilities"
+    assert said["dry run"].value == "one answer"
+    assert "usual where inputs are not scaled" in said["dry run"].evidence
+
+
+def test_one_column_picked_from_a_softmax_is_no_constant(learn: Learn) -> None:
+    picked = node("Gather", "p one", "s", axis=1)
+    constants = (weights("one", np.array([1])), weights("w", np.array([[-900.0, 900.0], [-900.0, 900.0]])))
+    outputs = (value("s", [None, 1]),)
+    _, said = learn(
+        graph(node("MatMul", "x w", "z"), node("Softmax", "z", "p"), picked, constants=constants, outputs=outputs)
+    )
+    assert (said["output_kind"].value, said["dry run"].value) == ("probabilities", "one answer")
+
+
+@pytest.mark.parametrize(("threshold", "verdict"), [(0.5, "agrees"), (0.9, "differs")])
+def test_the_graph_s_own_label_is_compared_with_one_column(threshold: float, verdict: str, learn: Learn) -> None:
+    nodes: list[Any] = [
+        node("MatMul", "x w", "z"),
+        node("Sigmoid", "z"),
+        node("Greater", "s half", "b"),
+        node("Cast", "b", "label", to=TensorProto.INT64),
+    ]
+    constants = (weights("w", [[1.0], [-1.0]]), weights("half", [threshold]))
+    outputs = (value("label", [None, 1], TensorProto.INT64), value("s", [None, 1]))
+    _, said = learn(graph(*nodes, constants=constants, outputs=outputs))
+    assert said["label"].value == verdict
+
+
+def test_a_label_that_is_a_floating_point_number_is_a_label(learn: Learn) -> None:
+    nodes = (
+        node("Softmax", "x", "s"),
+        node("ArgMax", "s", "i", axis=1, keepdims=0),
+        node("Cast", "i", "label", to=TensorProto.FLOAT),
+    )
+    _, said = learn(graph(*nodes, outputs=(value("label", [None]), value("s", [None, 2]))))
+    assert (said["output"].value, said["label"].value) == ("s", "agrees")
