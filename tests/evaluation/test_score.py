@@ -71,7 +71,7 @@ def test_an_interrupted_run_goes_on_where_it_ended(model: Model, request_: Score
 def test_parts_of_another_job_are_not_mixed_in(model: Model, request_: ScoreRequest) -> None:
     with pytest.raises(Interrupted):
         score(model, request_, track=interrupted_after(1))
-    with pytest.raises(DataError, match="holds the parts of another job"):
+    with pytest.raises(DataError, match="holds the answers of another job"):
         score(model, replace(request_, site="screening"))
 
 
@@ -103,7 +103,7 @@ def test_a_row_at_fault_has_its_place_in_the_file(
         pl.when(pl.int_range(pl.len()) == 120).then(None).otherwise(pl.col(features[3])).alias(features[3])
     )
     broken.write_parquet(tmp_path / "broken.parquet")
-    with pytest.raises(ServiceError, match=rf"row 120, column '{features[3]}'"):
+    with pytest.raises(ServiceError, match=rf"row 120 \(rows count from 0\), column '{features[3]}' is missing"):
         score(model, replace(request_, data=tmp_path / "broken.parquet"))
 
 
