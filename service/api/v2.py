@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive
 
-from service.api import repository, tensors
+from service.api import misspelt, repository, tensors
 from service.api.addresses import Limits, addressed
 from service.api.body import read_raw
 from service.api.outputs import DECIDED, RANKED, Wanted, answer_output, datatype, output_names
@@ -183,6 +183,7 @@ def read_question(body: bytes, json_length: str | None, model: Model, most_rows:
     document = tensors.parse_document(body[:size])
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
+    _check_names(document)
     rows = _rows(document.get("inputs"), Blobs(body[size:]), model)
     _check_rows(rows, most_rows)
     parameters = document.get("parameters")
@@ -195,6 +196,16 @@ def read_question(body: bytes, json_length: str | None, model: Model, most_rows:
         _text(parameters, "site"),
         _seconds(parameters),
     )
+
+
+def _check_names(document: Json) -> None:
+    misspelt.check_document(document)
+    misspelt.check_parameters(document.get("parameters"), ("parameters",))
+    for side in ("inputs", "outputs"):
+        tensors_named = document.get(side)
+        for i, entry in enumerate(tensors_named if isinstance(tensors_named, list) else ()):
+            if isinstance(entry, dict):
+                misspelt.check_parameters(entry.get("parameters"), (side, i, "parameters"))
 
 
 def _raw_question(body: bytes, model: Model, most_rows: int) -> Question:

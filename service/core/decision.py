@@ -32,7 +32,8 @@ class Decisions:
     risks : ndarray of shape (N, A)
         Expected cost of every action.
     margin : ndarray of shape (N,)
-        Runner-up's risk minus the best's, whatever was taken.
+        Least risk of the other actions minus that of the action taken: negative where a flag overruled a cheaper one.
+        Of a tie, the runner-up's risk minus the best's.
     reason : ndarray of shape (N,)
         Index into `REASONS`.
     least_cost : ndarray of shape (N,)
@@ -256,6 +257,30 @@ def deferral_value(risks: Array, *, defer: int) -> Array:
     return np.minimum.reduce(others, axis=0) - by_action[defer]
 
 
+def margin_of(risks: Array, action: Indices) -> Array:
+    r"""Least risk of the other actions minus that of the action taken: :math:`\min_{b \ne a} R_b - R_a`.
+
+    Parameters
+    ----------
+    risks : ndarray of shape (N, A)
+    action : ndarray of shape (N,)
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        Negative where another action was cheaper.
+
+    Examples
+    --------
+    >>> margin_of(np.array([[0.5, 0.95, 0.3], [0.5, 0.95, 0.3]]), np.array([2, 0]))
+    array([ 0.2, -0.2])
+    """
+    rows = np.arange(len(action))
+    others = risks.copy()
+    others[rows, action] = np.inf
+    return others.min(axis=1) - risks[rows, action]
+
+
 def decide(
     log_probs: Array,
     cost: Array | Prices,
@@ -294,11 +319,13 @@ def decide(
     least_cost, margin, reason, known = _least(risks, floor, prices.scale)
     if on_ood is None:
         return Decisions(least_cost, risks, margin, reason, least_cost, known, None)
+    deferral = deferral_value(risks, defer=on_ood)
     if flagged is None:
         action, reason = np.full_like(least_cost, on_ood), np.full_like(reason, OOD_UNAVAILABLE)
-    else:
-        action, reason = np.where(flagged, on_ood, least_cost), np.where(flagged, np.int8(OOD), reason)
-    return Decisions(action, risks, margin, reason, least_cost, known, deferral_value(risks, defer=on_ood))
+        return Decisions(action, risks, deferral, reason, least_cost, known, deferral)
+    action, reason = np.where(flagged, on_ood, least_cost), np.where(flagged, np.int8(OOD), reason)
+    margin = np.where(flagged, deferral, margin)  # of the action taken: what a hand-over saves, or costs
+    return Decisions(action, risks, margin, reason, least_cost, known, deferral)
 
 
 def _risks(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array]:
@@ -347,7 +374,8 @@ def _decide_one(risks: Array, floor: Array, prices: Prices, on_ood: int | None, 
     if flagged is None or flagged[0]:
         taken, reason = _ACTIONS[on_ood : on_ood + 1], OOD_UNAVAILABLE if flagged is None else OOD
     at = values[on_ood]
-    found = np.array([margin, saved, (runner_up if at == least else least) - at])
+    deferral = (runner_up if at == least else least) - at
+    found = np.array([deferral if reason >= OOD else margin, saved, deferral])
     return Decisions(taken, risks, found[:1], _REASONS[reason : reason + 1], least_cost, found[1:2], found[2:])
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from service.core.decision import OOD, PATH, Decisions
+from service.core.decision import OOD, PATH, Decisions, margin_of
 from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.pipeline import Chain, Policy, Posterior, choose, weigh
 from service.core.smoothing import Transitions, forward_backward, jsd_smooth, min_cost_path
@@ -189,7 +189,8 @@ def _along_path(taken: Decisions, policy: Policy, *, lengths: Indices, length: i
     handed_over = taken.reason >= OOD
     action = np.where(handed_over, taken.action, cheapest)
     moved = ~handed_over & (cheapest != taken.least_cost)
-    return replace(taken, action=action, reason=np.where(moved, PATH, taken.reason).astype(np.int8))
+    margin = np.where(moved, margin_of(taken.risks, action), taken.margin)
+    return replace(taken, action=action, margin=margin, reason=np.where(moved, PATH, taken.reason).astype(np.int8))
 
 
 def _switches(action: Indices, lengths: Indices) -> Indices:

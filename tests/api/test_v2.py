@@ -307,3 +307,73 @@ async def test_statistics_count_what_was_judged(client_of, publish_logits) -> No
         assert one == all_models
         assert (one[0]["inference_count"], one[0]["execution_count"]) == (12, 4)
         assert one[0]["inference_stats"]["success"]["ns"] > 0
+
+
+# ------------------------------------------------------------------------------------------------------- near misses
+
+SLIPS = ["Policy", "polcy", "policy_name", "polices", "policies", "pol-icy", "ploicy", "sites", "Site", "stie", "sit"]
+SLIPS += [
+    "site_id",
+    "prevalance",
+    "Prevalence",
+    "prevelence",
+    "prevalence",
+    "cost",
+    "costs",
+    "converage",
+    "FDR",
+    "sesion",
+]
+IGNORED = [
+    "priority",
+    "timeout",
+    "headers",
+    "sequence_id",
+    "sequence_start",
+    "sequence_end",
+    "size",
+    "state",
+    "version",
+]
+IGNORED += ["trace", "my_param", "binary_data", "user", "model", "triton_enable_empty_final_response", "x" * 500, ""]
+
+
+@pytest.mark.parametrize("key", SLIPS)
+async def test_a_near_miss_is_refused_naming_what_was_meant(client, rows, key: str) -> None:
+    body, headers = binary(rows, parameters={key: "biopsy"})
+    for answer in (
+        await client.post(INFER, json=question(rows, parameters={key: "biopsy"})),
+        await client.post(INFER, content=body, headers=headers),
+        await client.post(INFER, json=question(rows, **{key: "biopsy"})),
+        await client.post(INFER, json=question(rows, outputs=[{"name": "label", "parameters": {key: "biopsy"}}])),
+    ):
+        assert (answer.status_code, list(answer.json())) == (422, ["error"])
+        said = answer.json()["error"]
+        assert any(
+            f"`{name}`" in said for name in ("policy", "site", "prevalence", "costs", "coverage", "fdr", "session")
+        )
+        assert key in ("prevalence", "costs") or f"`{key}`" not in said
+
+
+@pytest.mark.parametrize("key", IGNORED)
+async def test_other_unknown_parameters_are_ignored(infer, rows, key: str) -> None:
+    plain, _ = await infer(question(rows, outputs=[{"name": "action"}]))
+    told, document = await infer(
+        question(rows, outputs=[{"name": "action"}], parameters={key: 5_000_000, "site": "screening"})
+    )
+    assert told.keys() == plain.keys()
+    assert document["parameters"]["site"] == "screening"
+
+
+@pytest.mark.parametrize(
+    "more", [{"paramaters": {}}, {"parameter": {}}, {"parameters": []}, {"parameters": {"site": 5}}]
+)
+async def test_parameters_that_nobody_would_read_are_refused(client, rows, more: dict[str, Any]) -> None:
+    answer = await client.post(INFER, json=question(rows, **more))
+    assert (answer.status_code, list(answer.json())) == (422, ["error"])
+    assert "5" not in answer.json()["error"]
+
+
+async def test_a_null_policy_is_none(infer, rows) -> None:
+    _, document = await infer(question(rows, parameters={"policy": None}))
+    assert document["parameters"]["policy"] == "biopsy"

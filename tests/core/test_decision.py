@@ -21,6 +21,7 @@ from service.core.decision import (
     decide,
     deferral_value,
     expected_cost,
+    margin_of,
     one_apart,
     priced,
 )
@@ -209,8 +210,18 @@ def test_a_flagged_row_gets_the_ood_action_and_keeps_what_costs_would_take() -> 
     np.testing.assert_array_equal(decision.action, [2, 1])
     np.testing.assert_array_equal(decision.least_cost, [0, 1])
     assert reasons(decision) == ["ood", "lowest_risk"]
-    np.testing.assert_array_equal(decision.margin, decide(TWO_ROWS, BIOPSY).margin)
     np.testing.assert_array_equal(decision.risks, decide(TWO_ROWS, BIOPSY).risks)
+
+
+@given(posteriors, costs, st.sampled_from(["flags", "unavailable"]))
+def test_the_margin_is_that_of_the_action_taken(log_p: Array, cost: Array, kind: str) -> None:
+    flagged = np.array([True, False, True, False, True]) if kind == "flags" else None
+    many = decide(log_p, cost, on_ood=1, flagged=flagged)
+    settled = many.reason != TIE
+    np.testing.assert_array_equal(many.margin[settled], margin_of(many.risks, many.action)[settled])
+    for i in range(len(log_p)):
+        one = decide(log_p[i : i + 1], cost, on_ood=1, flagged=None if flagged is None else flagged[i : i + 1])
+        assert one.margin[0] == pytest.approx(many.margin[i], abs=1e-9 * (1.0 + np.abs(cost).max()))
 
 
 def test_when_nobody_can_tell_every_row_is_handed_over() -> None:

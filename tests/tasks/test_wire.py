@@ -257,6 +257,8 @@ async def test_a_price_on_change_is_paid_along_the_cheapest_path(motion: Any, se
         assert row["path"] == {"switch": 2.5, "switches": changes, "total_risk": pytest.approx(total)}
         for decision in row["decision"]:
             assert ("overridden" in decision) == (decision["reason"] == "path")
+            others = (risk for action, risk in decision["risks"].items() if action != decision["action"])
+            assert decision["margin"] == pytest.approx(min(others) - decision["risk"], abs=1e-12)
 
 
 async def test_a_prevalence_moves_positions_one_by_one_or_not_at_all(motion: Any, sequences_drawn: Make) -> None:
