@@ -191,7 +191,7 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
     bench.child.alone = bool(dynamic_operators(bench.findings.model, scored.name))
     run = dry_run(bench.child, bench.place(), list(wanted), bench.findings, filled)
     scores = _in_shape(bench, declared, run, scored)
-    rows = check_batches(bench.child, bench.folder, run, bench.findings, scored.name)
+    batching = check_batches(bench.child, bench.folder, run, bench.findings, scored.name)
     table = as_table(scores.values)
     refuse_one_column(bench.findings, output, as_table(run.joined(output.name)))
     if tapped is None:
@@ -212,7 +212,7 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
         check_missing(bench.child, bench.place(), run, scores.name)
     reasons = [why if tapped is None else tapped.evidence, *([scores.evidence] if scores.evidence else [])]
     found = Conclusion("output", scores.name, "; ".join(reasons))
-    others = [*([rows] if rows else []), *_others(bench, declared, features)]
+    others = [*([batching] if batching else []), *_others(bench, declared, features)]
     changed = bench.place().read_bytes() if bench.changes else None
     said = [note for note in notes if note is not None]
     return Study((found, kind, task, classes, *said, *others), run.filled, changed, bench.findings.external_files)
