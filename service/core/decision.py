@@ -1,7 +1,7 @@
 """What to do: the action of least expected cost, and when a person decides instead."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +111,9 @@ def apart_cost(log_probs: Array, apart: OneApart) -> Array:
     array([[0.5 , 0.75, 0.75]])
     """
     log_p, more = log_probs[:, apart.place], apart.there - apart.elsewhere
-    usual = np.abs(apart.elsewhere) <= np.abs(apart.there)
+    usual = np.abs(apart.elsewhere) < np.abs(apart.there)
+    if not usual.any():  # 0/1 costs: one exponential will do
+        return apart.there + more * np.expm1(log_p)
     return np.where(usual, apart.elsewhere + more * np.exp(log_p), apart.there + more * np.expm1(log_p))
 
 
@@ -262,30 +264,38 @@ def regret(log_probs: Array, prices: Prices) -> tuple[Array, Array]:
 
 
 def _risks(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array, Array]:
-    # Expected costs (N, A); regrets (A, N), which decide; what is at stake (N,).
+    # Expected costs (N, A); what decides (A, N): regrets; what is at stake (N,).
     actions = prices.base.shape[-2]
     if prices.apart is not None:
         risks = apart_cost(log_probs.astype(np.float64, copy=False), prices.apart)
-        return risks, risks.T - (p * prices.floor).sum(axis=1), (p * prices.scale).sum(axis=1)
+        floor, stakes = _many(p, prices)[actions:].dot(p.T).astype(np.float64, copy=False)
+        return risks, risks.T - floor if floor.any() else risks.T, stakes
     if prices.cost.ndim == 3:
         both = _weighed(p, prices.weights)
         return prices.base[..., 0] + both[:, actions:-1], both[:, :actions].T, both[:, -1]
     if prices.narrow is None or prices.constant is None:
         parts = prices.weights.dot(p.T)
         return (prices.base + parts[actions:-1]).T, parts[:actions], parts[-1]
-    weights = prices.narrow if p.dtype == prices.narrow.dtype else prices.weights
-    parts = weights.dot(p.T).astype(np.float64, copy=False)
+    parts = _many(p, prices).dot(p.T).astype(np.float64, copy=False)
     risks = parts[:actions] + parts[actions]
     risks[prices.constant] = prices.base[prices.constant]
     return risks.T, parts[:actions], parts[-1]
+
+
+def _many(p: Array, prices: Prices) -> npt.NDArray[Any]:
+    # The weights of many classes, as wide as the probabilities are.
+    narrow = prices.narrow
+    return prices.weights if narrow is None or p.dtype != narrow.dtype else narrow
 
 
 def _least(risks: Array, regrets: Array, stakes: Array) -> tuple[Indices, Array, Reasons, Array]:
     # Actions first: NumPy then reduces all rows at once, not each short row by a call of its own.
     by_action, n = risks.T, len(risks)
     best = np.minimum.reduce(regrets, axis=0)
-    near = regrets - best <= TIE_TOLERANCE * stakes
-    gaps = by_action - np.minimum.reduce(by_action, axis=0)
+    gaps = regrets - best
+    near = gaps <= TIE_TOLERANCE * stakes
+    if regrets.base is not risks:  # where regrets are the risks themselves, their gaps are too
+        gaps = by_action - np.minimum.reduce(by_action, axis=0)
     np.copyto(gaps, np.inf, where=near)
     margin, reason = np.minimum.reduce(gaps, axis=0), np.full(n, LOWEST_RISK, dtype=np.int8)
     if np.count_nonzero(near) > n:
