@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from service.core.decision import Decisions, best_action, cost_scale, decide
+from service.core.costs import class_ranges
+from service.core.decision import Decisions, best_action, decide
 from service.core.miscalibration import favourite, smooth_gap
 from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.pipeline import Policy, Posterior
@@ -150,7 +151,7 @@ def strategies(
     """
     cost, rows = policy.cost, np.arange(len(labels))
     taken = decide(log_probs, cost, on_ood=policy.on_ood, flagged=flagged)
-    cheapest, _ = best_action(cost.T, scale=cost_scale(cost))
+    cheapest, _ = best_action(cost.T, scale=class_ranges(cost))
     best = int(np.average(cost[:, labels], axis=1, weights=weights).argmin())
     label, constant = cost[cheapest[log_probs.argmax(axis=1)], labels], cost[best, labels]
     promised, paid = taken.risks[rows, taken.action], cost[taken.action, labels]
