@@ -202,5 +202,5 @@ def _identity(model: Model) -> dict[str, object]:
         "model": model.name,
         "version": model.version,
         "digest": model.bundle.digest,
-        "calibration": {"method": model.method, "status": model.status},
+        "calibration": model.calibration,
     }

@@ -41,7 +41,7 @@ def head(
         "model": model.name,
         "version": model.version,
         "digest": model.bundle.digest,
-        "calibration": {"method": model.method, "status": model.status},
+        "calibration": model.calibration,
         "prevalence": {"source": _shares(model, model.source), "target": _shares(model, target), "site": site},
     }
 
@@ -131,8 +131,8 @@ def description(model: Model, served: Served) -> Json:
         "default_policy": manifest.default_policy,
         "sites": {name: section.model_dump(mode="json") for name, section in manifest.sites.items()},
         "ood": {**manifest.ood.model_dump(mode="json"), "gate": list(manifest.ood.gate_members)},
-        "calibration": {"method": model.method, "status": model.status}
-        | ({} if record is None else record.model_dump(mode="json", exclude={"schema_", "status", "sections"})),
+        "calibration": ({} if record is None else record.model_dump(mode="json", exclude={"schema_", "sections"}))
+        | model.calibration,
     }
 
 

@@ -6,10 +6,11 @@ from pydantic import BaseModel
 
 
 class CalibrationInfo(BaseModel):
-    """How the probabilities were calibrated."""
+    """How the probabilities were calibrated; `support` is the smallest error probability that the rows speak for."""
 
     method: str
     status: str
+    support: float | None = None
 
 
 class PrevalenceInfo(BaseModel):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.bundle.manifest import Manifest, describe
 from service.core.calibration import CALIBRATORS, Calibrator, Map
+from service.core.calibration.mixture import Mixed, support
 from service.core.inverse import INVERSES, Inverse
 from service.core.labels import LabelChain, PerLabel
 from service.core.smoothing import Transitions
@@ -27,7 +28,7 @@ STATE_FILE = "state.npz"
 PER_LABEL = "per_label"
 """Method of a calibration whose every label has its own; `labels` holds them."""
 
-LATER: Final = ("inverse", "candidates", "label_sets", "estimation", "ood_data", "labels", "sequence")
+LATER: Final = ("support", "inverse", "candidates", "label_sets", "estimation", "ood_data", "labels", "sequence")
 """Keys younger than schema 1; without a value they are not written, so an old record keeps its bytes and digest."""
 
 
@@ -211,10 +212,15 @@ class Provenance(Entry):
 
 
 class Record(Entry):
-    """The whole file."""
+    """The whole file.
+
+    ``support`` is 1 / (n + 1), n counting rows, or groups where there are groups: the share of the uniform distribution
+    that is mixed into whatever is ``separable``. Versions without it are not mixed.
+    """
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     status: Literal["ok", "separable"]
+    support: Annotated[Finite, Field(gt=0.0, lt=1.0)] | None = None
     graph_sha256: str
     sections: dict[str, str]
     chain: tuple[str, ...]
@@ -231,11 +237,26 @@ class Record(Entry):
     sequence: SequenceRecord | None = None
     provenance: Provenance
 
+    @property
+    def least_error(self) -> float:
+        """Smallest error probability that the calibration rows speak for."""
+        units = self.provenance.rows if self.provenance.groups is None else self.provenance.groups
+        return support(units) if self.support is None else self.support
+
     def restored_calibrator(self) -> Map:
-        """The map itself."""
+        """The map itself, mixed with the uniform distribution where its rows were separable."""
         if not self.labels:
-            return restore_calibrator(self.calibrator)
-        return PerLabel(tuple(_label_chain(label) for label in self.labels.values()))
+            return self._mixed(restore_calibrator(self.calibrator), self.status)
+        return PerLabel(tuple(self._label_chain(label) for label in self.labels.values()))
+
+    def _label_chain(self, label: LabelRecord) -> LabelChain:
+        inverse = None if label.inverse is None else restore_inverse(label.inverse)
+        return LabelChain(inverse, self._mixed(restore_calibrator(label.calibrator), label.status))
+
+    def _mixed(self, calibrator: Calibrator, status: str) -> Map:
+        if status != "separable" or self.support is None:
+            return calibrator
+        return Mixed(calibrator, self.support)
 
     def to_json(self) -> str:
         """Text of the file."""
@@ -326,11 +347,6 @@ def restore_inverse(record: InverseRecord) -> Inverse:
 def restore_calibrator(record: CalibratorRecord) -> Calibrator:
     """The map itself."""
     return CALIBRATORS[record.method](**_restored(record.params))
-
-
-def _label_chain(label: LabelRecord) -> LabelChain:
-    inverse = None if label.inverse is None else restore_inverse(label.inverse)
-    return LabelChain(inverse, restore_calibrator(label.calibrator))
 
 
 def stored(calibrator: Calibrator) -> dict[str, Param]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core import prior
-from service.core.calibration import Calibrator
+from service.core.calibration import Map
 from service.core.decision import Decisions
 from service.core.inverse import Inverse
 from service.core.numerics import Array, Flags, two_column
@@ -25,12 +25,12 @@ class LabelChain:
     ----------
     inverse : Inverse or None
         On log-odds, before the calibrator.
-    calibrator : Calibrator
+    calibrator : Map
         Of two classes.
     """
 
     inverse: Inverse | None
-    calibrator: Calibrator
+    calibrator: Map
 
     def apply(self, log_odds: Array) -> Array:
         """Calibrated log-probabilities of absence and presence, shape (N, 2), of raw log-odds, shape (N,)."""

@@ -22,6 +22,7 @@ from service.bundle.record import (
 from service.core import prior
 from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.auto import Choice, elect, out_of_fold
+from service.core.calibration.mixture import fit_mixed
 from service.core.calibration.temperature import Temperature, TemperatureFit, bootstrap_interval, fit_temperature
 from service.core.inverse import Inverse
 from service.core.numerics import Array, Indices, log_softmax
@@ -35,6 +36,7 @@ FEW_PER_CLASS = 5
 AUTO: Final = ("identity", "temperature", "bcts", "vector")
 DEFAULT: Final = "temperature"
 METHODS: Final = ("auto", *CALIBRATORS)
+SEPARABLE: Final = "these rows are separable, so no finite parameters are best and certainty would have no bound"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ class Calibration:
 
     Attributes
     ----------
+    calibrator : Map
+        What answers requests: mixed with the uniform distribution if ``separable``.
+    support : float
+        Smallest error probability that the rows speak for.
     labels : dict of str to LabelRecord
         Of labels: what was learned of each; ``inverse`` and ``candidates`` are then theirs.
     sequence : SequenceRecord or None
@@ -86,6 +92,7 @@ class Calibration:
     inverse: Inverse | None
     calibrator: Map
     status: Literal["ok", "separable"]
+    support: float
     steps: tuple[str, ...]
     inverse_record: InverseRecord | None
     record: CalibratorRecord
@@ -152,18 +159,20 @@ def settle(
             "classes are in another order, or the model learned nothing. Nothing was published"
         )
     kind = CALIBRATORS[winner.method]
-    calibrator = kind.fit(winner.logits, data.labels, weights=data.weights, offset=winner.offset)
+    final = fit_mixed(
+        kind, winner.logits, data.labels, weights=data.weights, offset=winner.offset, units=independent_units(data)
+    )
     raw = next(c for c in contenders if c.inverse is None)
-    separable = isinstance(calibrator, Temperature) and fitted.status == "separable"
     return Calibration(
         None if winner.inverse is None else restore_inverse(winner.inverse),
-        calibrator,
-        "separable" if separable else "ok",
+        final.served,
+        "separable" if final.separable else "ok",
+        final.share,
         winner.steps,
         winner.inverse,
-        _record(calibrator, winner, fitted, data, seed),
+        _record(final.calibrator, winner, fitted, data, seed),
         _candidates(choice, by_name),
-        _source(classes, calibrator, winner, data),
+        _source(classes, final.served, winner, data),
         all_metrics(_at_rows(raw.logits, raw.offset), data.labels),
         all_metrics(choice.log_probs, data.labels),
     )
@@ -179,6 +188,18 @@ def declared_prevalence(manifest: Manifest, *, weighted: bool) -> Array | None:
         shares = shares * np.array([training.class_weights[c] for c in classes])
     normalised: Array = shares / shares.sum()
     return normalised
+
+
+def mixture_words(support: float) -> str:
+    """What is done about separable rows."""
+    share = f"1/{1.0 / support:.0f}"
+    return f"{share} of the uniform distribution is mixed in, the smallest error that so many rows or groups speak for"
+
+
+def independent_units(data: Dataset) -> int:
+    """How many rows or, if there are groups, groups have any weight: what smoothing and ridges are measured by."""
+    kept = np.ones(len(data), dtype=np.bool_) if data.weights is None else data.weights > 0.0
+    return int(kept.sum()) if data.groups is None else len(np.unique(data.groups[kept]))
 
 
 def folds_of(data: Dataset, seed: int) -> Indices:
@@ -214,10 +235,16 @@ def _contenders(manifest: Manifest, logits: Array, data: Dataset, method: str) -
 
 
 def _compete(contenders: dict[str, Contender], data: Dataset, seed: int) -> Choice:
-    folds = folds_of(data, seed)
+    folds, units = folds_of(data, seed), independent_units(data)
     outputs = {
         name: out_of_fold(
-            CALIBRATORS[c.method], c.logits, data.labels, folds=folds, weights=data.weights, offset=c.offset
+            CALIBRATORS[c.method],
+            c.logits,
+            data.labels,
+            folds=folds,
+            weights=data.weights,
+            offset=c.offset,
+            units=units,
         )
         for name, c in contenders.items()
     }
@@ -247,11 +274,11 @@ def log_ratio(observed: Array, declared: Array) -> Array:
     return ratio
 
 
-def _source(classes: tuple[str, ...], calibrator: Calibrator, winner: Contender, data: Dataset) -> PrevalenceRecord:
-    observed = frequencies(data, len(classes))
-    if winner.speaks_of is not None and not calibrator.free_intercepts:
+def _source(classes: tuple[str, ...], calibrator: Map, winner: Contender, data: Dataset) -> PrevalenceRecord:
+    observed, free = frequencies(data, len(classes)), CALIBRATORS[winner.method].free_intercepts
+    if winner.speaks_of is not None and not free:
         return PrevalenceRecord(basis="declared", prevalence=dict(zip(classes, winner.speaks_of.tolist(), strict=True)))
-    agrees = calibrator.free_intercepts or prior.mean_agrees(calibrator.apply(winner.logits), observed)
+    agrees = free or prior.mean_agrees(calibrator.apply(winner.logits), observed)
     if observed.min() > 0.0 and agrees:
         return PrevalenceRecord(basis="calibration_rows", prevalence=dict(zip(classes, observed.tolist(), strict=True)))
     return PrevalenceRecord(basis="unknown", prevalence=None)
@@ -306,8 +333,7 @@ def _of_rows(classes: tuple[str, ...], counts: Indices) -> dict[str, bool]:
 
 def _of_fit(found: Calibration) -> dict[str, bool]:
     return {
-        "every row is classified right, so no finite temperature is best: it was fitted to smoothed targets and says "
-        "little about how wrong the model can be": found.status == "separable",
+        f"{SEPARABLE}: {mixture_words(found.support)}": found.status == "separable",
         "out of fold, calibration did not lower the log loss": (
             found.steps != ("identity",) and found.after["log_loss"] >= found.before["log_loss"]
         ),
@@ -315,7 +341,8 @@ def _of_fit(found: Calibration) -> dict[str, bool]:
 
 
 def _of_loss(manifest: Manifest, found: Calibration) -> dict[str, bool]:
-    loss, calibrator = manifest.training.loss, found.calibrator
+    loss, params = manifest.training.loss, found.record.params
+    temperature = params.get("temperature") if found.record.method == "temperature" else None
     return {
         f"the inverse of the {loss} loss did not help on held-out rows and is not applied": (
             found.inverse is None and inverse_record(manifest) is not None
@@ -324,7 +351,7 @@ def _of_loss(manifest: Manifest, found: Calibration) -> dict[str, bool]:
             loss in {"mixup", "distillation"}
         ),
         "mixup leaves a model under-confident, yet the temperature is above 1: check the rows": (
-            loss == "mixup" and isinstance(calibrator, Temperature) and calibrator.temperature > 1.0
+            loss == "mixup" and isinstance(temperature, float) and temperature > 1.0
         ),
     }
 

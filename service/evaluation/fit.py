@@ -172,6 +172,7 @@ def learn(
     label_sets, estimation, more_state = learner.more(model, judged, calibration, request)
     record = Record(
         status=calibration.status,
+        support=calibration.support,
         graph_sha256=graph_sha256(model.bundle.path),
         sections=model.manifest.fingerprints(),
         chain=calibration.steps,

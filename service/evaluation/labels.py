@@ -13,10 +13,10 @@ from service.bundle.record import (
     LabelRecord,
     PrevalenceRecord,
     label_inverse_record,
-    restore_calibrator,
     restore_inverse,
 )
 from service.bundle.tasks import ABSENT, PRESENT
+from service.core.calibration.mixture import support
 from service.core.labels import LabelChain, PerLabel, shares_of, undo
 from service.core.numerics import Array, two_column
 from service.errors import FitError, NoSignal
@@ -24,10 +24,13 @@ from service.evaluation.calibrate import (
     FEW_PER_CLASS,
     FEW_ROWS,
     METHODS,
+    SEPARABLE,
     Calibration,
     Contender,
     frequencies,
+    independent_units,
     log_ratio,
+    mixture_words,
     settle,
 )
 from service.evaluation.dataset import Dataset
@@ -151,8 +154,9 @@ def _together(found: dict[str, Calibration], data: Dataset) -> Calibration:
     counts = count_labels(data, tuple(found))
     return Calibration(
         inverse=None,
-        calibrator=PerLabel(tuple(LabelChain(c.inverse, restore_calibrator(c.record)) for c in found.values())),
+        calibrator=PerLabel(tuple(LabelChain(c.inverse, c.calibrator) for c in found.values())),
         status=status,
+        support=support(independent_units(data)),
         steps=(PER_LABEL,),
         inverse_record=None,
         record=CalibratorRecord(method=PER_LABEL, params={}),
@@ -205,7 +209,7 @@ def _warnings(found: dict[str, Calibration], data: Dataset) -> Iterator[str]:
         "the source prevalence is unknown: requests for another one will be refused": [
             n for n, c in found.items() if c.source.basis == "unknown"
         ],
-        "every row is told right, so no finite temperature is best": [
+        f"{SEPARABLE}: {mixture_words(support(independent_units(data)))}": [
             n for n, c in found.items() if c.status == "separable"
         ],
     }

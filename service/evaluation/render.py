@@ -185,6 +185,7 @@ def _code_length(found: CodeLength) -> Table:
 
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
     yield "calibration", f"{' + '.join(record.chain)}, {record.status}"
+    yield "smallest error they speak for", f"{record.least_error:.2g}{_mixed_in(record)}"
     for name, value in record.calibrator.params.items():
         yield name, _param(name, value, record.calibrator)
     shares = record.source.prevalence or {}
@@ -196,6 +197,12 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         "flagged of them",
         f"{record.provenance.flag_rate:.4f} by the gate; {record.provenance.range_rate:.4f} outside a range",
     )
+
+
+def _mixed_in(record: Record) -> str:
+    separable = any(label.status == "separable" for label in record.labels.values()) or record.status == "separable"
+    whose = "labels whose rows are separable" if record.labels else "every answer: the rows are separable"
+    return f", of the uniform distribution, is mixed into {whose}" if separable else ""
 
 
 def _param(name: str, value: Param, calibrator: CalibratorRecord) -> str:

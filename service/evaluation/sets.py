@@ -8,11 +8,12 @@ from service.bundle.conformity import pack_sets
 from service.bundle.manifest import Manifest
 from service.bundle.record import LabelSetsRecord, State
 from service.core.calibration import CALIBRATORS
+from service.core.calibration.mixture import fit_mixed
 from service.core.label_sets import METHODS, fit, own_log_probs
 from service.core.numerics import Array, log_softmax
 from service.core.ties import UNMEASURED, Band
 from service.errors import FitError
-from service.evaluation.calibrate import Calibration, folds_of
+from service.evaluation.calibrate import Calibration, folds_of, independent_units
 from service.evaluation.dataset import Dataset
 
 MOST_CONDITIONAL: Final = 20
@@ -37,12 +38,13 @@ def held_out(manifest: Manifest, calibration: Calibration, logits: Array, data: 
     kind = CALIBRATORS[calibration.record.method]
     seen = logits if calibration.inverse is None else calibration.inverse.apply(log_softmax(logits))
     offset = _offset(manifest, calibration, data)
-    folds = folds_of(data, seed)
+    folds, units = folds_of(data, seed), independent_units(data)
     log_probs = np.empty_like(seen)
     for fold in np.unique(folds):
         held, kept = folds == fold, folds != fold
         weights = None if data.weights is None else data.weights[kept]
-        log_probs[held] = kind.fit(seen[kept], data.labels[kept], weights=weights, offset=offset).apply(seen[held])
+        fitted = fit_mixed(kind, seen[kept], data.labels[kept], weights=weights, offset=offset, units=units)
+        log_probs[held] = fitted.served.apply(seen[held])
     return log_probs
 
 

@@ -123,6 +123,13 @@ class Model:
         return "uncalibrated" if self.bundle.record is None else self.bundle.record.status
 
     @property
+    def calibration(self) -> dict[str, str | float]:
+        """Method, status and, once calibrated, support, as answers state them."""
+        record = self.bundle.record
+        support = {} if record is None else {"support": record.least_error}
+        return {"method": self.method, "status": self.status, **support}
+
+    @property
     def task(self) -> str:
         """What is classified: `multiclass`, `multilabel` or `sequence`."""
         return self.bundle.manifest.graph.task

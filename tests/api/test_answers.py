@@ -244,7 +244,7 @@ async def test_an_answer_names_the_version_and_digest_that_gave_it(
     answer = await ask("predict", [example_row])
     assert (answer["model"], answer["version"]) == ("breast-cancer", "1")
     assert answer["digest"] == shipped_model.bundle.digest
-    assert answer["calibration"] == {"method": "temperature", "status": "ok"}
+    assert answer["calibration"] == {"method": "temperature", "status": "ok", "support": 1 / 143}
     assert answer["created"].endswith("Z")
     assert len(answer["created"]) == len("2026-01-01T12:00:00.000Z")
 

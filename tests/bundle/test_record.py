@@ -73,7 +73,26 @@ def test_a_record_is_written_as_it_lies_in_the_shipped_bundle(published: Bundle)
     assert published.record.to_json() == (published.path / "calibration.json").read_text()
 
 
+def test_what_is_separable_is_restored_mixed_and_what_is_older_is_not(published: Bundle) -> None:
+    assert published.record is not None
+    told = {"status": "separable", "support": 0.25}
+    mixed = published.record.model_copy(update=told).restored_calibrator()
+    bare = published.record.model_copy(update=told | {"support": None}).restored_calibrator()
+    far = np.array([[0.0, 1e6]])
+    np.testing.assert_allclose(np.exp(mixed.apply(far)), [[0.125, 0.875]], rtol=1e-12)
+    assert np.exp(bare.apply(far))[0, 0] == 0.0
+
+
+def test_a_record_without_support_counts_its_rows_or_groups(published: Bundle) -> None:
+    assert published.record is not None
+    old = published.record.model_copy(update={"support": None})
+    assert old.least_error == 1.0 / 143.0
+    grouped = old.model_copy(update={"provenance": old.provenance.model_copy(update={"groups": 49})})
+    assert grouped.least_error == 1.0 / 50.0
+
+
 REFUSED = {
+    "a support of one": (lambda r: json.dumps(r | {"support": 1.0}), "support"),
     "not JSON": (lambda _record: "{", ""),
     "an unknown key": (lambda r: json.dumps(r | {"user": "me"}), "user"),
     "no status": (lambda r: json.dumps({k: v for k, v in r.items() if k != "status"}), "status"),

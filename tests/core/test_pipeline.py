@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from service.core.calibration.identity import Identity
+from service.core.calibration.mixture import Mixed
 from service.core.calibration.temperature import Temperature
 from service.core.conformal import reference, threshold
 from service.core.decision import REASONS, TIE_TOLERANCE, cost_scale
@@ -175,6 +176,16 @@ def test_log_probs_are_the_calibrators() -> None:
 
 
 # ------------------------------------------------------------------------------------------ D, E: prevalence, action
+
+
+def test_a_separable_versions_rows_are_mixed_alone_and_in_a_batch() -> None:
+    of = dataclasses.replace(BOTH, calibrator=Mixed(Temperature(1e-3), 0.01))
+    logits, features = rows_of(20, seed=5)
+    together = postprocess(of, logits, features)
+    alone = [postprocess(of, logits[i : i + 1], features[i : i + 1]) for i in range(20)]
+    np.testing.assert_array_equal(together.log_probs, np.concatenate([row.log_probs for row in alone]))
+    np.testing.assert_allclose(np.exp(together.log_probs).min(axis=1), 0.01 / CLASSES, rtol=1e-9)
+    np.testing.assert_array_equal(together.probabilities, np.exp(together.log_probs))
 
 
 def believed(*, n: int = 30, seed: int = 12) -> Posterior:

@@ -121,7 +121,8 @@ def test_separable_rows_are_published_and_say_so(toy: Toy, truth: Truth, save: S
     repository = toy()
     result = fitted(repository, save(X=x, y=x.argmax(axis=1)))
     assert result.record.status == "separable"
-    assert any("every row is classified right" in text for text in result.record.provenance.warnings)
+    assert any("these rows are separable" in text for text in result.record.provenance.warnings)
+    assert result.record.support == 1.0 / 201.0
     assert 0.0 < temperature(result.record) < 1.0
     assert load_model(repository.bundle("toy", result.version)).status == "separable"
 

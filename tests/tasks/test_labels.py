@@ -167,6 +167,24 @@ def test_auto_gives_isotonic_regression_a_chance_only_to_labels_with_many_rows(
     assert all(label.chain != ("identity",) for label in record.labels.values())
 
 
+def test_a_separable_label_is_mixed_and_its_neighbours_are_not(label_workshop: Make, labels_drawn: Draw) -> None:
+    workshop = label_workshop(more="")
+    x, y, _ = labels_drawn(400, 0)
+    y[:, 1] = x[:, 0] < -0.6  # its logit falls with x
+    result = workshop.fit(workshop.rows("cal", X=x, y=y, group=np.arange(400) // 2))
+    model = load_model(workshop.repository.bundle("complaints", result.version))
+    assert {name: label.status for name, label in result.record.labels.items()} == {
+        "ache": "ok",
+        "burn": "separable",
+        "chill": "ok",
+    }
+    assert (result.record.status, model.calibration["support"]) == ("separable", 1.0 / 201.0)
+    assert any("burn: these rows are separable" in warning for warning in result.record.provenance.warnings)
+    far = presence(model, np.array([[40.0], [-40.0]]))
+    np.testing.assert_allclose(np.minimum(far, 1.0 - far)[:, 1], 0.5 / 201.0, rtol=1e-6)
+    assert np.minimum(far, 1.0 - far)[:, [0, 2]].min() < 1e-6
+
+
 def test_labels_may_stand_in_columns_of_their_own(label_workshop: Make, labels_drawn: Draw) -> None:
     workshop = label_workshop()
     x, y, _ = labels_drawn(400, 0)

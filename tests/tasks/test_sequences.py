@@ -184,6 +184,18 @@ def test_names_of_states_and_their_indices_are_the_same_labels(sequence_workshop
     assert texts[0] == texts[1]
 
 
+def test_a_separable_tagger_is_mixed_by_the_share_of_its_sequences(
+    sequence_workshop: Make, sequences_drawn: Draw
+) -> None:
+    workshop = sequence_workshop()
+    x, _ = sequences_drawn(60, 0)
+    model = served(workshop, workshop.fit(workshop.rows("cal", X=x, y=(x > 0.0).astype(np.intp))))
+    assert model.calibration["status"] == "separable"
+    assert model.calibration["support"] == 1.0 / 61.0
+    far = posterior_of(model, np.full((1, 25), 40.0)).log_probs
+    np.testing.assert_allclose(np.exp(far).min(axis=2), 0.5 / 61.0, rtol=1e-9)
+
+
 REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "states in another order": (lambda y: 1 - y, NoSignal, "no larger than chance"),
     "one column": (lambda y: y[:, 0], DataError, "a sequence has a label for every position"),

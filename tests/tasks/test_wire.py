@@ -65,7 +65,7 @@ async def test_columns_are_of_other_models_and_rows_of_all(complaints: Any, moti
 
 async def test_labels_are_those_more_likely_than_not_and_each_has_its_probability(complaints: Any) -> None:
     answer = await asked(complaints, "complaints:predict", [[2.0], [-2.0], [0.3]])
-    assert answer["calibration"] == {"method": "per_label", "status": "ok"}
+    assert answer["calibration"] == {"method": "per_label", "status": "ok", "support": 1 / 2001}
     assert set(answer["prevalence"]["source"]) == set(LABELS)
     for row in answer["predictions"]:
         assert set(row) == {"prediction_id", "labels", "probabilities"}

@@ -31,11 +31,29 @@ class Calibrator(Map, Protocol):
     """What models it can serve: ``any``, or ``binary`` for those of two classes."""
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         """Best map for rows (N, K) and their class indices (N,); of weights (N,) only the ratios matter.
 
         ``offset`` (K,) is the log ratio of the rows' prevalence to the model's own; methods with free intercepts
-        ignore it.
+        ignore it. ``units`` is how many rows, or groups of rows, are independent of each other: what ridges, smoothed
+        targets and mixtures are measured by. Without it, all rows.
+        """
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Whether the loss of this family, without its penalty or smoothing, falls for ever on the rows of its fit.
+
+        No finite parameters are then best, and nothing but the penalty says how certain the fit is. Classes that do
+        not occur do not make it so.
         """
 
     @staticmethod

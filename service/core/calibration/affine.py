@@ -60,6 +60,22 @@ def typical_slope(logits: Array, labels: Indices, weights: Array) -> float:
     fit = fit_temperature(logits, labels, weights=weights)
     if fit.status != "no_signal":
         return 1.0 / fit.calibrator.temperature
+    return one_deviation(logits, weights)
+
+
+def one_deviation(logits: Array, weights: Array) -> float:
+    """Slope that makes the logits (N, K) of weighted rows spread by one around the mean of their row.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (N, K)
+    weights : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> one_deviation(np.array([[2.0, -2.0], [4.0, 0.0]]), np.ones(2))
+    0.5
+    """
     largest = float(np.abs(logits).max())  # divided out, so that the largest floats have a square
     centred = logits / (largest or 1.0)
     centred -= centred.mean(axis=1, keepdims=True)
@@ -75,11 +91,9 @@ def fit_affine(
     unit: float,
     centre: Array,
     ridge: Array,
+    bias_ridge: float | None = None,
 ) -> tuple[Array, Array]:
     """Slope and bias of least regularised log loss; `AffineLoss` says which.
-
-    A ridge worth one row, that is 1 / n, holds the biases: a strength that grew with K would forbid many classes to
-    correct their prevalence.
 
     Parameters
     ----------
@@ -91,17 +105,24 @@ def fit_affine(
         Slope, in the unit of the logits, that ``centre`` is measured in.
     centre, ridge : ndarray of shape (), (K,) or (K, K)
         What the slopes are pulled to, and how strongly.
+    bias_ridge : float, optional
+        How strongly biases are pulled to zero; by default 1 / n, which is worth one row: a strength that grew with K
+        would forbid many classes to correct their prevalence.
 
     Returns
     -------
     slope : ndarray of the shape of ``centre``
     bias : ndarray of shape (K,)
     """
-    n = len(logits)
-    normaliser = logits.max(axis=1) if centre.ndim == 0 else _log_totals(logits)
-    loss = AffineLoss(logits, labels, weights / n, normaliser, unit, centre, ridge, 1.0 / n)
+    n, held = len(logits), normaliser(logits, centre)
+    loss = AffineLoss(logits, labels, weights / n, held, unit, centre, ridge, bias_ridge or 1.0 / n)
     slope, bias = loss.split(minimise(loss.evaluate, loss.start(), loss.curvature()))
     return unit * slope, bias
+
+
+def normaliser(logits: Array, slope: Array) -> Array:
+    """What `AffineLoss` takes off every row of (N, K) logits, shape (N,), where slopes have this shape."""
+    return logits.max(axis=1) if slope.ndim == 0 else _log_totals(logits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +151,8 @@ class AffineLoss:
         C and ρ.
     bias_ridge : float
         λ.
+    occurring : bool
+        Whether classes without rows are left out of the sum over classes, as if they were impossible.
     """
 
     logits: Array
@@ -140,6 +163,7 @@ class AffineLoss:
     centre: Array
     ridge: Array
     bias_ridge: float
+    occurring: bool = False
 
     def split(self, point: Array) -> tuple[Array, Array]:
         """Slope, and bias less its mean, that one vector of parameters stands for."""
@@ -155,11 +179,18 @@ class AffineLoss:
         """Classes that have rows."""
         return np.bincount(self.labels, self.weights, self.logits.shape[1]) > 0.0
 
+    def scores(self, rows: slice, point: Array) -> tuple[Array, Array]:
+        """Log-probabilities times u of some rows, and their logits after scaling."""
+        before = self.unit * (self.logits[rows] - self.normaliser[rows, None])
+        after = affine(before, *self.split(point))
+        if self.occurring:
+            after[:, ~self.present()] = -np.inf
+        return before, after
+
     def chunks(self, point: Array) -> Iterator[tuple[slice, Array, Array, Array]]:
         """Slices of the rows with their log-probabilities times u, their probabilities after scaling, their loss."""
-        for rows in _chunks(self.logits):
-            before = self.unit * (self.logits[rows] - self.normaliser[rows, None])
-            p = affine(before, *self.split(point))
+        for rows in chunks_of(self.logits):
+            before, p = self.scores(rows, point)
             p -= p.max(axis=1, keepdims=True)
             own = p[np.arange(len(p)), self.labels[rows]]
             np.exp(p, out=p)
@@ -193,10 +224,10 @@ class AffineLoss:
         """Gradient in the slopes without those of absent classes."""
         return by_slope if by_slope.ndim == 0 else (by_slope.T * self.present()).T
 
-    def curvature(self) -> Array:
-        """Diagonal of the Hessian at the start, or a little more."""
+    def curvature(self, point: Array | None = None) -> Array:
+        """Diagonal of the Hessian at a point, or at the start, or a little more."""
         by_slope, by_bias = np.zeros(self.centre.shape), np.zeros(self.logits.shape[1])
-        for rows, before, p, _ in self.chunks(self.start()):
+        for rows, before, p, _ in self.chunks(self.start() if point is None else point):
             spread = self.weights[rows, None] * p * (1.0 - p)
             by_slope = by_slope + _contract(spread, before**2, self.centre.ndim)
             by_bias = by_bias + spread.sum(axis=0)
@@ -204,10 +235,11 @@ class AffineLoss:
 
 
 def _log_totals(logits: Array) -> Array:
-    return np.concatenate([logsumexp(logits[rows]) for rows in _chunks(logits)])
+    return np.concatenate([logsumexp(logits[rows]) for rows in chunks_of(logits)])
 
 
-def _chunks(logits: Array) -> Iterator[slice]:
+def chunks_of(logits: Array) -> Iterator[slice]:
+    """Slices of the rows whose temporaries stay in the cache."""
     step = max(1, CHUNK_CELLS // logits.shape[1])
     yield from (slice(start, start + step) for start in range(0, len(logits), step))
 

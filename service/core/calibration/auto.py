@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.calibration import Calibrator
+from service.core.calibration.mixture import fit_mixed
 from service.core.numerics import Array, Indices, log_softmax
 
 NOISE = 1e-9  # nats; two chains that say the same differ by rounding, and rounding is not to choose between them
@@ -127,17 +128,19 @@ def out_of_fold(
     folds: Indices,
     weights: Array | None = None,
     offset: Array | None = None,
+    units: int | None = None,
 ) -> Array:
     """Log-probabilities of every row, shape (N, K), by the fit on the other folds, at the prevalence of these rows.
 
-    Parameters are those of `choose`.
+    Folds that are separable are mixed with the uniform distribution by the share of all rows. Parameters are those of
+    `choose`, and ``units`` of `Calibrator.fit`.
     """
     log_probs = np.empty_like(logits)
     for fold in np.unique(folds):
         held, kept = folds == fold, folds != fold
         share = None if weights is None else weights[kept]
-        fitted = method.fit(logits[kept], labels[kept], weights=share, offset=offset)
-        log_probs[held] = fitted.apply(logits[held])
+        fitted = fit_mixed(method, logits[kept], labels[kept], weights=share, offset=offset, units=units or len(labels))
+        log_probs[held] = fitted.served.apply(logits[held])
     return log_probs if offset is None or method.free_intercepts else log_softmax(log_probs + offset)
 
 

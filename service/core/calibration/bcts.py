@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from service.core.calibration.affine import fit_affine, row_weights, typical_slope
+from service.core.calibration.separation import separates
 from service.core.numerics import Array, Indices, log_softmax
 
 SMALLEST_SLOPE = 1e-3  # of the typical one: where logits rank backwards, T is so large that they hardly count
@@ -38,7 +39,15 @@ class Bcts:
     bias: Array
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         """Temperature and bias of least log loss, each held by a ridge worth one row.
 
         The ridge pulls biases to zero with a standard deviation of one, and the slope to that of temperature
@@ -51,6 +60,8 @@ class Bcts:
         weights : ndarray of shape (N,), optional
         offset : ndarray of shape (K,), optional
             Ignored: the bias finds the prevalence of these rows by itself.
+        units : int, optional
+            How many rows, or groups of rows, are independent of each other; without it, all rows.
 
         Examples
         --------
@@ -60,20 +71,31 @@ class Bcts:
         array([[0.8, 0.2]])
         """
         del offset
-        n = len(logits)
-        w = row_weights(weights, n)
+        rows = units or len(logits)
+        w = row_weights(weights, len(logits))
         unit = typical_slope(logits, labels, w)
         one = np.array(1.0)
-        slope, bias = fit_affine(logits, labels, weights=w, unit=unit, centre=one, ridge=one / n)
+        slope, bias = fit_affine(
+            logits, labels, weights=w, unit=unit, centre=one, ridge=one / rows, bias_ridge=1.0 / rows
+        )
         if slope < SMALLEST_SLOPE * unit:
             unit *= SMALLEST_SLOPE
-            slope, bias = fit_affine(logits, labels, weights=w, unit=unit, centre=one, ridge=PINNED * one)
+            slope, bias = fit_affine(
+                logits, labels, weights=w, unit=unit, centre=one, ridge=PINNED * one, bias_ridge=1.0 / rows
+            )
         return cls(float(1.0 / slope), bias)
 
     @staticmethod
     def size(k: int) -> int:
         """Number of free parameters for ``k`` classes: T, and biases that sum to zero."""
         return k
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Whether T could fall to 0 for ever; `separates` says more."""
+        del offset
+        return separates(logits, labels, slope=np.array(1.0 / self.temperature), bias=self.bias, weights=weights)
 
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, K).

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from service.core.calibration.affine import row_weights
-from service.core.calibration.logistic import fit_logistic, platt_targets
+from service.core.calibration.logistic import fit_logistic, platt_targets, threshold_separates
 from service.core.numerics import Array, Indices, log_softmax, two_column
 
 
@@ -38,7 +38,15 @@ class Beta:
     c: float
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         """Logistic regression on ln s and -ln(1 - s); a negative slope is set to zero and the rest fitted again.
 
         Rows that a threshold separates without error have no finite optimum: they are fitted to Platt's targets.
@@ -50,6 +58,9 @@ class Beta:
         weights : ndarray of shape (N,), optional
         offset : ndarray of shape (2,), optional
             Ignored: the intercept finds the prevalence of these rows by itself.
+        units : int, optional
+            How many rows, or groups of rows, are independent of each other: what Platt's targets count. Without it,
+            all rows.
 
         Examples
         --------
@@ -61,8 +72,10 @@ class Beta:
         del offset
         w = row_weights(weights, len(logits))
         kept = w > 0.0
-        features, labels, w = _features(logits[kept]), labels[kept], w[kept]
-        targets = platt_targets(labels, w) if _separable(features[:, 0], labels) else labels.astype(np.float64)
+        features, labels, share = _features(logits[kept]), labels[kept], (units or len(w)) / len(w)
+        w = w[kept]
+        smooth = labels.min() == labels.max() or threshold_separates(features[:, 0], labels)
+        targets = platt_targets(labels, share * w) if smooth else labels.astype(np.float64)
         return cls(*_without_negative(features, targets, w, [0, 1]))
 
     @staticmethod
@@ -70,6 +83,14 @@ class Beta:
         """Number of free parameters."""
         del k
         return 3
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Whether a threshold tells the classes apart without error, ties at it aside; slopes are never negative."""
+        del offset
+        kept = row_weights(weights, len(logits)) > 0.0
+        return threshold_separates(logits[kept, 1] - logits[kept, 0], labels[kept])
 
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, 2).
@@ -84,11 +105,6 @@ class Beta:
 
 def _features(logits: Array) -> Array:
     return log_softmax(logits)[:, ::-1] * np.array([1.0, -1.0])
-
-
-def _separable(score: Array, labels: Indices) -> bool:
-    negative, positive = score[labels == 0], score[labels == 1]
-    return not len(negative) or not len(positive) or float(negative.max()) <= float(positive.min())
 
 
 def _without_negative(features: Array, targets: Array, weights: Array, kept: list[int]) -> tuple[float, float, float]:

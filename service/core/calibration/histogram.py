@@ -41,7 +41,15 @@ class Histogram:
     blend: float
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         """Shares in up to 15 bins of equal mass; equal scores are never parted.
 
         Parameters
@@ -51,6 +59,8 @@ class Histogram:
         weights : ndarray of shape (N,), optional
         offset : ndarray of shape (K,), optional
             Ignored: the bins find the prevalence of these rows by themselves.
+        units : int, optional
+            How many rows, or groups of rows, are independent of each other; without it, all rows.
 
         Examples
         --------
@@ -64,12 +74,19 @@ class Histogram:
         odds, w = log_odds(logits), row_weights(weights, n)
         curves = [_steps(*pooled(odds[:, c], (labels == c).astype(np.float64), w)) for c in range(k)]
         edges, values = zip(*curves, strict=True)
-        return cls(rectangular(edges, BINS - 1), rectangular(values, BINS), 1.0 / (n + 1))
+        return cls(rectangular(edges, BINS - 1), rectangular(values, BINS), 1.0 / ((units or n) + 1))
 
     @staticmethod
     def size(k: int) -> int:
         """Number of free parameters for ``k`` classes."""
         return BINS * k
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Never: its probabilities are mixed with the uniform distribution on all rows."""
+        del logits, labels, weights, offset
+        return False
 
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, K), never minus infinity.

@@ -14,9 +14,17 @@ class Identity:
     needs: ClassVar[str] = "any"
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         """Nothing to learn."""
-        del logits, labels, weights, offset
+        del logits, labels, weights, offset, units
         return cls()
 
     @staticmethod
@@ -24,6 +32,13 @@ class Identity:
         """Number of free parameters: none."""
         del k
         return 0
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Never: nothing is fitted."""
+        del logits, labels, weights, offset
+        return False
 
     def apply(self, logits: Array) -> Array:
         """Log-probabilities of raw logits, shape (N, K).

@@ -43,7 +43,15 @@ class Isotonic:
     blend: float
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         """Curves of least squared error, which is also that of least log loss, among the non-decreasing ones.
 
         Parameters
@@ -53,6 +61,8 @@ class Isotonic:
         weights : ndarray of shape (N,), optional
         offset : ndarray of shape (K,), optional
             Ignored: the curves find the prevalence of these rows by themselves.
+        units : int, optional
+            How many rows, or groups of rows, are independent of each other; without it, all rows.
 
         Examples
         --------
@@ -67,12 +77,19 @@ class Isotonic:
         curves = [_curve(*pooled(odds[:, c], (labels == c).astype(np.float64), w)) for c in range(k)]
         width = max(len(knots) for knots, _ in curves)
         knots, values = (rectangular(part, width) for part in zip(*curves, strict=True))
-        return cls(knots, values, 1.0 / (n + 1))
+        return cls(knots, values, 1.0 / ((units or n) + 1))
 
     @staticmethod
     def size(k: int) -> int:
         """Nominal number of free parameters for ``k`` classes."""
         return NOMINAL_SIZE * k
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Never: its probabilities are mixed with the uniform distribution on all rows."""
+        del logits, labels, weights, offset
+        return False
 
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, K), never minus infinity.

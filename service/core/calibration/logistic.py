@@ -38,6 +38,30 @@ def platt_targets(labels: Indices, weights: Array) -> Array:
     return np.where(labels == 1, (positive + 1.0) / (positive + 2.0), 1.0 / (negative + 2.0))
 
 
+def threshold_separates(x: Array, labels: Indices) -> bool:
+    """Whether no row of class 0 lies above one of class 1, and not all rows lie at one point.
+
+    Rows of both classes may share the threshold itself: a steeper slope then still does no row harm.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N,)
+    labels : ndarray of shape (N,)
+        0 or 1. Where one of them does not occur, nothing is told apart.
+
+    Examples
+    --------
+    >>> threshold_separates(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 0, 1, 1]))
+    True
+    >>> threshold_separates(np.array([1.0, 2.0]), np.array([1, 1]))
+    False
+    """
+    negative, positive = x[labels == 0], x[labels == 1]
+    if not len(negative) or not len(positive):
+        return False
+    return float(negative.max()) <= float(positive.min()) and float(negative.min()) < float(positive.max())
+
+
 def fit_logistic(features: Array, targets: Array, weights: Array) -> Array:
     """Slopes, then the intercept, of least log loss, without regularisation, by damped Newton steps.
 

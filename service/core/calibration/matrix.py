@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.calibration.affine import affine, fit_affine, row_weights
 from service.core.calibration.bcts import Bcts
+from service.core.calibration.separation import separates
 from service.core.numerics import Array, Indices, log_softmax
 
 
@@ -38,7 +39,15 @@ class Matrix:
     bias: Array
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         r"""Matrix and bias of least log loss with off-diagonal and intercept regularisation (ODIR).
 
         .. math:: \frac{1}{2n} \Bigl[K^2 \sum_{i \ne j} (T W_{ij})^2
@@ -54,6 +63,8 @@ class Matrix:
         weights : ndarray of shape (N,), optional
         offset : ndarray of shape (K,), optional
             Ignored: the bias finds the prevalence of these rows by itself.
+        units : int, optional
+            How many rows, or groups of rows, are independent of each other; without it, all rows.
 
         Examples
         --------
@@ -64,15 +75,24 @@ class Matrix:
         """
         del offset
         n, k = logits.shape
-        w = row_weights(weights, n)
-        unit = 1.0 / Bcts.fit(logits, labels, weights=w).temperature
-        ridge = np.where(np.eye(k) > 0.0, k / n, k * k / n)
-        return cls(*fit_affine(logits, labels, weights=w, unit=unit, centre=np.eye(k), ridge=ridge))
+        rows, w = units or n, row_weights(weights, n)
+        unit = 1.0 / Bcts.fit(logits, labels, weights=w, units=units).temperature
+        ridge = np.where(np.eye(k) > 0.0, k / rows, k * k / rows)
+        return cls(
+            *fit_affine(logits, labels, weights=w, unit=unit, centre=np.eye(k), ridge=ridge, bias_ridge=1.0 / rows)
+        )
 
     @staticmethod
     def size(k: int) -> int:
         """Number of free parameters for ``k`` classes: what is added to a whole column, or to all biases, is lost."""
         return k * k - 1
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Whether slopes or biases could grow for ever; `separates` says more."""
+        del offset
+        return separates(log_softmax(logits), labels, slope=self.weight, bias=self.bias, weights=weights)
 
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, K).

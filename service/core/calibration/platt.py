@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from service.core.calibration.affine import row_weights
-from service.core.calibration.logistic import fit_logistic, platt_targets
+from service.core.calibration.logistic import fit_logistic, platt_targets, threshold_separates
 from service.core.numerics import Array, Indices, log_softmax, two_column
 
 
@@ -35,7 +35,15 @@ class Platt:
     intercept: float
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         """Logistic regression on Platt's targets, which keep separable rows finite.
 
         Parameters
@@ -45,6 +53,9 @@ class Platt:
         weights : ndarray of shape (N,), optional
         offset : ndarray of shape (2,), optional
             Ignored: the intercept finds the prevalence of these rows by itself.
+        units : int, optional
+            How many rows, or groups of rows, are independent of each other: what Platt's targets count. Without it,
+            all rows.
 
         Examples
         --------
@@ -56,7 +67,8 @@ class Platt:
         del offset
         w = row_weights(weights, len(logits))
         evidence = logits[:, 1:] - logits[:, :1]
-        slope, intercept = fit_logistic(evidence, platt_targets(labels, w), w)
+        targets = platt_targets(labels, w * ((units or len(w)) / len(w)))
+        slope, intercept = fit_logistic(evidence, targets, w)
         return cls(float(slope), float(intercept))
 
     @staticmethod
@@ -64,6 +76,15 @@ class Platt:
         """Number of free parameters."""
         del k
         return 2
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Whether a threshold tells the classes apart without error, ties at it aside."""
+        del offset
+        evidence, kept = logits[:, 1] - logits[:, 0], row_weights(weights, len(logits)) > 0.0
+        x, y = evidence[kept], labels[kept]
+        return threshold_separates(x, y) or threshold_separates(-x, y)
 
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, 2).

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -42,15 +42,30 @@ class Temperature:
             raise ValueError("a temperature must be positive")
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         """Temperature of least log loss; `fit_temperature` says more about it, and whether it may be trusted."""
-        return cls(fit_temperature(logits, labels, weights=weights, offset=offset).calibrator.temperature)
+        fit = fit_temperature(logits, labels, weights=weights, offset=offset, units=units)
+        return cls(fit.calibrator.temperature)
 
     @staticmethod
     def size(k: int) -> int:
         """Number of free parameters: T."""
         del k
         return 1
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Whether every row's own class has its largest logit: the loss then falls for ever as T goes to 0."""
+        return problem_of(logits, labels, weights=weights, offset=offset).status() == "separable"
 
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, K).
@@ -72,14 +87,17 @@ class TemperatureFit:
     calibrator : Temperature
     status : {"ok", "separable", "no_signal"}
         ``separable``: every row's own class has its largest logit, so no finite T is best; T is that of targets
-        smoothed by 1 / (n + 1). ``no_signal``: the true class' logit is on average no larger than chance;
-        T stays 1 and the result must not be called calibrated.
+        smoothed by 1 / (n + 1), n counting rows, or groups of rows. ``no_signal``: the true class' logit is on average
+        no larger than chance; T stays 1 and the result must not be called calibrated.
     iterations : int
+    smoothing : float
+        Of the targets; 0 unless ``separable``.
     """
 
     calibrator: Temperature
     status: Status
     iterations: int
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +165,33 @@ class Problem:
         """Largest gap between two logits of a row."""
         return max(float(-shifted.min()) for _, shifted, _ in self.chunks())
 
-    def noise(self) -> float:
-        """Size of slope that rounding alone can make."""
-        return 1e-12 * self.spread()
+    def status(self) -> Status:
+        """Whether a finite positive optimum exists: by the sign of the slope at either end, beyond rounding."""
+        noise = 1e-12 * self.spread()
+        if self.derivatives(0.0)[0] >= -noise:
+            return "no_signal"
+        return "ok" if self.slope_at_infinity() > noise else "separable"
+
+
+def problem_of(
+    logits: Array, labels: Indices, *, weights: Array | None, offset: Array | None, smoothing: float = 0.0
+) -> Problem:
+    """The loss of T on rows; classes of offset minus infinity are impossible, and left out."""
+    w = np.full(len(labels), 1.0 / len(labels)) if weights is None else weights / weights.sum()
+    o = np.zeros(logits.shape[1]) if offset is None else offset
+    possible = np.isfinite(o)
+    if not possible.all():
+        logits, labels, o = logits[:, possible], (possible.cumsum() - 1)[labels], o[possible]
+    return Problem(logits, labels, w, o, smoothing)
 
 
 def fit_temperature(
-    logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    logits: Array,
+    labels: Indices,
+    *,
+    weights: Array | None = None,
+    offset: Array | None = None,
+    units: int | None = None,
 ) -> TemperatureFit:
     r"""Temperature of least log loss, by a safeguarded Newton iteration.
 
@@ -170,7 +208,9 @@ def fit_temperature(
         Non-negative, only their ratios matter.
     offset : ndarray of shape (K,), optional
         Added to the scaled logits: ``log(prevalence of these rows / prevalence the model speaks of)``, so that
-        a difference in prevalence does not bend T.
+        a difference in prevalence does not bend T. Minus infinity: the class cannot occur among these rows.
+    units : int, optional
+        How many rows, or groups of rows, are independent of each other; without it, all rows.
 
     Returns
     -------
@@ -183,14 +223,12 @@ def fit_temperature(
     >>> round(fit.calibrator.temperature, 6), fit.status
     (1.820478, 'ok')
     """
-    problem = Problem(logits, labels, _normalised(weights, len(logits)), _offset(offset, logits.shape[1]))
-    noise = problem.noise()
-    if problem.derivatives(0.0)[0] >= -noise:
-        return TemperatureFit(Temperature(1.0), "no_signal", 0)
-    if problem.slope_at_infinity() > noise:
-        return _newton(problem, "ok")
-    smoothed = Problem(logits, labels, problem.weights, problem.offset, 1.0 / (len(logits) + 1))
-    return _newton(smoothed, "separable")
+    problem = problem_of(logits, labels, weights=weights, offset=offset)
+    status = problem.status()
+    if status == "no_signal":
+        return TemperatureFit(Temperature(1.0), status, 0)
+    smoothing = 1.0 / ((units or len(logits)) + 1) if status == "separable" else 0.0
+    return _newton(replace(problem, smoothing=smoothing), status)
 
 
 def bootstrap_interval(
@@ -235,9 +273,8 @@ def bootstrap_interval(
     True
     """
     beta = 1.0 / fit.calibrator.temperature
-    smoothing = 1.0 / (len(logits) + 1) if fit.status == "separable" else 0.0
-    w = _normalised(weights, len(logits))
-    problem = Problem(logits, labels, w, _offset(offset, logits.shape[1]), smoothing)
+    problem = problem_of(logits, labels, weights=weights, offset=offset, smoothing=fit.smoothing)
+    w = problem.weights
     slopes, curvatures = (np.concatenate(part) for part in list(zip(*problem.rowwise(beta), strict=True))[1:])
     unit = np.arange(len(w)) if groups is None else groups
     slope, curvature = np.bincount(unit, w * slopes), np.bincount(unit, w * curvatures)
@@ -269,17 +306,9 @@ def _newton(problem: Problem, status: Status) -> TemperatureFit:
         # Convergence is tested before the bracket: at the optimum rounding alone can put the proposal outside it.
         converged = abs(proposal - log_beta) < STEP_TOLERANCE
         log_beta = proposal if converged or low < proposal < high else 0.5 * (low + high)
-    return TemperatureFit(Temperature(math.exp(-log_beta)), status, iterations)
+    return TemperatureFit(Temperature(math.exp(-log_beta)), status, iterations, problem.smoothing)
 
 
 def _log_newton_step(beta: float, slope: float, curvature: float) -> float:
     proposal = beta - slope / curvature if curvature > 0.0 else -1.0
     return math.log(proposal) if proposal > 0.0 else -math.inf
-
-
-def _normalised(weights: Array | None, n: int) -> Array:
-    return np.full(n, 1.0 / n) if weights is None else weights / weights.sum()
-
-
-def _offset(offset: Array | None, k: int) -> Array:
-    return np.zeros(k) if offset is None else offset

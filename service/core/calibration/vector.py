@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.calibration.affine import affine, fit_affine, row_weights
 from service.core.calibration.bcts import Bcts
+from service.core.calibration.separation import separates
 from service.core.numerics import Array, Indices, log_softmax
 
 
@@ -38,7 +39,15 @@ class Vector:
     bias: Array
 
     @classmethod
-    def fit(cls, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None) -> Self:
+    def fit(
+        cls,
+        logits: Array,
+        labels: Indices,
+        *,
+        weights: Array | None = None,
+        offset: Array | None = None,
+        units: int | None = None,
+    ) -> Self:
         r"""Slopes and biases of least log loss with ridges on what departs from one temperature.
 
         .. math:: \frac{K}{2n} \sum_k (T a_k - 1)^2 + \frac{1}{2n} \sum_k b_k^2
@@ -53,6 +62,8 @@ class Vector:
         weights : ndarray of shape (N,), optional
         offset : ndarray of shape (K,), optional
             Ignored: the bias finds the prevalence of these rows by itself.
+        units : int, optional
+            How many rows, or groups of rows, are independent of each other; without it, all rows.
 
         Examples
         --------
@@ -64,14 +75,24 @@ class Vector:
         """
         del offset
         n, k = logits.shape
-        w = row_weights(weights, n)
-        unit = 1.0 / Bcts.fit(logits, labels, weights=w).temperature
-        return cls(*fit_affine(logits, labels, weights=w, unit=unit, centre=np.ones(k), ridge=np.full(k, k / n)))
+        rows, w = units or n, row_weights(weights, n)
+        unit = 1.0 / Bcts.fit(logits, labels, weights=w, units=units).temperature
+        ridge = np.full(k, k / rows)
+        return cls(
+            *fit_affine(logits, labels, weights=w, unit=unit, centre=np.ones(k), ridge=ridge, bias_ridge=1.0 / rows)
+        )
 
     @staticmethod
     def size(k: int) -> int:
         """Number of free parameters for ``k`` classes: K slopes, and biases that sum to zero."""
         return 2 * k - 1
+
+    def separable(
+        self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
+    ) -> bool:
+        """Whether slopes or biases could grow for ever; `separates` says more."""
+        del offset
+        return separates(log_softmax(logits), labels, slope=self.slope, bias=self.bias, weights=weights)
 
     def apply(self, logits: Array) -> Array:
         """Calibrated log-probabilities, shape (N, K).
