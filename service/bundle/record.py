@@ -83,15 +83,17 @@ class ClassThreshold(Entry):
 
 
 class BandRecord(Entry):
-    """How far computations of the same score lie apart, as `service.core.ties.Band` has it, and how `fit` knows.
+    """How far computations of the same score lie apart, and how `fit` knows.
 
-    ``measured`` is the largest difference between ``paths`` of ``rows`` calibration rows through the model; ``tie``
-    says when two classes are tied for the predicted one, where thresholds go by it.
+    ``at_threshold`` is the band of the calibration score behind the threshold. ``measured`` is the largest difference
+    of what the score looks at between ``paths`` of ``rows`` calibration rows through the model, relative to 1 + its
+    size; bands carry ``safety`` times as much. ``tie`` says when two classes are tied for the predicted one, where
+    thresholds go by it.
     """
 
-    relative: Finite
-    noise: Finite
+    at_threshold: Finite
     measured: Finite
+    safety: Finite
     rows: int
     paths: int
     tie: Finite = 0.0

@@ -60,7 +60,7 @@ class Reference:
         return self.ascending[at] if threshold in self.scores[at : at + 1] else threshold
 
 
-def reference(scores: Array, *, limit: int = STORED_SCORES, band: Band = ROUNDING) -> Reference:
+def reference(scores: Array, *, limit: int = STORED_SCORES, band: Band | Array = ROUNDING) -> Reference:
     """Sort calibration scores, and thin them when there are more than ``limit``.
 
     Half of what is kept is the upper tail, where thresholds lie; the rest is spread evenly. What is left out
@@ -69,8 +69,7 @@ def reference(scores: Array, *, limit: int = STORED_SCORES, band: Band = ROUNDIN
     Parameters
     ----------
     scores : ndarray of shape (N,)
-    limit : int
-    band : Band
+    band : Band, or ndarray of shape (N,)
         How far two computations of one score may lie apart.
 
     Examples
@@ -79,8 +78,10 @@ def reference(scores: Array, *, limit: int = STORED_SCORES, band: Band = ROUNDIN
     >>> found.scores, found.caps
     (array([1., 2., 3.]), array([1.1, 2.1, 3.1]))
     """
-    ranks, ascending = stored_ranks(len(scores), limit=limit), np.sort(scores).astype(np.float64, copy=False)
-    return Reference(ascending[ranks - 1], ranks, len(scores), caps(ascending, band)[ranks - 1])
+    ranks, order = stored_ranks(len(scores), limit=limit), np.argsort(scores, kind="stable")
+    ascending = scores[order].astype(np.float64, copy=False)
+    edges = caps(ascending, band if isinstance(band, Band) else band[order])
+    return Reference(ascending[ranks - 1], ranks, len(scores), edges[ranks - 1])
 
 
 def stored_ranks(n: int, *, limit: int = STORED_SCORES) -> Indices:
@@ -222,11 +223,6 @@ def p_values(calibration: Reference, scores: Array) -> Array:
     :math:`\kappa_i` is the upper edge of a score's tie, `ties.caps`: what is equal to rounding counts as at least as
     large. A score exceeds its threshold at α exactly when its p-value is at most α.
 
-    Parameters
-    ----------
-    calibration : Reference
-    scores : ndarray of shape (N,)
-
     Examples
     --------
     >>> p_values(reference(np.array([1.0, 2.0, 3.0])), np.array([0.0, 2.0, 9.0]))
@@ -282,7 +278,7 @@ def benjamini_hochberg(p: Array) -> Array:
 
 
 def references_by_class(
-    scores: Array, predicted: Indices, *, classes: int, limit: int = STORED_SCORES, band: Band = ROUNDING
+    scores: Array, predicted: Indices, *, classes: int, limit: int = STORED_SCORES, band: Band | Array = ROUNDING
 ) -> tuple[Reference, ...]:
     """One `reference` per predicted class, so that false alarms are bounded within every predicted class (Mondrian).
 
@@ -307,8 +303,9 @@ def references_by_class(
     ----------
     Vovk et al. (2005), *Algorithmic Learning in a Random World*, Springer, section 4.5.
     """
-    share = max(FEWEST_STORED, limit // classes)
-    return tuple(reference(scores[predicted == k], limit=share, band=band) for k in range(classes))
+    share, own = max(FEWEST_STORED, limit // classes), [predicted == k for k in range(classes)]
+    bands = [band if isinstance(band, Band) else band[rows] for rows in own]
+    return tuple(reference(scores[rows], limit=share, band=b) for rows, b in zip(own, bands, strict=True))
 
 
 def thresholds_by_class(calibration: Sequence[Reference], *, alpha: float, confidence: float | None = None) -> Array:

@@ -26,8 +26,8 @@ class Detector:
     by_class : ByClass or None
         References and thresholds within every predicted class, in place of those of all rows.
     tie : float
-        With ``by_class``: classes whose logits are within this of the row's largest, in units of 1 + its size, are
-        tied for the predicted one. The row is then held against the most lenient of them.
+        With ``by_class``: classes whose logits are within this of the row's largest, in units of 1 + the size of
+        the row's logits, are tied for the predicted one. The row is then held against the most lenient of them.
     swept : callable or None
         `by_product` of the score.
     """
@@ -67,15 +67,14 @@ def predicted_class(logits: Array) -> Indices:
 
 
 def logit_gaps(logits: Array) -> Array:
-    """How far every logit lies below its row's largest, in units of 1 + that one's size, shape (N, K).
+    """How far every logit lies below its row's largest, in units of 1 + the size of its logits, shape (N, K).
 
     Examples
     --------
     >>> logit_gaps(np.array([[4.0, 3.5]]))
     array([[0. , 0.1]])
     """
-    top = logits.max(axis=1, keepdims=True)
-    return (top - logits) / (1.0 + np.abs(top))
+    return (logits.max(axis=1, keepdims=True) - logits) / (1.0 + np.abs(logits).max(axis=1, keepdims=True))
 
 
 def tied_classes(logits: Array, tie: float) -> Flags:

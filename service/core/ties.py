@@ -51,26 +51,27 @@ UNMEASURED: Final = Band(1e-6, 1e-6)
 """A float32 output whose noise nobody measured, as in versions fitted before `fit` did."""
 
 
-def caps(scores: Array, band: Band) -> Array:
+def caps(scores: Array, band: Band | Array) -> Array:
     r"""Upper edge of every calibration score's tie: a new score above it lies further away, any other counts as equal.
 
-    .. math:: \kappa_i = \max\{s_j : s_j \sim s_i\} + b, \quad
-        s_j \sim s_{j+1} \iff s_{j+1} - s_j \le b(s_j) + b(s_{j+1})
+    .. math:: \kappa_i = \max\{s_j + b_j : s_j \sim s_i\}, \quad
+        s_j \sim s_k \Leftarrow [s_j - b_j, s_j + b_j] \cap [s_k - b_k, s_k + b_k] \ne \emptyset
 
     Scores whose bands touch are one tie, and so are chains of them. Where a score is computed to within its band,
-    no calibration row can fall on another side of any edge: its own edge lies a band above its tie, and the next tie
-    begins more than a band above that edge. Edges are never below their scores, so p-values only rise: they stay
+    no calibration row can fall on another side of any edge: its own edge lies at least its band above it, and the
+    bands of the next tie begin above that edge. Edges are never below their scores, so p-values only rise: they stay
     valid.
 
-    A chain wider than `CHAIN_BANDS` bands is cut in the widest gap near its middle, until no part is wider. Edges of
-    such cuts lie in the middle of their gaps, which is the best that scores without a gap allow: there, a row within
-    the noise of an edge may still fall on either side.
+    A chain wider than `CHAIN_BANDS` of its bands is cut in the widest gap near its middle, until no part is wider.
+    Edges of such cuts lie in the middle of their gaps, which is the best that scores without a gap allow: there, a
+    row within the noise of an edge may still fall on either side.
 
     Parameters
     ----------
     scores : ndarray of shape (N,)
         Ascending; all of them, not some of the order statistics.
-    band : Band
+    band : Band, or ndarray of shape (N,)
+        How far two computations of each score may lie apart.
 
     Returns
     -------
@@ -84,13 +85,13 @@ def caps(scores: Array, band: Band) -> Array:
     """
     if not len(scores):
         return scores.astype(np.float64)
-    with np.errstate(over="ignore"):  # the farthest of all is the largest double: a band above it there is nothing
-        reach, gaps = band.widths(scores), np.diff(scores)
-        apart = gaps > reach[:-1] + reach[1:]
-        edges = scores + reach
-        for first, last in _long_chains(scores, apart, CHAIN_BANDS * reach):
-            for cut in _cuts(scores, first, last, CHAIN_BANDS * reach[last]):
-                apart[cut], edges[cut] = True, scores[cut] + 0.5 * gaps[cut]
+    reach = band.widths(scores) if isinstance(band, Band) else band
+    with np.errstate(over="ignore"):  # the farthest of all is the largest double: above it there is nothing
+        edges = np.maximum.accumulate(scores + reach)
+        apart = edges[:-1] < np.minimum.accumulate((scores - reach)[::-1])[::-1][1:]
+        for first, last in _chains(apart):
+            for cut in _cuts(scores, first, last, CHAIN_BANDS * reach[first : last + 1].mean()):
+                apart[cut], edges[cut] = True, scores[cut] + 0.5 * (scores[cut + 1] - scores[cut])
     ends = np.flatnonzero(np.append(apart, True))
     return np.minimum(np.repeat(edges[ends], np.diff(ends, prepend=-1)), _LARGEST)
 
@@ -114,11 +115,11 @@ def clear_edge(values: Array, low: float, high: float) -> float:
     return float(points[widest] + 0.5 * (points[widest + 1] - points[widest]))
 
 
-def _long_chains(scores: Array, apart: Flags, most: Array) -> list[tuple[int, int]]:
+def _chains(apart: Flags) -> list[tuple[int, int]]:
     ends = np.flatnonzero(np.append(apart, True))
     starts = np.append(0, ends[:-1] + 1)
-    long = scores[ends] - scores[starts] > most[ends]
-    return list(zip(starts[long].tolist(), ends[long].tolist(), strict=True))
+    several = ends > starts
+    return list(zip(starts[several].tolist(), ends[several].tolist(), strict=True))
 
 
 def _cuts(scores: Array, first: int, last: int, most: float) -> list[int]:

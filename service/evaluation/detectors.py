@@ -1,13 +1,13 @@
 """Out-of-distribution scores fitted and given their thresholds."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.bundle.record import State
+from service.bundle.record import BandRecord, State
 from service.bundle.scores import pack_score, state_bytes
 from service.core import conformal
 from service.core.detector import Detector, predicted_class
@@ -16,8 +16,11 @@ from service.core.ood import SCORES, Score
 from service.core.ood.features import STATE_BYTES
 from service.core.ood.knn import Knn
 from service.core.ood.nll import Nll
+from service.core.pipeline import bounded
+from service.core.ties import ROUNDING
 from service.errors import FitError
 from service.evaluation.dataset import Dataset
+from service.evaluation.noise import Noise, Plain
 from service.runtime.model import Raw
 
 TUNED: Final = "nll"
@@ -64,6 +67,8 @@ class Detectors:
         How many rows scores with state learned from.
     class_rows : ndarray of shape (K,)
         How many of ``rows`` were predicted to be each class.
+    bands : dict of str to BandRecord
+        Of every score, where the model's noise was measured.
     """
 
     detectors: tuple[Detector, ...]
@@ -71,6 +76,7 @@ class Detectors:
     rows: Indices
     learned_rows: int
     class_rows: Indices
+    bands: dict[str, BandRecord] = field(default_factory=dict)
 
     def kept_rows(self, detector: Detector) -> int | None:
         """How many rows a bank that could not hold all of them holds; None for any other score."""
@@ -92,12 +98,15 @@ class Terms:
     apart : bool
         Whether thresholds are kept off the learning half even where no score has state, because the temperature or
         the choice of the score was learned there.
+    noise : Noise or None
+        What another path through the model may change in a score; None: arithmetic alone.
     """
 
     seed: int
     confidence: float | None = None
     temperature: float = 1.0
     apart: bool = False
+    noise: Noise | None = None
 
 
 def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, terms: Terms) -> Detectors:
@@ -122,19 +131,16 @@ def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, term
     everyone = np.arange(len(judged.data))
     learning, held = halves(judged.data, terms.seed) if needy or terms.apart else (everyone, everyone)
     held = one_per_group(judged.data, held, terms.seed)
-    predicted = predicted_class(judged.logits[held])
-    detectors: list[Detector] = []
-    trained_on: dict[str, str] = {}
+    raw, detectors, bands = judged.raw.part(held), list[Detector](), dict[str, BandRecord]()
     for name in manifest.ood.scores:
         score = _learned(name, judged, train, learning, terms)
-        scores = score.score(seen_by(name, judged.raw)[held])
         bare = Detector(name, score, None, None, gated=name in manifest.ood.gate_members)
-        detectors.append(with_thresholds(bare, scores, predicted, manifest, terms))
-        trained_on[name] = training_source(name, train, terms.temperature)
+        detectors.append(with_thresholds(bare, plain_of(name, score), raw, manifest, terms, bands=bands))
     refuse_large(tuple(detectors))
+    trained_on = {name: training_source(name, train, terms.temperature) for name in manifest.ood.scores}
     learned_rows = len(learning) if train is None else len(train.data)
-    class_rows = np.bincount(predicted, minlength=judged.logits.shape[1])
-    return Detectors(tuple(detectors), trained_on, held, learned_rows, class_rows)
+    class_rows = np.bincount(predicted_class(raw.logits), minlength=judged.logits.shape[1])
+    return Detectors(tuple(detectors), trained_on, held, learned_rows, class_rows, bands)
 
 
 def fit_score(name: str, judged: Judged, train: Judged | None, learning: Indices, *, temperature: float = 1.0) -> Score:
@@ -166,6 +172,11 @@ def _learned(name: str, judged: Judged, train: Judged | None, learning: Indices,
 def seen_by(name: str, raw: Raw) -> Array:
     """What a score looks at: features, shape (N, D), or logits, shape (N, K)."""
     return raw.features if SCORES[name].needs == "features" else raw.logits
+
+
+def plain_of(name: str, score: Score) -> Plain:
+    """The score of every row as thresholds rest on it: all rows at once, in float64."""
+    return lambda raw: bounded(score.score(seen_by(name, raw)))
 
 
 def halves(data: Dataset, seed: int) -> tuple[Indices, Indices]:
@@ -203,19 +214,31 @@ def packed(detectors: tuple[Detector, ...]) -> State:
     return {key: array for part in parts for key, array in part.items()}
 
 
-def with_thresholds(bare: Detector, scores: Array, predicted: Indices, manifest: Manifest, terms: Terms) -> Detector:
-    """A score with its threshold at its share of the false-alarm rate; FitError where the rows are too few for it."""
-    alpha, among = manifest.ood.alpha(bare.name), conformal.reference(scores)
+def with_thresholds(
+    bare: Detector, plain: Plain, raw: Raw, manifest: Manifest, terms: Terms, *, bands: dict[str, BandRecord]
+) -> Detector:
+    """A score with its threshold at its share of the false-alarm rate; FitError where the rows are too few for it.
+
+    The band that rounding has around it is added to ``bands``, where the model's noise was measured.
+    """
+    alpha, scores = manifest.ood.alpha(bare.name), plain(raw)
+    reach = ROUNDING.widths(scores) if terms.noise is None else terms.noise.reach(bare, plain, raw)
+    among = conformal.reference(scores, band=reach)
     try:
         usual = conformal.threshold(among, alpha=alpha, confidence=terms.confidence)
     except ValueError as error:
         raise FitError(f"the threshold of {bare.name!r}: {error}. Nothing was published") from None
+    tie = terms.noise.tie(raw.logits) if terms.noise is not None and manifest.ood.per_class else 0.0
+    if terms.noise is not None:
+        at = np.argmax(np.where(scores <= usual, scores, -np.inf))
+        bands[bare.name] = terms.noise.record(bare, float(reach[at]), tie)
     if not manifest.ood.per_class:
         return dataclasses.replace(bare, calibration=among, threshold=usual)
-    groups = conformal.references_by_class(scores, predicted, classes=len(manifest.graph.classes))
+    predicted, k = predicted_class(raw.logits), len(manifest.graph.classes)
+    groups = conformal.references_by_class(scores, predicted, classes=k, band=reach)
     thresholds = conformal.thresholds_by_class(groups, alpha=alpha, confidence=terms.confidence)
     by_class = conformal.with_fallback(groups, thresholds, among=among, usual=usual)
-    return dataclasses.replace(bare, calibration=among, threshold=usual, by_class=by_class)
+    return dataclasses.replace(bare, calibration=among, threshold=usual, by_class=by_class, tie=tie)
 
 
 def training_source(name: str, train: Judged | None, temperature: float) -> str:

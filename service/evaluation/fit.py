@@ -31,6 +31,7 @@ from service.evaluation.candidates import compare_scores
 from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, Dataset, read_dataset, read_rows
 from service.evaluation.detectors import TUNED, Detectors, Judged, Terms, fit_detectors, packed
 from service.evaluation.labels import calibrate_labels, count_labels, detect_labels
+from service.evaluation.noise import measure_noise
 from service.evaluation.prevalence import check_estimation
 from service.evaluation.scoring import Track, raw_of, untracked
 from service.evaluation.sequences import calibrate_sequences, count_positions, detect_sequences
@@ -167,7 +168,9 @@ def learn(
     """The record and state of a calibration; nothing is written."""
     learner = _LEARNERS[model.task]
     calibration = learner.calibrate(model.manifest, judged, method=request.calibrator, seed=request.seed)
-    fitted = learner.detect(model.manifest, judged, train, _terms(model.manifest, request, compared))
+    noise = measure_noise(model, judged.data, judged.raw, seed=request.seed)
+    terms = dataclasses.replace(_terms(model.manifest, request, compared), noise=noise)
+    fitted = learner.detect(model.manifest, judged, train, terms)
     flag_rate = _flag_rate(model, judged, calibration, fitted)
     label_sets, estimation, more_state = learner.more(model, judged, calibration, request)
     record = Record(
@@ -260,6 +263,7 @@ def _score_record(detector: Detector, manifest: Manifest, fitted: Detectors, con
             "rows": rows,
             "trained_on": fitted.trained_on[detector.name],
             "kept_rows": fitted.kept_rows(detector),
+            "band": fitted.bands.get(detector.name),
             "by_class": _class_records(detector, manifest.graph.classes, fitted),
         }
     )

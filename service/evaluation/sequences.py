@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.bundle.record import SequenceRecord
+from service.bundle.record import BandRecord, SequenceRecord
 from service.core.detector import Detector
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Indices
@@ -24,6 +24,8 @@ from service.evaluation.detectors import (
     training_source,
     with_thresholds,
 )
+from service.evaluation.noise import Plain
+from service.runtime.model import Raw
 
 CHAIN_UNKNOWN = (
     "the source prevalence is unknown, so neighbours cannot speak: the hmm smoother is not available, and positions "
@@ -106,13 +108,14 @@ def detect_sequences(manifest: Manifest, judged: Judged, train: Judged | None, t
     learning, held = halves(judged.data, terms.seed) if stateful and train is None else (everything, everything)
     held = one_per_group(judged.data, held, terms.seed)
     teacher, seen = (judged, learning) if train is None else (train, np.arange(len(train.data)))
-    detectors = []
+    detectors, bands = list[Detector](), dict[str, BandRecord]()
     for name in manifest.ood.scores:
         bare = Detector(name, _fitted(name, teacher, seen), None, None, name in manifest.ood.gate_members)
-        detectors.append(with_thresholds(bare, _means(bare.score, judged, held), held, manifest, terms))
+        plain = _means_of(bare.score)
+        detectors.append(with_thresholds(bare, plain, judged.raw.part(held), manifest, terms, bands=bands))
     sources = {name: training_source(name, train, terms.temperature) for name in manifest.ood.scores}
     nowhere = np.zeros(len(manifest.graph.classes), dtype=np.intp)
-    return Detectors(tuple(detectors), sources, held, len(seen), nowhere)
+    return Detectors(tuple(detectors), sources, held, len(seen), nowhere, bands)
 
 
 def _fitted(name: str, judged: Judged, rows: Indices) -> Score:
@@ -121,9 +124,12 @@ def _fitted(name: str, judged: Judged, rows: Indices) -> Score:
     return SCORES[name].fit(logits, labels[labels != PADDING], logits=logits)
 
 
-def _means(score: Score, judged: Judged, rows: Indices) -> Array:
-    lengths = lengths_of(judged.data.labels[rows])
-    return row_sums(score.score(flat(judged.logits[rows], lengths)), lengths) / lengths
+def _means_of(score: Score) -> Plain:
+    def means(raw: Raw) -> Array:
+        lengths = np.full(len(raw.logits), raw.logits.shape[1]) if raw.lengths is None else raw.lengths
+        return row_sums(score.score(flat(raw.logits, lengths)), lengths) / lengths
+
+    return means
 
 
 def _check_positions(judged: Judged) -> None:

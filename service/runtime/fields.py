@@ -151,6 +151,10 @@ class FieldInputs:
         feeds |= self.numbers.feeds(columns) | {texts.name: texts.feed(rows.others) for texts in self.texts}
         return columns, feeds | self._filled(len(rows), inside)
 
+    def taken(self, columns: Array) -> Array:
+        """`NumberInputs.taken`."""
+        return self.numbers.taken(columns)
+
     def synthetic(self, rows: int = 1) -> Fields:
         """Numbers within their ranges, categories in turn, tensors of small numbers; the first row is the longest."""
         others = {name: cells for texts in self.texts for name, cells in texts.synthetic(rows).items()}

@@ -45,6 +45,9 @@ class Inputs(Protocol):
             With a fault for every place that is missing, not allowed, or does not fit the graph.
         """
 
+    def taken(self, columns: Array) -> Array:
+        """Columns of numbers as the graph takes them, rounded to its types, in float64."""
+
     def synthetic(self, rows: int = 1) -> Rows:
         """Rows that the model should be able to judge, and that are nobody's."""
 

@@ -44,7 +44,7 @@ class Raw:
     logits : ndarray of shape (N, K)
         For sequences (N, L, K).
     features : ndarray of shape (N, D)
-        What feature scores look at: the columns, or the tensor that `[ood] space` names.
+        What feature scores look at: the columns as the graph takes them, or the tensor that `[ood] space` names.
     lengths : ndarray of shape (N,) or None
         Unpadded positions of every row.
     """
@@ -169,7 +169,8 @@ class Model:
                 graph, ood.space, feeds, lengths=lengths, deadline=deadline
             )
         else:
-            logits, features = self.session.logits(graph, feeds, lengths=lengths, deadline=deadline), columns
+            logits = self.session.logits(graph, feeds, lengths=lengths, deadline=deadline)
+            features = self.inputs.taken(columns)
         if logits.ndim == 3 and lengths is None:
             lengths = np.full(len(logits), logits.shape[1])
         return Raw(columns, logits, features, lengths)

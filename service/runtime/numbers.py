@@ -60,6 +60,7 @@ class NumberInputs:
     least: Array = field(init=False, repr=False, compare=False)
     most: Array = field(init=False, repr=False, compare=False)
     limits: tuple[list[float], list[float]] = field(init=False, repr=False, compare=False)
+    singles: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # A row of numbers from least to most has no fault; where a slot is not of floats, no numbers are that plain.
@@ -71,6 +72,7 @@ class NumberInputs:
         object.__setattr__(self, "least", np.maximum(low, self.allowed_low))
         object.__setattr__(self, "most", np.minimum(high, self.allowed_high))
         object.__setattr__(self, "limits", (self.least.tolist(), self.most.tolist()))
+        object.__setattr__(self, "singles", all(slot.dtype == np.float32 for slot in self.slots))
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -122,6 +124,19 @@ class NumberInputs:
     def feeds(self, columns: Array) -> Feeds:
         """The arrays that the graph takes, of columns that were checked."""
         return {slot.name: np.ascontiguousarray(columns[:, slot.place], slot.dtype) for slot in self.slots}
+
+    def taken(self, columns: Array) -> Array:
+        """Columns as the graph takes them, in float64: what a client sends in float32 is then the same row as its text.
+
+        Scores on inputs look at these, and so at what the model looks at.
+        """
+        if self.singles:
+            return columns.astype(np.float32).astype(np.float64)
+        rounded = columns.copy()
+        for slot in self.slots:
+            if slot.dtype.kind == "f":
+                rounded[:, slot.columns] = columns[:, slot.columns].astype(slot.dtype)
+        return rounded
 
     def synthetic(self, rows: int = 1) -> Array:
         """Rows within every declared range, the first in the middle, shape (N, F); nobody's measurements."""

@@ -34,7 +34,7 @@ class Fields:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, part: slice | Flags) -> "Fields":
+    def __getitem__(self, part: slice | Flags | Indices) -> "Fields":
         others = {name: values[part] for name, values in self.others.items()}
         return Fields(self.numbers[part], others, None if self.lengths is None else self.lengths[part])
 

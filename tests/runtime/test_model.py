@@ -49,7 +49,8 @@ def test_a_model_says_what_it_is(shipped: Bundle) -> None:
 def test_a_posterior_is_the_core_s_for_the_graph_s_logits(shipped: Bundle, test_rows: list[list[float]]) -> None:
     model, rows = load_model(shipped), np.array(test_rows[:10])
     raw = model.raw(rows)
-    expected, found = postprocess(model.chain, raw.logits, raw.columns), model.posterior(rows)
+    seen = rows.astype(np.float32).astype(np.float64)  # as the graph takes them
+    expected, found = postprocess(model.chain, raw.logits, raw.columns, features=seen), model.posterior(rows)
     np.testing.assert_array_equal(found.log_probs, expected.log_probs)
     np.testing.assert_array_equal(found.scores, expected.scores)
 
