@@ -49,7 +49,7 @@ def held_out(manifest: Manifest, calibration: Calibration, logits: Array, data: 
 
 
 def fit_sets(
-    logits: Array, data: Dataset, classes: tuple[str, ...], *, method: str, band: Band = UNMEASURED
+    logits: Array, data: Dataset, classes: tuple[str, ...], *, method: str, band: Band | Array = UNMEASURED
 ) -> tuple[LabelSetsRecord, State]:
     """Rank the true labels of calibration rows, all together and, for up to 20 classes, within every class.
 
@@ -67,8 +67,8 @@ def fit_sets(
     classes : tuple of str
     method : str
         In `service.core.label_sets.METHODS`.
-    band : Band
-        How far two computations of a nonconformity may lie apart: twice the noise of the logits.
+    band : Band, or ndarray of shape (N,)
+        How far two computations of each row's nonconformity may lie apart, as `Noise.of_labels` has it.
 
     Raises
     ------
