@@ -148,12 +148,15 @@ class Conformity:
         Number of rows, or of groups.
     caps : ndarray of shape (M,)
         `ties.caps` of the scores, among all that were ranked: what labels are compared with.
+    reach : ndarray of shape (M,)
+        How far two computations of each score may lie apart.
     """
 
     scores: Array
     ranks: Array
     n: int
     caps: Array
+    reach: Array
 
     def threshold(self, coverage: float) -> float:
         """Edge of the smallest score of rank (n + 1) coverage or more; infinite when n rows cannot give that coverage.
@@ -191,8 +194,6 @@ class LabelSets:
         Of `METHODS`.
     conformities : tuple of Conformity
         One per class; a single one for marginal sets.
-    band : Band
-        How far two computations of one nonconformity may lie apart.
     tie : float
         Labels of a row whose log-probabilities are no further apart are equally probable.
     prevalence : ndarray of shape (K,), optional
@@ -201,7 +202,6 @@ class LabelSets:
 
     method: str
     conformities: tuple[Conformity, ...]
-    band: Band = ROUNDING
     tie: float = TIE
     prevalence: Array | None = None
 
@@ -215,7 +215,7 @@ class LabelSets:
     def thresholds(self, coverage: float) -> Array:
         """Largest nonconformity of a member, shape (K,) or (1,)."""
         if self.prevalence is not None:
-            return np.array([mixed_threshold(self.conformities, self.prevalence, coverage=coverage, band=self.band)])
+            return np.array([mixed_threshold(self.conformities, self.prevalence, coverage=coverage)])
         return np.array([conformity.threshold(coverage) for conformity in self.conformities])
 
     def predict(
@@ -258,7 +258,7 @@ def fit(
     method: str = "lac",
     conditional: bool = True,
     groups: Indices | None = None,
-    band: Band = ROUNDING,
+    band: Band | Array = ROUNDING,
     limit: int = STORED_SCORES,
 ) -> LabelSets:
     r"""Nonconformities of calibration rows' true labels, ranked.
@@ -276,8 +276,9 @@ def fit(
     conditional : bool
         One ranking per class; `enough_for_classes` says whether the counts allow it.
     groups : ndarray of shape (N,), optional
-    band : Band
-        How far two computations of one nonconformity may lie apart. An error of e in the logits moves it by 2e at most.
+    band : Band, or ndarray of shape (N,)
+        How far two computations of each row's nonconformity may lie apart. An error of e in the logits moves it by 2e
+        at most.
     limit : int
         Scores kept in all; what is left out can only enlarge sets.
 
@@ -295,16 +296,15 @@ def fit(
     classes = log_probs.shape[1]
     tie = _clear_tie(log_probs, band) if method in ADAPTIVE else TIE
     own = METHODS[method](log_probs, tie)[np.arange(len(labels)), labels]
+    reach = band.widths(own) if isinstance(band, Band) else band
     parts = [labels == k for k in range(classes)] if conditional else [np.ones(len(labels), dtype=np.bool_)]
     units = np.arange(len(labels)) if groups is None else groups
     share = max(FEWEST_STORED, limit // len(parts))
-    ranked = [_ranked(own[part], units[part], share, band) for part in parts]
-    return LabelSets(method, tuple(ranked), band, tie)
+    ranked = [_ranked(own[part], units[part], reach[part], share) for part in parts]
+    return LabelSets(method, tuple(ranked), tie)
 
 
-def mixed_threshold(
-    conformities: Sequence[Conformity], prevalence: Array, *, coverage: float, band: Band = ROUNDING
-) -> float:
+def mixed_threshold(conformities: Sequence[Conformity], prevalence: Array, *, coverage: float) -> float:
     r"""Edge of the smallest score that holds the true label under a prevalence; infinite where rows are too few.
 
     .. math:: \min \Bigl\{ t : \sum_k \pi_k \frac{r_k(t)}{n_k + 1} \ge c \Bigr\}
@@ -322,8 +322,6 @@ def mixed_threshold(
         One per class.
     prevalence : ndarray of shape (K,)
     coverage : float
-    band : Band
-        As in `fit`.
 
     Examples
     --------
@@ -338,10 +336,10 @@ def mixed_threshold(
     """
     shares = [share / (c.n + 1) for share, c in zip(prevalence, conformities, strict=True)]
     gains = [share * np.diff(c.ranks, prepend=0.0) for share, c in zip(shares, conformities, strict=True)]
-    scores = np.concatenate([c.scores for c in conformities])
+    scores, reach = (np.concatenate(part) for part in zip(*((c.scores, c.reach) for c in conformities), strict=True))
     order = np.argsort(scores, kind="stable")
     reached = np.flatnonzero(np.cumsum(np.concatenate(gains)[order]) >= coverage - 1e-12)
-    return float(caps(scores[order], band)[reached[0]]) if len(reached) else math.inf
+    return float(caps(scores[order], reach[order])[reached[0]]) if len(reached) else math.inf
 
 
 def enough_for_classes(counts: Indices, *, coverage: float, most: int = 20) -> bool:
@@ -362,20 +360,20 @@ def enough_for_classes(counts: Indices, *, coverage: float, most: int = 20) -> b
     return len(counts) <= most and bool(np.all(counts >= (counts + 1) * coverage - 1e-9))
 
 
-def _clear_tie(log_probs: Array, band: Band) -> float:
+def _clear_tie(log_probs: Array, band: Band | Array) -> float:
     """A limit of equality that no two neighbouring labels of a calibration row are near."""
     gaps = -np.diff(np.sort(log_probs, axis=1)[:, ::-1], axis=1)
-    least = max(TIE, band.noise)
-    return clear_edge(gaps.ravel(), least, CHAIN_BANDS * least)
+    least = max(TIE, band.noise if isinstance(band, Band) else float(np.median(band)))
+    return clear_edge(gaps[gaps < CHAIN_BANDS * least], least, CHAIN_BANDS * least)
 
 
-def _ranked(scores: Array, units: Indices, limit: int, band: Band) -> Conformity:
+def _ranked(scores: Array, units: Indices, reach: Array, limit: int) -> Conformity:
     names, of_row, rows_of = np.unique(units, return_inverse=True, return_counts=True)
     order = np.argsort(scores)
     kept = stored_ranks(len(scores), limit=limit) - 1
     ranks = np.cumsum(1.0 / rows_of[of_row[order]])
-    ascending = scores[order]
-    return Conformity(ascending[kept], ranks[kept], len(names), caps(ascending, band)[kept])
+    ascending, reach = scores[order], reach[order]
+    return Conformity(ascending[kept], ranks[kept], len(names), caps(ascending, reach)[kept], reach[kept])
 
 
 def _ranked_labels(log_probs: Array, tie: float) -> tuple[Indices, Indices]:

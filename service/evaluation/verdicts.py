@@ -14,7 +14,7 @@ from service.core.pipeline import Policy, Posterior
 from service.core.recalibration import Cox, class_log_odds, cox
 from service.core.reliability import class_event, debiased_interval, null_test
 from service.core.sampling import effective_rows, mean_noise
-from service.core.utility import Difference, paired_difference
+from service.core.utility import Difference, difference_bounds, paired_difference
 from service.evaluation.diagnostics import Shift
 
 Mood = Literal["good", "caution", "note"]
@@ -70,12 +70,11 @@ class Strategies:
     promised, paid : ndarray of shape (N,)
         By the probabilities, and by the label.
     variance : ndarray of shape (N,)
-        Of what is paid, if the probabilities are right. A bootstrap would not know of a costly case that is rare
-        enough to be missing from the rows; the probabilities do.
+        Of what is paid, if the probabilities are right.
     label, constant : ndarray of shape (N,)
         For the most probable class' cheapest action, and for the best single action.
     against_label, against_constant : Difference
-        How much more the policy costs than these two; paired bootstrap.
+        How much more the policy costs than these two.
     weights, groups : ndarray of shape (N,), optional
     """
 
@@ -153,18 +152,23 @@ def strategies(
     taken = decide(log_probs, cost, on_ood=policy.on_ood, flagged=flagged)
     cheapest, _ = best_action(cost.T, scale=class_ranges(cost))
     best = int(np.average(cost[:, labels], axis=1, weights=weights).argmin())
-    label, constant = cost[cheapest[log_probs.argmax(axis=1)], labels], cost[best, labels]
+    believed, always = cheapest[log_probs.argmax(axis=1)], np.full(len(labels), best)
     promised, paid = taken.risks[rows, taken.action], cost[taken.action, labels]
     surprise = cost[taken.action] - promised[:, None]
+
+    def against(other: Indices) -> Difference:
+        least, most = difference_bounds(taken.action, other, cost)
+        return paired_difference(paid, cost[other, labels], least=least, most=most, weights=weights, groups=groups)
+
     return Strategies(
         decisions=taken,
         promised=promised,
         paid=paid,
         variance=np.einsum("nk,nk->n", np.exp(log_probs), surprise**2),
-        label=label,
-        constant=constant,
-        against_label=paired_difference(paid, label, weights=weights, groups=groups),
-        against_constant=paired_difference(paid, constant, weights=weights, groups=groups),
+        label=cost[believed, labels],
+        constant=cost[always, labels],
+        against_label=against(believed),
+        against_constant=against(always),
         weights=weights,
         groups=groups,
     )
@@ -252,8 +256,11 @@ def improvement(
         text = f"The probabilities are the model's own; log loss {short(before)}. `temperance fit` calibrates them."
         return Verdict("caution", "This version is uncalibrated", text)
     rows = np.arange(len(labels))
-    served, raw = posterior.log_probs[rows, labels], log_softmax(posterior.logits)[rows, labels]
-    gain = paired_difference(-served, -raw, weights=weights, groups=groups)
+    uncalibrated = log_softmax(posterior.logits)
+    served, raw = posterior.log_probs[rows, labels], uncalibrated[rows, labels]
+    change = uncalibrated - posterior.log_probs
+    bounds = change.min(axis=1), change.max(axis=1)
+    gain = paired_difference(-served, -raw, least=bounds[0], most=bounds[1], weights=weights, groups=groups)
     text = f"Log loss {short(after)} served, {short(before)} uncalibrated: {_difference(gain)}."
     if gain.high < 0.0:
         return Verdict("good", "Calibration helped", text)

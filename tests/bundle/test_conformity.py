@@ -18,11 +18,13 @@ def test_sets_read_from_a_file_are_those_that_were_fitted(kind: Kind, groups: np
     state = load_state(dump_state(pack_sets(kind, fitted)), where="state.npz")
     restored = restore_sets(kind, state, method="raps")
     assert restored is not None
-    assert (restored.method, restored.band, restored.tie) == ("raps", fitted.band, fitted.tie)
+    assert (restored.method, restored.tie) == ("raps", fitted.tie)
     for ours, theirs in zip(restored.conformities, fitted.conformities, strict=True):
         assert ours.n == theirs.n
         np.testing.assert_array_equal(ours.scores, theirs.scores)
         np.testing.assert_array_equal(ours.ranks, theirs.ranks)
+        np.testing.assert_array_equal(ours.caps, theirs.caps)
+        np.testing.assert_array_equal(ours.reach, theirs.reach)
     for coverage in (0.1, 0.5, 0.9, 0.99):
         assert restored.thresholds(coverage).tolist() == fitted.thresholds(coverage).tolist()
 

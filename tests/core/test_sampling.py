@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.core.sampling import effective_rows, mean_noise, resampled_means
+from service.core.sampling import effective_rows, mean_noise
 
 
 def test_independent_rows_have_the_textbook_s_standard_error() -> None:
@@ -23,24 +23,8 @@ def test_rows_of_one_fate_have_the_noise_of_their_groups_and_less_dependent_ones
 def test_a_group_of_its_own_per_row_changes_nothing() -> None:
     values = np.random.default_rng(2).random(40)
     assert mean_noise(values, groups=np.arange(40)) == mean_noise(values)
-    plain = resampled_means(values, draws=20, seed=3)
-    np.testing.assert_array_equal(resampled_means(values, groups=np.arange(40), draws=20, seed=3), plain)
 
 
 def test_copies_within_groups_add_no_rows() -> None:
     assert effective_rows(30, groups=np.repeat(np.arange(10), 3)) == pytest.approx(10.0)
     assert effective_rows(3, weights=np.array([1.0, 1.0, 1e-9])) == pytest.approx(2.0, rel=1e-6)
-
-
-def test_resampled_groups_spread_as_groups_do() -> None:
-    rng = np.random.default_rng(4)
-    of_patient = rng.normal(size=40)
-    values, groups = np.repeat(of_patient, 25), np.repeat(np.arange(40), 25)
-    grouped = resampled_means(values, groups=groups, draws=2000, seed=0).std()
-    assert grouped == pytest.approx(of_patient.std() / np.sqrt(40), rel=0.1)
-    assert resampled_means(values, draws=2000, seed=0).std() < 0.3 * grouped
-
-
-def test_a_weight_of_nothing_takes_no_part() -> None:
-    means = resampled_means(np.array([1.0, 9.0]), weights=np.array([1.0, 0.0]), draws=50, seed=0)
-    np.testing.assert_array_equal(means, 1.0)

@@ -6,6 +6,7 @@ from service.core.decision import best_action, expected_cost
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.utility import (
     cost_calibration,
+    difference_bounds,
     dominated_actions,
     oracle_regret,
     paired_difference,
@@ -77,11 +78,24 @@ def test_an_action_never_taken_promises_nothing() -> None:
 def test_the_interval_of_a_difference_holds_the_truth_at_the_stated_rate() -> None:
     rng = np.random.default_rng(0)
     held = []
-    for seed in range(200):
+    for _ in range(200):
         base = rng.exponential(5.0, size=120)
-        found = paired_difference(base + rng.normal(0.3, 1.0, size=120), base, draws=200, seed=seed)
+        found = paired_difference(base + rng.normal(0.3, 1.0, size=120), base)
         held.append(found.low <= 0.3 <= found.high)
     assert np.mean(held) == pytest.approx(0.95, abs=0.06)
+
+
+@pytest.mark.parametrize("n", [50, 200, 1000])
+@pytest.mark.parametrize("rate", [0.0005, 0.002, 0.01, 0.05])
+def test_the_interval_of_a_skewed_cost_holds_the_truth_though_the_dear_case_may_not_occur(n: int, rate: float) -> None:
+    cost, rng, held = np.array([[0.0, 50.0], [1.0, 1.0]]), np.random.default_rng(int(1e5 * rate) + n), []
+    actions, others = np.zeros(n, dtype=np.intp), np.ones(n, dtype=np.intp)
+    least, most = difference_bounds(actions, others, cost)
+    for _ in range(200):
+        labels = (rng.random(n) < rate).astype(np.intp)
+        found = paired_difference(cost[actions, labels], cost[others, labels], least=least, most=most)
+        held.append(found.low <= 50.0 * rate - 1.0 <= found.high)
+    assert np.mean(held) >= 0.95 - 3.0 * np.sqrt(0.95 * 0.05 / 200)
 
 
 def test_pairing_cancels_what_both_strategies_suffer() -> None:
