@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from service.errors import DataError
+from service.evaluation.frames import as_array
 from service.evaluation.table import Table
 
 
@@ -29,12 +30,15 @@ class Chunks:
         Columns that hold numbers; a CSV file does not say so itself.
     others : tuple of str
         Columns that are taken as they are. Of an .npz file every array is taken, whatever the columns.
+    whole : tuple of str
+        Those of ``numbers`` that hold 64-bit integers.
     """
 
     rows: int
     first: int
     numbers: tuple[str, ...]
     others: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +88,24 @@ def _one_line(path: Path) -> Iterator[None]:
 
 
 def _read_csv(path: Path, chunks: Chunks) -> Iterator[Table]:
-    frame = pl.scan_csv(path, infer_schema=False, schema_overrides=dict.fromkeys(chunks.numbers, pl.Float64()))
+    floats = [name for name in chunks.numbers if name not in chunks.whole]
+    frame = pl.scan_csv(path, infer_schema=False, schema_overrides=dict.fromkeys(floats, pl.Float64()))
     wanted = _chosen(frame, path, chunks).collect_schema().names()
     whole = frame.slice(chunks.first)  # every column: a row with too many cells is only seen where all are read
     try:
         for part in whole.collect_batches(chunk_size=chunks.rows, lazy=True, engine="streaming"):
-            yield _table(part.select(wanted))
-    except pl.exceptions.ComputeError:
+            yield _table(part.select(wanted).with_columns(_integers(part[name]) for name in chunks.whole))
+    except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError):
         _refuse_words(path, chunks)
         raise
+
+
+def _integers(texts: pl.Series) -> pl.Series:
+    for kind in (pl.Int64(), pl.UInt64()):
+        found = texts.cast(kind, strict=False)
+        if found.null_count() == texts.null_count():
+            return found
+    return texts.cast(pl.Float64())
 
 
 def _refuse_words(path: Path, chunks: Chunks) -> None:
@@ -123,7 +136,7 @@ def _chosen(frame: pl.LazyFrame, path: Path, chunks: Chunks) -> pl.LazyFrame:
 
 
 def _table(frame: pl.DataFrame) -> Table:
-    return {name: frame[name].to_numpy() for name in frame.columns}
+    return {name: as_array(frame[name]) for name in frame.columns}
 
 
 def _count_frame(scan: Callable[[Path], pl.LazyFrame]) -> Callable[[Path], int]:

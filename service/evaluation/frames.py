@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from service.errors import DataError
@@ -35,4 +38,13 @@ def _columns(path: Path, read: Callable[[], pl.DataFrame]) -> Table:
     except (pl.exceptions.PolarsError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise DataError(f"{path} cannot be read: {first}") from None
-    return {name: frame[name].to_numpy() for name in frame.columns}
+    return {name: as_array(frame[name]) for name in frame.columns}
+
+
+def as_array(series: pl.Series) -> npt.NDArray[Any]:
+    """A column; whole numbers with gaps, or of 128 bits, as objects: NumPy would make doubles of them."""
+    if not series.dtype.is_integer() or (not series.null_count() and series.dtype not in (pl.Int128, pl.UInt128)):
+        return series.to_numpy()
+    values = np.empty(len(series), dtype=object)
+    values[:] = series.to_list()
+    return values

@@ -85,7 +85,8 @@ def score(model: Model, request: ScoreRequest, *, track: Track = untracked) -> S
     rows = _some_rows(request.data)
     parts = _open_parts(model, request)
     first = _done(parts, request)
-    chunks = Chunks(request.chunk_rows, first, model.inputs.columns, _others(model, request))
+    whole = tuple(one.name for one in model.inputs.wide)
+    chunks = Chunks(request.chunk_rows, first, model.inputs.columns, _others(model, request), whole)
     tables = read_chunks(request.data, chunks)
     for start in track(range(first, rows, request.chunk_rows)):
         _put(judge.answers(next(tables), start), parts / f"{start:015d}.parquet")

@@ -13,6 +13,7 @@ from service.errors import DataError
 from service.runtime.fields import FieldInputs
 from service.runtime.inputs import Inputs
 from service.runtime.rows import Entry, Fields, Rows, Values, stretched
+from service.runtime.whole import Whole, gathered, rows_with
 
 Table = dict[str, npt.NDArray[Any]]
 PADDED_LABEL = -1
@@ -53,10 +54,21 @@ def rows_of(
     if path.suffix.lower() == ".npz":
         table = _split_arrays(table, manifest, path)
     _refuse_absent(table, manifest.columns, path)
-    flags = frozenset() if inputs is None else _flags(inputs)
-    rows = np.column_stack([numbers(table[c], c, path, flag=c in flags, first=first) for c in manifest.columns])
+    rows, whole = _numbers(table, manifest.columns, inputs, path, first)
     _refuse_missing(rows, manifest.columns, manifest, path, first)
-    return rows
+    return rows_with(rows, whole)
+
+
+def _numbers(
+    table: Table, names: tuple[str, ...], inputs: Inputs | None, path: Path, first: int
+) -> tuple[Array, Whole]:
+    """Columns of numbers; whole numbers stay whole where the graph takes 64-bit integers."""
+    flags, wide = (frozenset(), ()) if inputs is None else (_flags(inputs), inputs.wide)
+    columns: Table = {c: numbers(table[c], c, path, flag=c in flags, first=first) for c in names}
+    for one in wide:
+        if table[one.name].dtype.kind in "iuO":
+            columns[one.name] = table[one.name]
+    return gathered(columns, wide, every=True) if columns else (np.empty((0, 0)), {})
 
 
 def numbers(column: npt.NDArray[Any], name: str, path: Path, *, flag: bool = False, first: int = 0) -> Array:
@@ -133,12 +145,11 @@ def _fields(
     archive = path.suffix.lower() == ".npz"
     cells = _split_fields(table, inputs, path) if archive else {name: table[name] for name in names if name in table}
     _refuse_absent(cells, names, path)
-    flags = _flags(inputs)
-    columns = [numbers(cells[c], c, path, flag=c in flags, first=first) for c in inputs.columns]
     rows = len(cells[names[0]])
-    table_of_numbers = np.column_stack(columns) if columns else np.empty((rows, 0))
+    found, whole = _numbers(cells, inputs.columns, inputs, path, first)
+    table_of_numbers = found if inputs.columns else np.empty((rows, 0))
     _refuse_missing(table_of_numbers, inputs.columns, manifest, path, first)
-    others = {c: _text(cells[c], c, path) for entry in inputs.entries if entry.is_text for c in entry.cells}
+    others = whole | {c: _text(cells[c], c, path) for entry in inputs.entries if entry.is_text for c in entry.cells}
     lengths: Indices | None = None
     for entry in inputs.tensors:
         others[entry.name], sizes = _tensor(cells[entry.name], entry, path)
