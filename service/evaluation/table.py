@@ -9,7 +9,7 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.bundle.sections import Feature, Impute
-from service.core.numerics import Array, Flags
+from service.core.numerics import Array
 from service.errors import DataError
 from service.evaluation import cells
 from service.evaluation.blocks import Block, Places
@@ -20,10 +20,10 @@ from service.evaluation.plan import Wanted, Wish, plan
 from service.evaluation.tensors import lengths_of, tensor
 from service.runtime.fields import FieldInputs
 from service.runtime.rows import Fields, Rows, join
+from service.runtime.whole import Whole, gathered, rows_with
 
 CHUNK_ROWS: Final = 65_536
 MISSING: Final = "is missing; the manifest can declare what a missing value means"
-MIXED: Final = "is a whole number beyond 2^53 beside columns of decimals, which cannot be held exactly together"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +178,10 @@ class _Conversion:
         return Chunk(first, rows, columns, self.faults, places, self.block.path, untyped)
 
     def _rows(self) -> Rows:
-        numbers = self._numbers()
+        numbers, whole = self._numbers()
         if not isinstance(self.inputs, FieldInputs):
-            return numbers
-        others = {one.name: self._text(one) for one in self.found if one.role == "feature" and one.kind == "text"}
+            return rows_with(numbers, whole)
+        others = whole | {one.name: self._text(one) for one in self.found if one.role == "feature" and one.kind == "text"}
         sizes = None
         for entry in self.inputs.tensors:
             (one,) = (one for one in self.found if one.role == "tensor" and one.name == entry.name)
@@ -200,14 +200,13 @@ class _Conversion:
             self._note(one, [(row, MISSING) for row, cell in enumerate(values.tolist()) if cell is None])
         return values
 
-    def _numbers(self) -> Array:
+    def _numbers(self) -> tuple[Array, Whole]:
         wanted = [one for one in self.found if one.role == "feature" and one.kind in ("number", "integer", "unsigned")]
         if not wanted:
-            return np.empty((self.block.rows, 0))
-        columns = [self._floats(one) if one.kind == "number" else self._integers(one) for one in wanted]
-        if len({column.dtype for column in columns}) > 1:
-            self._refuse_mixed(wanted, columns)
-        return np.column_stack(columns)
+            return np.empty((self.block.rows, 0)), {}
+        columns = {one.name: self._floats(one) if one.kind == "number" else self._integers(one) for one in wanted}
+        wide = () if self.inputs is None else self.inputs.wide
+        return gathered(columns, wide, every=True)
 
     def _floats(self, one: Wanted) -> Values:
         values = self._converted(one)
@@ -224,17 +223,11 @@ class _Conversion:
         self._note(one, faults)
         if gaps.any():
             substitute = _substitute(self.manifest, one.name)
-            if not isinstance(substitute, float) or not substitute.is_integer():
+            if not isinstance(substitute, int | float) or not float(substitute).is_integer():
                 self._note(one, [(row, MISSING) for row in np.flatnonzero(gaps).tolist()])
             else:
-                values = np.where(gaps, values.dtype.type(substitute), values)
+                values = np.where(gaps, values.dtype.type(int(substitute)), values)
         return values
-
-    def _refuse_mixed(self, wanted: list[Wanted], columns: list[Values]) -> None:
-        for one, column in zip(wanted, columns, strict=True):
-            if column.dtype.kind in "iu":
-                beyond: Flags = (column > cells.EXACT) | (column < -cells.EXACT)
-                self._note(one, [(row, MIXED) for row in np.flatnonzero(beyond).tolist()])
 
     def _columns(self) -> dict[str, Values]:
         columns = {
@@ -279,6 +272,6 @@ class _Conversion:
         self.faults += [(r, f", column {one.name!r} {detail}") for r, detail in faults if r not in self._broken]
 
 
-def _substitute(manifest: Manifest, name: str) -> float | str | None:
+def _substitute(manifest: Manifest, name: str) -> int | float | str | None:
     feature = manifest.features.get(name, Feature())
     return feature.missing.impute if isinstance(feature.missing, Impute) else None

@@ -102,7 +102,7 @@ WRONG: dict[str, tuple[FieldInputs, object, tuple[str | int, ...], str]] = {
     "an id that is text": (STAY, [61, "icu", [5, "6"]], (2, 1), "wrong-type"),
     "an id that is true": (STAY, [61, "icu", [5, True]], (2, 1), "wrong-type"),
     "an id that is null": (STAY, [61, "icu", [None]], (2, 0), "wrong-type"),
-    "an id beyond 64 bits": (STAY, [61, "icu", [1 << 70]], (2,), "number-out-of-range"),
+    "an id beyond 64 bits": (STAY, [61, "icu", [1 << 70]], (2, 0), "number-out-of-range"),
     "no ids": (STAY, [61, "icu", []], (2,), "wrong-length"),
     "too deep": (STAY, [61, "icu", [[5]]], (2, 0), "wrong-type"),
     "a cell too few": (STAY, [61, "icu"], (), "wrong-length"),
