@@ -22,6 +22,7 @@ from service.graph.specification import spell_transforms
 from service.graph.tap import Tapped, expose_features, expose_logits
 from service.importer.constancy import SAME, one_answer, refuse_constant, refuse_one_column
 from service.importer.declared import SAID, Conclusion, Declared
+from service.importer.domains import with_domains
 from service.importer.dry_run import Run, dry_run
 from service.importer.feeds import SIZES, Filled, draw, plan, rows_at_once
 from service.importer.kinds import conclude_kind, conclude_task, is_pair
@@ -119,6 +120,7 @@ def study(path: Path, declared: Declared, limits: Limits) -> Study:
     with readable(path), _bench(path, findings, limits) as bench:
         filled = plan(findings.inputs, declared.features, declared.width)
         _declare_widths(bench, filled)
+        filled = with_domains(bench.child, findings, bench.folder, filled)
         _follow_specification(bench, filled)
         output, why = _chosen(bench, declared)
         refuse_constant(findings, output)

@@ -47,6 +47,8 @@ class NumberInputs:
     may_miss : ndarray of shape (F,)
     substitutes : ndarray of shape (F,)
         What stands in for a missing value: a number, or NaN.
+    codes : dict of int to ndarray
+        By column, the whole numbers that it may hold where that is not any.
     """
 
     columns: tuple[str, ...]
@@ -57,6 +59,7 @@ class NumberInputs:
     plausible_high: Array
     may_miss: Flags
     substitutes: Array
+    codes: dict[int, Values] = field(default_factory=dict)
     least: Array = field(init=False, repr=False, compare=False)
     most: Array = field(init=False, repr=False, compare=False)
     limits: tuple[list[float], list[float]] = field(init=False, repr=False, compare=False)
@@ -68,6 +71,7 @@ class NumberInputs:
             if slot.dtype.kind == "f":
                 largest = float(np.finfo(slot.dtype).max)
                 low[slot.columns], high[slot.columns] = -largest, largest
+        low[list(self.codes)] = np.inf
         object.__setattr__(self, "least", np.maximum(low, self.allowed_low))
         object.__setattr__(self, "most", np.minimum(high, self.allowed_high))
         object.__setattr__(self, "limits", (self.least.tolist(), self.most.tolist()))
@@ -111,7 +115,8 @@ class NumberInputs:
         faults = [*self._missing(missing), *self._not_allowed(rows)]
         if missing.any():
             rows = np.where(missing, self.substitutes, rows)
-        return rows, faults + [fault for slot in self.slots for fault in self._unfit(slot, rows)]
+        faults += [fault for slot in self.slots for fault in self._unfit(slot, rows)]
+        return rows, faults + list(self._unknown(rows))
 
     def _plain(self, rows: Array) -> bool:
         if len(rows) == 1 and rows.size <= FEW_COLUMNS:
@@ -136,6 +141,8 @@ class NumberInputs:
                 least, most = (0, 1) if slot.dtype.kind == "b" else (np.iinfo(slot.dtype).min, np.iinfo(slot.dtype).max)
                 whole = np.maximum(np.floor(values[:, slot.columns]), np.ceil(low[slot.columns]))
                 values[:, slot.columns] = np.clip(whole, least, most)
+        for column, codes in self.codes.items():
+            values[:, column] = codes[np.arange(rows) % len(codes)]
         return values
 
     def _missing(self, missing: Flags) -> Iterator[Fault]:
@@ -147,6 +154,12 @@ class NumberInputs:
             i = self.columns.index(str(fault.path[-1]))
             detail = f"must lie between {self.allowed_low[i]:g} and {self.allowed_high[i]:g}"
             yield Fault(fault.path, fault.code, detail)
+
+    def _unknown(self, rows: Array) -> Iterator[Fault]:
+        for column, codes in self.codes.items():
+            bad = np.zeros(rows.shape, dtype=np.bool_)
+            bad[:, column] = ~np.isin(rows[:, column], codes) & ~np.isnan(rows[:, column])
+            yield from self._faults(bad, "unknown-category", "is none of the categories that the model knows")
 
     def _unfit(self, slot: Slot, rows: Array) -> Iterator[Fault]:
         for bad, code, detail in misfits(rows[:, slot.columns], slot.dtype):
