@@ -18,6 +18,12 @@ SLACK: Final = 1e-6
 WIDE: Final = 10
 """Spreads about a mean: at most 1 % of any population lies further from it (Chebyshev)."""
 
+OFFERED: Final = """
+# [ood]  # without it nll alone flags rows: those of which the model is unsure; this looks at the numeric inputs too
+# scores = ["nll", "mahalanobis"]
+# gate = ["mahalanobis", "range"]  # range: rows outside a plausible range, which is evidence only otherwise
+"""
+
 GRAPH_KEYS = ("output", "output_kind", "task", "classes")
 
 
@@ -38,7 +44,14 @@ def manifest_text(title: str, found: Study) -> str:
     features = _features(found.inputs, missing=missing)
     if features:
         document["features"] = features
-    return tomlkit.dumps(document)
+    return tomlkit.dumps(document) + ("" if missing else _offered(found))
+
+
+def _offered(found: Study) -> str:
+    """A comment that offers a score of the numeric inputs: nll alone never looks at them."""
+    numeric = any(f.features is not None and f.input.type != "STRING" for f in found.inputs)
+    sequence = any(c.subject == "task" and c.value == "sequence" for c in found.conclusions)
+    return OFFERED if numeric and not sequence else ""
 
 
 def _graph(conclusions: list[Conclusion]) -> Table:
