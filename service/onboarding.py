@@ -4,15 +4,21 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomlkit
+
 from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from service.bundle.repository import GRAPH_FILE, Bundle, Repository, graph_sha256
+from service.bundle.sections import Input
 from service.bundle.tasks import ABSENT, PRESENT
 from service.bundle.writer import FIRST_ALIAS, create_draft, draft_files, publish
 from service.core.decision import drowned
 from service.core.utility import dominated_actions
 from service.errors import BundleNotFound
-from service.graph.inspect import check_draft
+from service.graph.inspect import Input as GraphInput
+from service.graph.inspect import check_draft, inspect_graph
+from service.guards import Kinds
 from service.importer.declared import Conclusion, Declared
+from service.importer.feeds import Filled
 from service.importer.sandbox import Limits
 from service.importer.study import study
 from service.importer.text import manifest_text
@@ -20,14 +26,16 @@ from service.runtime.model import load_model
 from service.runtime.policies import tables_of
 
 LIMITS = Limits()
+MATRIX = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A draft, and the conclusions in it."""
+    """A draft, the conclusions in it, and what its inputs are."""
 
     draft: Path
     conclusions: tuple[Conclusion, ...]
+    kinds: Kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ def import_model(
             graph.write_bytes(found.graph)
         files: dict[str, Path | str] = {GRAPH_FILE: graph, MANIFEST_FILE: text}
         files |= {file: path.parent / file for file in found.external_files}
-        return Imported(create_draft(repository, name, files, force=force), found.conclusions)
+        return Imported(create_draft(repository, name, files, force=force), found.conclusions, _kinds(found.inputs))
 
 
 def open_draft(repository: Repository, name: str, version: int | None = None) -> Path:
@@ -112,6 +120,36 @@ def why_uncalibrated(draft: Bundle) -> str | None:
     return f"[{'], ['.join(changed)}] changed" if changed else None
 
 
+def kinds_of(bundle: Bundle) -> Kinds:
+    """What a bundle's inputs are, by the names of its manifest."""
+    types = {entry.name: entry for entry in inspect_graph(bundle.graph_path).inputs}
+    sorted_out: dict[str, list[str]] = {"numbers": [], "texts": [], "tensors": []}
+    for entry in bundle.manifest.inputs:
+        kind = "texts" if types[entry.name].type == "STRING" else "tensors" if _is_tensor(entry, types) else "numbers"
+        sorted_out[kind].extend(entry.columns)
+    return Kinds(**{kind: tuple(names) for kind, names in sorted_out.items()})
+
+
+def _is_tensor(entry: Input, types: dict[str, GraphInput]) -> bool:
+    dims = types[entry.name].dims or ()
+    shaped = entry.shape is not None or entry.pad is not None or len(dims) > MATRIX
+    return entry.features is None and (shaped or (len(dims) == MATRIX and dims[1] != 1))
+
+
+def write_ranges(draft: Path, ranges: dict[str, tuple[float, float, str]]) -> None:
+    """Write plausible ranges, each with its reason, into a draft's manifest."""
+    path = draft / MANIFEST_FILE
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    features = document.setdefault("features", tomlkit.table(is_super_table=True))
+    for name, (low, high, why) in ranges.items():
+        entry = features.setdefault(name, tomlkit.table())
+        entry["plausible"] = [low, high]
+        entry["plausible"].comment(why)
+    text = tomlkit.dumps(document)
+    parse_manifest(text)
+    path.write_text(text, encoding="utf-8")
+
+
 def never_taken(manifest: Manifest) -> list[str]:
     """A sentence for every action that costs never choose, because another costs no more in any class and less in some.
 
@@ -143,6 +181,16 @@ def taken_for_equal(manifest: Manifest) -> list[str]:
                     "largest difference there, so a row that is surely of that class is a tie between them"
                 )
     return sentences
+
+
+def _kinds(inputs: tuple[Filled, ...]) -> Kinds:
+    asked = [f for f in inputs if f.fill is None and not f.mask]
+    columns = [(f.features or (), f.input.type == "STRING") for f in asked]
+    return Kinds(
+        tuple(name for names, text in columns if not text for name in names),
+        tuple(name for names, text in columns if text for name in names),
+        tuple(f.input.name for f in asked if f.features is None),
+    )
 
 
 def _without_calibration(draft: Bundle) -> Bundle:

@@ -1,21 +1,24 @@
 """Verbs that make versions and look at them: import, fit, publish, draft, alias, inspect, verify, list."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
 from service import onboarding
-from service.bundle.repository import Repository
+from service.bundle.repository import Bundle, Repository
 from service.bundle.scores import state_bytes
 from service.bundle.writer import FIRST_ALIAS, set_alias
 from service.core.label_sets import METHODS as SET_METHODS
-from service.errors import BundleNotFound
+from service.errors import BundleNotFound, ServiceError
 from service.evaluation import fit as fitting
 from service.evaluation.calibrate import METHODS
 from service.evaluation.plan import LABELS_AS, Columns
+from service.evaluation.plausible import Proposal, propose_ranges
 from service.evaluation.render import render_record, render_state
 from service.graph.inspect import inspect_graph
+from service.guards import guards, offer
 from service.importer.declared import Declared
 from service.importer.names import read_names, refuse_twice
 from service.runtime.model import load_model
@@ -23,6 +26,7 @@ from service.runtime.session import Session
 from service.terminal import file_path, json_flag, models_option, print_json, print_table, published, split, track
 
 TASKS = ("multiclass", "multilabel", "sequence")
+MOST_RANGES = 8
 OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "sigmoid_logits", "sigmoid_probabilities")
 
 
@@ -40,23 +44,43 @@ OUTPUT_KINDS = ("logits", "log_probabilities", "probabilities", "sigmoid_logits"
 @click.option("--missing", type=click.Choice(["nan"]), help="Let numbers be missing, as NaN; the graph must take it.")
 @click.option("--expose-logits", is_flag=True, help="Use what the last softmax or sigmoid takes: logits.")
 @click.option("--expose-features", metavar="TENSOR|auto", help="Make a tensor an output that feature scores can use.")
+@click.option(
+    "--expect", metavar="REF.npz", type=file_path, help="Rows, and the toolchain's own probabilities of them."
+)
+@click.option("--tolerance", type=click.FloatRange(min=0), default=1e-4, show_default=True, help="Of --expect.")
+@click.option("--train-data", type=file_path, help="Rows it was trained on: plausible ranges are proposed from them.")
 @click.option("--force", is_flag=True, help="Replace a draft that is there.")
 @models_option
 @json_flag
-def import_(path: Path, name: str, repository: Repository, *, force: bool, as_json: bool, **declared: Any) -> None:
+def import_(
+    path: Path,
+    name: str,
+    repository: Repository,
+    *,
+    train_data: Path | None,
+    force: bool,
+    as_json: bool,
+    **declared: Any,
+) -> None:
     """Make a draft from an .onnx file, and say what was concluded about it and from what."""
     lists: dict[str, Any] = {key: _names(key, declared) for key in ("classes", "features")}
     if declared["width"] is not None and lists["features"] is not None:
         raise click.UsageError("--width numbers the features that --features names; give one of them")
     said = Declared(**declared, **lists)
     imported = onboarding.import_model(repository, name, path, said, force=force)
+    ranges = {} if train_data is None else _write_ranges(repository, name, train_data)
+    manifest = repository.draft(name).manifest
+    line, offered = guards(manifest, imported.kinds), offer(manifest, imported.kinds)
     if as_json:
         found = {c.subject: {"value": c.value, "evidence": c.evidence} for c in imported.conclusions}
-        print_json({"draft": str(imported.draft), "conclusions": found})
+        told = {"draft": str(imported.draft), "conclusions": found, "guards": line, "offered": offered}
+        print_json(told | {"plausible": {n: [p.low, p.high] for n, p in ranges.items()}})
         return
     for conclusion in imported.conclusions:
         value = conclusion.value if isinstance(conclusion.value, str) else ", ".join(conclusion.value)
         click.echo(f"{conclusion.subject}: {value}  ({conclusion.evidence})")
+    _say_ranges(ranges)
+    click.echo("\n".join(filter(None, (line, offered))))
     click.echo(f"Wrote {imported.draft}. Edit its manifest.toml, then run `temperance fit {name} --data ROWS`.")
 
 
@@ -117,13 +141,21 @@ def fit(
     wanted = fitting.FitRequest(columns=Columns(label, group, weight, labels_as), **request)
     result = fitting.fit(repository, name, wanted, track=track())
     _warn_of_prices(repository, name, result.version)
+    bundle = repository.bundle(name, result.version)
+    kinds = onboarding.kinds_of(bundle)
+    line, offered = guards(bundle.manifest, kinds), offer(bundle.manifest, kinds)
+    ranges = {} if wanted.train_data is None else _new_ranges(bundle, wanted.train_data)
     if as_json:
         record = result.record.model_dump(mode="json", by_alias=True)
-        print_json({"name": name, "version": result.version, "calibration": record, "notes": result.notes})
+        told = {"name": name, "version": result.version, "calibration": record, "notes": result.notes}
+        told |= {"guards": line, "offered": offered, "plausible": {n: [p.low, p.high] for n, p in ranges.items()}}
+        print_json(told)
         return
     print_table(render_record(result.record))
     for note in result.notes:
         click.echo(f"note: {note}")
+    _say_ranges(ranges, f"; write them into the manifest of `temperance draft {name}`: publish keeps the calibration")
+    click.echo("\n".join(filter(None, (line, offered))))
     _say_published(repository, name, result.version)
 
 
@@ -223,6 +255,33 @@ def list_(repository: Repository, *, as_json: bool) -> None:
     for name, (versions, aliases) in found.items():
         labels = ", ".join(f"{label} = {version}" for label, version in aliases.items())
         click.echo(f"{name}: versions {', '.join(map(str, versions)) or 'draft only'}; {labels or 'no alias'}")
+
+
+def _new_ranges(bundle: Bundle, train_data: Path) -> dict[str, Proposal]:
+    """Ranges of the columns that have none."""
+    found = propose_ranges(load_model(bundle), train_data)
+    held = {name for name, feature in bundle.manifest.features.items() if feature.plausible is not None}
+    return {name: proposal for name, proposal in found.items() if name not in held}
+
+
+def _write_ranges(repository: Repository, name: str, train_data: Path) -> dict[str, Proposal]:
+    """Ranges from rows, written into a draft just made; it goes if the rows do not fit it."""
+    draft = repository.draft(name)
+    try:
+        ranges = propose_ranges(load_model(draft), train_data)
+        onboarding.write_ranges(draft.path, {n: (p.low, p.high, p.why) for n, p in ranges.items()})
+    except ServiceError:
+        shutil.rmtree(draft.path)
+        raise
+    return ranges
+
+
+def _say_ranges(ranges: dict[str, Proposal], what_next: str = "") -> None:
+    for name, proposal in list(ranges.items())[:MOST_RANGES]:
+        click.echo(f"plausible: {name} from {proposal.low:g} to {proposal.high:g}  ({proposal.why})")
+    if ranges:
+        more = f" and of {len(ranges) - MOST_RANGES} others (--json lists all)" if len(ranges) > MOST_RANGES else ""
+        click.echo(f"These ranges{more} are wider than the training rows, and rounded{what_next}.")
 
 
 def _names(key: str, declared: dict[str, Any]) -> tuple[str, ...] | None:

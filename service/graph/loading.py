@@ -28,7 +28,9 @@ FLOAT_TYPES: Final = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 )
 HEAD = 512
-MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, EncodeError)
+MALFORMED: Final = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, StopIteration, EncodeError),
+)
 """What reading a graph raises when it is not what ONNX defines."""
 
 

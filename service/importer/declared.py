@@ -1,6 +1,7 @@
 """What the user says, and what is concluded from that and from evidence."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 SAID = "declared at import"
 
@@ -23,6 +24,10 @@ class Declared:
         Make what the last softmax or sigmoid takes an output, and use it.
     expose_features : str or None
         Make a tensor an output for feature scores: its name, or ``auto``.
+    expect : Path or None
+        An .npz file of rows and the toolchain's own ``probabilities``, which the graph must answer too.
+    tolerance : float
+        How far they may differ; single precision exports of the usual toolchains stay within a hundredth of 1e-4.
     """
 
     output: str | None = None
@@ -34,6 +39,8 @@ class Declared:
     missing: str | None = None
     expose_logits: bool = False
     expose_features: str | None = None
+    expect: Path | None = None
+    tolerance: float = 1e-4
 
 
 @dataclass(frozen=True, slots=True)

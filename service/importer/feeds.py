@@ -1,5 +1,6 @@
 """What a graph's inputs are to be filled with: columns of a row, whole tensors, masks; and synthetic rows of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -31,9 +32,34 @@ MOST_CELLS = 2_000_000
 SIZES: Final = (8, 32, 48, 224)
 """What is tried for dimensions that vary: some networks need more than a few pixels."""
 
+LARGEST_TABLE: Final = 10**6
+LARGEST_ROW: Final = 10**8
 LONGER = 3
 SEGMENTS: Final = ("token_type", "segment_ids")
 PADDING = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What a cell of a row may hold, as the graph proves it.
+
+    Attributes
+    ----------
+    low, high : int or None
+        Bounds of a whole number: beyond them the graph fails, or takes another column's entry of a table.
+    categories : tuple of (str or int) or None
+        What an encoder knows.
+    centre, spread : float or None
+        What a scaler brings to zero and one.
+    why : str
+    """
+
+    low: int | None = None
+    high: int | None = None
+    categories: tuple[str | int, ...] | None = None
+    centre: float | None = None
+    spread: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +78,8 @@ class Filled:
         Whether the service fills it: 1 where a row has values, 0 where it was padded.
     fill : int or None
         What the service fills it with.
+    domains : tuple of (Domain or None)
+        Of its cells, in row-major order; empty where nothing is known of any.
     """
 
     input: Input
@@ -60,6 +88,7 @@ class Filled:
     pad: int | None = None
     mask: bool = False
     fill: int | None = None
+    domains: tuple[Domain | None, ...] = ()
 
     @property
     def has_positions(self) -> bool:
@@ -102,8 +131,8 @@ def _widened(inputs: Sequence[Input], width: int) -> tuple[Filled, ...]:
     open_ones = [i for i in inputs if _contradicts(i) or (_is_table(i) and _width(i) is None)]
     if len(open_ones) != 1:
         raise GraphError(
-            f"--width: the width of {len(open_ones)} inputs is open, and of one it must be; leave the flag out, or name "
-            "the features: --features a,b,…"
+            f"--width: the width of {len(open_ones)} inputs is open, and of one it must be; leave the flag out, or "
+            "name the features: --features a,b,…"
         )
     (entry,) = open_ones
     if entry.width not in (None, width):
@@ -134,7 +163,7 @@ def with_mask(filled: Sequence[Filled]) -> tuple[Filled, ...] | None:
 def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) -> int:
     """How many synthetic rows to run: a few of large ones; a fixed batch as it is, unless of ``several``."""
     fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
-    cells = sum(int(np.prod(_shape(f, 1, size))) for f in filled)
+    cells = sum(int(np.prod(shape_of(f, 1, size))) for f in filled)
     wanted = max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
     return wanted if several or fixed is None else fixed
 
@@ -142,7 +171,7 @@ def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) 
 def draw(filled: Sequence[Filled], rows: int, size: int, *, seed: int = 0) -> Arrays:
     """Synthetic rows; dimensions that vary have a size."""
     rng = np.random.default_rng(seed)
-    return {f.input.name: _values(f, _shape(f, rows, size), rng) for f in filled}
+    return {f.input.name: _values(f, shape_of(f, rows, size), rng) for f in filled}
 
 
 def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
@@ -165,12 +194,17 @@ def _check(entry: Input) -> None:
             f"input {entry.name!r} has rank 0: it is no table of rows; export the model with a row "
             "axis and a column axis, and fix what is the same for every row inside the graph"
         )
+    cells = math.prod(d for d in (entry.dims or ())[1:] if isinstance(d, int))
+    if cells > (LARGEST_TABLE if len(entry.dims or ()) <= 2 else LARGEST_ROW):
+        raise GraphError(
+            f"input {entry.name!r} has rows of {cells} numbers, which no request can hold; check the shape in the file"
+        )
     if entry.type == "STRING" and len(entry.dims or ()) > 2:
         raise GraphError(f"input {entry.name!r} is text of rank {len(entry.dims or ())}; rows fill text of rank 2")
 
 
 def _is_tokens(entry: Input) -> bool:
-    return entry.type.startswith(("INT", "UINT", "BOOL")) and (entry.table is not None or _width(entry) is None)
+    return _integer(entry) and (_width(entry) is None or (entry.table is not None and _width(entry) != 1))
 
 
 def _is_table(entry: Input) -> bool:
@@ -240,7 +274,8 @@ def _shown(entry: Input) -> str:
     return f"[{', '.join('?' if d is None else str(d) for d in entry.dims or ())}]"
 
 
-def _shape(f: Filled, rows: int, size: int) -> tuple[int, ...]:
+def shape_of(f: Filled, rows: int, size: int) -> tuple[int, ...]:
+    """Shape of an input for some rows; dimensions that vary have a size."""
     if f.features is not None:
         return (rows,) if f.input.is_flat else (rows, len(f.features))
     return (rows, *(d if isinstance(d, int) else size for d in (f.input.dims or ())[1:]))
@@ -253,6 +288,8 @@ def _values(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.
         return np.full(shape, f.fill, DTYPES[f.input.type])
     if f.input.type == "STRING":
         return _text(f, shape, rng)
+    if f.domains:
+        return _within(f, shape, rng)
     if f.input.type == "UINT8":
         return rng.integers(0, min(f.input.table or 256, 256), shape).astype(np.uint8)
     values = np.abs(rng.normal(size=shape)) * 3
@@ -261,8 +298,42 @@ def _values(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.
     return values.astype(DTYPES[f.input.type])
 
 
+def _within(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Numbers that the graph knows; a tensor of another size than was probed keeps to what all cells may hold."""
+    count = int(np.prod(shape[1:]))
+    domains = f.domains if len(f.domains) == count else (shared_domain(f.domains),) * count
+    columns = [_drawn(domain, shape[0], rng) for domain in domains]
+    return np.stack(columns, axis=1).reshape(shape).astype(DTYPES[f.input.type])
+
+
+def _drawn(domain: Domain | None, rows: int, rng: np.random.Generator) -> npt.NDArray[Any]:
+    normal = rng.normal(size=rows)
+    if domain is None:
+        return np.abs(normal) * 3
+    if domain.categories is not None:
+        return rng.choice(np.array([c for c in domain.categories if isinstance(c, int)], dtype=np.int64), size=rows)
+    if domain.low is not None or domain.high is not None:
+        low = domain.low if domain.low is not None else min(0, domain.high or 0)
+        high = domain.high if domain.high is not None else max(low, 3)
+        return rng.integers(low, high, size=rows, endpoint=True)
+    return (domain.centre or 0.0) + (domain.spread or 1.0) * normal
+
+
+def shared_domain(domains: Sequence[Domain | None]) -> Domain | None:
+    """What every cell may hold, of cells that are whole numbers within bounds."""
+    known = [d for d in domains if d is not None and (d.low is not None or d.high is not None)]
+    if not known:
+        return None
+    lows, highs = ([v for v in ends if v is not None] for ends in ([d.low for d in known], [d.high for d in known]))
+    return Domain(max(lows, default=None), min(highs, default=None), why=known[0].why)
+
+
 def _text(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
     pools = f.input.words or (("a", "b c"),)
     width = len(f.features or ())
-    columns = [rng.choice(pools[i if len(pools) == width else 0], size=shape[0]) for i in range(width)]
+    columns = []
+    for i in range(width):
+        known = f.domains[i] if f.domains else None
+        words = pools[i if len(pools) == width else 0] if known is None else known.categories or ("a",)
+        columns.append(rng.choice(np.array(words, dtype=object), size=shape[0]).astype(str))
     return columns[0] if f.input.is_flat else np.stack(columns, axis=1)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.bundle.sections import Graph
 from service.errors import GraphError
 from service.graph.evidence import Output
 from service.graph.inspect import Findings, inspect_graph
@@ -24,7 +25,9 @@ from service.graph.tap import Tapped, expose_features, expose_logits
 from service.importer.batches import check_batches
 from service.importer.constancy import SAME, one_answer, refuse_constant, refuse_one_column
 from service.importer.declared import SAID, Conclusion, Declared
+from service.importer.domains import with_domains
 from service.importer.dry_run import Run, dry_run
+from service.importer.expected import check_expected
 from service.importer.feeds import SIZES, Filled, draw, plan, rows_at_once
 from service.importer.kinds import conclude_kind, conclude_task, is_pair
 from service.importer.labels import LEAST_AGREEMENT, agreement, choose_output, compare_labels, conclude_classes
@@ -121,6 +124,7 @@ def study(path: Path, declared: Declared, limits: Limits) -> Study:
     with readable(path), _bench(path, findings, limits) as bench:
         filled = plan(findings.inputs, declared.features, declared.width)
         _declare_widths(bench, filled)
+        filled = with_domains(bench.child, findings, bench.folder, filled)
         _follow_specification(bench, filled)
         output, why = _chosen(bench, declared)
         refuse_constant(findings, output)
@@ -202,20 +206,27 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
         kind = Conclusion("output_kind", "sigmoid_logits" if many else "logits", tapped.evidence)
     task = conclude_task(str(kind.value), declared, positions=scores.positions)
     classes = conclude_classes(bench.findings, declared, table.shape[1], multilabel=task.value == "multilabel")
-    rows = run.shapes(scored.name).rows
-    notes = [one_answer(table)]
-    if task.value == "multiclass":
-        notes.append(
-            compare_labels(run.answers[0], bench.findings, scores.values[:rows].reshape(rows, -1), str(kind.value))
-        )
+    notes = [one_answer(table), _own_label(bench, run, scored, scores, (str(kind.value), str(task.value)))]
     if declared.missing is not None:
         check_missing(bench.child, bench.place(), run, scores.name)
     reasons = [why if tapped is None else tapped.evidence, *([scores.evidence] if scores.evidence else [])]
     found = Conclusion("output", scores.name, "; ".join(reasons))
     others = [*([batching] if batching else []), *_others(bench, declared, features)]
     changed = bench.place().read_bytes() if bench.changes else None
+    meaning = Graph(output=scores.name, output_kind=kind.value, task=task.value, classes=classes.value)
+    notes.append(check_expected(bench.child, bench.place(), run.filled, meaning, declared))
     said = [note for note in notes if note is not None]
     return Study((found, kind, task, classes, *said, *others), run.filled, changed, bench.findings.external_files)
+
+
+def _own_label(
+    bench: Bench, run: Run, scored: Output, scores: Scores, kind_and_task: tuple[str, str]
+) -> Conclusion | None:
+    kind, task = kind_and_task
+    if task != "multiclass":
+        return None
+    rows = run.shapes(scored.name).rows
+    return compare_labels(run.answers[0], bench.findings, scores.values[:rows].reshape(rows, -1), kind)
 
 
 def _tap(bench: Bench, declared: Declared, output: Output) -> tuple[Tapped | None, str | None]:

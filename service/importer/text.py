@@ -1,11 +1,28 @@
 """A draft's manifest, with the evidence beside every line."""
 
+import math
+from typing import Final
+
 import tomlkit
 from tomlkit.items import Table
 
 from service.importer.declared import Conclusion
-from service.importer.feeds import Filled
+from service.importer.feeds import Domain, Filled
 from service.importer.study import Study
+
+FARTHEST: Final = 2**53
+"""The other end of a range that the graph bounds on one side alone."""
+
+SLACK: Final = 1e-6
+
+WIDE: Final = 10
+"""Spreads about a mean: at most 1 % of any population lies further from it (Chebyshev)."""
+
+OFFERED: Final = """
+# [ood]  # without it nll alone flags rows: those of which the model is unsure; this looks at the numeric inputs too
+# scores = ["nll", "mahalanobis"]
+# gate = ["mahalanobis", "range"]  # range: rows outside a plausible range, which is evidence only otherwise
+"""
 
 GRAPH_KEYS = ("output", "output_kind", "task", "classes", "rows")
 
@@ -27,7 +44,14 @@ def manifest_text(title: str, found: Study) -> str:
     features = _features(found.inputs, missing=missing)
     if features:
         document["features"] = features
-    return tomlkit.dumps(document)
+    return tomlkit.dumps(document) + ("" if missing else _offered(found))
+
+
+def _offered(found: Study) -> str:
+    """A comment that offers a score of the numeric inputs: nll alone never looks at them."""
+    numeric = any(f.features is not None and f.input.type != "STRING" for f in found.inputs)
+    sequence = any(c.subject == "task" and c.value == "sequence" for c in found.conclusions)
+    return OFFERED if numeric and not sequence else ""
 
 
 def _graph(conclusions: list[Conclusion]) -> Table:
@@ -61,17 +85,46 @@ def _features(inputs: tuple[Filled, ...], *, missing: bool) -> Table:
     table = tomlkit.table(is_super_table=True)
     for filled in inputs:
         names = filled.features or ()
-        if missing and filled.input.type in {"FLOAT", "DOUBLE", "FLOAT16"}:
-            for name in names:
-                table[name] = _entry("missing", "nan")
-        if filled.input.closed and len(filled.input.words) == len(names):
-            for name, words in zip(names, filled.input.words, strict=True):
-                table[name] = _entry("categories", list(words))
-                table[name]["categories"].comment("the graph fails on any other")
+        domains = filled.domains if len(filled.domains) == len(names) else (None,) * len(names)
+        words = filled.input.words if filled.input.closed and len(filled.input.words) == len(names) else ()
+        for i, (name, domain) in enumerate(zip(names, domains, strict=True)):
+            entry = tomlkit.table()
+            if missing and filled.input.type in {"FLOAT", "DOUBLE", "FLOAT16"}:
+                entry["missing"] = "nan"
+            if words and (domain is None or domain.categories is None):
+                entry["categories"] = list(words[i])
+                entry["categories"].comment("the graph fails on any other")
+            elif domain is not None:
+                _declare(entry, domain, text=filled.input.type == "STRING")
+            if entry:
+                table[name] = entry
     return table
 
 
-def _entry(key: str, value: str | list[str]) -> Table:
-    table = tomlkit.table()
-    table[key] = value
-    return table
+def _declare(entry: Table, domain: Domain, *, text: bool) -> None:
+    """Write what the graph proves of a column, where the manifest has a word for it."""
+    if domain.categories is not None:
+        if not entry and (len(domain.categories) > 1 or text):
+            entry["categories"] = list(domain.categories)
+            entry["categories"].comment(domain.why)
+    elif domain.low is not None or domain.high is not None:
+        low = -FARTHEST if domain.low is None else domain.low
+        high = FARTHEST if domain.high is None else domain.high
+        if low < high:
+            entry["allowed"] = [float(low), float(high)]
+            entry["allowed"].comment(domain.why)
+    elif domain.centre is not None and domain.spread is not None:
+        entry["plausible"] = list(rounded(domain.centre - WIDE * domain.spread, domain.centre + WIDE * domain.spread))
+        entry["plausible"].comment(f"{domain.why}; {WIDE} spreads about it, which at most 1 % of any rows leave")
+
+
+def rounded(low: float, high: float) -> tuple[float, float]:
+    """A range as wide or wider, to a millionth of a step, whose ends are round for its width.
+
+    Examples
+    --------
+    >>> rounded(17.3, 96.2)
+    (15.0, 100.0)
+    """
+    step = 0.5 * 10.0 ** math.floor(math.log10(max(high - low, 1e-300)))
+    return float(math.floor(low / step + SLACK) * step), float(math.ceil(high / step - SLACK) * step)

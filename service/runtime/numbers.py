@@ -63,6 +63,8 @@ class NumberInputs:
         What stands in for a missing value: a number, or NaN.
     wide : tuple of Wide
         Columns of 64-bit integers.
+    codes : dict of int to ndarray
+        By column, the whole numbers that it may hold where that is not any.
     """
 
     columns: tuple[str, ...]
@@ -74,6 +76,7 @@ class NumberInputs:
     may_miss: Flags
     substitutes: Array
     wide: tuple[Wide, ...] = ()
+    codes: dict[int, Values] = field(default_factory=dict)
     least: Array = field(init=False, repr=False, compare=False)
     most: Array = field(init=False, repr=False, compare=False)
     limits: tuple[list[float], list[float]] = field(init=False, repr=False, compare=False)
@@ -88,6 +91,7 @@ class NumberInputs:
                 low[slot.columns], high[slot.columns] = -largest, largest
         if not self.wide:
             object.__setattr__(self, "wide", tuple(_wide(self.columns, self.slots)))
+        low[list(self.codes)] = np.inf
         object.__setattr__(self, "least", np.maximum(low, self.allowed_low))
         object.__setattr__(self, "most", np.minimum(high, self.allowed_high))
         object.__setattr__(self, "limits", (self.least.tolist(), self.most.tolist()))
@@ -133,7 +137,8 @@ class NumberInputs:
         faults = [*self._missing(missing), *self._not_allowed(numbers, whole)]
         if missing.any():
             numbers, whole = np.where(missing, self.substitutes, numbers), with_substitutes(missing, whole, self.wide)
-        return numbers, whole, faults + [fault for slot in self.slots for fault in self._unfit(slot, numbers, whole)]
+        faults += [fault for slot in self.slots for fault in self._unfit(slot, numbers, whole)]
+        return numbers, whole, faults + list(self._unknown(numbers, whole))
 
     def _plain(self, rows: Array) -> bool:
         if len(rows) == 1 and rows.size <= FEW_COLUMNS:
@@ -178,7 +183,13 @@ class NumberInputs:
                 least, most = (0, 1) if slot.dtype.kind == "b" else (np.iinfo(slot.dtype).min, np.iinfo(slot.dtype).max)
                 whole = np.maximum(np.floor(values[:, slot.columns]), np.ceil(low[slot.columns]))
                 values[:, slot.columns] = np.clip(whole, least, most)
-        return rows_with(values, self._drawn(values))
+        drawn = self._drawn(values)
+        for column, codes in self.codes.items():
+            chosen = codes[np.arange(rows) % len(codes)]
+            values[:, column] = chosen
+            if beyond(values[:, column]).any():
+                drawn[self.columns[column]] = chosen
+        return rows_with(values, drawn)
 
     def _drawn(self, values: Array) -> Whole:
         """Integers within bounds that doubles cannot hold."""
@@ -209,6 +220,16 @@ class NumberInputs:
         exact = next((one.allowed for one in self.wide if one.index == column), (None, None))
         ends = (self.allowed_low[column], self.allowed_high[column])
         return [f"{end:g}" if own is None else str(own) for own, end in zip(exact, ends, strict=True)]
+
+    def _unknown(self, rows: Array, whole: Whole) -> Iterator[Fault]:
+        for column, codes in self.codes.items():
+            doubles, own = rows[:, column], whole.get(self.columns[column])
+            known = np.isin(doubles, codes.astype(np.float64))
+            if own is not None:
+                known &= ~beyond(doubles) | np.isin(own, codes)
+            bad = np.zeros(rows.shape, dtype=np.bool_)
+            bad[:, column] = ~known & ~np.isnan(doubles)
+            yield from self._faults(bad, "unknown-category", "is none of the categories that the model knows")
 
     def _unfit(self, slot: Slot, rows: Array, whole: Whole) -> Iterator[Fault]:
         if is_wide(slot.dtype):

@@ -175,7 +175,8 @@ def test_missing_values_are_refused_where_the_graph_answers_nothing(exported: Ex
 def test_categories_that_the_graph_fails_without_are_written_down(exported: Exported) -> None:
     case = exported("sklearn-column-transformer")
     manifest = tomllib.loads(manifest_text("m", study(case.path, Declared(), Limits())))
-    assert manifest["features"] == {"ward": {"categories": ["er", "icu", "ward"]}}
+    assert manifest["features"]["ward"] == {"categories": ["er", "icu", "ward"]}
+    assert all(manifest["features"][name]["plausible"] for name in ("age", "lactate"))  # of the scaler
 
 
 @pytest.mark.parametrize("flags", [{"expose_logits": True}, {"expose_features": "auto"}, {}])

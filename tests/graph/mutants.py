@@ -80,13 +80,13 @@ def tree_ensemble(transform: int, *, targets: int = 2) -> onnx.ModelProto:
 def seeds() -> dict[str, onnx.ModelProto]:
     """One sound graph of every kind."""
     x, s = [info("X", FLOAT, ["N", 4])], [info("s", FLOAT, ["N", 2])]
-    labelled = [info("label", INT64, ["N"]), *s]
+    labelled, named = ([info("label", kind, ["N"]), *s] for kind in (INT64, TEXT))
     linear = {"coefficients": [0.1, 0.2, 0.3, 0.4] * 2, "intercepts": [0.0, 0.1], "classlabels_ints": [0, 1]}
     mixed = [info("age", FLOAT, ["N", 1]), info("sex", TEXT, ["N", 1])]
-    w, e = tensor("W", np.arange(8).reshape(4, 2)), tensor("E", np.arange(18).reshape(9, 2))
+    w, e = tensor("W", 0.1 * np.arange(8).reshape(4, 2)), tensor("E", 0.1 * np.arange(18).reshape(9, 2))
     softmax = node("Softmax", "z", "s", axis=-1)
     return {
-        "softmax": model([node("Gemm", "X W b", "z", transB=0), softmax], x, s, (w, tensor("b", [0, 1]))),
+        "softmax": model([node("Gemm", "X W b", "z", transB=0), softmax], x, s, (w, tensor("b", [0.0, 1.0]))),
         "linear classifier": model(
             [node("LinearClassifier", "X", "label s", post_transform="SOFTMAX", **linear)], x, labelled
         ),
@@ -100,7 +100,7 @@ def seeds() -> dict[str, onnx.ModelProto]:
             labelled,
         ),
         "trees": model(
-            [node("TreeEnsembleClassifier", "X", "label s", classlabels_strings=["a", "b"], **TREES)], x, labelled
+            [node("TreeEnsembleClassifier", "X", "label s", classlabels_strings=["a", "b"], **TREES)], x, named
         ),
         "tree ensemble": tree_ensemble(1),
         "mixed": model(
@@ -114,7 +114,7 @@ def seeds() -> dict[str, onnx.ModelProto]:
             ],
             mixed,
             s,
-            (tensor("W", np.arange(6).reshape(3, 2)),),
+            (tensor("W", 0.1 * np.arange(6).reshape(3, 2)),),
         ),
         "label encoder": model(
             [
@@ -134,7 +134,7 @@ def seeds() -> dict[str, onnx.ModelProto]:
             ],
             [info("c", INT64, ["N", 3])],
             s,
-            (e, tensor("W6", np.arange(12).reshape(6, 2)), tensor("o", np.array([0, 4, 7]))),
+            (e, tensor("W6", 0.1 * np.arange(12).reshape(6, 2)), tensor("o", np.array([0, 4, 7]))),
         ),
         "one-hot": model(
             [
@@ -145,7 +145,11 @@ def seeds() -> dict[str, onnx.ModelProto]:
             ],
             [info("c", INT64, ["N", 2])],
             s,
-            (tensor("W6", np.arange(12).reshape(6, 2)), tensor("depth", np.array([3])), tensor("values", [0.0, 1.0])),
+            (
+                tensor("W6", 0.1 * np.arange(12).reshape(6, 2)),
+                tensor("depth", np.array([3])),
+                tensor("values", [0.0, 1.0]),
+            ),
         ),
         "columns": model(
             [

@@ -11,7 +11,7 @@ THREE = ("tench", "goldfish", "shark, white")
 
 def written(key: str, value: str) -> onnx.ModelProto:
     """A model with one entry of metadata."""
-    model = onnx.ModelProto.FromString(seeds()["softmax"].SerializeToString())
+    model: onnx.ModelProto = onnx.ModelProto.FromString(seeds()["softmax"].SerializeToString())
     entry = model.metadata_props.add()
     entry.key, entry.value = key, value
     return model

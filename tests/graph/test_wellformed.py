@@ -53,6 +53,10 @@ def test_no_reading_of_a_graph_ends_in_a_traceback(
 
 def test_no_import_ends_in_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
+    trees = onnx.ModelProto.FromString(SEEDS["tree ensemble"].SerializeToString())
+    trees.graph.node.append(trees.graph.node[0])
+    path.write_bytes(trees.SerializeToString())
+    assert _refusal(path, lambda path: study(path, Declared(), Limits(seconds=5)))
     rng = np.random.default_rng(0)
     for name, mutate in ((name, mutate) for name in ("mixed", "tree ensemble") for mutate in MUTATE):
         changed = list(mutate(SEEDS[name]))

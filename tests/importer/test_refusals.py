@@ -205,6 +205,14 @@ REFUSED: dict[str, tuple[Build, str]] = {
         ),
         "input 'h0' takes what 'hn' answered",
     ),
+    "rows of absurd width": (
+        graph(node("Softmax"), inputs=(value("x", [None, 2**40]),), outputs=(value("s", None),)),
+        "input 'x' has rows of 1099511627776 numbers, which no request can hold",
+    ),
+    "tensors of absurd size": (
+        graph(node("Softmax"), inputs=(value("x", [None, 4, 2**40]),), outputs=(value("s", None),)),
+        "input 'x' has rows of 4398046511104 numbers, which no request can hold",
+    ),
     "an input that is the same for all rows": (
         graph(node("Mul", "x rate"), inputs=(value("x", [None, 2]), value("rate", []))),
         "input 'rate' has rank 0: it is no table of rows",

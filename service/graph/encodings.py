@@ -1,0 +1,252 @@
+"""Operators that say what an input's columns may hold: tables that they index, categories, means and scales."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from service.graph.rewrite import append, expose, save
+from service.graph.walk import View, attribute, view
+
+Category = str | int
+MOVING: Final = frozenset(
+    {
+        *("Identity", "Cast", "CastLike", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split"),
+        *("Gather", "GatherElements", "GatherND", "ArrayFeatureExtractor", "Concat", "Expand", "Tile", "Dropout"),
+        *("FeatureVectorizer", "Shape", "Size", "Constant", "ConstantOfShape", "Range", "Pad"),
+    }
+)
+CELLWISE: Final = frozenset(
+    {
+        *("Add", "Sub", "Mul", "Div", "Mod", "Clip", "Min", "Max", "Where", "Less", "LessOrEqual", "Greater"),
+        *("GreaterOrEqual", "Equal", "And", "Or", "Not", "Xor", "Abs", "Neg", "Sign", "Floor", "Ceil", "Round"),
+        *("Relu", "IsNaN", "Imputer", "LabelEncoder", "CategoryMapper", "ScatterND", "ScatterElements"),
+    }
+)
+TABLES: Final = frozenset({"Gather", "GatherElements", "GatherND", "ArrayFeatureExtractor"})
+MOST_CONSTANTS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A tensor of indices, and the table that they point into.
+
+    Attributes
+    ----------
+    indices : str
+    table : str
+        Its name tells which lookups share it.
+    sizes : tuple of int
+        Rows of the table; of GatherND one for each position of the indices' last axis.
+    operator : str
+    inner : int
+        How many other lookups lie before it.
+    numbers : tuple of int
+        Whole numbers that are constant in what computes the indices.
+    """
+
+    indices: str
+    table: str
+    sizes: tuple[int, ...]
+    operator: str
+    inner: int
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Categories of a tensor; ``closed``: the operator fails on any other."""
+
+    tensor: str
+    categories: tuple[Category, ...]
+    closed: bool
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What a tensor's values are brought to zero and one by, in its last axis' order: centres and spreads."""
+
+    tensor: str
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encodings:
+    """All of a graph's."""
+
+    lookups: tuple[Lookup, ...]
+    encoders: tuple[Encoder, ...]
+    scalings: tuple[Scaling, ...]
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Tensors that encoders and scalings read."""
+        return tuple(dict.fromkeys([*(e.tensor for e in self.encoders), *(s.tensor for s in self.scalings)]))
+
+
+def find_encodings(model: onnx.ModelProto) -> Encodings:
+    """Find what reads the inputs, as they are or behind arithmetic cell by cell."""
+    graph = view(model)
+    inputs = frozenset(value.name for value in model.graph.input) - graph.constants.keys()
+    lookups = tuple(_lookups(graph, _made_of(graph, inputs, MOVING | CELLWISE, through_tables=True)))
+    moved = _made_of(graph, inputs, MOVING, through_tables=False)
+    plain = [node for node in model.graph.node if node.input and node.input[0] in moved]
+    encoders = tuple(e for node in plain for e in _encoders(node))
+    scalings = tuple(s for node in plain for s in _scalings(graph, node))
+    return Encodings(lookups, encoders, scalings)
+
+
+def write_excerpt(model: onnx.ModelProto, tensors: list[str], path: Path) -> list[str]:
+    """Write the part of a graph that computes some tensors; the names under which they are its outputs."""
+    made, names = excerpt(model, tensors)
+    save(made, path)
+    return names
+
+
+def excerpt(model: onnx.ModelProto, tensors: list[str]) -> tuple[onnx.ModelProto, list[str]]:
+    """The part of a graph that computes some tensors, and the names under which they are its outputs."""
+    graph, wanted, pending = view(model), set(), list(tensors)
+    while pending:
+        current = pending.pop()
+        if current not in wanted:
+            wanted.add(current)
+            node = graph.producers.get(current)
+            pending += [] if node is None else [n for n in (*node.input, *node.output) if n]
+    nodes = [node for node in model.graph.node if any(name in wanted for name in node.output)]
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
+    part = helper.make_graph(nodes, "excerpt", model.graph.input, [], constants)
+    made = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
+    made.functions.extend(model.functions)
+    inputs = {value.name for value in model.graph.input}  # no input can be an output too
+    names = [append(made, "Identity", [name], f"{name}_copied") if name in inputs else name for name in tensors]
+    for name in names:
+        expose(made, name)
+    return made, names
+
+
+def _made_of(graph: View, inputs: frozenset[str], allowed: frozenset[str], *, through_tables: bool) -> frozenset[str]:
+    """Tensors made of inputs by some operators alone."""
+    made, others = set(inputs), set[str]()
+    for node in graph.model.graph.node:  # in the order in which they run
+        names = set(node.input)
+        if names & others or names & made:
+            table = node.op_type in TABLES and node.input[0] not in made | others and not through_tables
+            sound = node.op_type in allowed and not names & others and not table
+            (made if sound else others).update(name for name in node.output if name)
+    return frozenset(made)
+
+
+def _lookups(graph: View, made: frozenset[str]) -> Iterator[Lookup]:
+    for node in graph.model.graph.node:
+        for indices, table, sizes in _indexed(graph, node):
+            if indices in made and all(size > 0 for size in sizes):
+                behind = _behind(graph, indices)
+                inner = sum(any(True for _ in _indexed(graph, other)) for other in behind)
+                yield Lookup(indices, table, sizes, node.op_type, inner, _numbers(graph, behind))
+
+
+def _indexed(graph: View, node: onnx.NodeProto) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Tensors that are indices into something of a constant size."""
+    if node.op_type == "OneHot":
+        depth = graph.constant(node.input[1])
+        if depth is not None and depth.size:
+            yield node.input[0], f"OneHot {node.output[0]}", (int(depth.reshape(-1)[0]),)
+    if node.op_type in TABLES and node.input[1] not in graph.constants:
+        dims = _constant_dims(graph, node.input[0])
+        axis = -1 if node.op_type == "ArrayFeatureExtractor" else attribute(node, "axis") or 0
+        if dims and node.op_type == "GatherND":
+            yield node.input[1], node.input[0], dims[attribute(node, "batch_dims") or 0 :]
+        elif dims and -len(dims) <= axis < len(dims):
+            yield node.input[1], node.input[0], (dims[axis],)
+
+
+def _constant_dims(graph: View, name: str) -> tuple[int, ...] | None:
+    """Shape of what is constant, also behind operators that change its numbers' type alone."""
+    while name not in graph.constants:
+        node = graph.producers.get(name)
+        if node is None or node.op_type not in {"Identity", "Cast", "DequantizeLinear"}:
+            return None
+        name = node.input[0]
+    return tuple(graph.constants[name].dims)
+
+
+def _behind(graph: View, name: str) -> list[onnx.NodeProto]:
+    """Operators that compute a tensor."""
+    found: dict[str, onnx.NodeProto] = {}
+    pending = [name]
+    while pending:
+        node = graph.producers.get(pending.pop())
+        if node is not None and (key := next(n for n in node.output if n)) not in found:
+            found[key] = node
+            pending += [n for n in node.input if n]
+    return list(found.values())
+
+
+def _numbers(graph: View, nodes: list[onnx.NodeProto]) -> tuple[int, ...]:
+    found: set[int] = set()
+    for node in nodes:
+        arrays = [graph.constant(n) for n in node.input]
+        keys = attribute(node, "keys_int64s") if node.op_type == "LabelEncoder" else None
+        for array in (*arrays, None if keys is None else np.array(keys)):
+            if array is not None and array.dtype.kind in "iuf" and array.size <= MOST_CONSTANTS:
+                whole = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+                found |= {int(value) for value in whole.reshape(-1)}
+    return tuple(sorted(found))[:MOST_CONSTANTS]
+
+
+def _encoders(node: onnx.NodeProto) -> Iterator[Encoder]:
+    pools: dict[str, tuple[str, ...]] = {
+        "OneHotEncoder": ("cats_strings", "cats_int64s"),
+        "LabelEncoder": ("keys_strings", "keys_int64s", "keys_floats"),
+        "CategoryMapper": ("cats_strings", "cats_int64s"),
+    }
+    for pool in pools.get(node.op_type, ()):
+        if (values := attribute(node, pool)) and (found := _categories(values)):
+            closed = node.op_type == "OneHotEncoder" and attribute(node, "zeros") == 0
+            yield Encoder(node.input[0], found, closed, node.op_type)
+
+
+def _categories(values: Any) -> tuple[Category, ...]:
+    if isinstance(values[0], bytes):
+        return tuple(dict.fromkeys(value.decode() for value in values))
+    if any(value != int(value) for value in values if np.isfinite(value)):
+        return ()
+    return tuple(dict.fromkeys(int(value) for value in values if np.isfinite(value)))
+
+
+def _scalings(graph: View, node: onnx.NodeProto) -> Iterator[Scaling]:
+    if node.op_type == "Scaler":
+        offset, scale = attribute(node, "offset") or (0.0,), attribute(node, "scale") or (1.0,)
+        yield from _scaling(node.input[0], np.array(offset), 1.0 / _nonzero(np.array(scale)), "Scaler")
+    if node.op_type == "BatchNormalization":
+        mean, variance = (graph.constant(name) for name in node.input[3:5])
+        if mean is not None and variance is not None:
+            yield from _scaling(node.input[0], mean, np.sqrt(np.maximum(variance, 0.0)), "BatchNormalization")
+    if node.op_type == "Sub" and (mean := graph.constant(node.input[1])) is not None:
+        for user in graph.model.graph.node:
+            if user.op_type in {"Div", "Mul"} and user.input[0] == node.output[0]:
+                scale = graph.constant(user.input[1])
+                if scale is not None:
+                    spread = scale if user.op_type == "Div" else 1.0 / _nonzero(scale)
+                    yield from _scaling(node.input[0], mean, spread, f"Sub, {user.op_type}")
+
+
+def _nonzero(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.where(values == 0, np.nan, values.astype(np.float64))
+
+
+def _scaling(tensor: str, centre: npt.NDArray[Any], spread: npt.NDArray[Any], operator: str) -> Iterator[Scaling]:
+    if centre.dtype.kind not in "iuf" or spread.dtype.kind not in "iuf" or not centre.size or not spread.size:
+        return
+    width = max(centre.size, spread.size)
+    if {centre.size, spread.size} <= {1, width} and width <= MOST_CONSTANTS:
+        pair = [np.broadcast_to(v.reshape(-1).astype(np.float64), width).tolist() for v in (centre, spread)]
+        yield Scaling(tensor, tuple(pair[0]), tuple(np.abs(pair[1]).tolist()), operator)
