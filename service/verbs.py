@@ -18,11 +18,12 @@ from service.bundle.repository import Repository
 from service.errors import BenchFailed, ServiceError
 from service.evaluation import page
 from service.evaluation.by_task import EVALUATIONS, measure_task
-from service.evaluation.dataset import Columns, read_rows
+from service.evaluation.dataset import read_rows
 from service.evaluation.measure import EvaluateRequest, measure
 from service.evaluation.named_losses import NAMES
+from service.evaluation.plan import LABELS_AS, Columns
 from service.evaluation.render import render_measured
-from service.evaluation.score import ScoreRequest
+from service.evaluation.score import ON_ERROR, ScoreRequest
 from service.evaluation.score import score as score_rows
 from service.runtime.model import Model, load_model
 from service.serving import one_blas_thread
@@ -49,6 +50,11 @@ LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names)
 @click.option("--label", help="Column of the labels.  [default: y]")
 @click.option("--group", help="Column that tells whose row it is; groups are resampled whole.  [default: group]")
 @click.option("--weight", help="Column of row weights.  [default: weight]")
+@click.option(
+    "--labels-as",
+    type=click.Choice(LABELS_AS),
+    help="What labels are: names, indices from 0, or indices from 1.  [default: names, or indices where only they fit]",
+)
 @click.option("--losses", help=f"Training losses to report, separated by commas: {', '.join(LOSSES)}.")
 @click.option("--horizon", type=click.IntRange(min=1), help="Steps of a trajectory: what the error rate comes to.")
 @click.option(
@@ -69,6 +75,7 @@ def evaluate(
     label: str | None,
     group: str | None,
     weight: str | None,
+    labels_as: str | None,
     losses: str | None,
     horizon: int | None,
     recovery: float | None,
@@ -82,7 +89,7 @@ def evaluate(
         raise click.UsageError("--recovery speaks of the steps of a trajectory: say how many with --horizon")
     model = load_model(published(repository, name, version))
     wanted = EvaluateRequest(
-        columns=Columns(label, group, weight),
+        columns=Columns(label, group, weight, labels_as),
         losses=split(losses) or (),
         horizon=horizon,
         recovery=recovery or 0.0,
@@ -102,12 +109,21 @@ def evaluate(
 
 @click.command()
 @click.argument("name")
-@click.option("--data", required=True, type=file_path, help="Rows: CSV, Parquet or NPZ, of any size.")
+@click.option(
+    "--data", required=True, type=file_path, help="Rows, of any size: CSV, Parquet, NPZ, or a directory of parts."
+)
 @click.option("--out", required=True, type=file_path, help="Where the answers go: CSV or Parquet.")
 @click.option("--version", type=click.IntRange(min=1), help="Version that answers.  [default: stable]")
 @click.option("--policy", help="Policy that decides.  [default: the manifest's]")
 @click.option("--site", help="Site whose prevalence holds.")
 @click.option("--id", "id_column", help="Column that is copied to the answers.")
+@click.option(
+    "--on-error",
+    type=click.Choice(ON_ERROR),
+    default="stop",
+    show_default=True,
+    help="A row that cannot be answered ends the run, or is written with its reason in a column `error`.",
+)
 @click.option("--chunk-rows", type=click.IntRange(min=1), default=65_536, show_default=True, help="Rows at a time.")
 @models_option
 def score(name: str, repository: Repository, *, version: int | None, **request: Any) -> None:
@@ -115,7 +131,8 @@ def score(name: str, repository: Repository, *, version: int | None, **request: 
     model = load_model(published(repository, name, version))
     done = score_rows(model, ScoreRequest(**request), track=track("scoring"))
     reused = f", {done.reused} of them by an earlier run" if done.reused else ""
-    click.echo(f"Wrote {request['out']}: {done.rows} row{'s' if done.rows > 1 else ''}{reused}.")
+    skipped = f", {done.skipped} without an answer (column error says why)" if done.skipped else ""
+    click.echo(f"Wrote {request['out']}: {done.rows} row{'s' if done.rows > 1 else ''}{reused}{skipped}.")
 
 
 @click.command("bench")

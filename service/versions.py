@@ -13,7 +13,7 @@ from service.core.label_sets import METHODS as SET_METHODS
 from service.errors import BundleNotFound
 from service.evaluation import fit as fitting
 from service.evaluation.calibrate import METHODS
-from service.evaluation.dataset import Columns
+from service.evaluation.plan import LABELS_AS, Columns
 from service.evaluation.render import render_record, render_state
 from service.graph.inspect import inspect_graph
 from service.importer.declared import Declared
@@ -63,6 +63,11 @@ def import_(path: Path, name: str, repository: Repository, *, force: bool, as_js
 @click.option("--group", help="Column that tells whose row it is; rows of a group are never parted.  [default: group]")
 @click.option("--weight", help="Column of row weights.  [default: weight]")
 @click.option(
+    "--labels-as",
+    type=click.Choice(LABELS_AS),
+    help="What labels are: names, indices from 0, or indices from 1.  [default: names, or indices where only they fit]",
+)
+@click.option(
     "--calibrator",
     type=click.Choice(METHODS),
     help="The map to fit; auto lets several compete on held-out rows.  [default: temperature; of labels platt]",
@@ -88,6 +93,7 @@ def import_(path: Path, name: str, repository: Repository, *, force: bool, as_js
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds, halves and bootstrap."
 )
+@click.option("--allow-overlap", is_flag=True, help="Fit even where --data holds the rows of --train-data.")
 @models_option
 @json_flag
 def fit(
@@ -97,18 +103,21 @@ def fit(
     label: str | None,
     group: str | None,
     weight: str | None,
+    labels_as: str | None,
     as_json: bool,
     **request: Any,
 ) -> None:
     """Calibrate a draft and publish it as the next version."""
-    wanted = fitting.FitRequest(columns=Columns(label, group, weight), **request)
+    wanted = fitting.FitRequest(columns=Columns(label, group, weight, labels_as), **request)
     result = fitting.fit(repository, name, wanted, track=track())
     _warn_of_prices(repository, name, result.version)
     if as_json:
         record = result.record.model_dump(mode="json", by_alias=True)
-        print_json({"name": name, "version": result.version, "calibration": record})
+        print_json({"name": name, "version": result.version, "calibration": record, "notes": result.notes})
         return
     print_table(render_record(result.record))
+    for note in result.notes:
+        click.echo(f"note: {note}")
     _say_published(repository, name, result.version)
 
 

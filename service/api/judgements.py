@@ -46,7 +46,7 @@ def read_case(request: EvaluateRequest, model: Model) -> Case:
     if len(request.labels) != len(request.instances):
         raise _invalid(("labels",), "wrong-length", "must have one entry per instance")
     try:
-        labels = _READERS[model.task](request.labels, model)
+        labels = _READERS[model.task](request.labels, model, request.parameters.labels_as)
     except DataError as error:
         raise InvalidLabels(error.detail, error.faults) from None
     if model.manifest.graph.rules.by_label:
@@ -59,49 +59,64 @@ def judge(case: Case, prediction: Prediction) -> Json:
     return _REPORTS[prediction.model.task](case, prediction)
 
 
-def _read_classes(entries: Entries, model: Model) -> Indices:
+def _read_classes(entries: Entries, model: Model, labels_as: str | None) -> Indices:
     for i, entry in enumerate(entries):
         if isinstance(entry, list):
             raise _invalid(("labels", i), "wrong-type", "must be the name of a class or its index")
-    return read_labels(entries, model.classes, where="labels")
+    return read_labels(entries, model.classes, where="labels", labels_as=labels_as)
 
 
-def _read_presences(entries: Entries, model: Model) -> Indices:
-    rows = [_presences(entry, i, model.classes) for i, entry in enumerate(entries)]
+def _read_presences(entries: Entries, model: Model, labels_as: str | None) -> Indices:
+    rows = [_presences(entry, i, model.classes, labels_as) for i, entry in enumerate(entries)]
     return read_presences(np.array(rows, dtype=np.int64), model.classes, where="labels")
 
 
-def _presences(entry: str | int | list[str | int], row: int, labels: tuple[str, ...]) -> list[int]:
+def _presences(
+    entry: str | int | list[str | int], row: int, labels: tuple[str, ...], labels_as: str | None
+) -> list[int]:
     if not isinstance(entry, list):
         raise _invalid(("labels", row), "wrong-type", "must be a list: labels that are present, or a 0 or 1 for each")
+    if labels_as in ("index0", "index1"):
+        first = int(labels_as == "index1")
+        if any(isinstance(item, str) or not 0 <= item - first < len(labels) for item in entry):
+            detail = f"must be indices of the labels that are present, from {first} to {len(labels) - 1 + first}"
+            raise _invalid(("labels", row), "unknown-class", detail)
+        return [int(k + first in entry) for k in range(len(labels))]
     if all(isinstance(item, str) for item in entry):
         unknown = [item for item in entry if item not in labels]
         if unknown:
             raise _invalid(("labels", row), "unknown-class", f"must name labels among {', '.join(labels)}")
         return [int(label in entry) for label in labels]
-    if len(entry) != len(labels) or any(item not in (0, 1) for item in entry):
+    if labels_as == "names" or len(entry) != len(labels) or any(item not in (0, 1) for item in entry):
         raise _invalid(("labels", row), "unknown-state", f"must have {len(labels)} entries of 0 or 1, or names")
     return [int(item) for item in entry]
 
 
-def _read_positions(entries: Entries, model: Model) -> Indices:
+def _read_positions(entries: Entries, model: Model, labels_as: str | None) -> Indices:
     for i, entry in enumerate(entries):
         if not isinstance(entry, list) or not entry:
             raise _invalid(("labels", i), "wrong-type", "must be a list with a class for every position")
     own = [entry for entry in entries if isinstance(entry, list)]
-    lengths = [len(entry) for entry in own]
-    labels = np.full((len(own), max(lengths)), PADDING, dtype=np.intp)
+    found = iter(_classes_of(own, model, labels_as).tolist())
+    labels = np.full((len(own), max(map(len, own))), PADDING, dtype=np.intp)
     for i, entry in enumerate(own):
-        labels[i, : len(entry)] = _classes_of(entry, i, model)
+        labels[i, : len(entry)] = [next(found) for _ in entry]
     return labels
 
 
-def _classes_of(entry: list[str | int], row: int, model: Model) -> Indices:
+def _classes_of(entries: Sequence[list[str | int]], model: Model, labels_as: str | None) -> Indices:
+    """Classes of all positions, one sequence behind the other: together they tell how to read them."""
+    places = [(row, position) for row, entry in enumerate(entries) for position in range(len(entry))]
+    every = [label for entry in entries for label in entry]
     try:
-        return read_labels(entry, model.classes, where="labels")
+        return read_labels(every, model.classes, where="labels", labels_as=labels_as)
     except DataError as error:
-        faults = [Fault(("labels", row, fault.path[-1]), fault.code, fault.detail) for fault in error.faults]
-        raise InvalidLabels(f"labels of sequence {row}: {error.detail}", faults) from None
+        fault = error.faults[0]
+        if len(fault.path) < 2:
+            raise
+        row, position = places[int(fault.path[1])]
+        detail = f"labels of sequence {row}: the label of position {position} {fault.detail} (both count from 0)"
+        raise InvalidLabels(detail, [Fault(("labels", row, position), fault.code, fault.detail)]) from None
 
 
 def _report_classes(case: Case, prediction: Prediction) -> Json:
@@ -150,7 +165,7 @@ def _invalid(path: tuple[str | int, ...], code: str, detail: str) -> InvalidLabe
     return InvalidLabels(f"{place} {detail}", [Fault(path, code, detail)])
 
 
-_READERS: Final[dict[str, Callable[[Entries, Model], Indices]]] = {
+_READERS: Final[dict[str, Callable[[Entries, Model, str | None], Indices]]] = {
     "multiclass": _read_classes,
     "multilabel": _read_presences,
     "sequence": _read_positions,

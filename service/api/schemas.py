@@ -79,6 +79,10 @@ LabelEntry = Annotated[
     PerRow,
     Field(description="A class; of labels those present, or a 0 or 1 for each; of a sequence one for every position."),
 ]
+LabelsAs = Annotated[
+    Literal["names", "index0", "index1"],
+    Field(description="What labels are: class names, or indices that count from 0 or from 1."),
+]
 Layout = Annotated[
     Literal["rows", "columns"],
     Field(
@@ -167,6 +171,7 @@ class EvaluateParameters(Wire):
     smoother: SmootherName | None = None
     strength: Strength | None = None
     losses: Annotated[list[Name], Field(description="Training losses to report, by name.")] = []
+    labels_as: LabelsAs | None = None
 
 
 Instances = Annotated[

@@ -1,7 +1,7 @@
 """An evaluation of labels or of sequences from end to end: report, diagnostics, losses, as JSON and as tables."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from rich.console import RenderableType
@@ -11,8 +11,9 @@ from service.core.pipeline import Posterior
 from service.errors import DataError
 from service.evaluation.dataset import Dataset, read_dataset
 from service.evaluation.label_report import diagnose_labels, evaluate_labels
-from service.evaluation.measure import EvaluateRequest, from_elsewhere
+from service.evaluation.measure import EvaluateRequest, from_elsewhere, provenance_of
 from service.evaluation.named_losses import check_names, named_losses
+from service.evaluation.overlap import seen_notes
 from service.evaluation.render_tasks import render_labels, render_sequences
 from service.evaluation.scoring import Track, posterior_of, untracked
 from service.evaluation.sequence_report import diagnose_sequences, evaluate_sequences
@@ -70,8 +71,9 @@ def measure_task(model: Model, request: EvaluateRequest, *, track: Track = untra
         raise DataError(f"--horizon looks ahead from rows of one class each; this is a {model.task} model")
     data = read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs)
     elsewhere = from_elsewhere(model, request)
-    posterior = posterior_of(model, data.rows, track=track)
-    return evaluate_task(model, data, posterior, losses=request.losses, elsewhere=elsewhere)
+    posterior = posterior_of(model, data.rows, track=track, place=data.where)
+    found = evaluate_task(model, data, posterior, losses=request.losses, elsewhere=elsewhere)
+    return replace(found, notes=(*found.notes, *seen_notes(data, provenance_of(model)), *data.notes))
 
 
 def evaluate_task(

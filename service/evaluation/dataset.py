@@ -1,8 +1,7 @@
 """Labelled rows from CSV, Parquet and NPZ files, checked against what the model expects."""
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,35 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import Manifest
-from service.bundle.record import read_archive
-from service.core.numerics import Array, Indices
+from service.core.numerics import Array, Flags, Indices
 from service.errors import DataError
-from service.evaluation.table import Table, numbers, rows_of
-from service.evaluation.truth import presence_columns, read_labels, read_positions, read_presences
+from service.evaluation.blocks import Places
+from service.evaluation.formats import digest_of
+from service.evaluation.plan import DEFAULT_COLUMNS, Columns, Wish, reserved
+from service.evaluation.table import Chunk, join_chunks, read_chunks
+from service.evaluation.truth import Reading, Terms, interpret, read_positions, read_presences
 from service.runtime.inputs import Inputs
 from service.runtime.rows import Fields, Rows
-
-LARGEST_WEIGHT: Final = 1e100
-RESERVED: Final = ("y", "group", "weight")
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Where labels, groups and weights are found.
-
-    Attributes
-    ----------
-    label, group, weight : str or None
-        None means the reserved names `y`, `group` and `weight`, where the model has no feature called so; a group or
-        weight that is named must be there.
-    """
-
-    label: str | None = None
-    group: str | None = None
-    weight: str | None = None
-
-
-DEFAULT_COLUMNS = Columns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +35,11 @@ class Dataset:
         0..G-1; rows of a group (a patient) are never parted.
     weights : ndarray of shape (N,) or None
     digest : str
-        ``sha256:…`` of the file.
+        ``sha256:…`` of the file, or of a directory's parts.
+    notes : tuple of str
+        What was decided in reading the file, in words.
+    places : Places or None
+        Where the rows stand in the file.
     """
 
     rows: Rows
@@ -64,6 +47,8 @@ class Dataset:
     groups: Indices | None
     weights: Array | None
     digest: str
+    notes: tuple[str, ...] = ()
+    places: Places | None = None
 
     @property
     def units(self) -> int:
@@ -79,6 +64,19 @@ class Dataset:
         """The columns of numbers among the inputs, shape (N, F)."""
         return self.rows.numbers if isinstance(self.rows, Fields) else self.rows
 
+    def where(self, row: int) -> str:
+        """What to call a row in an error: its file and its line."""
+        return f"row {row} (rows count from 0)" if self.places is None else self.places.where(row)
+
+    def part(self, kept: Flags) -> "Dataset":
+        """Some of the rows; groups are numbered anew."""
+        groups = None if self.groups is None else np.unique(self.groups[kept], return_inverse=True)[1]
+        weights = None if self.weights is None else self.weights[kept]
+        places = None if self.places is None else self.places.part(kept)
+        return replace(
+            self, rows=self.rows[kept], labels=self.labels[kept], groups=groups, weights=weights, places=places
+        )
+
 
 def read_dataset(
     path: Path, manifest: Manifest, columns: Columns = DEFAULT_COLUMNS, *, inputs: Inputs | None = None
@@ -89,12 +87,12 @@ def read_dataset(
     strings are fixed-width (``U``) arrays. The others have a column per feature; in Parquet a tensor of rank 1 may be
     a column of lists. Rows that vary in length are padded at their end, with anything. How long each is says an array
     ``lengths``, or that of a mask under its own name, or the labels of a sequence model, of which -1 is padding;
-    without any of these no row may end in the padding value.
+    without any of these no row may end in the padding value. What a cell may be says `cells`.
 
     Parameters
     ----------
     path : Path
-        ``.npz``, ``.csv`` or ``.parquet``.
+        ``.npz``, ``.csv`` or ``.parquet``, or a directory of parts.
     manifest : Manifest
     columns : Columns
     inputs : Inputs, optional
@@ -105,130 +103,100 @@ def read_dataset(
     DataError
         One line that names the file, the column and the first row at fault.
     """
-    label = columns.label or "y"
-    table = read_table(path, texts=_text_columns(inputs))
-    rows = rows_of(table, manifest, path, inputs=inputs, label=label)
-    labels = _TRUTHS[manifest.graph.task](table, columns, manifest, path)
-    if len(labels) != len(rows):
-        raise DataError(f"{path} has {len(rows)} rows and {len(labels)} labels")
-    table = {name: column for name, column in table.items() if name not in RESERVED or name not in manifest.columns}
-    groups = _optional(table, columns.group, "group", path, rows=len(rows))
-    weights = _optional(table, columns.weight, "weight", path, rows=len(rows))
+    task = manifest.graph.task
+    if columns.labels_as is not None and task == "multilabel":
+        raise DataError("labels of a multilabel model in a file are zeros and ones: --labels-as does not apply")
+    whole = _read(path, manifest, Wish(inputs, columns))
+    reading = _TRUTHS[task](whole, columns, manifest)
+    weights = whole.columns.get("weight")
+    if weights is not None and not weights.any():
+        raise DataError(f"{path}: weights must not all be zero")
+    notes = (*_reserved_notes(whole, columns), *([] if reading.note is None else [reading.note]))
     return Dataset(
-        rows,
-        labels,
-        None if groups is None else _groups(groups, path),
-        None if weights is None else _weights(weights, path),
-        _digest(path),
+        whole.rows,
+        reading.labels,
+        _numbered(whole.columns.get("group")),
+        weights,
+        digest_of(path),
+        (*notes, *_absent_notes(reading.labels, manifest)),
+        whole.places,
     )
-
-
-def _label_column(table: Table, columns: Columns, manifest: Manifest, path: Path) -> tuple[npt.NDArray[Any], str]:
-    label = columns.label or "y"
-    if columns.label is None and label in manifest.columns:
-        raise DataError(f"{path}: {label!r} is a feature of the model; name the column of the labels with --label")
-    if label not in table:
-        raise DataError(f"{path} has no column {label!r} for the labels; name it with --label")
-    return table[label], f"{path}, column {label!r}"
-
-
-def _true_classes(table: Table, columns: Columns, manifest: Manifest, path: Path) -> Indices:
-    column, where = _label_column(table, columns, manifest, path)
-    if column.ndim != 1:
-        raise DataError(f"{path}: the labels in {columns.label or 'y'!r} are not one column")
-    return read_labels(column.tolist(), manifest.graph.classes, where=where)
-
-
-def _true_presences(table: Table, columns: Columns, manifest: Manifest, path: Path) -> Indices:
-    labels = manifest.graph.classes
-    own = presence_columns(table, labels, manifest.columns) if columns.label is None else None
-    values, where = _label_column(table, columns, manifest, path) if own is None else (own, str(path))
-    return read_presences(values, labels, where=where)
-
-
-def _true_positions(table: Table, columns: Columns, manifest: Manifest, path: Path) -> Indices:
-    values, where = _label_column(table, columns, manifest, path)
-    return read_positions(values, manifest.graph.classes, where=where)
 
 
 def read_rows(path: Path, manifest: Manifest, *, inputs: Inputs | None = None) -> Rows:
     """Rows without labels; DataError as `read_dataset`."""
-    return rows_of(read_table(path, texts=_text_columns(inputs)), manifest, path, inputs=inputs)
+    return _read(path, manifest, Wish(inputs)).rows
 
 
-def read_table(path: Path, *, texts: frozenset[str] = frozenset()) -> Table:
-    """Columns of a file by name; those in ``texts`` are strings, also where a CSV file has only digits."""
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: a data set is one of {', '.join(_READERS)}")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
-    return reader(path, texts)
+def _read(path: Path, manifest: Manifest, wish: Wish) -> Chunk:
+    chunks: list[Chunk] = []
+    for chunk in read_chunks(path, manifest, wish):
+        chunk.refuse_faults()
+        chunks.append(chunk)
+    if not chunks:
+        raise DataError(f"{path} has no rows")
+    return join_chunks(chunks, path)
 
 
-def _text_columns(inputs: Inputs | None) -> frozenset[str]:
-    entries = () if inputs is None else inputs.entries
-    return frozenset(cell for entry in entries if entry.is_text for cell in entry.cells)
+def _terms(whole: Chunk, columns: Columns, manifest: Manifest) -> Terms:
+    where = f"{whole.path}, column {columns.label or 'y'!r}"
+    return Terms(manifest.graph.classes, columns.labels_as, where, untyped=whole.untyped, place=whole.name)
 
 
-def _optional(table: Table, named: str | None, reserved: str, path: Path, *, rows: int) -> npt.NDArray[Any] | None:
-    if named is not None and named not in table:
-        raise DataError(f"{path} has no column {named!r} for --{reserved}")
-    column = table.get(named or reserved)
-    if column is not None and column.shape != (rows,):
-        raise DataError(f"{path}: {named or reserved!r} is not one column of {rows} rows")
-    return column
+def _true_classes(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
+    column = whole.columns["label"]
+    found = column.tolist()
+    if column.ndim != 1 or any(isinstance(value, np.ndarray) for value in found):
+        raise DataError(f"{whole.path}: the labels in {columns.label or 'y'!r} are not one column")
+    return interpret(found, _terms(whole, columns, manifest))
 
 
-def _groups(column: npt.NDArray[Any], path: Path) -> Indices:
-    missing = np.array([value is None or value != value for value in column.tolist()])  # noqa: PLR0124  # NaN alone
-    if missing.any():
-        raise DataError(f"{path}: the group is missing in row {int(missing.argmax())} (rows count from 0)")
-    return np.unique(column, return_inverse=True)[1].astype(np.intp)
+def _true_presences(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
+    own = whole.columns.get("state")
+    where = str(whole.path) if own is not None else f"{whole.path}, column {columns.label or 'y'!r}"
+    values = own if own is not None else _square(whole.columns["label"])
+    return Reading(read_presences(values, manifest.graph.classes, where=where, place=whole.name))
 
 
-def _weights(column: npt.NDArray[Any], path: Path) -> Array:
-    weights = numbers(column, "weight", path)
-    if not (weights >= 0.0).all() or weights.max() == 0.0:
-        raise DataError(f"{path}: weights must be non-negative and not all zero")
-    if weights.max() > LARGEST_WEIGHT:
-        raise DataError(f"{path}: weights above {LARGEST_WEIGHT:g} cannot be summed safely; only their ratios matter")
-    return weights
+def _true_positions(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
+    return read_positions(whole.columns["label"], _terms(whole, columns, manifest))
 
 
-def _read_npz(path: Path, texts: frozenset[str]) -> Table:
-    del texts
-    try:
-        with path.open("rb") as file:
-            return read_archive(file)
-    except ValueError:
-        raise DataError(f"{path} is not an archive of plain arrays; objects are never unpickled") from None
+def _square(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Lists of one length as an array of rank 2; anything else as it is."""
+    rows = values.tolist() if values.dtype.kind == "O" else []
+    alike = bool(rows) and all(isinstance(row, np.ndarray) for row in rows) and len({row.shape for row in rows}) == 1
+    return np.stack(rows) if alike else values
 
 
-def _read_csv(path: Path, texts: frozenset[str]) -> Table:
-    from service.evaluation import frames  # noqa: PLC0415  # polars costs a server 0.2 s and 23 MB, and reads nothing
-
-    return frames.read_csv(path, texts)
-
-
-def _read_parquet(path: Path, texts: frozenset[str]) -> Table:
-    from service.evaluation import frames  # noqa: PLC0415  # as above
-
-    del texts
-    return frames.read_parquet(path)
+def _numbered(column: npt.NDArray[Any] | None) -> Indices | None:
+    if column is None:
+        return None
+    return np.unique(column.astype(np.str_), return_inverse=True)[1].astype(np.intp)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+def _reserved_notes(whole: Chunk, columns: Columns) -> list[str]:
+    what = {"group": "groups whose rows stay together", "weight": "row weights"}
+    return [
+        f"column {role!r} is read as {what[role]}, because of its name"
+        for role in reserved(tuple(whole.columns), columns)
+    ]
 
 
-_READERS: Final[dict[str, Callable[[Path, frozenset[str]], Table]]] = {
-    ".npz": _read_npz,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-}
-_TRUTHS: Final[dict[str, Callable[[Table, Columns, Manifest, Path], Indices]]] = {
+def _absent_notes(labels: Indices, manifest: Manifest) -> list[str]:
+    classes = manifest.graph.classes
+    if manifest.graph.rules.by_label:
+        absent = [name for name, count in zip(classes, labels.sum(axis=0).tolist(), strict=True) if count == 0]
+    else:
+        counts = np.bincount(labels[labels >= 0].ravel(), minlength=len(classes)).tolist()
+        absent = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    if not absent:
+        return []
+    names = ", ".join(repr(name) for name in absent[:10]) + (", …" if len(absent) > 10 else "")
+    return [f"{'class' if len(absent) == 1 else 'classes'} {names} never {'occurs' if len(absent) == 1 else 'occur'}"]
+
+
+_TRUTHS: Final[dict[str, Callable[[Chunk, Columns, Manifest], Reading]]] = {
     "multiclass": _true_classes,
     "multilabel": _true_presences,
     "sequence": _true_positions,

@@ -20,7 +20,7 @@ from service.bundle.record import (
     ScoreRecord,
     State,
 )
-from service.bundle.repository import Bundle, Repository, file_sha256, graph_sha256
+from service.bundle.repository import Bundle, Repository, graph_sha256
 from service.bundle.self_test import pack_self_test
 from service.bundle.writer import publish
 from service.core.ood.range import outside
@@ -28,9 +28,12 @@ from service.core.pipeline import Detector
 from service.errors import FitError
 from service.evaluation.calibrate import DEFAULT, FOLDS, Calibration, calibrate
 from service.evaluation.candidates import compare_scores
-from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, Dataset, read_dataset, read_rows
+from service.evaluation.dataset import Dataset, read_dataset, read_rows
 from service.evaluation.detectors import TUNED, Detectors, Judged, Terms, fit_detectors, packed
+from service.evaluation.formats import digest_of
 from service.evaluation.labels import calibrate_labels, count_labels, detect_labels
+from service.evaluation.overlap import Overlap, compare, refuse_overlap
+from service.evaluation.plan import DEFAULT_COLUMNS, Columns
 from service.evaluation.prevalence import check_estimation
 from service.evaluation.scoring import Track, raw_of, untracked
 from service.evaluation.sequences import calibrate_sequences, count_positions, detect_sequences
@@ -68,6 +71,8 @@ class FitRequest:
     label_sets : str
         How sets of labels are made, in `service.core.label_sets.METHODS`.
     seed : int
+    allow_overlap : bool
+        Fit even where the calibration rows are the training rows.
     """
 
     data: Path
@@ -80,6 +85,7 @@ class FitRequest:
     confidence: float | None = None
     label_sets: str = "lac"
     seed: int = 0
+    allow_overlap: bool = False
 
 
 More = tuple[LabelSetsRecord | None, EstimationRecord | None, State]
@@ -109,11 +115,12 @@ class Learner:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What was published."""
+    """What was published, and what its user should know about the rows."""
 
     name: str
     version: int
     record: Record
+    notes: tuple[str, ...] = ()
 
 
 def fit(repository: Repository, name: str, request: FitRequest, *, track: Track = untracked) -> FitResult:
@@ -146,6 +153,9 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     model = load_model(dataclasses.replace(draft, record=None, state={}))
     judged = _judge(model, request.data, request.columns, track)
     train = None if request.train_data is None else _judge(model, request.train_data, request.columns, track)
+    overlap = None if train is None else compare(judged.data, train.data)
+    if overlap is not None and not request.allow_overlap:
+        refuse_overlap(overlap)
     if request.ood_data is not None and model.task != "multiclass":
         raise FitError(f"--ood-data compares scores of one class; of a {model.task} model name [ood] scores yourself")
     strangers = None if request.ood_data is None else _read_raw(model, request.ood_data)
@@ -158,7 +168,7 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     state |= pack_self_test(self_test_of(load_model(dataclasses.replace(draft, record=record, state=state))))
     _write_manifest(draft, asked | chosen)
     version = publish(repository, draft, record=record, state=state)
-    return FitResult(name, version, record)
+    return FitResult(name, version, record, _notes(judged, overlap, draft))
 
 
 def learn(
@@ -191,6 +201,14 @@ def learn(
     return record, packed(fitted.detectors) | more_state
 
 
+def _notes(judged: Judged, overlap: Overlap | None, draft: Bundle) -> tuple[str, ...]:
+    shared = None if overlap is None else overlap.note
+    seen: tuple[str, ...] = ()
+    if draft.record is not None and overlap is None and judged.data.digest == draft.record.provenance.train_digest:
+        seen = ("the calibration rows are the training rows of the version that the draft was made from",)
+    return (*judged.data.notes, *seen, *([] if shared is None else [shared]))
+
+
 def _read_raw(model: Model, path: Path) -> Raw:
     return raw_of(model, read_rows(path, model.manifest, inputs=model.inputs))
 
@@ -202,7 +220,7 @@ def _compare(model: Model, judged: Judged, train: Judged | None, strangers: Raw,
         train,
         strangers,
         refusal=lambda name: why_unfit(name, model.manifest, model.session, model.inputs),
-        digest="" if request.ood_data is None else f"sha256:{file_sha256(request.ood_data)}",
+        digest="" if request.ood_data is None else digest_of(request.ood_data),
         seed=request.seed,
     )
 
@@ -303,7 +321,7 @@ def _provenance(
 
 def _judge(model: Model, path: Path, columns: Columns, track: Track) -> Judged:
     data = read_dataset(path, model.manifest, columns, inputs=model.inputs)
-    return Judged(data, raw_of(model, data.rows, track=track))
+    return Judged(data, raw_of(model, data.rows, track=track, place=data.where))
 
 
 def _asked(request: FitRequest) -> Changes:

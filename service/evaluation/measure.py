@@ -4,14 +4,15 @@ import dataclasses
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
+from service.bundle.record import Provenance
 from service.core.metrics import METRICS, WEIGHTED
 from service.core.pipeline import Posterior
-from service.evaluation.dataset import DEFAULT_COLUMNS, Columns, Dataset, read_dataset, read_rows
+from service.evaluation.dataset import Dataset, read_dataset, read_rows
 from service.evaluation.diagnostics import Diagnostics, diagnose
 from service.evaluation.horizon import Horizon, look_ahead
 from service.evaluation.named_losses import check_names, named_losses
+from service.evaluation.overlap import seen_notes
+from service.evaluation.plan import DEFAULT_COLUMNS, Columns
 from service.evaluation.report import Report, evaluate
 from service.evaluation.scoring import Track, posterior_of, untracked
 from service.runtime.model import Model
@@ -104,14 +105,19 @@ def measure(model: Model, request: EvaluateRequest, *, track: Track = untracked)
     read = read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs)
     data = _present(read)
     elsewhere = from_elsewhere(model, request)
-    posterior = posterior_of(model, data.rows, track=track)
+    posterior = posterior_of(model, data.rows, track=track, place=data.where)
     found = judge(model, data, posterior, elsewhere=elsewhere)
     return dataclasses.replace(
         found,
         losses=named_losses(request.losses, posterior.log_probs, data.labels, model.manifest, weights=data.weights),
         horizon=_horizon(request, posterior, data),
-        notes=notes(data, left_out=len(read) - len(data)),
+        notes=(*notes(data, left_out=len(read) - len(data)), *seen_notes(data, provenance_of(model)), *data.notes),
     )
+
+
+def provenance_of(model: Model) -> Provenance | None:
+    """What a version was fitted on; None of one that was not."""
+    return None if model.bundle.record is None else model.bundle.record.provenance
 
 
 def from_elsewhere(model: Model, request: EvaluateRequest) -> Posterior | None:
@@ -181,11 +187,7 @@ def _present(data: Dataset) -> Dataset:
     """Without the rows that stand for nobody."""
     if data.weights is None or data.weights.all():
         return data
-    kept = data.weights > 0.0
-    groups = None if data.groups is None else np.unique(data.groups[kept], return_inverse=True)[1]
-    return dataclasses.replace(
-        data, rows=data.rows[kept], labels=data.labels[kept], groups=groups, weights=data.weights[kept]
-    )
+    return data.part(data.weights > 0.0)
 
 
 def _horizon(request: EvaluateRequest, posterior: Posterior, data: Dataset) -> Horizon | None:

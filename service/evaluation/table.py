@@ -1,225 +1,288 @@
-"""Columns and arrays of a file as rows that a model takes."""
+"""Columns and arrays of a file as rows that a model takes: one reader for every verb and format."""
 
-import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from service.bundle.manifest import Manifest
-from service.core.numerics import Array, Flags, Indices
+from service.bundle.sections import Feature, Impute
+from service.core.numerics import Array, Flags
 from service.errors import DataError
+from service.evaluation import cells
+from service.evaluation.blocks import Block, Places
+from service.evaluation.cells import Cells, Faults, Typed, Values
+from service.evaluation.chunks import open_source
+from service.evaluation.formats import parts_of
+from service.evaluation.plan import Wanted, Wish, plan
+from service.evaluation.tensors import lengths_of, tensor
 from service.runtime.fields import FieldInputs
-from service.runtime.inputs import Inputs
-from service.runtime.rows import Entry, Fields, Rows, Values, stretched
+from service.runtime.rows import Fields, Rows, join
 
-Table = dict[str, npt.NDArray[Any]]
-PADDED_LABEL = -1
-_PLAIN: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+CHUNK_ROWS: Final = 65_536
+MISSING: Final = "is missing; the manifest can declare what a missing value means"
+MIXED: Final = "is a whole number beyond 2^53 beside columns of decimals, which cannot be held exactly together"
 
 
-def rows_of(
-    table: Table,
-    manifest: Manifest,
-    path: Path,
-    *,
-    inputs: Inputs | None = None,
-    label: str | None = None,
-    first: int = 0,
-) -> Rows:
-    """Rows in manifest order, from columns by name or from the arrays of an .npz file.
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows of a data set.
+
+    Attributes
+    ----------
+    first : int
+        Place of the first row among all.
+    rows : ndarray of shape (N, F), or Fields
+        In manifest order; whole numbers where every input takes them.
+    columns : dict of str to ndarray
+        Labels, groups, weights, ids by role; of labels with a column each, shape (N, M).
+    faults : list of (int, str)
+        Rows that cannot be used, from the first of the chunk, with the column and the reason.
+    places : Places
+        Where the rows stand in their files.
+    path : Path
+        The file.
+    untyped : bool
+        Whether labels come from a file that knows no types.
+    """
+
+    first: int
+    rows: Rows
+    columns: dict[str, Values]
+    faults: Faults
+    places: Places
+    path: Path
+    untyped: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, row: int) -> str:
+        """Where a row of the chunk stands in its file."""
+        return self.places.name(row)
+
+    def refuse_faults(self) -> None:
+        """Raise DataError for the first row at fault, if there is any."""
+        if self.faults:
+            row, detail = min(self.faults, key=lambda fault: fault[0])
+            more = len({other for other, _ in self.faults}) - 1
+            also = f" (and {more} more row{'s' if more > 1 else ''} nearby)" if more else ""
+            raise DataError(f"{self.path}: {self.name(row)}{detail}{also}")
+
+
+def read_chunks(
+    path: Path, manifest: Manifest, wish: Wish, *, rows: int = CHUNK_ROWS, first: int = 0
+) -> Iterator[Chunk]:
+    """Read a data set for a model, a chunk at a time; only one is in memory.
 
     Parameters
     ----------
-    table : dict of str to ndarray
-    manifest : Manifest
     path : Path
-        Where the table comes from: what a name in it means, and what to call it in an error.
-    inputs : Inputs, optional
-        What the graph takes; without it, columns of numbers.
-    label : str, optional
-        Labels of every position, -1 where a row has ended, say how long rows are.
+        ``.csv``, ``.parquet`` or ``.npz``; or a directory of parts, all ``.csv`` or all ``.parquet``.
+    manifest : Manifest
+    wish : Wish
+        What is read beside the rows.
+    rows : int
+        Of a chunk, at most; chunks never reach across files.
     first : int
-        Place of the first row in the file.
+        Rows that are left out at the beginning.
 
     Raises
     ------
     DataError
-        Naming the file, the column and the first row at fault.
+        If the file is no data set or lacks a column; rows at fault are in the chunks.
     """
-    if isinstance(inputs, FieldInputs):
-        return _fields(table, manifest, inputs, path, label=label, first=first)
-    if path.suffix.lower() == ".npz":
-        table = _split_arrays(table, manifest, path)
-    _refuse_absent(table, manifest.columns, path)
-    flags = frozenset() if inputs is None else _flags(inputs)
-    rows = np.column_stack([numbers(table[c], c, path, flag=c in flags, first=first) for c in manifest.columns])
-    _refuse_missing(rows, manifest.columns, manifest, path, first)
-    return rows
+    parts, done, earlier = parts_of(path), 0, None
+    for part in parts:
+        source = open_source(part)
+        found = plan(source, part, manifest, wish)
+        keys = [(one.role, one.name) for one in found]
+        if earlier is not None and keys != earlier:
+            raise DataError(f"{part} does not have the same columns as the parts before it")
+        earlier, skipped = keys, 0
+        if done < first:
+            skipped = min(first - done, source.count())
+            done += skipped
+        for chunk in _chunks(source.blocks(_arrays(found), rows=rows, first=skipped), found, manifest, wish, rows):
+            yield replace(chunk, first=done, places=replace(chunk.places, several=len(parts) > 1))
+            done += len(chunk)
 
 
-def numbers(column: npt.NDArray[Any], name: str, path: Path, *, flag: bool = False, first: int = 0) -> Array:
-    """A column as doubles, NaN where a value is missing; true and false where ``flag`` says that it takes them."""
-    if column.dtype.kind == "O":  # polars gives a column with nulls in this form when it cannot be numeric
-        column = np.array([np.nan if value is None else value for value in column])
-    if column.dtype.kind not in ("fiub" if flag else "fiu"):
-        raise DataError(f"{path}: column {name!r} is not numeric{_first_word(column, first)}")
-    doubles = column.astype(np.float64)
-    if np.isinf(doubles).any():
-        raise DataError(f"{path}: infinity in row {first + int(np.isinf(doubles).argmax())}, column {name!r}")
-    return doubles
+def bound_of(path: Path) -> int:
+    """Rows of a data set, or somewhat more, at little cost."""
+    return sum(open_source(part).bound() for part in parts_of(path))
 
 
-def _first_word(column: npt.NDArray[Any], first: int) -> str:
-    """Where a column that should be numeric holds something else, and how a gap is written."""
-    for i, cell in enumerate(column.tolist()):
-        if isinstance(cell, str) and not _PLAIN.fullmatch(cell.strip()):
-            return f": text in row {first + i} (rows count from 0); a missing value is an empty cell"
-    return ""
+def join_chunks(chunks: Sequence[Chunk], path: Path) -> Chunk:
+    """Chunks in a row as one."""
+    first = chunks[0]
+    places = tuple(
+        (start + chunk.first - first.first, *rest) for chunk in chunks for start, *rest in chunk.places.blocks
+    )
+    return Chunk(
+        first.first,
+        join([chunk.rows for chunk in chunks]),
+        {role: _stacked([chunk.columns[role] for chunk in chunks]) for role in first.columns},
+        [(row + chunk.first - first.first, detail) for chunk in chunks for row, detail in chunk.faults],
+        replace(first.places, blocks=places),  # type: ignore[arg-type]  # mypy loses the shape of the tuples
+        path,
+        first.untyped,
+    )
 
 
-def _flags(inputs: Inputs) -> frozenset[str]:
-    return frozenset(cell for entry in inputs.entries if entry.dtype.kind == "b" for cell in entry.cells)
+def _stacked(parts: list[Values]) -> Values:
+    if len({part.shape[1:] for part in parts}) == 1:
+        return np.concatenate(parts)
+    longest = max(part.shape[1] for part in parts)
+    fill = -1 if parts[0].dtype.kind in "iuf" else ""
+    return np.concatenate([np.pad(p, ((0, 0), (0, longest - p.shape[1])), constant_values=fill) for p in parts])
 
 
-def _refuse_absent(table: Table, names: tuple[str, ...], path: Path) -> None:
-    missing = [name for name in names if name not in table]
-    if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise DataError(f"{path} has no column {missing[0]!r}{more}; the model takes {len(names)} features")
-    lengths = {len(table[name]) for name in names}
-    if lengths == {0}:
-        raise DataError(f"{path} has no rows")
-    if len(lengths) > 1:
-        raise DataError(f"{path}: the graph's inputs have different numbers of rows: {sorted(lengths)}")
+def _chunks(
+    blocks: Iterator[Block], found: tuple[Wanted, ...], manifest: Manifest, wish: Wish, rows: int
+) -> Iterator[Chunk]:
+    """Blocks of a file converted, small ones put together until they are as many rows as asked for."""
+    waiting: list[Chunk] = []
+    for block in blocks:
+        if waiting and sum(map(len, waiting)) + block.rows > rows:
+            yield join_chunks(waiting, block.path)
+            waiting = []
+        waiting.append(_Conversion(block, found, manifest, wish).chunk(sum(map(len, waiting))))
+    if waiting:
+        yield join_chunks(waiting, waiting[0].path)
 
 
-def _split_arrays(table: Table, manifest: Manifest, path: Path) -> Table:
-    if "X" in table and "X" not in [entry.name for entry in manifest.inputs]:
-        return _columns_of(table["X"], manifest.columns, "X", path)
-    split: Table = {}
-    for entry in manifest.inputs:
-        if entry.name not in table:
-            raise DataError(f"{path} has neither an array 'X' nor one named after the graph input {entry.name!r}")
-        split |= _columns_of(table[entry.name], entry.columns, entry.name, path)
-    return split
+def _arrays(found: tuple[Wanted, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.array for one in found))
 
 
-def _columns_of(array: npt.NDArray[Any], names: tuple[str, ...], title: str, path: Path) -> Table:
-    if array.ndim == 1 and len(names) == 1:
-        array = array[:, None]
-    if array.ndim != 2 or array.shape[1] != len(names):
-        shape = " by ".join(map(str, array.shape)) or "a single value"
-        raise DataError(f"{path}: array {title!r} is {shape}; the model takes rows of {len(names)} features")
-    return {name: array[:, i] for i, name in enumerate(names)}
+class _Conversion:
+    """One block made rows of a model."""
 
+    def __init__(self, block: Block, found: tuple[Wanted, ...], manifest: Manifest, wish: Wish) -> None:
+        self.block, self.found, self.manifest, self.inputs = block, found, manifest, wish.inputs
+        self.faults: Faults = [(row, f" {detail}") for row, detail in block.faults]
+        self._broken = {row for row, _ in block.faults}
+        self._width: dict[str, int] = {}
+        for one in found:
+            if one.place is not None:
+                self._width[one.array] = max(self._width.get(one.array, 0), one.place + 1)
 
-def _refuse_missing(rows: Array, columns: tuple[str, ...], manifest: Manifest, path: Path, first: int) -> None:
-    for i, name in enumerate(columns):
-        gaps = np.isnan(rows[:, i])
-        feature = manifest.features.get(name)
-        if gaps.any() and (feature is None or feature.missing == "reject"):
+    def chunk(self, first: int) -> Chunk:
+        rows = self._rows()
+        columns = self._columns()
+        places = Places(((0, self.block.path, self.block.first, self.block.lines),))
+        untyped = any(
+            not isinstance(raw := self.block.columns[one.array], Typed) and not raw.decimal
+            for one in self.found
+            if one.role == "label"
+        )
+        return Chunk(first, rows, columns, self.faults, places, self.block.path, untyped)
+
+    def _rows(self) -> Rows:
+        numbers = self._numbers()
+        if not isinstance(self.inputs, FieldInputs):
+            return numbers
+        others = {one.name: self._text(one) for one in self.found if one.role == "feature" and one.kind == "text"}
+        sizes = None
+        for entry in self.inputs.tensors:
+            (one,) = (one for one in self.found if one.role == "tensor" and one.name == entry.name)
+            others[entry.name], told, faults = tensor(self._raw(one), entry, self.block.path)
+            self._note(one, faults)
+            sizes = told if entry.pad is not None and told is not None else sizes
+        if self.inputs.varying is not None and sizes is None:
+            helpers = {one.role: self._raw(one) for one in self.found if one.role in ("lengths", "label")}
+            helpers |= {one.name: self._raw(one) for one in self.found if one.role == "mask"}
+            sizes = lengths_of(others[self.inputs.varying.name], self.inputs, helpers, self.block)
+        return Fields(numbers, others, sizes)
+
+    def _text(self, one: Wanted) -> Values:
+        values = self._converted(one)
+        if _substitute(self.manifest, one.name) is None:
+            self._note(one, [(row, MISSING) for row, cell in enumerate(values.tolist()) if cell is None])
+        return values
+
+    def _numbers(self) -> Array:
+        wanted = [one for one in self.found if one.role == "feature" and one.kind in ("number", "integer", "unsigned")]
+        if not wanted:
+            return np.empty((self.block.rows, 0))
+        columns = [self._floats(one) if one.kind == "number" else self._integers(one) for one in wanted]
+        if len({column.dtype for column in columns}) > 1:
+            self._refuse_mixed(wanted, columns)
+        return np.column_stack(columns)
+
+    def _floats(self, one: Wanted) -> Values:
+        values = self._converted(one)
+        feature = self.manifest.features.get(one.name, Feature())
+        if feature.missing == "reject":
+            known = {row for row, detail in self.faults if detail.startswith(f", column {one.name!r} ")}
+            gaps = [row for row in np.flatnonzero(np.isnan(values)).tolist() if row not in known]
+            self._note(one, [(row, MISSING) for row in gaps])
+        return values
+
+    def _integers(self, one: Wanted) -> Values:
+        values: Values
+        values, gaps, faults = self._typed(one, lambda raw: cells.integers(raw, unsigned=one.kind == "unsigned"))
+        self._note(one, faults)
+        if gaps.any():
+            substitute = _substitute(self.manifest, one.name)
+            if not isinstance(substitute, float) or not substitute.is_integer():
+                self._note(one, [(row, MISSING) for row in np.flatnonzero(gaps).tolist()])
+            else:
+                values = np.where(gaps, values.dtype.type(substitute), values)
+        return values
+
+    def _refuse_mixed(self, wanted: list[Wanted], columns: list[Values]) -> None:
+        for one, column in zip(wanted, columns, strict=True):
+            if column.dtype.kind in "iu":
+                beyond: Flags = (column > cells.EXACT) | (column < -cells.EXACT)
+                self._note(one, [(row, MIXED) for row in np.flatnonzero(beyond).tolist()])
+
+    def _columns(self) -> dict[str, Values]:
+        columns = {
+            one.role: self._converted(one) for one in self.found if one.role in ("label", "group", "weight", "id")
+        }
+        states = [self._converted(one) for one in self.found if one.role == "state"]
+        return columns | ({"state": np.column_stack(states)} if states else {})
+
+    def _converted(self, one: Wanted) -> Values:
+        values: Values
+        values, faults = self._typed(one, cells.CONVERTERS[one.kind])
+        self._note(one, faults)
+        return values
+
+    def _typed(self, one: Wanted, convert: Any) -> Any:
+        try:
+            return convert(self._raw(one))
+        except cells.WrongColumn as error:
+            raise DataError(f"{self.block.path}: column {one.name!r} {error}") from None
+
+    def _raw(self, one: Wanted) -> Cells:
+        raw = self.block.columns[one.array]
+        if not isinstance(raw, Typed) or one.place is None:
+            self._check_rank(one, raw)
+            return raw
+        values, width = raw.values, self._width[one.array]
+        if values.ndim == 1 and width == 1:
+            return raw
+        if values.ndim != 2 or values.shape[1] != width:
+            shape = f"rows of {' by '.join(map(str, values.shape[1:]))}" if values.ndim > 1 else "single values"
             raise DataError(
-                f"{path}: NaN in row {first + int(gaps.argmax())}, column {name!r} (rows count from 0); the manifest "
-                "can declare what a missing value means"
+                f"{self.block.path}: array {one.array!r} has {shape}; the model takes rows of {width} features"
             )
+        return Typed(values[:, one.place], None, raw.opaque)
+
+    def _check_rank(self, one: Wanted, raw: Cells) -> None:
+        single = one.role in ("feature", "group", "weight", "id", "state")
+        if single and isinstance(raw, Typed) and raw.values.ndim != 1:
+            raise DataError(f"{self.block.path}: {one.array!r} is not one column")
+
+    def _note(self, one: Wanted, faults: Faults) -> None:
+        self.faults += [(r, f", column {one.name!r} {detail}") for r, detail in faults if r not in self._broken]
 
 
-def _fields(
-    table: Table, manifest: Manifest, inputs: FieldInputs, path: Path, *, label: str | None, first: int
-) -> Fields:
-    names = tuple(cell for entry in inputs.entries for cell in entry.cells)
-    archive = path.suffix.lower() == ".npz"
-    cells = _split_fields(table, inputs, path) if archive else {name: table[name] for name in names if name in table}
-    _refuse_absent(cells, names, path)
-    flags = _flags(inputs)
-    columns = [numbers(cells[c], c, path, flag=c in flags, first=first) for c in inputs.columns]
-    rows = len(cells[names[0]])
-    table_of_numbers = np.column_stack(columns) if columns else np.empty((rows, 0))
-    _refuse_missing(table_of_numbers, inputs.columns, manifest, path, first)
-    others = {c: _text(cells[c], c, path) for entry in inputs.entries if entry.is_text for c in entry.cells}
-    lengths: Indices | None = None
-    for entry in inputs.tensors:
-        others[entry.name], sizes = _tensor(cells[entry.name], entry, path)
-        lengths = sizes if entry.pad is not None and sizes is not None else lengths
-    if inputs.varying is not None and lengths is None:
-        lengths = _lengths(table, inputs, others[inputs.varying.name], path, label)
-    return Fields(table_of_numbers, others, lengths)
-
-
-def _split_fields(table: Table, inputs: FieldInputs, path: Path) -> Table:
-    entries = inputs.entries
-    if len(entries) == 1 and "X" in table and entries[0].name not in table:
-        table = {entries[0].name: table["X"]}
-    split: Table = {}
-    for entry in entries:
-        if entry.name not in table:
-            raise DataError(f"{path} has no array named after the graph input {entry.name!r}")
-        array = table[entry.name]
-        split |= {entry.name: array} if entry.shape else _columns_of(array, entry.cells, entry.name, path)
-    return split
-
-
-def _text(column: npt.NDArray[Any], name: str, path: Path) -> Values:
-    cells = column.tolist()
-    if not all(cell is None or isinstance(cell, str) for cell in cells):
-        raise DataError(f"{path}: column {name!r} is not text")
-    texts = np.empty(len(cells), dtype=object)
-    texts[:] = cells
-    return texts
-
-
-def _tensor(column: npt.NDArray[Any], entry: Entry, path: Path) -> tuple[Values, Indices | None]:
-    """A tensor, and the lengths of its rows where they are lists."""
-    if column.dtype.kind == "O":
-        return _ragged(column, entry, path)
-    if column.ndim != len(entry.shape) + 1 or column.dtype.kind not in "fiub":
-        raise DataError(f"{path}: {entry.name!r} is not an array of numbers of rank {len(entry.shape) + 1}")
-    return column, None
-
-
-def _ragged(column: npt.NDArray[Any], entry: Entry, path: Path) -> tuple[Values, Indices]:
-    rows = [np.asarray(cell) for cell in column.tolist()]
-    sizes = np.array([row.size for row in rows], dtype=np.intp)
-    for i, row in enumerate(rows):
-        if len(entry.shape) != 1 or row.ndim != 1 or row.dtype.kind not in "fiub" or not row.size:
-            raise DataError(f"{path}: row {i} of {entry.name!r} is no list of numbers (rows count from 0)")
-    if entry.pad is None and len(set(sizes.tolist())) > 1:
-        raise DataError(f"{path}: the rows of {entry.name!r} differ in length, and the manifest declares no pad")
-    longest = int(sizes.max())
-    return np.concatenate([stretched(row[None], longest) for row in rows]), sizes
-
-
-def _lengths(table: Table, inputs: FieldInputs, values: Values, path: Path, label: str | None) -> Indices:
-    rows, width = values.shape[:2]
-    if "lengths" in table:
-        return _said_lengths(table["lengths"], rows, width, path)
-    sources = {mask.name: table[mask.name] == 1 for mask in inputs.masks if mask.name in table}
-    if label is not None and label in table and table[label].ndim == 2:
-        sources[label] = table[label] != PADDED_LABEL
-    if sources:
-        name, real = next(iter(sources.items()))
-        return _counted(real, name, rows, width, path)
-    if inputs.varying is not None and (values[:, -1] == inputs.varying.pad).reshape(rows, -1).all(axis=1).any():
-        raise DataError(f"{path}: rows end in the padding value; say how long each row is in an array 'lengths'")
-    return np.full(rows, width, dtype=np.intp)
-
-
-def _said_lengths(lengths: npt.NDArray[Any], rows: int, width: int, path: Path) -> Indices:
-    if lengths.shape != (rows,) or lengths.dtype.kind not in "iu":
-        raise DataError(f"{path}: 'lengths' is not one whole number for each of {rows} rows")
-    outside = (lengths < 1) | (lengths > width)
-    if outside.any():
-        row = int(outside.argmax())
-        raise DataError(f"{path}: 'lengths' does not lie in 1 to {width} in row {row} (rows count from 0)")
-    return lengths.astype(np.intp)
-
-
-def _counted(real: Flags, name: str, rows: int, width: int, path: Path) -> Indices:
-    if real.shape != (rows, width):
-        raise DataError(f"{path}: {name!r} is not {rows} by {width}, as the rows are")
-    lengths: Indices = real.sum(axis=1)
-    if (lengths == 0).any() or (real != (np.arange(width) < lengths[:, None])).any():
-        raise DataError(f"{path}: {name!r} says that a row is empty or has padding before its end")
-    return lengths
+def _substitute(manifest: Manifest, name: str) -> float | str | None:
+    feature = manifest.features.get(name, Feature())
+    return feature.missing.impute if isinstance(feature.missing, Impute) else None

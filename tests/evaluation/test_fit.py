@@ -151,7 +151,7 @@ def test_a_false_alarm_rate_that_the_rows_cannot_support_publishes_nothing(
 def test_a_single_unit_cannot_be_fitted(group: list[int] | None, toy: Toy, truth: Truth, save: Save) -> None:
     x, y = truth(5)
     repository = toy()
-    data = save(X=x[:1], y=y[:1]) if group is None else save(X=x, y=y, group=group)
+    data = save(X=x[:1], y=[0]) if group is None else save(X=x, y=y, group=group)
     with pytest.raises(FitError, match="at least two"):
         fitted(repository, data)
     assert repository.versions("toy") == []

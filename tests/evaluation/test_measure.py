@@ -10,9 +10,9 @@ from service.bundle.repository import Repository
 from service.core.metrics import METRICS, WEIGHTED
 from service.core.numerics import Array, Indices
 from service.errors import DataError, InvalidParameters
-from service.evaluation.dataset import Columns
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.measure import EvaluateRequest, Measured, measure
+from service.evaluation.plan import Columns
 from service.evaluation.render import render_measured
 from service.runtime.model import Model, load_model
 
@@ -33,6 +33,11 @@ def model(toy: Toy, truth: Truth, save: Save) -> Model:
     return load_model(repository.bundle("toy", fit(repository, "toy", FitRequest(save(X=x, y=y))).version))
 
 
+def said(found: Measured) -> list[str]:
+    """Notes, without the one that says what indices stand for."""
+    return [note for note in found.notes if not note.startswith("labels are indices of classes: 0 → ")]
+
+
 def plain(found: Measured) -> dict[str, object]:
     return {key: value for key, value in found.as_json().items() if key not in {"data", "notes"}}
 
@@ -40,7 +45,7 @@ def plain(found: Measured) -> dict[str, object]:
 def test_without_groups_and_weights_there_is_nothing_to_note(model: Model, truth: Truth, save: Save) -> None:
     x, y = truth(300, seed=1)
     found = measure(model, EvaluateRequest(save("test", X=x, y=y)))
-    assert found.notes == ()
+    assert said(found) == []
     assert found.horizon is None
     json.dumps(found.as_json(), allow_nan=False)
 
@@ -77,7 +82,8 @@ def test_a_weight_of_two_is_the_row_twice(model: Model, truth: Truth, save: Save
 def test_metrics_without_a_meaning_for_weights_are_left_out_and_named(model: Model, truth: Truth, save: Save) -> None:
     x, y = truth(100, seed=3)
     found = measure(model, EvaluateRequest(save("w", X=x, y=y, weight=np.linspace(1.0, 2.0, 100))))
-    (note,) = found.notes
+    note, reserved = said(found)
+    assert reserved == "column 'weight' is read as row weights, because of its name"
     for name in METRICS:
         assert (name in found.report.metrics) == (name in WEIGHTED)
         assert (f" {name}," in note) == (name not in WEIGHTED)
@@ -114,7 +120,7 @@ def test_a_named_group_column_is_used(model: Model, truth: Truth, save: Save) ->
     x, y = truth(60, seed=4)
     path = save("named", X=x, y=y, patient=np.arange(60) // 2, load=np.ones(60))
     found = measure(model, EvaluateRequest(path, columns=Columns(group="patient", weight="load")))
-    assert len(found.notes) == 2
+    assert len(said(found)) == 2
     with pytest.raises(DataError, match="no column 'nurse' for --group"):
         measure(model, EvaluateRequest(path, columns=Columns(group="nurse")))
 

@@ -45,7 +45,7 @@ def test_a_row_at_fault_has_its_place_among_all_rows(row: int, model: Model) -> 
     rows[row, 1] = 51.0
     with pytest.raises(InvalidInstances) as error:
         raw_of(model, rows)
-    assert str(error.value) == f"row {row}, column 'f1' (rows count from 0): must lie between -50 and 50"
+    assert str(error.value) == f"row {row} (rows count from 0), column 'f1' must lie between -50 and 50"
     assert [fault.path for fault in error.value.faults] == [("instances", row, "f1")]
 
 

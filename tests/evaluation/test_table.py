@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from service.bundle.manifest import Manifest, parse_manifest
 from service.errors import DataError
 from service.evaluation.dataset import read_dataset, read_rows
-from service.evaluation.table import rows_of
+from service.evaluation.plan import DEFAULT_COLUMNS, Wish
+from service.evaluation.table import read_chunks
 from service.runtime.inputs import Inputs, bind_inputs
 from service.runtime.rows import Fields
 from service.runtime.session import Session
@@ -93,7 +94,7 @@ def test_a_column_of_text_may_be_only_digits_in_csv(tmp_path: Path, stays: Bound
 
 def test_numbers_where_text_belongs_are_refused(tmp_path: Path, stays: Bound) -> None:
     pl.DataFrame({"ward": [1, 2], "age": [1.0, 2.0], "y": ["ann", "bob"]}).write_parquet(tmp_path / "rows.parquet")
-    with pytest.raises(DataError, match="column 'ward' is not text"):
+    with pytest.raises(DataError, match="column 'ward' holds whole numbers, and must hold text"):
         fields(tmp_path / "rows.parquet", stays)
 
 
@@ -121,7 +122,8 @@ def test_labels_of_positions_say_it_too(texts: Bound, save: Callable[..., Path])
     manifest, inputs = texts
     labels = np.where(MASK == 1, 1, -1)
     path = save(ids=IDS, y=labels)
-    rows = rows_of({"ids": IDS, "y": labels}, manifest, path, inputs=inputs, label="y")
+    (chunk,) = read_chunks(path, manifest, Wish(inputs, DEFAULT_COLUMNS))
+    rows = chunk.rows
     assert isinstance(rows, Fields)
     assert rows.lengths is not None
     assert rows.lengths.tolist() == [3, 1, 2]
@@ -144,12 +146,12 @@ def test_parquet_may_hold_lists(tmp_path: Path, texts: Bound) -> None:
 UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
     "padding that nobody declares": ({"ids": IDS}, "in an array 'lengths'"),
     "a length that is too long": ({"ids": IDS, "lengths": np.array([3, 1, 4])}, "'lengths' does not lie in 1 to 3 in"),
-    "a length too few": ({"ids": IDS, "lengths": np.array([3, 1])}, "one whole number for each of 3 rows"),
+    "a length too few": ({"ids": IDS, "lengths": np.array([3, 1])}, "'lengths' has 2"),
     "padding before the end": ({"ids": IDS, "mask": MASK[:, ::-1]}, "has padding before its end"),
     "a mask of another shape": ({"ids": IDS, "mask": MASK[:, :2]}, "'mask' is not 3 by 3"),
     "another rank": ({"ids": IDS[0]}, "not an array of numbers of rank 2"),
     "text": ({"ids": IDS.astype(str)}, "not an array of numbers"),
-    "nothing": ({"others": IDS}, "no array named after the graph input 'ids'"),
+    "nothing": ({"others": IDS}, "named after the graph input 'ids'"),
 }
 
 

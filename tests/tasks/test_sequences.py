@@ -187,14 +187,14 @@ def test_names_of_states_and_their_indices_are_the_same_labels(sequence_workshop
 REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "states in another order": (lambda y: 1 - y, NoSignal, "no larger than chance"),
     "one column": (lambda y: y[:, 0], DataError, "a sequence has a label for every position"),
-    "a state that is none": (lambda y: y + 1, DataError, "sequence 0 has a label that is no class"),
+    "a state that is none": (lambda y: y + 1, DataError, "the sequence of row 0 .* has a label that"),
     "padding where there is none": (
         lambda y: np.where(np.arange(25) < 20, y, -1),
         DataError,
         "sequence 0 has 20 labels and 25 positions",
     ),
     "a hole": (lambda y: np.where(np.arange(25) == 3, -1, y), DataError, "has a label behind its padding"),
-    "nothing": (lambda y: np.full_like(y, -1), DataError, "sequence 0 has no label"),
+    "nothing": (lambda y: np.full_like(y, -1), DataError, r"the sequence of row 0 \(rows count from 0\) has no label"),
 }
 
 
