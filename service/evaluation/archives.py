@@ -119,6 +119,8 @@ class _Member:
 
 def _cells(values: npt.NDArray[Any]) -> Typed:
     kind = values.dtype.kind
+    if kind == "M":
+        return Typed(values.astype(np.str_).astype(object), opaque=TITLES[kind])
     return Typed(values, opaque=None if kind in "fiubU" else TITLES.get(kind, str(values.dtype)))
 
 

@@ -52,9 +52,12 @@ class Text:
     ----------
     cells : sequence of str
         As they stand between two commas, without the quotation marks around them.
+    decimal : bool
+        Whether they are numbers of a typed file, which NumPy does not have.
     """
 
     cells: Sequence[str]
+    decimal: bool = False
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -166,7 +169,11 @@ def weights(cells: Cells) -> tuple[Values, Faults]:
 def texts(cells: Cells) -> tuple[Values, Faults]:
     """Text exactly as it stands, an array of objects, shape (N,), None where a cell is empty."""
     if isinstance(cells, Text):
+        if cells.decimal:
+            raise WrongColumn("holds decimals, and must hold text")
         found = [(cell if cell[:1] != " " else _unquoted(cell)) or None for cell in cells.cells]
+    elif cells.missing is not None and cells.missing.all():
+        found = [None] * len(cells)
     else:
         _refuse_type(cells, "UO", "text")
         found = [cell or None for cell in cells.values.tolist()]
@@ -176,7 +183,7 @@ def texts(cells: Cells) -> tuple[Values, Faults]:
 def labels(cells: Cells) -> tuple[Values, Faults]:
     """Labels as the file has them, an array of objects; `truth` says which class each is."""
     if isinstance(cells, Text):
-        return _objects(list(cells.cells)), []
+        return _objects([_decimal(cell) for cell in cells.cells] if cells.decimal else list(cells.cells)), []
     if cells.opaque == LISTS:
         return cells.values, []
     _refuse_type(cells, "iufbUO", "labels")
@@ -197,7 +204,7 @@ def groups(cells: Cells) -> tuple[Values, Faults]:
 
 def ids(cells: Cells) -> tuple[Values, Faults]:
     """Ids as text exactly as they stand, None where a cell is empty."""
-    if isinstance(cells, Typed) and cells.opaque is not None and cells.values.dtype.kind == "O":
+    if isinstance(cells, Typed) and cells.opaque not in (None, LISTS) and cells.values.dtype.kind == "O":
         return cells.values, []
     return _objects(_words(cells, "ids", strip=False)), []
 
@@ -209,6 +216,13 @@ def _words(cells: Cells, what: str, *, strip: bool = True) -> list[str | None]:
     gaps = cells.missing
     found = [None if value is None or value != value else str(value) for value in cells.values.tolist()]  # noqa: PLR0124
     return found if gaps is None else [None if gap else word for word, gap in zip(found, gaps.tolist(), strict=True)]
+
+
+def _decimal(cell: str) -> int | float | None:
+    if not cell:
+        return None
+    value = Decimal(cell)
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def _unquoted(cell: str) -> str:

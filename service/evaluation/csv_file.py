@@ -37,10 +37,16 @@ class CsvFile:
 
     def hint(self, missing: Sequence[str]) -> str:
         """Why columns may be missing: the file is separated by something else."""
+        text = self._first_line()
+        return "" if all(name in text.split(",") for name in missing) else self._other_separator(text)
+
+    def _first_line(self) -> str:
         with self._open() as file:
-            text = file.readline()
+            return str(file.readline())
+
+    def _other_separator(self, text: str) -> str:
         found = separator_of(text)
-        if found is None or all(name in text.split(",") for name in missing):
+        if found is None:
             return ""
         return f"; its columns seem to be separated by {found}: write it with commas, and numbers with a decimal point"
 
@@ -114,8 +120,9 @@ class CsvFile:
                     yield line, record
                 line = reader.line_num + 1
         except csv.Error:
+            hint = "" if begun else self._other_separator(self._first_line())
             raise DataError(
-                f"{self.path}: line {line} has a quotation mark that is not closed, or text behind a closing one"
+                f"{self.path}: line {line} has a quotation mark that is not closed, or text behind a closing one{hint}"
             ) from None
         except UnicodeDecodeError:
             raise DataError(

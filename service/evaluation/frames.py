@@ -61,7 +61,7 @@ class ParquetFile:
 def _cells(series: pl.Series) -> Cells:
     kind, base = series.dtype, series.dtype.base_type()
     if base in _BY_TEXT:
-        return Text(series.cast(pl.String).fill_null("").to_list())
+        return Text(series.cast(pl.String).fill_null("").to_list(), decimal=True)
     if base in _WORDS:
         return Typed(_objects(series.cast(pl.String)))
     if kind.is_numeric() or kind == pl.Boolean:

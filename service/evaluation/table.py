@@ -174,14 +174,20 @@ class _Conversion:
         rows = self._rows()
         columns = self._columns()
         places = Places(((0, self.block.path, self.block.first, self.block.lines),))
-        untyped = any(not isinstance(column, Typed) for column in self.block.columns.values())
+        untyped = any(
+            not isinstance(raw := self.block.columns[one.array], Typed) and not raw.decimal
+            for one in self.found
+            if one.role == "label"
+        )
         return Chunk(first, rows, columns, self.faults, places, self.block.path, untyped)
 
     def _rows(self) -> Rows:
         numbers, whole = self._numbers()
         if not isinstance(self.inputs, FieldInputs):
             return rows_with(numbers, whole)
-        others = whole | {one.name: self._text(one) for one in self.found if one.role == "feature" and one.kind == "text"}
+        others = whole | {
+            one.name: self._text(one) for one in self.found if one.role == "feature" and one.kind == "text"
+        }
         sizes = None
         for entry in self.inputs.tensors:
             (one,) = (one for one in self.found if one.role == "tensor" and one.name == entry.name)

@@ -1,13 +1,14 @@
 """Batch scoring of the shipped model."""
 
 import resource
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from service.bundle.repository import Repository
 from service.core.pipeline import act
@@ -73,6 +74,126 @@ def test_parts_of_another_job_are_not_mixed_in(model: Model, request_: ScoreRequ
         score(model, request_, track=interrupted_after(1))
     with pytest.raises(DataError, match="holds the answers of another job"):
         score(model, replace(request_, site="screening"))
+
+
+def copy_of(request_: ScoreRequest, folder: Path, name: str = "rows.csv", *, reverse: bool = False) -> Path:
+    """The rows under a name of their own, or others under the same name."""
+    header, *lines = request_.data.read_text().splitlines()
+    (folder / name).write_text("\n".join([header, *(reversed(lines) if reverse else lines)]) + "\n")
+    return folder / name
+
+
+def test_another_file_of_the_same_name_is_another_job(model: Model, request_: ScoreRequest, tmp_path: Path) -> None:
+    job = replace(request_, data=copy_of(request_, tmp_path))
+    with pytest.raises(Interrupted):
+        score(model, job, track=interrupted_after(2))
+    copy_of(request_, tmp_path, reverse=True)
+    with pytest.raises(DataError, match="holds the answers of another job"):
+        score(model, job)
+    copy_of(request_, tmp_path)
+    assert score(model, job).reused == 100, "the same bytes are the same job again"
+
+
+@pytest.mark.parametrize(
+    "change", [{"policy": "biopsy"}, {"site": "screening"}, {"id_column": "y"}, {"on_error": "skip"}]
+)
+def test_other_options_are_another_job(change: dict[str, str], model: Model, request_: ScoreRequest) -> None:
+    with pytest.raises(Interrupted):
+        score(model, request_, track=interrupted_after(1))
+    with pytest.raises(DataError, match="holds the answers of another job"):
+        score(model, replace(request_, **change))  # type: ignore[arg-type]  # strings by name
+
+
+def test_a_file_that_moved_is_the_same_job(model: Model, request_: ScoreRequest, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        score(model, request_, track=interrupted_after(2))
+    moved = tmp_path / "moved.csv"
+    moved.write_bytes(request_.data.read_bytes())
+    assert score(model, replace(request_, data=moved, chunk_rows=30)).reused == 100
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    at: int, model: Model, request_: ScoreRequest, tmp_path: Path
+) -> None:
+    job = replace(request_, data=copy_of(request_, tmp_path))
+
+    def track(starts: Iterable[int]) -> Iterable[int]:
+        for i, start in enumerate(starts):
+            if i == at:
+                copy_of(request_, tmp_path, reverse=True)
+            yield start
+
+    with pytest.raises(DataError, match="changed while it was read; nothing was written: score it again"):
+        score(model, job, track=track)
+    assert [path.name for path in tmp_path.glob("out*")] == []
+
+
+def test_a_directory_of_parts_is_one_data_set(model: Model, request_: ScoreRequest, tmp_path: Path) -> None:
+    frame = pl.read_csv(request_.data)
+    for suffix, write in ((".parquet", pl.DataFrame.write_parquet), (".csv", pl.DataFrame.write_csv)):
+        folder = tmp_path / f"parts{suffix}"
+        folder.mkdir()
+        write(frame[:70], folder / f"part-0{suffix}")
+        write(frame[70:], folder / f"part-1{suffix}")
+        (folder / "_SUCCESS").touch()
+        job = replace(request_, data=folder, out=tmp_path / f"out-{suffix[1:]}.parquet")
+        with pytest.raises(Interrupted):
+            score(model, job, track=interrupted_after(2))
+        assert score(model, job).reused == 70, "chunks do not reach across files"
+    score(model, request_)
+    whole, parts = pl.read_parquet(request_.out), pl.read_parquet(tmp_path / "out-csv.parquet")
+    assert_frame_equal(parts.drop("file", "line"), whole.drop("line"))
+    assert_frame_equal(parts.drop("file", "line"), pl.read_parquet(tmp_path / "out-parquet.parquet").drop("file"))
+    assert parts.select("file", "line").row(70) == ("part-1.csv", 2)
+
+
+def test_a_row_that_cannot_be_answered_need_not_end_the_run(
+    model: Model, request_: ScoreRequest, tmp_path: Path
+) -> None:
+    header, *lines = request_.data.read_text().splitlines()
+    spoilt = {3: "high" + lines[3][lines[3].index(",") :], 60: "", 61: "1,2", 62: lines[62][lines[62].index(",") :]}
+    (tmp_path / "rows.csv").write_text("\n".join([header, *(spoilt.get(i, line) for i, line in enumerate(lines))]))
+    job = replace(request_, data=tmp_path / "rows.csv", on_error="skip")
+    with pytest.raises(ServiceError, match=r"rows\.csv: line 5, column 'mean radius' is not a number"):
+        score(model, replace(job, on_error="stop"))
+    done = score(model, job)
+    score(model, replace(request_, out=tmp_path / "whole.parquet"))
+    answers, whole = pl.read_parquet(job.out), pl.read_parquet(tmp_path / "whole.parquet")
+    assert (done.rows, done.skipped) == (len(lines), 4)
+    assert answers["row"].to_list() == list(range(len(lines)))
+    assert answers["line"].to_list() == list(range(2, 2 + len(lines)))
+    assert {i: text for i, text in enumerate(answers["error"]) if text is not None} == {
+        3: "column 'mean radius' is not a number; a missing value is an empty cell",
+        60: "is blank; remove it, or write the row's separators",
+        61: "has 2 cells, and the header names 31 columns",
+        62: "column 'mean radius' is missing; the manifest can declare what a missing value means",
+    }
+    good = ~answers["row"].is_in(list(spoilt))
+    assert_frame_equal(answers.filter(good).drop("error"), whole.filter(good))
+    assert answers.filter(~good)["label"].null_count() == 4
+    assert answers.filter(~good)["version"].null_count() == 0
+
+
+def test_rows_that_the_model_refuses_are_skipped_too(toy: Callable[..., Repository], tmp_path: Path) -> None:
+    repository = toy(2, "[features.f1]\nallowed = [-50.0, 50.0]\n")
+    x = np.zeros((9000, 2))
+    x[[0, 4095, 4096, 8999], 1] = 51.0
+    x[100:160] = 99.0
+    np.savez(tmp_path / "rows.npz", X=x)
+    job = ScoreRequest(tmp_path / "rows.npz", tmp_path / "out.csv", on_error="skip")
+    done = score(load_model(repository.draft("toy")), job)
+    errors = pl.read_csv(job.out)["error"]
+    assert (done.rows, done.skipped) == (9000, 64)
+    assert errors.is_not_null().to_list() == (x[:, 1] > 50.0).tolist()
+    assert errors[0] == "column 'f1' must lie between -50 and 50"
+
+
+def test_a_chunk_of_which_no_row_can_be_answered_is_written(toy: Callable[..., Repository], tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("f0,f1\n" + "x,1\n" * 5 + "1,1\n" * 5)
+    job = ScoreRequest(tmp_path / "rows.csv", tmp_path / "out.parquet", on_error="skip", chunk_rows=5)
+    score(load_model(toy().draft("toy")), job)
+    assert pl.read_parquet(job.out)["label"].is_null().to_list() == [True] * 5 + [False] * 5
 
 
 def test_what_was_refused_at_its_first_rows_does_not_stand_in_the_way(model: Model, request_: ScoreRequest) -> None:

@@ -208,7 +208,7 @@ REFUSED_ROWS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "labels in another order": (lambda y: 1 - y, NoSignal, "label 'ache': its logit is on average no larger"),
     "one column": (lambda y: y[:, 0], DataError, "every row has 3 zeros and ones"),
     "a label too few": (lambda y: y[:, :2], DataError, "labels are 400 by 2"),
-    "a two": (lambda y: np.where(np.arange(len(y))[:, None] == 7, 2, y), DataError, r"row 7 \(rows count from 0\) is neither 0 nor 1"),
+    "a two": (lambda y: np.where(np.arange(len(y))[:, None] == 7, 2, y), DataError, "row 7 .* is neither 0 nor 1"),
     "rows too many": (lambda y: np.vstack([y, y]), DataError, "'X' has 400 and 'y' has 800"),
 }
 

@@ -199,7 +199,7 @@ def test_a_separable_tagger_is_mixed_by_the_share_of_its_sequences(
 REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "states in another order": (lambda y: 1 - y, NoSignal, "no larger than chance"),
     "one column": (lambda y: y[:, 0], DataError, "a sequence has a label for every position"),
-    "a state that is none": (lambda y: y + 1, DataError, r"the sequence of row 0 \(rows count from 0\) has a label that is no class"),
+    "a state that is none": (lambda y: y + 1, DataError, "the sequence of row 0 .* has a label that"),
     "padding where there is none": (
         lambda y: np.where(np.arange(25) < 20, y, -1),
         DataError,
