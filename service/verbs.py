@@ -32,6 +32,7 @@ from service.terminal import (
     file_path,
     json_flag,
     models_option,
+    newer_than,
     print_json,
     print_table,
     published,
@@ -82,6 +83,8 @@ def evaluate(
     if recovery is not None and horizon is None:
         raise click.UsageError("--recovery speaks of the steps of a trajectory: say how many with --horizon")
     model = load_model(published(repository, name, version))
+    if version is None and (note := newer_than(repository, name, model.bundle.version)):
+        click.echo(f"note: {note}", err=True)
     wanted = EvaluateRequest(
         columns=Columns(label, group, weight),
         losses=split(losses) or (),
@@ -115,6 +118,8 @@ def evaluate(
 def score(name: str, repository: Repository, *, version: int | None, **request: Any) -> None:
     """Answer every row of a data set; interrupted, it goes on where it ended."""
     model = load_model(published(repository, name, version))
+    if version is None and (note := newer_than(repository, name, model.bundle.version)):
+        click.echo(f"note: {note}", err=True)
     done = score_rows(model, ScoreRequest(**request), track=track("scoring"))
     reused = f", {done.reused} of them by an earlier run" if done.reused else ""
     click.echo(f"Wrote {request['out']}: {done.rows} row{'s' if done.rows > 1 else ''}{reused}.")
