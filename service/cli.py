@@ -18,6 +18,7 @@ VERBS: Final = {
     "inspect": "service.versions:inspect",
     "list": "service.versions:list_",
     "publish": "service.versions:publish",
+    "retire": "service.versions:retire",
     "score": "service.verbs:score",
     "serve": "service.serving:serve",
     "verify": "service.versions:verify",

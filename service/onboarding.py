@@ -81,7 +81,7 @@ def import_model(
         return Imported(create_draft(repository, name, files, force=force), found.conclusions, _kinds(found.inputs))
 
 
-def open_draft(repository: Repository, name: str, version: int | None = None) -> Path:
+def open_draft(repository: Repository, name: str, version: int | None = None, *, force: bool = False) -> Path:
     """Make a draft from a published version (by default `stable`), calibration included.
 
     Raises
@@ -90,8 +90,8 @@ def open_draft(repository: Repository, name: str, version: int | None = None) ->
     """
     chosen = version or repository.aliases(name).get(FIRST_ALIAS)
     if chosen is None:
-        raise BundleNotFound(f"{name} has no published version to start from")
-    return create_draft(repository, name, draft_files(repository.bundle(name, chosen)))
+        raise BundleNotFound(f"{name} has no {FIRST_ALIAS} version to start from; name one: --from VERSION")
+    return create_draft(repository, name, draft_files(repository.bundle(name, chosen)), force=force)
 
 
 def publish_draft(repository: Repository, name: str) -> Published:

@@ -7,22 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import track as progress_bar
 
 from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import BundleNotFound
+from service.settings import PREFIX
 
 TABLE_WIDTH = 132
+
+
+def _repository(context: click.Context, option: click.Parameter, path: Path) -> Repository:
+    is_named = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+    return Repository(path, is_named=is_named)
+
 
 models_option = click.option(
     "--models",
     "repository",
     type=click.Path(path_type=Path),
     default=Path("models"),
+    envvar=f"{PREFIX}MODELS",
     show_default=True,
-    callback=lambda _context, _option, path: Repository(path),
+    show_envvar=True,
+    callback=_repository,
     help="Model repository.",
 )
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
@@ -32,10 +42,22 @@ file_path = click.Path(path_type=Path)
 def published(repository: Repository, name: str, version: int | None) -> Bundle:
     """The version asked for, or else `stable`."""
     wanted = version or repository.aliases(name).get(FIRST_ALIAS)
+    if wanted is None and repository.versions(name):
+        known = ", ".join(map(str, repository.versions(name)))
+        command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
+        raise BundleNotFound(f"no alias {FIRST_ALIAS!r} of {name} names a version (published: {known}); {command} does")
     if wanted is None:
         known = ", ".join(repository.names()) or "none"
         raise BundleNotFound(f"{name} has no published version (models here: {known})")
     return repository.bundle(name, wanted)
+
+
+def newer_than(repository: Repository, name: str, version: int | None) -> str | None:
+    """A note that a version was taken although a newer one is published; None where there is none."""
+    newest = max(repository.versions(name), default=None)
+    if version is None or newest is None or newest <= version:
+        return None
+    return f"this is version {version}, which {FIRST_ALIAS} names; for version {newest}, the newest: --version {newest}"
 
 
 def track(title: str = "judging rows") -> Callable[[Iterable[int]], Iterable[int]]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from service.errors import BenchFailed, ServiceError
 from service.evaluation import page
 from service.evaluation.by_task import EVALUATIONS, measure_task
 from service.evaluation.dataset import read_rows
-from service.evaluation.measure import EvaluateRequest, measure
+from service.evaluation.measure import EvaluateRequest, Origin, measure
 from service.evaluation.named_losses import NAMES
 from service.evaluation.plan import LABELS_AS, Columns
 from service.evaluation.render import render_measured
@@ -32,6 +33,7 @@ from service.terminal import (
     file_path,
     json_flag,
     models_option,
+    newer_than,
     print_json,
     print_table,
     published,
@@ -88,23 +90,26 @@ def evaluate(
     if recovery is not None and horizon is None:
         raise click.UsageError("--recovery speaks of the steps of a trajectory: say how many with --horizon")
     model = load_model(published(repository, name, version))
+    if version is None and (note := newer_than(repository, name, model.bundle.version)):
+        click.echo(f"note: {note}", err=True)
     wanted = EvaluateRequest(
         columns=Columns(label, group, weight, labels_as),
         losses=split(losses) or (),
         horizon=horizon,
         recovery=recovery or 0.0,
+        at=datetime.now(UTC),
         **request,
     )
     if model.task in EVALUATIONS:
         if page_path is not None:
             raise ServiceError(f"--html draws multiclass models; of a {model.task} model take the tables, or --json")
         said = measure_task(model, wanted, track=track())
-        _say_evaluation(model, said.as_json(), said.tables, json_path)
+        _say_evaluation(model, said.origin, said.as_json(), said.tables, json_path)
         return
     found = measure(model, wanted, track=track())
     if page_path is not None:
         page.write(page_path, model, found)
-    _say_evaluation(model, found.as_json(), [render_measured(found)], json_path)
+    _say_evaluation(model, found.origin, found.as_json(), [render_measured(found)], json_path)
 
 
 @click.command()
@@ -129,6 +134,8 @@ def evaluate(
 def score(name: str, repository: Repository, *, version: int | None, **request: Any) -> None:
     """Answer every row of a data set; interrupted, it goes on where it ended."""
     model = load_model(published(repository, name, version))
+    if version is None and (note := newer_than(repository, name, model.bundle.version)):
+        click.echo(f"note: {note}", err=True)
     done = score_rows(model, ScoreRequest(**request), track=track("scoring"))
     reused = f", {done.reused} of them by an earlier run" if done.reused else ""
     skipped = f", {done.skipped} without an answer (column error says why)" if done.skipped else ""
@@ -204,12 +211,17 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
 
 
 def _say_evaluation(
-    model: Model, found: dict[str, object], tables: Iterable[RenderableType], json_path: str | None
+    model: Model,
+    origin: Origin,
+    found: dict[str, object],
+    tables: Iterable[RenderableType],
+    json_path: str | None,
 ) -> None:
     if json_path is not None:
         write_json({**_identity(model), **found}, json_path)
     if json_path != "-":
         click.echo(f"{model.bundle.title}, calibration {model.method} ({model.status}), {model.bundle.digest}")
+        click.echo(origin.as_text())
         for table in tables:
             print_table(table)
 

@@ -7,9 +7,11 @@ from typing import Any
 import click
 
 from service import onboarding
-from service.bundle.repository import Bundle, Repository
+from service.bundle.changes import replaced
+from service.bundle.repository import Bundle, Repository, verify_retired
 from service.bundle.scores import state_bytes
-from service.bundle.writer import FIRST_ALIAS, set_alias
+from service.bundle.writer import FIRST_ALIAS, remove_alias, set_alias
+from service.bundle.writer import retire as withdraw
 from service.core.label_sets import METHODS as SET_METHODS
 from service.errors import BundleNotFound, ServiceError
 from service.evaluation import fit as fitting
@@ -81,7 +83,8 @@ def import_(
         click.echo(f"{conclusion.subject}: {value}  ({conclusion.evidence})")
     _say_ranges(ranges)
     click.echo("\n".join(filter(None, (line, offered))))
-    click.echo(f"Wrote {imported.draft}. Edit its manifest.toml, then run `temperance fit {name} --data ROWS`.")
+    run = repository.command("fit", name, "--data", "ROWS")
+    click.echo(f"Wrote {imported.draft}. Edit its manifest.toml, then run {run}.")
 
 
 @click.command()
@@ -172,7 +175,9 @@ def publish(name: str, repository: Repository, *, as_json: bool) -> None:
         return
     reason = published.why_uncalibrated
     click.echo(
-        "The calibration was kept." if reason is None else f"Uncalibrated: {reason}. `temperance fit` calibrates."
+        "The calibration was kept."
+        if reason is None
+        else f"Uncalibrated: {reason}. {repository.command('fit', name, '--data', 'ROWS')} calibrates a draft."
     )
     _say_published(repository, name, published.version)
 
@@ -180,21 +185,46 @@ def publish(name: str, repository: Repository, *, as_json: bool) -> None:
 @click.command()
 @click.argument("name")
 @click.option("--from", "version", type=click.IntRange(min=1), help="Version to start from.  [default: stable]")
+@click.option("--force", is_flag=True, help="Replace a draft that is there.")
 @models_option
-def draft(name: str, version: int | None, repository: Repository) -> None:
+def draft(name: str, version: int | None, repository: Repository, *, force: bool) -> None:
     """Make a draft from a published version, calibration included."""
-    click.echo(f"Wrote {onboarding.open_draft(repository, name, version)}")
+    click.echo(f"Wrote {onboarding.open_draft(repository, name, version, force=force)}")
 
 
 @click.command()
 @click.argument("name")
 @click.argument("label")
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("version", type=click.IntRange(min=1), required=False)
+@click.option("--remove", is_flag=True, help="Take LABEL away; without any alias, no version is served.")
 @models_option
-def alias(name: str, label: str, version: int, repository: Repository) -> None:
+def alias(name: str, label: str, version: int | None, repository: Repository, *, remove: bool) -> None:
     """Point LABEL at VERSION: `alias NAME stable VERSION` deploys, and rolls back."""
+    if (version is None) != remove:
+        raise click.UsageError("say which VERSION the alias names, or --remove, and not both")
+    if version is None:
+        left = remove_alias(repository, name, label)
+        click.echo(f"{name}: {label} is removed")
+        _say_withdrawn(repository, name, [label], left)
+        return
+    repository.check_published(name, version)
+    for sentence in replaced(repository, name, label, version):
+        click.echo(f"warning: {sentence}", err=True)
     set_alias(repository, name, label, version)
     click.echo(f"{name}: {label} = {version}")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("version", type=click.IntRange(min=1))
+@click.option("--purge", is_flag=True, help="Delete its weights too; manifest, record and sums stay.")
+@models_option
+def retire(name: str, version: int, repository: Repository, *, purge: bool) -> None:
+    """Withdraw a version for good: from aliases and from serving. Its number is never used again."""
+    gone = withdraw(repository, name, version, purge=purge)
+    weights = "its weights are deleted" if purge else "its files stay; --purge deletes its weights"
+    click.echo(f"{name} version {version} is retired: {weights}.")
+    _say_withdrawn(repository, name, gone, repository.aliases(name))
 
 
 @click.command()
@@ -231,15 +261,20 @@ def inspect(path_or_name: str, repository: Repository, *, as_json: bool) -> None
 @json_flag
 def verify(name: str, repository: Repository, *, as_json: bool) -> None:
     """Check every version's files against their sums, and that each still loads and answers."""
-    versions = repository.versions(name)
-    if not versions:
+    versions, retired = repository.versions(name), repository.retired(name)
+    if not versions and not retired:
         raise BundleNotFound(f"{name} has no published version")
     digests = {version: load_model(repository.bundle(name, version)).bundle.digest for version in versions}
+    folders = {version: repository.folder(name) / str(version) for version in retired}
+    purged = {version: verify_retired(path) if path.is_dir() else None for version, path in folders.items()}
     if as_json:
-        print_json({"name": name, "versions": digests})
+        print_json({"name": name, "versions": digests} | ({"retired": retired} if retired else {}))
         return
     for version, digest in digests.items():
         click.echo(f"{name} version {version}: ok, {digest}")
+    for version, is_purged in purged.items():
+        kept = {True: "manifest and record match their sums, weights are deleted", False: "all files match their sums"}
+        click.echo(f"{name} version {version}: retired, {'nothing is left' if is_purged is None else kept[is_purged]}")
 
 
 @click.command("list")
@@ -249,12 +284,20 @@ def list_(repository: Repository, *, as_json: bool) -> None:
     """List models with their versions and aliases."""
     found = {name: (repository.versions(name), repository.aliases(name)) for name in repository.names()}
     if as_json:
-        models = [{"name": name, "versions": v, "aliases": a} for name, (v, a) in found.items()]
+        models: list[dict[str, object]] = [
+            {"name": name, "versions": v, "aliases": a} for name, (v, a) in found.items()
+        ]
+        for model in models:
+            if retired := repository.retired(str(model["name"])):
+                model["retired"] = retired
         print_json({"models": models})
         return
     for name, (versions, aliases) in found.items():
         labels = ", ".join(f"{label} = {version}" for label, version in aliases.items())
-        click.echo(f"{name}: versions {', '.join(map(str, versions)) or 'draft only'}; {labels or 'no alias'}")
+        withdrawn = ", ".join(map(str, repository.retired(name)))
+        none = "none" if withdrawn else "draft only"
+        more = f"; retired {withdrawn}" if withdrawn else ""
+        click.echo(f"{name}: versions {', '.join(map(str, versions)) or none}; {labels or 'no alias'}{more}")
 
 
 def _new_ranges(bundle: Bundle, train_data: Path) -> dict[str, Proposal]:
@@ -316,9 +359,19 @@ def _say_published(repository: Repository, name: str, version: int) -> None:
     labels = [label for label, target in repository.aliases(name).items() if target == version]
     click.echo(f"Published {name} version {version}.")
     if labels:
-        click.echo(f"It is {', '.join(labels)}: `temperance serve` serves it.")
-    else:
-        click.echo(f"It is not served yet: `temperance alias {name} {FIRST_ALIAS} {version}` deploys it.")
+        click.echo(f"It is {', '.join(labels)}: {repository.command('serve')} serves it.")
+        return
+    served = ", ".join(f"{label} = {target}" for label, target in repository.aliases(name).items()) or "none"
+    command = repository.command("alias", name, FIRST_ALIAS, version)
+    click.echo(f"It is not served yet (aliases: {served}): {command} deploys it.")
+
+
+def _say_withdrawn(repository: Repository, name: str, gone: list[str], left: dict[str, int]) -> None:
+    command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
+    if gone and not left:
+        click.echo(f"No alias is left, so {name} is not served: {command} serves a version.")
+    elif FIRST_ALIAS in gone:
+        click.echo(f"Requests that name no version are refused until {command} says what they go to.")
 
 
 def _warn_of_prices(repository: Repository, name: str, version: int) -> None:

@@ -29,6 +29,7 @@ VERBS = (
     "inspect",
     "verify",
     "list",
+    "retire",
     "serve",
 )
 
@@ -122,14 +123,16 @@ def test_a_model_goes_from_a_file_to_a_second_price_and_back(
     assert "The calibration was kept." in out
     assert "`temperance alias m stable 2` deploys it" in out
 
-    assert plain(run("alias", "m", "stable", "2")) == "m: stable = 2\n"
+    moved = run("alias", "m", "stable", "2")
+    assert (moved.stdout, moved.stderr.count("\n")) == ("m: stable = 2\n", 1)
+    assert "warning: from version 1 to 2: policy 'triage': costs.go.yes was 5.0 and is 7.0" in moved.stderr
     assert plain(run("list")) == "m: versions 1, 2; stable = 2\n"
     one, two = (json.loads(plain(run("evaluate", "m", "--data", test, "--version", v, "--json"))) for v in "12")
     assert one["evaluation"]["metrics"] == two["evaluation"]["metrics"]
     assert one["evaluation"]["policies"]["triage"] != two["evaluation"]["policies"]["triage"]
     assert "m version 2" in plain(run("inspect", "m"))
 
-    plain(run("alias", "m", "stable", "1"))
+    run("alias", "m", "stable", "1")
     out = plain(run("verify", "m"))
     assert re.fullmatch(r"m version 1: ok, sha256:[0-9a-f]{64}\nm version 2: ok, sha256:[0-9a-f]{64}\n", out)
 
@@ -381,7 +384,11 @@ def test_an_evaluation_goes_to_a_file_beside_the_table(
     result = invoke(*arguments, "--json", tmp_path / "report.json")
     assert "policy biopsy: cost per row" in result.stdout
     written = json.loads((tmp_path / "report.json").read_text())
-    assert written == printed_json(invoke(*arguments, "--json"))
+    printed = printed_json(invoke(*arguments, "--json"))
+    for found in (written, printed):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["report"].pop("created"))
+    assert written == printed
+    assert written["report"]["file"] == "test.csv"
     assert written["evaluation"]["rows"] == 143
 
 
@@ -392,7 +399,7 @@ def test_an_evaluation_is_also_a_page_to_look_at_with_losses_and_checks_in_the_j
     arguments = ("--data", data_folder / "test.csv", "--models", repository.root, "--losses", "focal,cross_entropy")
     done = invoke("evaluate", SHIPPED, *arguments, "--html", page, "--json", found)
     assert done.exit_code == 0, done.output
-    assert "no more miscalibrated than chance explains" in done.stdout
+    assert "is calibrated, as far as 143 rows can tell" in done.stdout
     assert page.read_text().startswith("<!DOCTYPE html>")
     report = json.loads(found.read_text())
     assert set(report["losses"]) == {"focal", "cross_entropy"}
@@ -453,3 +460,61 @@ def test_every_verb_explains_itself(verb: str, invoke: Callable[..., Result]) ->
 
 def test_the_command_lists_exactly_the_documented_verbs() -> None:
     assert set(cli.VERBS) == set(VERBS)
+
+
+def test_a_version_is_retired_and_an_alias_removed_by_command(
+    invoke: Callable[..., Result], fails: Callable[..., str], repository: Repository, publish_again: Callable[[], int]
+) -> None:
+    models = ("--models", repository.root)
+    assert publish_again() == 2
+    assert invoke("alias", SHIPPED, "canary", "2", *models).exit_code == 0
+    gone = invoke("retire", SHIPPED, "2", "--purge", *models)
+    assert "version 2 is retired: its weights are deleted." in gone.stdout
+    assert "retired 2" in invoke("list", *models).stdout
+    assert printed_json(invoke("list", *models, "--json"))["models"][0]["retired"] == [2]
+    assert "version 2: retired, manifest and record match" in invoke("verify", SHIPPED, *models).stdout
+    for verb in (("alias", SHIPPED, "stable", "2"), ("evaluate", SHIPPED, "--data", "x.csv", "--version", "2")):
+        assert "is retired" in fails(*verb, *models)
+    removed = invoke("alias", SHIPPED, "stable", "--remove", *models)
+    assert f"`temperance alias {SHIPPED} stable VERSION --models {repository.root}`" in removed.stdout
+    assert "no alias 'stable'" in fails("inspect", SHIPPED, *models)
+    assert invoke("alias", SHIPPED, "stable", *models).exit_code == 2
+    assert invoke("alias", SHIPPED, "stable", "1", "--remove", *models).exit_code == 2
+
+
+def test_every_verb_takes_the_repository_from_the_environment(
+    invoke: Callable[..., Result], repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TEMPERANCE_MODELS", str(repository.root))
+    assert SHIPPED in invoke("list").stdout
+    assert invoke("verify", SHIPPED).exit_code == 0
+    for name in cli.VERBS:
+        verb = cli.command.get_command(None, name)  # type: ignore[arg-type]  # unused there
+        assert verb is not None
+        (option,) = [p for p in verb.params if p.name in {"repository", "models"}]
+        assert name == "serve" or option.envvar == "TEMPERANCE_MODELS"
+
+
+def test_commands_in_messages_name_the_repository_that_was_named(
+    invoke: Callable[..., Result], fails: Callable[..., str], repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"--models {repository.root}`"
+    assert place in fails("fit", SHIPPED, "--data", "x.csv", "--models", repository.root)
+    monkeypatch.setenv("TEMPERANCE_MODELS", str(repository.root))
+    assert "--models" not in fails("fit", SHIPPED, "--data", "x.csv")
+    assert invoke("draft", SHIPPED).exit_code == 0
+    assert "--force" in fails("draft", SHIPPED)
+    assert invoke("draft", SHIPPED, "--force").exit_code == 0
+    published = invoke("publish", SHIPPED)
+    assert f"aliases: stable = 1): `temperance alias {SHIPPED} stable 2` deploys it" in published.stdout
+
+
+def test_evaluate_says_which_version_it_measures_when_a_newer_one_exists(
+    invoke: Callable[..., Result], repository: Repository, data_folder: Path, publish_again: Callable[[], int]
+) -> None:
+    arguments = ("evaluate", SHIPPED, "--data", data_folder / "test.csv", "--models", repository.root)
+    assert "newest" not in invoke(*arguments).stderr
+    publish_again()
+    assert "this is version 1, which stable names; for version 2" in invoke(*arguments).stderr
+    assert "newest" not in invoke(*arguments, "--version", "1").stderr

@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from service.bundle.record import RECORD_FILE, STATE_FILE, Record, State, load_state, parse_record
@@ -14,9 +16,14 @@ from service.errors import BundleDamaged, BundleNotFound, ManifestInvalid
 GRAPH_FILE = "model.onnx"
 SUMS_FILE = "SHA256SUMS"
 ALIASES_FILE = "aliases.toml"
+RETIRED_FILE = "retired.toml"
+NO_ALIAS = "# every alias was removed: no version is served\n"
 DRAFT = "draft"
 PARTS = (GRAPH_FILE, MANIFEST_FILE, RECORD_FILE, STATE_FILE, SUMS_FILE)
 """Every file of a bundle but its graph's external data."""
+
+KEPT = frozenset({MANIFEST_FILE, RECORD_FILE, SUMS_FILE})
+"""What stays of a retired version when its weights are deleted."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -65,17 +72,25 @@ class Repository:
     Parameters
     ----------
     root : Path
+    is_named : bool
+        Whether a user named it on the command line: commands in messages then name it too.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, is_named: bool = False) -> None:
         self.root = root
+        self.is_named = is_named
+
+    def command(self, *words: object) -> str:
+        """A command that a message tells its reader to run, in back quotes."""
+        place = f" --models {shlex.quote(str(self.root))}" if self.is_named else ""
+        return f"`temperance {' '.join(map(str, words))}{place}`"
 
     def names(self) -> list[str]:
         """Models that have a version or a draft."""
         if not self.root.is_dir():
             raise BundleNotFound(f"the model repository {self.root} is not a directory")
         folders = (path for path in sorted(self.root.iterdir()) if path.is_dir() and NAME.fullmatch(path.name))
-        return [path.name for path in folders if self.versions(path.name) or (path / DRAFT).is_dir()]
+        return [p.name for p in folders if self.versions(p.name) or (p / DRAFT).is_dir() or self.retired(p.name)]
 
     def folder(self, name: str) -> Path:
         """Where a model's versions lie; BundleNotFound for a name that no model can have."""
@@ -87,21 +102,29 @@ class Repository:
         return self.root / name
 
     def versions(self, name: str) -> list[int]:
-        """Published versions, ascending."""
-        folder = self.folder(name)
-        if not folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and VERSION.fullmatch(p.name))
+        """Published versions that are not retired, ascending."""
+        return sorted(self._numbers(name) - set(self.retired(name)))
+
+    def retired(self, name: str) -> list[int]:
+        """Versions that were withdrawn for good, ascending."""
+        entries = _toml(self.folder(name) / RETIRED_FILE).get("retired", [])
+        if not isinstance(entries, list) or not all(type(v) is int and v > 0 for v in entries):
+            raise ManifestInvalid(f"{self.folder(name) / RETIRED_FILE}: retired must be a list of versions")
+        return sorted(set(entries))
+
+    def next_version(self, name: str) -> int:
+        """A number that no version has or had."""
+        return max([*self._numbers(name), *self.retired(name)], default=0) + 1
+
+    def has_no_alias_left(self, name: str) -> bool:
+        """Whether every alias was removed on purpose, so that no version is to be served: an empty file says less."""
+        path = self.folder(name) / ALIASES_FILE
+        return not self.aliases(name) and path.is_file() and path.read_text(encoding="utf-8").startswith(NO_ALIAS)
 
     def aliases(self, name: str) -> dict[str, int]:
         """Movable names of versions; every one of them is checked to exist."""
         path = self.folder(name) / ALIASES_FILE
-        if not path.is_file():
-            return {}
-        try:
-            entries = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ManifestInvalid(f"{path} is not TOML: {error}") from None
+        entries = _toml(path)
         published = self.versions(name)
         for label, version in entries.items():
             if isinstance(version, bool) or not isinstance(version, int) or version not in published:
@@ -111,18 +134,31 @@ class Repository:
     def bundle(self, name: str, version: int) -> Bundle:
         """A published version, its files checked against their sums."""
         path = self.folder(name) / str(version)
-        if not path.is_dir():
-            known = ", ".join(map(str, self.versions(name))) or "none"
-            raise BundleNotFound(f"{name} has no version {version} (published: {known})")
+        self.check_published(name, version)
         return read_bundle(path, name=name, version=version, digest=verify_sums(path))
+
+    def check_published(self, name: str, version: int) -> None:
+        """BundleNotFound for a version that does not exist, or is retired."""
+        published = self.versions(name)
+        known = ", ".join(map(str, published)) or "none"
+        if version in self.retired(name):
+            raise BundleNotFound(f"version {version} of {name} is retired and does not come back (published: {known})")
+        if version not in published:
+            raise BundleNotFound(f"{name} has no version {version} (published: {known})")
+
+    def _numbers(self, name: str) -> set[int]:
+        folder = self.folder(name)
+        if not folder.is_dir():
+            return set()
+        return {int(p.name) for p in folder.iterdir() if p.is_dir() and VERSION.fullmatch(p.name)}
 
     def draft(self, name: str) -> Bundle:
         """The draft that people edit."""
         path = self.folder(name) / DRAFT
         if not path.is_dir():
             raise BundleNotFound(
-                f"{name} has no draft; `temperance draft {name}` makes one from a published version, "
-                f"`temperance import` from an .onnx file"
+                f"{name} has no draft; {self.command('draft', name)} makes one from a published version, "
+                f"{self.command('import', 'FILE', '--name', name)} from an .onnx file"
             )
         return read_bundle(path, name=name, version=None, digest=None)
 
@@ -166,6 +202,24 @@ def verify_sums(path: Path) -> str:
     return f"sha256:{file_sha256(sums)}"
 
 
+def verify_retired(path: Path) -> bool:
+    """Check what is left of a retired version against its sums; whether its weights are gone.
+
+    Raises
+    ------
+    BundleDamaged
+        If anything but weights and state is missing, or anything was changed or added.
+    """
+    expected = dict(_parse_sums(_text(path / SUMS_FILE), where=path / SUMS_FILE))
+    present = {file.name for file in path.iterdir()} - {SUMS_FILE}
+    for name in sorted(expected.keys() & KEPT - present):
+        raise BundleDamaged(f"{path / name} is missing")
+    for name in sorted(present):
+        if (path / name).is_symlink() or file_sha256(path / name) != expected.get(name):
+            raise BundleDamaged(f"{path / name} does not match its sum in {SUMS_FILE}")
+    return GRAPH_FILE not in present
+
+
 def graph_sha256(path: Path) -> str:
     """One hash over the graph and its external data files: what a calibration is bound to."""
     files = sorted(file for file in path.iterdir() if file.name == GRAPH_FILE or file.name not in PARTS)
@@ -185,6 +239,15 @@ def _parse_sums(text: str, *, where: Path) -> Iterator[tuple[str, str]]:
         if not found:
             raise BundleDamaged(f"{where} is not a list of SHA-256 sums")
         yield found[2], found[1]
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestInvalid(f"{path} is not TOML: {error}") from None
 
 
 def _text(path: Path) -> str:

@@ -9,7 +9,18 @@ from pathlib import Path
 import tomlkit
 
 from service.bundle.record import RECORD_FILE, STATE_FILE, Record, State, dump_state
-from service.bundle.repository import ALIASES_FILE, DRAFT, NAME, SUMS_FILE, Bundle, Repository, file_sha256
+from service.bundle.repository import (
+    ALIASES_FILE,
+    DRAFT,
+    KEPT,
+    NAME,
+    NO_ALIAS,
+    RETIRED_FILE,
+    SUMS_FILE,
+    Bundle,
+    Repository,
+    file_sha256,
+)
 from service.errors import BundleError, BundleNotFound, DraftExists, ManifestInvalid
 
 FIRST_ALIAS = "stable"
@@ -33,7 +44,8 @@ def publish(repository: Repository, draft: Bundle, *, record: Record | None, sta
         The new version. The first one of a model also becomes `stable`.
     """
     folder = repository.folder(draft.name)
-    first = not repository.aliases(draft.name)  # asked now: aliases that cannot be read must stop it before it happens
+    # Asked now: aliases that cannot be read must stop it before it happens. Where all were removed, none comes back.
+    first = not repository.aliases(draft.name) and not repository.has_no_alias_left(draft.name)
     staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=folder))
     try:
         _stage(staging, draft.path, record, state)
@@ -52,12 +64,63 @@ def set_alias(repository: Repository, name: str, label: str, version: int) -> No
         raise ManifestInvalid(
             "an alias has at most 64 letters, digits, dots, dashes and underscores, and is not a number"
         )
-    published = repository.versions(name)
-    if version not in published:
-        known = ", ".join(map(str, published)) or "none"
-        raise BundleNotFound(f"{name} has no version {version} (published: {known})")
-    aliases = {**repository.aliases(name), label: version}
-    _write_atomically(repository.folder(name) / ALIASES_FILE, tomlkit.dumps(dict(sorted(aliases.items()))))
+    repository.check_published(name, version)
+    _write_aliases(repository, name, {**repository.aliases(name), label: version})
+
+
+def remove_alias(repository: Repository, name: str, label: str) -> dict[str, int]:
+    """Take a movable name away, and say which are left. Without any, no version is served.
+
+    Raises
+    ------
+    BundleNotFound
+        If no alias is called that.
+    """
+    aliases = repository.aliases(name)
+    if label not in aliases:
+        raise BundleNotFound(f"{name} has no alias of that name (aliases: {', '.join(aliases) or 'none'})")
+    left = {other: version for other, version in aliases.items() if other != label}
+    _write_aliases(repository, name, left)
+    return left
+
+
+def retire(repository: Repository, name: str, version: int, *, purge: bool = False) -> list[str]:
+    """Withdraw a version for good: no alias names it, nothing serves it, and its number is never used again.
+
+    Its files stay; with ``purge`` only manifest, record and sums do. Each step is durable before the next, and a
+    retirement that was interrupted goes on where it is repeated.
+
+    Returns
+    -------
+    list of str
+        Aliases that named it and are gone.
+
+    Raises
+    ------
+    BundleNotFound
+    """
+    retired = repository.retired(name)
+    if version not in retired:
+        repository.check_published(name, version)
+    aliases = repository.aliases(name)
+    gone = [label for label, target in aliases.items() if target == version]
+    if gone:
+        _write_aliases(repository, name, {label: v for label, v in aliases.items() if v != version})
+    if version not in retired:
+        text = tomlkit.dumps({"retired": sorted({*retired, version})})
+        _write_atomically(repository.folder(name) / RETIRED_FILE, text)
+    folder = repository.folder(name) / str(version)
+    if purge and folder.is_dir():
+        for file in sorted(folder.iterdir()):
+            if file.name not in KEPT:
+                file.unlink()
+        _sync(folder)
+    return gone
+
+
+def _write_aliases(repository: Repository, name: str, aliases: dict[str, int]) -> None:
+    text = tomlkit.dumps(dict(sorted(aliases.items()))) if aliases else NO_ALIAS
+    _write_atomically(repository.folder(name) / ALIASES_FILE, text)
 
 
 def create_draft(repository: Repository, name: str, files: dict[str, Path | str], *, force: bool = False) -> Path:
@@ -79,7 +142,7 @@ def create_draft(repository: Repository, name: str, files: dict[str, Path | str]
     folder = repository.folder(name)
     target = folder / DRAFT
     if target.exists() and not force:
-        raise DraftExists(f"{target} exists and may hold somebody's edits; publish it, remove it, or use --force")
+        raise DraftExists(f"{target} exists and may hold somebody's edits; publish it, or add --force to replace it")
     folder.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".drafting-", dir=folder))
     try:
@@ -120,7 +183,7 @@ def _stage(staging: Path, source: Path, record: Record | None, state: State) -> 
 def _rename_to_next_version(repository: Repository, name: str, staging: Path) -> int:
     folder = repository.folder(name)
     for _ in range(PUBLISH_ATTEMPTS):
-        version = max(repository.versions(name), default=0) + 1
+        version = repository.next_version(name)
         try:
             staging.rename(folder / str(version))
         except OSError:

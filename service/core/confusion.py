@@ -98,7 +98,7 @@ def rates(said: Flags, event: Flags, *, weights: Array | None = None, groups: In
 
 
 def proportion(hits: Flags, *, weights: Array | None = None, groups: Indices | None = None) -> Estimate:
-    r"""A share of rows with Wilson's interval, on as many rows as would tell as much if they were independent and alike.
+    r"""A share of rows with Wilson's interval, on as many independent rows of equal weight as would tell as much.
 
     That number is :math:`p(1-p)/v`, where v is the variance of the weighted share with whole groups as units, times
     :math:`(z/t)^2` for the uncertainty of v. It is never more than Kish's effective number of rows, and never less than

@@ -103,7 +103,7 @@ def corp_decomposition(
     probabilities : ndarray of shape (N,)
     happened : ndarray of shape (N,)
     loss : {"brier", "log_loss"}
-        Of the one event: ``(p - y)**2``, half of `brier_loss` for two classes.
+        Of the one event: ``(p - y)**2``, which for two classes is `brier_loss`.
     weights : ndarray of shape (N,), optional
         Positive.
 

@@ -56,9 +56,11 @@ def log_loss(log_probs: Array, labels: Indices, *, weights: Array | None = None)
 
 
 def brier_loss(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
-    r"""Mean squared error of the probability vector: :math:`\frac1n \sum_i \sum_k (p_{ik} - [y_i = k])^2`.
+    r"""Brier score: mean squared error of the probabilities, :math:`\frac1n \sum_i \sum_k (p_{ik} - [y_i = k])^2`.
 
-    Summed over classes, as Brier defined it; for two classes twice scikit-learn's default.
+    Of three classes or more the sum over classes, from 0 to 2; of two classes the error of one of the two
+    probabilities, from 0 to 1, which is half that sum. This is scikit-learn's convention (``scale_by_half="auto"``),
+    and that of all parts of the Brier score here.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def brier_loss(log_probs: Array, labels: Indices, *, weights: Array | None = Non
     Examples
     --------
     >>> round(brier_loss(np.log([[0.75, 0.25]]), np.array([0])), 6)
-    0.125
+    0.0625
 
     References
     ----------
@@ -77,7 +79,8 @@ def brier_loss(log_probs: Array, labels: Indices, *, weights: Array | None = Non
     """
     p = np.exp(log_probs)
     p[np.arange(len(p)), labels] -= 1.0
-    return float(np.average(np.einsum("nk,nk->n", p, p), weights=weights))
+    error = float(np.average(np.einsum("nk,nk->n", p, p), weights=weights))
+    return error / 2.0 if p.shape[1] == 2 else error
 
 
 def auroc_score(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:

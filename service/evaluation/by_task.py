@@ -1,7 +1,7 @@
 """An evaluation of labels or of sequences from end to end: report, diagnostics, losses, as JSON and as tables."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from rich.console import RenderableType
@@ -11,12 +11,13 @@ from service.core.pipeline import Posterior
 from service.errors import DataError
 from service.evaluation.dataset import Dataset, read_dataset
 from service.evaluation.label_report import diagnose_labels, evaluate_labels
-from service.evaluation.measure import EvaluateRequest, from_elsewhere, provenance_of
+from service.evaluation.measure import EvaluateRequest, Origin, from_elsewhere, provenance_of
 from service.evaluation.named_losses import check_names, named_losses
 from service.evaluation.overlap import seen_notes
 from service.evaluation.render_tasks import render_labels, render_sequences
 from service.evaluation.scoring import Track, posterior_of, untracked
 from service.evaluation.sequence_report import diagnose_sequences, evaluate_sequences
+from service.evaluation.verdicts import conclude
 from service.runtime.model import Model
 
 AS_IF_INDEPENDENT = (
@@ -34,6 +35,7 @@ class TaskEvaluation:
     parts: tuple[RenderableType, ...]
     losses: dict[str, float]
     notes: tuple[str, ...]
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def tables(self) -> Iterator[RenderableType]:
@@ -46,7 +48,13 @@ class TaskEvaluation:
 
     def as_json(self) -> dict[str, object]:
         """Plain values, without anything that is not finite."""
-        return {"data": self.digest, **self.found, "losses": self.losses, "notes": self.notes}
+        return {
+            "report": asdict(self.origin),
+            "data": self.digest,
+            **self.found,
+            "losses": self.losses,
+            "notes": self.notes,
+        }
 
 
 def measure_task(model: Model, request: EvaluateRequest, *, track: Track = untracked) -> TaskEvaluation:
@@ -73,7 +81,8 @@ def measure_task(model: Model, request: EvaluateRequest, *, track: Track = untra
     elsewhere = from_elsewhere(model, request)
     posterior = posterior_of(model, data.rows, track=track, place=data.where)
     found = evaluate_task(model, data, posterior, losses=request.losses, elsewhere=elsewhere)
-    return replace(found, notes=(*found.notes, *seen_notes(data, provenance_of(model)), *data.notes))
+    notes = (*found.notes, *seen_notes(data, provenance_of(model)), *data.notes)
+    return replace(found, notes=notes, origin=Origin.of(request))
 
 
 def evaluate_task(
@@ -104,8 +113,16 @@ def _labels(
     )
     checks = diagnose_labels(posterior, data.labels, model)
     named = named_losses(losses, log_probs, data.labels, model.manifest)
-    found = {"evaluation": report.as_json(), "diagnostics": {name: asdict(check) for name, check in checks.items()}}
-    return TaskEvaluation(data.digest, found, tuple(render_labels(report, checks)), named, tuple(_notes(data)))
+    verdicts = {
+        name: conclude(report.labels[name], check, method=_method(model, name)) for name, check in checks.items()
+    }
+    found = {
+        "verdicts": {name: [asdict(verdict) for verdict in own] for name, own in verdicts.items()},
+        "evaluation": report.as_json(),
+        "diagnostics": {name: asdict(check) for name, check in checks.items()},
+    }
+    parts = tuple(render_labels(report, checks, verdicts))
+    return TaskEvaluation(data.digest, found, parts, named, tuple(_notes(data)))
 
 
 def _sequences(
@@ -123,9 +140,20 @@ def _sequences(
     )
     checks = diagnose_sequences(posterior, log_probs, data.labels, model)
     named = named_losses(losses, log_probs, data.labels, model.manifest)
-    found = {"evaluation": report.as_json(), "diagnostics": asdict(checks)}
+    verdicts = conclude(report.positions, checks, method=model.method)
+    found = {
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "evaluation": report.as_json(),
+        "diagnostics": asdict(checks),
+    }
     notes = (*_notes(data), AS_IF_INDEPENDENT)
-    return TaskEvaluation(data.digest, found, tuple(render_sequences(report, checks)), named, notes)
+    return TaskEvaluation(data.digest, found, tuple(render_sequences(report, checks, verdicts)), named, notes)
+
+
+def _method(model: Model, label: str) -> str:
+    record = model.bundle.record
+    own = None if record is None or not record.labels else record.labels.get(label)
+    return model.method if own is None else own.chain[-1]
 
 
 def _notes(data: Dataset) -> Iterator[str]:

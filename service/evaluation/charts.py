@@ -17,6 +17,7 @@ from service.core.numerics import Array
 from service.core.operating import DecisionCurve
 from service.core.reliability import Curve
 from service.core.selective import risk_coverage
+from service.evaluation.rates import RocPoints
 
 if TYPE_CHECKING:  # importing matplotlib takes longer than all the rest of the command
     from matplotlib.axes import Axes
@@ -108,6 +109,23 @@ def scores(inside: Array, outside: Array | None, threshold: float | None) -> str
             axes.locator_params(axis="x", numticks=6)
             axes.xaxis.set_major_formatter(lambda value, _place: f"{value:g}")
             axes.minorticks_off()
+        _legend(axes)
+        return _svg(figure)
+
+
+def roc(points: RocPoints) -> str:
+    """Sensitivity against the false-positive rate.
+
+    Parameters
+    ----------
+    points : RocPoints
+    """
+    x, y = ([100.0 * rate for rate in rates] for rates in (points.false_positive_rate, points.sensitivity))
+    with _figure() as figure:
+        axes = figure.subplots()
+        axes.plot([0, 100], [0, 100], color=QUIET, linewidth=1.0, dashes=(4, 3), label="chance")
+        axes.plot(x, y, color=MODEL, label="as the threshold falls")
+        axes.set(xlabel="% of other rows taken for it", ylabel="% of its rows found", xlim=(-1, 101), ylim=(-1, 101))
         _legend(axes)
         return _svg(figure)
 

@@ -3,21 +3,23 @@
 import math
 from dataclasses import astuple, dataclass
 from statistics import NormalDist
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from service.core.costs import class_ranges
-from service.core.decision import best_action, decide
+from service.core.decision import Decisions, best_action, decide
 from service.core.decomposition import Loss, binned_decomposition, corp_decomposition
-from service.core.miscalibration import favourite, smooth_gap
-from service.core.numerics import Array, Flags, Indices
+from service.core.metrics import log_loss
+from service.core.miscalibration import equal_width, favourite, smooth_gap
+from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.pipeline import Policy, Posterior
-from service.core.recalibration import calibration_in_the_large, class_log_odds, cox
-from service.core.reliability import class_event, null_test
-from service.core.sampling import mean_noise
-from service.core.selective import coverage_at_risk, excess_area
+from service.core.recalibration import Cox, calibration_in_the_large, class_log_odds, cox
+from service.core.reliability import class_event, debiased_interval, null_test, reliability_curve
+from service.core.sampling import effective_rows, mean_noise
+from service.core.selective import area_under_risk_coverage, coverage_at_risk, excess_area
 from service.core.utility import (
+    Difference,
     cost_calibration,
     difference_bounds,
     dominated_actions,
@@ -25,175 +27,65 @@ from service.core.utility import (
     paired_difference,
     savings_score,
 )
+from service.evaluation.checks import (
+    PREDICTED,
+    ActionCheck,
+    BinnedParts,
+    CalibrationCheck,
+    Diagnostics,
+    Diagram,
+    FlagCheck,
+    LossCheck,
+    Parts,
+    PolicyCheck,
+    Promise,
+    SelectiveCheck,
+    Shift,
+)
 
-PREDICTED = "the predicted class"
 LEVEL = 0.95
 NORMAL = 1.96
 RISKS: Final = (0.01, 0.05, 0.1)
 LOSSES: Final[tuple[Loss, ...]] = ("brier", "log_loss")
+DIAGRAM_BINS: Final = 10  # fewer than the calibration error's, so that most hold enough rows to see anything
 
 
 @dataclass(frozen=True, slots=True)
-class BinnedParts:
-    """Murphy's parts of a mean loss, in 15 bins; None where infinite.
-
-    Attributes
-    ----------
-    score : float or None
-        ``reliability - resolution + uncertainty + within``.
-    reliability, resolution, uncertainty : float or None
-        Loss by saying the bins' probabilities instead of their frequencies; saved by these over the base rate; the base
-        rate's own.
-    within : float or None
-        What the bins hide.
-    """
-
-    score: float | None
-    reliability: float | None
-    resolution: float | None
-    uncertainty: float | None
-    within: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """A class that is predicted more or less often than it occurs, beyond chance."""
-
-    said: float
-    happened: float
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationCheck:
-    """How one probability compares with what happened.
+class Event:
+    """What calibration is judged on: the second class of two, or the predicted one of many.
 
     Attributes
     ----------
     of : str
-        The second class of two, or the predicted class.
-    error, chance, p_value : float
-        Calibration error (15 bins), the 95 % quantile that a perfect predictor would show on as many rows, and the
-        share of perfect predictors with a larger error.
-    smooth_error : float
-        The same without bins (smECE).
-    slope, intercept : float or None
-        Of a logistic regression on the log-odds: 1 and 0 when calibrated, slope below 1 when too sure. None where
-        the rows do not determine them, and for more than two classes.
-    miscalibration, discrimination, uncertainty : float
-        CORP parts of the Brier score: first minus second plus third is the score.
-    binned : dict of str to BinnedParts
-        Murphy's parts of "brier" and "log_loss".
-    mean_said, mean_happened : dict of str to float
-        Mean probability and frequency of every class.
-    shifted : dict of str to Shift
-        Classes whose two means differ by more than chance does: a bias, which no temperature can mend.
+    probabilities, log_odds : ndarray of shape (N,)
+    happened : ndarray of shape (N,)
     """
 
     of: str
-    error: float
-    chance: float
-    p_value: float
-    smooth_error: float
-    slope: float | None
-    intercept: float | None
-    miscalibration: float
-    discrimination: float
-    uncertainty: float
-    binned: dict[str, BinnedParts]
-    mean_said: dict[str, float]
-    mean_happened: dict[str, float]
-    shifted: dict[str, Shift]
-
-    @property
-    def is_within_chance(self) -> bool:
-        """Whether a perfect predictor might well look like this."""
-        return self.error <= self.chance
+    probabilities: Array
+    log_odds: Array
+    happened: Flags
 
 
 @dataclass(frozen=True, slots=True)
-class ActionCheck:
-    """What one action was promised to cost, and cost; None where it was never taken."""
+class Sample:
+    """How rows count: weights, groups, and the seed of what is drawn from them."""
 
-    taken: int
-    promised: float | None
-    paid: float | None
+    weights: Array | None
+    groups: Indices | None
+    seed: int
 
+    def difference(self, costs: Array, others: Array, bounds: tuple[Array, Array]) -> Difference:
+        """`paired_difference` of two values per row, whose difference lies within bounds whatever the row's class."""
+        least, most = bounds
+        return paired_difference(costs, others, least=least, most=most, weights=self.weights, groups=self.groups)
 
-@dataclass(frozen=True, slots=True)
-class PolicyCheck:
-    """How a policy's promises held.
-
-    Attributes
-    ----------
-    saved : float
-        Cost per row saved against believing the most probable class.
-    saved_low, saved_high : float or None
-        Its 95 % interval, which knows of costly cases that did not occur; None where all rows are of one group.
-    excess, excess_low, excess_high : float or None
-        Cost per row paid beyond what was promised, with its interval, as above.
-    noise : float
-        How far ``excess`` may lie from 0, either way, in 19 of 20 samples, if the probabilities are right.
-    regret : float
-        Cost per row beyond that of always knowing the class.
-    savings : float or None
-        Share of the cheapest single action's cost that was saved; None unless that cost is positive.
-    actions : dict of str to ActionCheck
-    dominated : dict of str to str
-        Actions that another one beats in every class, and that one: they are never worth taking.
-    """
-
-    saved: float
-    saved_low: float | None
-    saved_high: float | None
-    excess: float
-    excess_low: float | None
-    excess_high: float | None
-    noise: float
-    regret: float
-    savings: float | None
-    actions: dict[str, ActionCheck]
-    dominated: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """The most rows that may be answered while their error rate stays below a risk, with 95 % confidence.
-
-    Attributes
-    ----------
-    threshold : float or None
-        Answer where the most probable class has at least this probability; None where no threshold keeps the promise.
-    coverage : float
-        Share of the rows answered.
-    """
-
-    threshold: float | None
-    coverage: float
-
-
-@dataclass(frozen=True, slots=True)
-class SelectiveCheck:
-    """What leaving rows unanswered buys.
-
-    Attributes
-    ----------
-    excess_area : float
-        Area under the risk-coverage curve beyond that of the best order of the same errors (E-AURC).
-    at_risk : dict of str to Promise, or None
-        For error rates of `RISKS`; None where rows are weighted or in groups: the guarantee is of independent rows.
-    """
-
-    excess_area: float
-    at_risk: dict[str, Promise] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnostics:
-    """What `temperance evaluate` adds to the report."""
-
-    calibration: CalibrationCheck
-    selective: SelectiveCheck
-    policies: dict[str, PolicyCheck]
+    def noise(self, deviation: Array, rows: Flags | slice = slice(None)) -> float:
+        """95 % half-width of the mean over some rows of values with these deviations; not a number without rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        groups = None if self.groups is None else self.groups[rows]
+        own = deviation[rows]
+        return NORMAL * mean_noise(own, weights=weights, groups=groups) if len(own) else math.nan
 
 
 def diagnose(
@@ -221,12 +113,14 @@ def diagnose(
     seed : int
         Of the resampling.
     """
-    found = _calibration(posterior.log_probs, labels, classes, weights=weights, groups=groups, seed=seed)
-    checks = {
-        name: _policy(policy, posterior, labels, weights=weights, groups=groups) for name, policy in policies.items()
-    }
+    sample = Sample(weights, groups, seed)
     counted = weights is None and groups is None
-    return Diagnostics(found, _selective(posterior.log_probs, labels, counted=counted), checks)
+    return Diagnostics(
+        _calibration(posterior, labels, classes, sample),
+        _selective(posterior.log_probs, labels, counted=counted),
+        {name: _policy(policy, posterior, labels, sample) for name, policy in policies.items()},
+        _losses(posterior, labels, sample),
+    )
 
 
 def shifts(
@@ -252,103 +146,215 @@ def shifts(
     return {classes[k]: Shift(float(large.predicted[k]), float(large.observed[k])) for k in np.flatnonzero(beyond)}
 
 
-def _calibration(
-    log_probs: Array,
-    labels: Indices,
-    classes: tuple[str, ...],
+def event_of(log_probs: Array, labels: Indices, classes: tuple[str, ...]) -> Event:
+    """The second class of two, the predicted class of more.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+    classes : tuple of str
+    """
+    k = len(classes)
+    if k == 2:
+        said, happened = class_event(log_probs, labels, 1)
+        return Event(classes[1], said, class_log_odds(log_probs, 1), happened)
+    said, happened = favourite(log_probs, labels)
+    return Event(PREDICTED, said, class_log_odds(np.sort(log_probs, axis=1), k - 1), happened)
+
+
+def check_flags(
+    posterior: Posterior,
+    elsewhere: Posterior | None,
     *,
-    weights: Array | None,
-    groups: Indices | None,
-    seed: int,
-) -> CalibrationCheck:
-    said, happened = _event(log_probs, labels)
-    chance = null_test(said, happened, weights=weights, groups=groups, seed=seed)
-    parts = corp_decomposition(said, happened, weights=weights)
-    log_odds, event = class_log_odds(log_probs, 1), labels == 1
-    line = cox(log_odds, event, weights=weights, groups=groups) if len(classes) == 2 else None
-    means = calibration_in_the_large(log_probs, labels, weights=weights)
+    expected: float | None,
+    calibrated_on: int,
+    groups: Indices | None = None,
+) -> FlagCheck:
+    """Whether the gate flags as many rows of the population as it should, and how many of another it catches.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    elsewhere : Posterior, optional
+        Rows of another population.
+    expected : float, optional
+        False-alarm rate of the gate's scores; None when it has rules only.
+    calibrated_on : int
+        Rows that the threshold rests on: it is noisy too.
+    groups : ndarray of shape (N,), optional
+    """
+    n, flags = len(posterior.log_probs), posterior.flagged
+    limit = None
+    if expected is not None and flags is not None:
+        independent = effective_rows(n, groups=groups)
+        spread = expected * (1.0 - expected) * (1.0 / independent + 1.0 / max(calibrated_on, 1))
+        limit = expected + NORMAL * math.sqrt(spread)
+    caught = None if elsewhere is None or elsewhere.flagged is None else float(elsewhere.flagged.mean())
+    return FlagCheck(
+        rows=n,
+        flagged=None if flags is None else int(flags.sum()),
+        rate=None if flags is None else float(flags.mean()),
+        expected=expected,
+        limit=limit,
+        ood_rows=0 if elsewhere is None else len(elsewhere.logits),
+        ood_rate=caught,
+    )
+
+
+def _calibration(posterior: Posterior, labels: Indices, classes: tuple[str, ...], sample: Sample) -> CalibrationCheck:
+    log_probs, weights, groups = posterior.log_probs, sample.weights, sample.groups
+    event = event_of(log_probs, labels, classes)
+    said, happened = event.probabilities, event.happened
+    chance = null_test(said, happened, weights=weights, groups=groups, seed=sample.seed)
+    parts, raw = (_parts(e, weights) for e in (event, event_of(log_softmax(posterior.logits), labels, classes)))
+    line = cox(event.log_odds, happened, weights=weights, groups=groups)
+    means = calibration_in_the_large(log_probs, labels, weights=weights, groups=groups)
+    counted = weights is None and groups is None
+    gap = debiased_interval(said, happened, draws=_draws(len(said))) if counted else (None, None)
+    by_class = (dict(zip(classes, v.tolist(), strict=True)) for v in (means.predicted, means.observed))
+    mean_said, mean_happened = by_class
     return CalibrationCheck(
-        of=classes[1] if len(classes) == 2 else PREDICTED,
+        of=event.of,
         error=chance.error,
         chance=chance.quantile,
         p_value=chance.p_value,
         smooth_error=smooth_gap(said, happened, weights=weights),
-        slope=None if line is None else _finite(line.slope),
-        intercept=None if line is None else _finite(line.intercept),
+        slope=_finite(line.slope),
+        intercept=_finite(line.intercept),
         miscalibration=parts.miscalibration,
         discrimination=parts.discrimination,
         uncertainty=parts.uncertainty,
-        binned={loss: _binned(said, happened, loss, weights) for loss in LOSSES},
-        mean_said=dict(zip(classes, means.predicted.tolist(), strict=True)),
-        mean_happened=dict(zip(classes, means.observed.tolist(), strict=True)),
+        binned={loss: _binned(event, loss, weights) for loss in LOSSES},
+        mean_said=mean_said,
+        mean_happened=mean_happened,
         shifted=shifts(log_probs, labels, classes, weights=weights, groups=groups),
+        rows=len(labels),
+        probability=float(np.average(said, weights=weights)),
+        frequency=float(np.average(happened, weights=weights)),
+        **_line(line),
+        gap_low=gap[0],
+        gap_high=gap[1],
+        uncalibrated=raw,
+        squared_error=parts.squared_error,
+        gaps=dict(zip(classes, (means.predicted - means.observed).tolist(), strict=True)),
+        noise=dict(zip(classes, (NORMAL * means.standard_error).tolist(), strict=True)),
+        diagram=_diagram(event, sample),
     )
 
 
-def _binned(said: Array, happened: Flags, loss: Loss, weights: Array | None) -> BinnedParts:
-    return BinnedParts(*map(_finite, astuple(binned_decomposition(said, happened, loss=loss, weights=weights))))
+def _line(line: Cox) -> dict[str, Any]:
+    slope, intercept = (
+        (_finite(value - NORMAL * error), _finite(value + NORMAL * error))
+        for value, error in ((line.slope, line.slope_error), (line.intercept, line.intercept_error))
+    )
+    found = dict(zip(("slope_low", "slope_high", "intercept_low", "intercept_high"), (*slope, *intercept), strict=True))
+    reason = "separable" if math.isinf(line.slope) else "one_outcome" if math.isnan(line.slope) else None
+    return {**found, "undetermined": reason}
 
 
-def _event(log_probs: Array, labels: Indices) -> tuple[Array, Flags]:
-    return class_event(log_probs, labels, 1) if log_probs.shape[1] == 2 else favourite(log_probs, labels)
+def _diagram(event: Event, sample: Sample) -> Diagram:
+    said = event.probabilities
+    curve = reliability_curve(
+        said,
+        event.happened,
+        index=equal_width(said, bins=DIAGRAM_BINS),
+        draws=_draws(len(said)),
+        weights=sample.weights,
+        groups=sample.groups,
+    )
+    return Diagram(
+        predicted=curve.predicted.tolist(),
+        observed=curve.observed.tolist(),
+        low=curve.low.tolist(),
+        high=curve.high.tolist(),
+        count=curve.count.tolist(),
+        outside=int(((curve.observed < curve.low) | (curve.observed > curve.high)).sum()),
+    )
+
+
+def _draws(rows: int) -> int:
+    """Simulations that a report can wait for."""
+    return int(np.clip(50_000_000 // max(rows, 1), 200, 1000))
+
+
+def _parts(event: Event, weights: Array | None) -> Parts:
+    found = corp_decomposition(event.probabilities, event.happened, weights=weights)
+    return Parts(found.miscalibration, found.discrimination, found.uncertainty, found.score)
+
+
+def _binned(event: Event, loss: Loss, weights: Array | None) -> BinnedParts:
+    found = binned_decomposition(event.probabilities, event.happened, loss=loss, weights=weights)
+    return BinnedParts(*map(_finite, astuple(found)))
 
 
 def _selective(log_probs: Array, labels: Indices, *, counted: bool) -> SelectiveCheck:
     confidence, right = favourite(log_probs, labels)
     wrong = (~right).astype(np.float64)
+    # log-probabilities still rank rows whose probabilities have all rounded to one
+    whole = (area_under_risk_coverage(log_probs.max(axis=1), ~right), float(wrong.mean()))
     area = excess_area(confidence, wrong)
     if not counted:
-        return SelectiveCheck(area, None)
+        return SelectiveCheck(area, None, *whole)
     found = {f"{risk:g}": coverage_at_risk(confidence, wrong, risk=risk, confidence=LEVEL) for risk in RISKS}
-    return SelectiveCheck(area, {risk: Promise(_finite(at.threshold), at.coverage) for risk, at in found.items()})
+    promises = {risk: Promise(_finite(at.threshold), at.coverage) for risk, at in found.items()}
+    return SelectiveCheck(area, promises, *whole)
 
 
-def _policy(
-    policy: Policy,
-    posterior: Posterior,
-    labels: Indices,
-    *,
-    weights: Array | None,
-    groups: Indices | None,
-) -> PolicyCheck:
-    log_probs, cost = posterior.log_probs, policy.cost
+def _losses(posterior: Posterior, labels: Indices, sample: Sample) -> LossCheck:
+    raw, rows = log_softmax(posterior.logits), np.arange(len(labels))
+    before, after = (_finite(log_loss(p, labels, weights=sample.weights)) for p in (raw, posterior.log_probs))
+    if before is None or after is None:
+        return LossCheck(posterior.flagged is not None, before, after, None, None, None)
+    change = raw - posterior.log_probs
+    bounds = change.min(axis=1), change.max(axis=1)
+    gain = sample.difference(-posterior.log_probs[rows, labels], -raw[rows, labels], bounds)
+    return LossCheck(posterior.flagged is not None, before, after, *_interval(gain))
+
+
+def _policy(policy: Policy, posterior: Posterior, labels: Indices, sample: Sample) -> PolicyCheck:
+    log_probs, cost, weights = posterior.log_probs, policy.cost, sample.weights
     taken = decide(log_probs, cost, on_ood=policy.on_ood, flagged=posterior.flagged)
     cheapest, _ = best_action(cost.T, scale=class_ranges(cost))
-    believed = cheapest[log_probs.argmax(axis=1)]
-    bounds = (difference_bounds(believed, taken.action, cost), _of_paid(cost, taken.action, taken.risks))
+    label = cheapest[log_probs.argmax(axis=1)]
+    constant = np.full_like(label, np.average(cost[:, labels], axis=1, weights=weights).argmin())
     paid, promised = cost[taken.action, labels], taken.risks[np.arange(len(labels)), taken.action]
-    spread = np.einsum("nk,nk->n", np.exp(log_probs), (cost[taken.action] - promised[:, None]) ** 2)
-    noise = NORMAL * mean_noise(np.sqrt(spread), weights=weights, groups=groups)
-    saved, excess = (
-        paired_difference(one, other, least=least, most=most, weights=weights, groups=groups)
-        for one, other, (least, most) in zip((cost[believed, labels], paid), (paid, promised), bounds, strict=True)
-    )
-    held = cost_calibration(taken.risks, taken.action, cost, labels, weights=weights)
-    actions = {
-        name: ActionCheck(int(count), _finite(promised), _finite(paid))
-        for name, count, promised, paid in zip(policy.actions, held.count, held.expected, held.realised, strict=True)
-    }
-    beaten = {policy.actions[worse]: policy.actions[better] for worse, better in dominated_actions(cost)}
-    (saved_low, saved_high), (excess_low, excess_high) = (tuple(map(_finite, (d.low, d.high))) for d in (saved, excess))
+    deviation = np.sqrt(np.einsum("nk,nk->n", np.exp(log_probs), (cost[taken.action] - promised[:, None]) ** 2))
+    saved = sample.difference(cost[label, labels], paid, difference_bounds(label, taken.action, cost))
+    excess = sample.difference(paid, promised, _of_realised(cost, taken.action, promised))
+    of_constant = sample.difference(cost[constant, labels], paid, difference_bounds(constant, taken.action, cost))
     return PolicyCheck(
-        saved.mean,
-        saved_low,
-        saved_high,
-        excess.mean,
-        excess_low,
-        excess_high,
-        noise,
+        *_interval(saved),
+        *_interval(excess),
+        sample.noise(deviation),
         oracle_regret(taken.action, cost, labels, weights=weights),
         _finite(savings_score(taken.action, cost, labels, weights=weights)),
-        actions,
-        beaten,
+        _actions(policy, taken, labels, deviation, sample),
+        {policy.actions[worse]: policy.actions[better] for worse, better in dominated_actions(cost)},
+        *_interval(of_constant),
+        None if policy.on_ood is None else policy.actions[policy.on_ood],
     )
 
 
-def _of_paid(cost: Array, actions: Indices, risks: Array) -> tuple[Array, Array]:
+def _actions(
+    policy: Policy, taken: Decisions, labels: Indices, deviation: Array, sample: Sample
+) -> dict[str, ActionCheck]:
+    held = cost_calibration(taken.risks, taken.action, policy.cost, labels, weights=sample.weights)
+    noise = (sample.noise(deviation, taken.action == a) for a in range(len(policy.actions)))
+    columns = zip(policy.actions, held.count, held.expected, held.realised, noise, strict=True)
+    return {
+        name: ActionCheck(int(count), _finite(promised), _finite(paid), _finite(within))
+        for name, count, promised, paid, within in columns
+    }
+
+
+def _of_realised(cost: Array, actions: Indices, expected: Array) -> tuple[Array, Array]:
     """The least and the most that any class of a row would have cost beyond what was expected."""
-    expected = risks[np.arange(len(actions)), actions]
     return cost.min(axis=1)[actions] - expected, cost.max(axis=1)[actions] - expected
+
+
+def _interval(found: Difference) -> tuple[float, float | None, float | None]:
+    return found.mean, _finite(found.low), _finite(found.high)
 
 
 def _finite(value: float | np.floating) -> float | None:

@@ -1,31 +1,30 @@
 """Charts and tables of the report's page, each with its words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from service.core.coding import code_lengths
-from service.core.decomposition import corp_decomposition
 from service.core.metrics import METRICS
-from service.core.miscalibration import equal_width, favourite
-from service.core.numerics import log_softmax
+from service.core.miscalibration import favourite
 from service.core.pipeline import Posterior
-from service.core.recalibration import calibration_in_the_large
-from service.core.reliability import reliability_curve
+from service.core.reliability import Curve
 from service.core.sampling import mean_noise
-from service.core.selective import area_under_risk_coverage
-from service.evaluation import charts, verdicts
+from service.evaluation import charts, rate_tables
+from service.evaluation.checks import PREDICTED, CalibrationCheck
 from service.evaluation.dataset import Dataset
+from service.evaluation.diagnostics import DIAGRAM_BINS, NORMAL
 from service.evaluation.measure import Measured
 from service.evaluation.render import BINNED, MEANINGS
 from service.evaluation.report import Report, ScoreReport
-from service.evaluation.verdicts import Event, Strategies, money, percent, short
+from service.evaluation.tables import Grid as Table
+from service.evaluation.verdicts import money, percent, short
 from service.runtime.model import Model
 
 LISTED_CLASSES = 12
 MESSAGE_ROWS = 20  # two in every tenth, to see any spread
-CHART_BINS = 10  # of the diagram: fewer than the calibration error's, so that most hold enough rows to see anything
+CHARTED_CLASSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +38,11 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of cells; the first is a name, the others are numbers unless ``prose`` says that the last is text."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    note: str = ""
-    prose: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Case:
     """Everything the page speaks of."""
 
     model: Model
     found: Measured
-    event: Event
-    costs: dict[str, Strategies]
 
     @property
     def data(self) -> Dataset:
@@ -74,6 +60,11 @@ class Case:
         return self.found.elsewhere
 
     @property
+    def check(self) -> CalibrationCheck:
+        """Of calibration."""
+        return self.found.diagnostics.calibration
+
+    @property
     def report(self) -> Report:
         """What `evaluate` made of both."""
         return self.found.report
@@ -85,36 +76,30 @@ def probability_charts(case: Case) -> list[Chart]:
 
 
 def _diagram(case: Case) -> Chart:
-    p, happened = case.event.probabilities, case.event.happened
-    curve = reliability_curve(
-        p,
-        happened,
-        index=equal_width(p, bins=CHART_BINS),
-        draws=verdicts.draws_for(len(p)),
-        weights=case.data.weights,
-        groups=case.data.groups,
-    )
-    outside = int(((curve.observed < curve.low) | (curve.observed > curve.high)).sum())
+    check = case.check
+    found = check.diagram
+    columns = (found.predicted, found.observed, found.count, found.low, found.high)
     return Chart(
         title="Does what is said happen?",
-        caption=f"Rows are gathered by {case.event.name}, in {CHART_BINS} bins. A dot on the dashed line means: of the "
+        caption=f"Rows are gathered by {check.event}, in {DIAGRAM_BINS} bins. A dot on the dashed line means: of the "
         "rows told 30 %, 30 % were so. The light bars show where 95 % of the dots would fall if the probabilities were "
         "exactly right; a dot outside its bar is a gap that chance hardly explains. Below: rows per bin.",
-        alt=f"Reliability diagram of {case.event.name}: {outside} of {len(curve.count)} bins lie outside the band "
+        alt=f"Reliability diagram of {check.event}: {found.outside} of {len(found.count)} bins lie outside the band "
         "that chance alone allows.",
-        svg=charts.reliability(curve),
+        svg=charts.reliability(Curve(*map(np.array, columns))),
     )
 
 
 def _selective(case: Case) -> Chart:
     confidence, right = favourite(case.posterior.log_probs, case.data.labels)
+    found = case.found.diagnostics.selective
     return Chart(
         title="Does confidence tell right from wrong?",
         caption="Leave the least confident rows to somebody else: the solid line is the error rate among the rest. The "
         "lower it runs under the dashed line, the better confidence finds the errors; the dotted line is as good "
         "as any order could be." + " Every row counts once here, whatever it weighs." * (case.data.weights is not None),
-        alt=f"Risk-coverage curve: {percent(1.0 - float(right.mean()))} of all rows are wrong; area under the curve "
-        f"{short(area_under_risk_coverage(confidence, ~right))}.",
+        alt=f"Risk-coverage curve: {percent(found.error)} of all rows are wrong; area under the curve "
+        f"{short(found.area)}.",
         svg=charts.selective(confidence, ~right),
     )
 
@@ -127,18 +112,18 @@ def _message(case: Case) -> list[Chart]:
     means = np.array([part.mean() for part in parts])
     groups = None if case.data.groups is None else np.array_split(case.data.groups, len(parts))
     noise = [
-        verdicts.NORMAL * mean_noise(np.full(len(part), part.std()), groups=None if groups is None else groups[i])
+        NORMAL * mean_noise(np.full(len(part), part.std()), groups=None if groups is None else groups[i])
         for i, part in enumerate(parts)
     ]
-    prior = case.report.code_length.prior_bits / len(lengths)
+    prior, said = case.report.code_length.prior_bits / len(lengths), list(case.report.code_length.per_label.values())
     return [
         Chart(
             title="Does the model get worse along the rows?",
             caption="Bits that a label costs to write down, in consecutive tenths of the rows as they lie in the file, "
             "each with its 95 % interval. In order of time, a rise means that the model drifts; rows in random order "
             "show none. Under the dashed line the model knows more than how frequent the classes are.",
-            alt=f"Bits per label in {len(parts)} consecutive parts of the rows: from {short(float(means[0]))} in the "
-            f"first to {short(float(means[-1]))} in the last; {short(float(lengths.mean()))} on average.",
+            alt=f"Bits per label in {len(parts)} consecutive parts of the rows: from {short(said[0])} in the first to "
+            f"{short(said[-1])} in the last.",
             svg=charts.message(means, np.array(noise), overall=float(lengths.mean()), prior=prior),
         )
     ]
@@ -158,46 +143,70 @@ def probability_tables(case: Case) -> Iterator[Table]:
 
 
 def _decomposition(case: Case) -> Table:
-    raw = verdicts.event_of(log_softmax(case.posterior.logits), case.data.labels, case.model.classes)
-    events = (raw, case.event)
-    before, after = (corp_decomposition(e.probabilities, e.happened, weights=case.data.weights) for e in events)
+    check = case.check
+    meanings = {
+        "miscalibration": "what recalibration could save",
+        "discrimination": "what telling rows apart saves",
+        "uncertainty": "what the base rate alone would cost",
+        "squared_error": "miscalibration - discrimination + uncertainty",
+    }
     rows = [
-        ("miscalibration", money(before.miscalibration), money(after.miscalibration), "what recalibration could save"),
-        ("discrimination", money(before.discrimination), money(after.discrimination), "what telling rows apart saves"),
-        ("uncertainty", money(before.uncertainty), money(after.uncertainty), "what the base rate alone would cost"),
-        ("squared error", money(before.score), money(after.score), "miscalibration - discrimination + uncertainty"),
+        (name.replace("_", " "), money(getattr(check.uncalibrated, name)), money(getattr(check, name)), text)
+        for name, text in meanings.items()
     ]
-    title = f"Where the squared error of {case.event.name} comes from"
-    return Table(title, ("part", "uncalibrated", "served", "meaning"), rows, prose=True)
+    title = f"Where the squared error of {check.event} comes from"
+    note = "" if check.of == PREDICTED else "For two classes this is the Brier score: brier_loss above."
+    return Table(title, ("part", "uncalibrated", "served", "meaning"), rows, note, prose=True)
 
 
 def _bins(case: Case) -> Table:
-    found = case.found.diagnostics.calibration.binned
+    found = case.check.binned
     rows = [(name, *(money(getattr(found[loss], name)) for loss in found), text) for name, text in BINNED.items()]
-    title = f"The same in 15 bins, as Murphy did it, of {case.event.name}"
+    title = f"The same in 15 bins, as Murphy did it, of {case.check.event}"
     return Table(title, ("part", "squared error", "log loss", "meaning"), rows, prose=True)
 
 
 def _large(case: Case) -> Table:
-    data = case.data
-    large = calibration_in_the_large(case.posterior.log_probs, data.labels, weights=data.weights, groups=data.groups)
-    gap = large.predicted - large.observed
-    order = np.argsort(-np.abs(gap), kind="stable")[:LISTED_CLASSES]
-    shown = np.sort(order) if len(gap) <= LISTED_CLASSES else order
+    check, classes = case.check, list(case.check.gaps)
+    listed = sorted(classes, key=lambda name: -abs(check.gaps[name]))[:LISTED_CLASSES]
+    shown = classes if len(classes) <= LISTED_CLASSES else listed
     rows = [
         (
-            case.model.classes[k],
-            percent(float(large.predicted[k])),
-            percent(float(large.observed[k])),
-            f"{100 * gap[k]:+.2f}",
-            f"{100 * verdicts.NORMAL * large.standard_error[k]:.2f}",
+            name,
+            percent(check.mean_said[name]),
+            percent(check.mean_happened[name]),
+            f"{100 * check.gaps[name]:+.2f}",
+            f"{100 * check.noise[name]:.2f}",
         )
-        for k in shown
+        for name in shown
     ]
-    left = len(gap) - len(shown)
+    left = len(classes) - len(shown)
     note = f"The {left} classes with smaller differences are left out." if left else ""
     head = ("class", "predicted on average", "observed", "difference, points", "95 % noise, ± points")
     return Table("Is every class predicted as often as it occurs?", head, rows, note)
+
+
+def class_charts(case: Case) -> Iterator[Chart]:
+    """ROC curves: of the second class of two, or of each of the most frequent."""
+    reports = case.report.classes
+    names = list(reports)[1:] if len(case.model.classes) == 2 else sorted(reports, key=lambda n: -reports[n].rows)
+    for name in names[:CHARTED_CLASSES]:
+        found = reports[name]
+        if found.roc is not None:
+            yield Chart(
+                title=f"How well is “{name}” told from the rest?",
+                caption="The ROC curve: sensitivity against the share of other rows taken for it, as the threshold on "
+                f"the probability of “{name}” falls. The dashed line is chance. AUROC {rate_tables.rate(found.auroc)}.",
+                alt=f"ROC curve of {name}: area {rate_tables.rate(found.auroc)}.",
+                svg=charts.roc(found.roc),
+            )
+
+
+def class_tables(case: Case) -> Iterator[Table]:
+    """Discrimination, confusion matrix and rates of the label, then those of every policy's decisions."""
+    yield from rate_tables.class_tables(case.report)
+    for name, policy in case.report.policies.items():
+        yield from rate_tables.policy_rate_tables(name, policy)
 
 
 def score_charts(case: Case) -> Iterator[Chart]:

@@ -10,7 +10,8 @@ from service.core.labels import at_prevalence
 from service.core.multilabel import Joint, joint
 from service.core.numerics import Array, Indices, two_column
 from service.core.pipeline import Policy, Posterior
-from service.evaluation.diagnostics import Diagnostics, diagnose
+from service.evaluation.checks import Diagnostics
+from service.evaluation.diagnostics import diagnose
 from service.evaluation.report import Report, evaluate
 from service.evaluation.trust import Trust, beliefs_json, trust_of
 from service.runtime.model import Model

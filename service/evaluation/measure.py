@@ -1,20 +1,24 @@
 """A version measured on labelled rows: everything `temperance evaluate` finds, before anybody formats it."""
 
 import dataclasses
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from service.bundle.record import Provenance
 from service.core.metrics import METRICS, WEIGHTED
 from service.core.pipeline import Posterior
+from service.evaluation.checks import Diagnostics, FlagCheck, Verdict
 from service.evaluation.dataset import Dataset, read_dataset, read_rows
-from service.evaluation.diagnostics import Diagnostics, diagnose
+from service.evaluation.diagnostics import check_flags, diagnose
 from service.evaluation.horizon import Horizon, look_ahead
 from service.evaluation.named_losses import check_names, named_losses
 from service.evaluation.overlap import seen_notes
 from service.evaluation.plan import DEFAULT_COLUMNS, Columns
 from service.evaluation.report import Report, evaluate
 from service.evaluation.scoring import Track, posterior_of, untracked
+from service.evaluation.verdicts import conclude
 from service.runtime.model import Model
 
 
@@ -35,6 +39,8 @@ class EvaluateRequest:
         Steps of a trajectory; None leaves the calculator out.
     recovery : float
         Probability per step of finding back, once off course.
+    at : datetime or None
+        When the report is made; None leaves its date out.
     """
 
     data: Path
@@ -43,6 +49,39 @@ class EvaluateRequest:
     losses: tuple[str, ...] = ()
     horizon: int | None = None
     recovery: float = 0.0
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a report comes from.
+
+    Attributes
+    ----------
+    created : str or None
+        UTC, to the second.
+    file, ood_file : str or None
+        Names of the data files, without their folders.
+    tool : str
+        This program and its version.
+    """
+
+    created: str | None = None
+    file: str | None = None
+    ood_file: str | None = None
+    tool: str = f"temperance {version('temperance')}"
+
+    def as_text(self) -> str:
+        """The same in a sentence."""
+        files = ", ".join(name for name in (self.file, self.ood_file) if name)
+        parts = (self.created, f"by {self.tool}", f"from {files}" if files else None)
+        return f"evaluated {' '.join(part for part in parts if part)}"
+
+    @classmethod
+    def of(cls, request: EvaluateRequest) -> "Origin":
+        """That of a request's report."""
+        at = None if request.at is None else request.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return cls(at, request.data.name, None if request.ood_data is None else request.ood_data.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +100,10 @@ class Measured:
     horizon : Horizon or None
     notes : tuple of str
         What the numbers leave out of account, or take into it.
+    flagged : FlagCheck
+    verdicts : tuple of Verdict
+        What all of it amounts to: terminal and page show these, and conclude nothing of their own.
+    origin : Origin
     """
 
     data: Dataset
@@ -71,13 +114,19 @@ class Measured:
     losses: dict[str, float]
     horizon: Horizon | None
     notes: tuple[str, ...]
+    flagged: FlagCheck
+    verdicts: tuple[Verdict, ...]
+    origin: Origin = field(default_factory=Origin)
 
     def as_json(self) -> dict[str, object]:
         """Plain values, without anything that is not finite."""
         return {
+            "report": asdict(self.origin),
             "data": self.data.digest,
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "evaluation": self.report.as_json(),
             "diagnostics": asdict(self.diagnostics),
+            "flags": asdict(self.flagged),
             "losses": self.losses,
             "horizon": None if self.horizon is None else asdict(self.horizon),
             "notes": self.notes,
@@ -112,6 +161,7 @@ def measure(model: Model, request: EvaluateRequest, *, track: Track = untracked)
         losses=named_losses(request.losses, posterior.log_probs, data.labels, model.manifest, weights=data.weights),
         horizon=_horizon(request, posterior, data),
         notes=(*notes(data, left_out=len(read) - len(data)), *seen_notes(data, provenance_of(model)), *data.notes),
+        origin=Origin.of(request),
     )
 
 
@@ -149,6 +199,7 @@ def judge(model: Model, data: Dataset, posterior: Posterior, *, elsewhere: Poste
         policies=model.policies,
         elsewhere=elsewhere,
         weights=data.weights,
+        groups=data.groups,
     )
     checks = diagnose(
         posterior,
@@ -158,7 +209,21 @@ def judge(model: Model, data: Dataset, posterior: Posterior, *, elsewhere: Poste
         weights=data.weights,
         groups=data.groups,
     )
-    return Measured(data, posterior, elsewhere, report, checks, {}, None, notes(data))
+    flagged = _flagged(model, data, posterior, elsewhere)
+    verdicts = tuple(conclude(report, checks, method=model.method, flagged=flagged))
+    return Measured(data, posterior, elsewhere, report, checks, {}, None, notes(data), flagged, verdicts)
+
+
+def _flagged(model: Model, data: Dataset, posterior: Posterior, elsewhere: Posterior | None) -> FlagCheck:
+    ood = model.manifest.ood
+    references = [d.calibration.n for d in model.chain.detectors if d.gated and d.calibration is not None]
+    return check_flags(
+        posterior,
+        elsewhere,
+        expected=ood.false_alarm if ood.gate_scores else None,
+        calibrated_on=min(references, default=0),
+        groups=data.groups,
+    )
 
 
 def notes(data: Dataset, *, left_out: int = 0) -> tuple[str, ...]:

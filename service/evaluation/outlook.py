@@ -5,16 +5,17 @@ from typing import Final
 
 import numpy as np
 
+from service.core.decision import decide
 from service.core.numerics import Array
 from service.core.operating import cost_across_prevalence, decision_curve, prevalence_line
 from service.core.pipeline import Policy, act
-from service.core.utility import Difference, cost_calibration, dominated_actions
 from service.evaluation import charts
-from service.evaluation.exhibits import Case, Chart, Table
+from service.evaluation.checks import PolicyCheck
+from service.evaluation.exhibits import CHARTED_CLASSES, Case, Chart
 from service.evaluation.horizon import Horizon
+from service.evaluation.tables import Grid as Table
 from service.evaluation.verdicts import money, percent, short
 
-CHARTED_CLASSES = 4
 GAIN: Final = (
     "A threshold says how sure one must be before acting: at 10 %, a missed case weighs as much as nine false alarms. "
     "Net benefit counts true cases of “{name}” found, less false alarms at that rate. The model is worth using where "
@@ -47,23 +48,18 @@ def _gain_chart(case: Case, k: int, *, first: bool) -> Chart:
     return Chart(
         title=f"At which thresholds is acting on “{name}” worth it?",
         caption=GAIN.format(name=name) if first else f"The same for “{name}” against all other classes.",
-        alt=f"Decision curve: the model's net benefit is highest at {_best_share(curve.model, curve.treat_all)} of the "
+        alt=f"Decision curve: net benefit of acting on {name} as the model says, on everybody and on nobody, at "
         "thresholds from 1 % to 99 %.",
         svg=charts.net_benefit(curve),
     )
-
-
-def _best_share(model: Array, treat_all: Array) -> str:
-    return percent(float(np.mean(model > np.maximum(treat_all, 0.0))))
 
 
 def _cost_chart(case: Case, policy: Policy, k: int) -> Chart:
     source, data = case.model.source, case.data
     shares = np.bincount(data.labels, data.weights, minlength=len(case.model.classes))
     mixes = prevalence_line(shares / shares.sum(), k, GRID)
-    taken = cost_across_prevalence(
-        case.costs[policy.name].decisions.action, policy.cost, data.labels, mixes, weights=data.weights
-    )
+    decided = decide(case.posterior.log_probs, policy.cost, on_ood=policy.on_ood, flagged=case.posterior.flagged)
+    taken = cost_across_prevalence(decided.action, policy.cost, data.labels, mixes, weights=data.weights)
     told = None if source is None or not mixes.all() else _told(case, policy, mixes, source)
     name, here = case.model.classes[k], float(shares[k] / shares.sum())
     tail = " The dotted line is what the policy would cost if the model were told each share first." * (
@@ -74,7 +70,8 @@ def _cost_chart(case: Case, policy: Policy, k: int) -> Chart:
         title=f"What does policy “{policy.name}” cost where “{name}” is rarer or more frequent?",
         caption=f"Expected cost per row, read from the rows of each class.{others} The policy earns its place where "
         f"its line lies below the dashed one.{tail}",
-        alt=f"Expected cost against the share of {name}; among these rows it is {percent(here)}.",
+        alt=f"Expected cost against the share of {name}; among these rows it is "
+        f"{percent(case.check.mean_happened[name])}.",
         svg=charts.cost_lines(GRID, taken=taken, told=told, constant=(mixes @ policy.cost.T).min(axis=1), here=here),
     )
 
@@ -105,12 +102,14 @@ def _horizon_table(found: Horizon) -> Table:
 
 def policy_tables(case: Case, policy: Policy) -> Iterator[Table]:
     """What a policy cost against other ways to act, and action by action."""
-    found, costs = case.report.policies[policy.name], case.costs[policy.name]
+    found, check = case.report.policies[policy.name], case.found.diagnostics.policies[policy.name]
     always = f"always “{found.constant_action}”, the best single action"
+    label = (check.saved, check.saved_low, check.saved_high)
+    constant = (check.saved_of_constant, check.saved_of_constant_low, check.saved_of_constant_high)
     rows = [
         ("as decided", money(found.expected_cost), money(found.realised_cost), "", ""),
-        ("cheapest action of the most probable class", "", money(found.label_cost), *_more(costs.against_label)),
-        (always, "", money(found.constant_cost), *_more(costs.against_constant)),
+        ("cheapest action of the most probable class", "", money(found.label_cost), *_more(*label)),
+        (always, "", money(found.constant_cost), *_more(*constant)),
     ]
     note = (
         f"Rows that a flag took from another action: {found.overruled:,}. The interval allows for costly cases that "
@@ -118,34 +117,24 @@ def policy_tables(case: Case, policy: Policy) -> Iterator[Table]:
     )
     head = ("strategy", "promised", "paid", "more than as decided", "95 % interval")
     yield Table(f"Policy “{policy.name}”: cost per row", head, rows, note)
-    yield _action_table(case, policy)
+    yield _action_table(policy.name, check)
 
 
-def _more(policy: Difference) -> tuple[str, str]:
-    """The other strategy's excess, from the policy's."""
-    return f"{-policy.mean:+.4f}", f"{-policy.high:+.4f} to {-policy.low:+.4f}"
+def _more(mean: float, low: float | None, high: float | None) -> tuple[str, str]:
+    """How much more another strategy costs than the policy."""
+    return f"{mean:+.4f}", "none: one group" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
 
 
-def _action_table(case: Case, policy: Policy) -> Table:
-    costs, names = case.costs[policy.name], policy.actions
-    taken = costs.decisions.action
-    data = case.data
-    found = cost_calibration(costs.decisions.risks, taken, policy.cost, data.labels, weights=data.weights)
+def _action_table(name: str, check: PolicyCheck) -> Table:
     rows = [
-        (
-            name,
-            f"{found.count[a]:,}",
-            money(found.expected[a]),
-            money(found.realised[a]),
-            money(costs.noise(taken == a)),
-        )
-        for a, name in enumerate(names)
+        (action, f"{held.taken:,}", money(held.promised), money(held.paid), money(held.noise))
+        for action, held in check.actions.items()
     ]
     worse = [
-        f"“{names[a]}” never costs less than “{names[b]}”: "
-        + ("only a flag chooses it." if a == policy.on_ood else "nothing speaks for it.")
-        for a, b in dominated_actions(policy.cost)
+        f"“{dominated}” never costs less than “{by}”: "
+        + ("only a flag chooses it." if dominated == check.on_ood else "nothing speaks for it.")
+        for dominated, by in check.dominated.items()
     ]
     note = " ".join(["The last column is what chance allows if the probabilities are right.", *worse])
     head = ("action", "rows", "promised per row", "paid per row", "95 % noise, ±")
-    return Table(f"Policy “{policy.name}”: does each action cost what was promised?", head, rows, note)
+    return Table(f"Policy “{name}”: does each action cost what was promised?", head, rows, note)

@@ -1,6 +1,6 @@
 """Records and reports as tables for a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -10,15 +10,16 @@ from rich.text import Text
 from service.bundle.record import CalibratorRecord, OodDataRecord, Param, Record
 from service.bundle.tasks import PRESENT
 from service.core.ood.features import STATE_BYTES
-from service.evaluation.diagnostics import BinnedParts, Diagnostics, PolicyCheck, SelectiveCheck
+from service.evaluation.checks import PREDICTED, BinnedParts, Diagnostics, PolicyCheck, SelectiveCheck, Verdict
 from service.evaluation.horizon import Horizon
 from service.evaluation.measure import Measured
+from service.evaluation.rate_tables import class_tables, policy_rate_tables
 from service.evaluation.report import CodeLength, Report
 from service.evaluation.tables import add_row as _add
+from service.evaluation.tables import drawn
 from service.evaluation.tables import metric_table as _metric_table
 from service.evaluation.tables import new_table as _table
 from service.evaluation.tables import number as _number
-from service.evaluation.verdicts import balance
 
 FIT_METRICS = ("accuracy_score", "log_loss", "brier_loss", "calibration_error", "classwise_calibration_error")
 
@@ -36,7 +37,7 @@ MEANINGS = {
     "bits_per_label": "the same in bits: what a label costs to write down",
     "perplexity": "between how many equally likely classes it feels like choosing",
     "compression_score": "share of those bits saved against knowing only how frequent classes are",
-    "brier_loss": "squared error of the probabilities; lower is better",
+    "brier_loss": "Brier score: squared error of the probabilities, of two classes that of one; lower is better",
     "auroc_score": "chance that a row of a class is ranked above one that is not; mean over classes",
     "average_precision_score": "area under precision and recall; mean over classes",
     "aurc_loss": "mean error rate when the least confident rows are left out, over all shares",
@@ -78,7 +79,16 @@ def render_measured(found: Measured) -> RenderableType:
     horizon = [] if found.horizon is None else [render_horizon(found.horizon)]
     losses = [Text(f"{loss}: {value:.6f}") for loss, value in found.losses.items()]
     notes = [Text(f"note: {note}") for note in found.notes]
-    return Group(render_report(found.report), render_diagnostics(found.diagnostics), *horizon, *losses, *notes)
+    verdicts = render_verdicts(found.verdicts)
+    return Group(
+        verdicts, render_report(found.report), render_diagnostics(found.diagnostics), *horizon, *losses, *notes
+    )
+
+
+def render_verdicts(verdicts: Iterable[Verdict]) -> RenderableType:
+    """What an evaluation amounts to, a paragraph for each verdict."""
+    marks = {"good": "ok", "caution": "caution", "note": "note"}
+    return Group(*(Text(f"{marks[verdict.mood]}: {verdict.title}. {verdict.text}") for verdict in verdicts), "")
 
 
 def render_diagnostics(diagnostics: Diagnostics) -> RenderableType:
@@ -94,14 +104,13 @@ def render_diagnostics(diagnostics: Diagnostics) -> RenderableType:
         ("intercept (0: right)", check.intercept),
     ):
         _add(table, name, "not determined" if value is None else f"{value:.3f}")
-    _add(table, "Brier: miscalibration", f"{check.miscalibration:.4f}")
-    _add(table, "Brier: discrimination (more is better)", f"{check.discrimination:.4f}")
-    _add(table, "Brier: uncertainty of the classes", f"{check.uncertainty:.4f}")
-    verdict = "no more miscalibrated than chance explains" if check.is_within_chance else "miscalibrated beyond chance"
-    bias = balance(check.shifted, len(check.mean_said))
-    lines = [Text(verdict), *([Text(f"{bias.title}. {bias.text}")] if check.shifted else [])]
+    kind = "squared error of this probability" if check.of == PREDICTED else "Brier score"
+    _add(table, kind, f"{check.squared_error:.4f}")
+    _add(table, "  its miscalibration", f"{check.miscalibration:.4f}")
+    _add(table, "  less its discrimination (more is better)", f"{check.discrimination:.4f}")
+    _add(table, "  and the uncertainty of the classes", f"{check.uncertainty:.4f}")
     policies = (part for name, p in diagnostics.policies.items() for part in _check(name, p))
-    return Group("", table, *lines, "", _binned(check.binned), "", _selective(diagnostics.selective), *policies)
+    return Group("", table, "", _binned(check.binned), "", _selective(diagnostics.selective), *policies)
 
 
 def render_horizon(horizon: Horizon) -> RenderableType:
@@ -126,7 +135,8 @@ def _selective(check: SelectiveCheck) -> Table:
 
 
 def _binned(parts: dict[str, BinnedParts]) -> Table:
-    table = _table("parts of the loss in bins (Murphy)", *(loss.replace("_", " ") for loss in parts))
+    names = {"brier": "squared error", "log_loss": "log loss"}
+    table = _table("parts of the loss in bins (Murphy)", *(names[loss] for loss in parts))
     for name, meaning in BINNED.items():
         values = (getattr(part, name) for part in parts.values())
         _add(table, f"{name}: {meaning}", *("infinite" if value is None else f"{value:.4f}" for value in values))
@@ -163,7 +173,9 @@ def render_report(report: Report) -> RenderableType:
     metrics = _metric_table("probabilities", "uncalibrated", "served")
     for name, value in report.metrics.items():
         _add(metrics, name, f"{report.uncalibrated_metrics[name]:.4f}", f"{value:.4f}", MEANINGS.get(name, ""))
-    parts: list[RenderableType] = [Text(f"{report.rows} rows: {counts}"), "", metrics, "", *_ood(report)]
+    parts: list[RenderableType] = [Text(f"{report.rows} rows: {counts}"), "", metrics, ""]
+    parts += [part for grid in class_tables(report) for part in (drawn(grid), "")]
+    parts += _ood(report)
     for name, policy in report.policies.items():
         table = _table(f"policy {name}: cost per row", "expected", "realised")
         _add(table, "as decided", f"{policy.expected_cost:.4f}", f"{policy.realised_cost:.4f}")
@@ -171,6 +183,7 @@ def render_report(report: Report) -> RenderableType:
         _add(table, f"always {policy.constant_action}, the best single action", "", f"{policy.constant_cost:.4f}")
         taken = ", ".join(f"{action} {count}" for action, count in policy.actions.items())
         parts += ["", table, Text(f"taken: {taken}; overruled by a flag: {policy.overruled}")]
+        parts += [part for grid in policy_rate_tables(name, policy) for part in ("", drawn(grid))]
     return Group(*parts, "", _code_length(report.code_length))
 
 

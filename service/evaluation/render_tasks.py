@@ -1,20 +1,24 @@
 """Reports on labels and on sequences as tables for a terminal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from service.evaluation.diagnostics import Diagnostics
+from service.bundle.tasks import PRESENT
+from service.evaluation.checks import Diagnostics, Verdict
 from service.evaluation.label_report import LabelsReport
-from service.evaluation.render import MEANINGS, render_diagnostics
+from service.evaluation.rate_tables import class_tables, policy_rate_tables, rate
+from service.evaluation.render import MEANINGS, render_diagnostics, render_verdicts
 from service.evaluation.report import PolicyReport, Report
 from service.evaluation.sequence_report import PathReport, SequencesReport, Structure
-from service.evaluation.tables import add_row, metric_table, new_table, number
+from service.evaluation.tables import add_row, drawn, metric_table, new_table, number
 from service.evaluation.trust import Trust
 
 
-def render_labels(report: LabelsReport, checks: Mapping[str, Diagnostics]) -> Iterator[RenderableType]:
+def render_labels(
+    report: LabelsReport, checks: Mapping[str, Diagnostics], verdicts: Mapping[str, Sequence[Verdict]]
+) -> Iterator[RenderableType]:
     """Every label in a line, then what is said of whole rows, then costs."""
     yield Text(f"{report.rows} rows, {len(report.labels)} labels")
     metrics = metric_table("means over labels", "uncalibrated", "served")
@@ -28,6 +32,10 @@ def render_labels(report: LabelsReport, checks: Mapping[str, Diagnostics]) -> It
         cells = (*(f"{loss:.4f}" for loss in losses), number(auroc), f"{check.error:.4f}", f"{check.chance:.4f}")
         add_row(table, name, str(own.class_counts["present"]), *cells)
     yield table
+    yield _found(report)
+    for name, own_verdicts in verdicts.items():
+        cautions = (verdict for verdict in own_verdicts if verdict.mood == "caution")
+        yield from (Text(f"caution, label {name}: {verdict.title}. {verdict.text}") for verdict in cautions)
     exact = report.exact
     yield Text(
         f"whole set right: {exact.observed:.4f}; the product of probabilities claims {exact.product:.4f}"
@@ -38,9 +46,24 @@ def render_labels(report: LabelsReport, checks: Mapping[str, Diagnostics]) -> It
         yield from _costs(own, label)
 
 
-def render_sequences(report: SequencesReport, checks: Diagnostics) -> Iterator[RenderableType]:
+def _found(report: LabelsReport) -> RenderableType:
+    """What each label's likelier state is worth."""
+    head = ("AUROC", "sensitivity", "specificity", "positive predictive value", "negative predictive value")
+    table = new_table("label, where more likely than not", *head)
+    for name, own in report.labels.items():
+        state = own.classes[PRESENT]
+        shares = (state.label.sensitivity, state.label.specificity)
+        values = (state.label.positive_predictive_value, state.label.negative_predictive_value)
+        add_row(table, name, *map(rate, (state.auroc, *shares, *values)))
+    return table
+
+
+def render_sequences(
+    report: SequencesReport, checks: Diagnostics, verdicts: Sequence[Verdict]
+) -> Iterator[RenderableType]:
     """Positions as rows, the structure they make, then what is said of whole sequences, then costs."""
     positions = report.positions
+    yield render_verdicts(verdicts)
     counts = ", ".join(f"{count} {name}" for name, count in positions.class_counts.items())
     yield Text(f"{report.sequences} sequences, {positions.rows} positions: {counts}; smoother: {report.smoother}")
     metrics = metric_table("positions", "uncalibrated", "served")
@@ -48,6 +71,7 @@ def render_sequences(report: SequencesReport, checks: Diagnostics) -> Iterator[R
         add_row(metrics, name, f"{positions.uncalibrated_metrics[name]:.4f}", f"{value:.4f}", MEANINGS.get(name, ""))
     yield metrics
     yield Text(f"log loss of positions answered one by one: {report.unsmoothed_log_loss:.4f}")
+    yield from map(drawn, class_tables(positions))
     table = new_table("segments", "said", "true")
     for name, said, true in _structure(report.said, report.true):
         add_row(table, name, said, true)
@@ -92,6 +116,7 @@ def _policy(title: str, policy: PolicyReport) -> Iterator[RenderableType]:
     yield table
     taken = ", ".join(f"{action} {count}" for action, count in policy.actions.items())
     yield Text(f"taken: {taken}; overruled by a flag: {policy.overruled}")
+    yield from map(drawn, policy_rate_tables(title.removeprefix("policy "), policy))
 
 
 def _path(name: str, path: PathReport) -> Iterator[RenderableType]:

@@ -13,6 +13,7 @@ from service.core.metrics import METRICS, WEIGHTED, realised_cost, separation_sc
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Chain, Policy, Posterior
 from service.core.selective import area_under_precision_recall, detection_error, fpr_at_tpr
+from service.evaluation.rates import Acted, ClassReport, Counts, acted, class_reports, label_confusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ class PolicyReport:
         How often each was taken.
     overruled : int
         Rows where an OOD flag took over from another action.
+    decided : Acted
+        The actions by the true class, and what acting on each class is worth.
     """
 
     expected_cost: float
@@ -97,11 +100,20 @@ class PolicyReport:
     constant_action: str
     actions: dict[str, int]
     overruled: int
+    decided: Acted
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything `evaluate` says; `as_json` is its machine-readable form."""
+    """Everything `evaluate` says; `as_json` is its machine-readable form.
+
+    Attributes
+    ----------
+    classes : dict of str to ClassReport
+        How well each class, or each of the most frequent 20, is told from the others.
+    confusion : dict of str to dict of str to float, or None
+        Most probable class, then true class, then the weight of the rows; None above 20 classes.
+    """
 
     rows: int
     class_counts: dict[str, int]
@@ -114,6 +126,8 @@ class Report:
     scores: dict[str, ScoreReport]
     policies: dict[str, PolicyReport]
     code_length: CodeLength
+    classes: dict[str, ClassReport]
+    confusion: Counts | None
 
     def as_json(self) -> dict[str, object]:
         """Plain values, without anything that is not finite."""
@@ -131,6 +145,7 @@ def evaluate(
     elsewhere: Posterior | None = None,
     raw: Array | None = None,
     weights: Array | None = None,
+    groups: Indices | None = None,
 ) -> Report:
     """Compare what was said with what was true.
 
@@ -151,6 +166,8 @@ def evaluate(
         Uncalibrated logits at the prevalence of ``log_probs``, where that is not the source's.
     weights : ndarray of shape (N,), optional
         Positive. They count in metrics and costs; flags, scores and code length count rows.
+    groups : ndarray of shape (N,), optional
+        Rows of a group depend on each other; intervals are wider for it.
     """
     counts = np.bincount(labels, minlength=len(classes))
     return Report(
@@ -165,8 +182,13 @@ def evaluate(
         ood_rows=0 if elsewhere is None else len(elsewhere.logits),
         ood_flag_rate=None if elsewhere is None else rate(elsewhere.flagged),
         scores={d.name: score_report(i, d, posterior, elsewhere, classes) for i, d in enumerate(chain.detectors)},
-        policies={name: _policy(policy, posterior, log_probs, labels, weights) for name, policy in policies.items()},
+        policies={
+            name: _policy(policy, posterior, log_probs, labels, classes, weights=weights, groups=groups)
+            for name, policy in policies.items()
+        },
         code_length=_code_length(log_probs, labels),
+        classes=class_reports(log_probs, labels, classes, weights=weights, groups=groups),
+        confusion=label_confusion(log_probs, labels, classes, weights=weights),
     )
 
 
@@ -220,7 +242,14 @@ def _code_length(log_probs: Array, labels: Indices) -> CodeLength:
 
 
 def _policy(
-    policy: Policy, posterior: Posterior, log_probs: Array, labels: Indices, weights: Array | None
+    policy: Policy,
+    posterior: Posterior,
+    log_probs: Array,
+    labels: Indices,
+    classes: tuple[str, ...],
+    *,
+    weights: Array | None,
+    groups: Indices | None,
 ) -> PolicyReport:
     taken: Decisions = decide(log_probs, policy.cost, on_ood=policy.on_ood, flagged=posterior.flagged)
     rows = np.arange(len(labels))
@@ -236,6 +265,7 @@ def _policy(
         constant_action=policy.actions[best],
         actions={name: int(count) for name, count in zip(policy.actions, counts, strict=True)},
         overruled=int((taken.action != taken.least_cost).sum()),
+        decided=acted(taken.action, policy.actions, policy.cost, labels, classes, weights=weights, groups=groups),
     )
 
 

@@ -11,7 +11,8 @@ from service.core.numerics import Array, Indices
 from service.core.pipeline import Policy, Posterior
 from service.core.positions import decide_positions, flat, lengths_of, row_sums
 from service.core.smoothing import adjacent_jsd, segments
-from service.evaluation.diagnostics import Diagnostics, diagnose
+from service.evaluation.checks import Diagnostics
+from service.evaluation.diagnostics import diagnose
 from service.evaluation.report import Report, evaluate
 from service.evaluation.sequences import check_lengths
 from service.evaluation.trust import Trust, beliefs_json, trust_of

@@ -1,8 +1,31 @@
-"""Tables for a terminal."""
+"""Tables for a terminal, and the plain ones that a page shows too."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Rows of cells; the first is a name, the others are numbers unless ``prose`` says that the last is text."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    note: str = ""
+    prose: bool = False
+
+
+def drawn(grid: Grid) -> RenderableType:
+    """A grid for a terminal; its title stands in the first column's head."""
+    table = new_table(grid.title, *grid.head[1:])
+    for row in grid.rows:
+        add_row(table, *row)
+    return Group(table, Text(grid.note)) if grid.note else table
 
 
 def new_table(title: str, *columns: str) -> Table:

@@ -20,12 +20,15 @@ class Served:
     models : dict of int to Model
     refusal : str or None
         Why what lies on disk now is not served; what is served is then what was loaded before.
+    retired : tuple of int
+        Versions that were withdrawn for good.
     """
 
     published: tuple[int, ...]
     aliases: dict[str, int]
     models: dict[int, Model]
     refusal: str | None = None
+    retired: tuple[int, ...] = ()
 
 
 class Registry:
@@ -88,6 +91,8 @@ class Registry:
         wanted = version if version is not None else served.aliases.get(alias or FIRST_ALIAS)
         if wanted is None or wanted not in served.models:
             known = ", ".join(f"{label} = {v}" for label, v in served.aliases.items())
+            if wanted in served.retired:
+                raise VersionNotServed(f"that version of {name} is retired and does not come back; served are {known}")
             raise VersionNotServed(f"that version or alias of {name} is not served; served are {known}")
         return served.models[wanted]
 
@@ -105,10 +110,14 @@ def load_registry(repository: Repository, *, threads: int = 1) -> Registry:
     BundleNotFound
         If nothing is published: a service without a model is not ready for anything.
     """
-    names = [name for name in repository.names() if repository.versions(name)]
+    named = (name for name in repository.names() if repository.versions(name))
+    names = [name for name in named if not repository.has_no_alias_left(name)]
     served = {name: load_served(repository, name, threads=threads) for name in names}
     if not served:
-        raise BundleNotFound(f"no model is published in {repository.root}; `temperance fit` or `publish` makes one")
+        raise BundleNotFound(
+            f"no model is published in {repository.root}, or none has an alias; `temperance fit` or `publish` makes a "
+            "version, `temperance alias NAME stable VERSION` serves one"
+        )
     return Registry(served)
 
 
@@ -131,8 +140,10 @@ def load_served(
     """
     aliases = repository.aliases(name)
     if not aliases:
-        raise BundleNotFound(f"{name} has versions but no alias; `temperance alias {name} stable VERSION` serves one")
+        command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
+        raise BundleNotFound(f"{name} has versions but no alias; {command} serves one")
     known = loaded or {}
     wanted = sorted(set(aliases.values()))
     models = {v: known[v] if v in known else load_model(repository.bundle(name, v), threads=threads) for v in wanted}
-    return Served(tuple(repository.versions(name)), aliases, models)
+    retired = tuple(repository.retired(name))
+    return Served(tuple(repository.versions(name)), aliases, models, retired=retired)

@@ -19,7 +19,9 @@ Look = tuple[bytes | None, tuple[int, ...]]
 """What a deployment changes on disk: the text of `aliases.toml` and the versions beside it."""
 
 UNLOADED = "it was unloaded on request; a load brings it back"
+WITHDRAWN = "all its aliases were removed; an alias brings it back"
 UNNAMED = "no alias names this version"
+RETIRED = "it is retired and does not come back"
 PENDING = "an alias names this version, and it has not been loaded yet"
 
 
@@ -122,8 +124,10 @@ class Reloader:
         served = self.registry.find(name)
         loaded = {} if served is None else served.models
         reason = self._reasons(name)
-        versions = sorted({*self.repository.versions(name), *loaded})
-        return [Listed(name, version, None if version in loaded else reason(version)) for version in versions]
+        versions = {*self.repository.versions(name), *loaded}
+        found = [Listed(name, version, None if version in loaded else reason(version)) for version in versions]
+        withdrawn = [Listed(name, version, RETIRED) for version in set(self.repository.retired(name)) - versions]
+        return sorted([*found, *withdrawn], key=lambda listed: listed.version)
 
     def _reasons(self, name: str) -> Callable[[int], str]:
         if name in self._unloaded:
@@ -146,6 +150,11 @@ class Reloader:
 
     def _replace(self, name: str) -> None:
         old = self.registry.find(name)
+        if self._is_withdrawn(name):
+            self._refusals[name] = WITHDRAWN
+            self.registry.remove(name)
+            log.info("not serving %s: %s", name, WITHDRAWN)
+            return
         try:
             new = load_served(self.repository, name, threads=self.threads, loaded=None if old is None else old.models)
         except (ServiceError, OSError) as error:
@@ -154,6 +163,12 @@ class Reloader:
         self._refusals.pop(name, None)
         self.registry.replace(name, new)
         log.info("serving %s: %s", name, ", ".join(f"{label} = {version}" for label, version in new.aliases.items()))
+
+    def _is_withdrawn(self, name: str) -> bool:
+        try:
+            return self.repository.has_no_alias_left(name)
+        except (ServiceError, OSError):
+            return False  # what cannot be read is no decision
 
     def _keep(self, name: str, error: Exception, old: Served | None) -> None:
         self._refusals[name] = str(error)
@@ -170,7 +185,8 @@ class Reloader:
 
     def _published(self) -> list[str]:
         try:
-            return [name for name in self.repository.names() if self.repository.versions(name)]
+            names = self.repository.names()
+            return [name for name in names if self.repository.versions(name) or self.repository.retired(name)]
         except (ServiceError, OSError):  # what is served is looked at all the same, and found gone
             return []
 
@@ -185,4 +201,7 @@ class Reloader:
             text = (self.repository.folder(name) / ALIASES_FILE).read_bytes()
         except OSError:
             text = None
-        return text, tuple(self.repository.versions(name))
+        try:
+            return text, tuple(self.repository.versions(name))
+        except (ServiceError, OSError):
+            return text, ()

@@ -67,7 +67,7 @@ def test_metrics(k, rows) -> None:
     score = p[:, 1] if k == 2 else p
     theirs = {
         "log_loss": sklearn.metrics.log_loss(y, p),
-        "brier_loss": sklearn.metrics.brier_score_loss(y, p, labels=classes, scale_by_half=False),
+        "brier_loss": sklearn.metrics.brier_score_loss(y, p, labels=classes),
         "accuracy_score": sklearn.metrics.accuracy_score(y, p.argmax(axis=1)),
         "auroc_score": sklearn.metrics.roc_auc_score(y, score, multi_class="ovr", average="macro"),
         "average_precision_score": sklearn.metrics.average_precision_score(one_hot, p, average="macro"),

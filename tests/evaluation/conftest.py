@@ -27,7 +27,7 @@ NAMES = ("ann", "bob", "cyd", "dee", "eve", "fay", "gus", "hal", "ida", "jon")
 
 
 def toy_text(k: int, tail: str) -> str:
-    classes = ", ".join(f'"{name}"' for name in NAMES[:k])
+    classes = ", ".join(f'"{name}"' for name in (*NAMES, *(f"c{i}" for i in range(len(NAMES), k)))[:k])
     features = ", ".join(f'"f{i}"' for i in range(k))
     return TEXT.format(classes=classes, features=features, tail=tail)
 

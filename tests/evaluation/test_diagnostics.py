@@ -3,13 +3,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
 from service.bundle.repository import Repository
+from service.core.decision import decide
 from service.core.numerics import Array, Indices, log_softmax
-from service.evaluation.diagnostics import PREDICTED, Diagnostics, diagnose, shifts
+from service.core.pipeline import Posterior
+from service.evaluation import verdicts
+from service.evaluation.checks import PREDICTED, CalibrationCheck, Diagnostics, Shift
+from service.evaluation.dataset import Dataset
+from service.evaluation.diagnostics import check_flags, diagnose, shifts
 from service.evaluation.fit import FitRequest, fit
+from service.evaluation.measure import judge
 from service.evaluation.render import render_diagnostics
 from service.evaluation.scoring import posterior_of
 from service.runtime.model import Model, load_model
@@ -74,7 +81,10 @@ def test_the_parts_of_the_brier_score_add_up(served: Callable[..., Model], truth
 def test_more_than_two_classes_are_judged_by_the_predicted_one(served: Callable[..., Model], truth: Truth) -> None:
     check = found(served(4, tail=""), *truth(800, 4, seed=8)).calibration
     assert check.of == PREDICTED
-    assert check.slope is None
+    assert check.slope is not None
+    assert check.slope_low is not None
+    assert check.slope_high is not None
+    assert check.slope_low < check.slope < check.slope_high
     assert set(check.mean_said) == {"ann", "bob", "cyd", "dee"}
 
 
@@ -119,7 +129,7 @@ def test_the_tables_say_what_was_found(served: Callable[..., Model], truth: Trut
         console.print(render_diagnostics(found(served(), *truth(500, seed=11))))
     text = capture.get()
     assert "calibration of bob" in text
-    assert "no more miscalibrated than chance explains" in text
+    assert "Brier score" in text
     assert "ask is never taken for its costs" in text
 
 
@@ -187,3 +197,65 @@ def test_weighted_rows_promise_nothing(served: Callable[..., Model], truth: Trut
     )
     assert weighted.selective.at_risk is None
     assert weighted.selective.excess_area >= 0.0
+
+
+def test_one_convention_of_the_brier_score_holds_wherever_it_is_said(
+    served: Callable[..., Model], truth: Truth
+) -> None:
+    model, (rows, labels) = served(), truth(400, seed=14)
+    measured = judge(model, Dataset(rows, labels, None, None, ""), posterior_of(model, rows))
+    check, brier = measured.diagnostics.calibration, measured.report.metrics["brier_loss"]
+    assert brier == pytest.approx(sklearn.metrics.brier_score_loss(labels, np.exp(measured.posterior.log_probs[:, 1])))
+    assert check.squared_error == pytest.approx(brier)
+    assert check.miscalibration - check.discrimination + check.uncertainty == pytest.approx(brier)
+    assert check.binned["brier"].score == pytest.approx(brier)
+    before = measured.report.uncalibrated_metrics["brier_loss"]
+    assert check.uncalibrated.squared_error == pytest.approx(before)
+
+
+def test_flags_beyond_the_promise_are_noticed(served: Callable[..., Model], truth: Truth) -> None:
+    model, (x, _) = served(), truth(1000, seed=5)
+    here, far = posterior_of(model, x), posterior_of(model, -x[:, ::-1] / 1e3)
+    assert verdicts.flags(check_flags(here, None, expected=0.05, calibrated_on=300)).mood == "good"
+    assert verdicts.flags(check_flags(far, None, expected=0.05, calibrated_on=300)).mood == "caution"
+    assert verdicts.flags(check_flags(far, None, expected=None, calibrated_on=0)).mood == "note"
+
+
+def test_the_noise_of_a_policy_is_that_of_labels_drawn_from_the_probabilities(
+    served: Callable[..., Model], truth: Truth
+) -> None:
+    model, (x, y) = served(), truth(300, seed=5)
+    posterior, policy = posterior_of(model, x), model.policies["triage"]
+    taken = decide(posterior.log_probs, policy.cost).action
+    bob = np.random.default_rng(0).random((4000, 300)) < np.exp(posterior.log_probs[:, 1])
+    paid = policy.cost[taken, bob.astype(np.intp)].mean(axis=1)
+    assert paid.std() * 1.96 == pytest.approx(found(model, x, y).policies["triage"].noise, rel=0.05)
+
+
+def one_event(slope: float, shift: float = 0.0, n: int = 4000) -> CalibrationCheck:
+    """Log-odds, and what happens when the truth is another line of them."""
+    rng = np.random.default_rng(0)
+    said = rng.normal(scale=2.0, size=n)
+    happened = rng.random(n) < 1.0 / (1.0 + np.exp(-(slope * said + shift)))
+    logits = np.stack([np.zeros(n), said], axis=1)
+    nothing = np.zeros((n, 0))
+    posterior = Posterior(logits, log_softmax(logits), nothing, None, None, np.zeros((n, 0), dtype=bool), None, None)
+    return diagnose(posterior, happened.astype(np.intp), classes=("a", "p"), policies={}).calibration
+
+
+def test_right_probabilities_are_called_calibrated_and_wrong_ones_are_not() -> None:
+    right = one_event(1.0)
+    assert (verdicts.calibration(right).mood, verdicts.confidence(right).mood) == ("good", "good")
+    assert verdicts.calibration(one_event(0.5)).mood == "caution"
+    assert verdicts.confidence(one_event(0.5)).title == "Over-confident"
+    assert verdicts.confidence(one_event(2.0)).title == "Under-confident"
+    assert verdicts.confidence(one_event(1.0, -0.7)).title == "Shifted: the probability of “p” is too high"
+    assert verdicts.confidence(one_event(1.0, 0.7)).title == "Shifted: the probability of “p” is too low"
+
+
+def test_advice_that_was_followed_is_not_given_again() -> None:
+    shifted = {"a": Shift(0.7, 0.5)}
+    for method in ("temperature", "identity"):
+        assert "--calibrator" in verdicts.balance(shifted, 2, method=method).text
+    for method in ("bcts", "vector", "matrix", "platt", "beta", "isotonic", "histogram"):
+        assert "--calibrator" not in verdicts.balance(shifted, 2, method=method).text

@@ -14,15 +14,15 @@ from service.bundle.repository import Repository
 from service.core.miscalibration import calibration_error
 from service.core.numerics import Array, Indices
 from service.core.reliability import null_test
-from service.evaluation import page, verdicts
+from service.evaluation import page
 from service.evaluation.dataset import Dataset
-from service.evaluation.diagnostics import diagnose
+from service.evaluation.diagnostics import diagnose, event_of
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.horizon import look_ahead
 from service.evaluation.measure import judge
 from service.evaluation.report import Report
 from service.evaluation.scoring import posterior_of
-from service.evaluation.verdicts import Event, money, percent, short
+from service.evaluation.verdicts import money, percent, short
 from service.runtime.model import Model, load_model
 
 Toy = Callable[..., Repository]
@@ -163,7 +163,7 @@ def test_page_and_terminal_rest_on_the_same_tests(model: Model, truth: Truth) ->
 def test_every_figure_says_what_it_shows_how_to_read_it_and_what_it_looks_like(model: Model, truth: Truth) -> None:
     text, _ = built(model, *truth(300, seed=5))
     figures = re.findall(r"<figure>.*?</figure>", text, flags=re.DOTALL)
-    assert len(figures) == 3 + 2 + 2  # probabilities, scores, decisions
+    assert len(figures) == 1 + 3 + 2 + 2  # who is found, probabilities, scores, decisions
     for figure in figures:
         assert re.search(r"<h3>[^<]{15,}</h3>", figure)
         assert re.search(r'role="img" aria-label="[^"]{30,}"', figure)
@@ -267,65 +267,12 @@ def test_write_leaves_a_file_that_says_what_build_says(model: Model, truth: Trut
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
 
 
-def event(slope: float = 1.0, shift: float = 0.0, n: int = 4000) -> Event:
-    """Log-odds, and what happens when the truth is another line of them."""
-    rng = np.random.default_rng(0)
-    said = rng.normal(scale=2.0, size=n)
-    happened = rng.random(n) < 1.0 / (1.0 + np.exp(-(slope * said + shift)))
-    return Event("p", 1.0 / (1.0 + np.exp(-said)), said, happened)
-
-
-def test_right_probabilities_are_called_calibrated_and_wrong_ones_are_not() -> None:
-    assert (verdicts.calibration(event()).mood, verdicts.confidence(event()).mood) == ("good", "good")
-    assert verdicts.calibration(event(0.5)).mood == "caution"
-    assert verdicts.confidence(event(0.5)).title == "Over-confident"
-    assert verdicts.confidence(event(2.0)).title == "Under-confident"
-    assert verdicts.confidence(event(1.0, -0.7)).title == "Shifted: p is too high"
-    assert verdicts.confidence(event(1.0, 0.7)).title == "Shifted: p is too low"
-
-
-def test_the_calibration_verdict_holds_the_test_it_rests_on(model: Model, truth: Truth) -> None:
-    found = verdicts.event_of(posterior_of(model, truth(300, seed=5)[0]).log_probs, truth(300, seed=5)[1], ("a", "b"))
-    test = null_test(found.probabilities, found.happened)
-    text = verdicts.calibration(found).text
-    for number in (test.error, test.quantile, test.p_value):
-        assert short(number) in text
-
-
 def test_the_event_of_many_classes_is_the_predicted_one(truth: Truth) -> None:
     x, y = truth(200, 4)
     log_probs = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
-    found = verdicts.event_of(log_probs, y, tuple("abcd"))
+    found = event_of(log_probs, y, tuple("abcd"))
     np.testing.assert_allclose(1.0 / (1.0 + np.exp(-found.log_odds)), found.probabilities)
     assert null_test(found.probabilities, found.happened).error == pytest.approx(calibration_error(log_probs, y))
-
-
-def test_a_broken_promise_is_one_that_right_probabilities_would_not_break(model: Model, truth: Truth) -> None:
-    x, y = truth(4000, seed=5)
-    posterior, policy = posterior_of(model, x), model.policies["triage"]
-    kept = verdicts.strategies(policy, posterior.log_probs, y, posterior.flagged)
-    assert verdicts.promise("triage", kept).mood == "good"
-    bold = np.log1p(-1e-9) + np.log(np.where(posterior.log_probs > np.log(0.5), 1.0 - 1e-3, 1e-3))
-    broken = verdicts.strategies(policy, bold, y, posterior.flagged)
-    assert verdicts.promise("triage", broken).title == "Policy “triage” cost more than it promised, beyond chance"
-
-
-def test_the_noise_of_a_promise_is_that_of_labels_drawn_from_the_probabilities(model: Model, truth: Truth) -> None:
-    x, y = truth(300, seed=5)
-    posterior, policy = posterior_of(model, x), model.policies["triage"]
-    costs = verdicts.strategies(policy, posterior.log_probs, y, posterior.flagged)
-    rng = np.random.default_rng(0)
-    bob = rng.random((4000, 300)) < np.exp(posterior.log_probs[:, 1])
-    paid = policy.cost[costs.decisions.action, bob.astype(np.intp)].mean(axis=1)
-    assert paid.std() * verdicts.NORMAL == pytest.approx(costs.noise(), rel=0.05)
-
-
-def test_flags_beyond_the_promise_are_noticed(model: Model, truth: Truth) -> None:
-    x, _ = truth(1000, seed=5)
-    here, far = posterior_of(model, x), posterior_of(model, x + 6.0)
-    assert verdicts.flags(here, None, promised=0.05, calibrated_on=300).mood == "good"
-    assert verdicts.flags(far, None, promised=0.05, calibrated_on=300).mood == "caution"
-    assert verdicts.flags(far, None, promised=None, calibrated_on=0).mood == "note"
 
 
 @pytest.fixture
@@ -341,7 +288,7 @@ def test_a_browser_shows_the_page_without_complaint_and_asks_the_network_for_not
 ) -> None:
     text, _ = built(model, *truth(300, seed=5), truth(100, seed=6)[0])
     shown, complaints, wanted = browse(chromium, text, tmp_path)
-    assert shown.count("<figure>") == 7
+    assert shown.count("<figure>") == 8
     assert (complaints, wanted) == ([], [])
 
 

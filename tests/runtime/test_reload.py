@@ -4,10 +4,10 @@ from collections.abc import Callable
 import pytest
 
 from service.bundle.repository import Repository
-from service.bundle.writer import create_draft, draft_files, set_alias
-from service.errors import LoadFailed, ModelNotFound
+from service.bundle.writer import create_draft, draft_files, remove_alias, retire, set_alias
+from service.errors import BundleNotFound, LoadFailed, ModelNotFound, VersionNotServed
 from service.runtime.registry import Registry, load_registry
-from service.runtime.reload import Reloader
+from service.runtime.reload import RETIRED, UNNAMED, Reloader
 
 NAME = "breast-cancer"
 
@@ -184,3 +184,41 @@ def test_the_listing_says_of_every_version_why_it_is_not_served(
     assert "is not TOML" in str(Reloader(repository, reloader.registry, 1).listing()[-1].reason)
     reloader.unload(NAME)
     assert {"unloaded on request" in str(reason) for reason in states(reloader).values()} == {True}
+
+
+def test_a_retired_version_is_no_longer_served_and_says_why(
+    reloader: Reloader, registry: Registry, repository: Repository, publish_again: Callable[[], int]
+) -> None:
+    set_alias(repository, NAME, "canary", publish_again())
+    reloader.reload()
+    retire(repository, NAME, 2)
+    assert [reloader.poll() for _ in range(3)] == [False, True, False]
+    assert registry.model(NAME).version == "1"
+    with pytest.raises(VersionNotServed, match="is retired"):
+        registry.model(NAME, version=2)
+    assert {listed.version: listed.reason for listed in reloader.listing()} == {1: None, 2: RETIRED}
+
+
+def test_a_model_without_any_alias_left_is_no_longer_served_until_one_is_set(
+    reloader: Reloader, registry: Registry, repository: Repository
+) -> None:
+    remove_alias(repository, NAME, "stable")
+    reloader.reload()
+    assert registry.names() == []
+    assert [listed.reason for listed in reloader.listing()] == [UNNAMED]
+    with pytest.raises(BundleNotFound, match="none has an alias"):
+        load_registry(repository)
+    with pytest.raises(LoadFailed, match="aliases were removed"):
+        reloader.load(NAME)
+    set_alias(repository, NAME, "stable", 1)
+    reloader.reload()
+    assert registry.names() == [NAME]
+
+
+def test_a_model_whose_only_version_is_retired_is_gone_and_stays_listed(
+    reloader: Reloader, registry: Registry, repository: Repository
+) -> None:
+    retire(repository, NAME, 1, purge=True)
+    reloader.reload()
+    assert registry.names() == []
+    assert [listed.reason for listed in reloader.listing()] == [RETIRED]

@@ -1,0 +1,214 @@
+"""Who is found at the most probable class and at a policy's decision; how well each class is told from the others."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from service.core.confusion import Estimate, Rates, confusion_matrix, rates
+from service.core.decision import TIE_TOLERANCE, cost_scale
+from service.core.discrimination import FEWEST, auroc, roc_curve
+from service.core.numerics import Array, Flags, Indices
+
+MOST_CLASSES: Final = 20  # more make no table that can be read; the most frequent are reported
+POINTS: Final = 101  # of a curve
+
+Counts = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share or an area with its 95 % interval.
+
+    Attributes
+    ----------
+    value, low, high : float or None
+        None where the rows do not tell it.
+    rows : int
+        That it is a share of; of an area, the rarer of the class' rows and the others.
+    reason : str or None
+        Why something is None: "no_rows", "too_few_events" or "one_group".
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    rows: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRates:
+    """What answering one class, or acting on it, is worth against its being true.
+
+    Attributes
+    ----------
+    sensitivity, specificity : Rate
+        Of the rows of the class, those answered so; of the others, those not answered so.
+    positive_predictive_value, negative_predictive_value : Rate
+        Of the rows answered so, those of the class; of the rest, the others. At the rows' own prevalence.
+    """
+
+    sensitivity: Rate
+    specificity: Rate
+    positive_predictive_value: Rate
+    negative_predictive_value: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class RocPoints:
+    """The ROC curve of a class against the others, in at most 103 points."""
+
+    false_positive_rate: list[float]
+    sensitivity: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassReport:
+    """How well one class is told from all others.
+
+    Attributes
+    ----------
+    rows : int
+        Of the class.
+    auroc : Rate
+    roc : RocPoints or None
+        None where all rows are of the class, or none.
+    label : ClassRates
+        Where the most probable class is answered.
+    """
+
+    rows: int
+    auroc: Rate
+    roc: RocPoints | None
+    label: ClassRates
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """What a policy's actions came to, by the true class.
+
+    Attributes
+    ----------
+    confusion : dict of str to dict of str to float, or None
+        Action, then true class, then the weight of the rows; None above `MOST_CLASSES`.
+    acts_on : dict of str to list of str
+        By class, the actions of least cost if that class were certain: taking one of them is acting on the class.
+    rates : dict of str to ClassRates
+        Of acting on each class. A row that is handed over is acted on for a class only where that costs least in it.
+    """
+
+    confusion: Counts | None
+    acts_on: dict[str, list[str]]
+    rates: dict[str, ClassRates]
+
+
+def shown_classes(labels: Indices, classes: tuple[str, ...]) -> list[int]:
+    """Indices of the classes that are reported: all, or the most frequent `MOST_CLASSES`."""
+    counts = np.bincount(labels, minlength=len(classes))
+    return sorted(np.argsort(-counts, kind="stable")[:MOST_CLASSES].tolist())
+
+
+def class_reports(
+    log_probs: Array,
+    labels: Indices,
+    classes: tuple[str, ...],
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+) -> dict[str, ClassReport]:
+    """How well each class is told from the others.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+    classes : tuple of str
+    weights, groups : ndarray of shape (N,), optional
+    """
+    said = log_probs.argmax(axis=1)
+    return {
+        classes[k]: ClassReport(
+            int(np.count_nonzero(labels == k)),
+            _rate(auroc(log_probs[:, k], labels == k, weights=weights, groups=groups), groups, area=True),
+            _roc(log_probs[:, k], labels == k, weights),
+            _class_rates(said == k, labels == k, weights, groups),
+        )
+        for k in shown_classes(labels, classes)
+    }
+
+
+def label_confusion(
+    log_probs: Array, labels: Indices, classes: tuple[str, ...], *, weights: Array | None = None
+) -> Counts | None:
+    """Weight of the rows by most probable and by true class; None above `MOST_CLASSES`."""
+    return _counts(log_probs.argmax(axis=1), classes, labels, classes, weights)
+
+
+def acted(
+    action: Indices,
+    actions: tuple[str, ...],
+    cost: Array,
+    labels: Indices,
+    classes: tuple[str, ...],
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+) -> Acted:
+    """What actions came to, by the true class.
+
+    Parameters
+    ----------
+    action : ndarray of shape (N,)
+        Taken, whatever overruled it.
+    actions : tuple of str
+    cost : ndarray of shape (A, K)
+    labels : ndarray of shape (N,)
+    classes : tuple of str
+    weights, groups : ndarray of shape (N,), optional
+    """
+    least = cost - cost.min(axis=0) <= TIE_TOLERANCE * float(cost_scale(cost))
+    shown = shown_classes(labels, classes)
+    return Acted(
+        _counts(action, actions, labels, classes, weights),
+        {classes[k]: [actions[a] for a in np.flatnonzero(least[:, k])] for k in shown},
+        {classes[k]: _class_rates(least[action, k], labels == k, weights, groups) for k in shown},
+    )
+
+
+def _counts(
+    answered: Indices, answers: tuple[str, ...], labels: Indices, classes: tuple[str, ...], weights: Array | None
+) -> Counts | None:
+    if len(classes) > MOST_CLASSES:
+        return None
+    counted = confusion_matrix(answered, labels, shape=(len(answers), len(classes)), weights=weights)
+    rows = (counted if weights is not None else counted.astype(np.int64)).tolist()
+    return {name: dict(zip(classes, row, strict=True)) for name, row in zip(answers, rows, strict=True)}
+
+
+def _roc(scores: Array, event: Flags, weights: Array | None) -> RocPoints | None:
+    if event.all() or not event.any():
+        return None
+    curve = roc_curve(scores, event, weights=weights, points=POINTS)
+    return RocPoints(curve.false_positive_rate.tolist(), curve.sensitivity.tolist())
+
+
+def _class_rates(said: Flags, event: Flags, weights: Array | None, groups: Indices | None) -> ClassRates:
+    found: Rates = rates(said, event, weights=weights, groups=groups)
+    return ClassRates(
+        _rate(found.sensitivity, groups),
+        _rate(found.specificity, groups),
+        _rate(found.positive_predictive_value, groups),
+        _rate(found.negative_predictive_value, groups),
+    )
+
+
+def _rate(found: Estimate, groups: Indices | None, *, area: bool = False) -> Rate:
+    value, low, high = (None if math.isnan(v) else v for v in (found.value, found.low, found.high))
+    if value is None:
+        return Rate(None, None, None, found.rows, "no_rows")
+    if low is not None:
+        return Rate(value, low, high, found.rows, None)
+    few = area and (groups is None or found.rows < FEWEST or groups.min() != groups.max())
+    return Rate(value, None, None, found.rows, "too_few_events" if few else "one_group")
