@@ -168,7 +168,7 @@ def acted(
     classes : tuple of str
     weights, groups : ndarray of shape (N,), optional
     """
-    least = cost - cost.min(axis=0) <= TIE_TOLERANCE * float(cost_scale(cost))
+    least = cost - cost.min(axis=0) <= TIE_TOLERANCE * float(class_ranges(cost))
     shown = shown_classes(labels, classes)
     return Acted(
         _counts(action, actions, labels, classes, weights),
