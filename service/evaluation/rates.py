@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from service.core.confusion import Estimate, Rates, confusion_matrix, rates
-from service.core.decision import TIE_TOLERANCE, cost_scale
+from service.core.costs import class_ranges
+from service.core.decision import TIE_TOLERANCE
 from service.core.discrimination import FEWEST, auroc, roc_curve
 from service.core.numerics import Array, Flags, Indices
 
@@ -168,7 +169,7 @@ def acted(
     classes : tuple of str
     weights, groups : ndarray of shape (N,), optional
     """
-    least = cost - cost.min(axis=0) <= TIE_TOLERANCE * float(class_ranges(cost))
+    least = cost - cost.min(axis=0) <= TIE_TOLERANCE * class_ranges(cost)
     shown = shown_classes(labels, classes)
     return Acted(
         _counts(action, actions, labels, classes, weights),
