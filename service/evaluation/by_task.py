@@ -11,7 +11,7 @@ from service.core.pipeline import Posterior
 from service.errors import DataError
 from service.evaluation.dataset import Dataset, read_dataset
 from service.evaluation.label_report import diagnose_labels, evaluate_labels
-from service.evaluation.measure import EvaluateRequest, Origin, from_elsewhere, provenance_of
+from service.evaluation.measure import EvaluateRequest, Origin, from_elsewhere, notes, present, provenance_of
 from service.evaluation.named_losses import check_names, named_losses
 from service.evaluation.overlap import seen_notes
 from service.evaluation.render_tasks import render_labels, render_sequences
@@ -20,10 +20,7 @@ from service.evaluation.sequence_report import diagnose_sequences, evaluate_sequ
 from service.evaluation.verdicts import conclude
 from service.runtime.model import Model
 
-AS_IF_INDEPENDENT = (
-    "positions of a sequence are counted as if they were independent: intervals are too narrow, and chance is "
-    "underrated"
-)
+BY_SEQUENCE = "positions of a sequence belong together: intervals and chance count sequences, not positions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +74,12 @@ def measure_task(model: Model, request: EvaluateRequest, *, track: Track = untra
     check_names(request.losses, model.manifest)
     if request.horizon is not None:
         raise DataError(f"--horizon looks ahead from rows of one class each; this is a {model.task} model")
-    data = read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs)
+    data = present(read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs))
     elsewhere = from_elsewhere(model, request)
     posterior = posterior_of(model, data.rows, track=track, place=data.where)
     found = evaluate_task(model, data, posterior, losses=request.losses, elsewhere=elsewhere)
-    notes = (*found.notes, *seen_notes(data, provenance_of(model)), *data.notes)
-    return replace(found, notes=notes, origin=Origin.of(request))
+    said = (*found.notes, *seen_notes(data, provenance_of(model)), *data.notes)
+    return replace(found, notes=said, origin=Origin.of(request))
 
 
 def evaluate_task(
@@ -109,10 +106,17 @@ def _labels(
 ) -> TaskEvaluation:
     log_probs = posterior.log_probs
     report = evaluate_labels(
-        model, posterior, log_probs, data.labels, policies=model.label_policies, elsewhere=elsewhere
+        model,
+        posterior,
+        log_probs,
+        data.labels,
+        policies=model.label_policies,
+        elsewhere=elsewhere,
+        weights=data.weights,
+        groups=data.groups,
     )
-    checks = diagnose_labels(posterior, data.labels, model)
-    named = named_losses(losses, log_probs, data.labels, model.manifest)
+    checks = diagnose_labels(posterior, data.labels, model, weights=data.weights, groups=data.groups)
+    named = named_losses(losses, log_probs, data.labels, model.manifest, weights=data.weights)
     verdicts = {
         name: conclude(report.labels[name], check, method=_method(model, name)) for name, check in checks.items()
     }
@@ -122,7 +126,7 @@ def _labels(
         "diagnostics": {name: asdict(check) for name, check in checks.items()},
     }
     parts = tuple(render_labels(report, checks, verdicts))
-    return TaskEvaluation(data.digest, found, parts, named, tuple(_notes(data)))
+    return TaskEvaluation(data.digest, found, parts, named, notes(data))
 
 
 def _sequences(
@@ -137,30 +141,26 @@ def _sequences(
         smoother=model.smoother,
         policies=model.policies,
         elsewhere=elsewhere,
+        weights=data.weights,
+        groups=data.groups,
     )
-    checks = diagnose_sequences(posterior, log_probs, data.labels, model)
-    named = named_losses(losses, log_probs, data.labels, model.manifest)
+    checks = diagnose_sequences(posterior, log_probs, data.labels, model, weights=data.weights, groups=data.groups)
+    named = named_losses(losses, log_probs, data.labels, model.manifest, weights=data.weights)
     verdicts = conclude(report.positions, checks, method=model.method)
     found = {
         "verdicts": [asdict(verdict) for verdict in verdicts],
         "evaluation": report.as_json(),
         "diagnostics": asdict(checks),
     }
-    notes = (*_notes(data), AS_IF_INDEPENDENT)
-    return TaskEvaluation(data.digest, found, tuple(render_sequences(report, checks, verdicts)), named, notes)
+    own = notes(data)
+    said = (*own, *(() if data.groups is not None else (BY_SEQUENCE,)))
+    return TaskEvaluation(data.digest, found, tuple(render_sequences(report, checks, verdicts)), named, said)
 
 
 def _method(model: Model, label: str) -> str:
     record = model.bundle.record
     own = None if record is None or not record.labels else record.labels.get(label)
     return model.method if own is None else own.chain[-1]
-
-
-def _notes(data: Dataset) -> Iterator[str]:
-    if data.groups is not None:
-        yield "groups are not used: intervals are too narrow, and chance is underrated"
-    if data.weights is not None:
-        yield "row weights are not used"
 
 
 Evaluate = Callable[[Model, Dataset, Posterior, Sequence[str], Posterior | None], TaskEvaluation]

@@ -169,6 +169,7 @@ def check_flags(
     *,
     expected: float | None,
     calibrated_on: int,
+    weights: Array | None = None,
     groups: Indices | None = None,
 ) -> FlagCheck:
     """Whether the gate flags as many rows of the population as it should, and how many of another it catches.
@@ -182,19 +183,19 @@ def check_flags(
         False-alarm rate of the gate's scores; None when it has rules only.
     calibrated_on : int
         Rows that the threshold rests on: it is noisy too.
-    groups : ndarray of shape (N,), optional
+    weights, groups : ndarray of shape (N,), optional
     """
     n, flags = len(posterior.log_probs), posterior.flagged
     limit = None
     if expected is not None and flags is not None:
-        independent = effective_rows(n, groups=groups)
+        independent = effective_rows(n, weights=weights, groups=groups)
         spread = expected * (1.0 - expected) * (1.0 / independent + 1.0 / max(calibrated_on, 1))
         limit = expected + NORMAL * math.sqrt(spread)
     caught = None if elsewhere is None or elsewhere.flagged is None else float(elsewhere.flagged.mean())
     return FlagCheck(
         rows=n,
         flagged=None if flags is None else int(flags.sum()),
-        rate=None if flags is None else float(flags.mean()),
+        rate=None if flags is None else float(np.average(flags, weights=weights)),
         expected=expected,
         limit=limit,
         ood_rows=0 if elsewhere is None else len(elsewhere.logits),

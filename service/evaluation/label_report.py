@@ -62,6 +62,8 @@ def evaluate_labels(
     policies: dict[str, dict[int, Policy]],
     target: Array | None = None,
     elsewhere: Posterior | None = None,
+    weights: Array | None = None,
+    groups: Indices | None = None,
 ) -> LabelsReport:
     """Compare what was said of every label with what was true.
 
@@ -78,6 +80,8 @@ def evaluate_labels(
         Prevalence of ``log_probs``, where that is not the source's.
     elsewhere : Posterior, optional
         Rows known to come from another population.
+    weights, groups : ndarray of shape (N,), optional
+        As `report.evaluate` has them.
     """
     raw = np.stack([two_column(column) for column in posterior.logits.T], axis=1)
     raw = at_prevalence(raw, source=model.source, target=target)
@@ -89,6 +93,8 @@ def evaluate_labels(
             labels[:, m],
             classes=(ABSENT, PRESENT),
             policies={name: costs[m] for name, costs in policies.items() if m in costs},
+            weights=weights,
+            groups=groups,
         )
         for m, name in enumerate(model.classes)
     }
@@ -97,12 +103,20 @@ def evaluate_labels(
         metrics=_macro([report.metrics for report in found.values()]),
         uncalibrated_metrics=_macro([report.uncalibrated_metrics for report in found.values()]),
         labels=found,
-        exact=joint(np.exp(log_probs.max(axis=2)), log_probs.argmax(axis=2) == labels),
-        trust=trust_of(model.chain, posterior, elsewhere),
+        exact=joint(np.exp(log_probs.max(axis=2)), log_probs.argmax(axis=2) == labels, weights=weights, groups=groups),
+        trust=trust_of(model.chain, posterior, elsewhere, weights=weights),
     )
 
 
-def diagnose_labels(posterior: Posterior, labels: Indices, model: Model, *, seed: int = 0) -> dict[str, Diagnostics]:
+def diagnose_labels(
+    posterior: Posterior,
+    labels: Indices,
+    model: Model,
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    seed: int = 0,
+) -> dict[str, Diagnostics]:
     """Check every label's probabilities and costs against what was true."""
     return {
         name: diagnose(
@@ -110,6 +124,8 @@ def diagnose_labels(posterior: Posterior, labels: Indices, model: Model, *, seed
             labels[:, m],
             classes=(ABSENT, PRESENT),
             policies={name: costs[m] for name, costs in model.label_policies.items() if m in costs},
+            weights=weights,
+            groups=groups,
             seed=seed,
         )
         for m, name in enumerate(model.classes)

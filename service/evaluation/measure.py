@@ -152,7 +152,7 @@ def measure(model: Model, request: EvaluateRequest, *, track: Track = untracked)
     """
     check_names(request.losses, model.manifest)
     read = read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs)
-    data = _present(read)
+    data = present(read)
     elsewhere = from_elsewhere(model, request)
     posterior = posterior_of(model, data.rows, track=track, place=data.where)
     found = judge(model, data, posterior, elsewhere=elsewhere)
@@ -222,6 +222,7 @@ def _flagged(model: Model, data: Dataset, posterior: Posterior, elsewhere: Poste
         elsewhere,
         expected=ood.false_alarm if ood.gate_scores else None,
         calibrated_on=min(references, default=0),
+        weights=data.weights,
         groups=data.groups,
     )
 
@@ -241,14 +242,14 @@ def notes(data: Dataset, *, left_out: int = 0) -> tuple[str, ...]:
         "chance is computed, the rows of a group are taken to have one fate, so that it is never underrated": (
             data.groups is not None
         ),
-        "row weights count in metrics, calibration checks and costs; flag rates, out-of-distribution figures and the "
-        f"code length count rows; so do {uncounted}, which are left out": data.weights is not None,
+        "row weights count in metrics, calibration checks, costs and rates; the code length and the risk-coverage "
+        f"curve count rows; so do {uncounted}, which are left out": data.weights is not None,
         f"rows of weight 0 are left out: {left_out}": left_out > 0,
     }
     return tuple(text for text, holds in found.items() if holds)
 
 
-def _present(data: Dataset) -> Dataset:
+def present(data: Dataset) -> Dataset:
     """Without the rows that stand for nobody."""
     if data.weights is None or data.weights.all():
         return data

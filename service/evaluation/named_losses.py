@@ -55,7 +55,14 @@ def named_losses(
     """
     check_names(names, manifest)
     rowwise = {name: _rowwise(name, log_probs, labels, manifest) for name in names}
-    return {name: float(np.average(losses, weights=weights)) for name, losses in rowwise.items()}
+    return {name: float(np.average(losses, weights=_mass(losses, labels, weights))) for name, losses in rowwise.items()}
+
+
+def _mass(losses: Array, labels: Indices, weights: Array | None) -> Array | None:
+    """Weights of the losses: of rows, or of the unpadded positions of a sequence."""
+    if weights is None or len(losses) == len(weights):
+        return weights
+    return np.repeat(weights, (labels != PADDING).sum(axis=1))
 
 
 def _rowwise(name: str, log_probs: Array, labels: Indices, manifest: Manifest) -> Array:

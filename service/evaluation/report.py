@@ -165,7 +165,7 @@ def evaluate(
     raw : ndarray of shape (N, K), optional
         Uncalibrated logits at the prevalence of ``log_probs``, where that is not the source's.
     weights : ndarray of shape (N,), optional
-        Positive. They count in metrics and costs; flags, scores and code length count rows.
+        Positive. They count in metrics, costs and rates; the code length counts rows.
     groups : ndarray of shape (N,), optional
         Rows of a group depend on each other; intervals are wider for it.
     """
@@ -177,11 +177,14 @@ def evaluate(
         uncalibrated_metrics=all_metrics(
             log_softmax(posterior.logits if raw is None else raw), labels, weights=weights
         ),
-        flag_rate=rate(posterior.flagged),
-        range_rate=float(np.any(posterior.outside, axis=1).mean()),
+        flag_rate=rate(posterior.flagged, weights=weights),
+        range_rate=float(np.average(np.any(posterior.outside, axis=1), weights=weights)),
         ood_rows=0 if elsewhere is None else len(elsewhere.logits),
         ood_flag_rate=None if elsewhere is None else rate(elsewhere.flagged),
-        scores={d.name: score_report(i, d, posterior, elsewhere, classes) for i, d in enumerate(chain.detectors)},
+        scores={
+            d.name: score_report(i, d, posterior, elsewhere, classes, weights=weights)
+            for i, d in enumerate(chain.detectors)
+        },
         policies={
             name: _policy(policy, posterior, log_probs, labels, classes, weights=weights, groups=groups)
             for name, policy in policies.items()
@@ -207,26 +210,32 @@ def all_metrics(log_probs: Array, labels: Indices, *, weights: Array | None = No
 
 
 def score_report(
-    i: int, detector: Detector, posterior: Posterior, elsewhere: Posterior | None, classes: tuple[str, ...]
+    i: int,
+    detector: Detector,
+    posterior: Posterior,
+    elsewhere: Posterior | None,
+    classes: tuple[str, ...],
+    *,
+    weights: Array | None = None,
 ) -> ScoreReport:
     """What one detector, the i-th, did on labelled rows and on those from elsewhere."""
     threshold, by_class = detector.threshold, detector.by_class
     of_class = None if by_class is None else dict(zip(classes, by_class.thresholds.tolist(), strict=True))
     inside_flags = None if posterior.flags is None else posterior.flags[:, i]
     if elsewhere is None:
-        return ScoreReport(threshold, rate(inside_flags), class_thresholds=of_class)
+        return ScoreReport(threshold, rate(inside_flags, weights=weights), class_thresholds=of_class)
     outside_flags = None if elsewhere.flags is None else elsewhere.flags[:, i]
     inside, outside = posterior.scores[:, i], elsewhere.scores[:, i]
     return ScoreReport(
         threshold,
-        rate(inside_flags),
+        rate(inside_flags, weights=weights),
         rate(outside_flags),
-        separation_score(inside, outside),
-        fpr_at_tpr(inside, outside, positive="out"),
-        fpr_at_tpr(inside, outside, positive="in"),
-        area_under_precision_recall(inside, outside, positive="out"),
-        area_under_precision_recall(inside, outside, positive="in"),
-        detection_error(inside, outside),
+        separation_score(inside, outside, inside_weights=weights),
+        fpr_at_tpr(inside, outside, positive="out", inside_weights=weights),
+        fpr_at_tpr(inside, outside, positive="in", inside_weights=weights),
+        area_under_precision_recall(inside, outside, positive="out", inside_weights=weights),
+        area_under_precision_recall(inside, outside, positive="in", inside_weights=weights),
+        detection_error(inside, outside, inside_weights=weights),
         of_class,
     )
 
@@ -269,9 +278,9 @@ def _policy(
     )
 
 
-def rate(flags: np.ndarray | None) -> float | None:
-    """Share that is set; None where nobody can tell."""
-    return None if flags is None else float(flags.mean())
+def rate(flags: np.ndarray | None, *, weights: Array | None = None) -> float | None:
+    """Share that is set, by the rows' weights; None where nothing is flagged for want of a calibration."""
+    return None if flags is None else float(np.average(flags, weights=weights))
 
 
 def _finite(value: float | np.floating) -> float | None:

@@ -113,6 +113,8 @@ def evaluate_sequences(
     smoother: str,
     policies: dict[str, Policy],
     elsewhere: Posterior | None = None,
+    weights: Array | None = None,
+    groups: Indices | None = None,
 ) -> SequencesReport:
     """Compare what was said of every position with what was true.
 
@@ -130,6 +132,8 @@ def evaluate_sequences(
     policies : dict of str to Policy
     elsewhere : Posterior, optional
         Sequences known to come from another population.
+    weights, groups : ndarray of shape (N,), optional
+        Of the sequences; without groups every sequence is a group of its positions.
 
     Raises
     ------
@@ -138,6 +142,7 @@ def evaluate_sequences(
     """
     lengths = lengths_of(posterior)
     check_lengths(labels, lengths)
+    own, units = of_positions(lengths, weights, groups)
     true = labels[labels != PADDING]
     beliefs = flat_posterior(posterior, log_probs)
     said = np.where(np.arange(log_probs.shape[1]) < lengths[:, None], log_probs.argmax(axis=2), PADDING)
@@ -151,22 +156,38 @@ def evaluate_sequences(
             true,
             classes=model.classes,
             policies=policies,
+            weights=own,
+            groups=units,
         ),
-        unsmoothed_log_loss=log_loss(flat(posterior.log_probs, lengths), true),
+        unsmoothed_log_loss=log_loss(flat(posterior.log_probs, lengths), true, weights=own),
         said=_structure(said, lengths, _mean_jsd(log_probs, lengths)),
         true=_structure(labels, lengths, None),
-        paths={n: _path(p, posterior, log_probs, true) for n, p in policies.items() if p.switch is not None},
-        trust=trust_of(model.chain, posterior, elsewhere),
+        paths={n: _path(p, posterior, log_probs, true, weights) for n, p in policies.items() if p.switch is not None},
+        trust=trust_of(model.chain, posterior, elsewhere, weights=weights),
     )
 
 
 def diagnose_sequences(
-    posterior: Posterior, log_probs: Array, labels: Indices, model: Model, *, seed: int = 0
+    posterior: Posterior,
+    log_probs: Array,
+    labels: Indices,
+    model: Model,
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    seed: int = 0,
 ) -> Diagnostics:
-    """Check positions' probabilities and costs against what was true, as if positions were independent."""
+    """Check positions' probabilities and costs against what was true; positions of a sequence belong together."""
     beliefs = flat_posterior(posterior, log_probs)
+    own, units = of_positions(lengths_of(posterior), weights, groups)
     true = labels[labels != PADDING]
-    return diagnose(beliefs, true, classes=model.classes, policies=model.policies, seed=seed)
+    return diagnose(beliefs, true, classes=model.classes, policies=model.policies, weights=own, groups=units, seed=seed)
+
+
+def of_positions(lengths: Indices, weights: Array | None, groups: Indices | None) -> tuple[Array | None, Indices]:
+    """Weights and groups of unpadded positions, given those of their sequences."""
+    units = np.arange(len(lengths)) if groups is None else groups
+    return None if weights is None else np.repeat(weights, lengths), np.repeat(units, lengths)
 
 
 def flat_posterior(posterior: Posterior, log_probs: Array) -> Posterior:
@@ -203,13 +224,14 @@ def _mean_jsd(log_probs: Array, lengths: Indices) -> float | None:
     return float(adjacent_jsd(log_probs, lengths=lengths).sum() / pairs) if pairs else None
 
 
-def _path(policy: Policy, posterior: Posterior, log_probs: Array, true: Indices) -> PathReport:
+def _path(policy: Policy, posterior: Posterior, log_probs: Array, true: Indices, weights: Array | None) -> PathReport:
     lengths = lengths_of(posterior)
     along = decide_positions(log_probs, policy, lengths=lengths, flagged=posterior.flagged)
     alone = decide_positions(log_probs, replace(policy, switch=None), lengths=lengths, flagged=posterior.flagged)
     price = policy.switch or 0.0
     paid, separate = (
-        float((row_sums(policy.cost[plan.decisions.action, true], lengths) + price * plan.switches).mean())
+        np.average(row_sums(policy.cost[plan.decisions.action, true], lengths) + price * plan.switches, weights=weights)
         for plan in (along, alone)
     )
-    return PathReport(float(along.total.mean()), paid, separate, float(along.switches.mean()))
+    total, switches = (np.average(values, weights=weights) for values in (along.total, along.switches))
+    return PathReport(float(total), float(paid), float(separate), float(switches))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from service.core.numerics import Array
 from service.core.pipeline import Chain, Posterior
 from service.evaluation.report import Report, ScoreReport, rate, score_report
 
@@ -20,14 +21,16 @@ class Trust:
     scores: dict[str, ScoreReport]
 
 
-def trust_of(chain: Chain, posterior: Posterior, elsewhere: Posterior | None) -> Trust:
+def trust_of(chain: Chain, posterior: Posterior, elsewhere: Posterior | None, *, weights: Array | None = None) -> Trust:
     """How often rows were flagged, here and elsewhere."""
     return Trust(
-        flag_rate=rate(posterior.flagged),
-        range_rate=float(np.any(posterior.outside, axis=1).mean()),
+        flag_rate=rate(posterior.flagged, weights=weights),
+        range_rate=float(np.average(np.any(posterior.outside, axis=1), weights=weights)),
         ood_rows=0 if elsewhere is None else len(elsewhere.logits),
         ood_flag_rate=None if elsewhere is None else rate(elsewhere.flagged),
-        scores={d.name: score_report(i, d, posterior, elsewhere, ()) for i, d in enumerate(chain.detectors)},
+        scores={
+            d.name: score_report(i, d, posterior, elsewhere, (), weights=weights) for i, d in enumerate(chain.detectors)
+        },
     )
 
 
