@@ -65,19 +65,32 @@ class Noise:
         raw : Raw
             Calibration rows.
         """
-        scores, featured = plain(raw), bare.score.needs == "features"
-        own = ROUNDING.widths(scores) + SAFETY * self._arithmetic(bare, plain)
+        featured = bare.score.needs == "features"
+        arithmetic = SAFETY * self._arithmetic(bare, plain)
         if featured and not self.model.manifest.ood.looks_at_tensor:
-            return own  # inputs are the same on every path
-        values = raw.features if featured else raw.logits
+            return ROUNDING.widths(plain(raw)) + arithmetic  # inputs are the same on every path
+        return self.carried(plain, raw, featured=featured) + arithmetic
+
+    def carried(self, plain: Plain, raw: Raw, *, featured: bool = False) -> Array:
+        """What noise in the logits, or in the features, changes in any number computed from them, shape (N,).
+
+        Parameters
+        ----------
+        plain : callable
+            The number of every row.
+        raw : Raw
+        featured : bool
+            Whether it is computed from the features.
+        """
+        values, numbers = raw.features if featured else raw.logits, plain(raw)
         step = self._feature_steps(values) if featured else self._logit_steps(values)
 
         def changes(direction: Array) -> Array:
             moved = values + direction * step
             other = dataclasses.replace(raw, features=moved) if featured else dataclasses.replace(raw, logits=moved)
-            return np.abs(plain(other) - scores)
+            return np.abs(plain(other) - numbers)
 
-        return own + _carried(changes, values)
+        return ROUNDING.widths(numbers) + _carried(changes, values)
 
     def tie(self, logits: Array) -> float:
         """When two classes are tied for the predicted one: a limit on `logit_gaps` that no calibration row is near."""
