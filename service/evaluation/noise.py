@@ -17,6 +17,7 @@ from service.core.detector import Detector, logit_gaps
 from service.core.numerics import Array
 from service.core.ties import ROUNDING, clear_edge
 from service.evaluation.dataset import Dataset
+from service.evaluation.scoring import CHUNK_ROWS
 from service.runtime.model import Model, Raw
 from service.runtime.rows import Rows
 
@@ -82,6 +83,11 @@ class Noise:
         featured : bool
             Whether it is computed from the features.
         """
+        starts = range(0, len(raw.logits), CHUNK_ROWS)
+        parts = (raw.part(np.arange(i, min(i + CHUNK_ROWS, len(raw.logits)))) for i in starts)
+        return np.concatenate([self._carried(plain, part, featured=featured) for part in parts])
+
+    def _carried(self, plain: Plain, raw: Raw, *, featured: bool) -> Array:
         values, numbers = raw.features if featured else raw.logits, plain(raw)
         step = self._feature_steps(values) if featured else self._logit_steps(values)
 
@@ -90,7 +96,7 @@ class Noise:
             other = dataclasses.replace(raw, features=moved) if featured else dataclasses.replace(raw, logits=moved)
             return np.abs(plain(other) - numbers)
 
-        return ROUNDING.widths(numbers) + _carried(changes, values)
+        return ROUNDING.widths(numbers) + _largest_change(changes, values)
 
     def tie(self, logits: Array) -> float:
         """When two classes are tied for the predicted one: a limit on `logit_gaps` that no calibration row is near."""
@@ -171,7 +177,7 @@ def _difference(one: Array, parts: list[Array]) -> float:
     return float((np.abs(one - np.concatenate(parts)) / size).max())
 
 
-def _carried(changes: Callable[[Array], Array], values: Array) -> Array:
+def _largest_change(changes: Callable[[Array], Array], values: Array) -> Array:
     # First order: what numbers change one by one adds up at worst. Of many, rounding of each is a draw of its own: the
     # most that some directions come to, twice, and the predicted class against all others.
     width = values.shape[-1]
