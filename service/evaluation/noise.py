@@ -179,11 +179,11 @@ def _difference(one: Array, parts: list[Array]) -> float:
 
 def _largest_change(changes: Callable[[Array], Array], values: Array) -> Array:
     # First order: what numbers change one by one adds up at worst. Of many, rounding of each is a draw of its own: the
-    # most that some directions come to, twice, and the predicted class against all others.
-    width = values.shape[-1]
-    if width <= FEW:
-        return np.asarray(sum(np.maximum(changes(one), changes(-one)) for one in np.eye(width)))
-    top = np.zeros(values.shape)
+    # most that some directions come to, twice. And the predicted class against all others, of every position its own.
+    width, top = values.shape[-1], np.zeros(values.shape)
     np.put_along_axis(top, values.argmax(axis=-1, keepdims=True), 2.0, axis=-1)
+    against = np.maximum(changes(top - 1.0), changes(1.0 - top))
+    if width <= FEW:
+        return np.maximum(against, sum(np.maximum(changes(one), changes(-one)) for one in np.eye(width)))
     random = 2.0 * np.random.default_rng(0).choice([-1.0, 1.0], size=(DIRECTIONS, width))
-    return np.asarray(np.maximum.reduce([changes(top - 1.0), changes(1.0 - top), *map(changes, random)]))
+    return np.asarray(np.maximum.reduce([against, *map(changes, random)]))
