@@ -35,6 +35,25 @@ def mean_noise(deviation: Array, *, weights: Array | None = None, groups: Indice
     return float(np.sqrt(together @ together))
 
 
+def informative(weights: Array | None, groups: Indices | None) -> tuple[Array | None, Indices | None]:
+    """Weights and groups that say something: equal weights, and groups of one row each, are as good as none.
+
+    Estimators that assume neither would otherwise differ from those that allow for both.
+
+    Parameters
+    ----------
+    weights, groups : ndarray of shape (N,) or None
+
+    Examples
+    --------
+    >>> informative(np.array([2.0, 2.0]), np.array([1, 0]))
+    (None, None)
+    """
+    equal = weights is not None and bool((weights == weights[0]).all())
+    alone = groups is not None and len(np.unique(groups)) == len(groups)
+    return None if equal else weights, None if alone else groups
+
+
 def mean_and_error(
     values: Array, *, weights: Array | None = None, groups: Indices | None = None
 ) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.pipeline import Policy, Posterior
 from service.core.recalibration import Cox, calibration_in_the_large, class_log_odds, cox
 from service.core.reliability import class_event, debiased_interval, null_test, reliability_curve
-from service.core.sampling import effective_rows, mean_noise
+from service.core.sampling import effective_rows, informative, mean_noise
 from service.core.selective import area_under_risk_coverage, coverage_at_risk, excess_area
 from service.core.utility import (
     Difference,
@@ -113,11 +113,10 @@ def diagnose(
     seed : int
         Of the resampling.
     """
-    sample = Sample(weights, groups, seed)
-    counted = weights is None and groups is None
+    sample = Sample(*informative(weights, groups), seed)
     return Diagnostics(
         _calibration(posterior, labels, classes, sample),
-        _selective(posterior.log_probs, labels, counted=counted),
+        _selective(posterior.log_probs, labels, sample),
         {name: _policy(policy, posterior, labels, sample) for name, policy in policies.items()},
         _losses(posterior, labels, sample),
     )
@@ -289,13 +288,13 @@ def _binned(event: Event, loss: Loss, weights: Array | None) -> BinnedParts:
     return BinnedParts(*map(_finite, astuple(found)))
 
 
-def _selective(log_probs: Array, labels: Indices, *, counted: bool) -> SelectiveCheck:
+def _selective(log_probs: Array, labels: Indices, sample: Sample) -> SelectiveCheck:
     confidence, right = favourite(log_probs, labels)
     wrong = (~right).astype(np.float64)
     # log-probabilities still rank rows whose probabilities have all rounded to one
-    whole = (area_under_risk_coverage(log_probs.max(axis=1), ~right), float(wrong.mean()))
+    whole = (area_under_risk_coverage(log_probs.max(axis=1), ~right), float(np.average(wrong, weights=sample.weights)))
     area = excess_area(confidence, wrong)
-    if not counted:
+    if sample.weights is not None or sample.groups is not None:
         return SelectiveCheck(area, None, *whole)
     found = {f"{risk:g}": coverage_at_risk(confidence, wrong, risk=risk, confidence=LEVEL) for risk in RISKS}
     promises = {risk: Promise(_finite(at.threshold), at.coverage) for risk, at in found.items()}

@@ -12,6 +12,7 @@ from service.core.detector import Detector
 from service.core.metrics import METRICS, WEIGHTED, realised_cost, separation_score
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Chain, Policy, Posterior
+from service.core.sampling import informative
 from service.core.selective import area_under_precision_recall, detection_error, fpr_at_tpr
 from service.evaluation.rates import Acted, ClassReport, Counts, acted, class_reports, label_confusion
 
@@ -170,6 +171,7 @@ def evaluate(
         Rows of a group depend on each other; intervals are wider for it.
     """
     counts = np.bincount(labels, minlength=len(classes))
+    weights, groups = informative(weights, groups)
     return Report(
         rows=len(labels),
         class_counts={name: int(count) for name, count in zip(classes, counts, strict=True)},
