@@ -46,6 +46,7 @@ Exact = Annotated[int | float, PlainValidator(_number)]
 Cost = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 Rate = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Code = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**64)]
 Size = Annotated[int, Field(strict=True, ge=1)]
 Switch = Annotated[bool, Field(strict=True)]
 Prevalence = dict[Name, Positive]
@@ -211,18 +212,18 @@ class Impute(Section):
 
 
 class Feature(Section):
-    """What is known of one measurement; ``categories`` are the strings that a column of text may hold."""
+    """What is known of one measurement; ``categories`` are the strings, or whole numbers, that a column may hold."""
 
     unit: Name | None = None
     plausible: tuple[Exact, Exact] | None = None
     allowed: tuple[Exact, Exact] | None = None
     missing: Literal["reject", "nan"] | Impute = "reject"
-    categories: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    categories: Annotated[tuple[Text, ...] | tuple[Code, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
-    def _categories_are_text(self) -> Self:
+    def _categories_are_all(self) -> Self:
         if self.categories is not None and (self.plausible or self.allowed or self.missing == "nan"):
-            raise ValueError("categories belong to a column of text, which has no ranges and cannot miss as NaN")
+            raise ValueError("a column of categories has no ranges, and cannot miss as NaN")
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,8 @@ from service.bundle.manifest import Manifest
 from service.bundle.record import read_archive
 from service.core.numerics import Array, Indices
 from service.errors import DataError
-from service.evaluation.table import Table, numbers, rows_of
+from service.evaluation.padding import refuse_undeclared
+from service.evaluation.table import PADDED_LABEL, Table, numbers, rows_of
 from service.evaluation.truth import presence_columns, read_labels, read_positions, read_presences
 from service.runtime.inputs import Inputs
 from service.runtime.rows import Fields, Rows
@@ -109,6 +110,7 @@ def read_dataset(
     table = read_table(path, texts=_text_columns(inputs))
     rows = rows_of(table, manifest, path, inputs=inputs, label=label)
     labels = _TRUTHS[manifest.graph.task](table, columns, manifest, path)
+    _refuse_padding(rows, labels, table, inputs, path)
     if len(labels) != len(rows):
         raise DataError(f"{path} has {len(rows)} rows and {len(labels)} labels")
     table = {name: column for name, column in table.items() if name not in RESERVED or name not in manifest.columns}
@@ -121,6 +123,16 @@ def read_dataset(
         None if weights is None else _weights(weights, path),
         _digest(path),
     )
+
+
+def _refuse_padding(rows: Rows, labels: Indices, table: Table, inputs: Inputs | None, path: Path) -> None:
+    taken = () if inputs is None else tuple(cell for entry in inputs.entries for cell in entry.cells)
+    ends = table.get("lengths") if "lengths" not in taken else None
+    if ends is not None and ends.shape == (len(rows),) and ends.dtype.kind in "iu":
+        refuse_undeclared(rows, inputs, ends.astype(np.intp), where=str(path), said="'lengths' says that they are over")
+    elif labels.ndim == 2:
+        said = f"their labels end in {PADDED_LABEL}"
+        refuse_undeclared(rows, inputs, (labels != PADDED_LABEL).sum(axis=1), where=str(path), said=said)
 
 
 def _label_column(table: Table, columns: Columns, manifest: Manifest, path: Path) -> tuple[npt.NDArray[Any], str]:

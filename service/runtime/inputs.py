@@ -13,7 +13,7 @@ from service.runtime.fields import Constant, FieldInputs, Mask, Texts
 from service.runtime.numbers import NumberInputs, Slot, misfits
 from service.runtime.rows import Entry, Rows
 from service.runtime.session import DTYPES, TEXT, Feeds, Session, Tensor
-from service.runtime.whole import EXACT, Wide, is_wide
+from service.runtime.whole import EXACT, Wide, integers, is_wide
 
 ANYTHING = Feature()
 
@@ -134,7 +134,9 @@ def _check_features(entry: Input, dtype: np.dtype[Any], manifest: Manifest) -> N
         )
         if dtype.kind == "O" and says_number:
             raise ManifestInvalid(f"features.{column}: the graph takes text there, and what is declared is a number's")
-        if dtype.kind != "O" and (feature.categories is not None or _imputes(feature, str)):
+        if dtype.kind == "O" and isinstance((feature.categories or ("",))[0], int):
+            raise ManifestInvalid(f"features.{column}: the graph takes text there, and its categories are numbers")
+        if dtype.kind != "O" and (isinstance((feature.categories or (0,))[0], str) or _imputes(feature, str)):
             raise ManifestInvalid(f"features.{column}: the graph takes numbers there, and what is declared is a text's")
         if dtype.kind not in "fO" and feature.missing == "nan":
             raise ManifestInvalid(f"input {entry.name!r} takes whole numbers: none of its features can miss as NaN")
@@ -170,6 +172,7 @@ def _numbers(entries: tuple[Entry, ...], manifest: Manifest, graph: dict[str, Te
         *_bounds([feature.plausible for feature in features]),
         np.array([feature.missing != "reject" for feature in features], dtype=np.bool_),
         np.array([f.missing.impute if isinstance(f.missing, Impute) else np.nan for f in features], dtype=np.float64),
+        {i: codes for i, f in enumerate(features) if (codes := _codes(f)) is not None},
         tuple(_wide(slot, i, columns[i], features[i]) for slot in slots if is_wide(slot.dtype) for i in _places(slot)),
     )
 
@@ -204,13 +207,18 @@ def _fits(number: int, dtype: np.dtype[Any]) -> bool:
     return int(np.iinfo(dtype).min) <= number <= int(np.iinfo(dtype).max)
 
 
+def _codes(feature: Feature) -> npt.NDArray[Any] | None:
+    """The whole numbers that a column may hold."""
+    return None if feature.categories is None else integers([c for c in feature.categories if isinstance(c, int)])
+
+
 def _texts(entry: Entry, manifest: Manifest, tensor: Tensor) -> Texts:
     features = [manifest.features.get(column, ANYTHING) for column in entry.cells]
     substitutes = [f.missing.impute if isinstance(f.missing, Impute) else None for f in features]
     return Texts(
         entry.name,
         entry.cells,
-        tuple(feature.categories for feature in features),
+        tuple(None if f.categories is None else tuple(map(str, f.categories)) for f in features),
         tuple(None if value is None else str(value) for value in substitutes),
         len(tensor.shape) == 1,
     )
