@@ -160,10 +160,11 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
     tapped, features = _tap(bench, declared, output)
     scored = output if tapped is None else Output(tapped.output, "logits", tapped.evidence)
     wanted = dict.fromkeys([scored.name, output.name, *bench.findings.labels, *([features] if features else [])])
-    bench.child.alone = bool(dynamic_operators(bench.findings.model, scored.name))
+    read = [scored.name, *([features] if features else [])]
+    bench.child.alone = any(dynamic_operators(bench.findings.model, name) for name in read)
     run = dry_run(bench.child, bench.place(), list(wanted), bench.findings, filled)
     scores = _in_shape(bench, declared, run, scored)
-    rows = check_batches(bench.child, bench.folder, run, bench.findings, scored.name)
+    rows = [check_batches(bench.child, bench.folder, run, bench.findings, name) for name in read]
     table = as_table(scores.values)
     if tapped is None:
         kind = conclude_kind(scores.output, declared, table)
@@ -179,7 +180,7 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
         check_missing(bench.child, bench.place(), run, scores.name)
     reasons = [why if tapped is None else tapped.evidence, *([scores.evidence] if scores.evidence else [])]
     found = Conclusion("output", scores.name, "; ".join(reasons))
-    others = [*([rows] if rows else []), *_others(bench, declared, features)]
+    others = [*[row for row in rows if row][:1], *_others(bench, declared, features)]
     changed = bench.place().read_bytes() if bench.changes else None
     return Study((found, kind, task, classes, *others), run.filled, changed, bench.findings.external_files)
 
