@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -18,7 +19,7 @@ from service.evaluation.dataset import read_dataset
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.scoring import posterior_of
 from service.main import compose
-from service.onboarding import why_uncalibrated
+from service.onboarding import publish_draft, why_uncalibrated
 from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry
 from service.runtime.rows import Fields
@@ -160,3 +161,35 @@ def test_lengths_in_a_file_are_used(tagger: Registry, folder: Path) -> None:
     assert isinstance(rows, Fields)
     assert rows.lengths is not None
     np.testing.assert_array_equal(rows.lengths, lengths)
+
+
+def test_positions_of_a_quantised_model_are_those_of_the_sequence_alone(folder: Path) -> None:
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Unsqueeze", ["d", "axes"], ["column"]),
+        helper.make_node("MatMul", ["column", "w"], ["scores"]),
+    ]
+    constants = {"axes": np.array([2]), "w": np.array([[-1.0, 1.0]], dtype=np.float32)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, None])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, None, 2])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    path = folder / "quantised.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    repository = Repository(folder / "quantised")
+    text = TEXT.replace('task = "sequence"', 'task = "sequence"\nrows = "alone"').replace("pad = 0.0", "pad = 90.0")
+    create_draft(repository, "motion", {"model.onnx": path, "manifest.toml": text})
+    publish_draft(repository, "motion")
+    model = load_registry(repository).model("motion")
+    x, lengths = np.random.default_rng(0).normal(size=(4, 6)) * [[0.01], [1.0], [5.0], [0.1]], np.array([6, 2, 4, 1])
+    together = model.raw(Fields(np.empty((4, 0)), {"x": x}, lengths)).logits
+    session = ort.InferenceSession(str(path))
+    assert together.shape == (4, 6, 2)
+    for i, n in enumerate(lengths.tolist()):
+        (alone,) = session.run(["scores"], {"x": x[i : i + 1, :n].astype(np.float32)})
+        np.testing.assert_allclose(together[i, :n], alone[0], rtol=1e-6)
+        assert (together[i, n:] == 0.0).all()
