@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from service.api.filled import Filled
 from service.core.numerics import Array, Indices
 from service.errors import Fault, InvalidInstances, TooManyRows
 from service.runtime.inputs import Inputs
@@ -44,6 +45,8 @@ class _Layout:
     """Every cell of a row."""
     numbers: bool
     """Whether all of them are numbers."""
+    filled: Filled
+    """What the service fills itself."""
 
     @property
     def is_one_tensor(self) -> bool:
@@ -103,12 +106,13 @@ def nearest(key: object, known: Iterable[str]) -> str:
 def _layout(inputs: Inputs) -> _Layout:
     entries = inputs.entries
     names = tuple(cell for entry in entries for cell in entry.cells)
-    return _Layout(entries, names, not any(entry.shape or entry.is_text for entry in entries))
+    numbers = not any(entry.shape or entry.is_text for entry in entries)
+    return _Layout(entries, names, numbers, Filled.of(inputs))
 
 
 def _cells(row: object, i: int, layout: _Layout, faults: list[Fault]) -> list[object]:
     try:
-        cells = _ordered(row, i, layout) if isinstance(row, dict) else _listed(row, i, layout)
+        cells = _named(row, i, layout, faults) if isinstance(row, dict) else _listed(row, i, layout)
     except InvalidInstances as error:
         faults.extend(error.faults)
         return []
@@ -126,6 +130,14 @@ def _listed(row: object, i: int, layout: _Layout) -> list[object]:
     if len(row) != width:
         raise _refusal(_fault((i,), "wrong-length", f"must have {width} values, it has {len(row)}"))
     return row
+
+
+def _named(row: dict[str, object], i: int, layout: _Layout, faults: list[Fault]) -> list[object]:
+    sent = layout.filled.names & row.keys()
+    if not sent:
+        return _ordered(row, i, layout)
+    faults.extend(layout.filled.faults(row, i))
+    return _ordered({name: cell for name, cell in row.items() if name not in sent}, i, layout)
 
 
 def _ordered(row: dict[str, object], i: int, layout: _Layout) -> list[object]:

@@ -7,8 +7,8 @@ from typing import Final
 
 import onnx
 
+from service.bundle.manifest import Manifest
 from service.bundle.repository import PARTS, Bundle
-from service.bundle.sections import Graph
 from service.errors import BundleError, GraphError, ManifestInvalid
 from service.graph import metadata
 from service.graph.evidence import (
@@ -191,14 +191,16 @@ def check_draft(draft: Bundle) -> None:
     """
     findings = inspect_graph(draft.graph_path)
     check_class_order(findings.classes, draft.manifest.graph.classes)
-    _check_rows(findings.model, draft.manifest.graph)
+    _check_rows(findings.model, draft.manifest)
     for file in sorted(draft.path.iterdir()):
         if file.name not in (*PARTS, *findings.external_files):
             raise BundleError(f"{file} is no part of a bundle; remove it")
 
 
-def _check_rows(model: onnx.ModelProto, graph: Graph) -> None:
-    if graph.rows == "together" and (found := dynamic_operators(model, graph.output)):
+def _check_rows(model: onnx.ModelProto, manifest: Manifest) -> None:
+    read = (manifest.graph.output, *([manifest.ood.space] if manifest.ood.looks_at_tensor else []))
+    found = tuple(dict.fromkeys(operator for name in read for operator in dynamic_operators(model, name)))
+    if found and manifest.graph.rows == "together":
         raise ManifestInvalid(
             f"graph.rows: {', '.join(found)} quantises by the range of the whole batch, so a row's answer depends on "
             'the rows beside it; write rows = "alone" under [graph]: every row is then run by itself'

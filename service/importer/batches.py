@@ -98,9 +98,9 @@ def check_batches(child: Sandbox, folder: Path, run: Run, findings: Findings, ou
 
 
 def _alone(operators: Sequence[str]) -> Conclusion:
-    return Conclusion(
-        "rows", "alone", f"{', '.join(operators)} quantises by the range of the whole batch: every row is run by itself"
-    )
+    verb = "quantises" if len(operators) == 1 else "quantise"
+    reason = f"{', '.join(operators)} {verb} by the range of the whole batch: every row is run by itself"
+    return Conclusion("rows", "alone", reason)
 
 
 def _refuse_mixing(

@@ -192,10 +192,11 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
     tapped, features = _tap(bench, declared, output)
     scored = output if tapped is None else Output(tapped.output, "logits", tapped.evidence)
     wanted = dict.fromkeys([scored.name, output.name, *bench.findings.labels, *([features] if features else [])])
-    bench.child.alone = bool(dynamic_operators(bench.findings.model, scored.name))
+    read = [scored.name, *([features] if features else [])]
+    bench.child.alone = any(dynamic_operators(bench.findings.model, name) for name in read)
     run = dry_run(bench.child, bench.place(), list(wanted), bench.findings, filled)
     scores = _in_shape(bench, declared, run, scored)
-    batching = check_batches(bench.child, bench.folder, run, bench.findings, scored.name)
+    batching = [check_batches(bench.child, bench.folder, run, bench.findings, name) for name in read]
     table = as_table(scores.values)
     refuse_one_column(bench.findings, output, as_table(run.joined(output.name)))
     if tapped is None:
@@ -211,7 +212,7 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
         check_missing(bench.child, bench.place(), run, scores.name)
     reasons = [why if tapped is None else tapped.evidence, *([scores.evidence] if scores.evidence else [])]
     found = Conclusion("output", scores.name, "; ".join(reasons))
-    others = [*([batching] if batching else []), *_others(bench, declared, features)]
+    others = [*[one for one in batching if one][:1], *_others(bench, declared, features)]
     changed = bench.place().read_bytes() if bench.changes else None
     meaning = Graph(output=scores.name, output_kind=kind.value, task=task.value, classes=classes.value)
     notes.append(check_expected(bench.child, bench.place(), run.filled, meaning, declared))

@@ -1,6 +1,6 @@
 """Rows that must not depend on each other: checked when a model is loaded, and run one by one where they would."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,14 +22,14 @@ Answers = Callable[[Feeds, Indices], tuple[Array, Array | None]]
 """Logits of rows of these lengths, and features where scores look at a tensor."""
 
 
-def check_independence(session: Session, output: str, feeds: Feeds) -> None:
+def check_independence(session: Session, outputs: Sequence[str], feeds: Feeds) -> None:
     """Run the first and the last of some rows beside several others.
 
     Parameters
     ----------
     session : Session
-    output : str
-        The tensor of scores, rows first.
+    outputs : sequence of str
+        The tensor of scores, and others that are read; rows first.
     feeds : dict of str to ndarray
         Synthetic rows as the graph takes them.
 
@@ -38,13 +38,13 @@ def check_independence(session: Session, output: str, feeds: Feeds) -> None:
     ManifestInvalid
         If their answers depend on them.
     """
-    known: Values | None = None
+    known: list[Values] | None = None
     for beside in _beside(feeds):
         try:
-            answer = session.run(output, beside)[[0, -1]]
+            answer = [values[[0, -1]] for values in session.run_several(outputs, beside).values()]
         except ModelOutputInvalid:  # there may be no such rows
             continue
-        if known is not None and not _same(known, answer):
+        if known is not None and not all(map(_same, known, answer)):
             raise ManifestInvalid(
                 "graph.rows: the graph answers a row otherwise beside other rows, so rows cannot run together; import "
                 'the model again: where it quantises by the batch, rows = "alone" under [graph] runs them one by one'

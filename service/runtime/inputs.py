@@ -13,7 +13,7 @@ from service.runtime.fields import Constant, FieldInputs, Mask, Texts
 from service.runtime.numbers import NumberInputs, Slot, misfits
 from service.runtime.rows import Entry, Rows
 from service.runtime.session import DTYPES, TEXT, Feeds, Session, Tensor
-from service.runtime.whole import EXACT, Wide, is_wide
+from service.runtime.whole import EXACT, Wide, integers, is_wide
 
 ANYTHING = Feature()
 
@@ -175,8 +175,8 @@ def _numbers(entries: tuple[Entry, ...], manifest: Manifest, graph: dict[str, Te
         *_bounds([feature.plausible for feature in features]),
         np.array([feature.missing != "reject" for feature in features], dtype=np.bool_),
         np.array([f.missing.impute if isinstance(f.missing, Impute) else np.nan for f in features], dtype=np.float64),
-        tuple(_wide(slot, i, columns[i], features[i]) for slot in slots if is_wide(slot.dtype) for i in _places(slot)),
         {i: codes for i, f in enumerate(features) if (codes := _codes(f)) is not None},
+        tuple(_wide(slot, i, columns[i], features[i]) for slot in slots if is_wide(slot.dtype) for i in _places(slot)),
     )
 
 
@@ -212,7 +212,7 @@ def _fits(number: int, dtype: np.dtype[Any]) -> bool:
 
 def _codes(feature: Feature) -> npt.NDArray[Any] | None:
     """The whole numbers that a column may hold."""
-    return None if feature.categories is None else np.array([c for c in feature.categories if isinstance(c, int)])
+    return None if feature.categories is None else integers([c for c in feature.categories if isinstance(c, int)])
 
 
 def _texts(entry: Entry, manifest: Manifest, tensor: Tensor) -> Texts:

@@ -242,7 +242,8 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
         label_policies_of(bundle.manifest),
     )
     _prove(model)
-    check_independence(session, bundle.manifest.graph.output, inputs.admit(inputs.synthetic(SELF_TEST_ROWS))[1])
+    read = (model.manifest.graph.output, *([model.manifest.ood.space] if model.manifest.ood.looks_at_tensor else []))
+    check_independence(session, read, inputs.admit(inputs.synthetic(SELF_TEST_ROWS))[1])
     _check_self_test(model)
     return model
 

@@ -19,6 +19,7 @@ from service.runtime.whole import (
     beyond,
     fed,
     integers,
+    is_among,
     is_wide,
     misfits_of,
     nudged,
@@ -61,10 +62,10 @@ class NumberInputs:
     may_miss : ndarray of shape (F,)
     substitutes : ndarray of shape (F,)
         What stands in for a missing value: a number, or NaN.
-    wide : tuple of Wide
-        Columns of 64-bit integers.
     codes : dict of int to ndarray
         By column, the whole numbers that it may hold where that is not any.
+    wide : tuple of Wide
+        Columns of 64-bit integers.
     """
 
     columns: tuple[str, ...]
@@ -75,8 +76,8 @@ class NumberInputs:
     plausible_high: Array
     may_miss: Flags
     substitutes: Array
-    wide: tuple[Wide, ...] = ()
     codes: dict[int, Values] = field(default_factory=dict)
+    wide: tuple[Wide, ...] = ()
     least: Array = field(init=False, repr=False, compare=False)
     most: Array = field(init=False, repr=False, compare=False)
     limits: tuple[list[float], list[float]] = field(init=False, repr=False, compare=False)
@@ -89,9 +90,9 @@ class NumberInputs:
             if slot.dtype.kind == "f":
                 largest = float(np.finfo(slot.dtype).max)
                 low[slot.columns], high[slot.columns] = -largest, largest
+        low[list(self.codes)] = np.inf
         if not self.wide:
             object.__setattr__(self, "wide", tuple(_wide(self.columns, self.slots)))
-        low[list(self.codes)] = np.inf
         object.__setattr__(self, "least", np.maximum(low, self.allowed_low))
         object.__setattr__(self, "most", np.minimum(high, self.allowed_high))
         object.__setattr__(self, "limits", (self.least.tolist(), self.most.tolist()))
@@ -138,7 +139,7 @@ class NumberInputs:
         if missing.any():
             numbers, whole = np.where(missing, self.substitutes, numbers), with_substitutes(missing, whole, self.wide)
         faults += [fault for slot in self.slots for fault in self._unfit(slot, numbers, whole)]
-        return numbers, whole, faults + list(self._unknown(numbers, whole))
+        return numbers, whole, faults + self._unknown(numbers, whole, {fault.path for fault in faults})
 
     def _plain(self, rows: Array) -> bool:
         if len(rows) == 1 and rows.size <= FEW_COLUMNS:
@@ -196,7 +197,10 @@ class NumberInputs:
         drawn: Whole = {}
         for one in self.wide:
             doubles = values[:, one.index]
-            if beyond(doubles).any():
+            if one.index in self.codes:
+                codes = self.codes[one.index]
+                drawn[one.name] = codes[np.arange(len(values)) % len(codes)]
+            elif beyond(doubles).any():
                 limits = np.iinfo(one.dtype)
                 lows = [int(limits.min), *(b[0] for b in (one.allowed, one.plausible) if b[0] is not None)]
                 highs = [int(limits.max), *(b[1] for b in (one.allowed, one.plausible) if b[1] is not None)]
@@ -221,15 +225,14 @@ class NumberInputs:
         ends = (self.allowed_low[column], self.allowed_high[column])
         return [f"{end:g}" if own is None else str(own) for own, end in zip(exact, ends, strict=True)]
 
-    def _unknown(self, rows: Array, whole: Whole) -> Iterator[Fault]:
+    def _unknown(self, rows: Array, whole: Whole, told: set[tuple[str | int, ...]]) -> list[Fault]:
+        faults: list[Fault] = []
         for column, codes in self.codes.items():
             doubles, own = rows[:, column], whole.get(self.columns[column])
-            known = np.isin(doubles, codes.astype(np.float64))
-            if own is not None:
-                known &= ~beyond(doubles) | np.isin(own, codes)
             bad = np.zeros(rows.shape, dtype=np.bool_)
-            bad[:, column] = ~known & ~np.isnan(doubles)
-            yield from self._faults(bad, "unknown-category", "is none of the categories that the model knows")
+            bad[:, column] = ~is_among(doubles, own, codes) & ~np.isnan(doubles)
+            faults += self._faults(bad, "unknown-category", "is none of the categories that the model knows")
+        return [fault for fault in faults if fault.path not in told]
 
     def _unfit(self, slot: Slot, rows: Array, whole: Whole) -> Iterator[Fault]:
         if is_wide(slot.dtype):

@@ -158,6 +158,16 @@ def outside_of(doubles: Array, own: Values | None, bounds: tuple[int | None, int
     return bad
 
 
+def is_among(doubles: Array, own: Values | None, codes: Values) -> Flags:
+    """Whether numbers are some of ``codes``; integers are compared as such."""
+    found: Flags = np.isin(doubles, codes.astype(np.float64))
+    if own is not None:
+        known = set(codes.tolist())
+        for row in np.flatnonzero(beyond(doubles)).tolist():
+            found[row] = int(own[row]) in known
+    return found
+
+
 def fed(doubles: Array, own: Values | None, dtype: np.dtype[Any]) -> Values:
     """A checked column as the graph takes it."""
     large = beyond(doubles)

@@ -153,6 +153,18 @@ def test_statistics_of_the_batch_are_named(tmp_path: Path) -> None:
         learn(write(tmp_path / "m.onnx", nodes, constants))
 
 
+def test_exposed_features_must_not_mix_rows_either(tmp_path: Path) -> None:
+    nodes = [
+        node("ReduceMean", "x a", "m"),
+        node("Sub", "x m", "centred"),
+        node("Identity", "x", "c"),
+    ]
+    path = write(tmp_path / "m.onnx", nodes, (ints("a", 0),))
+    assert "rows" not in learn(path)
+    with pytest.raises(GraphError, match="output 'centred' of a row depends on the rows beside it: ReduceMean works"):
+        study(path, Declared(expose_features="centred"), Limits())
+
+
 def test_a_fixed_number_of_rows_hides_no_mixing(tmp_path: Path) -> None:
     operator, nodes, constants = MIXED["mean"]
     with pytest.raises(GraphError, match=f"{operator} works across the row axis"):

@@ -27,15 +27,15 @@ def test_a_softmax_over_rows_is_refused_and_one_over_columns_is_not(
     session = Session(graph_of([helper.make_node("Softmax", ["x"], ["s"], axis=axis)], {"x": spec}, {"s": spec}))
     feeds = {"x": ROWS.astype(helper.tensor_dtype_to_np_dtype(kind))}
     if not mixes:
-        check_independence(session, "s", feeds)
+        check_independence(session, ["s"], feeds)
         return
     with pytest.raises(ManifestInvalid, match=r"graph.rows: the graph answers a row otherwise beside other rows"):
-        check_independence(session, "s", feeds)
+        check_independence(session, ["s"], feeds)
 
 
 def test_rows_of_a_session_that_runs_them_alone_are_independent(graph_of: Write) -> None:
     spec = (TensorProto.FLOAT, [None, 2])
     path = graph_of([helper.make_node("Softmax", ["x"], ["s"], axis=0)], {"x": spec}, {"s": spec})
     session = Session(path, alone=True)
-    check_independence(session, "s", {"x": ROWS.astype(np.float32)})
+    check_independence(session, ["s"], {"x": ROWS.astype(np.float32)})
     np.testing.assert_array_equal(session.run("s", {"x": ROWS.astype(np.float32)}), np.ones((4, 2)))

@@ -199,6 +199,28 @@ def test_a_missing_value_becomes_the_integer_that_stands_in(declare: Declare) ->
     assert read_back(model.posterior(mixed).log_probs) == [(CODE + 1, 0), (CODE + 3, 0)]
 
 
+def test_categories_are_compared_as_integers(declare: Declare) -> None:
+    model = declare(
+        f"[features.n]\ncategories = [{CODE}, {CODE + 2}, 7]\n[features.u]\ncategories = [3, {2**64 - 1}]\n"
+    )
+    pairs = [(CODE, 3), (CODE + 2, 2**64 - 1), (7, 3)]
+    assert read_back(model.posterior(rows_of(model, pairs)).log_probs) == pairs
+    with pytest.raises(InvalidInstances) as error:
+        model.inputs.admit(rows_of(model, [(CODE + 1, 3), (8, 2**64 - 2), (7, 3)]))
+    places = [(("instances", 0, "n")), (("instances", 1, "n")), (("instances", 1, "u"))]
+    assert [(f.path, f.code) for f in error.value.faults] == [(place, "unknown-category") for place in places]
+    drawn = model.inputs.synthetic(3)
+    assert read_back(model.posterior(drawn).log_probs) == [(CODE, 3), (CODE + 2, 2**64 - 1), (7, 3)]
+
+
+def test_rows_are_drawn_within_bounds_that_doubles_cannot_hold(declare: Declare) -> None:
+    model = declare(
+        f"[features.n]\nallowed = [{CODE + 1}, {CODE + 3}]\n[features.u]\nplausible = [{CODE}, {2**64 - 1}]\n"
+    )
+    drawn = read_back(model.posterior(model.inputs.synthetic(5)).log_probs)
+    assert all(CODE < n <= CODE + 3 and u >= CODE for n, u in drawn)
+
+
 @pytest.mark.parametrize("key", ["pad", "fill"])
 def test_what_doubles_cannot_hold_is_refused_elsewhere_in_a_manifest(key: str) -> None:
     text = 'schema = 1\ntitle = "t"\n[graph]\noutput = "s"\noutput_kind = "logits"\nclasses = ["a", "b"]\n'
