@@ -239,8 +239,9 @@ class _Conversion:
         columns = {
             one.role: self._converted(one) for one in self.found if one.role in ("label", "group", "weight", "id")
         }
-        ends = [self._raw(one) for one in self.found if one.role == "ends"]
-        columns |= {"ends": raw.values for raw in ends if isinstance(raw, Typed)}
+        for one in self.found:
+            if one.role == "ends" and isinstance(raw := self._raw(one), Typed):
+                columns["ends"] = raw.values
         states = [self._converted(one) for one in self.found if one.role == "state"]
         return columns | ({"state": np.column_stack(states)} if states else {})
 
