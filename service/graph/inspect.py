@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnx
 
 from service.bundle.repository import PARTS, Bundle
@@ -51,6 +52,8 @@ class Input:
         Whether they fail on any other.
     table : int or None
         Length of the shortest table that it is an index into: token ids, say.
+    is_row : bool
+        Whether constants of a column each are added to it, or scale it.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Input:
     words: tuple[tuple[str, ...], ...]
     closed: bool
     table: int | None
+    is_row: bool = False
 
     @property
     def batch(self) -> int | None:
@@ -209,14 +213,17 @@ def _input(graph: View, value: onnx.ValueInfoProto) -> Input:
     if not value.type.HasField("tensor_type"):
         raise GraphError(f"input {value.name!r} is no tensor; export the model with tensors as inputs")
     dims = tuple(_dim(d) for d in tensor.shape.dim) if tensor.HasField("shape") else None
+    flexible = dims is None or (len(dims) == 2 and not isinstance(dims[1], int))  # rows of open width
+    vector = _vector_width(graph, value.name) if flexible else None
     return Input(
         value.name,
         onnx.TensorProto.DataType.Name(tensor.elem_type),
         dims,
-        _coefficients(graph, value.name),
+        _coefficients(graph, value.name) or vector,
         tuple(_words(graph, value.name)),
         any(n.op_type == "OneHotEncoder" and attribute(n, "zeros") == 0 for n, _ in _readers(graph, value.name)),
         min(_tables(graph, value.name), default=None),
+        vector is not None,
     )
 
 
@@ -248,6 +255,17 @@ def _coefficients(graph: View, name: str) -> int | None:
             return len(coefficients) // rows
         if node.op_type in {"Gemm", "MatMul"} and (weights := graph.constants.get(node.input[1])) is not None:
             return int(weights.dims[1 if attribute(node, "transB") else 0])
+    return None
+
+
+def _vector_width(graph: View, name: str) -> int | None:
+    """How many columns there are if a vector of constants is added to them, or they are scaled by one."""
+    for node, tensor in _users(graph, name, frozenset({"Identity", "Cast"})):
+        if node.op_type in {"Add", "Sub", "Mul", "Div"} and len(node.input) == 2:  # both sides
+            other = node.input[1] if node.input[0] == tensor else node.input[0]
+            vector = graph.constants.get(other)
+            if vector is not None and vector.dims and vector.dims[-1] > 1 and np.prod(vector.dims) == vector.dims[-1]:
+                return int(vector.dims[-1])
     return None
 
 
