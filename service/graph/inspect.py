@@ -152,24 +152,21 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     _refuse_state(graph, inputs, path)
+    given = frozenset(value.name for value in inputs)
     floats = [o.name for o in model.graph.output if _may_score(o)]
     decisions = {name: made for name in floats if (made := decision(graph, name)) is not None}
     scores = [name for name in floats if name not in decisions]
-    named = next((found for name in scores if (found := class_names(graph, name)) is not None), None)
-    written = metadata.class_names(model)
-    named, written = (written, None) if named is None else (named, written)
+    (classes, classes_from), written = _class_names(graph, scores)
     return Findings(
         model=model,
         inputs=tuple(_input(graph, value) for value in inputs),
         outputs=tuple(trace(graph, name) for name in scores),
         labels=tuple(o.name for o in model.graph.output if o.name not in scores),
         decisions=decisions,
-        constant={
-            name: why for name in scores if (why := constant_answer(graph, name, frozenset(v.name for v in inputs)))
-        },
+        constant={name: why for name in scores if (why := constant_answer(graph, name, given))},
         normalised=frozenset(name for name in scores if is_softmax_of_all(graph, name)),
-        classes=None if named is None else named[0],
-        classes_from="" if named is None else named[1],
+        classes=classes,
+        classes_from=classes_from,
         classes_written=written,
         external_files=external_files(model, path),
         changes=tuple(changes),
@@ -178,6 +175,18 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
         loops=tuple(operators(model.graph, ENDLESS)),
         random=tuple(operators(model.graph, RANDOM)),
     )
+
+
+Named = tuple[tuple[str, ...], str]
+
+
+def _class_names(graph: View, scores: list[str]) -> tuple[Named | tuple[None, str], Named | None]:
+    """Class names and where they stand; and what the metadata says where operators name classes too."""
+    named = next((found for name in scores if (found := class_names(graph, name)) is not None), None)
+    written = metadata.class_names(graph.model)
+    if named is not None:
+        return named, written
+    return (None, "") if written is None else written, None
 
 
 def check_draft(draft: Bundle) -> None:

@@ -205,14 +205,18 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
     notes = [one_answer(table), _own_label(bench, run, scored, scores, (str(kind.value), str(task.value)))]
     if declared.missing is not None:
         check_missing(bench.child, bench.place(), run, scores.name)
-    reasons = [why if tapped is None else tapped.evidence, *([scores.evidence] if scores.evidence else [])]
+    reasons = filter(None, (why if tapped is None else tapped.evidence, scores.evidence))
     found = Conclusion("output", scores.name, "; ".join(reasons))
-    others = _others(bench, declared, features)
     changed = bench.place().read_bytes() if bench.changes else None
     meaning = Graph(output=scores.name, output_kind=kind.value, task=task.value, classes=classes.value)
     notes.append(check_expected(bench.child, bench.place(), run.filled, meaning, declared))
-    said = [note for note in notes if note is not None]
-    return Study((found, kind, task, classes, *said, *others), run.filled, changed, bench.findings.external_files)
+    said = (note for note in notes if note is not None)
+    return Study(
+        (found, kind, task, classes, *said, *_others(bench, declared, features)),
+        run.filled,
+        changed,
+        bench.findings.external_files,
+    )
 
 
 def _own_label(

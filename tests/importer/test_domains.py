@@ -268,11 +268,14 @@ def test_what_an_encoder_knows_is_proposed(build: Build, categories: list[Any], 
         (helper.make_node("Scaler", ["x"], ["s1"], domain="ai.onnx.ml", offset=[50.0, 0.5], scale=[0.1, 10.0]),),
         (node("Sub", "x mean", "d"), node("Div", "d std", "s1")),
         (node("Sub", "x mean", "d"), node("Mul", "d inverse", "s1")),
+        (node("Mul", "x inverse", "d"), node("Sub", "d quotient", "s1")),
+        (node("Mul", "x inverse", "d"), node("Add", "d less", "s1")),
         (node("BatchNormalization", "x ones zeros mean variance", "s1", epsilon=1e-12),),
     ],
 )
 def test_a_scaler_s_mean_and_scale_are_proposed_as_a_plausible_range(nodes: Any, learn: Learn) -> None:
     held = {"mean": [50.0, 0.5], "std": [10.0, 0.1], "inverse": [0.1, 10.0], "variance": [100.0, 0.01]}
+    held |= {"quotient": [5.0, 5.0], "less": [-5.0, -5.0]}
     constants = [weights(name, array) for name, array in {**held, "ones": [1.0, 1.0], "zeros": [0.0, 0.0]}.items()]
     build = graph(
         *nodes,
