@@ -290,6 +290,19 @@ def test_a_scaler_s_mean_and_scale_are_proposed_as_a_plausible_range(nodes: Any,
     np.testing.assert_allclose(rows.mean(axis=0), [50, 0.5], rtol=0.1)
 
 
+def test_a_wide_table_is_read_too(learn: Learn) -> None:
+    width = 2000
+    constants = (
+        weights("mean", np.arange(width) + 10.0),
+        weights("std", np.ones(width)),
+        weights("w", np.ones((width, 2))),
+    )
+    nodes = (node("Sub", "x mean", "d"), node("Div", "d std", "s1"), node("MatMul", "s1 w", "z"), node("Softmax", "z"))
+    found, _ = learn(graph(*nodes, constants=constants, inputs=(value("x", [None, width]),)))
+    features = tomllib.loads(manifest_text("m", found))["features"]
+    assert features["x1500"]["plausible"] == [1500.0, 1520.0]
+
+
 @pytest.mark.parametrize(
     ("range_", "wider"),
     [
