@@ -28,7 +28,8 @@ def guards(manifest: Manifest, kinds: Kinds) -> str:
     manifest : Manifest
     kinds : Kinds
     """
-    closed = _columns(manifest, kinds, "allowed", "categories")
+    bounded = tuple(entry.name for entry in manifest.inputs if entry.allowed is not None)
+    closed = (*_columns(manifest, kinds, "allowed", "categories"), *bounded)
     ranged = _columns(manifest, kinds, "plausible")
     gated = "range" in manifest.ood.gate_members
     seen = _seen_by_scores(manifest, kinds)
@@ -48,7 +49,8 @@ def guards(manifest: Manifest, kinds: Kinds) -> str:
 def offer(manifest: Manifest, kinds: Kinds) -> str | None:
     """A sentence that offers a score of the inputs, where no score looks at them and one could."""
     idle = not manifest.ood.has_feature_scores and manifest.why_unfit("mahalanobis") is None
-    if not idle or not kinds.numbers:
+    measured = set(kinds.numbers) - set(_columns(manifest, kinds, "allowed", "categories"))  # the rest may be codes
+    if not idle or not measured:
         return None
     return f'offered: {OFFER} looks at {_named(kinds.numbers)}; list "mahalanobis" (and "range") in gate to flag by it'
 

@@ -518,3 +518,40 @@ def test_evaluate_says_which_version_it_measures_when_a_newer_one_exists(
     publish_again()
     assert "this is version 1, which stable names; for version 2" in invoke(*arguments).stderr
     assert "newest" not in invoke(*arguments, "--version", "1").stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--classes", "a,b", "--classes-from", "NAMES"), "--classes and --classes-from say the same thing"),
+        (("--features-from", "NAMES", "--width", "2"), "--width numbers the features that --features names"),
+        (("--width", "0"), "0 is not in the range"),
+    ],
+)
+def test_flags_of_an_import_that_say_the_same_thing_twice_are_bad_usage(
+    flags: tuple[str, ...],
+    reason: str,
+    invoke: Callable[..., Result],
+    linear_graph: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("a, with a comma\nb\n")
+    given = [str(names) if flag == "NAMES" else flag for flag in flags]
+    result = invoke("import", linear_graph(*IDENTITY), "--name", "m", "--models", tmp_path / "models", *given)
+    assert result.exit_code == 2
+    assert reason in result.output
+
+
+def test_names_with_commas_come_from_files(
+    invoke: Callable[..., Result], linear_graph: Callable[..., Path], tmp_path: Path
+) -> None:
+    names, models = tmp_path / "names.txt", tmp_path / "models"
+    names.write_text("a, with a comma\nb\n")
+    flags = ("--classes-from", names, "--features-from", names, "--name", "m", "--models", models, "--json")
+    result = invoke("import", linear_graph(*IDENTITY), *flags)
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert told["conclusions"]["classes"]["value"] == ["a, with a comma", "b"]
+    assert told["guards"].startswith("guards: ")
+    assert Repository(models).draft("m").manifest.columns == ("a, with a comma", "b")

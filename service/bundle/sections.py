@@ -175,6 +175,8 @@ class Input(Section):
         The service fills it: 1 at a row's own positions, 0 where it was padded.
     fill : float or None
         The service fills it with this number.
+    allowed : tuple of (float, float) or None
+        What the elements of a tensor may be; columns have theirs under [features].
     """
 
     name: Name
@@ -183,6 +185,7 @@ class Input(Section):
     pad: Number | None = None
     mask: Switch = False
     fill: Number | None = None
+    allowed: tuple[Number, Number] | None = None
 
     @property
     def is_filled(self) -> bool:
@@ -198,6 +201,12 @@ class Input(Section):
     def _is_one_thing(self) -> Self:
         if self.mask and self.fill is not None:
             raise ValueError("mask and fill exclude each other: each says what the service puts there")
+        if self.allowed is not None and (self.features is not None or self.is_filled):
+            raise ValueError(
+                "allowed belongs to a tensor that rows fill; what columns may hold stands under [features]"
+            )
+        if self.allowed is not None and self.allowed[0] >= self.allowed[1]:
+            raise ValueError("allowed must be [low, high] with low < high")
         if self.features is not None and (self.shape is not None or self.pad is not None):
             raise ValueError("features name columns; shape and pad describe a tensor, which has none")
         if self.is_filled and any(value is not None for value in (self.features, self.shape, self.pad)):

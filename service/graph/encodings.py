@@ -230,13 +230,27 @@ def _scalings(graph: View, node: onnx.NodeProto) -> Iterator[Scaling]:
         mean, variance = (graph.constant(name) for name in node.input[3:5])
         if mean is not None and variance is not None:
             yield from _scaling(node.input[0], mean, np.sqrt(np.maximum(variance, 0.0)), "BatchNormalization")
-    if node.op_type == "Sub" and (mean := graph.constant(node.input[1])) is not None:
+    if node.op_type in {"Sub", "Mul"} and (first := graph.constant(node.input[1])) is not None:
         for user in graph.model.graph.node:
-            if user.op_type in {"Div", "Mul"} and user.input[0] == node.output[0]:
-                scale = graph.constant(user.input[1])
-                if scale is not None:
-                    spread = scale if user.op_type == "Div" else 1.0 / _nonzero(scale)
-                    yield from _scaling(node.input[0], mean, spread, f"Sub, {user.op_type}")
+            if len(user.input) == 2 and user.input[0] == node.output[0]:  # both sides
+                yield from _in_two_steps(graph, (node, user), first)
+
+
+def _in_two_steps(
+    graph: View, nodes: tuple[onnx.NodeProto, onnx.NodeProto], first: npt.NDArray[Any]
+) -> Iterator[Scaling]:
+    """A difference and a quotient; or, as a scaler to minimum and maximum has it, a product and a sum."""
+    node, user = nodes
+    second, words = graph.constant(user.input[1]), f"{node.op_type}, {user.op_type}"
+    if second is None or not all(v.dtype.kind in "iuf" and v.size for v in (first, second)):
+        return
+    if node.op_type == "Sub" and user.op_type in {"Div", "Mul"}:
+        spread = second if user.op_type == "Div" else 1.0 / _nonzero(second)
+        yield from _scaling(node.input[0], first, spread, words)
+    if node.op_type == "Mul" and user.op_type in {"Add", "Sub"}:
+        sign, scale = (-1.0 if user.op_type == "Add" else 1.0), _nonzero(first)
+        if scale.size == second.size or 1 in {scale.size, second.size}:
+            yield from _scaling(node.input[0], sign * second.reshape(-1) / scale.reshape(-1), 1.0 / scale, words)
 
 
 def _nonzero(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -40,6 +40,7 @@ SHAPED: Final = frozenset(
 )
 """Operators that look at a tensor's shape alone, if at anything."""
 
+PRODUCTS: Final = frozenset({"Mul", "MatMul", "Gemm", "Conv"})
 SELF_CANCELLING: Final = frozenset({"Sub", "Div", "Xor", "Equal", "Less", "Greater", "BitwiseXor"})
 LABELS: Final = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 
@@ -139,8 +140,9 @@ def _value_inputs(graph: View, name: str) -> list[str]:
         return []
     if node.op_type in SELF_CANCELLING and len(set(node.input)) == 1:
         return []
-    if node.op_type == "Mul" and any((v := graph.constant(n)) is not None and not v.any() for n in node.input):
-        return []
+    zero = [(value := graph.constant(n)) is not None and not value.any() for n in node.input]
+    if node.op_type in PRODUCTS and any(zero[:2]):
+        return [n for n in node.input[2:] if n]
     inner = [n for other in every_node(onnx.GraphProto(node=[node])) for n in other.input]
     return [n for n in inner if n]
 

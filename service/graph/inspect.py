@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnx
 
 from service.bundle.manifest import Manifest
@@ -53,6 +54,8 @@ class Input:
         Whether they fail on any other.
     table : int or None
         Length of the shortest table that it is an index into: token ids, say.
+    is_row : bool
+        Whether constants of a column each are added to it, or scale it.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Input:
     words: tuple[tuple[str, ...], ...]
     closed: bool
     table: int | None
+    is_row: bool = False
 
     @property
     def batch(self) -> int | None:
@@ -150,24 +154,21 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     _refuse_state(graph, inputs, path)
+    given = frozenset(value.name for value in inputs)
     floats = [o.name for o in model.graph.output if _may_score(o)]
     decisions = {name: made for name in floats if (made := decision(graph, name)) is not None}
     scores = [name for name in floats if name not in decisions]
-    named = next((found for name in scores if (found := class_names(graph, name)) is not None), None)
-    written = metadata.class_names(model)
-    named, written = (written, None) if named is None else (named, written)
+    (classes, classes_from), written = _class_names(graph, scores)
     return Findings(
         model=model,
         inputs=tuple(_input(graph, value) for value in inputs),
         outputs=tuple(trace(graph, name) for name in scores),
         labels=tuple(o.name for o in model.graph.output if o.name not in scores),
         decisions=decisions,
-        constant={
-            name: why for name in scores if (why := constant_answer(graph, name, frozenset(v.name for v in inputs)))
-        },
+        constant={name: why for name in scores if (why := constant_answer(graph, name, given))},
         normalised=frozenset(name for name in scores if is_softmax_of_all(graph, name)),
-        classes=None if named is None else named[0],
-        classes_from="" if named is None else named[1],
+        classes=classes,
+        classes_from=classes_from,
         classes_written=written,
         external_files=external_files(model, path),
         changes=tuple(changes),
@@ -176,6 +177,18 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
         loops=tuple(operators(model.graph, ENDLESS)),
         random=(*operators(model.graph, RANDOM), *in_training(model)),
     )
+
+
+Named = tuple[tuple[str, ...], str]
+
+
+def _class_names(graph: View, scores: list[str]) -> tuple[Named | tuple[None, str], Named | None]:
+    """Class names and where they stand; and what the metadata says where operators name classes too."""
+    named = next((found for name in scores if (found := class_names(graph, name)) is not None), None)
+    written = metadata.class_names(graph.model)
+    if named is not None:
+        return named, written
+    return (None, "") if written is None else written, None
 
 
 def check_draft(draft: Bundle) -> None:
@@ -223,14 +236,17 @@ def _input(graph: View, value: onnx.ValueInfoProto) -> Input:
     if not value.type.HasField("tensor_type"):
         raise GraphError(f"input {value.name!r} is no tensor; export the model with tensors as inputs")
     dims = tuple(_dim(d) for d in tensor.shape.dim) if tensor.HasField("shape") else None
+    flexible = dims is None or (len(dims) == 2 and not isinstance(dims[1], int))  # rows of open width
+    vector = _vector_width(graph, value.name) if flexible else None
     return Input(
         value.name,
         onnx.TensorProto.DataType.Name(tensor.elem_type),
         dims,
-        _coefficients(graph, value.name),
+        _coefficients(graph, value.name) or vector,
         tuple(_words(graph, value.name)),
         any(n.op_type == "OneHotEncoder" and attribute(n, "zeros") == 0 for n, _ in _readers(graph, value.name)),
         min(_tables(graph, value.name), default=None),
+        vector is not None,
     )
 
 
@@ -262,6 +278,17 @@ def _coefficients(graph: View, name: str) -> int | None:
             return len(coefficients) // rows
         if node.op_type in {"Gemm", "MatMul"} and (weights := graph.constants.get(node.input[1])) is not None:
             return int(weights.dims[1 if attribute(node, "transB") else 0])
+    return None
+
+
+def _vector_width(graph: View, name: str) -> int | None:
+    """How many columns there are if a vector of constants is added to them, or they are scaled by one."""
+    for node, tensor in _users(graph, name, frozenset({"Identity", "Cast"})):
+        if node.op_type in {"Add", "Sub", "Mul", "Div"} and len(node.input) == 2:  # both sides
+            other = node.input[1] if node.input[0] == tensor else node.input[0]
+            vector = graph.constants.get(other)
+            if vector is not None and vector.dims and vector.dims[-1] > 1 and np.prod(vector.dims) == vector.dims[-1]:
+                return int(vector.dims[-1])
     return None
 
 

@@ -19,7 +19,12 @@ from service.importer.feeds import DTYPES, SIZES, Domain, Filled, shape_of
 from service.importer.sandbox import Arrays, Sandbox
 from service.importer.search import Reach, search, split_table
 
-MOST_CELLS: Final = 512
+MOST_CELLS: Final = 1024
+"""Cells whose bounds are searched: every one is moved by itself."""
+
+MOST_READ: Final = 8192
+"""Cells of which two rows tell what reads them."""
+
 MOST_CATEGORIES: Final = 1000
 Array = npt.NDArray[Any]
 Whole = npt.NDArray[np.int64]
@@ -99,7 +104,7 @@ def with_domains(child: Sandbox, findings: Findings, folder: Path, filled: tuple
     encodings = find_encodings(findings.model)
     probed = tuple(f for f in filled if f.fill is None and not f.mask and f.input.type != "BOOL")
     cells = Cells(probed, tuple(int(np.prod(shape_of(f, 1, SIZES[0])[1:])) for f in probed))
-    if not (encodings.lookups or encodings.tensors) or not 0 < cells.total <= MOST_CELLS:
+    if not (encodings.lookups or encodings.tensors) or not 0 < cells.total <= MOST_READ:
         return filled
     others = tuple(f for f in filled if f not in probed)
     domains = _domains(Probe(child, findings, folder, cells, others), encodings)
@@ -110,7 +115,8 @@ def with_domains(child: Sandbox, findings: Findings, folder: Path, filled: tuple
 
 
 def _domains(probe: Probe, encodings: Encodings) -> list[Domain | None]:
-    bounds = _bounds(probe, encodings.lookups)
+    few = probe.cells.total <= MOST_CELLS
+    bounds = _bounds(probe, encodings.lookups) if few else [None] * probe.cells.total
     known = _encoded(probe, encodings)
     return [known[i] if known[i] is not None and bounds[i] is None else bounds[i] for i in range(probe.cells.total)]
 
@@ -152,6 +158,8 @@ def _encoded(probe: Probe, encodings: Encodings) -> list[Domain | None]:
         for cell in (c for c in read[encoder.tensor] if c is not None):
             found[cell] = found[cell] or _categories(encoder)
     for scaling in encodings.scalings:
+        if len(scaling.centre) not in (1, len(read[scaling.tensor])):
+            continue  # of channels, not of columns
         for element, source in enumerate(read[scaling.tensor]):
             if source is not None and found[source] is None:
                 found[source] = _scaled(scaling, element)

@@ -32,6 +32,9 @@ MOST_CELLS = 2_000_000
 SIZES: Final = (8, 32, 48, 224)
 """What is tried for dimensions that vary: some networks need more than a few pixels."""
 
+SCALES: Final = np.array([1.0, 0.1, 1.0, 0.01])
+"""Of synthetic rows in turn: some small, or whatever saturates would saturate in all of them."""
+
 LARGEST_TABLE: Final = 10**6
 LARGEST_ROW: Final = 10**8
 LONGER = 3
@@ -128,7 +131,8 @@ def plan(inputs: Sequence[Input], features: tuple[str, ...] | None, width: int |
 
 
 def _widened(inputs: Sequence[Input], width: int) -> tuple[Filled, ...]:
-    open_ones = [i for i in inputs if _contradicts(i) or (_is_table(i) and _width(i) is None)]
+    flat = [i for i in inputs if i.dims is None or len(i.dims) <= 2]
+    open_ones = [i for i in flat if _contradicts(i) or _width(i) is None]
     if len(open_ones) != 1:
         raise GraphError(
             f"--width: the width of {len(open_ones)} inputs is open, and of one it must be; leave the flag out, or "
@@ -171,7 +175,8 @@ def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) 
 def draw(filled: Sequence[Filled], rows: int, size: int, *, seed: int = 0) -> Arrays:
     """Synthetic rows; dimensions that vary have a size."""
     rng = np.random.default_rng(seed)
-    return {f.input.name: _values(f, shape_of(f, rows, size), rng) for f in filled}
+    scales = SCALES[(seed + np.arange(rows)) % len(SCALES)]
+    return {f.input.name: _values(f, shape_of(f, rows, size), rng, scales) for f in filled}
 
 
 def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
@@ -215,7 +220,7 @@ def _width(entry: Input) -> int | None:
     if entry.is_flat:
         return 1
     width = entry.dims[1] if entry.dims else None
-    return width if isinstance(width, int) else entry.width if not _integer(entry) else None
+    return width if isinstance(width, int) else entry.width if not _integer(entry) or entry.is_row else None
 
 
 def _integer(entry: Input) -> bool:
@@ -281,7 +286,9 @@ def shape_of(f: Filled, rows: int, size: int) -> tuple[int, ...]:
     return (rows, *(d if isinstance(d, int) else size for d in (f.input.dims or ())[1:]))
 
 
-def _values(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+def _values(
+    f: Filled, shape: tuple[int, ...], rng: np.random.Generator, scales: npt.NDArray[np.float64]
+) -> npt.NDArray[Any]:
     if f.mask or "mask" in f.input.name.lower():
         return np.ones(shape, DTYPES[f.input.type])
     if f.fill is not None:
@@ -293,6 +300,8 @@ def _values(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.
     if f.input.type == "UINT8":
         return rng.integers(0, min(f.input.table or 256, 256), shape).astype(np.uint8)
     values = np.abs(rng.normal(size=shape)) * 3
+    if not _integer(f.input):
+        values = values * scales.reshape(-1, *[1] * (values.ndim - 1))
     if f.input.table is not None:
         values = np.minimum(values, f.input.table - 1)
     return values.astype(DTYPES[f.input.type])

@@ -13,6 +13,7 @@ from service.importer.declared import SAID, Conclusion, Declared
 Array = npt.NDArray[Any]
 LEAST_AGREEMENT = 0.5
 TIE = 1e-6
+TWO = 2
 REMEDY = "export a classifier's probabilities or logits, not only its label"
 
 
@@ -87,12 +88,17 @@ def agreement(
 
     Rows that ``decided`` leaves out, ties for instance, do not count.
     """
-    for name in findings.labels:
-        own = _class_indices(answers[name].reshape(-1), findings.classes)
-        if own is not None and len(own) == len(indices):
-            same = (own == indices)[slice(None) if decided is None else decided]
-            return float(np.mean(same)) if same.size else None
-    return None
+    own = _own(answers, findings, len(indices))
+    if own is None:
+        return None
+    same = (own == indices)[slice(None) if decided is None else decided]
+    return float(np.mean(same)) if same.size else None
+
+
+def _own(answers: dict[str, Array], findings: Findings, rows: int) -> Array | None:
+    """The graph's own labels, as indices."""
+    found = (_class_indices(answers[name].reshape(-1), findings.classes) for name in findings.labels)
+    return next((own for own in found if own is not None and len(own) == rows), None)
 
 
 def compare_labels(answers: dict[str, Array], findings: Findings, scores: Array, kind: str) -> Conclusion | None:
@@ -117,7 +123,7 @@ def compare_labels(answers: dict[str, Array], findings: Findings, scores: Array,
     share = agreement(answers, findings, indices, decided)
     if share is None:
         return None
-    if share < LEAST_AGREEMENT:
+    if share < LEAST_AGREEMENT and not _at_a_threshold(_own(answers, findings, len(scores)), scores):
         raise GraphError(
             f"the graph's own label is the class of its largest score in {share:.0%} of synthetic rows only: the "
             "scores are in another order than the class labels, or are none; say which tensor carries them: --output"
@@ -127,6 +133,15 @@ def compare_labels(answers: dict[str, Array], findings: Findings, scores: Array,
         return Conclusion("label", "agrees", f"the graph's own label is the class of its largest score in all {rows}")
     why = "it may be drawn at another threshold than one half, which is what costs do here"
     return Conclusion("label", "differs", f"it is the class of its largest score in {share:.0%} of {rows} only; {why}")
+
+
+def _at_a_threshold(own: Array | None, scores: Array) -> bool:
+    """Whether labels of two classes are those of a threshold on the second one's score, whichever it is."""
+    if own is None or scores.shape[1] > TWO or not {0, 1} >= set(own.tolist()):
+        return False
+    margin = scores[:, -1].astype(np.float64) - (scores[:, 0] if scores.shape[1] == TWO else 0.0)
+    below, above = margin[own == 0], margin[own == 1]
+    return bool(len(below) and len(above) and below.max() <= above.min())
 
 
 def _largest(scores: Array, kind: str) -> tuple[Array, Array]:

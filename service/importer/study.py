@@ -207,17 +207,22 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
         kind = Conclusion("output_kind", "sigmoid_logits" if many else "logits", tapped.evidence)
     task = conclude_task(str(kind.value), declared, positions=scores.positions)
     classes = conclude_classes(bench.findings, declared, table.shape[1], multilabel=task.value == "multilabel")
-    notes = [one_answer(table), _own_label(bench, run, scored, scores, (str(kind.value), str(task.value)))]
+    notes = [next(filter(None, batching), None), one_answer(table)]
+    notes.append(_own_label(bench, run, scored, scores, (str(kind.value), str(task.value))))
     if declared.missing is not None:
         check_missing(bench.child, bench.place(), run, scores.name)
-    reasons = [why if tapped is None else tapped.evidence, *([scores.evidence] if scores.evidence else [])]
+    reasons = filter(None, (why if tapped is None else tapped.evidence, scores.evidence))
     found = Conclusion("output", scores.name, "; ".join(reasons))
-    others = [*[one for one in batching if one][:1], *_others(bench, declared, features)]
     changed = bench.place().read_bytes() if bench.changes else None
     meaning = Graph(output=scores.name, output_kind=kind.value, task=task.value, classes=classes.value)
     notes.append(check_expected(bench.child, bench.place(), run.filled, meaning, declared))
-    said = [note for note in notes if note is not None]
-    return Study((found, kind, task, classes, *said, *others), run.filled, changed, bench.findings.external_files)
+    said = (note for note in notes if note is not None)
+    return Study(
+        (found, kind, task, classes, *said, *_others(bench, declared, features)),
+        run.filled,
+        changed,
+        bench.findings.external_files,
+    )
 
 
 def _own_label(

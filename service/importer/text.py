@@ -7,7 +7,7 @@ import tomlkit
 from tomlkit.items import Table
 
 from service.importer.declared import Conclusion
-from service.importer.feeds import Domain, Filled
+from service.importer.feeds import Domain, Filled, shared_domain
 from service.importer.study import Study
 
 FARTHEST: Final = 2**53
@@ -49,9 +49,14 @@ def manifest_text(title: str, found: Study) -> str:
 
 def _offered(found: Study) -> str:
     """A comment that offers a score of the numeric inputs: nll alone never looks at them."""
-    numeric = any(f.features is not None and f.input.type != "STRING" for f in found.inputs)
+    numeric = any(f.features is not None and f.input.type != "STRING" and not _all_codes(f) for f in found.inputs)
     sequence = any(c.subject == "task" and c.value == "sequence" for c in found.conclusions)
     return OFFERED if numeric and not sequence else ""
+
+
+def _all_codes(filled: Filled) -> bool:
+    coded = [d is not None and (d.categories, d.low, d.high) != (None, None, None) for d in filled.domains]
+    return bool(coded) and all(coded)
 
 
 def _graph(conclusions: list[Conclusion]) -> Table:
@@ -69,6 +74,10 @@ def _input(filled: Filled) -> Table:
     table["name"].comment(filled.evidence)
     if filled.features not in (None, (filled.input.name,)):
         table["features"] = list(filled.features or ())
+    shared = shared_domain(filled.domains) if filled.features is None else None
+    if shared is not None and (bounds := _bounds(shared)) is not None:
+        table["allowed"] = list(bounds)
+        table["allowed"].comment(shared.why)
     if filled.pad is not None:
         table["pad"] = filled.pad
         table["pad"].comment("synthetic rows, padded and masked, answered as they did without padding")
@@ -108,14 +117,18 @@ def _declare(entry: Table, domain: Domain, *, text: bool) -> None:
             entry["categories"] = list(domain.categories)
             entry["categories"].comment(domain.why)
     elif domain.low is not None or domain.high is not None:
-        low = -FARTHEST if domain.low is None else domain.low
-        high = FARTHEST if domain.high is None else domain.high
-        if low < high:
-            entry["allowed"] = [float(low), float(high)]
+        if (bounds := _bounds(domain)) is not None:
+            entry["allowed"] = list(bounds)
             entry["allowed"].comment(domain.why)
     elif domain.centre is not None and domain.spread is not None:
         entry["plausible"] = list(rounded(domain.centre - WIDE * domain.spread, domain.centre + WIDE * domain.spread))
         entry["plausible"].comment(f"{domain.why}; {WIDE} spreads about it, which at most 1 % of any rows leave")
+
+
+def _bounds(domain: Domain) -> tuple[float, float] | None:
+    low = -FARTHEST if domain.low is None else domain.low
+    high = FARTHEST if domain.high is None else domain.high
+    return (float(low), float(high)) if low < high else None
 
 
 def rounded(low: float, high: float) -> tuple[float, float]:

@@ -263,6 +263,10 @@ def _settled(entry: Entry, values: Values, inside: Flags | None) -> Values:
 
 def _unfit(entry: Entry, values: Values) -> Iterator[Fault]:
     checks = [(~np.isfinite(values), "not-finite", "must be a finite number"), *_misfits(values, entry.dtype)]
+    if entry.allowed is not None:
+        low, high = entry.allowed
+        bad = ((values < low) | (values > high)) & (values != (np.nan if entry.pad is None else entry.pad))
+        checks.append((bad, "not-allowed", f"must lie between {low:g} and {high:g}"))
     for bad, code, detail in checks:
         for row, *index in np.argwhere(bad)[:MOST_FAULTS].tolist():
             yield Fault(("instances", row, entry.name, *index), code, detail)
@@ -279,6 +283,7 @@ def _drawn(entry: Entry, row: int) -> Values:
         first = min(first or DRAWN_LENGTH, DRAWN_LENGTH)
     shape = [DRAWN_SIDE if size is None else size for size in (first, *rest)]
     count = int(np.prod(shape))
+    low, high = entry.allowed or (-np.inf, np.inf)
     if entry.dtype.kind == "f":
-        return (np.linspace(0.0, 1.0, count) / (1 + row)).reshape(shape)
-    return (np.arange(count) // (1 + row) % 2).reshape(shape)  # two ids that any vocabulary has
+        return np.clip(np.linspace(0.0, 1.0, count) / (1 + row), low, high).reshape(shape)
+    return np.clip(np.arange(count) // (1 + row) % 2, low, high).reshape(shape)  # two ids that any vocabulary has

@@ -86,6 +86,8 @@ def _entry(entry: Input, tensor: Tensor, manifest: Manifest) -> Entry:
     if not _is_tensor(entry, tensor):
         _check_width(tensor, len(entry.columns))
         _check_features(entry, dtype, manifest)
+        if entry.allowed is not None:
+            raise ManifestInvalid(f"input {entry.name!r} is a column: say what it may hold under [features]")
         return Entry(entry.name, entry.columns, dtype)
     if dtype.kind == "O":
         raise ManifestInvalid(f"input {entry.name!r} takes text: name its columns in features")
@@ -96,7 +98,7 @@ def _entry(entry: Input, tensor: Tensor, manifest: Manifest) -> Entry:
     if entry.pad is not None and any(bad.any() for bad, _, _ in misfits(np.array([entry.pad]), dtype)):
         raise ManifestInvalid(f"input {entry.name!r}: its pad does not fit {dtype}")
     fixed = len(tensor.shape) > 1 and tensor.shape[1] is not None
-    return Entry(entry.name, entry.columns, dtype, _row_shape(entry, tensor), entry.pad, fixed)
+    return Entry(entry.name, entry.columns, dtype, _row_shape(entry, tensor), entry.pad, fixed, entry.allowed)
 
 
 def _is_tensor(entry: Input, tensor: Tensor) -> bool:

@@ -63,6 +63,8 @@ class Entry:
     fixed : bool
         With ``pad``: every row is filled up to ``shape[0]``. Otherwise that is the most there may be, and rows are
         filled up to the longest among them.
+    allowed : tuple of (float, float) or None
+        What a tensor's elements may be, padding aside.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Entry:
     shape: tuple[int | None, ...] = ()
     pad: float | None = None
     fixed: bool = False
+    allowed: tuple[float, float] | None = None
 
     @property
     def is_text(self) -> bool:

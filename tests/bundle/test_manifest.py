@@ -57,6 +57,13 @@ WEIGHTED = 'loss = "weighted"\nclass_weights = { healthy = 1.0, ill = 9.0 }'
 PER_CLASS = ("", "per_class = false", "per_class = true")
 
 REFUSED = {
+    "what a column may hold beside its input": (
+        'name = "x"',
+        'name = "x"\nallowed = [0, 8]',
+        "allowed belongs to a tensor",
+    ),
+    "categories of two kinds": ("plausible = [0.0, 120.0]", 'categories = [1, "a"]', "features.age.categories"),
+    "categories with a range": ("plausible = [0.0, 120.0]", "plausible = [0.0, 1.0]\ncategories = [1, 2]", "no ranges"),
     "an unknown key": ('title = "a title"', 'title = "a title"\ncolour = "red"', "colour"),
     "an unknown key in a section": ('output = "scores"', 'output = "scores"\nshape = 2', "graph.shape"),
     "an unknown section": ("[graph]", "[grahp]", "graph: Field required"),

@@ -1,6 +1,7 @@
 """Codes that a table has no row for are known at import, whatever arithmetic lies before the table."""
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.bundle.manifest import parse_manifest
+from service.bundle.repository import Repository
+from service.errors import InvalidInstances
+from service.importer.declared import Declared
 from service.importer.feeds import draw
 from service.importer.text import manifest_text, rounded
+from service.onboarding import import_model, publish_draft
+from service.runtime.model import Model, load_model
+from service.runtime.rows import Fields
 from tests.importer.test_refusals import Build, graph, node, value, weights
 from tests.importer.test_study import Learn, learn
 
@@ -177,6 +184,52 @@ def test_a_table_read_by_its_code_alone_is_a_column_with_a_range(learn: Learn) -
     assert ranges(found) == {"c": [0.0, 8.0]}
 
 
+def test_columns_of_an_open_width_are_counted_by_their_offsets(learn: Learn) -> None:
+    def build(path: Any) -> None:
+        coded(node("Add", "c o", "i"), GATHER, columns=3, o=OFFSETS)(path)
+        model = onnx.load(path)
+        model.graph.input[0].type.tensor_type.shape.dim[1].Clear()
+        onnx.save(model, path)
+
+    found, _ = learn(build)
+    assert ranges(found) == {"x0": [0.0, 3.0], "x1": [0.0, 2.0], "x2": [0.0, 1.0]}
+
+
+def test_a_row_of_indices_into_one_table_has_one_range(learn: Learn, tmp_path: Path) -> None:
+    build = coded(node("Gather", "E c", "e"), columns=4)
+    found, _ = learn(build)
+    assert tomllib.loads(manifest_text("m", found))["inputs"] == [{"name": "c", "allowed": [0.0, 8.0]}]
+    model = published(build, tmp_path)
+    rows = Fields(np.zeros((2, 0)), {"c": np.array([[0, 8, 1, 2], [0, 1, 9, -1]])})
+    with pytest.raises(InvalidInstances, match="row 1, 'c', position 2: must lie between 0 and 8") as error:
+        model.posterior(rows)
+    assert [fault.path for fault in error.value.faults] == [("instances", 1, "c", 2), ("instances", 1, "c", 3)]
+    assert len(model.posterior(Fields(np.zeros((1, 0)), {"c": np.array([[0, 8, 1, 2]])})).logits) == 1
+
+
+def test_a_code_outside_its_column_s_range_is_refused_with_the_range(tmp_path: Path) -> None:
+    model = published(VARIANTS["an offset of each column"][0], tmp_path)
+    assert len(model.posterior(np.array([[3.0, 2.0, 1.0]])).logits) == 1
+    with pytest.raises(InvalidInstances, match=r"'x0': must lie between 0 and 3 \(and 1 more\)"):
+        model.posterior(np.array([[4.0, 2.0, 2.0]]))
+
+
+def test_a_code_that_an_encoder_does_not_know_is_refused(tmp_path: Path) -> None:
+    model = published(encoded("OneHotEncoder", INT64, cats_int64s=[10, 30, 20], zeros=1), tmp_path)
+    assert len(model.posterior(np.array([[0.0, 30.0]])).logits) == 1
+    with pytest.raises(InvalidInstances, match="'c': is none of the categories that the model knows"):
+        model.posterior(np.array([[0.0, 31.0]]))
+
+
+def published(build: Build, folder: Path) -> Model:
+    """A graph imported and published as it is."""
+    build(folder / "published.onnx")
+    repository = Repository(folder / "models")
+    import_model(repository, "m", folder / "published.onnx", Declared())
+    publish_draft(repository, "m")
+    return load_model(repository.bundle("m", 1))
+
+
 # ---------------------------------------------------------------------------------------------- categories, scales
 
 
@@ -215,11 +268,14 @@ def test_what_an_encoder_knows_is_proposed(build: Build, categories: list[Any], 
         (helper.make_node("Scaler", ["x"], ["s1"], domain="ai.onnx.ml", offset=[50.0, 0.5], scale=[0.1, 10.0]),),
         (node("Sub", "x mean", "d"), node("Div", "d std", "s1")),
         (node("Sub", "x mean", "d"), node("Mul", "d inverse", "s1")),
+        (node("Mul", "x inverse", "d"), node("Sub", "d quotient", "s1")),
+        (node("Mul", "x inverse", "d"), node("Add", "d less", "s1")),
         (node("BatchNormalization", "x ones zeros mean variance", "s1", epsilon=1e-12),),
     ],
 )
 def test_a_scaler_s_mean_and_scale_are_proposed_as_a_plausible_range(nodes: Any, learn: Learn) -> None:
     held = {"mean": [50.0, 0.5], "std": [10.0, 0.1], "inverse": [0.1, 10.0], "variance": [100.0, 0.01]}
+    held |= {"quotient": [5.0, 5.0], "less": [-5.0, -5.0]}
     constants = [weights(name, array) for name, array in {**held, "ones": [1.0, 1.0], "zeros": [0.0, 0.0]}.items()]
     build = graph(
         *nodes,
@@ -232,6 +288,19 @@ def test_a_scaler_s_mean_and_scale_are_proposed_as_a_plausible_range(nodes: Any,
     assert {name: entry["plausible"] for name, entry in features.items()} == {"x0": [-50.0, 150.0], "x1": [-0.5, 1.5]}
     rows = draw(found.inputs, 400, 8)["x"]
     np.testing.assert_allclose(rows.mean(axis=0), [50, 0.5], rtol=0.1)
+
+
+def test_a_wide_table_is_read_too(learn: Learn) -> None:
+    width = 2000
+    constants = (
+        weights("mean", np.arange(width) + 10.0),
+        weights("std", np.ones(width)),
+        weights("w", np.ones((width, 2))),
+    )
+    nodes = (node("Sub", "x mean", "d"), node("Div", "d std", "s1"), node("MatMul", "s1 w", "z"), node("Softmax", "z"))
+    found, _ = learn(graph(*nodes, constants=constants, inputs=(value("x", [None, width]),)))
+    features = tomllib.loads(manifest_text("m", found))["features"]
+    assert features["x1500"]["plausible"] == [1500.0, 1520.0]
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
             constants=(weights("w", np.ones((2, 1))),),
             outputs=(value("s", [None, 1]),),
         ),
-        "output 's' is 1 for every row: a softmax over one column .*Softmax.*train it with a sigmoid",
+        "output 's' is 1 for every row: a softmax over one column.*Softmax.*train it with a sigmoid",
     ),
     "the logarithm of a softmax over one column, reshaped": (
         graph(
@@ -298,6 +298,23 @@ REFUSED: dict[str, tuple[Build, str]] = {
             node("Softmax", "x", axis=-1), inputs=(value("x", [None, "L", 1]),), outputs=(value("s", [None, "L", 1]),)
         ),
         "output 's' is 1 for every row: a softmax over one column",
+    ),
+    "a softmax over an axis of length one": (
+        graph(
+            node("Unsqueeze", "x axis", "u"),
+            node("Softmax", "u", "p", axis=1),
+            node("Squeeze", "p axis"),
+            constants=(weights("axis", np.array([1])),),
+        ),
+        "output 's' is 1 for every row: a softmax over one column, or an axis of length 1",
+    ),
+    "weights that are all zero": (
+        graph(
+            node("Gemm", "x w b", "z"),
+            node("Softmax", "z"),
+            constants=(weights("w", np.zeros((2, 2))), weights("b", [1.0, 2.0])),
+        ),
+        "output 's' does not depend on the input",
     ),
     "a sigmoid of a constant": (
         graph(

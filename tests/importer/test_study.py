@@ -141,6 +141,15 @@ def test_metadata_that_speaks_against_the_operators_is_said(learn: Learn) -> Non
     assert "the file's metadata, 'names', has another order" in said["classes"].evidence
 
 
+def test_labels_that_saturate_are_not_taken_for_classes(learn: Learn) -> None:
+    """Of large values alone, one sigmoid would be 1 and the other 0 in every row, which sum to 1."""
+    steep = weights("w", np.array([[40.0, -40.0], [40.0, -40.0]]))
+    constants = (steep, weights("b", [0.0, -1.0]))
+    nodes = (node("MatMul", "x w", "z"), node("Add", "z b", "y"), node("Sigmoid", "y"))
+    _, said = learn(graph(*nodes, constants=constants))
+    assert said["task"].value == "multilabel"
+
+
 def test_many_classes_are_numbered(learn: Learn) -> None:
     constants = (weights("w", np.random.default_rng(0).normal(size=(2, 214))),)
     _, said = learn(
@@ -241,7 +250,7 @@ def test_a_mask_that_the_graph_heeds_is_filled_by_the_service(learn: Learn) -> N
     )
     found, _ = learn(tokens(*heeding), output_kind="logits")
     assert tomllib.loads(manifest_text("m", found))["inputs"] == [
-        {"name": "ids", "pad": 0},
+        {"name": "ids", "allowed": [0.0, 8.0], "pad": 0},
         {"name": "mask", "mask": True},
     ]
 
@@ -255,7 +264,10 @@ def test_a_mask_that_the_graph_ignores_is_none(learn: Learn) -> None:
         node("ReduceMean", "em", "s", keepdims=0, axes=[1]),
     )
     found, _ = learn(tokens(*ignoring), output_kind="logits")
-    assert tomllib.loads(manifest_text("m", found))["inputs"] == [{"name": "ids"}, {"name": "mask"}]
+    assert tomllib.loads(manifest_text("m", found))["inputs"] == [
+        {"name": "ids", "allowed": [0.0, 8.0]},
+        {"name": "mask"},
+    ]
 
 
 def test_segments_that_nobody_sends_are_filled(learn: Learn) -> None:
@@ -270,7 +282,7 @@ def test_segments_that_nobody_sends_are_filled(learn: Learn) -> None:
     build = graph(*nodes, constants=(table,), inputs=inputs, outputs=(value("s", [None, 3]),))
     found, _ = learn(build, output_kind="logits")
     assert tomllib.loads(manifest_text("m", found))["inputs"] == [
-        {"name": "ids"},
+        {"name": "ids", "allowed": [0.0, 8.0]},
         {"name": "token_type_ids", "fill": 0},
     ]
 
