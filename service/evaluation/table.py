@@ -69,7 +69,7 @@ class Chunk:
             row, detail = min(self.faults, key=lambda fault: fault[0])
             more = len({other for other, _ in self.faults}) - 1
             also = f" (and {more} more row{'s' if more > 1 else ''} nearby)" if more else ""
-            raise DataError(f"{self.path}: {self.name(row)}{detail}{also}")
+            raise DataError(f"{self.places.where(row)}{detail}{also}")
 
 
 def read_chunks(
