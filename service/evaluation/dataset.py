@@ -172,7 +172,9 @@ def _square(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _numbered(column: npt.NDArray[Any] | None) -> Indices | None:
     if column is None:
         return None
-    return np.unique(column.astype(np.str_), return_inverse=True)[1].astype(np.intp)
+    # Numbered as they come, so that no name of a group decides which fold or half it is drawn into.
+    _, first, of_row = np.unique(column.astype(np.str_), return_index=True, return_inverse=True)
+    return first.argsort().argsort()[of_row].astype(np.intp)
 
 
 def _reserved_notes(whole: Chunk, columns: Columns) -> list[str]:
