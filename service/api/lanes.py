@@ -17,6 +17,8 @@ from service.core.numerics import Array
 from service.errors import DeadlineExceeded, ModelOutputInvalid, RequestError
 from service.inference import Inquiry, Predictor
 from service.runtime.batching import Turns
+from service.runtime.rows import Rows
+from service.runtime.whole import Wide, among, rows_with
 
 QUIET_TURNS: Final = 2  # what is read in one turn of the loop is asked in the next
 
@@ -64,6 +66,7 @@ class Lane:
         self._inquiry = inquiry
         self._templates = Templates(inquiry)
         self._width = width
+        self._wide = inquiry.model.inputs.wide
         own = inquiry.model.manifest.runtime.deadline
         self._seconds = seconds if own is None else min(seconds, own)
         self._batcher = inquiry.model.batcher
@@ -171,7 +174,7 @@ class Lane:
             return [error] * len(asked)
 
     async def _bodies(self, asked: Sequence[_Asked]) -> list[bytes]:
-        rows = _table([row for one in asked for row in one.rows], self._width)
+        rows = _table([row for one in asked for row in one.rows], self._width, self._wide)
         sizes, last = [len(one.rows) for one in asked], max(one.deadline for one in asked)
         judgement = await self._predictor.judge(self._inquiry, rows, sizes=sizes, deadline=last)
         ids = [one.request_id for one in asked]
@@ -187,14 +190,14 @@ class _Misshapen(Exception):
     """Rows that are no table of the model's columns."""
 
 
-def _table(rows: list[Any], width: int) -> Array:
+def _table(rows: list[Any], width: int, wide: Sequence[Wide]) -> Rows:
     try:
-        table = np.array(rows, dtype=np.float64)
+        table: Array = np.array(rows, dtype=np.float64)
     except (ValueError, TypeError, OverflowError):  # ragged
         raise _Misshapen from None
     if table.ndim != 2 or table.shape[1] != width:
         raise _Misshapen
-    return table
+    return rows_with(table, among(rows, table, wide))
 
 
 def _parts(asked: Sequence[_Waiting], most_rows: int) -> Iterator[list[_Waiting]]:

@@ -8,10 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from service.api.filled import Filled
 from service.core.numerics import Array, Indices
 from service.errors import Fault, InvalidInstances, TooManyRows
 from service.runtime.inputs import Inputs
+from service.runtime.numbers import misfits
 from service.runtime.rows import Entry, Fields, Rows, Values, stretched
+from service.runtime.whole import EXACT, INEXACT, among, beyond, integers, is_wide, rows_with
 
 MOST_FAULTS = 20
 MOST_EXAMPLE_CELLS = 100
@@ -25,6 +28,7 @@ TYPES: Final = {
     int: "a number",
     float: "a number",
 }
+NUMBER: Final = (NUMBERS_OR_NULL, "a number")
 _CELLS: Final[dict[str, tuple[frozenset[type], str]]] = {
     "O": (frozenset({str, type(None)}), "a string"),
     "b": (frozenset({int, float, bool, type(None)}), "true or false"),
@@ -41,6 +45,8 @@ class _Layout:
     """Every cell of a row."""
     numbers: bool
     """Whether all of them are numbers."""
+    filled: Filled
+    """What the service fills itself."""
 
     @property
     def is_one_tensor(self) -> bool:
@@ -65,7 +71,7 @@ def parse_rows(instances: Sequence[object], inputs: Inputs, *, most: int) -> Row
     layout = _layout(inputs)
     rows = [_cells(row, i, layout, faults) for i, row in enumerate(instances) if len(faults) < MOST_FAULTS]
     if not faults:
-        found = _table(rows, layout, faults) if layout.numbers else _fields(rows, layout, inputs.columns, faults)
+        found = _table(rows, layout, inputs, faults) if layout.numbers else _fields(rows, layout, inputs, faults)
         if not faults:
             return found
     raise at_home(InvalidInstances(_summary(faults), faults), instances, inputs)
@@ -87,7 +93,7 @@ def example(inputs: Inputs) -> list[object] | None:
     if sum(values[0].size if values.ndim > 1 else 1 for values in rows.others.values()) > MOST_EXAMPLE_CELLS:
         return None
     by_name: dict[str, Any] = dict(zip(inputs.columns, rows.numbers[0].tolist(), strict=True))
-    by_name |= {name: values[0].tolist() if values.ndim > 1 else values[0] for name, values in rows.others.items()}
+    by_name |= {name: values[:1].tolist()[0] for name, values in rows.others.items()}
     return [{name: by_name[name] for name in _layout(inputs).names}]
 
 
@@ -100,12 +106,13 @@ def nearest(key: object, known: Iterable[str]) -> str:
 def _layout(inputs: Inputs) -> _Layout:
     entries = inputs.entries
     names = tuple(cell for entry in entries for cell in entry.cells)
-    return _Layout(entries, names, not any(entry.shape or entry.is_text for entry in entries))
+    numbers = not any(entry.shape or entry.is_text for entry in entries)
+    return _Layout(entries, names, numbers, Filled.of(inputs))
 
 
 def _cells(row: object, i: int, layout: _Layout, faults: list[Fault]) -> list[object]:
     try:
-        cells = _ordered(row, i, layout) if isinstance(row, dict) else _listed(row, i, layout)
+        cells = _named(row, i, layout, faults) if isinstance(row, dict) else _listed(row, i, layout)
     except InvalidInstances as error:
         faults.extend(error.faults)
         return []
@@ -123,6 +130,14 @@ def _listed(row: object, i: int, layout: _Layout) -> list[object]:
     if len(row) != width:
         raise _refusal(_fault((i,), "wrong-length", f"must have {width} values, it has {len(row)}"))
     return row
+
+
+def _named(row: dict[str, object], i: int, layout: _Layout, faults: list[Fault]) -> list[object]:
+    sent = layout.filled.names & row.keys()
+    if not sent:
+        return _ordered(row, i, layout)
+    faults.extend(layout.filled.faults(row, i))
+    return _ordered({name: cell for name, cell in row.items() if name not in sent}, i, layout)
 
 
 def _ordered(row: dict[str, object], i: int, layout: _Layout) -> list[object]:
@@ -161,18 +176,19 @@ def _wrong_names(row: dict[str, object], i: int, columns: tuple[str, ...]) -> li
     return faults[::-1][:MOST_FAULTS]
 
 
-def _table(rows: list[list[object]], layout: _Layout, faults: list[Fault]) -> Array:
+def _table(rows: list[list[object]], layout: _Layout, inputs: Inputs, faults: list[Fault]) -> Rows:
     try:
-        return np.array(rows, dtype=np.float64)
+        table: Array = np.array(rows, dtype=np.float64)
     except OverflowError:
         faults += _too_large(rows, layout.names)
         return np.empty((0, len(layout.names)))
+    return rows_with(table, among(rows, table, inputs.wide))
 
 
 def _wrong_types(row: list[object], i: int, layout: _Layout) -> list[Fault]:
     kinds = [entry.dtype.kind for entry in layout.entries for _ in entry.cells]
     return [
-        _fault((i, name), "wrong-type", f"must be a number, it is {TYPES[type(cell)]}")
+        _fault((i, name), "wrong-type", f"must be {_CELLS.get(kind, NUMBER)[1]}, it is {TYPES[type(cell)]}")
         for name, kind, cell in zip(layout.names, kinds, row, strict=True)
         if type(cell) not in NUMBERS_OR_NULL and not (kind == "b" and isinstance(cell, bool))
     ][:MOST_FAULTS]
@@ -187,7 +203,8 @@ def _too_large(rows: Iterable[Sequence[object]], columns: tuple[str, ...]) -> li
     ][:MOST_FAULTS]
 
 
-def _fields(rows: list[list[object]], layout: _Layout, columns: tuple[str, ...], faults: list[Fault]) -> Fields:
+def _fields(rows: list[list[object]], layout: _Layout, inputs: Inputs, faults: list[Fault]) -> Fields:
+    columns = inputs.columns
     cells = dict(zip(layout.names, zip(*rows, strict=True), strict=True))
     for entry in layout.entries:
         faults += islice(_misfits(entry, cells), MOST_FAULTS)
@@ -201,7 +218,8 @@ def _fields(rows: list[list[object]], layout: _Layout, columns: tuple[str, ...],
     for name in sizes if not faults else ():
         faults += _unequal(name, sizes[name], lengths)
     numbers = np.array([cells[name] for name in columns], dtype=np.float64).reshape(-1, len(rows)).T
-    return Fields(numbers, texts | {name: tensor for name, (tensor, _) in stacked.items()}, lengths)
+    whole = {one.name: integers(cells[one.name]) for one in inputs.wide if beyond(numbers[:, one.index]).any()}
+    return Fields(numbers, texts | whole | {name: tensor for name, (tensor, _) in stacked.items()}, lengths)
 
 
 def _misfits(entry: Entry, cells: dict[str, tuple[object, ...]]) -> Iterator[Fault]:
@@ -209,7 +227,7 @@ def _misfits(entry: Entry, cells: dict[str, tuple[object, ...]]) -> Iterator[Fau
         for i, cell in enumerate(cells[entry.name]):
             yield from _misshapen(cell, entry, (i, entry.name))
         return
-    taken, wanted = _CELLS.get(entry.dtype.kind, (NUMBERS_OR_NULL, "a number"))
+    taken, wanted = _CELLS.get(entry.dtype.kind, NUMBER)
     for name in entry.cells:
         for i, cell in enumerate(cells[name]):
             if type(cell) not in taken:
@@ -248,7 +266,7 @@ def _stacked(entry: Entry, cells: Sequence[object], faults: list[Fault]) -> tupl
     parts: list[Values] = []
     for i, cell in enumerate(cells):
         try:
-            part: Values = np.array(cell)
+            part = _as_taken(np.array(cell), cell, entry, i, faults)
         except ValueError:
             faults.append(_fault((i, entry.name), "wrong-shape", "its inner lists must be of equal length"))
             continue
@@ -263,6 +281,26 @@ def _stacked(entry: Entry, cells: Sequence[object], faults: list[Fault]) -> tupl
         return np.empty(0), sizes
     longest = int(sizes.max())
     return np.concatenate([stretched(part[None], longest) for part in parts]), sizes
+
+
+def _as_taken(part: Values, cell: object, entry: Entry, i: int, faults: list[Fault]) -> Values:
+    """A row's tensor; of 64-bit integers it is made such where that changes no value, for among doubles some would."""
+    if not is_wide(entry.dtype):
+        return part
+    if part.dtype.kind == "f" and beyond(part).any():
+        items = np.array(cell, dtype=object)
+        odd = [index for index, item in np.ndenumerate(items) if isinstance(item, float) and abs(item) >= EXACT]
+        odd += [index for index, item in np.ndenumerate(items) if isinstance(item, float) and not item.is_integer()]
+        faults += [_fault((i, entry.name, *index), "wrong-type", INEXACT) for index in odd[:MOST_FAULTS]]
+        part = part if odd else integers([int(item) for item in items.ravel()]).reshape(part.shape)
+    if part.dtype.kind not in "iufO":
+        return part
+    found = [(bad, detail) for bad, _, detail in misfits(part, entry.dtype) if bad.any()]
+    if part.dtype.kind == "O":  # of integers that fit no type
+        places = [(index, detail) for bad, detail in found for index in np.argwhere(bad)[:MOST_FAULTS].tolist()]
+        faults += [_fault((i, entry.name, *index), "number-out-of-range", detail) for index, detail in places]
+        return np.zeros(part.shape, dtype=entry.dtype)
+    return part if found else part.astype(entry.dtype)
 
 
 def _unequal(name: str, sizes: Indices, lengths: Indices | None) -> list[Fault]:

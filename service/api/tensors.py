@@ -13,6 +13,7 @@ import orjson
 
 from service.api.body import parse_json
 from service.errors import BodyTooLarge, Fault, InvalidRequest, MalformedBody, UnsupportedMediaType
+from service.runtime.whole import EXACT, INEXACT, beyond, integers
 
 Json = dict[str, Any]
 Values = npt.NDArray[Any]
@@ -29,11 +30,15 @@ NUMBERS: Final[dict[str, np.dtype[Any]]] = {
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
+    "BOOL": np.dtype("u1"),
 }
-"""Datatypes that a column of numbers may come as."""
+"""Datatypes that a column may come as, and their elements; of BOOL each byte is 0 or 1."""
+
+WIDE: Final = frozenset({"INT64", "UINT64"})
 
 LENGTH: Final = struct.Struct("<I")  # before every element of BYTES
-OF_GRAPH: Final = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "int32": "INT32"}
+OF_GRAPH: Final = {"bool": "BOOL"} | {dtype.name: name for name, dtype in NUMBERS.items() if name != "BOOL"}
+"""Datatypes by the graph's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ def read_input(entry: Json, place: tuple[str | int, ...], blobs: "Blobs") -> Val
         raise _refusal((*place, "datatype"), "wrong-type", f"must be one of {', '.join(NUMBERS)}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise _refusal((*place, "shape"), "wrong-type", "must be a list of sizes")
-    values = _values(entry, NUMBERS[datatype], place, blobs)
+    values = _values(entry, datatype, place, blobs)
     count = 1
     for size in shape:
         count *= size
@@ -192,7 +197,8 @@ def _blob(output: Output) -> bytes:
     return b"".join(map(prefixed.__getitem__, output.values))
 
 
-def _values(entry: Json, dtype: np.dtype[Any], place: tuple[str | int, ...], blobs: Blobs) -> Values:
+def _values(entry: Json, datatype: str, place: tuple[str | int, ...], blobs: Blobs) -> Values:
+    dtype = NUMBERS[datatype]
     parameters = entry.get("parameters", {})
     if isinstance(parameters, dict) and "binary_data_size" in parameters:
         piece = blobs.take(parameters["binary_data_size"], place)
@@ -206,24 +212,34 @@ def _values(entry: Json, dtype: np.dtype[Any], place: tuple[str | int, ...], blo
         raise _refusal(
             (*place, "data"), "missing-field", "must be a list of numbers, or binary_data_size must be given"
         )
-    return _numbers(data, place)
+    return _numbers(data, datatype, place)
 
 
-def _numbers(data: list[object], place: tuple[str | int, ...]) -> Values:
+def _numbers(data: list[object], datatype: str, place: tuple[str | int, ...]) -> Values:
+    taken = {int, float, bool} if datatype == "BOOL" else {int, float}
     flat: list[object] = []
     pending: list[object] = [data]
     while pending:
         item = pending.pop()
         if isinstance(item, list):
             pending.extend(reversed(item))
-        elif type(item) is int or type(item) is float:
+        elif type(item) in taken:
             flat.append(item)
         else:
-            raise _refusal((*place, "data"), "wrong-type", "must hold numbers only")
+            wanted = "true and false" if datatype == "BOOL" else "numbers"
+            raise _refusal((*place, "data"), "wrong-type", f"must hold {wanted} only")
     try:
-        return np.array(flat, dtype=np.float64)
+        doubles = np.array(flat, dtype=np.float64)
     except OverflowError:
         raise _refusal((*place, "data"), "number-out-of-range", "must fit a double") from None
+    return _whole(flat, place) if datatype in WIDE and beyond(doubles).any() else doubles
+
+
+def _whole(flat: list[Any], place: tuple[str | int, ...]) -> Values:
+    """Integers of which doubles do not hold all."""
+    if any(type(item) is float and (abs(item) >= EXACT or not item.is_integer()) for item in flat):
+        raise _refusal((*place, "data"), "wrong-type", f"each {INEXACT}")
+    return integers([int(item) for item in flat])
 
 
 def _put(document: object, numbers: list[Any]) -> bool:
@@ -234,9 +250,12 @@ def _put(document: object, numbers: list[Any]) -> bool:
     if len(holders) != 1:
         return False
     try:
-        holders[0]["data"] = np.array(numbers, dtype=np.float64).ravel()
+        doubles = np.array(numbers, dtype=np.float64).ravel()
     except ValueError:  # ragged
         return False
+    if holders[0].get("datatype") in WIDE and beyond(doubles).any():
+        return False  # the strict reading keeps integers whole
+    holders[0]["data"] = doubles
     return True
 
 

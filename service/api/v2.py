@@ -16,14 +16,15 @@ from service.api.body import read_raw
 from service.api.outputs import DECIDED, RANKED, Wanted, answer_output, datatype, output_names
 from service.api.presence import judge_while_connected
 from service.api.repository import Access
-from service.api.tensors import Blobs, Json
+from service.api.tensors import NUMBERS, Blobs, Json
 from service.choices import Options
-from service.core.numerics import Array
 from service.errors import Fault, InvalidInstances, InvalidRequest, NotReady, TooManyRows
 from service.inference import Call, Prediction, Predictor
 from service.runtime.model import Model
 from service.runtime.numbers import NumberInputs, Slot
 from service.runtime.registry import Registry
+from service.runtime.rows import Rows
+from service.runtime.whole import gathered, rows_with
 
 EXTENSIONS: Final = ("binary_tensor_data", "classification", "parameters", "schedule_policy", "statistics")
 REPOSITORY_EXTENSION: Final = "model_repository"
@@ -63,7 +64,7 @@ class Question:
     Attributes
     ----------
     id : str or None
-    rows : ndarray of shape (N, F)
+    rows : ndarray of shape (N, F), or Fields
     outputs : tuple of Wanted
     policy, site : str or None
     seconds : float or None
@@ -71,7 +72,7 @@ class Question:
     """
 
     id: str | None
-    rows: Array
+    rows: Rows
     outputs: tuple[Wanted, ...]
     policy: str | None
     site: str | None
@@ -204,12 +205,13 @@ def _raw_question(body: bytes, model: Model, most_rows: int) -> Question:
     width = slot.columns.stop - slot.columns.start
     if not body or len(body) % (slot.dtype.itemsize * width):
         raise InvalidRequest(f"a body without JSON must hold rows of {width} values of type {_datatype(slot)}")
-    rows = np.frombuffer(body, slot.dtype.newbyteorder("<")).reshape(-1, width).astype(np.float64)
+    elements = NUMBERS[_datatype(slot)]  # of BOOL bytes, which may be anything
+    rows = _table([np.frombuffer(body, elements).reshape(-1, width)], model)
     _check_rows(rows, most_rows)
     return Question(None, rows, _wanted(None, None, model, binary=True), None, None, None)
 
 
-def _rows(inputs: object, blobs: Blobs, model: Model) -> Array:
+def _rows(inputs: object, blobs: Blobs, model: Model) -> Rows:
     if not isinstance(inputs, list) or not all(isinstance(entry, dict) for entry in inputs):
         raise _invalid(("inputs",), "must be a list of tensors")
     given = {entry.get("name"): (i, entry) for i, entry in enumerate(inputs)}
@@ -219,23 +221,34 @@ def _rows(inputs: object, blobs: Blobs, model: Model) -> Array:
     # Bytes follow in the order of the request's inputs, columns lie in the order of the manifest's.
     found = {entry["name"]: tensors.read_input(entry, ("inputs", i), blobs) for i, entry in enumerate(inputs)}
     blobs.finish()
-    parts = [_columns(found[slot.name], slot, given[slot.name][0]) for slot in _slots(model)]
+    parts = [_columns(found[slot.name], slot, *given[slot.name]) for slot in _slots(model)]
     if len({len(part) for part in parts}) > 1:
         raise _invalid(("inputs",), "must have the same number of rows")
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    return _table(parts, model)
 
 
-def _columns(values: tensors.Values, slot: Slot, place: int) -> Array:
+def _columns(values: tensors.Values, slot: Slot, place: int, entry: Json) -> tensors.Values:
+    if entry["datatype"] == "BOOL" and slot.dtype.kind != "b":
+        raise _invalid(("inputs", place, "datatype"), f"must be of numbers, such as {_datatype(slot)}")
     width = slot.columns.stop - slot.columns.start
     if values.ndim == 1 and width == 1:
         values = values[:, None]
     if values.ndim != 2 or values.shape[1] != width:
         raise _invalid(("inputs", place, "shape"), f"must be [rows, {width}]")
-    with np.errstate(invalid="ignore"):  # a signalling NaN; as any NaN it is a missing value
-        return values.astype(np.float64, copy=False)
+    return values
 
 
-def _check_rows(rows: Array, most: int) -> None:
+def _table(parts: list[tensors.Values], model: Model) -> Rows:
+    """What the graph's inputs take, side by side."""
+    if len(parts) == 1 and (parts[0].dtype.kind == "f" or not model.inputs.wide):
+        with np.errstate(invalid="ignore"):  # a signalling NaN; as any NaN it is a missing value
+            return parts[0].astype(np.float64, copy=False)
+    columns = dict(zip(model.inputs.columns, (column for part in parts for column in part.T), strict=True))
+    with np.errstate(invalid="ignore"):
+        return rows_with(*gathered(columns, model.inputs.wide))
+
+
+def _check_rows(rows: Rows, most: int) -> None:
     if len(rows) > most:
         raise TooManyRows(f"a request has at most {most} rows; send them in parts")
     if len(rows) == 0:

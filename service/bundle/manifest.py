@@ -32,7 +32,7 @@ from service.errors import ManifestInvalid
 BINDING_SECTIONS: Final = ("graph", "inputs", "training", "ood")
 """Sections that a calibration depends on; prices, sites and plausible ranges may change without a refit."""
 
-LATER_KEYS: Final = ("per_class", "shape", "pad", "mask", "fill")
+LATER_KEYS: Final = ("per_class", "shape", "pad", "mask", "fill", "rows")
 """Keys younger than schema 1 in those sections; unset, they leave a fingerprint as it was."""
 
 MANIFEST_FILE = "manifest.toml"

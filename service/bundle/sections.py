@@ -1,18 +1,52 @@
 """The tables of `manifest.toml`, each checked by itself; `manifest.py` checks that they agree."""
 
+import math
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    model_validator,
+)
 
 from service.bundle.tasks import TASKS, Task
 from service.core.ood import RULES, SCORES
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
 Text = Annotated[str, StringConstraints(max_length=1000, strict=True)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+BEYOND_DOUBLES: Final = 2**53
+"""From here on a double may stand for several whole numbers."""
+
+
+def _held(value: object) -> object:
+    if type(value) is int and BEYOND_DOUBLES < abs(value) < 1 << 1023 and float(value) != value:
+        raise ValueError("a double cannot hold this whole number exactly")
+    return value
+
+
+def _number(value: object) -> int | float:
+    """A number; whole ones that doubles cannot tell apart stay whole."""
+    if type(value) is int and BEYOND_DOUBLES <= abs(value) < 1 << 64:
+        return value
+    if type(value) is not int and type(value) is not float:
+        raise ValueError("must be a number")
+    number = float(value) if abs(value) < 1 << 1023 else math.inf
+    if not math.isfinite(number):
+        raise ValueError("must be a finite number")
+    return number
+
+
+Number = Annotated[float, BeforeValidator(_held), Field(strict=True, allow_inf_nan=False)]
+Exact = Annotated[int | float, PlainValidator(_number)]
+"""Of a feature, which may be of 64-bit integers."""
 Cost = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 Rate = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Code = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**64)]
 Size = Annotated[int, Field(strict=True, ge=1)]
 Switch = Annotated[bool, Field(strict=True)]
 Prevalence = dict[Name, Positive]
@@ -85,7 +119,20 @@ class Section(BaseModel):
 
 
 class Graph(Section):
-    """Which tensor carries the scores and what they are."""
+    """Which tensor carries the scores and what they are.
+
+    Attributes
+    ----------
+    output : str
+    output_kind, task : str
+    classes : tuple of str
+        In output order.
+    class_axis : int
+    probability_floor : float
+    rows : {"together", "alone"}
+        Whether one run of the graph may take several rows. ``alone`` is for graphs whose answer for a row depends on
+        the rows beside it, such as dynamically quantised ones: every row is then run by itself.
+    """
 
     output: Name
     output_kind: Literal["logits", "log_probabilities", "probabilities", "sigmoid_logits", "sigmoid_probabilities"]
@@ -93,6 +140,7 @@ class Graph(Section):
     classes: Annotated[tuple[Name, ...], Field(min_length=2)]
     class_axis: Annotated[int, Field(strict=True)] = -1
     probability_floor: Annotated[float, Field(strict=True, gt=0, lt=0.01)] = 1e-7
+    rows: Literal["together", "alone"] = "together"
 
     @property
     def rules(self) -> Task:
@@ -160,22 +208,22 @@ class Input(Section):
 class Impute(Section):
     """A missing value is replaced by a constant: a number, or in a column of text a string."""
 
-    impute: Number | Text
+    impute: Exact | Text
 
 
 class Feature(Section):
-    """What is known of one measurement; ``categories`` are the strings that a column of text may hold."""
+    """What is known of one measurement; ``categories`` are the strings, or whole numbers, that a column may hold."""
 
     unit: Name | None = None
-    plausible: tuple[Number, Number] | None = None
-    allowed: tuple[Number, Number] | None = None
+    plausible: tuple[Exact, Exact] | None = None
+    allowed: tuple[Exact, Exact] | None = None
     missing: Literal["reject", "nan"] | Impute = "reject"
-    categories: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    categories: Annotated[tuple[Text, ...] | tuple[Code, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
-    def _categories_are_text(self) -> Self:
+    def _categories_are_all(self) -> Self:
         if self.categories is not None and (self.plausible or self.allowed or self.missing == "nan"):
-            raise ValueError("categories belong to a column of text, which has no ranges and cannot miss as NaN")
+            raise ValueError("a column of categories has no ranges, and cannot miss as NaN")
         return self
 
     @model_validator(mode="after")

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import Manifest
+from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Flags, Indices
 from service.errors import DataError
 from service.evaluation.blocks import Places
 from service.evaluation.formats import digest_of
+from service.evaluation.padding import refuse_undeclared
 from service.evaluation.plan import DEFAULT_COLUMNS, Columns, Wish, reserved
 from service.evaluation.table import Chunk, join_chunks, read_chunks
 from service.evaluation.truth import Reading, Terms, interpret, read_positions, read_presences
@@ -108,6 +110,7 @@ def read_dataset(
         raise DataError("labels of a multilabel model in a file are zeros and ones: --labels-as does not apply")
     whole = _read(path, manifest, Wish(inputs, columns))
     reading = _TRUTHS[task](whole, columns, manifest)
+    _refuse_padding(whole, reading.labels, inputs)
     weights = whole.columns.get("weight")
     if weights is not None and not weights.any():
         raise DataError(f"{path}: weights must not all be zero")
@@ -136,6 +139,17 @@ def _read(path: Path, manifest: Manifest, wish: Wish) -> Chunk:
     if not chunks:
         raise DataError(f"{path} has no rows")
     return join_chunks(chunks, path)
+
+
+def _refuse_padding(whole: Chunk, labels: Indices, inputs: Inputs | None) -> None:
+    """Raise DataError where lengths or labels say that rows are over and no input declares what fills the rest."""
+    ends = whole.columns.get("lengths")
+    if ends is not None and ends.shape == (len(whole),) and ends.dtype.kind in "iu":
+        said = "'lengths' says that they are over"
+        refuse_undeclared(whole.rows, inputs, ends.astype(np.intp), where=str(whole.path), said=said)
+    elif labels.ndim == 2:
+        said = f"their labels end in {PADDING}"
+        refuse_undeclared(whole.rows, inputs, (labels != PADDING).sum(axis=1), where=str(whole.path), said=said)
 
 
 def _terms(whole: Chunk, columns: Columns, manifest: Manifest) -> Terms:

@@ -96,7 +96,7 @@ def plan(source: Source, path: Path, manifest: Manifest, wish: Wish) -> tuple[Wa
         found = _of_arrays(source, path, entries, manifest)
     else:
         found = _of_columns(source, path, entries, manifest)
-    if isinstance(wish.inputs, FieldInputs) and wish.inputs.varying is not None:
+    if isinstance(wish.inputs, FieldInputs) and wish.inputs.tensors:
         found += _of_lengths(source, wish.inputs)
     if wish.columns is not None:
         found += _of_truth(source, path, manifest, wish.columns)
@@ -171,7 +171,9 @@ def _of_arrays(source: Source, path: Path, entries: Sequence[Entry], manifest: M
 
 
 def _of_lengths(source: Source, inputs: FieldInputs) -> list[Wanted]:
-    found = [Wanted("lengths", "lengths", "tensor", "lengths")] if "lengths" in source.names else []
+    taken = {cell for entry in inputs.entries for cell in entry.cells}
+    said = "lengths" in source.names and "lengths" not in taken
+    found = [Wanted("lengths", "lengths", "tensor", "lengths")] if said else []
     return found + [
         Wanted("mask", mask.name, "tensor", mask.name) for mask in inputs.masks if mask.name in source.names
     ]

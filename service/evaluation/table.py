@@ -9,7 +9,7 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.bundle.sections import Feature, Impute
-from service.core.numerics import Array, Flags
+from service.core.numerics import Array
 from service.errors import DataError
 from service.evaluation import cells
 from service.evaluation.blocks import Block, Places
@@ -20,10 +20,10 @@ from service.evaluation.plan import Wanted, Wish, plan
 from service.evaluation.tensors import lengths_of, tensor
 from service.runtime.fields import FieldInputs
 from service.runtime.rows import Fields, Rows, join
+from service.runtime.whole import Whole, gathered, rows_with
 
 CHUNK_ROWS: Final = 65_536
 MISSING: Final = "is missing; the manifest can declare what a missing value means"
-MIXED: Final = "is a whole number beyond 2^53 beside columns of decimals, which cannot be held exactly together"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Chunk:
     first : int
         Place of the first row among all.
     rows : ndarray of shape (N, F), or Fields
-        In manifest order; whole numbers where every input takes them.
+        In manifest order, with columns of 64-bit integers as integers.
     columns : dict of str to ndarray
         Labels, groups, weights, ids by role; of labels with a column each, shape (N, M).
     faults : list of (int, str)
@@ -182,10 +182,12 @@ class _Conversion:
         return Chunk(first, rows, columns, self.faults, places, self.block.path, untyped)
 
     def _rows(self) -> Rows:
-        numbers = self._numbers()
+        numbers, whole = self._numbers()
         if not isinstance(self.inputs, FieldInputs):
-            return numbers
-        others = {one.name: self._text(one) for one in self.found if one.role == "feature" and one.kind == "text"}
+            return rows_with(numbers, whole)
+        others = whole | {
+            one.name: self._text(one) for one in self.found if one.role == "feature" and one.kind == "text"
+        }
         sizes = None
         for entry in self.inputs.tensors:
             (one,) = (one for one in self.found if one.role == "tensor" and one.name == entry.name)
@@ -204,14 +206,13 @@ class _Conversion:
             self._note(one, [(row, MISSING) for row, cell in enumerate(values.tolist()) if cell is None])
         return values
 
-    def _numbers(self) -> Array:
+    def _numbers(self) -> tuple[Array, Whole]:
+        """Columns of numbers, and the whole numbers among them that doubles may not hold."""
         wanted = [one for one in self.found if one.role == "feature" and one.kind in ("number", "integer", "unsigned")]
         if not wanted:
-            return np.empty((self.block.rows, 0))
-        columns = [self._floats(one) if one.kind == "number" else self._integers(one) for one in wanted]
-        if len({column.dtype for column in columns}) > 1:
-            self._refuse_mixed(wanted, columns)
-        return np.column_stack(columns)
+            return np.empty((self.block.rows, 0)), {}
+        columns = {one.name: self._floats(one) if one.kind == "number" else self._integers(one) for one in wanted}
+        return gathered(columns, () if self.inputs is None else self.inputs.wide, every=True)
 
     def _floats(self, one: Wanted) -> Values:
         values = self._converted(one)
@@ -223,29 +224,28 @@ class _Conversion:
         return values
 
     def _integers(self, one: Wanted) -> Values:
+        """Whole numbers, of objects where one is missing: what stands in for it may be beyond what doubles hold."""
         values: Values
         values, gaps, faults = self._typed(one, lambda raw: cells.integers(raw, unsigned=one.kind == "unsigned"))
         self._note(one, faults)
-        if gaps.any():
-            substitute = _substitute(self.manifest, one.name)
-            if not isinstance(substitute, float) or not substitute.is_integer():
-                self._note(one, [(row, MISSING) for row in np.flatnonzero(gaps).tolist()])
-            else:
-                values = np.where(gaps, values.dtype.type(substitute), values)
-        return values
-
-    def _refuse_mixed(self, wanted: list[Wanted], columns: list[Values]) -> None:
-        for one, column in zip(wanted, columns, strict=True):
-            if column.dtype.kind in "iu":
-                beyond: Flags = (column > cells.EXACT) | (column < -cells.EXACT)
-                self._note(one, [(row, MIXED) for row in np.flatnonzero(beyond).tolist()])
+        if not gaps.any():
+            return values
+        if _substitute(self.manifest, one.name) is None:
+            self._note(one, [(row, MISSING) for row in np.flatnonzero(gaps).tolist()])
+        found = values.astype(object)
+        found[gaps] = None
+        return found
 
     def _columns(self) -> dict[str, Values]:
         columns = {
             one.role: self._converted(one) for one in self.found if one.role in ("label", "group", "weight", "id")
         }
+        columns |= {one.role: raw.values for one in self.found if isinstance(raw := self._lengths(one), Typed)}
         states = [self._converted(one) for one in self.found if one.role == "state"]
         return columns | ({"state": np.column_stack(states)} if states else {})
+
+    def _lengths(self, one: Wanted) -> Cells | None:
+        return self.block.columns[one.array] if one.role == "lengths" else None
 
     def _converted(self, one: Wanted) -> Values:
         values: Values

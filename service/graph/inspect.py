@@ -8,9 +8,11 @@ from typing import Final
 import onnx
 
 from service.bundle.repository import PARTS, Bundle
+from service.bundle.sections import Graph
 from service.errors import BundleError, GraphError, ManifestInvalid
 from service.graph.evidence import ENDLESS, RANDOM, Output, class_names, clusters, operators, trace
 from service.graph.loading import FLOAT_TYPES, external_files, load_graph
+from service.graph.mixing import dynamic_operators, in_training
 from service.graph.rewrite import simplify_outputs
 from service.graph.walk import PASSING, View, attribute, view
 
@@ -133,7 +135,7 @@ def inspect_graph(path: Path) -> Findings:
         clusters=clusters(graph),
         handles_missing=_handles_missing(graph),
         loops=tuple(operators(model.graph, ENDLESS)),
-        random=tuple(operators(model.graph, RANDOM)),
+        random=(*operators(model.graph, RANDOM), *in_training(model)),
     )
 
 
@@ -143,15 +145,25 @@ def check_draft(draft: Bundle) -> None:
     Raises
     ------
     ManifestInvalid
-        If the graph lists the same class names in another order.
+        If the graph lists the same class names in another order, or quantises by the batch and the manifest lets rows
+        run together.
     BundleError
         If a file belongs to neither: it would be published, and change what a calibration is bound to.
     """
     findings = inspect_graph(draft.graph_path)
     check_class_order(findings.classes, draft.manifest.graph.classes)
+    _check_rows(findings.model, draft.manifest.graph)
     for file in sorted(draft.path.iterdir()):
         if file.name not in (*PARTS, *findings.external_files):
             raise BundleError(f"{file} is no part of a bundle; remove it")
+
+
+def _check_rows(model: onnx.ModelProto, graph: Graph) -> None:
+    if graph.rows == "together" and (found := dynamic_operators(model, graph.output)):
+        raise ManifestInvalid(
+            f"graph.rows: {', '.join(found)} quantises by the range of the whole batch, so a row's answer depends on "
+            'the rows beside it; write rows = "alone" under [graph]: every row is then run by itself'
+        )
 
 
 def check_class_order(graph: tuple[str, ...] | None, declared: tuple[str, ...]) -> None:

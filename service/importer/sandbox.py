@@ -41,7 +41,13 @@ class Limits:
 
 
 class Sandbox:
-    """Runs graphs in a child process, which starts with the first of them; made by `sandbox`."""
+    """Runs graphs in a child process, which starts with the first of them; made by `sandbox`.
+
+    Attributes
+    ----------
+    alone : bool
+        Whether rows are run one by one, as they will be served.
+    """
 
     def __init__(self, exits: ExitStack, path: Path, folder: Path, limits: Limits) -> None:
         self._exits = exits
@@ -49,9 +55,12 @@ class Sandbox:
         self._folder = folder
         self._limits = limits
         self._process: subprocess.Popen[str] | None = None
+        self.alone = False
 
-    def run(self, graph: Path, outputs: Sequence[str], feeds: Sequence[Arrays]) -> list[Arrays]:
-        """Outputs of a graph, by name, for several sets of rows.
+    def run(
+        self, graph: Path, outputs: Sequence[str], feeds: Sequence[Arrays], *, together: bool = False
+    ) -> list[Arrays]:
+        """Outputs of a graph, by name, for several sets of rows; ``together`` in one batch each, whatever `alone` says.
 
         Raises
         ------
@@ -67,6 +76,7 @@ class Sandbox:
             "outputs": list(outputs),
             "feeds": list(map(str, files)),
             "answers": str(answers),
+            "alone": self.alone and not together,
         }
         self._ask(request)
         with np.load(answers, allow_pickle=False) as stored:

@@ -15,8 +15,10 @@ import numpy.typing as npt
 from service.errors import GraphError
 from service.graph.evidence import Output
 from service.graph.inspect import Findings, inspect_graph
+from service.graph.mixing import dynamic_operators
 from service.graph.rewrite import REWRITES, apply, save, set_width, stack
 from service.graph.tap import Tapped, expose_features, expose_logits
+from service.importer.batches import check_batches
 from service.importer.declared import SAID, Conclusion, Declared
 from service.importer.dry_run import Run, dry_run
 from service.importer.feeds import Filled, plan
@@ -158,8 +160,10 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
     tapped, features = _tap(bench, declared, output)
     scored = output if tapped is None else Output(tapped.output, "logits", tapped.evidence)
     wanted = dict.fromkeys([scored.name, output.name, *bench.findings.labels, *([features] if features else [])])
+    bench.child.alone = bool(dynamic_operators(bench.findings.model, scored.name))
     run = dry_run(bench.child, bench.place(), list(wanted), bench.findings, filled)
     scores = _in_shape(bench, declared, run, scored)
+    rows = check_batches(bench.child, bench.folder, run, bench.findings, scored.name)
     table = as_table(scores.values)
     if tapped is None:
         kind = conclude_kind(scores.output, declared, table)
@@ -175,7 +179,7 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
         check_missing(bench.child, bench.place(), run, scores.name)
     reasons = [why if tapped is None else tapped.evidence, *([scores.evidence] if scores.evidence else [])]
     found = Conclusion("output", scores.name, "; ".join(reasons))
-    others = _others(bench, declared, features)
+    others = [*([rows] if rows else []), *_others(bench, declared, features)]
     changed = bench.place().read_bytes() if bench.changes else None
     return Study((found, kind, task, classes, *others), run.filled, changed, bench.findings.external_files)
 

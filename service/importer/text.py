@@ -7,7 +7,7 @@ from service.importer.declared import Conclusion
 from service.importer.feeds import Filled
 from service.importer.study import Study
 
-GRAPH_KEYS = ("output", "output_kind", "task", "classes")
+GRAPH_KEYS = ("output", "output_kind", "task", "classes", "rows")
 
 
 def manifest_text(title: str, found: Study) -> str:

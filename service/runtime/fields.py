@@ -12,6 +12,7 @@ from service.errors import Fault, InvalidInstances
 from service.runtime.numbers import MOST_FAULTS, NumberInputs, misfits, refusal
 from service.runtime.rows import Entry, Fields, Rows, Values, stretched
 from service.runtime.session import Feeds
+from service.runtime.whole import Misfit, Wide, is_wide, misfits_of, nudged
 
 DRAWN_LENGTH = 8  # of a synthetic row that may have any
 DRAWN_SIDE = 32  # of a dimension that nobody declares: most often an image's
@@ -110,6 +111,11 @@ class FieldInputs:
         return self.numbers.columns
 
     @property
+    def wide(self) -> tuple[Wide, ...]:
+        """Those of them that are 64-bit integers, which doubles do not all hold."""
+        return self.numbers.wide
+
+    @property
     def plausible_low(self) -> Array:
         """Lower ends of their plausible ranges, shape (F,)."""
         return self.numbers.plausible_low
@@ -141,28 +147,43 @@ class FieldInputs:
             raise TypeError("this model takes fields, and was given columns of numbers")
         self._check_rows(rows)
         inside = self._inside(rows)
-        columns, faults = self.numbers.check(rows.numbers)
+        columns, whole, faults = self.numbers.check(rows)
         faults += [fault for texts in self.texts for fault in islice(texts.check(rows.others), MOST_FAULTS)]
         tensors = {entry.name: _settled(entry, rows.others[entry.name], inside) for entry in self.tensors}
         faults += [fault for entry in self.tensors for fault in _unfit(entry, tensors[entry.name])]
         if faults:
             raise refusal(faults)
         feeds = {entry.name: np.ascontiguousarray(tensors[entry.name], entry.dtype) for entry in self.tensors}
-        feeds |= self.numbers.feeds(columns) | {texts.name: texts.feed(rows.others) for texts in self.texts}
-        return columns, feeds | self._filled(len(rows), inside)
+        feeds |= self.numbers.feeds(columns, whole) | {texts.name: texts.feed(rows.others) for texts in self.texts}
+        return nudged(columns, whole, self.numbers.wide), feeds | self._filled(len(rows), inside)
 
     def synthetic(self, rows: int = 1) -> Fields:
         """Numbers within their ranges, categories in turn, tensors of small numbers; the first row is the longest."""
-        others = {name: cells for texts in self.texts for name, cells in texts.synthetic(rows).items()}
+        numbers = self.numbers.synthetic(rows)
+        others: dict[str, Values] = dict(numbers.others) if isinstance(numbers, Fields) else {}
+        numbers = numbers.numbers if isinstance(numbers, Fields) else numbers
+        others |= {name: cells for texts in self.texts for name, cells in texts.synthetic(rows).items()}
         others |= {entry.name: np.stack([_drawn(entry, row) for row in range(rows)]) for entry in self.tensors}
         if self.varying is None:
-            return Fields(self.numbers.synthetic(rows), others)
+            return Fields(numbers, others)
         lengths = np.maximum(others[self.varying.name].shape[1] - np.arange(rows), 1)
-        return Fields(self.numbers.synthetic(rows), others, lengths)
+        return Fields(numbers, others, lengths)
+
+    def cut(self, feeds: Feeds, row: int, length: int) -> Feeds:
+        """What the graph takes of one row alone: arrays that follow the rows' length are as long as this one."""
+        own = {name: feed[row : row + 1] for name, feed in feeds.items()}
+        if self.varying is None or self.varying.fixed:
+            return own
+        following = {entry.name for entry in self.tensors if entry.pad is not None} | {mask.name for mask in self.masks}
+        own |= {name: own[name][:, :length] for name in following}
+        for constant in self.constants:
+            part = tuple(slice(length) if size is None else slice(None) for size in constant.shape)
+            own[constant.name] = own[constant.name][(slice(None), *part)]
+        return own
 
     def _check_rows(self, rows: Fields) -> None:
         names = {cell for entry in self.entries if entry.is_text or entry.shape for cell in entry.cells}
-        if rows.others.keys() != names:
+        if rows.others.keys() - {one.name for one in self.numbers.wide} != names:
             raise TypeError("fields must be named as the model's columns of text and tensors are")
         counts = {len(rows), *(len(values) for values in rows.others.values())}
         if len(counts) > 1:
@@ -231,14 +252,21 @@ def _settled(entry: Entry, values: Values, inside: Flags | None) -> Values:
     length = inside.shape[1]
     values = stretched(values, length)[:, :length]
     padding = np.array(int(entry.pad) if entry.pad.is_integer() else entry.pad)
+    if values.dtype == entry.dtype:  # which the pad was found to fit; of an unsigned array NumPy would make doubles
+        padding = padding.astype(entry.dtype)
     return np.where(inside.reshape(*inside.shape, *[1] * (values.ndim - 2)), values, padding)
 
 
 def _unfit(entry: Entry, values: Values) -> Iterator[Fault]:
-    checks = [(~np.isfinite(values), "not-finite", "must be a finite number"), *misfits(values, entry.dtype)]
+    checks = [(~np.isfinite(values), "not-finite", "must be a finite number"), *_misfits(values, entry.dtype)]
     for bad, code, detail in checks:
         for row, *index in np.argwhere(bad)[:MOST_FAULTS].tolist():
             yield Fault(("instances", row, entry.name, *index), code, detail)
+
+
+def _misfits(values: Values, dtype: np.dtype[Any]) -> Iterator[Misfit]:
+    found = misfits(values, dtype)
+    return misfits_of(values, None, dtype, found) if is_wide(dtype) and values.dtype.kind == "f" else found
 
 
 def _drawn(entry: Entry, row: int) -> Values:

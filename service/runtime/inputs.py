@@ -1,6 +1,6 @@
 """What a model's inputs accept: rows are checked and cast here, once, whatever door they came through."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from service.runtime.fields import Constant, FieldInputs, Mask, Texts
 from service.runtime.numbers import NumberInputs, Slot, misfits
 from service.runtime.rows import Entry, Rows
 from service.runtime.session import DTYPES, TEXT, Feeds, Session, Tensor
+from service.runtime.whole import EXACT, Wide, integers, is_wide
 
 ANYTHING = Feature()
 
@@ -27,6 +28,10 @@ class Inputs(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of numbers."""
+
+    @property
+    def wide(self) -> tuple[Wide, ...]:
+        """Those of them that are 64-bit integers, which doubles do not all hold."""
 
     @property
     def plausible_low(self) -> Array:
@@ -120,10 +125,18 @@ def _check_width(tensor: Tensor, width: int) -> None:
 def _check_features(entry: Input, dtype: np.dtype[Any], manifest: Manifest) -> None:
     for column in entry.columns:
         feature = manifest.features.get(column, ANYTHING)
-        says_number = feature.plausible or feature.allowed or feature.missing == "nan" or _imputes(feature, float)
+        says_number = (
+            feature.plausible
+            or feature.allowed
+            or feature.missing == "nan"
+            or _imputes(feature, float)
+            or _imputes(feature, int)
+        )
         if dtype.kind == "O" and says_number:
             raise ManifestInvalid(f"features.{column}: the graph takes text there, and what is declared is a number's")
-        if dtype.kind != "O" and (feature.categories is not None or _imputes(feature, str)):
+        if dtype.kind == "O" and isinstance((feature.categories or ("",))[0], int):
+            raise ManifestInvalid(f"features.{column}: the graph takes text there, and its categories are numbers")
+        if dtype.kind != "O" and (isinstance((feature.categories or (0,))[0], str) or _imputes(feature, str)):
             raise ManifestInvalid(f"features.{column}: the graph takes numbers there, and what is declared is a text's")
         if dtype.kind not in "fO" and feature.missing == "nan":
             raise ManifestInvalid(f"input {entry.name!r} takes whole numbers: none of its features can miss as NaN")
@@ -159,7 +172,44 @@ def _numbers(entries: tuple[Entry, ...], manifest: Manifest, graph: dict[str, Te
         *_bounds([feature.plausible for feature in features]),
         np.array([feature.missing != "reject" for feature in features], dtype=np.bool_),
         np.array([f.missing.impute if isinstance(f.missing, Impute) else np.nan for f in features], dtype=np.float64),
+        {i: codes for i, f in enumerate(features) if (codes := _codes(f)) is not None},
+        tuple(_wide(slot, i, columns[i], features[i]) for slot in slots if is_wide(slot.dtype) for i in _places(slot)),
     )
+
+
+def _places(slot: Slot) -> range:
+    return range(slot.columns.start, slot.columns.stop)
+
+
+def _wide(slot: Slot, index: int, name: str, feature: Feature) -> Wide:
+    substitute = feature.missing.impute if isinstance(feature.missing, Impute) else None
+    return Wide(
+        name,
+        index,
+        slot.dtype,
+        _whole_ends(feature.allowed),
+        _whole_ends(feature.plausible),
+        int(substitute) if _is_beyond(substitute) and _fits(int(substitute), slot.dtype) else None,
+    )
+
+
+def _whole_ends(pair: tuple[float, float] | None) -> tuple[int | None, int | None]:
+    """Bounds beyond those whole numbers that doubles tell apart; doubles of that size are whole."""
+    low, high = (int(end) if _is_beyond(end) else None for end in pair or (None, None))
+    return low, high
+
+
+def _is_beyond(number: float | str | None) -> TypeGuard[float]:
+    return isinstance(number, int | float) and abs(number) >= EXACT
+
+
+def _fits(number: int, dtype: np.dtype[Any]) -> bool:
+    return int(np.iinfo(dtype).min) <= number <= int(np.iinfo(dtype).max)
+
+
+def _codes(feature: Feature) -> npt.NDArray[Any] | None:
+    """The whole numbers that a column may hold."""
+    return None if feature.categories is None else integers([c for c in feature.categories if isinstance(c, int)])
 
 
 def _texts(entry: Entry, manifest: Manifest, tensor: Tensor) -> Texts:
@@ -168,7 +218,7 @@ def _texts(entry: Entry, manifest: Manifest, tensor: Tensor) -> Texts:
     return Texts(
         entry.name,
         entry.cells,
-        tuple(feature.categories for feature in features),
+        tuple(None if f.categories is None else tuple(map(str, f.categories)) for f in features),
         tuple(None if value is None else str(value) for value in substitutes),
         len(tensor.shape) == 1,
     )

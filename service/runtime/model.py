@@ -23,6 +23,8 @@ from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
 from service.runtime.batching import Batcher, Run
 from service.runtime.cpus import available_cpus
+from service.runtime.fields import FieldInputs
+from service.runtime.independence import check_independence, each_alone
 from service.runtime.inputs import Inputs, bind_inputs
 from service.runtime.policies import label_policies_of, policies_of
 from service.runtime.rows import Fields, Rows
@@ -155,16 +157,19 @@ class Model:
 
     def run(self, columns: Array, feeds: Feeds, lengths: Indices | None, *, deadline: float | None = None) -> Raw:
         """What the graph makes of rows that were admitted."""
-        graph, ood = self.manifest.graph, self.manifest.ood
-        if ood.looks_at_tensor:
-            logits, features = self.session.logits_and_features(
-                graph, ood.space, feeds, lengths=lengths, deadline=deadline
-            )
-        else:
-            logits, features = self.session.logits(graph, feeds, lengths=lengths, deadline=deadline), columns
+        logits, features = self._answers(feeds, lengths, deadline)
         if logits.ndim == 3 and lengths is None:
             lengths = np.full(len(logits), logits.shape[1])
-        return Raw(columns, logits, features, lengths)
+        return Raw(columns, logits, columns if features is None else features, lengths)
+
+    def _answers(self, feeds: Feeds, lengths: Indices | None, deadline: float | None) -> tuple[Array, Array | None]:
+        """Logits, and the tensor that `[ood] space` names, if it does."""
+        graph, ood = self.manifest.graph, self.manifest.ood
+        if graph.rows == "alone" and lengths is not None and len(lengths) > 1 and isinstance(self.inputs, FieldInputs):
+            return each_alone(lambda own, length: self._answers(own, length, deadline), self.inputs, feeds, lengths)
+        if ood.looks_at_tensor:
+            return self.session.logits_and_features(graph, ood.space, feeds, lengths=lengths, deadline=deadline)
+        return self.session.logits(graph, feeds, lengths=lengths, deadline=deadline), None
 
     def posterior(self, rows: Rows, *, deadline: float | None = None) -> Posterior:
         """Stages A to C."""
@@ -211,7 +216,8 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     """
     runtime = bundle.manifest.runtime
     wanted = threads if runtime.threads is None else runtime.threads
-    session = Session(bundle.graph_path, threads=_threads(wanted), shared=runtime.share_weights)
+    alone = bundle.manifest.graph.rows == "alone"
+    session = Session(bundle.graph_path, threads=_threads(wanted), shared=runtime.share_weights, alone=alone)
     _check_output(bundle.manifest.graph.output, session)
     inputs = bind_inputs(bundle.manifest, session)
     _check_space(bundle.manifest, session)
@@ -228,6 +234,7 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
         label_policies_of(bundle.manifest),
     )
     _prove(model)
+    check_independence(session, bundle.manifest.graph.output, inputs.admit(inputs.synthetic(SELF_TEST_ROWS))[1])
     _check_self_test(model)
     return model
 

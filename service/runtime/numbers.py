@@ -13,6 +13,21 @@ from service.core.pipeline import FEW_COLUMNS
 from service.errors import Fault, InvalidInstances
 from service.runtime.rows import Entry, Fields, Rows, Values
 from service.runtime.session import Feeds
+from service.runtime.whole import (
+    Whole,
+    Wide,
+    beyond,
+    fed,
+    integers,
+    is_among,
+    is_wide,
+    misfits_of,
+    nudged,
+    outside_of,
+    parted,
+    rows_with,
+    with_substitutes,
+)
 
 GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)  # its multiples fill an interval evenly
 SPREAD = 4.0  # of what nobody gave a range
@@ -47,6 +62,10 @@ class NumberInputs:
     may_miss : ndarray of shape (F,)
     substitutes : ndarray of shape (F,)
         What stands in for a missing value: a number, or NaN.
+    codes : dict of int to ndarray
+        By column, the whole numbers that it may hold where that is not any.
+    wide : tuple of Wide
+        Columns of 64-bit integers.
     """
 
     columns: tuple[str, ...]
@@ -57,6 +76,8 @@ class NumberInputs:
     plausible_high: Array
     may_miss: Flags
     substitutes: Array
+    codes: dict[int, Values] = field(default_factory=dict)
+    wide: tuple[Wide, ...] = ()
     least: Array = field(init=False, repr=False, compare=False)
     most: Array = field(init=False, repr=False, compare=False)
     limits: tuple[list[float], list[float]] = field(init=False, repr=False, compare=False)
@@ -68,6 +89,9 @@ class NumberInputs:
             if slot.dtype.kind == "f":
                 largest = float(np.finfo(slot.dtype).max)
                 low[slot.columns], high[slot.columns] = -largest, largest
+        low[list(self.codes)] = np.inf
+        if not self.wide:
+            object.__setattr__(self, "wide", tuple(_wide(self.columns, self.slots)))
         object.__setattr__(self, "least", np.maximum(low, self.allowed_low))
         object.__setattr__(self, "most", np.minimum(high, self.allowed_high))
         object.__setattr__(self, "limits", (self.least.tolist(), self.most.tolist()))
@@ -96,22 +120,24 @@ class NumberInputs:
         InvalidInstances
             With a fault for every cell that is missing, not allowed, or does not fit the graph's type.
         """
-        if isinstance(rows, Fields):
+        if isinstance(rows, Fields) and not {one.name for one in self.wide}.issuperset(rows.others):
             raise TypeError("this model takes columns of numbers, and was given fields")
-        columns, faults = self.check(rows)
+        columns, whole, faults = self.check(rows)
         if faults:
             raise refusal(faults)
-        return columns, self.feeds(columns)
+        return nudged(columns, whole, self.wide), self.feeds(columns, whole)
 
-    def check(self, rows: Array) -> tuple[Array, list[Fault]]:
-        """Columns with substitutes filled in, and every cell at fault."""
-        if self._plain(rows):
-            return rows, []
-        missing = np.isnan(rows)
-        faults = [*self._missing(missing), *self._not_allowed(rows)]
+    def check(self, rows: Rows) -> tuple[Array, Whole, list[Fault]]:
+        """Columns with substitutes filled in, integers that doubles cannot hold, and every cell at fault."""
+        numbers, whole = parted(rows, self.wide)
+        if self._plain(numbers):
+            return numbers, whole, []
+        missing = np.isnan(numbers)
+        faults = [*self._missing(missing), *self._not_allowed(numbers, whole)]
         if missing.any():
-            rows = np.where(missing, self.substitutes, rows)
-        return rows, faults + [fault for slot in self.slots for fault in self._unfit(slot, rows)]
+            numbers, whole = np.where(missing, self.substitutes, numbers), with_substitutes(missing, whole, self.wide)
+        faults += [fault for slot in self.slots for fault in self._unfit(slot, numbers, whole)]
+        return numbers, whole, faults + self._unknown(numbers, whole, {fault.path for fault in faults})
 
     def _plain(self, rows: Array) -> bool:
         if len(rows) == 1 and rows.size <= FEW_COLUMNS:
@@ -119,11 +145,18 @@ class NumberInputs:
             return all(map(le, self.limits[0], values)) and all(map(le, values, self.limits[1]))
         return bool(np.logical_and.reduce((rows >= self.least) & (rows <= self.most), axis=None))
 
-    def feeds(self, columns: Array) -> Feeds:
+    def feeds(self, columns: Array, whole: Whole) -> Feeds:
         """The arrays that the graph takes, of columns that were checked."""
-        return {slot.name: np.ascontiguousarray(columns[:, slot.place], slot.dtype) for slot in self.slots}
+        return {slot.name: self._fed(slot, columns, whole) for slot in self.slots}
 
-    def synthetic(self, rows: int = 1) -> Array:
+    def _fed(self, slot: Slot, columns: Array, whole: Whole) -> Values:
+        if not whole or not is_wide(slot.dtype):
+            return np.ascontiguousarray(columns[:, slot.place], slot.dtype)
+        places = range(slot.columns.start, slot.columns.stop)
+        parts = [fed(columns[:, i], whole.get(self.columns[i]), slot.dtype) for i in places]
+        return parts[0] if slot.flat else np.stack(parts, axis=1)
+
+    def synthetic(self, rows: int = 1) -> Rows:
         """Rows within every declared range, the first in the middle, shape (N, F); nobody's measurements."""
         low = np.maximum(self.plausible_low, self.allowed_low)
         high = np.minimum(self.plausible_high, self.allowed_high)
@@ -136,19 +169,59 @@ class NumberInputs:
                 least, most = (0, 1) if slot.dtype.kind == "b" else (np.iinfo(slot.dtype).min, np.iinfo(slot.dtype).max)
                 whole = np.maximum(np.floor(values[:, slot.columns]), np.ceil(low[slot.columns]))
                 values[:, slot.columns] = np.clip(whole, least, most)
-        return values
+        for column, codes in self.codes.items():
+            values[:, column] = codes[np.arange(rows) % len(codes)]
+        return rows_with(values, self._drawn(values))
+
+    def _drawn(self, values: Array) -> Whole:
+        """Integers within bounds that doubles cannot hold."""
+        drawn: Whole = {}
+        for one in self.wide:
+            doubles = values[:, one.index]
+            if one.index in self.codes:
+                codes = self.codes[one.index]
+                drawn[one.name] = codes[np.arange(len(values)) % len(codes)]
+            elif beyond(doubles).any():
+                limits = np.iinfo(one.dtype)
+                lows = [int(limits.min), *(b[0] for b in (one.allowed, one.plausible) if b[0] is not None)]
+                highs = [int(limits.max), *(b[1] for b in (one.allowed, one.plausible) if b[1] is not None)]
+                found = [min(max(int(value), *lows), *highs) for value in doubles.tolist()]
+                drawn[one.name] = integers(found)
+                values[:, one.index] = drawn[one.name].astype(np.float64)
+        return drawn
 
     def _missing(self, missing: Flags) -> Iterator[Fault]:
         yield from self._faults(missing & ~self.may_miss, "missing-value", "must be a number, it is missing")
 
-    def _not_allowed(self, rows: Array) -> Iterator[Fault]:
+    def _not_allowed(self, rows: Array, whole: Whole) -> Iterator[Fault]:
         bad = (rows < self.allowed_low) | (rows > self.allowed_high)
+        for one in self.wide:
+            bad[:, one.index] |= outside_of(rows[:, one.index], whole.get(one.name), one.allowed)
         for fault in self._faults(bad, "not-allowed", ""):
             i = self.columns.index(str(fault.path[-1]))
-            detail = f"must lie between {self.allowed_low[i]:g} and {self.allowed_high[i]:g}"
-            yield Fault(fault.path, fault.code, detail)
+            yield Fault(fault.path, fault.code, f"must lie between {' and '.join(self._bounds(i))}")
 
-    def _unfit(self, slot: Slot, rows: Array) -> Iterator[Fault]:
+    def _bounds(self, column: int) -> list[str]:
+        exact = next((one.allowed for one in self.wide if one.index == column), (None, None))
+        ends = (self.allowed_low[column], self.allowed_high[column])
+        return [f"{end:g}" if own is None else str(own) for own, end in zip(exact, ends, strict=True)]
+
+    def _unknown(self, rows: Array, whole: Whole, told: set[tuple[str | int, ...]]) -> list[Fault]:
+        faults: list[Fault] = []
+        for column, codes in self.codes.items():
+            doubles, own = rows[:, column], whole.get(self.columns[column])
+            bad = np.zeros(rows.shape, dtype=np.bool_)
+            bad[:, column] = ~is_among(doubles, own, codes) & ~np.isnan(doubles)
+            faults += self._faults(bad, "unknown-category", "is none of the categories that the model knows")
+        return [fault for fault in faults if fault.path not in told]
+
+    def _unfit(self, slot: Slot, rows: Array, whole: Whole) -> Iterator[Fault]:
+        if is_wide(slot.dtype):
+            for i in range(slot.columns.start, slot.columns.stop):
+                found = misfits(rows[:, i], slot.dtype)
+                for bad, code, detail in misfits_of(rows[:, i], whole.get(self.columns[i]), slot.dtype, found):
+                    yield from self._faults(bad[:, None], code, detail, first=i)
+            return
         for bad, code, detail in misfits(rows[:, slot.columns], slot.dtype):
             yield from self._faults(bad, code, detail, first=slot.columns.start)
 
@@ -157,6 +230,13 @@ class NumberInputs:
             return
         for row, column in np.argwhere(bad)[:MOST_FAULTS]:
             yield Fault(("instances", int(row), self.columns[first + int(column)]), code, detail)
+
+
+def _wide(columns: tuple[str, ...], slots: tuple[Slot, ...]) -> Iterator[Wide]:
+    for slot in slots if columns else ():
+        if is_wide(slot.dtype):
+            for i in range(slot.columns.start, slot.columns.stop):
+                yield Wide(columns[i], i, slot.dtype)
 
 
 def misfits(values: Values, dtype: np.dtype[Any]) -> Iterator[tuple[Flags, str, str]]:

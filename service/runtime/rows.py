@@ -23,6 +23,7 @@ class Fields:
     others : dict of str to ndarray
         Everything else by name: columns of text (N,), of which None is a missing value; tensors (N, …), those that
         vary in length as long as the longest row. What lies beyond a row's length is nobody's: it is never read.
+        Columns of 64-bit integers (N,) too, where their doubles among ``numbers`` cannot hold them.
     lengths : ndarray of shape (N,) or None
         How many positions of every row are no padding; None where positions do not vary.
     """
@@ -78,10 +79,17 @@ class Entry:
 
 
 def alike(one: Rows, other: Rows) -> bool:
-    """Whether joining rows changes neither: padding to a longer row may change what a graph without a mask answers."""
+    """Whether joining rows changes neither.
+
+    Padding to a longer row may change what a graph without a mask answers; joined with others, integers may become
+    doubles.
+    """
     if not isinstance(one, Fields) or not isinstance(other, Fields):
-        return True
-    return all(values.shape[1:] == other.others[name].shape[1:] for name, values in one.others.items())
+        return isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.dtype == other.dtype
+    return one.others.keys() == other.others.keys() and all(
+        values.shape[1:] == other.others[name].shape[1:] and values.dtype == other.others[name].dtype
+        for name, values in one.others.items()
+    )
 
 
 def join(parts: Sequence[Rows]) -> Rows:
@@ -92,6 +100,8 @@ def join(parts: Sequence[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if 0 < len(arrays) < len(parts) or len({array.dtype for array in arrays}) > 1:
+        raise TypeError("rows that are joined must be alike")
     if arrays:
         joined: Array = np.concatenate(arrays)
         return joined

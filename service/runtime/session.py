@@ -66,6 +66,13 @@ class Session:
     shared : bool
         Leave weights of external files where the kernel maps them, for all processes alike, in place of a copy that
         is packed for this one.
+    alone : bool
+        Run every row by itself.
+
+    Attributes
+    ----------
+    batch : int or None
+        How many rows the graph takes at a time; None for any number.
 
     Raises
     ------
@@ -73,7 +80,7 @@ class Session:
         If ONNX Runtime refuses the file.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, shared: bool = False) -> None:
+    def __init__(self, path: Path, *, threads: int = 1, shared: bool = False, alone: bool = False) -> None:
         options = ort.SessionOptions()
         if shared:
             options.add_session_config_entry("session.disable_prepacking", "1")
@@ -87,7 +94,8 @@ class Session:
         self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
         sizes = {tensor.shape[0] for tensor in self.inputs if tensor.shape} - {None}
-        self._batch = sizes.pop() if len(sizes) == 1 else None
+        self.batch = sizes.pop() if len(sizes) == 1 else None
+        self._alone = alone
         self._run: Callable[[list[str], Feeds, ort.RunOptions | None], Tensors] = self._session.run
 
     def run(self, output: str, feeds: Feeds, *, deadline: float | None = None) -> npt.NDArray[Any]:
@@ -98,6 +106,7 @@ class Session:
         """Named outputs of one run, for arrays of the declared types.
 
         A graph of a fixed batch size runs as often as it must; the last batch is filled up with its last row again.
+        Rows that are to run alone run one at a time, a fixed batch filled with the same row.
 
         Parameters
         ----------
@@ -126,7 +135,9 @@ class Session:
         return values
 
     def _batches(self, names: list[str], feeds: Feeds, deadline: float | None) -> Tensors:
-        rows, size = _rows(feeds), self._batch
+        rows, size = _rows(feeds), self.batch
+        if self._alone and (rows > 1 or size not in (None, 1)):
+            return self._one_by_one(names, feeds, deadline)
         if size is None or size == rows:
             return self._once(names, feeds, deadline)
         taken = [np.minimum(np.arange(start, start + size), rows - 1) for start in range(0, rows, size)]
@@ -134,6 +145,16 @@ class Session:
         if any(len(value) != size for part in parts for value in part):
             raise ModelOutputInvalid(f"an output has not one row for each of the {size} rows that the graph takes")
         return [np.concatenate(values)[:rows] for values in zip(*parts, strict=True)]
+
+    def _one_by_one(self, names: list[str], feeds: Feeds, deadline: float | None) -> Tensors:
+        parts = []
+        for row in range(_rows(feeds)):
+            own = {name: np.repeat(feed[row : row + 1], self.batch or 1, axis=0) for name, feed in feeds.items()}
+            values = self._once(names, own, deadline)
+            if any(len(value) != (self.batch or 1) for value in values):
+                raise ModelOutputInvalid("an output has not one row for each row that the graph takes")
+            parts.append([value[:1] for value in values])
+        return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
     def _once(self, names: list[str], feeds: Feeds, deadline: float | None) -> Tensors:
         options = _run_options(feeds, deadline)

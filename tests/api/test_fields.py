@@ -102,7 +102,7 @@ WRONG: dict[str, tuple[FieldInputs, object, tuple[str | int, ...], str]] = {
     "an id that is text": (STAY, [61, "icu", [5, "6"]], (2, 1), "wrong-type"),
     "an id that is true": (STAY, [61, "icu", [5, True]], (2, 1), "wrong-type"),
     "an id that is null": (STAY, [61, "icu", [None]], (2, 0), "wrong-type"),
-    "an id beyond 64 bits": (STAY, [61, "icu", [1 << 70]], (2,), "number-out-of-range"),
+    "an id beyond 64 bits": (STAY, [61, "icu", [1 << 70]], (2, 0), "number-out-of-range"),
     "no ids": (STAY, [61, "icu", []], (2,), "wrong-length"),
     "too deep": (STAY, [61, "icu", [[5]]], (2, 0), "wrong-type"),
     "a cell too few": (STAY, [61, "icu"], (), "wrong-length"),
@@ -256,13 +256,14 @@ async def test_metadata_tell_what_every_input_takes(
     assert row.keys() == {"age", "ward", "ids"}
 
 
-async def test_the_service_does_not_take_what_it_fills(
+async def test_the_service_takes_what_it_fills_only_if_it_would_fill_that(
     stays: Registry, client_of: Callable[..., httpx.AsyncClient]
 ) -> None:
-    body = {"instances": [{"age": 3, "ward": "er", "ids": [1], "mask": [1]}]}
+    rows = [{"age": 3, "ward": "er", "ids": [1], "mask": [mask]} for mask in (1, 0)]
     async with client_of(stays) as client:
-        answer = await client.post("/v1/models/stay:predict", json=body)
-    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "unknown-feature")
+        right, wrong = [await client.post("/v1/models/stay:predict", json={"instances": [row]}) for row in rows]
+    assert right.status_code == 200
+    assert (wrong.status_code, wrong.json()["errors"][0]["code"]) == (422, "wrong-mask")
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "npz"])

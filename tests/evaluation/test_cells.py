@@ -167,7 +167,9 @@ VERBS: Final = {name: ALL[:2] if name in OF_LABELLED else ALL for name in COLUMN
 def value_of(read: tuple[Rows, dict[str, Any]], column: str, row: int) -> Any:
     rows, columns = read
     assert isinstance(rows, Fields)
-    if column in ("number", "whole", "flag"):
+    if column == "whole":
+        return rows.others["whole"][row] if not np.isnan(rows.numbers[row, 1]) else None
+    if column in ("number", "flag"):
         return rows.numbers[row, ("number", "whole", "flag").index(column)]
     return rows.others["text"][row] if column == "text" else columns[column][row]
 
@@ -210,6 +212,7 @@ CSV: Final[dict[str, tuple[Any, ...]]] = {
     "007": (7.0, 7, R, "007", R, "007", 7.0, "007"),
     "1e-400": (0.0, R, 0, "1e-400", R, "1e-400", 0.0, "1e-400"),
     "1e16": (1e16, R, R, "1e16", R, "1e16", 1e16, "1e16"),
+    "9007199254740993": (2.0**53, 2**53 + 1, R, "9007199254740993", R, "9007199254740993", 2.0**53, "9007199254740993"),
     "99999999999999999999": (1e20, R, R, "99999999999999999999", R, "99999999999999999999", 1e20, "9" * 20),
     "1e400": (R, R, R, "1e400", R, "1e400", R, "1e400"),
     "inf": (R, R, R, "inf", R, "inf", R, "inf"),

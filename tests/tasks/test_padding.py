@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.core.numerics import Array, Indices
+from service.errors import DataError
 from service.evaluation.dataset import read_dataset
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.scoring import posterior_of
@@ -20,6 +21,7 @@ from service.main import compose
 from service.onboarding import why_uncalibrated
 from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry
+from service.runtime.rows import Fields
 from service.settings import Settings
 
 Draw = Callable[..., tuple[Array, Indices]]
@@ -66,7 +68,7 @@ def tagger(folder: Path, sequences_drawn: Draw) -> Registry:
     return load_registry(repository)
 
 
-def _draft(repository: Repository, folder: Path) -> None:
+def _draft(repository: Repository, folder: Path, text: str = TEXT) -> None:
     nodes = [
         helper.make_node("Unsqueeze", ["x", "axes"], ["column"]),
         helper.make_node("MatMul", ["column", "w"], ["scores"]),
@@ -82,7 +84,7 @@ def _draft(repository: Repository, folder: Path) -> None:
     )
     path = folder / "tagger.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    create_draft(repository, "motion", {"model.onnx": path, "manifest.toml": TEXT})
+    create_draft(repository, "motion", {"model.onnx": path, "manifest.toml": text})
 
 
 def test_only_positions_that_are_there_are_learned_from(tagger: Registry, folder: Path) -> None:
@@ -130,3 +132,31 @@ async def test_answers_are_as_long_as_their_sequences(tagger: Registry, sequence
 
 def test_a_draft_of_the_version_keeps_its_calibration(tagger: Registry) -> None:
     assert why_uncalibrated(tagger.model("motion").bundle) is None
+
+
+@pytest.mark.parametrize("said", ["labels", "lengths"])
+def test_padding_that_no_manifest_declares_is_named_with_its_remedy(said: str, folder: Path) -> None:
+    rng, shape = np.random.default_rng(0), (30, 25)
+    lengths = rng.integers(5, 26, 30)
+    x, y = cut(rng.normal(size=shape) + 7.0, rng.integers(0, 2, shape), lengths)
+    x[np.arange(25) >= lengths[:, None]] = -3.0
+    rows = {"x": x, "y": y} if said == "labels" else {"x": x, "y": np.maximum(y, 0), "lengths": lengths}
+    np.savez(folder / "padded.npz", allow_pickle=False, **rows)
+    repository = Repository(folder / f"undeclared-{said}")
+    repository.root.mkdir()
+    _draft(repository, folder, TEXT.replace("pad = 0.0\n", "shape = [25]\n"))
+    where = "their labels end in -1" if said == "labels" else "'lengths' says that they are over"
+    with pytest.raises(DataError, match=rf"rows of 'x' end in -3 where {where}; declare pad = -3 for it under"):
+        fit(repository, "motion", FitRequest(folder / "padded.npz"))
+
+
+def test_lengths_in_a_file_are_used(tagger: Registry, folder: Path) -> None:
+    model = tagger.model("motion")
+    with np.load(folder / "cal.npz") as data:
+        x, y = data["x"][:40], data["y"][:40]
+    lengths = (y >= 0).sum(axis=1)
+    np.savez(folder / "lengths.npz", allow_pickle=False, x=x, y=y, lengths=lengths)
+    rows = read_dataset(folder / "lengths.npz", model.manifest, inputs=model.inputs).rows
+    assert isinstance(rows, Fields)
+    assert rows.lengths is not None
+    np.testing.assert_array_equal(rows.lengths, lengths)

@@ -1,0 +1,157 @@
+"""Where the rows of a batch meet inside a graph: operators that quantise by the batch, and every step for a dry run."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from service.graph.rewrite import constant, expose
+from service.graph.walk import attribute, every_node, view
+
+DYNAMIC: Final = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
+"""Operators that take the scale of their input from all of it; others (MatMulIntegerToFloat, QAttention, QLinear…) are
+given a scale, which is dynamic where one of these made it."""
+
+FIXED_SCALE: Final = 0.05
+FIXED_ZERO: Final = 128
+QUANTISE: Final = "QuantizeLinear"
+SIZES: Final = frozenset({"Shape", "Size"})
+
+Functions = dict[tuple[str, str], onnx.FunctionProto]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An operator on the way to an output.
+
+    Attributes
+    ----------
+    operator : str
+    inputs, outputs : tuple of str
+    of_sizes : bool
+        Whether it computes with shapes and constants alone.
+    is_dynamic : bool
+        Whether it quantises by the range of its batch, or holds an operator that does.
+    """
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    of_sizes: bool
+    is_dynamic: bool
+
+
+def dynamic_operators(model: onnx.ModelProto, output: str) -> tuple[str, ...]:
+    """Operators before an output that scale whatever batch they are given by its own range, named once each."""
+    functions = _functions(model)
+    used = [name for node in _before(model, output) for name in _operators(node, functions)]
+    return tuple(dict.fromkeys(name for name in used if name in DYNAMIC))
+
+
+def in_training(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Operators left in training mode: they use statistics of the batch, or drop units, in place of what was learnt."""
+    graph = view(model)
+    found = []
+    for node in every_node(model.graph):
+        switch = graph.constant(node.input[2]) if node.op_type == "Dropout" and len(node.input) > 2 else None
+        if attribute(node, "training_mode") == 1 or (switch is not None and bool(switch.any())):
+            found.append(f"{node.op_type} in training mode")
+    return tuple(dict.fromkeys(found))
+
+
+def steps(model: onnx.ModelProto, output: str) -> tuple[Step, ...]:
+    """Operators before an output, in an order in which they can run; those inside loops and branches are one step."""
+    sized, functions = set(view(model).constants), _functions(model)
+    found = []
+    for node in _before(model, output):
+        inputs = tuple(name for name in _reads(node) if name)
+        of_sizes = node.op_type in SIZES or (bool(inputs) and sized.issuperset(inputs)) or node.op_type == "Constant"
+        sized |= {name for name in node.output if name and of_sizes}
+        is_dynamic = not set(DYNAMIC).isdisjoint(_operators(node, functions))
+        found.append(Step(node.op_type, inputs, tuple(filter(None, node.output)), of_sizes, is_dynamic))
+    return tuple(found)
+
+
+def exposed(model: onnx.ModelProto, tensors: tuple[str, ...]) -> onnx.ModelProto:
+    """A copy of which these tensors are outputs."""
+    copy = _copy(model)
+    for tensor in tensors:
+        expose(copy, tensor)
+    return copy
+
+
+def at_a_fixed_scale(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose dynamic quantisation has one scale for all batches, so that other mixing of rows shows by itself."""
+    copy = _copy(model)
+    scale = constant(copy, np.array(FIXED_SCALE, np.float32), "fixed_scale")
+    zero = constant(copy, np.array(FIXED_ZERO, np.uint8), "fixed_zero")
+    nodes: list[onnx.NodeProto] = []
+    for node in copy.graph.node:
+        nodes += _at(scale, zero, node) if node.op_type == DYNAMIC[0] else [node]
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del copy.graph.node[:]
+    copy.graph.node.extend(kept)
+    return copy
+
+
+def scales_quantisation(model: onnx.ModelProto, output: str, tensor: str) -> bool:
+    """Whether a tensor is what the scale of a QuantizeLinear before an output is computed from."""
+    tainted = {tensor}
+    for node in _before(model, output):
+        if node.op_type == QUANTISE and tainted & set(node.input[1:]):
+            return True
+        if tainted & set(node.input):
+            tainted |= set(node.output)
+    return False
+
+
+def _at(scale: str, zero: str, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    made = [helper.make_node(QUANTISE, [node.input[0], scale, zero], [node.output[0]])]
+    for name, value in zip(node.output[1:], (scale, zero), strict=False):
+        made += [helper.make_node("Identity", [value], [name])] if name else []
+    return made
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _before(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
+    """Nodes that an output depends on, in the file's order, which is one in which they can run."""
+    wanted, found = {output}, []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(_reads(node))
+            found.append(node)
+    return found[::-1]
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Tensors that a node takes, those that graphs inside it take from outside among them."""
+    yield from node.input
+    for found in node.attribute:
+        for inner in (*([found.g] if found.HasField("g") else []), *found.graphs):
+            own = {name for part in inner.node for name in part.output} | {value.name for value in inner.input}
+            own |= {tensor.name for tensor in inner.initializer}
+            read = {name for part in inner.node for name in _reads(part)} | {value.name for value in inner.output}
+            yield from sorted(read - own)
+
+
+def _functions(model: onnx.ModelProto) -> Functions:
+    return {(function.domain, function.name): function for function in model.functions}
+
+
+def _operators(node: onnx.NodeProto, functions: Functions) -> Iterator[str]:
+    yield node.op_type
+    own = functions.get((node.domain, node.op_type))
+    for part in () if own is None else own.node:
+        yield from _operators(part, functions)
+    for found in node.attribute:
+        for inner in (*([found.g] if found.HasField("g") else []), *found.graphs):
+            for part in inner.node:
+                yield from _operators(part, functions)
