@@ -93,8 +93,11 @@ def _check(path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path} is not a regular file")
     suffix = path.suffix.lower()
-    with path.open("rb") as file:
-        head = file.read(HEAD)
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     found = _told_by_bytes(path, head, suffix)
     if found is None and suffix not in SUFFIXES:
         found = _KINDS.get(suffix, ("of another kind", "convert it"))

@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.repository import Repository
@@ -451,3 +453,26 @@ def test_whole_numbers_that_do_not_fit_are_refused(cell: str, unsigned: bool, de
 def test_the_guide_names_every_spelling_of_a_missing_value() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "data-files.md").read_text(encoding="utf-8").lower()
     assert all(f"`{spelling}`" in guide for spelling in cells.MISSING - {""})
+
+
+SPELLINGS: Final = st.one_of(
+    st.text(max_size=12),
+    st.text(alphabet='0123456789+-.eE_, "', max_size=12),
+    st.floats().map(repr),
+    st.integers().map(str),
+    st.decimals(allow_nan=True, allow_infinity=True).map(str),
+)
+
+
+@given(cell=SPELLINGS)
+def test_any_text_is_a_value_a_gap_or_a_fault_and_never_an_exception(cell: str) -> None:
+    for convert in cells.CONVERTERS.values():
+        convert(cells.Text([cell, "1"]))
+    (value, _), faults = cells.floats(cells.Text([cell, "1"]))
+    alone, _ = cells.floats(cells.Text([cell]))
+    mixed, _ = cells.floats(cells.Text([cell, "NA"]))
+    np.testing.assert_array_equal([value, value], [alone[0], mixed[0]], "the quick way and the careful one agree")
+    whole, gaps, wrong = cells.integers(cells.Text([cell, "NA"]))
+    if not faults and not wrong:
+        assert gaps[0] == np.isnan(value)
+        assert gaps[0] or float(whole[0]) == value
