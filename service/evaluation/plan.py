@@ -172,8 +172,8 @@ def _of_arrays(source: Source, path: Path, entries: Sequence[Entry], manifest: M
 
 def _of_lengths(source: Source, inputs: FieldInputs) -> list[Wanted]:
     taken = {cell for entry in inputs.entries for cell in entry.cells}
-    said = "lengths" in source.names and "lengths" not in taken
-    found = [Wanted("lengths", "lengths", "tensor", "lengths")] if said else []
+    present = "lengths" in source.names and "lengths" not in taken
+    found = [Wanted("lengths", "lengths", "tensor", "lengths")] if present else []
     return found + [
         Wanted("mask", mask.name, "tensor", mask.name) for mask in inputs.masks if mask.name in source.names
     ]
