@@ -10,7 +10,7 @@ from service.core.numerics import Flags
 from service.errors import DataError
 from service.evaluation.cells import Cells, Faults
 
-MOST_CELLS = 1 << 20
+MOST_CELLS = 1 << 17
 """Cells of text in memory at a time."""
 
 

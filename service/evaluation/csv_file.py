@@ -37,8 +37,10 @@ class CsvFile:
 
     def hint(self, missing: Sequence[str]) -> str:
         """Why columns may be missing: the file is separated by something else."""
-        text = self._first_line()
-        return "" if all(name in text.split(",") for name in missing) else self._other_separator(text)
+        text = self._first_line().rstrip("\r\n")
+        if all(name in text.split(" ") for name in missing):
+            return "; its columns seem to be separated by spaces: write it with commas"
+        return self._other_separator(text)
 
     def _first_line(self) -> str:
         with self._open() as file:
@@ -88,8 +90,10 @@ class CsvFile:
     def _misfit(self, record: list[str]) -> str:
         if not record:
             return BLANK
-        more = len(record) > len(self.names)
-        hint = "; a cell with a comma, as a decimal comma, needs quotation marks around it" if more else ""
+        hint = ""
+        if beyond := record[len(self.names) :]:
+            quoted = "a cell with a comma, as a decimal comma, needs quotation marks around it"
+            hint = f"; {quoted if any(beyond) else 'remove the commas at the end, or name the columns'}"
         return f"has {len(record)} cells, and the header names {len(self.names)} columns{hint}"
 
     def _body(self, file: IO[str]) -> Iterator[tuple[int, list[str]]]:

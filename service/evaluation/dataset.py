@@ -126,15 +126,6 @@ def read_dataset(
     )
 
 
-def _refuse_padding(whole: Chunk, labels: Indices, inputs: Inputs | None) -> None:
-    where, ends = str(whole.path), whole.columns.get("ends")
-    if ends is not None and ends.shape == (len(whole),) and ends.dtype.kind in "iu":
-        refuse_undeclared(whole.rows, inputs, ends, where=where, said="'lengths' says that they are over")
-    elif labels.ndim == 2:
-        said = f"their labels end in {PADDING}"
-        refuse_undeclared(whole.rows, inputs, (labels != PADDING).sum(axis=1), where=where, said=said)
-
-
 def read_rows(path: Path, manifest: Manifest, *, inputs: Inputs | None = None) -> Rows:
     """Rows without labels; DataError as `read_dataset`."""
     return _read(path, manifest, Wish(inputs)).rows
@@ -148,6 +139,17 @@ def _read(path: Path, manifest: Manifest, wish: Wish) -> Chunk:
     if not chunks:
         raise DataError(f"{path} has no rows")
     return join_chunks(chunks, path)
+
+
+def _refuse_padding(whole: Chunk, labels: Indices, inputs: Inputs | None) -> None:
+    """Raise DataError where lengths or labels say that rows are over and no input declares what fills the rest."""
+    ends = whole.columns.get("lengths")
+    if ends is not None and ends.shape == (len(whole),) and ends.dtype.kind in "iu":
+        said = "'lengths' says that they are over"
+        refuse_undeclared(whole.rows, inputs, ends.astype(np.intp), where=str(whole.path), said=said)
+    elif labels.ndim == 2:
+        said = f"their labels end in {PADDING}"
+        refuse_undeclared(whole.rows, inputs, (labels != PADDING).sum(axis=1), where=str(whole.path), said=said)
 
 
 def _terms(whole: Chunk, columns: Columns, manifest: Manifest) -> Terms:

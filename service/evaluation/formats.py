@@ -93,9 +93,12 @@ def _check(path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path} is not a regular file")
     suffix = path.suffix.lower()
-    with path.open("rb") as file:
-        head = file.read(HEAD)
-    found = _told_by_bytes(path, head, suffix)
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    found = _kind_by_bytes(path, head, suffix)
     if found is None and suffix not in SUFFIXES:
         found = _KINDS.get(suffix, ("of another kind", "convert it"))
     if found is None:
@@ -105,18 +108,18 @@ def _check(path: Path) -> None:
     raise DataError(f"{path} is {what}: {remedy}{usual}")
 
 
-def _told_by_bytes(path: Path, head: bytes, suffix: str) -> tuple[str, str] | None:
+def _kind_by_bytes(path: Path, head: bytes, suffix: str) -> tuple[str, str] | None:
     if not head:
         return "empty", "write a data set there"
     if head[:4] == b"PK\x03\x04":
-        return _told_by_archive(path, suffix)
+        return _kind_by_archive(path, suffix)
     for magic, what, remedy in _MAGIC:
         if head.startswith(magic) and not (magic == b"PAR1" and suffix == ".parquet"):
             return what, remedy
-    return _told_by_text(head) if suffix == ".csv" else None
+    return _kind_by_text(head) if suffix == ".csv" else None
 
 
-def _told_by_text(head: bytes) -> tuple[str, str] | None:
+def _kind_by_text(head: bytes) -> tuple[str, str] | None:
     if b"\0" in head:
         return "not text in UTF-8 (UTF-16, or binary)", "save it as CSV UTF-8"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -131,7 +134,7 @@ def _told_by_text(head: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _told_by_archive(path: Path, suffix: str) -> tuple[str, str] | None:
+def _kind_by_archive(path: Path, suffix: str) -> tuple[str, str] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

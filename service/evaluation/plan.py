@@ -65,7 +65,7 @@ class Wanted:
     Attributes
     ----------
     role : str
-        feature | tensor | lengths | ends | mask | label | state | group | weight | id
+        feature | tensor | lengths | mask | label | state | group | weight | id
     name : str
         What the model or its user calls it.
     kind : str
@@ -96,7 +96,7 @@ def plan(source: Source, path: Path, manifest: Manifest, wish: Wish) -> tuple[Wa
         found = _of_arrays(source, path, entries, manifest)
     else:
         found = _of_columns(source, path, entries, manifest)
-    if isinstance(wish.inputs, FieldInputs):
+    if isinstance(wish.inputs, FieldInputs) and wish.inputs.tensors:
         found += _of_lengths(source, wish.inputs)
     if wish.columns is not None:
         found += _of_truth(source, path, manifest, wish.columns)
@@ -171,10 +171,9 @@ def _of_arrays(source: Source, path: Path, entries: Sequence[Entry], manifest: M
 
 
 def _of_lengths(source: Source, inputs: FieldInputs) -> list[Wanted]:
-    own = "lengths" in source.names and all("lengths" not in entry.cells for entry in inputs.entries)
-    if inputs.varying is None:  # nothing is declared to be padding; what ends early says that something should be
-        return [Wanted("ends", "lengths", "tensor", "lengths")] if own else []
-    found = [Wanted("lengths", "lengths", "tensor", "lengths")] if own else []
+    taken = {cell for entry in inputs.entries for cell in entry.cells}
+    present = "lengths" in source.names and "lengths" not in taken
+    found = [Wanted("lengths", "lengths", "tensor", "lengths")] if present else []
     return found + [
         Wanted("mask", mask.name, "tensor", mask.name) for mask in inputs.masks if mask.name in source.names
     ]

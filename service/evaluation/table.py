@@ -35,7 +35,7 @@ class Chunk:
     first : int
         Place of the first row among all.
     rows : ndarray of shape (N, F), or Fields
-        In manifest order; whole numbers where every input takes them.
+        In manifest order, with columns of 64-bit integers as integers.
     columns : dict of str to ndarray
         Labels, groups, weights, ids by role; of labels with a column each, shape (N, M).
     faults : list of (int, str)
@@ -69,7 +69,7 @@ class Chunk:
             row, detail = min(self.faults, key=lambda fault: fault[0])
             more = len({other for other, _ in self.faults}) - 1
             also = f" (and {more} more row{'s' if more > 1 else ''} nearby)" if more else ""
-            raise DataError(f"{self.path}: {self.name(row)}{detail}{also}")
+            raise DataError(f"{self.places.where(row)}{detail}{also}")
 
 
 def read_chunks(
@@ -207,12 +207,12 @@ class _Conversion:
         return values
 
     def _numbers(self) -> tuple[Array, Whole]:
+        """Columns of numbers, and the whole numbers among them that doubles may not hold."""
         wanted = [one for one in self.found if one.role == "feature" and one.kind in ("number", "integer", "unsigned")]
         if not wanted:
             return np.empty((self.block.rows, 0)), {}
         columns = {one.name: self._floats(one) if one.kind == "number" else self._integers(one) for one in wanted}
-        wide = () if self.inputs is None else self.inputs.wide
-        return gathered(columns, wide, every=True)
+        return gathered(columns, () if self.inputs is None else self.inputs.wide, every=True)
 
     def _floats(self, one: Wanted) -> Values:
         values = self._converted(one)
@@ -224,26 +224,28 @@ class _Conversion:
         return values
 
     def _integers(self, one: Wanted) -> Values:
+        """Whole numbers, of objects where one is missing: what stands in for it may be beyond what doubles hold."""
         values: Values
         values, gaps, faults = self._typed(one, lambda raw: cells.integers(raw, unsigned=one.kind == "unsigned"))
         self._note(one, faults)
-        if gaps.any():
-            substitute = _substitute(self.manifest, one.name)
-            if not isinstance(substitute, int | float) or not float(substitute).is_integer():
-                self._note(one, [(row, MISSING) for row in np.flatnonzero(gaps).tolist()])
-            else:
-                values = np.where(gaps, values.dtype.type(int(substitute)), values)
-        return values
+        if not gaps.any():
+            return values
+        if _substitute(self.manifest, one.name) is None:
+            self._note(one, [(row, MISSING) for row in np.flatnonzero(gaps).tolist()])
+        found = values.astype(object)
+        found[gaps] = None
+        return found
 
     def _columns(self) -> dict[str, Values]:
         columns = {
             one.role: self._converted(one) for one in self.found if one.role in ("label", "group", "weight", "id")
         }
-        for one in self.found:
-            if one.role == "ends" and isinstance(raw := self._raw(one), Typed):
-                columns["ends"] = raw.values
+        columns |= {one.role: raw.values for one in self.found if isinstance(raw := self._lengths(one), Typed)}
         states = [self._converted(one) for one in self.found if one.role == "state"]
         return columns | ({"state": np.column_stack(states)} if states else {})
+
+    def _lengths(self, one: Wanted) -> Cells | None:
+        return self.block.columns[one.array] if one.role == "lengths" else None
 
     def _converted(self, one: Wanted) -> Values:
         values: Values

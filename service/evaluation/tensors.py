@@ -57,7 +57,7 @@ def lengths_of(values: Values, inputs: FieldInputs, helpers: dict[str, Cells], b
         If nothing says it and rows end in the padding value, or what says it contradicts the rows.
     """
     rows, width = values.shape[:2]
-    arrays = {name: raw.values for name, raw in helpers.items() if isinstance(raw, Typed)}
+    arrays = {name: raw.values for name, raw in helpers.items() if isinstance(raw, Typed) and raw.opaque is None}
     if "lengths" in arrays:
         return _given(arrays["lengths"], rows, width, block)
     sources = {mask.name: arrays[mask.name] == 1 for mask in inputs.masks if mask.name in arrays}

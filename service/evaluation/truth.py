@@ -131,7 +131,7 @@ def _key(value: object) -> Key:
 def _meanings(keys: dict[Key, None], terms: Terms) -> dict[Key, int | None]:
     if terms.labels_as in ("index0", "index1"):
         first = int(terms.labels_as == "index1")
-        return {key: _position(_index_of(key, terms, told=True), first, terms) for key in keys}
+        return {key: _position(_index_of(key, terms, declared=True), first, terms) for key in keys}
     names = {key: _named(key, terms) for key in keys}
     if terms.labels_as == "names" or not names or all(k is not None for k in names.values()):
         return names
@@ -164,17 +164,17 @@ def _exact(value: float) -> Decimal | None:
     return Decimal(repr(value)) if abs(value) < float("inf") else None
 
 
-def _index_of(key: Key, terms: Terms, *, told: bool = False) -> int | None:
-    """The whole number that a label is, if it may be an index; ``told``: because it was said that labels are."""
+def _index_of(key: Key, terms: Terms, *, declared: bool = False) -> int | None:
+    """The whole number that a label is, if it may be an index; ``declared``: labels-as says that labels are."""
     kind, value = key
     if kind == "text":
         word = bare(value)
-        if told and word.lower() in ("true", "false"):
+        if declared and word.lower() in ("true", "false"):
             return int(word.lower() == "true")
-        return int(float(word)) if (terms.untyped or told) and _INDEX.fullmatch(word) else None
+        return int(float(word)) if (terms.untyped or declared) and _INDEX.fullmatch(word) else None
     if kind == "number":
         return int(value) if abs(value) < 2**53 and value == value // 1 else None
-    return int(value) if kind == "bool" and told else None
+    return int(value) if kind == "bool" and declared else None
 
 
 def _position(index: int | None, first: int, terms: Terms) -> int | None:

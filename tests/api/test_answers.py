@@ -297,6 +297,39 @@ async def test_labels_may_be_indices(client: httpx.AsyncClient, test_rows: list[
     assert named.json()["evaluation"] == indexed.json()["evaluation"]
 
 
+@pytest.mark.parametrize(
+    ("labels_as", "labels"), [("index0", [1, 1, 1]), ("index1", [2, 2, 2]), ("names", ["malignant"] * 3)]
+)
+async def test_what_labels_are_may_be_said(
+    labels_as: str, labels: list[Any], client: httpx.AsyncClient, test_rows: list[list[float]]
+) -> None:
+    path, rows = "/v1/models/breast-cancer:evaluate", test_rows[:3]
+    plain = await client.post(path, json={"instances": rows, "labels": ["malignant"] * 3})
+    said = await client.post(path, json={"instances": rows, "labels": labels, "parameters": {"labels_as": labels_as}})
+    assert said.json()["evaluation"] == plain.json()["evaluation"]
+
+
+async def test_labels_with_two_readings_are_refused_with_both(
+    client: httpx.AsyncClient, test_rows: list[list[float]]
+) -> None:
+    body = {"instances": test_rows[:3], "labels": [1, 1, 1]}
+    answer = await client.post("/v1/models/breast-cancer:evaluate", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith("invalid-labels")
+    assert "from 0 (1 is 'malignant') or from 1 (1 is 'benign')" in answer.json()["detail"]
+    assert "labels-as index0 or index1" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("labels_as", "label"), [("index0", 2), ("index1", 0), ("names", 0), ("index2", 0)])
+async def test_labels_that_are_not_what_was_said_are_refused(
+    labels_as: str, label: int, client: httpx.AsyncClient, test_rows: list[list[float]]
+) -> None:
+    body = {"instances": test_rows[:2], "labels": [1, label], "parameters": {"labels_as": labels_as}}
+    answer = await client.post("/v1/models/breast-cancer:evaluate", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] in ("/labels/1", "/labels/0", "/parameters/labels_as")
+
+
 async def test_evaluate_charges_the_costs_of_the_request(
     client: httpx.AsyncClient, test_rows: list[list[float]], test_labels: list[str]
 ) -> None:

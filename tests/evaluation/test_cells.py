@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.repository import Repository
@@ -167,7 +169,9 @@ VERBS: Final = {name: ALL[:2] if name in OF_LABELLED else ALL for name in COLUMN
 def value_of(read: tuple[Rows, dict[str, Any]], column: str, row: int) -> Any:
     rows, columns = read
     assert isinstance(rows, Fields)
-    if column in ("number", "whole", "flag"):
+    if column == "whole":
+        return rows.others["whole"][row] if not np.isnan(rows.numbers[row, 1]) else None
+    if column in ("number", "flag"):
         return rows.numbers[row, ("number", "whole", "flag").index(column)]
     return rows.others["text"][row] if column == "text" else columns[column][row]
 
@@ -210,6 +214,7 @@ CSV: Final[dict[str, tuple[Any, ...]]] = {
     "007": (7.0, 7, R, "007", R, "007", 7.0, "007"),
     "1e-400": (0.0, R, 0, "1e-400", R, "1e-400", 0.0, "1e-400"),
     "1e16": (1e16, R, R, "1e16", R, "1e16", 1e16, "1e16"),
+    "9007199254740993": (2.0**53, 2**53 + 1, R, "9007199254740993", R, "9007199254740993", 2.0**53, "9007199254740993"),
     "99999999999999999999": (1e20, R, R, "99999999999999999999", R, "99999999999999999999", 1e20, "9" * 20),
     "1e400": (R, R, R, "1e400", R, "1e400", R, "1e400"),
     "inf": (R, R, R, "inf", R, "inf", R, "inf"),
@@ -448,3 +453,26 @@ def test_whole_numbers_that_do_not_fit_are_refused(cell: str, unsigned: bool, de
 def test_the_guide_names_every_spelling_of_a_missing_value() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "data-files.md").read_text(encoding="utf-8").lower()
     assert all(f"`{spelling}`" in guide for spelling in cells.MISSING - {""})
+
+
+SPELLINGS: Final = st.one_of(
+    st.text(max_size=12),
+    st.text(alphabet='0123456789+-.eE_, "', max_size=12),
+    st.floats().map(repr),
+    st.integers().map(str),
+    st.decimals(allow_nan=True, allow_infinity=True).map(str),
+)
+
+
+@given(cell=SPELLINGS)
+def test_any_text_is_a_value_a_gap_or_a_fault_and_never_an_exception(cell: str) -> None:
+    for convert in cells.CONVERTERS.values():
+        convert(cells.Text([cell, "1"]))
+    (value, _), faults = cells.floats(cells.Text([cell, "1"]))
+    alone, _ = cells.floats(cells.Text([cell]))
+    mixed, _ = cells.floats(cells.Text([cell, "NA"]))
+    np.testing.assert_array_equal([value, value], [alone[0], mixed[0]], "the quick way and the careful one agree")
+    whole, gaps, wrong = cells.integers(cells.Text([cell, "NA"]))
+    if not faults and not wrong:
+        assert gaps[0] == np.isnan(value)
+        assert gaps[0] or float(whole[0]) == value

@@ -102,7 +102,7 @@ def test_names_in_another_case_are_other_columns(opened: Write) -> None:
     [
         ("1", "has 1 cells, and the header names 2 columns"),
         ("1,2,3", "has 3 cells, and the header names 2 columns; a cell with a comma"),
-        ("1,2,", "has 3 cells"),
+        ("1,2,", "has 3 cells, and the header names 2 columns; remove the commas at the end"),
     ],
 )
 def test_a_row_of_another_width_is_refused_by_its_line(row: str, words: str, opened: Write) -> None:
@@ -124,7 +124,7 @@ def test_text_that_is_not_utf_8_is_refused(opened: Write) -> None:
 
 @pytest.mark.parametrize(
     ("header", "name"),
-    [("a;b", "semicolons"), ("a\tb", "tabs"), ("a|b", "vertical bars"), ("a;b,c;d", "semicolons")],
+    [("a;b", "semicolons"), ("a\tb", "tabs"), ("a|b", "vertical bars"), ("a b", "spaces"), ("a;b,c;d", "semicolons")],
 )
 def test_another_separator_is_named(header: str, name: str, opened: Write) -> None:
     assert f"separated by {name}" in opened(f"{header}\n1,5;2,5\n").hint(["a"])

@@ -120,6 +120,28 @@ async def test_costs_of_the_request_s_own_decide_the_labels_they_name(complaints
     assert decision["burn"]["risks"] == pytest.approx({"wait": 5 * p, "act": 1 - p})
 
 
+@pytest.mark.parametrize("first", [0, 1])
+async def test_labels_that_are_present_may_be_indices(complaints: Any, labels_drawn: Make, first: int) -> None:
+    x, y, _ = labels_drawn(50, 3)
+    present = [(first + np.flatnonzero(row)).tolist() for row in y]
+    said = {"labels_as": f"index{first}"}
+    indexed = await asked(complaints, "complaints:evaluate", x.tolist(), labels=present, parameters=said)
+    states = await asked(complaints, "complaints:evaluate", x.tolist(), labels=y.tolist())
+    assert indexed["evaluation"] == states["evaluation"]
+    await refused(complaints, "complaints:evaluate", x.tolist(), labels=[[3 + first]] * 50, parameters=said)
+
+
+async def test_positions_of_all_sequences_together_tell_what_labels_are(motion: Any, sequences_drawn: Make) -> None:
+    x, y = sequences_drawn(20, 2)
+    y[0] = 1  # the first sequence alone might count from 1
+    plain = await asked(motion, "motion:evaluate", x.tolist(), labels=y.tolist())
+    said = await asked(
+        motion, "motion:evaluate", x.tolist(), labels=(y + 1).tolist(), parameters={"labels_as": "index1"}
+    )
+    assert said["evaluation"] == plain["evaluation"]
+    await refused(motion, "motion:evaluate", x[:1].tolist(), labels=y[:1].tolist())
+
+
 @pytest.mark.parametrize("form", ["names", "states"])
 async def test_labelled_rows_are_judged_label_by_label(complaints: Any, labels_drawn: Make, form: str) -> None:
     x, y, _ = labels_drawn(200, 3)
