@@ -98,7 +98,11 @@ def read_settings() -> Settings:
 
 def load(settings: Settings) -> Registry:
     """Every model that the settings point at; anything unreadable raises."""
-    return load_registry(Repository(settings.models), threads=threads_of(settings))
+    return load_registry(_repository(settings), threads=threads_of(settings))
+
+
+def _repository(settings: Settings) -> Repository:
+    return Repository(settings.models, is_named=settings.models != Settings.model_fields["models"].default)
 
 
 def threads_of(settings: Settings) -> int:
@@ -117,7 +121,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
         Folder that several workers count in together.
     """
     telemetry = Telemetry(CollectorRegistry())
-    reloader = Reloader(Repository(settings.models), registry, threads_of(settings))
+    reloader = Reloader(_repository(settings), registry, threads_of(settings))
     return build_app(
         Parts(
             registry=registry,

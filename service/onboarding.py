@@ -89,8 +89,10 @@ def open_draft(repository: Repository, name: str, version: int | None = None, *,
     DraftExists, BundleNotFound
     """
     chosen = version or repository.aliases(name).get(FIRST_ALIAS)
+    if chosen is None and repository.versions(name):
+        raise BundleNotFound(f"no alias {FIRST_ALIAS!r} of {name} names a version to start from; add --from VERSION")
     if chosen is None:
-        raise BundleNotFound(f"{name} has no {FIRST_ALIAS} version to start from; name one: --from VERSION")
+        raise BundleNotFound(f"{name} has no published version to start from")
     return create_draft(repository, name, draft_files(repository.bundle(name, chosen)), force=force)
 
 

@@ -48,7 +48,9 @@ def published(repository: Repository, name: str, version: int | None) -> Bundle:
         raise BundleNotFound(f"no alias {FIRST_ALIAS!r} of {name} names a version (published: {known}); {command} does")
     if wanted is None:
         known = ", ".join(repository.names()) or "none"
-        raise BundleNotFound(f"{name} has no published version (models here: {known})")
+        retired = ", ".join(map(str, repository.retired(name)))
+        why = f"retired: {retired}" if retired else f"models here: {known}"
+        raise BundleNotFound(f"{name} has no published version ({why})")
     return repository.bundle(name, wanted)
 
 

@@ -8,7 +8,7 @@ import click
 
 from service import onboarding
 from service.bundle.changes import replaced
-from service.bundle.repository import Bundle, Repository, verify_retired
+from service.bundle.repository import GRAPH_FILE, Bundle, Repository, verify_retired
 from service.bundle.scores import state_bytes
 from service.bundle.writer import FIRST_ALIAS, remove_alias, set_alias
 from service.bundle.writer import retire as withdraw
@@ -222,7 +222,8 @@ def alias(name: str, label: str, version: int | None, repository: Repository, *,
 def retire(name: str, version: int, repository: Repository, *, purge: bool) -> None:
     """Withdraw a version for good: from aliases and from serving. Its number is never used again."""
     gone = withdraw(repository, name, version, purge=purge)
-    weights = "its weights are deleted" if purge else "its files stay; --purge deletes its weights"
+    is_there = (repository.folder(name) / str(version) / GRAPH_FILE).is_file()
+    weights = "its files stay; --purge deletes its weights" if is_there else "its weights are deleted"
     click.echo(f"{name} version {version} is retired: {weights}.")
     _say_withdrawn(repository, name, gone, repository.aliases(name))
 
@@ -368,7 +369,9 @@ def _say_published(repository: Repository, name: str, version: int) -> None:
 
 def _say_withdrawn(repository: Repository, name: str, gone: list[str], left: dict[str, int]) -> None:
     command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
-    if gone and not left:
+    if not repository.versions(name):
+        click.echo(f"No version of {name} is left to serve: `temperance fit` or `publish` makes the next from a draft.")
+    elif gone and not left:
         click.echo(f"No alias is left, so {name} is not served: {command} serves a version.")
     elif FIRST_ALIAS in gone:
         click.echo(f"Requests that name no version are refused until {command} says what they go to.")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -386,7 +387,8 @@ def test_an_evaluation_goes_to_a_file_beside_the_table(
     written = json.loads((tmp_path / "report.json").read_text())
     printed = printed_json(invoke(*arguments, "--json"))
     for found in (written, printed):
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["report"].pop("created"))
+        report: Any = found["report"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", report.pop("created"))
     assert written == printed
     assert written["report"]["file"] == "test.csv"
     assert written["evaluation"]["rows"] == 143
@@ -471,7 +473,8 @@ def test_a_version_is_retired_and_an_alias_removed_by_command(
     gone = invoke("retire", SHIPPED, "2", "--purge", *models)
     assert "version 2 is retired: its weights are deleted." in gone.stdout
     assert "retired 2" in invoke("list", *models).stdout
-    assert printed_json(invoke("list", *models, "--json"))["models"][0]["retired"] == [2]
+    listed: Any = printed_json(invoke("list", *models, "--json"))
+    assert listed["models"][0]["retired"] == [2]
     assert "version 2: retired, manifest and record match" in invoke("verify", SHIPPED, *models).stdout
     for verb in (("alias", SHIPPED, "stable", "2"), ("evaluate", SHIPPED, "--data", "x.csv", "--version", "2")):
         assert "is retired" in fails(*verb, *models)

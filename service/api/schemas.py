@@ -1,17 +1,16 @@
 """Requests as they are checked."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic_core import ErrorDetails
 
 from service.api.rows import MOST_FAULTS, nearest
 from service.bundle.sections import Cost, Name
+from service.bundle.wording import reason
 from service.errors import Fault, InvalidParameters, InvalidRequest, RequestError
 from service.watch import PER_THOUSAND
-
-SUBJECT: Final = re.compile(r"^[A-Z][a-z]+ should ")  # of pydantic's sentences: Input should be, String should have
 
 ONE, ROWS = "[one]", "[rows]"  # branches of a union, which pydantic names in the path of an error
 
@@ -247,9 +246,9 @@ def parse_request(kind: type[Body], document: object, known: Iterable[str]) -> B
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        entries = error.errors(include_url=False, include_input=False, include_context=False)
+        entries = error.errors(include_url=False, include_input=False)
     # As many as are answered, and no more: a hint costs time, and a body holds a million unknown keys.
-    few = [_fault(entry["loc"], entry["type"], entry["msg"], kind, set(known)) for entry in entries[:MOST_FAULTS]]
+    few = [_fault(entry, kind, set(known)) for entry in entries[:MOST_FAULTS]]
     faults = list(dict.fromkeys(few))
     in_parameters = all(len(entry["loc"]) > 1 and entry["loc"][0] == "parameters" for entry in entries)
     raised: type[RequestError] = InvalidParameters if in_parameters else InvalidRequest
@@ -262,7 +261,8 @@ def field_names(kind: type[Wire]) -> list[str]:
     return [*kind.model_fields, *getattr(parameters, "model_fields", {})]
 
 
-def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], known: set[str]) -> Fault:
+def _fault(entry: ErrorDetails, kind: type[Wire], known: set[str]) -> Fault:
+    loc, code = entry["loc"], entry["type"]
     if loc[0:1] == ("labels",) and len(loc) > 2:  # pydantic names each type that a label might have been
         return Fault(("labels", loc[1]), "wrong-type", "must be the name of a class or its index")
     fields = {*field_names(kind), *SessionState.model_fields}
@@ -274,7 +274,7 @@ def _fault(loc: Sequence[str | int], code: str, message: str, kind: type[Wire], 
         detail = f"is not known here; {known_here}{nearest(steps[-1], allowed)}"
         return Fault((*path[:-1], "?"), "unknown-field", detail)
     spoken = "wrong-type" if code.endswith("_type") else _CODES.get(code, code.replace("_", "-"))
-    return Fault(tuple(path), spoken, _spoken(code, message, path))
+    return Fault(tuple(path), spoken, _spoken(entry, path))
 
 
 def _allowed(kind: type[Wire], path: Sequence[str | int]) -> list[str]:
@@ -283,12 +283,13 @@ def _allowed(kind: type[Wire], path: Sequence[str | int]) -> list[str]:
     return field_names(kind)[len(kind.model_fields) :] if path[0] == "parameters" else list(kind.model_fields)
 
 
-def _spoken(code: str, message: str, path: Sequence[str | int]) -> str:
+def _spoken(entry: ErrorDetails, path: Sequence[str | int]) -> str:
+    code = entry["type"]
     if code in _WORDS:
         return _WORDS[code]
     if code.endswith("_than_equal") and "costs" in path:
         return "must lie between -1e300 and 1e300"  # pydantic would write out all three hundred zeros
-    return SUBJECT.sub("must ", message).replace(" after validation", "")
+    return reason(code, entry["msg"], entry.get("ctx", {}))
 
 
 def _sentence(fault: Fault) -> str:
@@ -299,14 +300,8 @@ def _sentence(fault: Fault) -> str:
 _CODES: Final = {"missing": "missing-field"}
 
 _WORDS: Final = {
-    "missing": "is required",
-    "bool_type": "must be true or false",
     "dict_type": "must be a JSON object",
-    "float_type": "must be a number",
-    "int_type": "must be a whole number, written without a point",
-    "list_type": "must be a list",
     "model_attributes_type": "must be a JSON object",
     "model_type": "must be a JSON object",
-    "string_type": "must be a string",
 }
-"""Where pydantic's sentence speaks of Python, or of less than JSON has."""
+"""Where a request is JSON and a manifest is not."""

@@ -26,6 +26,7 @@ from service.bundle.sections import (
     refuse_unknown,
 )
 from service.bundle.tasks import ABSENT, PRESENT, TASKS
+from service.bundle.wording import reason
 from service.core.ood import SCORES
 from service.errors import ManifestInvalid
 
@@ -171,10 +172,10 @@ def parse_manifest(text: str, *, where: str = MANIFEST_FILE) -> Manifest:
 
 def describe(error: ValidationError) -> str:
     """One line for a validation error: the first place at fault, and how many more there are."""
-    first, *others = error.errors(include_url=False, include_input=False, include_context=False)
+    first, *others = error.errors(include_url=False, include_input=False)
     place = ".".join(str(step) for step in first["loc"])
     more = f" (and {len(others)} more)" if others else ""
-    message = first["msg"].removeprefix("Value error, ")
+    message = reason(first["type"], first["msg"], first.get("ctx", {}))
     return f"{place}: {message}{more}" if place else f"{message}{more}"
 
 

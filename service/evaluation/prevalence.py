@@ -32,6 +32,10 @@ NOT_RETURNED: Final = (
     "EM on the calibration rows does not return their own prevalence, so the model is not calibrated well enough; fit "
     "with --calibrator auto or bcts"
 )
+NOT_RETURNED_ALL_THE_SAME: Final = (
+    "EM on the calibration rows does not return their own prevalence, although the calibrator has an intercept for "
+    "every class: estimates need another model, or more calibration rows"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +203,9 @@ def _checked_record(model: Model) -> Record:
     if model.source is None:
         raise EstimateUnavailable(f"{title}: {UNKNOWN_SOURCE}")
     if record.estimation is not None and record.estimation.obstacle is not None:
-        raise EstimateUnavailable(f"{title}: {record.estimation.obstacle}")
+        obstacle = record.estimation.obstacle
+        followed = obstacle == NOT_RETURNED and model.method not in {"temperature", "identity"}
+        raise EstimateUnavailable(f"{title}: {NOT_RETURNED_ALL_THE_SAME if followed else obstacle}")
     return record
 
 

@@ -116,7 +116,7 @@ def load_registry(repository: Repository, *, threads: int = 1) -> Registry:
     if not served:
         raise BundleNotFound(
             f"no model is published in {repository.root}, or none has an alias; `temperance fit` or `publish` makes a "
-            "version, `temperance alias NAME stable VERSION` serves one"
+            f"version, {repository.command('alias', 'NAME', FIRST_ALIAS, 'VERSION')} serves one"
         )
     return Registry(served)
 

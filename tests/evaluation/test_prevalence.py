@@ -1,12 +1,32 @@
 """Whether prevalence can be told, before any request."""
 
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from service.bundle.record import PrevalenceRecord
+from service.bundle.record import EstimationRecord, PrevalenceRecord
+from service.bundle.repository import Repository
 from service.core.numerics import Array, Indices
+from service.errors import EstimateUnavailable
 from service.evaluation.dataset import Dataset
-from service.evaluation.prevalence import CONFUSION, MOST_CLASSES, chance_of_flags, check_estimation
+from service.evaluation.fit import FitRequest, fit
+from service.evaluation.prevalence import (
+    CONFUSION,
+    MOST_CLASSES,
+    NOT_RETURNED,
+    chance_of_flags,
+    check_estimation,
+    estimate,
+)
+from service.evaluation.scoring import posterior_of
+from service.runtime.model import load_model
+
+Toy = Callable[..., Repository]
+Truth = Callable[..., tuple[Array, Indices]]
+Save = Callable[..., Path]
 
 UNKNOWN = PrevalenceRecord(basis="unknown", prevalence=None)
 
@@ -112,3 +132,24 @@ def test_the_chance_of_flags_is_that_of_the_beta_binomial_law(m: int, rows: int,
 def test_no_promise_at_all_still_forgives_a_single_flag() -> None:
     assert chance_of_flags(1, rows=100, rate=0.0, calibrated_on=100) > 0.1
     assert chance_of_flags(60, rows=100, rate=0.0, calibrated_on=100) < 1e-9
+
+
+@pytest.mark.parametrize(("calibrator", "advised"), [("temperature", True), ("bcts", False)])
+def test_a_calibrator_that_is_there_is_not_advised_again(
+    calibrator: str,
+    advised: bool,  # noqa: FBT001  # pytest passes it by name
+    toy: Toy,
+    truth: Truth,
+    save: Save,
+) -> None:
+    x, y = truth(400)
+    repository = toy(2)
+    version = fit(repository, "toy", FitRequest(save(X=x, y=y), calibrator=calibrator)).version
+    model = load_model(repository.bundle("toy", version))
+    record = model.bundle.record
+    assert record is not None
+    blocked = record.model_copy(update={"estimation": EstimationRecord(obstacle=NOT_RETURNED)})
+    model = dataclasses.replace(model, bundle=dataclasses.replace(model.bundle, record=blocked))
+    with pytest.raises(EstimateUnavailable) as raised:
+        estimate(model, posterior_of(model, x))
+    assert ("--calibrator" in str(raised.value)) == advised
