@@ -20,9 +20,11 @@ from service.bundle.record import (
     ScoreRecord,
     State,
 )
+from service.bundle.reference_sample import UNKNOWN
 from service.bundle.repository import Bundle, Repository, file_sha256, graph_sha256
 from service.bundle.self_test import pack_self_test
 from service.bundle.writer import publish
+from service.core.numerics import Flags, Indices
 from service.core.ood.range import outside
 from service.core.pipeline import Detector
 from service.errors import FitError
@@ -98,13 +100,13 @@ class Learner:
     count : callable
         Calibration rows, positions or presences of every class.
     more : callable
-        Label sets and prevalence estimation, where the task has them.
+        Label sets and prevalence estimation, where the task has them; takes what the gate says of every row.
     """
 
     calibrate: Callable[..., Calibration]
     detect: Callable[..., Detectors]
     count: Callable[[Dataset, tuple[str, ...]], dict[str, int]]
-    more: Callable[[Model, Judged, Calibration, "FitRequest"], More]
+    more: Callable[[Model, Judged, Calibration, "FitRequest", Indices], More]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,10 @@ def learn(
     learner = _LEARNERS[model.task]
     calibration = learner.calibrate(model.manifest, judged, method=request.calibrator, seed=request.seed)
     fitted = learner.detect(model.manifest, judged, train, _terms(model.manifest, request, compared))
-    flag_rate = _flag_rate(model, judged, calibration, fitted)
-    label_sets, estimation, more_state = learner.more(model, judged, calibration, request)
+    flagged = _flags(model, judged, calibration, fitted)
+    label_sets, estimation, more_state = learner.more(
+        model, judged, calibration, request, _gate(flagged, judged, fitted)
+    )
     record = Record(
         status=calibration.status,
         graph_sha256=graph_sha256(model.bundle.path),
@@ -186,7 +190,9 @@ def learn(
         ood_data=compared,
         labels=calibration.labels,
         sequence=calibration.sequence,
-        provenance=_provenance(model, judged, train, request, calibration, flag_rate=flag_rate),
+        provenance=_provenance(
+            model, judged, train, request, calibration, flag_rate=float(flagged[fitted.rows].mean())
+        ),
     )
     return record, packed(fitted.detectors) | more_state
 
@@ -222,7 +228,7 @@ def _refuse_idle_space(manifest: Manifest) -> None:
         )
 
 
-def _flag_rate(model: Model, judged: Judged, calibration: Calibration, fitted: Detectors) -> float:
+def _flags(model: Model, judged: Judged, calibration: Calibration, fitted: Detectors) -> Flags:
     chain = dataclasses.replace(
         model.chain,
         detectors=fitted.detectors,
@@ -230,8 +236,17 @@ def _flag_rate(model: Model, judged: Judged, calibration: Calibration, fitted: D
         calibrated=True,
         inverse=calibration.inverse,
     )
-    flagged = dataclasses.replace(model, chain=chain).judge(judged.raw.part(fitted.rows)).flagged
-    return 0.0 if flagged is None else float(flagged.mean())
+    flagged = dataclasses.replace(model, chain=chain).judge(judged.raw).flagged
+    return np.zeros(len(judged.data), dtype=np.bool_) if flagged is None else flagged
+
+
+def _gate(flagged: Flags, judged: Judged, fitted: Detectors) -> Indices:
+    # Rows that the scores learned from are flagged more rarely than new ones; other rows of a held group are new.
+    groups = judged.data.groups
+    rows = fitted.rows if groups is None else np.flatnonzero(np.isin(groups, groups[fitted.rows]))
+    gate = np.full(len(flagged), UNKNOWN, dtype=np.intp)
+    gate[rows] = ~flagged[rows]
+    return gate
 
 
 def _calibrate_rows(manifest: Manifest, judged: Judged, *, method: str | None, seed: int) -> Calibration:
@@ -242,10 +257,10 @@ def _count_rows(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
     return dict(zip(classes, np.bincount(data.labels, minlength=len(classes)).tolist(), strict=True))
 
 
-def _from_held_out(model: Model, judged: Judged, calibration: Calibration, request: FitRequest) -> More:
+def _from_held_out(model: Model, judged: Judged, calibration: Calibration, request: FitRequest, gate: Indices) -> More:
     held = held_out(model.manifest, calibration, judged.logits, judged.data, seed=request.seed)
     label_sets, set_state = fit_sets(held, judged.data, model.classes, method=request.label_sets)
-    estimation, estimation_state = check_estimation(held, judged.data, calibration.source, model.classes)
+    estimation, estimation_state = check_estimation(held, judged.data, calibration.source, model.classes, gate=gate)
     return label_sets, estimation, set_state | estimation_state
 
 
@@ -335,8 +350,8 @@ def _write_manifest(draft: Bundle, changes: Changes) -> None:
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-def _nothing_more(model: Model, judged: Judged, calibration: Calibration, request: FitRequest) -> More:
-    del model, judged, calibration, request
+def _nothing_more(model: Model, judged: Judged, calibration: Calibration, request: FitRequest, gate: Indices) -> More:
+    del model, judged, calibration, request, gate
     return None, None, {}
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from service.bundle.record import PrevalenceRecord
+from service.bundle.record import EstimationRecord, PrevalenceRecord, State
+from service.bundle.reference_sample import restore_sample
 from service.core.numerics import Array, Indices
 from service.evaluation.dataset import Dataset
-from service.evaluation.prevalence import CONFUSION, MOST_CLASSES, chance_of_flags, check_estimation
+from service.evaluation.prevalence import MOST_CLASSES, check_estimation
 
 UNKNOWN = PrevalenceRecord(basis="unknown", prevalence=None)
 
@@ -23,20 +24,26 @@ def source_of(data: Dataset, k: int) -> PrevalenceRecord:
     return PrevalenceRecord(basis="calibration_rows", prevalence=dict(zip(names(k), shares.tolist(), strict=True)))
 
 
+def check(log_probs: Array, data: Dataset, source: PrevalenceRecord, k: int) -> tuple[EstimationRecord, State]:
+    return check_estimation(log_probs, data, source, names(k), gate=np.ones(len(data), dtype=np.intp))
+
+
 def names(k: int) -> tuple[str, ...]:
     return tuple(f"c{i}" for i in range(k))
 
 
 @pytest.mark.parametrize("k", [2, 4])
-def test_calibrated_rows_allow_estimates_and_leave_their_confusion_matrix(k: int) -> None:
+def test_calibrated_rows_allow_estimates_and_leave_what_estimates_are_compared_with(k: int) -> None:
     log_probs, data = calibrated(800, k)
-    record, state = check_estimation(log_probs, data, source_of(data, k), names(k))
+    record, state = check(log_probs, data, source_of(data, k), k)
     assert record.obstacle is None
     expected = np.stack([np.exp(log_probs)[data.labels == c].mean(axis=0) for c in range(k)], axis=1)
-    np.testing.assert_allclose(state[CONFUSION].astype(np.float64), expected, rtol=1e-12)
     assert record.condition == pytest.approx(np.linalg.cond(expected))
-    assert record.miss is not None
-    assert max(record.miss["bbse"]) < 1e-12  # on its own rows it has nothing to miss
+    found = restore_sample(state)
+    assert found is not None
+    np.testing.assert_allclose(found[0].confusion, expected, rtol=1e-6)
+    shares = np.bincount(data.labels) / 800
+    assert record.source_error == pytest.approx(np.sqrt(shares * (1.0 - shares) / 799))
 
 
 def test_a_declared_source_that_is_not_the_rows_own_is_no_obstacle() -> None:
@@ -46,8 +53,8 @@ def test_a_declared_source_that_is_not_the_rows_own_is_no_obstacle() -> None:
     tilted = log_probs + np.log(elsewhere / own)
     tilted -= np.log(np.exp(tilted).sum(axis=1, keepdims=True))
     declared = PrevalenceRecord(basis="declared", prevalence={"c0": 0.9, "c1": 0.1})
-    assert check_estimation(tilted, data, declared, names(2))[0].obstacle is None
-    wrong = check_estimation(log_probs, data, declared, names(2))[0].obstacle
+    assert check(tilted, data, declared, 2)[0].obstacle is None
+    wrong = check(log_probs, data, declared, 2)[0].obstacle
     assert wrong is not None
     assert "EM on the calibration rows" in wrong
 
@@ -61,7 +68,7 @@ def test_weights_that_change_the_classes_alone_are_no_obstacle() -> None:
     weighted -= np.log(np.exp(weighted).sum(axis=1, keepdims=True))
     source = PrevalenceRecord(basis="calibration_rows", prevalence={"c0": shares[0], "c1": shares[1]})
     rows = Dataset(data.rows, data.labels, None, weights, "")
-    assert check_estimation(weighted, rows, source, names(2))[0].obstacle is None
+    assert check(weighted, rows, source, 2)[0].obstacle is None
 
 
 def test_what_stands_against_estimates_is_said_in_words_and_nothing_is_stored() -> None:
@@ -70,12 +77,12 @@ def test_what_stands_against_estimates_is_said_in_words_and_nothing_is_stored() 
     single = Dataset(data.rows, np.zeros(300, dtype=np.intp), None, None, "")
     many, more = calibrated(400, MOST_CLASSES + 1)
     obstacles = {
-        "which prevalence": check_estimation(log_probs, data, UNKNOWN, names(2)),
-        "condition number": check_estimation(alike, data, flat, names(2)),
-        "no calibration row is of class 'c1'": check_estimation(log_probs, single, flat, names(2)),
+        "which prevalence": check(log_probs, data, UNKNOWN, 2),
+        "condition number": check(alike, data, flat, 2),
+        "no calibration row is of class 'c1'": check(log_probs, single, flat, 2),
     }
     if len(np.unique(more.labels)) == MOST_CLASSES + 1:
-        found = check_estimation(many, more, source_of(more, MOST_CLASSES + 1), names(MOST_CLASSES + 1))
+        found = check(many, more, source_of(more, MOST_CLASSES + 1), MOST_CLASSES + 1)
         obstacles["100 classes at most"] = found
     for words, (record, state) in obstacles.items():
         assert words in (record.obstacle or "")
@@ -90,25 +97,10 @@ def test_a_rare_class_is_not_missed_where_only_some_rows_are_looked_at(monkeypat
     labels[::7] = 1
     labels[::21] = 0  # the rows that are looked at, but for the first of each class
     shares = np.bincount(labels) / len(labels)
-    record, _ = check_estimation(
+    record, _ = check(
         np.log(np.tile(shares, (1001, 1))) + 0.2 * (labels[:, None] == [0, 1]),
         Dataset(np.zeros((1001, 2)), labels, None, None, ""),
         PrevalenceRecord(basis="calibration_rows", prevalence=dict(zip(names(2), shares.tolist(), strict=True))),
-        names(2),
+        2,
     )
     assert "no calibration row" not in (record.obstacle or "")
-
-
-@pytest.mark.parametrize(("m", "rows", "rate"), [(99, 30, 0.1), (999, 200, 0.05)])
-def test_the_chance_of_flags_is_that_of_the_beta_binomial_law(m: int, rows: int, rate: float) -> None:
-    from scipy.stats import betabinom
-
-    share = rate * (m + 1)
-    for flags in (0, 1, 5, rows):
-        expected = betabinom.sf(flags - 1, rows, share, m + 1 - share)
-        assert chance_of_flags(flags, rows=rows, rate=rate, calibrated_on=m) == pytest.approx(expected, rel=1e-8)
-
-
-def test_no_promise_at_all_still_forgives_a_single_flag() -> None:
-    assert chance_of_flags(1, rows=100, rate=0.0, calibrated_on=100) > 0.1
-    assert chance_of_flags(60, rows=100, rate=0.0, calibrated_on=100) < 1e-9
