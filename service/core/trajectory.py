@@ -328,6 +328,7 @@ def _uniform_threshold(per_thousand: float, allowance: float) -> float:
 
 def _finite_threshold(per_thousand: float, rows: int) -> float:
     # The rate is largest near 19 rows: between two numbers of rows the larger rate holds for both.
-    place = int(np.searchsorted(FINITE_ROWS, rows))
-    rates = np.max(FINITE_RATES[max(place - 1, 0) : place + 1], axis=0)
+    first = int(np.searchsorted(FINITE_ROWS, rows, side="right")) - 1
+    last = int(np.searchsorted(FINITE_ROWS, rows, side="left"))
+    rates = np.max(FINITE_RATES[max(first, 0) : last + 1], axis=0)
     return float(np.interp(-math.log(per_thousand), -np.log(rates), FINITE_THRESHOLDS))

@@ -1,13 +1,21 @@
 """Whether prevalence can be told, before any request."""
 
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from service.bundle.record import EstimationRecord, PrevalenceRecord, State
 from service.bundle.reference_sample import restore_sample
+from service.bundle.repository import Repository
 from service.core.numerics import Array, Indices
 from service.evaluation.dataset import Dataset
-from service.evaluation.prevalence import MOST_CLASSES, check_estimation
+from service.evaluation.fit import FitRequest, fit
+from service.evaluation.prevalence import MOST_CLASSES, PrevalenceEstimate, check_estimation, estimate
+from service.runtime.model import Model, load_model
 
 UNKNOWN = PrevalenceRecord(basis="unknown", prevalence=None)
 
@@ -104,3 +112,103 @@ def test_a_rare_class_is_not_missed_where_only_some_rows_are_looked_at(monkeypat
         2,
     )
     assert "no calibration row" not in (record.obstacle or "")
+
+
+# ------------------------------------------------------------------------------------------------ from fit to estimate
+
+Toy = Callable[..., Repository]
+SOURCES = {2: np.array([0.9, 0.1]), 3: np.array([0.55, 0.25, 0.2])}
+
+
+def mixture(n: int, prevalence: Array, *, source: Array, rng: np.random.Generator) -> tuple[Array, Indices]:
+    """Rows of normal classes on a circle, as their exact logits under the source prevalence, and their labels."""
+    angles = 2.0 * np.pi * np.arange(len(source)) / len(source)
+    centres = np.stack([np.cos(angles), np.sin(angles)], axis=1) * (1.0 if len(source) == 2 else 1.2)
+    labels = rng.choice(len(source), size=n, p=prevalence)
+    x = centres[labels] + rng.normal(size=(n, 2))
+    return x @ centres.T - 0.5 * (centres**2).sum(axis=1) + np.log(source), labels
+
+
+def published(
+    toy: Toy, folder: Path, n: int, *, k: int, seed: int, tail: str = "", grouped: int = 0, **options: Any
+) -> Model:
+    logits, labels = mixture(n, SOURCES[k], source=SOURCES[k], rng=np.random.default_rng(seed))
+    more: dict[str, Any] = {}
+    if grouped:
+        index = np.repeat(np.arange(n), grouped)
+        logits, labels, more = logits[index], labels[index], {"group": index}
+    np.savez(folder / "rows.npz", X=logits, y=labels, **more)
+    repository = toy(k, tail)
+    version = fit(repository, "toy", FitRequest(folder / "rows.npz", **options)).version
+    return load_model(repository.bundle("toy", version))
+
+
+def estimated(model: Model, n: int, prevalence: Array, *, seed: int) -> PrevalenceEstimate:
+    k = len(model.classes)
+    rows, _ = mixture(n, prevalence, source=SOURCES[k], rng=np.random.default_rng(seed))
+    return estimate(model, model.posterior(rows.astype(np.float32)))
+
+
+GATES = {
+    "ambiguity": '[ood]\nscores = ["nll"]\n',
+    "distance": '[ood]\nscores = ["mahalanobis"]\n',
+    "both and a range": '[features.f0]\nplausible = [-4.0, 4.0]\n[ood]\nscores = ["nll", "mahalanobis"]\n',
+    "within classes": '[ood]\nscores = ["nll"]\nper_class = true\n',
+}
+
+
+@pytest.mark.parametrize(("calibrator", "k"), [("bcts", 2), ("temperature", 2), ("bcts", 3)])
+@pytest.mark.parametrize("gate", GATES)
+def test_no_shift_is_no_alarm_behind_any_gate(gate: str, calibrator: str, k: int, toy: Toy, tmp_path: Path) -> None:
+    model = published(toy, tmp_path, 2000, k=k, seed=0, tail=GATES[gate], calibrator=calibrator)
+    found = [estimated(model, n, SOURCES[k], seed=seed) for seed, n in enumerate([20, 500, 2000, 8000])]
+    assert not any(one.alarm for one in found)
+    assert all(one.unflagged_rows is not None for one in found)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_pure_change_of_proportions_is_answered_with_the_shares_of_all_rows(
+    gate: str, toy: Toy, tmp_path: Path
+) -> None:
+    model, truth = (
+        published(toy, tmp_path, 2000, k=2, seed=1, tail=GATES[gate], calibrator="bcts"),
+        np.array([0.6, 0.4]),
+    )
+    found = estimated(model, 4000, truth, seed=7)
+    assert found.alarm
+    for part in (found.all_rows, found.unflagged_rows):
+        assert part is not None
+        for method in part.methods.values():
+            assert (method.low <= truth).all()
+            assert (truth <= method.high).all()
+
+
+def test_groups_widen_the_interval_as_if_each_were_one_row(toy: Toy, tmp_path: Path) -> None:
+    def width(**options: Any) -> float:
+        found = estimated(
+            published(toy, tmp_path, 300, k=2, seed=2, calibrator="bcts", **options), 8000, SOURCES[2], seed=3
+        )
+        method = found.all_rows.methods["bbse"]
+        return float((method.high - method.low)[0])
+
+    assert width(grouped=4) == pytest.approx(width(), rel=0.15)
+
+
+def test_rows_that_a_score_learned_from_have_no_known_flag(toy: Toy, tmp_path: Path) -> None:
+    model = published(toy, tmp_path, 400, k=2, seed=4, tail=GATES["distance"], grouped=2, calibrator="bcts")
+    found = restore_sample(model.bundle.state)
+    assert found is not None
+    everything, gated = found
+    assert gated is not None
+    assert (len(everything.labels), len(gated.labels)) == (800, 400)
+    assert 0.0 < 1.0 - gated.unflagged.mean() < 0.12
+
+
+def test_where_a_class_is_flagged_altogether_unflagged_rows_say_why_they_tell_nothing(toy: Toy, tmp_path: Path) -> None:
+    model = published(toy, tmp_path, 400, k=2, seed=5, calibrator="bcts")
+    state = model.bundle.state
+    gate = np.asarray(state["prevalence:gate"]) * (np.asarray(state["prevalence:labels"]) == 0)
+    bundle = dataclasses.replace(model.bundle, state=state | {"prevalence:gate": gate})
+    found = estimated(dataclasses.replace(model, bundle=bundle), 100, SOURCES[2], seed=6)
+    assert found.unflagged_rows is None
+    assert "some class" in (found.obstacle or "")
