@@ -128,7 +128,7 @@ class Projection:
         means : ndarray of shape (K,)
             Over unflagged rows.
         prevalence : ndarray of shape (K,)
-            The variance is taken there.
+            The variance is taken there, as `Shares.crowded` finds it.
         rows, flagged : int
         z : float
         """
@@ -138,14 +138,15 @@ class Projection:
         third = (1.0 - unseen) * (3.0 * ss - sss - 2.0) + unseen
         weight = (self.sample.within * prevalence[:, None]).sum(axis=0)[:, None]
         inflation = self.sample.inflation(weight * (1.0 - self.values.sum(axis=1, keepdims=True)))
+        of_classes = inflation * prevalence**2 * second / sizes
         noise = _Noise(
             of_rows=prevalence @ second / rows,
             third=prevalence @ third / rows**2,
-            of_sample=inflation * (prevalence**2 @ (second / sizes)),
+            of_sample=of_classes.sum(),
             third_of_sample=prevalence**3 @ (third / sizes**2),
         )
         missing = 1.0 - means.sum() * (rows - flagged) / rows
-        return bool(missing > prevalence @ unseen + noise.above(z))
+        return bool(missing > prevalence @ unseen + noise.above(noise.widened(z, of_classes[None, :], sizes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,14 @@ class Shares:
         centre = np.clip(self.means / max(self.means.sum(), TINY), 0.0, 1.0)
         low, high = (self._end(centre, np.full_like(centre, end), z) for end in (0.0, 1.0))
         return np.minimum(low, self.prevalence), np.maximum(high, self.prevalence)
+
+    def crowded(self, place: int, *, z: float) -> Array:
+        """Prevalence (K,) with the largest share of one class that the rows do not contradict."""
+        largest = self.interval(z=z)[1][place]
+        rest = np.where(np.arange(len(self.prevalence)) == place, 0.0, self.prevalence + TINY)
+        crowded: Array = (1.0 - largest) * rest / rest.sum()
+        crowded[place] = largest
+        return crowded
 
     def _end(self, inside: Array, outside: Array, z: float) -> Array:
         last, free = outside, self._fits(outside, self.prevalence, z, 0.0)

@@ -238,13 +238,12 @@ def _checked_record(model: Model) -> Record:
 def _refuse_excess_flags(log_probs: Array, flagged: Flags, known: _Known) -> None:
     if known.gated is None or not flagged.any():
         return
-    rates = 1.0 - known.gated.sample.unflagged_rates
+    rates, z = 1.0 - known.gated.sample.unflagged_rates, NormalDist().inv_cdf(1.0 - STRANGE)
     means, prevalence = np.zeros_like(rates), np.eye(len(rates))[rates.argmax()]
     if not flagged.all():
         found = measure(log_probs[~flagged], known.gated.black_box)
-        means, prevalence = found.means, found.prevalence
+        means, prevalence = found.means, found.crowded(int(rates.argmax()), z=z)
     flags, rows = int(flagged.sum()), len(flagged)
-    z = NormalDist().inv_cdf(1.0 - STRANGE)
     if known.gated.black_box.excess_flags(means, prevalence, rows=rows, flagged=flags, z=z):
         raise EstimateUnavailable(
             f"{flags} of {rows} rows are flagged, and of calibration rows {rates.min():.3g} to {rates.max():.3g}, "

@@ -123,10 +123,9 @@ def test_unflagged_rows_tell_the_share_among_all_rows_of_the_classes() -> None:
 
 def excess(sample: Sample, log_probs: Array, flagged: Flags) -> bool:
     projection = black_box(sample)
-    found = measure(log_probs[~flagged], projection)
-    return projection.excess_flags(
-        found.means, found.prevalence, rows=len(flagged), flagged=int(flagged.sum()), z=NormalDist().inv_cdf(0.999)
-    )
+    found, z = measure(log_probs[~flagged], projection), NormalDist().inv_cdf(0.999)
+    worst = found.crowded(int(sample.unflagged_rates.argmin()), z=z)
+    return projection.excess_flags(found.means, worst, rows=len(flagged), flagged=int(flagged.sum()), z=z)
 
 
 def test_a_pure_change_of_proportions_is_no_excess_of_flags() -> None:
@@ -139,6 +138,17 @@ def test_a_pure_change_of_proportions_is_no_excess_of_flags() -> None:
         rates.append(flagged.mean())
     assert np.mean(rates) > 0.08  # far more flags than the 5 % of the source
     assert refused <= 1  # 54 of 60 before
+
+
+@pytest.mark.parametrize("rows", [5, 20, 500])
+def test_few_calibration_rows_of_a_class_do_not_make_its_flags_an_excess(rows: int) -> None:
+    rng, world, refused = np.random.default_rng(rows), World(RARE, scale=2.0), 0
+    for _ in range(100):
+        sample, threshold = world.sample(rng, 200)
+        log_probs, _ = world.draw(rng, rows, np.array([0.2, 0.8]))
+        flagged = ambiguity(log_probs) > threshold
+        refused += not flagged.all() and excess(sample, log_probs, flagged)
+    assert refused <= 1
 
 
 def test_rows_of_no_class_are_an_excess_of_flags() -> None:
