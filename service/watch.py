@@ -24,7 +24,7 @@ class Session:
     Attributes
     ----------
     per_thousand : float
-        False alarms per 1000 steps on known ground, at most.
+        False alarms per 1000 steps on known ground, at most, on average over calibration sets.
     state : State
     """
 
@@ -64,12 +64,20 @@ def monitor_of(model: Model, session: Session) -> Monitor:
         )
     if not ood.gate_scores:
         raise SessionUnavailable(f"{title} has no score in its gate, so steps have no p-value; name one in [ood] gate")
-    threshold = alarm_threshold(session.per_thousand)
+    threshold = alarm_threshold(session.per_thousand, rows=_rows_behind(model))
     if session.state.statistic > threshold:
         detail = "is more than a session at this rate can hold; send back what the last answer returned"
         fault = Fault(("parameters", "session", "statistic"), "out-of-range", detail)
         raise InvalidParameters(f"parameters.session.statistic: {detail}", [fault])
     return Monitor(threshold, alpha=ood.false_alarm)
+
+
+def _rows_behind(model: Model) -> int | None:
+    # Of the smallest set that a p-value in the gate can rest on.
+    gated = [detector for detector in model.chain.detectors if detector.gated]
+    alone = [detector.calibration.n for detector in gated if detector.by_class is None and detector.calibration]
+    by_class = [part.n for detector in gated if detector.by_class for part in detector.by_class.references]
+    return min(alone + by_class, default=None)
 
 
 def watch(session: Session, posterior: Posterior, *, monitor: Monitor) -> Watched:

@@ -106,6 +106,7 @@ def estimate_body(found: PrevalenceEstimate, classes: tuple[str, ...]) -> Json:
         "flagged": found.flagged,
         "all_rows": _rows_estimate(found.all_rows, classes),
         "unflagged_rows": None if found.unflagged_rows is None else _rows_estimate(found.unflagged_rows, classes),
+        **({} if found.obstacle is None else {"obstacle": found.obstacle}),
     }
 
 

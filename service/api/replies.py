@@ -263,7 +263,7 @@ class MethodEstimateInfo(BaseModel):
 
 
 class RowsEstimateInfo(BaseModel):
-    """Estimates from some of the rows."""
+    """Estimates from some of the rows, of the population that all of them come from."""
 
     rows: int
     em: MethodEstimateInfo
@@ -271,7 +271,10 @@ class RowsEstimateInfo(BaseModel):
 
 
 class EstimateInfo(BaseModel):
-    """Prevalence of the rows; the alarm changes no answer."""
+    """Prevalence of the population of the rows; the alarm changes no answer.
+
+    `obstacle` says why there is no estimate from unflagged rows, where there is none.
+    """
 
     alarm: bool
     condition: float
@@ -279,6 +282,7 @@ class EstimateInfo(BaseModel):
     flagged: int
     all_rows: RowsEstimateInfo
     unflagged_rows: RowsEstimateInfo | None
+    obstacle: str | None = None
 
 
 class EstimateAnswer(Header):

@@ -157,15 +157,14 @@ class LabelSetsRecord(Entry):
 
 
 class EstimationRecord(Entry):
-    """Whether prevalence can be estimated from unlabelled rows: what stands against it, or how well each method does.
+    """Whether prevalence can be estimated from unlabelled rows, or what stands against it.
 
-    Per class: ``deviation`` is the noise of one row, ``miss`` how far off the calibration rows' own prevalence it was.
+    ``source_error`` holds the standard error of every class' source prevalence: zero where it is declared.
     """
 
     obstacle: str | None
     condition: Finite | None = None
-    deviation: dict[Literal["em", "bbse"], tuple[Finite, ...]] | None = None
-    miss: dict[Literal["em", "bbse"], tuple[Finite, ...]] | None = None
+    source_error: tuple[Finite, ...] | None = None
 
 
 class LabelRecord(Entry):

@@ -159,7 +159,7 @@ def black_box_shift(log_probs: Array, *, confusion: Array) -> Estimate:
     ----------
     Lipton et al. (2018), *Detecting and Correcting for Label Shift with Black Box Predictors*, ICML.
     """
-    condition = _checked_condition(confusion)
+    condition = checked_condition(confusion)
     probabilities, inverse = np.exp(log_probs), np.linalg.inv(confusion)
     mean = probabilities.mean(axis=0)
     spread = (probabilities - mean).T @ (probabilities - mean) / len(probabilities) ** 2
@@ -210,7 +210,7 @@ def expectation_maximisation(
     Alexandari et al. (2020), *Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
     Adaptation*, ICML.
     """
-    condition = _checked_condition(confusion)
+    condition = checked_condition(confusion)
     relative = np.exp(log_probs - log_probs.max(axis=1, keepdims=True)) / source
     prevalence, settled = source / source.sum(), False
     for _ in range(iterations):
@@ -244,7 +244,8 @@ def returns_source(log_probs: Array, labels: Indices, *, source: Array, standard
     return found.settled and bool(np.all(gap <= standard_errors * found.standard_error + 1e-6))
 
 
-def _checked_condition(matrix: Array) -> float:
+def checked_condition(matrix: Array) -> float:
+    """Condition number of a confusion matrix; ValueError where it exceeds `CONDITION_LIMIT`."""
     condition = float(np.linalg.cond(matrix))
     if not condition <= CONDITION_LIMIT:
         raise ValueError(

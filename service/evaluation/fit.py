@@ -20,10 +20,12 @@ from service.bundle.record import (
     ScoreRecord,
     State,
 )
+from service.bundle.reference_sample import UNKNOWN
 from service.bundle.repository import Bundle, Repository, graph_sha256
 from service.bundle.self_test import pack_self_test
 from service.bundle.writer import publish
 from service.core.detector import Detector
+from service.core.numerics import Flags, Indices
 from service.core.ood.range import outside
 from service.errors import FitError
 from service.evaluation.calibrate import DEFAULT, FOLDS, Calibration, calibrate
@@ -105,13 +107,13 @@ class Learner:
     count : callable
         Calibration rows, positions or presences of every class.
     more : callable
-        Label sets and prevalence estimation, where the task has them.
+        Label sets and prevalence estimation, where the task has them; takes what the gate says of every row.
     """
 
     calibrate: Callable[..., Calibration]
     detect: Callable[..., Detectors]
     count: Callable[[Dataset, tuple[str, ...]], dict[str, int]]
-    more: Callable[[Model, Judged, Calibration, "FitRequest", Noise], More]
+    more: Callable[..., More]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +183,9 @@ def learn(
     noise = measure_noise(model, judged.data, judged.raw, seed=request.seed)
     terms = dataclasses.replace(_terms(model.manifest, request, compared), noise=noise)
     fitted = learner.detect(model.manifest, judged, train, terms)
-    flag_rate = _flag_rate(model, judged, calibration, fitted)
-    label_sets, estimation, more_state = learner.more(model, judged, calibration, request, noise)
+    flagged = _flags(model, judged, calibration, fitted)
+    gate = _gate(flagged, judged, fitted)
+    label_sets, estimation, more_state = learner.more(model, judged, calibration, request, noise=noise, gate=gate)
     record = Record(
         status=calibration.status,
         support=calibration.support,
@@ -200,7 +203,9 @@ def learn(
         ood_data=compared,
         labels=calibration.labels,
         sequence=calibration.sequence,
-        provenance=_provenance(model, judged, train, request, calibration, flag_rate=flag_rate),
+        provenance=_provenance(
+            model, judged, train, request, calibration, flag_rate=float(flagged[fitted.rows].mean())
+        ),
     )
     return record, packed(fitted.detectors) | more_state
 
@@ -244,7 +249,7 @@ def _refuse_idle_space(manifest: Manifest) -> None:
         )
 
 
-def _flag_rate(model: Model, judged: Judged, calibration: Calibration, fitted: Detectors) -> float:
+def _flags(model: Model, judged: Judged, calibration: Calibration, fitted: Detectors) -> Flags:
     chain = dataclasses.replace(
         model.chain,
         detectors=fitted.detectors,
@@ -252,8 +257,17 @@ def _flag_rate(model: Model, judged: Judged, calibration: Calibration, fitted: D
         calibrated=True,
         inverse=calibration.inverse,
     )
-    flagged = dataclasses.replace(model, chain=chain).judge(judged.raw.part(fitted.rows)).flagged
-    return 0.0 if flagged is None else float(flagged.mean())
+    flagged = dataclasses.replace(model, chain=chain).judge(judged.raw).flagged
+    return np.zeros(len(judged.data), dtype=np.bool_) if flagged is None else flagged
+
+
+def _gate(flagged: Flags, judged: Judged, fitted: Detectors) -> Indices:
+    # Rows that the scores learned from are flagged more rarely than new ones; other rows of a held group are new.
+    groups = judged.data.groups
+    rows = fitted.rows if groups is None else np.flatnonzero(np.isin(groups, groups[fitted.rows]))
+    gate = np.full(len(flagged), UNKNOWN, dtype=np.intp)
+    gate[rows] = ~flagged[rows]
+    return gate
 
 
 def _calibrate_rows(manifest: Manifest, judged: Judged, *, method: str | None, seed: int) -> Calibration:
@@ -264,7 +278,9 @@ def _count_rows(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
     return dict(zip(classes, np.bincount(data.labels, minlength=len(classes)).tolist(), strict=True))
 
 
-def _from_held_out(model: Model, judged: Judged, calibration: Calibration, request: FitRequest, noise: Noise) -> More:
+def _from_held_out(
+    model: Model, judged: Judged, calibration: Calibration, request: FitRequest, *, noise: Noise, gate: Indices
+) -> More:
     held = held_out(model.manifest, calibration, judged.logits, judged.data, seed=request.seed)
     label_sets, set_state = fit_sets(
         judged.logits,
@@ -273,7 +289,7 @@ def _from_held_out(model: Model, judged: Judged, calibration: Calibration, reque
         method=request.label_sets,
         band=noise.of_labels(judged.logits, judged.data.labels),
     )
-    estimation, estimation_state = check_estimation(held, judged.data, calibration.source, model.classes)
+    estimation, estimation_state = check_estimation(held, judged.data, calibration.source, model.classes, gate=gate)
     return label_sets, estimation, set_state | estimation_state
 
 
@@ -364,8 +380,10 @@ def _write_manifest(draft: Bundle, changes: Changes) -> None:
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-def _nothing_more(model: Model, judged: Judged, calibration: Calibration, request: FitRequest, noise: Noise) -> More:
-    del model, judged, calibration, request, noise
+def _nothing_more(
+    model: Model, judged: Judged, calibration: Calibration, request: FitRequest, *, noise: Noise, gate: Indices
+) -> More:
+    del model, judged, calibration, request, noise, gate
     return None, None, {}
 
 

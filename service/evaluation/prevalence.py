@@ -8,21 +8,24 @@ from typing import Final
 import numpy as np
 
 from service.bundle.record import EstimationRecord, PrevalenceRecord, Record, State
+from service.bundle.reference_sample import pack_sample, restore_sample
 from service.core import prior
-from service.core.numerics import Array, Indices
+from service.core.label_shift import Projection, Sample, Shares, measure, project
+from service.core.numerics import Array, Flags, Indices
 from service.core.pipeline import Posterior
 from service.errors import EstimateUnavailable
 from service.evaluation.dataset import Dataset
 from service.runtime.model import Model
 
-CONFUSION: Final = "prevalence:confusion"
 MOST_CLASSES: Final = 100
 MOST_CELLS: Final = 1_000_000  # of rows times classes in the self-check of a fit
 LEVEL: Final = 0.95
 FALSE_ALARM: Final = 0.01
+PLANNED: Final = 0.5  # of the false alarms; the rest is left to what approximations for few rows may miss
 STRANGE: Final = 0.001  # so improbable a number of flags is no chance
 COMPARISONS: Final = 4  # two methods, with and without flagged rows
 ITERATION_CELLS: Final = 200_000_000  # rows times classes times iterations: a second or two
+PRIOR_ROWS: Final = 10.0  # at the source: the likelihood of a few rows has its maximum where classes vanish
 UNKNOWN_SOURCE: Final = (
     "nobody knows which prevalence its probabilities speak of: declare [training] prevalence in the manifest, or fit a "
     "calibration with a bias (--calibrator auto or bcts)"
@@ -37,6 +40,11 @@ NOT_RETURNED_ALL_THE_SAME: Final = (
     "every class: estimates need another model, or more calibration rows"
 )
 
+ALL_FLAGGED: Final = "every row is flagged"
+CLASS_FLAGGED: Final = (
+    "the gate lets so few calibration rows of some class through that unflagged rows cannot tell its share"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class MethodEstimate:
@@ -45,8 +53,8 @@ class MethodEstimate:
     Attributes
     ----------
     prevalence, low, high : ndarray of shape (K,)
-        With the ends of its interval: the noise of these rows, of the calibration rows, and how far the method was off
-        on the calibration rows.
+        Of the population that the rows come from, flagged rows included, with the ends of its interval: the noise of
+        these rows and of the calibration rows.
     differs : bool
         Whether it differs from the source beyond noise.
     settled : bool
@@ -62,7 +70,7 @@ class MethodEstimate:
 
 @dataclass(frozen=True, slots=True)
 class RowsEstimate:
-    """What every method makes of some rows."""
+    """What every method makes of the population that some of its rows come from."""
 
     rows: int
     methods: dict[str, MethodEstimate]
@@ -80,8 +88,12 @@ class PrevalenceEstimate:
     alarm : bool
         Whether any estimate differs from the source; where none does, it is true with probability 0.01 at most.
     all_rows : RowsEstimate
+        What the rows say, if none is out of distribution.
     unflagged_rows : RowsEstimate or None
-        None if every row is flagged.
+        What unflagged rows say about the same population, flags being as frequent in every class as at calibration;
+        rows out of distribution that are flagged do not move it. None where they say nothing.
+    obstacle : str or None
+        Why they say nothing.
     """
 
     flagged: int
@@ -89,12 +101,13 @@ class PrevalenceEstimate:
     alarm: bool
     all_rows: RowsEstimate
     unflagged_rows: RowsEstimate | None
+    obstacle: str | None = None
 
 
 def check_estimation(
-    log_probs: Array, data: Dataset, source: PrevalenceRecord, classes: tuple[str, ...]
+    log_probs: Array, data: Dataset, source: PrevalenceRecord, classes: tuple[str, ...], *, gate: Indices
 ) -> tuple[EstimationRecord, State]:
-    """Whether estimates of other rows can be believed: on calibration rows they must return what is known.
+    """Whether estimates of other rows can be relied on: on calibration rows they must return what is known.
 
     Parameters
     ----------
@@ -103,6 +116,8 @@ def check_estimation(
     data : Dataset
     source : PrevalenceRecord
     classes : tuple of str
+    gate : ndarray of shape (N,)
+        Of every row, as `service.bundle.reference_sample.pack_sample` takes it.
     """
     missing = np.setdiff1d(np.arange(len(classes)), data.labels)
     if source.prevalence is None:
@@ -111,14 +126,29 @@ def check_estimation(
         return EstimationRecord(obstacle=f"no calibration row is of class {classes[missing[0]]!r}"), {}
     if len(classes) > MOST_CLASSES:
         return EstimationRecord(obstacle=f"estimates are made for {MOST_CLASSES} classes at most"), {}
-    matrix = prior.confusion(log_probs, data.labels)
+    sample = Sample(log_probs, data.labels, np.ones(len(data), dtype=np.bool_), data.weights, data.groups)
     shares = np.array([source.prevalence[c] for c in classes])
-    few = _some_rows(data.labels, every=math.ceil(log_probs.size / MOST_CELLS))
     try:
-        record = _self_check(log_probs[few], data.labels[few], shares, matrix)
+        condition, returned = _self_check(sample, shares, units=data.units)
     except ValueError as error:
         return EstimationRecord(obstacle=str(error)), {}
-    return record, {CONFUSION: matrix}
+    if not returned:
+        return EstimationRecord(obstacle=NOT_RETURNED), {}
+    declared = source.basis == "declared"
+    errors = np.zeros(len(classes)) if declared else _frequency_errors(data, classes=len(classes))
+    record = EstimationRecord(obstacle=None, condition=condition, source_error=tuple(errors.tolist()))
+    return record, pack_sample(sample, gate)
+
+
+def _self_check(sample: Sample, source: Array, *, units: int) -> tuple[float, bool]:
+    condition = prior.checked_condition(sample.confusion)
+    few = _some_rows(sample.labels, every=math.ceil(sample.log_probs.size / MOST_CELLS))
+    labels = sample.labels[few]
+    observed = np.bincount(labels, minlength=len(source)) / len(labels)
+    # Under their own prevalence: a declared source need not be that of the calibration rows.
+    own = prior.shift(sample.log_probs[few], source=source, target=observed)
+    errors = 4.0 * math.sqrt(max(1.0, len(sample.labels) / units))  # as if rows of a group were one
+    return condition, prior.returns_source(own, labels, source=observed, standard_errors=errors)
 
 
 def _some_rows(labels: Indices, *, every: int) -> Indices:
@@ -126,27 +156,19 @@ def _some_rows(labels: Indices, *, every: int) -> Indices:
     return np.union1d(np.arange(0, len(labels), every), np.unique(labels, return_index=True)[1])
 
 
-def _self_check(log_probs: Array, labels: Indices, source: Array, matrix: Array) -> EstimationRecord:
-    counts = np.bincount(labels, minlength=len(source))
-    observed = counts / counts.sum()
-    found = {
-        "em": _maximise(log_probs, source, matrix),
-        "bbse": prior.black_box_shift(log_probs, confusion=matrix),
-    }
-    # Under their own prevalence: a declared source need not be that of the calibration rows.
-    own = prior.shift(log_probs, source=source, target=observed)
-    returned = prior.returns_source(own, labels, source=observed)
-    scale = math.sqrt(len(labels))
-    return EstimationRecord(
-        obstacle=None if returned else NOT_RETURNED,
-        condition=found["em"].condition,
-        deviation={name: tuple((scale * e.standard_error).tolist()) for name, e in found.items()},
-        miss={name: tuple(np.abs(e.prevalence - observed).tolist()) for name, e in found.items()},
-    )
+def _frequency_errors(data: Dataset, *, classes: int) -> Array:
+    # Rows of a group count together; of one row each, this is the binomial's standard error.
+    weights = np.ones(len(data)) if data.weights is None else data.weights
+    own = data.labels[:, None] == np.arange(classes)
+    deviation = weights[:, None] * (own - weights @ own / weights.sum()) / weights.sum()
+    sums = np.zeros((data.units, classes))
+    np.add.at(sums, np.arange(len(data)) if data.groups is None else data.groups, deviation)
+    errors: Array = np.sqrt((sums**2).sum(axis=0) * data.units / max(data.units - 1, 1))
+    return errors
 
 
 def estimate(model: Model, posterior: Posterior) -> PrevalenceEstimate:
-    """Prevalence of the rows that a posterior is about, by EM and BBSE.
+    """Prevalence of the population that rows come from, by EM and BBSE.
 
     Parameters
     ----------
@@ -158,40 +180,50 @@ def estimate(model: Model, posterior: Posterior) -> PrevalenceEstimate:
     EstimateUnavailable
         Where the estimate would mislead: its text says why and what to do.
     """
-    record = _checked_record(model)
-    known = _known(model, record)
+    known = _known(model, _checked_record(model))
     flagged = np.zeros(len(posterior.logits), dtype=np.bool_) if posterior.flagged is None else posterior.flagged
-    _refuse_strangers(model, record, flags=int(flagged.sum()), rows=len(flagged))
-    everything = _estimate_rows(posterior.log_probs, known)
-    without = None if flagged.all() else _estimate_rows(posterior.log_probs[~flagged], known)
+    _refuse_excess_flags(posterior.log_probs, flagged, known)
+    everything = _estimate_rows(posterior.log_probs, known.everything, known)
+    obstacle = ALL_FLAGGED if flagged.all() else None if known.gated is not None else CLASS_FLAGGED
+    without = None
+    if known.gated is not None and obstacle is None:
+        without = _estimate_rows(posterior.log_probs[~flagged], known.gated, known)
     alarm = any(method.differs for part in (everything, without) if part for method in part.methods.values())
-    return PrevalenceEstimate(int(flagged.sum()), known.condition, alarm, everything, without)
+    return PrevalenceEstimate(int(flagged.sum()), known.condition, alarm, everything, without, obstacle)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    # A sample, and the functions whose means are the black-box estimate.
+    sample: Sample
+    black_box: Projection
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     source: Array
-    confusion: Array
+    variance: Array
     condition: float
-    deviation: dict[str, Array]
-    miss: dict[str, Array]
-    rows_per_class: Array
+    everything: _Reference
+    gated: _Reference | None
 
 
 def _known(model: Model, record: Record) -> _Known:
-    source, matrix, found = model.source, model.bundle.state.get(CONFUSION), record.estimation
-    if found is None or source is None or matrix is None or found.condition is None:
+    source, samples, found = model.source, restore_sample(model.bundle.state), record.estimation
+    if found is None or source is None or samples is None or found.condition is None or found.source_error is None:
         raise EstimateUnavailable(f"{model.bundle.title} was not prepared for estimates; fit it again")
-    counts = np.array([record.provenance.class_counts[c] for c in model.classes], dtype=np.float64)
-    groups = record.provenance.groups
-    return _Known(
-        source,
-        np.asarray(matrix, dtype=np.float64),
-        found.condition,
-        {name: np.array(values) for name, values in (found.deviation or {}).items()},
-        {name: np.array(values) for name, values in (found.miss or {}).items()},
-        counts if groups is None else counts * groups / record.provenance.rows,
-    )
+    everything = _reference(samples[0], source)
+    if everything is None:
+        raise EstimateUnavailable(f"{model.bundle.title} does not tell its classes apart well enough; fit it again")
+    gated = None if samples[1] is None else _reference(samples[1], source)
+    return _Known(source, np.array(found.source_error) ** 2, found.condition, everything, gated)
+
+
+def _reference(sample: Sample, source: Array) -> _Reference | None:
+    try:
+        return _Reference(sample, project(sample, source=source, target=source))
+    except ValueError:
+        return None
 
 
 def _checked_record(model: Model) -> Record:
@@ -209,84 +241,50 @@ def _checked_record(model: Model) -> Record:
     return record
 
 
-def _refuse_strangers(model: Model, record: Record, *, flags: int, rows: int) -> None:
-    ood = model.manifest.ood
-    promised = ood.false_alarm if ood.gate_scores else 0.0
-    if "range" in ood.gate_members:
-        promised += record.provenance.range_rate
-    calibrated_on = min((record.scores[name].rows for name in ood.gate_scores), default=record.provenance.rows)
-    if chance_of_flags(flags, rows=rows, rate=promised, calibrated_on=calibrated_on) < STRANGE:
+def _refuse_excess_flags(log_probs: Array, flagged: Flags, known: _Known) -> None:
+    if known.gated is None or not flagged.any():
+        return
+    rates, z = 1.0 - known.gated.sample.unflagged_rates, NormalDist().inv_cdf(1.0 - STRANGE)
+    means, prevalence = np.zeros_like(rates), np.eye(len(rates))[rates.argmax()]
+    if not flagged.all():
+        found = measure(log_probs[~flagged], known.gated.black_box)
+        means, prevalence = found.means, found.crowded(int(rates.argmax()), z=z)
+    flags, rows = int(flagged.sum()), len(flagged)
+    if known.gated.black_box.excess_flags(means, prevalence, rows=rows, flagged=flags, z=z):
         raise EstimateUnavailable(
-            f"{flags} of {rows} rows are flagged, and the rate promised for rows of the calibrated population is "
-            f"{promised:g}: these rows differ in more than the proportions of the classes, which estimates rest on"
+            f"{flags} of {rows} rows are flagged, and of calibration rows {rates.min():.3g} to {rates.max():.3g}, "
+            "depending on the class: these rows differ in more than the proportions of the classes, which estimates "
+            "rest on"
         )
 
 
-def chance_of_flags(flags: int, *, rows: int, rate: float, calibrated_on: int) -> float:
-    r"""Probability of so many flags or more among rows of the calibrated population.
-
-    The rate that a threshold really has varies with the rows that gave it, as a Beta law; the number of flags is
-    then beta-binomial.
-
-    .. math:: F \sim \mathrm{Bin}(N, q), \quad q \sim \mathrm{Beta}(l, m + 1 - l), \quad l = (m + 1) \alpha
-
-    Parameters
-    ----------
-    flags, rows : int
-    rate : float
-        Promised false-alarm rate.
-    calibrated_on : int
-        m, rows that the threshold rests on.
-
-    Examples
-    --------
-    >>> round(chance_of_flags(1, rows=1, rate=0.05, calibrated_on=999), 6)
-    0.05
-    """
-    share = min(max(rate * (calibrated_on + 1), 1.0), calibrated_on)
-    rest = calibrated_on + 1 - share
-    constant = math.lgamma(rows + 1) - _log_beta(share, rest)
-    terms = (
-        math.exp(constant - math.lgamma(j + 1) - math.lgamma(rows - j + 1) + _log_beta(j + share, rows - j + rest))
-        for j in range(flags, rows + 1)
-    )
-    return min(math.fsum(terms), 1.0)
-
-
-def _log_beta(a: float, b: float) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-
-
-def _estimate_rows(log_probs: Array, known: _Known) -> RowsEstimate:
+def _estimate_rows(log_probs: Array, reference: _Reference, known: _Known) -> RowsEstimate:
+    likeliest, settled = _maximise(log_probs, reference.sample, known.source)
+    target = (len(log_probs) * likeliest + PRIOR_ROWS * known.source) / (len(log_probs) + PRIOR_ROWS)
+    try:
+        efficient = project(reference.sample, source=known.source, target=target)
+    except ValueError as error:
+        raise EstimateUnavailable(f"at the prevalence of these rows, {error}") from None
     found = {
-        "em": _maximise(log_probs, known.source, known.confusion),
-        "bbse": prior.black_box_shift(log_probs, confusion=known.confusion),
+        "em": _concluded(measure(log_probs, efficient), known, settled=settled),
+        "bbse": _concluded(measure(log_probs, reference.black_box), known, settled=True),
     }
-    return RowsEstimate(
-        len(log_probs), {name: _judged(name, one, known, len(log_probs)) for name, one in found.items()}
-    )
+    return RowsEstimate(len(log_probs), found)
 
 
-def _maximise(log_probs: Array, source: Array, matrix: Array) -> prior.Estimate:
+def _maximise(log_probs: Array, sample: Sample, source: Array) -> tuple[Array, bool]:
+    # Of unflagged rows, whose source is another where flags are more frequent in some classes; then of all.
     affordable = max(200, min(5000, ITERATION_CELLS // log_probs.size))
-    return prior.expectation_maximisation(
-        log_probs, source=source, confusion=matrix, tolerance=1e-9, iterations=affordable
+    among = source * sample.unflagged_rates
+    found = prior.expectation_maximisation(
+        log_probs, source=among, confusion=sample.confusion, tolerance=1e-9, iterations=affordable
     )
+    prevalence: Array = found.prevalence / sample.unflagged_rates
+    return prevalence / prevalence.sum(), found.settled
 
 
-def _judged(name: str, found: prior.Estimate, known: _Known, rows: int) -> MethodEstimate:
-    noise, miss = _noise(found, known, known.deviation[name], rows), known.miss[name]
-    half = NormalDist().inv_cdf(0.5 + 0.5 * LEVEL) * noise + miss
-    limit = NormalDist().inv_cdf(1.0 - 0.5 * FALSE_ALARM / (COMPARISONS * len(known.source))) * noise + miss
-    differs = found.settled and bool(np.any(np.abs(found.prevalence - known.source) > limit + 1e-9))
-    low, high = np.maximum(found.prevalence - half, 0.0), np.minimum(found.prevalence + half, 1.0)
-    return MethodEstimate(found.prevalence, low, high, differs, found.settled)
-
-
-def _noise(found: prior.Estimate, known: _Known, deviation: Array, rows: int) -> Array:
-    # Few rows can happen to agree with each other; the calibration rows tell how much rows really differ.
-    of_rows = np.maximum(found.standard_error, deviation / math.sqrt(rows))
-    # A column of the confusion matrix is a mean over its class' rows, and weighs as much as the class is prevalent.
-    shares = np.maximum(found.prevalence, known.source) / known.rows_per_class
-    noise: Array = of_rows * math.sqrt(1.0 + rows * float(shares.max()))
-    return noise
+def _concluded(found: Shares, known: _Known, *, settled: bool) -> MethodEstimate:
+    level = PLANNED * FALSE_ALARM / (COMPARISONS * len(known.source))
+    differs = found.differs(known.source, z=NormalDist().inv_cdf(1.0 - 0.5 * level), variance=known.variance)
+    low, high = found.interval(z=NormalDist().inv_cdf(0.5 + 0.5 * LEVEL))
+    return MethodEstimate(found.prevalence, low, high, settled and bool(differs.any()), settled)

@@ -1,6 +1,7 @@
 """Trajectories under watch: the answer carries the state, and an alarm hands over."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ from service.api.replies import Answer
 from service.core.numerics import Array
 from service.core.trajectory import Monitor, State, alarm_threshold, horizon_risk, observe_all
 from service.runtime.registry import Registry
+from service.watch import Session, monitor_of
 
 Ask = Callable[..., Any]
 Publish = Callable[..., Registry]
@@ -254,3 +256,16 @@ async def test_without_p_values_there_is_nothing_to_watch(
         answer = await client.post("/v1/models/logits:detect", json=body)
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:temperance:problem:session-unavailable")
     assert says in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_the_alarm_knows_how_few_rows_are_behind_the_p_values(
+    *, per_class: bool, publish_logits: Publish, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    p = rng.random(90)
+    np.savez(tmp_path / "few.npz", X=np.log(np.stack([p, 1.0 - p], axis=1)), y=(rng.random(90) > p).astype(int))
+    published = publish_logits(CLASSES, fitted=True, data=tmp_path / "few.npz", per_class=per_class)
+    rows = np.bincount((p <= 0.5).astype(int)).min() if per_class else 90
+    threshold = monitor_of(published.model("logits"), Session(0.05)).threshold
+    assert threshold == alarm_threshold(0.05, rows=int(rows)) > alarm_threshold(0.05)

@@ -327,3 +327,19 @@ def test_many_classes_share_what_is_stored_and_keep_their_tails() -> None:
     rng = np.random.default_rng(10)
     groups = references_by_class(rng.normal(size=60_000), rng.integers(0, 200, size=60_000), classes=200)
     assert {len(group.scores) for group in groups} == {FEWEST_STORED}
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9, -0.5])
+@pytest.mark.parametrize("n", [39, 400])
+def test_joint_p_values_of_scores_that_share_calibration_rows_are_no_smaller_than_uniform(
+    n: int, correlation: float
+) -> None:
+    rng, levels = np.random.default_rng(n), np.array([0.025, 0.05, 0.1, 0.5])
+    rates = []
+    for _ in range(400):
+        first, noise = rng.normal(size=(2, n + 50))
+        scores = np.stack([first, correlation * first + np.sqrt(1.0 - correlation**2) * noise])
+        p = np.minimum(1.0, 2.0 * np.min([p_values(reference(s[:n]), s[n:]) for s in scores], axis=0))
+        rates.append((p[:, None] <= levels).mean(axis=0))
+    error = np.std(rates, axis=0) / np.sqrt(400)
+    assert (np.mean(rates, axis=0) <= levels + 3.0 * error).all()

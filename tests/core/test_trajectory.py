@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from service.core.numerics import Array
 from service.core.trajectory import (
     ALLOWANCE,
     Monitor,
@@ -140,6 +141,56 @@ def test_fewer_false_alarms_need_a_higher_threshold() -> None:
 def test_a_rate_that_no_threshold_gives_is_refused(per_thousand: float, allowance: float) -> None:
     with pytest.raises(ValueError, match="false alarms per 1000 steps"):
         alarm_threshold(per_thousand, allowance=allowance)
+
+
+def finite_alarms(rows: int, thresholds: Array, *, sets: int, seed: int, scores: int = 1, steps: int = 1000) -> Array:
+    """False alarms in 1000 steps, of shape (sets, thresholds), each session with a calibration set of its own.
+
+    New rows fall into the gaps between calibration rows, whose sizes are exponential variables over their sum.
+    """
+    rng = np.random.default_rng(seed)
+    gaps = np.cumsum(rng.exponential(size=(scores, sets, rows + 1)), axis=2)
+    edges = (gaps / gaps[:, :, -1:] + np.arange(sets)[None, :, None]).reshape(scores, -1)
+    statistic, alarms, offset = np.zeros((sets, len(thresholds))), np.zeros((sets, len(thresholds))), np.arange(sets)
+    for _ in range(steps):
+        ranks = [np.searchsorted(edges[i], rng.random(sets) + offset) - offset * (rows + 1) for i in range(scores)]
+        p = np.minimum(1.0, scores * (np.minimum.reduce(ranks) + 1) / (rows + 1))
+        statistic = np.maximum(0.0, statistic - np.log(p)[:, None] - ALLOWANCE)
+        raised = statistic > thresholds
+        alarms += raised
+        statistic[raised] = 0.0
+    return alarms
+
+
+RATES = (0.05, 0.1, 0.2, 1.0)
+
+
+@pytest.mark.parametrize("rows", [19, 25, 50, 100, 500, 5000])
+def test_a_finite_calibration_set_keeps_the_rate_on_average(rows: int) -> None:
+    thresholds = np.array([alarm_threshold(rate, rows=rows) for rate in RATES])
+    alarms = finite_alarms(rows, thresholds, sets=3000 if rows <= 100 else 400, seed=rows)
+    error = alarms.std(axis=0) / np.sqrt(len(alarms))
+    assert (alarms.mean(axis=0) <= np.array(RATES) + 2.0 * error).all()
+    assert ((alarms > 0).mean(axis=0) <= RATES).all()
+
+
+def test_the_rate_is_kept_where_the_gate_joins_scores() -> None:
+    thresholds = np.array([alarm_threshold(rate, rows=25) for rate in RATES])
+    alarms = finite_alarms(25, thresholds, sets=2000, seed=1, scores=2)
+    assert (alarms.mean(axis=0) <= RATES).all()
+
+
+def test_few_calibration_rows_raise_the_threshold_of_low_rates_alone() -> None:
+    for rows in (2, 5, 19, 25, 50, 99):
+        assert alarm_threshold(0.05, rows=rows) >= alarm_threshold(0.05)
+        assert alarm_threshold(1.0, rows=rows) == alarm_threshold(1.0)
+    assert alarm_threshold(0.05, rows=19) > alarm_threshold(0.05) + 4.0
+    assert alarm_threshold(0.01, rows=101) == alarm_threshold(0.01)
+
+
+def test_a_rate_that_few_calibration_rows_cannot_keep_is_refused_with_what_it_needs() -> None:
+    with pytest.raises(ValueError, match=r"needs more than 100, and with fewer the lowest rate is 0\.05"):
+        alarm_threshold(0.01, rows=30)
 
 
 def test_larger_p_values_than_uniform_ones_alarm_less() -> None:

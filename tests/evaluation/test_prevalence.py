@@ -3,30 +3,27 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from service.bundle.record import EstimationRecord, PrevalenceRecord
+from service.bundle.record import EstimationRecord, PrevalenceRecord, State
+from service.bundle.reference_sample import restore_sample
 from service.bundle.repository import Repository
 from service.core.numerics import Array, Indices
 from service.errors import EstimateUnavailable
 from service.evaluation.dataset import Dataset
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.prevalence import (
-    CONFUSION,
     MOST_CLASSES,
     NOT_RETURNED,
-    chance_of_flags,
+    PrevalenceEstimate,
     check_estimation,
     estimate,
 )
 from service.evaluation.scoring import posterior_of
-from service.runtime.model import load_model
-
-Toy = Callable[..., Repository]
-Truth = Callable[..., tuple[Array, Indices]]
-Save = Callable[..., Path]
+from service.runtime.model import Model, load_model
 
 UNKNOWN = PrevalenceRecord(basis="unknown", prevalence=None)
 
@@ -43,20 +40,26 @@ def source_of(data: Dataset, k: int) -> PrevalenceRecord:
     return PrevalenceRecord(basis="calibration_rows", prevalence=dict(zip(names(k), shares.tolist(), strict=True)))
 
 
+def check(log_probs: Array, data: Dataset, source: PrevalenceRecord, k: int) -> tuple[EstimationRecord, State]:
+    return check_estimation(log_probs, data, source, names(k), gate=np.ones(len(data), dtype=np.intp))
+
+
 def names(k: int) -> tuple[str, ...]:
     return tuple(f"c{i}" for i in range(k))
 
 
 @pytest.mark.parametrize("k", [2, 4])
-def test_calibrated_rows_allow_estimates_and_leave_their_confusion_matrix(k: int) -> None:
+def test_calibrated_rows_allow_estimates_and_leave_what_estimates_are_compared_with(k: int) -> None:
     log_probs, data = calibrated(800, k)
-    record, state = check_estimation(log_probs, data, source_of(data, k), names(k))
+    record, state = check(log_probs, data, source_of(data, k), k)
     assert record.obstacle is None
     expected = np.stack([np.exp(log_probs)[data.labels == c].mean(axis=0) for c in range(k)], axis=1)
-    np.testing.assert_allclose(state[CONFUSION].astype(np.float64), expected, rtol=1e-12)
     assert record.condition == pytest.approx(np.linalg.cond(expected))
-    assert record.miss is not None
-    assert max(record.miss["bbse"]) < 1e-12  # on its own rows it has nothing to miss
+    found = restore_sample(state)
+    assert found is not None
+    np.testing.assert_allclose(found[0].confusion, expected, rtol=1e-6)
+    shares = np.bincount(data.labels) / 800
+    assert record.source_error == pytest.approx(np.sqrt(shares * (1.0 - shares) / 799))
 
 
 def test_a_declared_source_that_is_not_the_rows_own_is_no_obstacle() -> None:
@@ -66,8 +69,8 @@ def test_a_declared_source_that_is_not_the_rows_own_is_no_obstacle() -> None:
     tilted = log_probs + np.log(elsewhere / own)
     tilted -= np.log(np.exp(tilted).sum(axis=1, keepdims=True))
     declared = PrevalenceRecord(basis="declared", prevalence={"c0": 0.9, "c1": 0.1})
-    assert check_estimation(tilted, data, declared, names(2))[0].obstacle is None
-    wrong = check_estimation(log_probs, data, declared, names(2))[0].obstacle
+    assert check(tilted, data, declared, 2)[0].obstacle is None
+    wrong = check(log_probs, data, declared, 2)[0].obstacle
     assert wrong is not None
     assert "EM on the calibration rows" in wrong
 
@@ -81,7 +84,7 @@ def test_weights_that_change_the_classes_alone_are_no_obstacle() -> None:
     weighted -= np.log(np.exp(weighted).sum(axis=1, keepdims=True))
     source = PrevalenceRecord(basis="calibration_rows", prevalence={"c0": shares[0], "c1": shares[1]})
     rows = Dataset(data.rows, data.labels, None, weights, "")
-    assert check_estimation(weighted, rows, source, names(2))[0].obstacle is None
+    assert check(weighted, rows, source, 2)[0].obstacle is None
 
 
 def test_what_stands_against_estimates_is_said_in_words_and_nothing_is_stored() -> None:
@@ -90,12 +93,12 @@ def test_what_stands_against_estimates_is_said_in_words_and_nothing_is_stored() 
     single = Dataset(data.rows, np.zeros(300, dtype=np.intp), None, None, "")
     many, more = calibrated(400, MOST_CLASSES + 1)
     obstacles = {
-        "which prevalence": check_estimation(log_probs, data, UNKNOWN, names(2)),
-        "condition number": check_estimation(alike, data, flat, names(2)),
-        "no calibration row is of class 'c1'": check_estimation(log_probs, single, flat, names(2)),
+        "which prevalence": check(log_probs, data, UNKNOWN, 2),
+        "condition number": check(alike, data, flat, 2),
+        "no calibration row is of class 'c1'": check(log_probs, single, flat, 2),
     }
     if len(np.unique(more.labels)) == MOST_CLASSES + 1:
-        found = check_estimation(many, more, source_of(more, MOST_CLASSES + 1), names(MOST_CLASSES + 1))
+        found = check(many, more, source_of(more, MOST_CLASSES + 1), MOST_CLASSES + 1)
         obstacles["100 classes at most"] = found
     for words, (record, state) in obstacles.items():
         assert words in (record.obstacle or "")
@@ -110,28 +113,113 @@ def test_a_rare_class_is_not_missed_where_only_some_rows_are_looked_at(monkeypat
     labels[::7] = 1
     labels[::21] = 0  # the rows that are looked at, but for the first of each class
     shares = np.bincount(labels) / len(labels)
-    record, _ = check_estimation(
+    record, _ = check(
         np.log(np.tile(shares, (1001, 1))) + 0.2 * (labels[:, None] == [0, 1]),
         Dataset(np.zeros((1001, 2)), labels, None, None, ""),
         PrevalenceRecord(basis="calibration_rows", prevalence=dict(zip(names(2), shares.tolist(), strict=True))),
-        names(2),
+        2,
     )
     assert "no calibration row" not in (record.obstacle or "")
 
 
-@pytest.mark.parametrize(("m", "rows", "rate"), [(99, 30, 0.1), (999, 200, 0.05)])
-def test_the_chance_of_flags_is_that_of_the_beta_binomial_law(m: int, rows: int, rate: float) -> None:
-    from scipy.stats import betabinom
+# ------------------------------------------------------------------------------------------------ from fit to estimate
 
-    share = rate * (m + 1)
-    for flags in (0, 1, 5, rows):
-        expected = betabinom.sf(flags - 1, rows, share, m + 1 - share)
-        assert chance_of_flags(flags, rows=rows, rate=rate, calibrated_on=m) == pytest.approx(expected, rel=1e-8)
+Toy = Callable[..., Repository]
+SOURCES = {2: np.array([0.9, 0.1]), 3: np.array([0.55, 0.25, 0.2])}
 
 
-def test_no_promise_at_all_still_forgives_a_single_flag() -> None:
-    assert chance_of_flags(1, rows=100, rate=0.0, calibrated_on=100) > 0.1
-    assert chance_of_flags(60, rows=100, rate=0.0, calibrated_on=100) < 1e-9
+def mixture(n: int, prevalence: Array, *, source: Array, rng: np.random.Generator) -> tuple[Array, Indices]:
+    """Rows of normal classes on a circle, as their exact logits under the source prevalence, and their labels."""
+    angles = 2.0 * np.pi * np.arange(len(source)) / len(source)
+    centres = np.stack([np.cos(angles), np.sin(angles)], axis=1) * (1.0 if len(source) == 2 else 1.2)
+    labels = rng.choice(len(source), size=n, p=prevalence)
+    x = centres[labels] + rng.normal(size=(n, 2))
+    return x @ centres.T - 0.5 * (centres**2).sum(axis=1) + np.log(source), labels
+
+
+def published(
+    toy: Toy, folder: Path, n: int, *, k: int, seed: int, tail: str = "", grouped: int = 0, **options: Any
+) -> Model:
+    logits, labels = mixture(n, SOURCES[k], source=SOURCES[k], rng=np.random.default_rng(seed))
+    more: dict[str, Any] = {}
+    if grouped:
+        index = np.repeat(np.arange(n), grouped)
+        logits, labels, more = logits[index], labels[index], {"group": index}
+    np.savez(folder / "rows.npz", X=logits, y=labels, **more)
+    repository = toy(k, tail)
+    version = fit(repository, "toy", FitRequest(folder / "rows.npz", **options)).version
+    return load_model(repository.bundle("toy", version))
+
+
+def estimated(model: Model, n: int, prevalence: Array, *, seed: int) -> PrevalenceEstimate:
+    k = len(model.classes)
+    rows, _ = mixture(n, prevalence, source=SOURCES[k], rng=np.random.default_rng(seed))
+    return estimate(model, model.posterior(rows.astype(np.float32)))
+
+
+GATES = {
+    "ambiguity": '[ood]\nscores = ["nll"]\n',
+    "distance": '[ood]\nscores = ["mahalanobis"]\n',
+    "both and a range": '[features.f0]\nplausible = [-4.0, 4.0]\n[ood]\nscores = ["nll", "mahalanobis"]\n',
+    "within classes": '[ood]\nscores = ["nll"]\nper_class = true\n',
+}
+
+
+@pytest.mark.parametrize(("calibrator", "k"), [("bcts", 2), ("temperature", 2), ("bcts", 3)])
+@pytest.mark.parametrize("gate", GATES)
+def test_no_shift_is_no_alarm_behind_any_gate(gate: str, calibrator: str, k: int, toy: Toy, tmp_path: Path) -> None:
+    model = published(toy, tmp_path, 2000, k=k, seed=0, tail=GATES[gate], calibrator=calibrator)
+    found = [estimated(model, n, SOURCES[k], seed=seed) for seed, n in enumerate([20, 500, 2000, 8000])]
+    assert not any(one.alarm for one in found)
+    assert all(one.unflagged_rows is not None for one in found)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_pure_change_of_proportions_is_answered_with_the_shares_of_all_rows(
+    gate: str, toy: Toy, tmp_path: Path
+) -> None:
+    model, truth = (
+        published(toy, tmp_path, 2000, k=2, seed=1, tail=GATES[gate], calibrator="bcts"),
+        np.array([0.6, 0.4]),
+    )
+    found = estimated(model, 4000, truth, seed=7)
+    assert found.alarm
+    for part in (found.all_rows, found.unflagged_rows):
+        assert part is not None
+        for method in part.methods.values():
+            assert (method.low <= truth).all()
+            assert (truth <= method.high).all()
+
+
+def test_groups_widen_the_interval_as_if_each_were_one_row(toy: Toy, tmp_path: Path) -> None:
+    def width(**options: Any) -> float:
+        found = estimated(
+            published(toy, tmp_path, 300, k=2, seed=2, calibrator="bcts", **options), 8000, SOURCES[2], seed=3
+        )
+        method = found.all_rows.methods["bbse"]
+        return float((method.high - method.low)[0])
+
+    assert width(grouped=4) == pytest.approx(width(), rel=0.15)
+
+
+def test_rows_that_a_score_learned_from_have_no_known_flag(toy: Toy, tmp_path: Path) -> None:
+    model = published(toy, tmp_path, 400, k=2, seed=4, tail=GATES["distance"], grouped=2, calibrator="bcts")
+    found = restore_sample(model.bundle.state)
+    assert found is not None
+    everything, gated = found
+    assert gated is not None
+    assert (len(everything.labels), len(gated.labels)) == (800, 400)
+    assert 0.0 < 1.0 - gated.unflagged.mean() < 0.12
+
+
+def test_where_a_class_is_flagged_altogether_unflagged_rows_say_why_they_tell_nothing(toy: Toy, tmp_path: Path) -> None:
+    model = published(toy, tmp_path, 400, k=2, seed=5, calibrator="bcts")
+    state = model.bundle.state
+    gate = np.asarray(state["prevalence:gate"]) * (np.asarray(state["prevalence:labels"]) == 0)
+    bundle = dataclasses.replace(model.bundle, state=state | {"prevalence:gate": gate})
+    found = estimated(dataclasses.replace(model, bundle=bundle), 100, SOURCES[2], seed=6)
+    assert found.unflagged_rows is None
+    assert "some class" in (found.obstacle or "")
 
 
 @pytest.mark.parametrize(("calibrator", "advised"), [("temperature", True), ("bcts", False)])
@@ -139,8 +227,8 @@ def test_a_calibrator_that_is_there_is_not_advised_again(
     calibrator: str,
     advised: bool,  # noqa: FBT001  # pytest passes it by name
     toy: Toy,
-    truth: Truth,
-    save: Save,
+    truth: Callable[..., tuple[Array, Indices]],
+    save: Callable[..., Path],
 ) -> None:
     x, y = truth(400)
     repository = toy(2)
