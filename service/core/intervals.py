@@ -117,6 +117,32 @@ def likelihood_limit(deviation: Array) -> float:
     return NORMAL + (NO_EVENT - NORMAL) / math.sqrt(1.0 + FADING * events)
 
 
+def highest_share(n: int, alpha: float, *, calibrated_on: int) -> float:
+    """Share of n new rows that a threshold at false-alarm rate ``alpha`` flags no more than in 39 of 40 samples.
+
+    The threshold is an order statistic of ``calibrated_on`` rows, so the count is beta-binomial, whatever the scores.
+
+    Parameters
+    ----------
+    n : int
+        New rows.
+    alpha : float
+    calibrated_on : int
+        Rows that the threshold rests on; 1 / alpha - 1 at least.
+
+    Examples
+    --------
+    >>> highest_share(10, 0.05, calibrated_on=1000), round(highest_share(10_000, 0.05, calibrated_on=10**6), 4)
+    (0.2, 0.0543)
+    """
+    above = max(math.floor((calibrated_on + 1) * alpha + 1e-9), 1)
+    below, k = calibrated_on + 1 - above, np.arange(n)
+    steps = np.log(n - k) - np.log(k + 1) + np.log(above + k) - np.log(n - k - 1 + below)
+    mass = np.concatenate([[0.0], steps.cumsum()])
+    share = np.exp(mass - mass.max())
+    return float(np.searchsorted(share.cumsum() / share.sum(), 1.0 - 0.025)) / n
+
+
 def _units(values: Array, least: Array, most: Array, weights: Array | None, groups: Indices | None) -> Units:
     w = np.ones(len(values)) if weights is None else weights
     group = np.arange(len(values)) if groups is None else groups

@@ -241,7 +241,7 @@ def debiased_interval(
     Kumar, Liang & Ma (2019), *Verified Uncertainty Calibration*, NeurIPS.
     """
     _, index, count = np.unique(equal_mass(probabilities, bins=bins), return_inverse=True, return_counts=True)
-    said, events = np.bincount(index, probabilities) / count, np.bincount(index, happened)
+    said, events = np.bincount(index, probabilities) / count, np.bincount(index, happened).astype(np.float64)
     estimate = debiased_squared_gap(index, probabilities, happened)
     rng = np.random.default_rng(seed)
     worlds = (events + said) / (count + 1), (events + 0.5) / (count + 1), _as_many_as_may_be(events, count)

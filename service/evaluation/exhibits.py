@@ -1,5 +1,6 @@
 """Charts and tables of the report's page, each with its words."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -7,13 +8,13 @@ import numpy as np
 
 from service.core.coding import code_lengths
 from service.core.decomposition import corp_decomposition
+from service.core.intervals import mean_interval
 from service.core.metrics import METRICS
 from service.core.miscalibration import equal_width, favourite
-from service.core.numerics import log_softmax
+from service.core.numerics import Array, log_softmax
 from service.core.pipeline import Posterior
 from service.core.recalibration import calibration_in_the_large
 from service.core.reliability import reliability_curve
-from service.core.sampling import mean_noise
 from service.core.selective import area_under_risk_coverage
 from service.evaluation import charts, verdicts
 from service.evaluation.dataset import Dataset
@@ -125,23 +126,36 @@ def _message(case: Case) -> list[Chart]:
         return []
     parts = np.array_split(lengths, len(case.report.code_length.per_label))
     means = np.array([part.mean() for part in parts])
-    groups = None if case.data.groups is None else np.array_split(case.data.groups, len(parts))
-    noise = [
-        verdicts.NORMAL * mean_noise(np.full(len(part), part.std()), groups=None if groups is None else groups[i])
-        for i, part in enumerate(parts)
-    ]
+    ends = _code_intervals(case, parts)
     prior = case.report.code_length.prior_bits / len(lengths)
     return [
         Chart(
             title="Does the model get worse along the rows?",
             caption="Bits that a label costs to write down, in consecutive tenths of the rows as they lie in the file, "
-            "each with its 95 % interval. In order of time, a rise means that the model drifts; rows in random order "
-            "show none. Under the dashed line the model knows more than how frequent the classes are.",
+            "each with a 95 % interval that allows for surprises not seen. In order of time, a rise means that the model "
+            "drifts; rows in random order show none. Under the dashed line the model knows more than how frequent the classes are.",
             alt=f"Bits per label in {len(parts)} consecutive parts of the rows: from {short(float(means[0]))} in the "
             f"first to {short(float(means[-1]))} in the last; {short(float(lengths.mean()))} on average.",
-            svg=charts.message(means, np.array(noise), overall=float(lengths.mean()), prior=prior),
+            svg=charts.message(means, ends, overall=float(lengths.mean()), prior=prior),
         )
     ]
+
+
+def _code_intervals(case: Case, parts: list[Array]) -> Array:
+    """Ends of the interval of every part's mean, shape (2, P)."""
+    groups, bits = case.data.groups, case.posterior.log_probs / -math.log(2.0)
+    rows = np.array_split(np.arange(len(bits)), len(parts))
+    return np.array(
+        [
+            mean_interval(
+                part,
+                least=bits[own].min(axis=1),
+                most=bits[own].max(axis=1),
+                groups=None if groups is None else groups[own],
+            )
+            for part, own in zip(parts, rows, strict=True)
+        ]
+    ).T
 
 
 def probability_tables(case: Case) -> Iterator[Table]:

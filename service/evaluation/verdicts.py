@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from service.core.decision import Decisions, best_action, cost_scale, decide
+from service.core.intervals import highest_share
 from service.core.miscalibration import favourite, smooth_gap
 from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.pipeline import Policy, Posterior
@@ -68,12 +69,9 @@ class Strategies:
     decisions : Decisions
     promised, paid : ndarray of shape (N,)
         By the probabilities, and by the label.
-    variance : ndarray of shape (N,)
-        Of what is paid, if the probabilities are right.
-    label, constant : ndarray of shape (N,)
-        For the most probable class' cheapest action, and for the best single action.
-    against_label, against_constant : Difference
-        How much more the policy costs than these two.
+    variance : ndarray of shape (N,), of what is paid, if the probabilities are right
+    label, constant : ndarray of shape (N,), for the most probable class' cheapest and for the best single action
+    against_label, against_constant : Difference, how much more the policy costs than these two
     weights, groups : ndarray of shape (N,), optional
     """
 
@@ -258,8 +256,8 @@ def improvement(
     uncalibrated = log_softmax(posterior.logits)
     served, raw = posterior.log_probs[rows, labels], uncalibrated[rows, labels]
     change = uncalibrated - posterior.log_probs
-    bounds = change.min(axis=1), change.max(axis=1)
-    gain = paired_difference(-served, -raw, least=bounds[0], most=bounds[1], weights=weights, groups=groups)
+    least, most = change.min(axis=1), change.max(axis=1)
+    gain = paired_difference(-served, -raw, least=least, most=most, weights=weights, groups=groups)
     text = f"Log loss {short(after)} served, {short(before)} uncalibrated: {_difference(gain)}."
     if gain.high < 0.0:
         return Verdict("good", "Calibration helped", text)
@@ -298,10 +296,10 @@ def flags(
         caught = f" Of the {len(elsewhere.flagged):,} rows from elsewhere, {share} were flagged."
     if promised is None:
         return Verdict("note", "Flags come from rules alone", f"{text}; rules promise no rate.{caught}")
-    independent = effective_rows(n, groups=groups)
-    noise = NORMAL * math.sqrt(promised * (1.0 - promised) * (1.0 / independent + 1.0 / max(calibrated_on, 1)))
-    text += f"; {percent(promised)} was promised, {percent(promised + noise)} is what chance allows.{caught}"
-    if rate > promised + noise:
+    independent = max(1, math.floor(effective_rows(n, groups=groups) + 1e-9))
+    allowed = highest_share(independent, promised, calibrated_on=max(calibrated_on, 1))
+    text += f"; {percent(promised)} was promised, {percent(allowed)} is what chance allows.{caught}"
+    if rate > allowed:
         return Verdict("caution", "More rows are flagged than promised: they differ from the calibration rows", text)
     return Verdict("good", "False alarms are as rare as promised", text)
 
