@@ -6,7 +6,9 @@ from pathlib import Path
 
 from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from service.bundle.repository import GRAPH_FILE, Bundle, Repository, graph_sha256
+from service.bundle.tasks import ABSENT, PRESENT
 from service.bundle.writer import FIRST_ALIAS, create_draft, draft_files, publish
+from service.core.decision import drowned
 from service.core.utility import dominated_actions
 from service.errors import BundleNotFound
 from service.graph.inspect import check_draft
@@ -124,6 +126,23 @@ def never_taken(manifest: Manifest) -> list[str]:
                     said = f"{title}: action {beaten!r} is never taken: {by!r} costs no more in any class"
                     sentences.setdefault((title, worse), said)
     return list(sentences.values())
+
+
+def taken_for_equal(manifest: Manifest) -> list[str]:
+    """A sentence for every cost table with a class in which the tie rule takes different costs for equal."""
+    sentences = []
+    for name, section in manifest.policies.items():
+        names = manifest.graph.classes if section.labels is None else (ABSENT, PRESENT)
+        for title, policy in tables_of(name, section, manifest.graph.classes).items():
+            found = drowned(policy.cost)
+            for k, one, other in found[:1]:
+                pair = f"{policy.actions[one]!r} and {policy.actions[other]!r}"
+                more = f" (and in {len(found) - 1} more classes)" if len(found) > 1 else ""
+                sentences.append(
+                    f"{title}: in class {names[k]!r}{more} the costs of {pair} differ by less than a millionth of the "
+                    "largest difference there, so a row that is surely of that class is a tie between them"
+                )
+    return sentences
 
 
 def _without_calibration(draft: Bundle) -> Bundle:

@@ -238,5 +238,6 @@ def _say_published(repository: Repository, name: str, version: int) -> None:
 
 
 def _warn_of_prices(repository: Repository, name: str, version: int) -> None:
-    for sentence in onboarding.never_taken(repository.bundle(name, version).manifest):
+    manifest = repository.bundle(name, version).manifest
+    for sentence in (*onboarding.never_taken(manifest), *onboarding.taken_for_equal(manifest)):
         click.echo(f"warning: {sentence}", err=True)

@@ -19,7 +19,14 @@ from service.errors import (
     ServiceError,
 )
 from service.importer.declared import Declared
-from service.onboarding import import_model, never_taken, open_draft, publish_draft, why_uncalibrated
+from service.onboarding import (
+    import_model,
+    never_taken,
+    open_draft,
+    publish_draft,
+    taken_for_equal,
+    why_uncalibrated,
+)
 from service.runtime.model import load_model
 
 SHIPPED = "breast-cancer"
@@ -496,3 +503,15 @@ def test_actions_that_no_costs_choose_are_named_with_what_beats_them(draft: Path
     found = never_taken(parse_manifest(text + COSTS.format(on_ood="ask")))
     assert found == ["policy 'walk': action 'stay' is never taken: 'go' costs no more in any class"]
     assert len(never_taken(parse_manifest(text + COSTS.format(on_ood="flag")))) == 2
+
+
+def test_costs_that_drown_beside_a_dear_one_are_named(draft: Path) -> None:
+    text = (draft / MANIFEST_FILE).read_text()
+    assert taken_for_equal(parse_manifest(text)) == []
+    shipped = COSTS.format(on_ood="ask")
+    assert taken_for_equal(parse_manifest(text + shipped)) == []
+    dear = text.replace("malignant = 50", "malignant = 1e9")
+    assert dear != text
+    (found,) = taken_for_equal(parse_manifest(dear))
+    assert "policy 'biopsy'" in found
+    assert "class 'malignant' the costs of 'biopsy' and 'defer'" in found

@@ -1,24 +1,21 @@
 """What to do: the action of least expected cost, and when a person decides instead."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from service.core.costs import OneApart, Prices, base_of, class_ranges, priced
 from service.core.numerics import Array, Flags, Indices, read_only
 
 TIE_TOLERANCE = 1e-6
 FEW_ACTIONS: Final = 16  # of one row: Python's floats beat NumPy's calls up to here
 
-DENSE_CLASSES: Final = 100
-"""Up to so many classes a product is as quick as anything that would look for structure in the costs."""
-
 REASONS: Final = ("lowest_risk", "tie", "ood", "ood_unavailable", "path")
 LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE, PATH = range(5)
 
 Reasons = npt.NDArray[np.int8]
-Narrow = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,89 +50,6 @@ class Decisions:
     deferral: Array | None
 
 
-@dataclass(frozen=True, slots=True)
-class OneApart:
-    """Costs of actions that each cost the same in every class but one, as 0/1 costs and rejection at a price do.
-
-    Attributes
-    ----------
-    place : ndarray of shape (A,)
-        The class that is different.
-    there, elsewhere : ndarray of shape (A,)
-        The cost in that class and in all others.
-    """
-
-    place: Indices
-    there: Array
-    elsewhere: Array
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Costs, and what every decision asks of them, worked out once.
-
-    Attributes
-    ----------
-    cost : ndarray of shape (A, K), or (N, A, K) where they vary by row
-    scale : ndarray of shape () or (N,)
-        `cost_scale`.
-    floor : ndarray of shape (K,) or (N, K)
-        What the cheapest action costs in every class.
-    apart : OneApart or None
-        The costs as they need no product; None where they have no such structure or it would not pay.
-    weights : ndarray of shape (A + 1, K) or (N, A + 1, K)
-        The costs and below them their floor, so that one product gives all risks and the floor's.
-    narrow : ndarray of shape (A + 1, K) or None
-        Of many classes, in float32: what the costs exceed the floor by, and the floor.
-    """
-
-    cost: Array
-    scale: Array
-    floor: Array
-    apart: OneApart | None
-    weights: Array
-    narrow: Narrow | None
-
-
-def priced(cost: Array) -> Prices:
-    """What every decision under these costs has in common.
-
-    Parameters
-    ----------
-    cost : ndarray of shape (A, K) or (N, A, K)
-    """
-    weights = np.concatenate([cost, cost.min(axis=-2, keepdims=True)], axis=-2)
-    priced_by, floor = weights[..., :-1, :], weights[..., -1, :]
-    if cost.ndim == 3 or cost.shape[1] <= DENSE_CLASSES:
-        return Prices(priced_by, cost_scale(cost), floor, None, weights, None)
-    # Beside a cost that all actions share, float32 would lose the differences that the tie rule is about.
-    narrow = np.vstack([cost - floor, floor]).astype(np.float32)
-    return Prices(priced_by, cost_scale(cost), floor, one_apart(cost), weights, narrow)
-
-
-def one_apart(cost: Array) -> OneApart | None:
-    """The structure of costs in which every action has at most one class apart; None where one has more.
-
-    Parameters
-    ----------
-    cost : ndarray of shape (A, K)
-        At least three classes.
-
-    Examples
-    --------
-    >>> one_apart(np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.3, 0.3, 0.3]]))
-    OneApart(place=array([0, 1, 2, 0]), there=array([0. , 0. , 0. , 0.3]), elsewhere=array([1. , 1. , 1. , 0.3]))
-    >>> one_apart(np.array([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]])) is None
-    True
-    """
-    usual = np.partition(cost, 1, axis=1)[:, 1]  # whether the one apart is the dearest or the cheapest
-    apart = cost != usual[:, None]
-    if np.any(apart.sum(axis=1) > 1):
-        return None
-    place = apart.argmax(axis=1)
-    return OneApart(place, cost[np.arange(len(cost)), place], usual)
-
-
 def expected_cost(log_probs: Array, cost: Array) -> Array:
     r"""Conditional risk of every action.
 
@@ -156,7 +70,24 @@ def expected_cost(log_probs: Array, cost: Array) -> Array:
     ----------
     Elkan (2001), *The Foundations of Cost-Sensitive Learning*, IJCAI.
     """
-    return _weighed(np.exp(log_probs), cost)
+    return risk_of(np.exp(log_probs), cost)
+
+
+def risk_of(probabilities: Array, cost: Array) -> Array:
+    r"""`expected_cost` of probabilities.
+
+    .. math:: R(a \mid x) = c_a + \sum_k p(k \mid x) (C_{ak} - c_a), \quad c_a = C_{a, \arg\min_k |C_{ak}|}
+
+    Probabilities sum to one only to rounding. So written, a cost that is the same in every class is the risk, to the
+    last digit, and no other risk has more rounding than the products' own.
+
+    Examples
+    --------
+    >>> risk_of(np.array([[0.1, 0.2, 0.7]]), np.array([[0.0, 1.0, 2.0], [0.3, 0.3, 0.3]]))
+    array([[1.6, 0.3]])
+    """
+    base = base_of(cost)
+    return base[..., 0] + _weighed(probabilities, cost - base)
 
 
 def apart_cost(log_probs: Array, apart: OneApart) -> Array:
@@ -164,8 +95,9 @@ def apart_cost(log_probs: Array, apart: OneApart) -> Array:
 
     .. math:: R(a \mid x) = d_a \, p(k_a \mid x) + c_a \, (1 - p(k_a \mid x))
 
-    The complement comes from ``expm1``, so that the risk of a sure answer keeps its digits. With 1000 classes under 0/1
-    costs a row takes 25 µs where the product takes 140, and 1000 rows take 22 ms instead of 60 (one thread).
+    Written as the cost nearer to 0 and what the other adds, like `risk_of`. The complement comes from ``expm1``, so
+    that the risk of a sure answer keeps its digits. With 1000 classes under 0/1 costs a row takes 25 µs where the
+    product takes 140, and 1000 rows take 22 ms instead of 60 (one thread).
 
     Parameters
     ----------
@@ -174,43 +106,29 @@ def apart_cost(log_probs: Array, apart: OneApart) -> Array:
 
     Examples
     --------
+    >>> from service.core.costs import one_apart
     >>> apart_cost(np.log([[0.5, 0.25, 0.25]]), one_apart(1.0 - np.eye(3)))
     array([[0.5 , 0.75, 0.75]])
     """
-    log_p = log_probs[:, apart.place]
-    return apart.there * np.exp(log_p) - apart.elsewhere * np.expm1(log_p)
-
-
-def cost_scale(cost: Array) -> Array:
-    """Largest difference that the choice of action can make in one class; the unit of the tie rule.
-
-    Parameters
-    ----------
-    cost : ndarray of shape (A, K) or (N, A, K)
-
-    Returns
-    -------
-    ndarray of shape () or (N,)
-
-    Examples
-    --------
-    >>> float(cost_scale(np.array([[0.0, 50.0], [1.0, 1.0]])))
-    49.0
-    """
-    return np.ptp(cost, axis=-2).max(axis=-1)
+    log_p, more = log_probs[:, apart.place], apart.there - apart.elsewhere
+    usual = np.abs(apart.elsewhere) < np.abs(apart.there)
+    if not usual.any():  # 0/1 costs: one exponential will do
+        return apart.there + more * np.expm1(log_p)
+    return np.where(usual, apart.elsewhere + more * np.exp(log_p), apart.there + more * np.expm1(log_p))
 
 
 def best_action(risks: Array, *, scale: float | Array) -> tuple[Indices, Flags]:
     """Action of least risk; within `TIE_TOLERANCE` times ``scale`` of it the lowest index wins.
 
     The band is wider than what another batch, another machine or float32 logits change in a risk, so that a row
-    gets the same action wherever it is answered.
+    gets the same action wherever it is answered; and it follows what is at stake for the row: a cost of a class that
+    is as good as impossible does not widen it.
 
     Parameters
     ----------
     risks : ndarray of shape (N, A)
     scale : float, or ndarray of shape (N,)
-        `cost_scale` of the costs.
+        What is at stake: the expectation of `class_ranges`, or that of the class that is known.
 
     Returns
     -------
@@ -226,6 +144,28 @@ def best_action(risks: Array, *, scale: float | Array) -> tuple[Indices, Flags]:
     band = TIE_TOLERANCE * np.asarray(scale)[..., None]
     candidates = risks - risks.min(axis=1, keepdims=True) <= band
     return candidates.argmax(axis=1), candidates.sum(axis=1) > 1
+
+
+def drowned(cost: Array) -> list[tuple[int, int, int]]:
+    """Classes in which two actions differ by so little that the tie rule takes them for equal, were the class sure.
+
+    Of every such class one pair: the class, then both actions, the lower index first.
+
+    Parameters
+    ----------
+    cost : ndarray of shape (A, K)
+
+    Examples
+    --------
+    >>> drowned(np.array([[0.0, 1e9], [1.0, 1.0], [3.0, 3.0]]))
+    [(1, 1, 2)]
+    """
+    order = np.argsort(cost, axis=0, kind="stable")
+    gaps = np.diff(np.take_along_axis(cost, order, axis=0), axis=0)
+    near = (gaps > 0.0) & (gaps <= TIE_TOLERANCE * class_ranges(cost))
+    at = near.argmax(axis=0)
+    pairs = ((int(k), sorted(order[at[k] : at[k] + 2, k].tolist())) for k in np.flatnonzero(near.any(axis=0)))
+    return [(k, first, second) for k, (first, second) in pairs]
 
 
 def deferral_value(risks: Array, *, defer: int) -> Array:
@@ -288,10 +228,10 @@ def decide(
     """
     prices = cost if isinstance(cost, Prices) else priced(cost)
     p = np.exp(log_probs) if probabilities is None else probabilities
-    risks, floor = _risks(p, log_probs, prices)
+    risks, regrets, stakes = _risks(p, log_probs, prices)
     if len(p) == 1 and risks.shape[1] <= FEW_ACTIONS:
-        return _decide_one(risks, floor, prices, on_ood, flagged)
-    least_cost, margin, reason, known = _least(risks, floor, prices.scale)
+        return _decide_one(risks, regrets, stakes, on_ood, flagged)
+    least_cost, margin, reason, known = _least(risks, regrets, stakes)
     if on_ood is None:
         return Decisions(least_cost, risks, margin, reason, least_cost, known, None)
     if flagged is None:
@@ -301,45 +241,81 @@ def decide(
     return Decisions(action, risks, margin, reason, least_cost, known, deferral_value(risks, defer=on_ood))
 
 
-def _risks(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array]:
-    # Expected cost of every action (N, A), and of whoever knew the class (N,).
+def regret(log_probs: Array, prices: Prices) -> tuple[Array, Array]:
+    r"""What every action is expected to cost more than knowing the class, and what is at stake.
+
+    .. math:: \sum_k p(k \mid x) (C_{ak} - \min_b C_{bk}), \quad \sum_k p(k \mid x) (\max_b C_{bk} - \min_b C_{bk})
+
+    Two actions' regrets differ by what their risks differ by, without the digits that costs they share take away.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    prices : Prices
+
+    Returns
+    -------
+    regrets : ndarray of shape (N, A)
+    stakes : ndarray of shape (N,)
+        The unit of the tie rule.
+    """
+    _, regrets, stakes = _risks(np.exp(log_probs), log_probs, prices)
+    return regrets.T, stakes
+
+
+def _risks(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array, Array]:
+    # Expected costs (N, A); what decides (A, N): regrets; what is at stake (N,).
+    actions = prices.base.shape[-2]
     if prices.apart is not None:
-        return apart_cost(log_probs.astype(np.float64, copy=False), prices.apart), (p * prices.floor).sum(axis=1)
+        risks = apart_cost(log_probs.astype(np.float64, copy=False), prices.apart)
+        floor, stakes = _many(p, prices)[actions:].dot(p.T).astype(np.float64, copy=False)
+        return risks, risks.T - floor if floor.any() else risks.T, stakes
     if prices.cost.ndim == 3:
         both = _weighed(p, prices.weights)
-        return both[:, :-1], both[:, -1]
-    if prices.narrow is None or p.dtype != prices.narrow.dtype:
+        return prices.base[..., 0] + both[:, actions:-1], both[:, :actions].T, both[:, -1]
+    if prices.narrow is None or prices.constant is None:
         parts = prices.weights.dot(p.T)
-        return parts[:-1].T, parts[-1]
-    parts = prices.narrow.dot(p.T)
-    floor = parts[-1].astype(np.float64)
-    return (parts[:-1] + floor).T, floor
+        return (prices.base + parts[actions:-1]).T, parts[:actions], parts[-1]
+    parts = _many(p, prices).dot(p.T).astype(np.float64, copy=False)
+    risks = parts[:actions] + parts[actions]
+    risks[prices.constant] = prices.base[prices.constant]
+    return risks.T, parts[:actions], parts[-1]
 
 
-def _least(risks: Array, floor: Array, scale: Array) -> tuple[Indices, Array, Reasons, Array]:
+def _many(p: Array, prices: Prices) -> npt.NDArray[Any]:
+    # The weights of many classes, as wide as the probabilities are.
+    narrow = prices.narrow
+    return prices.weights if narrow is None or p.dtype != narrow.dtype else narrow
+
+
+def _least(risks: Array, regrets: Array, stakes: Array) -> tuple[Indices, Array, Reasons, Array]:
     # Actions first: NumPy then reduces all rows at once, not each short row by a call of its own.
     by_action, n = risks.T, len(risks)
-    best = np.minimum.reduce(by_action, axis=0)
-    gaps = by_action - best
-    near = gaps <= TIE_TOLERANCE * scale
+    best = np.minimum.reduce(regrets, axis=0)
+    gaps = regrets - best
+    near = gaps <= TIE_TOLERANCE * stakes
+    if regrets.base is not risks:  # where regrets are the risks themselves, their gaps are too
+        gaps = by_action - np.minimum.reduce(by_action, axis=0)
     np.copyto(gaps, np.inf, where=near)
     margin, reason = np.minimum.reduce(gaps, axis=0), np.full(n, LOWEST_RISK, dtype=np.int8)
     if np.count_nonzero(near) > n:
         tied = np.flatnonzero(np.add.reduce(near, axis=0) > 1)
         reason[tied] = TIE
-        margin[tied] = np.partition(by_action[:, tied], 1, axis=0)[1] - best[tied]
-    return np.ascontiguousarray(near.T).argmax(axis=1), margin, reason, np.maximum(best - floor, 0.0)
+        two = np.partition(by_action[:, tied], 1, axis=0)[:2]
+        margin[tied] = two[1] - two[0]
+    return np.ascontiguousarray(near.T).argmax(axis=1), margin, reason, np.maximum(best, 0.0)
 
 
-def _decide_one(risks: Array, floor: Array, prices: Prices, on_ood: int | None, flagged: Flags | None) -> Decisions:
+def _decide_one(risks: Array, regrets: Array, stakes: Array, on_ood: int | None, flagged: Flags | None) -> Decisions:
     # One row of few actions, in Python's floats: what NumPy's calls cost would be most of the decision.
-    values: list[float] = risks[0].tolist()
+    values, over = risks[0].tolist(), regrets[:, 0].tolist()
     least, runner_up = sorted(values)[:2]
-    best, reason = values.index(least), LOWEST_RISK
-    if runner_up - least <= (band := TIE_TOLERANCE * prices.scale.item()):
-        best, reason = next(a for a, risk in enumerate(values) if risk - least <= band), TIE
-    saved = max(least - floor.item(), 0.0)
-    least_cost, margin = _ACTIONS[best : best + 1], runner_up - least
+    saved = min(over)
+    band = TIE_TOLERANCE * stakes.item()
+    near = [a for a, more in enumerate(over) if more - saved <= band]
+    best, reason = near[0], TIE if len(near) > 1 else LOWEST_RISK
+    saved, margin = max(saved, 0.0), runner_up - least
+    least_cost = _ACTIONS[best : best + 1]
     if on_ood is None:
         found = np.array([margin, saved])
         return Decisions(least_cost, risks, found[:1], _REASONS[reason : reason + 1], least_cost, found[1:], None)

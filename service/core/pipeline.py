@@ -13,7 +13,8 @@ from service.core import conformal, prior
 from service.core.calibration import Map
 from service.core.calibration.identity import Identity
 from service.core.calibration.temperature import Temperature
-from service.core.decision import Decisions, Prices, decide, priced
+from service.core.costs import Prices, priced
+from service.core.decision import Decisions, decide
 from service.core.detector import Detector
 from service.core.fused import FEW_CLASSES, softmax, softmax_of_one
 from service.core.inverse import Inverse

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from service.core.decision import OOD, PATH, Decisions
+from service.core.decision import OOD, PATH, Decisions, regret
 from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.pipeline import Chain, Policy, Posterior, choose, weigh
 from service.core.smoothing import Transitions, forward_backward, jsd_smooth, min_cost_path
@@ -173,18 +173,18 @@ def decide_positions(log_probs: Array, policy: Policy, *, lengths: Indices, flag
         None means that nobody can tell, as in `decision.decide`.
     """
     over = None if flagged is None else np.repeat(flagged, lengths)
-    taken = choose(flat(log_probs, lengths), policy, flagged=over)
+    each = flat(log_probs, lengths)
+    taken = choose(each, policy, flagged=over)
     if policy.switch:
-        taken = _along_path(taken, policy, lengths=lengths, length=log_probs.shape[1])
+        taken = _along_path(taken, each, policy, lengths=lengths, length=log_probs.shape[1])
     switches = _switches(taken.action, lengths)
     spent = row_sums(taken.risks[np.arange(len(taken.action)), taken.action], lengths)
     return Plan(taken, switches, spent + (policy.switch or 0.0) * switches)
 
 
-def _along_path(taken: Decisions, policy: Policy, *, lengths: Indices, length: int) -> Decisions:
-    risks = padded(taken.risks, lengths, length=length)
-    scale = float(np.max(policy.prices.scale))
-    path = min_cost_path(risks, lengths=lengths, switch=policy.switch or 0.0, scale=scale)
+def _along_path(taken: Decisions, log_probs: Array, policy: Policy, *, lengths: Indices, length: int) -> Decisions:
+    regrets, stakes = (padded(part, lengths, length=length) for part in regret(log_probs, policy.prices))
+    path = min_cost_path(regrets, lengths=lengths, switch=policy.switch or 0.0, scale=stakes)
     cheapest = path[present(lengths, length)]
     handed_over = taken.reason >= OOD
     action = np.where(handed_over, taken.action, cheapest)

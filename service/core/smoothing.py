@@ -5,6 +5,7 @@ at. Smoothed distributions are uniform there, labels and actions `PADDING`.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.tridiagonal import solve_chain
 
 MAX_ITERATIONS = 50  # of Newton; four to fifteen do
+ONWARD: Final = 1e-6  # of what is at stake behind a position: its rounding is 1e-16 of it, and a tie 1e-12
 DECREASE_TOLERANCE = 1e-20  # predicted by Newton; probabilities are then good to ten digits or so
 SUFFICIENT = 1e-4  # share of the predicted decrease that a step must bring (Armijo)
 SMALLEST_STEP = 1e-10
@@ -243,7 +245,7 @@ def _objective(p: Array, q: Array, price: Array) -> Array:
     return (price[..., 0] * divergence).sum(axis=1) - (p * log_q).sum(axis=(1, 2))
 
 
-def min_cost_path(risks: Array, *, lengths: Indices, switch: float, scale: float = 0.0) -> Indices:
+def min_cost_path(risks: Array, *, lengths: Indices, switch: float, scale: float | Array = 0.0) -> Indices:
     r"""Actions of least total cost where changing the action has a price, shape (N, L).
 
     .. math:: \min_a \sum_t R_{t, a_t} + c \sum_t [a_t \ne a_{t+1}]
@@ -255,12 +257,12 @@ def min_cost_path(risks: Array, *, lengths: Indices, switch: float, scale: float
     Parameters
     ----------
     risks : ndarray of shape (N, L, A)
-        Expected cost of every action at every position.
+        Expected cost of every action at every position, or what it exceeds that of knowing the class by.
     lengths : ndarray of shape (N,)
     switch : float
         c, at least 0.
-    scale : float
-        `cost_scale` of the costs.
+    scale : float, or ndarray of shape (N, L)
+        What is at stake at every position: the expectation of `costs.class_ranges`.
 
     Examples
     --------
@@ -279,11 +281,20 @@ def min_cost_path(risks: Array, *, lengths: Indices, switch: float, scale: float
     for t in range(length - 2, -1, -1):
         excess = onward[:, t + 1] - onward[:, t + 1].min(axis=1, keepdims=True)
         onward[:, t] += np.minimum(excess, switch)
+    stakes = _stakes(np.broadcast_to(scale, (n, length)), present, switch)
     path, change = np.empty((n, length), dtype=np.intp), np.zeros((n, actions))
     for t in range(length):
-        path[:, t], _ = best_action(onward[:, t] + change, scale=scale)
+        path[:, t], _ = best_action(onward[:, t] + change, scale=stakes[:, t])
         change = switch * (np.arange(actions) != path[:, t, None])
     return np.where(present, path, PADDING)
+
+
+def _stakes(scale: Array, present: Flags, switch: float) -> Array:
+    # With a price on change the positions behind have a say, and their rounding with them.
+    if not switch:
+        return scale
+    own = np.where(present, scale, 0.0)
+    return own + ONWARD * (own[:, ::-1].cumsum(axis=1)[:, ::-1] - own)
 
 
 def segments(labels: Indices, *, lengths: Indices) -> Segments:

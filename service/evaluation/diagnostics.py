@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from service.core.decision import best_action, cost_scale, decide
+from service.core.costs import class_ranges
+from service.core.decision import best_action, decide
 from service.core.decomposition import Loss, binned_decomposition, corp_decomposition
 from service.core.miscalibration import favourite, smooth_gap
 from service.core.numerics import Array, Flags, Indices
@@ -312,7 +313,7 @@ def _policy(
 ) -> PolicyCheck:
     log_probs, cost = posterior.log_probs, policy.cost
     taken = decide(log_probs, cost, on_ood=policy.on_ood, flagged=posterior.flagged)
-    cheapest, _ = best_action(cost.T, scale=cost_scale(cost))
+    cheapest, _ = best_action(cost.T, scale=class_ranges(cost))
     believed = cheapest[log_probs.argmax(axis=1)]
     bounds = (difference_bounds(believed, taken.action, cost), _of_paid(cost, taken.action, taken.risks))
     paid, promised = cost[taken.action, labels], taken.risks[np.arange(len(labels)), taken.action]

@@ -132,8 +132,9 @@ def _message(case: Case) -> list[Chart]:
         Chart(
             title="Does the model get worse along the rows?",
             caption="Bits that a label costs to write down, in consecutive tenths of the rows as they lie in the file, "
-            "each with a 95 % interval that allows for surprises not seen. In order of time, a rise means that the model "
-            "drifts; rows in random order show none. Under the dashed line the model knows more than how frequent the classes are.",
+            "each with a 95 % interval that allows for surprises not seen. In order of time, a rise means that the "
+            "model drifts; rows in random order show none. Under the dashed line the model knows more than how "
+            "frequent the classes are.",
             alt=f"Bits per label in {len(parts)} consecutive parts of the rows: from {short(float(means[0]))} in the "
             f"first to {short(float(means[-1]))} in the last; {short(float(lengths.mean()))} on average.",
             svg=charts.message(means, ends, overall=float(lengths.mean()), prior=prior),

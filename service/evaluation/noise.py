@@ -17,6 +17,7 @@ from service.core.detector import Detector, logit_gaps
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.ties import ROUNDING, clear_edge
 from service.evaluation.dataset import Dataset
+from service.evaluation.scoring import CHUNK_ROWS
 from service.runtime.model import Model, Raw
 from service.runtime.rows import Rows
 
@@ -65,19 +66,37 @@ class Noise:
         raw : Raw
             Calibration rows.
         """
-        scores, featured = plain(raw), bare.score.needs == "features"
-        own = ROUNDING.widths(scores) + SAFETY * self._arithmetic(bare, plain)
+        featured = bare.score.needs == "features"
+        arithmetic = SAFETY * self._arithmetic(bare, plain)
         if featured and not self.model.manifest.ood.looks_at_tensor:
-            return own  # inputs are the same on every path
-        values = raw.features if featured else raw.logits
+            return ROUNDING.widths(plain(raw)) + arithmetic  # inputs are the same on every path
+        return self.carried(plain, raw, featured=featured) + arithmetic
+
+    def carried(self, plain: Plain, raw: Raw, *, featured: bool = False) -> Array:
+        """What noise in the logits, or in the features, changes in any number computed from them, shape (N,).
+
+        Parameters
+        ----------
+        plain : callable
+            The number of every row.
+        raw : Raw
+        featured : bool
+            Whether it is computed from the features.
+        """
+        starts = range(0, len(raw.logits), CHUNK_ROWS)
+        parts = (raw.part(np.arange(i, min(i + CHUNK_ROWS, len(raw.logits)))) for i in starts)
+        return np.concatenate([self._carried(plain, part, featured=featured) for part in parts])
+
+    def _carried(self, plain: Plain, raw: Raw, *, featured: bool) -> Array:
+        values, numbers = raw.features if featured else raw.logits, plain(raw)
         step = self._feature_steps(values) if featured else self._logit_steps(values)
 
         def changes(direction: Array) -> Array:
             moved = values + direction * step
             other = dataclasses.replace(raw, features=moved) if featured else dataclasses.replace(raw, logits=moved)
-            return np.abs(plain(other) - scores)
+            return np.abs(plain(other) - numbers)
 
-        return own + _carried(changes, values)
+        return ROUNDING.widths(numbers) + _largest_change(changes, values)
 
     def of_labels(self, logits: Array, labels: Indices) -> Array:
         r"""How far another path may compute the log-probability of each row's label, shape (N,).
@@ -168,13 +187,13 @@ def _difference(one: Array, parts: list[Array]) -> float:
     return float((np.abs(one - np.concatenate(parts)) / size).max())
 
 
-def _carried(changes: Callable[[Array], Array], values: Array) -> Array:
+def _largest_change(changes: Callable[[Array], Array], values: Array) -> Array:
     # First order: what numbers change one by one adds up at worst. Of many, rounding of each is a draw of its own: the
-    # most that some directions come to, twice, and the predicted class against all others.
-    width = values.shape[-1]
-    if width <= FEW:
-        return np.asarray(sum(np.maximum(changes(one), changes(-one)) for one in np.eye(width)))
-    top = np.zeros(values.shape)
+    # most that some directions come to, twice. And the predicted class against all others, of every position its own.
+    width, top = values.shape[-1], np.zeros(values.shape)
     np.put_along_axis(top, values.argmax(axis=-1, keepdims=True), 2.0, axis=-1)
+    against = np.maximum(changes(top - 1.0), changes(1.0 - top))
+    if width <= FEW:
+        return np.maximum(against, sum(np.maximum(changes(one), changes(-one)) for one in np.eye(width)))
     random = 2.0 * np.random.default_rng(0).choice([-1.0, 1.0], size=(DIRECTIONS, width))
-    return np.asarray(np.maximum.reduce([changes(top - 1.0), changes(1.0 - top), *map(changes, random)]))
+    return np.asarray(np.maximum.reduce([against, *map(changes, random)]))

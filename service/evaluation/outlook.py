@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from service.core.decision import risk_of
 from service.core.numerics import Array
 from service.core.operating import cost_across_prevalence, decision_curve, prevalence_line
 from service.core.pipeline import Policy, act
@@ -75,7 +76,9 @@ def _cost_chart(case: Case, policy: Policy, k: int) -> Chart:
         caption=f"Expected cost per row, read from the rows of each class.{others} The policy earns its place where "
         f"its line lies below the dashed one.{tail}",
         alt=f"Expected cost against the share of {name}; among these rows it is {percent(here)}.",
-        svg=charts.cost_lines(GRID, taken=taken, told=told, constant=(mixes @ policy.cost.T).min(axis=1), here=here),
+        svg=charts.cost_lines(
+            GRID, taken=taken, told=told, constant=risk_of(mixes, policy.cost).min(axis=1), here=here
+        ),
     )
 
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from service.core.coding import bits_by_part, code_lengths, cumulative_prior_code_length
-from service.core.decision import Decisions, best_action, cost_scale, decide
+from service.core.costs import class_ranges
+from service.core.decision import Decisions, best_action, decide
 from service.core.detector import Detector
 from service.core.metrics import METRICS, WEIGHTED, realised_cost, separation_score
 from service.core.numerics import Array, Indices, log_softmax
@@ -221,7 +222,7 @@ def _policy(
 ) -> PolicyReport:
     taken: Decisions = decide(log_probs, policy.cost, on_ood=policy.on_ood, flagged=posterior.flagged)
     rows = np.arange(len(labels))
-    cheapest, _ = best_action(policy.cost.T, scale=cost_scale(policy.cost))
+    cheapest, _ = best_action(policy.cost.T, scale=class_ranges(policy.cost))
     constant = np.average(policy.cost[:, labels], axis=1, weights=weights)
     best = int(constant.argmin())
     counts = np.bincount(taken.action, minlength=len(policy.actions))

@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from service.core.decision import Decisions, best_action, cost_scale, decide
+from service.core.costs import class_ranges
+from service.core.decision import Decisions, best_action, decide
 from service.core.intervals import highest_share
 from service.core.miscalibration import favourite, smooth_gap
 from service.core.numerics import Array, Flags, Indices, log_softmax
@@ -147,7 +148,7 @@ def strategies(
     """
     cost, rows = policy.cost, np.arange(len(labels))
     taken = decide(log_probs, cost, on_ood=policy.on_ood, flagged=flagged)
-    cheapest, _ = best_action(cost.T, scale=cost_scale(cost))
+    cheapest, _ = best_action(cost.T, scale=class_ranges(cost))
     best = int(np.average(cost[:, labels], axis=1, weights=weights).argmin())
     believed, always = cheapest[log_probs.argmax(axis=1)], np.full(len(labels), best)
     promised, paid = taken.risks[rows, taken.action], cost[taken.action, labels]

@@ -106,8 +106,8 @@ async def test_a_tie_goes_to_the_first_action_and_says_so(
     assert (decision["action"], decision["reason"], decision["margin"]) == ("a0", "tie", 0.0)
 
 
-async def test_a_tie_is_as_wide_as_the_costs_and_no_wider(publish_logits: Publish, client_of: Connect) -> None:
-    costs, scale = [[0.0, 10.0], [1.0, 0.0]], 10.0
+async def test_a_tie_is_as_wide_as_what_is_at_stake_and_no_wider(publish_logits: Publish, client_of: Connect) -> None:
+    costs, scale = [[0.0, 10.0], [1.0, 0.0]], 10 / 11 * 1.0 + 1 / 11 * 10.0
     steps = np.array([-3.0, -0.5, 0.5, 3.0]) * TIE_TOLERANCE * scale / 11  # risks differ by 11 (p - 1/11)
     rows = [two_classes(1 / 11 + step) for step in steps]
     async with client_of(publish_logits(("0", "1"))) as client:

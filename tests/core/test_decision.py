@@ -1,4 +1,5 @@
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.core.calibration.temperature import Temperature
+from service.core.costs import class_ranges, one_apart, priced
 from service.core.decision import (
     LOWEST_RISK,
     OOD,
@@ -17,12 +19,10 @@ from service.core.decision import (
     Decisions,
     apart_cost,
     best_action,
-    cost_scale,
     decide,
     deferral_value,
     expected_cost,
-    one_apart,
-    priced,
+    regret,
 )
 from service.core.numerics import Array, Flags, log_softmax
 
@@ -106,9 +106,9 @@ def test_a_dominated_action_is_never_taken() -> None:
 def test_neither_the_currency_nor_a_cost_that_every_action_shares_changes_a_decision(
     log_p: Array, cost: Array, currency: float, shared: Array
 ) -> None:
-    assume(cost_scale(cost) > 0.1)
+    assume(class_ranges(cost).max(axis=-1) > 0.1)
     before, after = decide(log_p, cost), decide(log_p, currency * cost + shared)
-    clear = before.margin > 10 * TIE_TOLERANCE * cost_scale(cost)
+    clear = before.margin > 10 * TIE_TOLERANCE * class_ranges(cost).max(axis=-1)
     np.testing.assert_array_equal(after.action[clear], before.action[clear])
     np.testing.assert_allclose(after.margin, currency * before.margin, rtol=0, atol=1e-9 * (1 + currency))
 
@@ -135,10 +135,10 @@ def test_float32_logits_change_no_decision_outside_the_band() -> None:
     logits, cost = 3.0 * rng.normal(size=(2000, 5)), rng.normal(size=(4, 5))
     exact = decide(log_softmax(logits), cost)
     single = decide(log_softmax(logits.astype(np.float32).astype(np.float64)), cost)
-    clear = exact.margin > 4.0 * TIE_TOLERANCE * cost_scale(cost)
+    clear = exact.margin > 4.0 * TIE_TOLERANCE * class_ranges(cost).max(axis=-1)
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(single.action[clear], exact.action[clear])
-    assert np.abs(single.risks - exact.risks).max() <= TIE_TOLERANCE * cost_scale(cost)
+    assert np.abs(single.risks - exact.risks).max() <= TIE_TOLERANCE * class_ranges(cost).max(axis=-1)
 
 
 def test_zero_one_decisions_are_those_of_any_temperature() -> None:
@@ -161,9 +161,9 @@ def test_within_a_millionth_of_the_scale_the_lowest_index_wins(scale: float) -> 
 
 
 def test_the_scale_is_the_widest_choice_within_one_class() -> None:
-    assert cost_scale(np.array([[0.0, 100.0], [1.0, 101.0]])) == 1.0
-    assert cost_scale(BIOPSY) == 49.0
-    assert cost_scale(np.array([[-5.0, 3.0], [5.0, 3.0], [0.0, 4.0]])) == 10.0
+    assert class_ranges(np.array([[0.0, 100.0], [1.0, 101.0]])).max(axis=-1) == 1.0
+    assert class_ranges(BIOPSY).max(axis=-1) == 49.0
+    assert class_ranges(np.array([[-5.0, 3.0], [5.0, 3.0], [0.0, 4.0]])).max(axis=-1) == 10.0
 
 
 def test_a_tie_says_so_and_a_clear_case_does_not() -> None:
@@ -183,7 +183,7 @@ def test_the_margin_is_the_runner_ups_risk_minus_the_bests(log_p: Array, cost: A
     ordered = np.sort(decision.risks, axis=1)
     np.testing.assert_array_equal(decision.margin, ordered[:, 1] - ordered[:, 0])
     taken = decision.risks[np.arange(5), decision.action]
-    assert (taken <= ordered[:, 0] + TIE_TOLERANCE * cost_scale(cost)).all()
+    assert (taken <= ordered[:, 0] + TIE_TOLERANCE * class_ranges(cost).max(axis=-1)).all()
 
 
 # ------------------------------------------------------------------------------------------------------------- OOD
@@ -320,7 +320,7 @@ def test_costs_that_vary_by_row_decide_every_row_by_its_own() -> None:
 def test_a_tie_is_as_wide_as_the_rows_own_costs() -> None:
     log_p = np.log([[0.5, 0.5], [0.5, 0.5]])
     tables = np.array([[[0.0, 1e9], [1e9, 1.0]], [[0.0, 1.0], [1.0, 1.0]]])
-    assert cost_scale(tables).tolist() == [1e9, 1.0]
+    assert class_ranges(tables).max(axis=-1).tolist() == [1e9, 1.0]
     assert reasons(decide(log_p, tables)) == ["tie", "lowest_risk"]
 
 
@@ -368,7 +368,7 @@ def test_many_classes_decide_alike_with_and_without_the_product(kind: str) -> No
     quick, whole = decide(log_p, priced(cost)), expected_cost(log_p, cost)
     assert priced(cost).apart is not None
     np.testing.assert_allclose(quick.risks, whole, rtol=1e-12, atol=1e-15)
-    np.testing.assert_array_equal(quick.action, best_action(whole, scale=cost_scale(cost))[0])
+    np.testing.assert_array_equal(quick.action, best_action(whole, scale=class_ranges(cost).max(axis=-1))[0])
 
 
 def test_structure_is_looked_for_where_it_pays_and_found_only_where_it_is() -> None:
@@ -379,3 +379,129 @@ def test_structure_is_looked_for_where_it_pays_and_found_only_where_it_is() -> N
     two_apart = 1.0 - np.eye(150)
     two_apart[0, 1] = 0.5
     assert priced(two_apart).apart is None
+
+
+# ------------------------------------------------------------------------------------- rounding, and what is at stake
+
+BILLION = np.array([[0.0, 50.0, 1e9], [1.0, 1.0, 1.0]])  # dismiss, biopsy
+NEARLY_IMPOSSIBLE = np.array([0.045, 0.955, 3e-15])
+
+
+def spread_over(p: Array, cost: Array, classes: int) -> tuple[Array, Array]:
+    """The same decision among more classes, none of the new ones likely."""
+    p, more = np.append(p, np.full(classes - len(p), 1e-300)), np.zeros((len(cost), classes - cost.shape[1]))
+    return p, np.hstack([cost, more + cost[:, -1:]])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 300])
+@pytest.mark.parametrize("classes", [3, 20, 150])
+@pytest.mark.parametrize("by_row", [False, True])
+def test_a_cost_of_a_class_that_is_as_good_as_impossible_does_not_widen_the_band(
+    rows: int, classes: int, *, by_row: bool
+) -> None:
+    p, cost = spread_over(NEARLY_IMPOSSIBLE, BILLION, classes)
+    log_p = np.tile(np.log(p), (rows, 1))
+    for given_as in [log_p, log_p.astype(np.float32)] if classes > 100 else [log_p]:
+        taken = decide(given_as, np.tile(cost, (rows, 1, 1)) if by_row else cost)
+        assert set(taken.action.tolist()) == {1}
+        assert {REASONS[r] for r in taken.reason} == {"lowest_risk"}
+        np.testing.assert_allclose(taken.margin, 46.75, rtol=1e-5)
+        assert set(taken.risks[:, 1].tolist()) == {1.0}
+
+
+def test_where_the_same_class_is_possible_its_cost_decides() -> None:
+    taken = decide(np.log([[0.045, 0.955 - 1e-6, 1e-6], [1.0 - 1e-12, 5e-13, 5e-13]]), BILLION)
+    assert taken.action.tolist() == [1, 0]
+
+
+def of_any_size(rng: np.random.Generator, shape: tuple[int, int], low: int, high: int) -> Array:
+    return rng.normal(size=shape) * 10.0 ** rng.uniform(low, high, shape)
+
+
+costs_of_any_size = st.builds(
+    lambda seed, a, k, low, high: of_any_size(np.random.default_rng(seed), (a, k), low, high),
+    st.integers(0, 10_000),
+    st.integers(2, 6),
+    st.sampled_from([2, 3, 10, 120]),
+    st.integers(-6, 0),
+    st.integers(0, 9),
+)
+
+
+def draws(k: int, n: int, seed: int) -> Array:
+    rng = np.random.default_rng(seed)
+    return log_softmax(rng.normal(size=(n, k)) * rng.choice([0.1, 3.0, 30.0], size=(n, 1)))
+
+
+@given(costs_of_any_size, st.floats(-1e6, 1e6), st.integers(0, 10_000))
+def test_a_cost_that_is_the_same_in_every_class_is_the_risk_to_the_last_digit(
+    cost: Array, price: float, seed: int
+) -> None:
+    cost[1] = price
+    log_p = draws(cost.shape[1], 7, seed)
+    whole = decide(log_p, cost)
+    assert set(whole.risks[:, 1].tolist()) == {price}
+    assert set(decide(log_p.astype(np.float32), cost).risks[:, 1].tolist()) == {price}
+    assert set(decide(log_p, np.tile(cost, (7, 1, 1))).risks[:, 1].tolist()) == {price}
+    assert {decide(log_p[i : i + 1], cost).risks[0, 1] for i in range(7)} == {price}
+    assert set(expected_cost(log_p, cost)[:, 1].tolist()) == {price}
+
+
+def test_costs_without_a_product_are_constant_exactly_too() -> None:
+    cost = np.vstack([1.0 - np.eye(150), np.full(150, 0.3)])
+    assert priced(cost).apart is not None
+    assert set(decide(draws(150, 40, 3), cost).risks[:, -1].tolist()) == {0.3}
+
+
+@given(costs_of_any_size, st.integers(0, 10_000))
+def test_risks_are_as_exact_as_their_products(cost: Array, seed: int) -> None:
+    log_p = draws(cost.shape[1], 3, seed)
+    p = np.exp(log_p)
+    found = decide(log_p, cost).risks
+    for i, row in enumerate(p):
+        total = sum(map(Fraction, row))
+        for a, costs in enumerate(cost):
+            exact = sum(Fraction(q) * Fraction(c) for q, c in zip(row, costs, strict=True)) / total
+            size = float(np.abs(costs) @ row + np.abs(cost).min(axis=0) @ row)
+            assert abs(float(Fraction(found[i, a]) - exact)) <= 1e-14 * size * len(row)
+
+
+@given(costs_of_any_size, st.sampled_from([0.0, 1e6, -1e12]), st.integers(0, 10_000))
+def test_costs_that_all_actions_share_change_no_action(cost: Array, shared: float, seed: int) -> None:
+    cost = np.round(cost * 2**10) / 2**10 if shared else cost  # so that adding loses nothing of them
+    assume(np.abs(cost).max() < 1e3 or not shared)
+    log_p = draws(cost.shape[1], 50, seed)
+    alone, together = decide(log_p, cost), decide(log_p, cost + shared)
+    np.testing.assert_array_equal(together.action, alone.action)
+    np.testing.assert_array_equal(together.reason, alone.reason)
+
+
+@given(costs_of_any_size, st.integers(0, 10_000))
+def test_no_last_digit_of_a_probability_moves_an_action(cost: Array, seed: int) -> None:
+    log_p = draws(cost.shape[1], 60, seed)
+    log_p[1::2] = log_p[::2] + 1e-13 * np.random.default_rng(seed).uniform(-1.0, 1.0, size=log_p[::2].shape)
+    taken, prices = decide(log_p, cost), priced(cost)
+    np.testing.assert_array_equal(taken.action[1::2], taken.action[::2])
+    alone = [decide(log_p[i : i + 1], prices) for i in range(60)]
+    assert [int(one.action[0]) for one in alone] == taken.action.tolist()
+    assert [int(one.reason[0]) for one in alone] == taken.reason.tolist()
+
+
+@given(costs_of_any_size, st.integers(0, 10_000))
+def test_the_band_is_a_millionth_of_what_is_at_stake_for_the_row(cost: Array, seed: int) -> None:
+    assume(cost.shape[1] <= 10)
+    log_p = draws(cost.shape[1], 20, seed)
+    regrets, stakes = regret(log_p, priced(cost))
+    p = np.exp(log_p)
+    np.testing.assert_allclose(stakes, p @ class_ranges(cost), rtol=1e-12)
+    np.testing.assert_allclose(regrets, p @ (cost - cost.min(axis=0)).T, rtol=1e-12, atol=1e-300)
+    expected, tie = best_action(regrets, scale=stakes)
+    taken = decide(log_p, cost)
+    np.testing.assert_array_equal(taken.action, expected)
+    np.testing.assert_array_equal(taken.reason == REASONS.index("tie"), tie)
+    np.testing.assert_array_equal(taken.information, regrets.min(axis=1))
+
+
+def test_the_cheapest_action_of_a_known_class_is_found_beside_dear_classes() -> None:
+    cheapest, _ = best_action(BILLION.T, scale=class_ranges(BILLION))
+    assert cheapest.tolist() == [0, 1, 1]

@@ -3,7 +3,8 @@ import pytest
 from scipy.special import log_softmax
 
 from service.core.calibration.temperature import Temperature
-from service.core.decision import TIE_TOLERANCE, Decisions, cost_scale, decide
+from service.core.costs import class_ranges
+from service.core.decision import TIE_TOLERANCE, Decisions, decide
 from service.core.fused import FEW_CLASSES, SHORT_ROWS, softmax
 from service.core.numerics import MANY_CLASSES, Array, width
 from service.core.ood.nll import Nll
@@ -80,7 +81,7 @@ def test_float32_logits_are_answered_as_scipy_answers_them_in_float64(n: int, k:
     np.testing.assert_allclose(found.nll[told], nll[told], rtol=1e-6)
     risks = np.exp(log_probs) @ cost.T
     two = np.sort(risks, axis=1)[:, :2]
-    clear = two[:, 1] - two[:, 0] > 2.0 * TIE_TOLERANCE * cost_scale(cost)
+    clear = two[:, 1] - two[:, 0] > 2.0 * TIE_TOLERANCE * class_ranges(cost).max(axis=-1)
     assert clear.mean() > 0.9
     taken = decide(found.log_probs, cost, probabilities=found.probabilities)
     np.testing.assert_array_equal(taken.action[clear], risks.argmin(axis=1)[clear])
@@ -120,7 +121,7 @@ def test_float32_keeps_probabilities_to_a_millionth_and_nll_to_a_millionth_of_it
 @pytest.mark.parametrize("shared", [0.0, 1e6])
 def test_float32_decides_as_float64_does_outside_the_tie_band(many: Array, shared: float) -> None:
     cost = np.random.default_rng(6).random((10, 1000)) * 100.0 + shared
-    scale = cost_scale(cost)
+    scale = class_ranges(cost).max(axis=-1)
     single, double = decided(many, cost), decided(many.astype(np.float64), cost)
     clear = double.margin > 2.0 * TIE_TOLERANCE * scale
     assert clear.mean() > 0.9
@@ -132,5 +133,5 @@ def test_one_row_of_many_classes_gets_the_action_it_gets_in_a_batch(many: Array)
     cost = np.random.default_rng(7).random((10, 1000))
     batch = decided(many[:200], cost)
     alone = [decided(row[None], cost) for row in many[:200]]
-    clear = batch.margin > 2.0 * TIE_TOLERANCE * cost_scale(cost)
+    clear = batch.margin > 2.0 * TIE_TOLERANCE * class_ranges(cost).max(axis=-1)
     np.testing.assert_array_equal(np.concatenate([one.action for one in alone])[clear], batch.action[clear])

@@ -103,3 +103,36 @@ def test_where_nobody_can_tell_every_position_is_handed_over() -> None:
     plan = decide_positions(log_probs, replace(POLICY, on_ood=1, switch=1.0), lengths=LENGTHS, flagged=None)
     assert (plan.decisions.action == 1).all()
     assert (plan.decisions.reason == OOD_UNAVAILABLE).all()
+
+
+# ------------------------------------------------------------------------------------- rounding, and what is at stake
+
+
+def planned(p: list[list[float]], cost: list[list[float]], *, switch: float) -> list[int]:
+    policy = Policy("p", "manifest", ("dismiss", "biopsy"), np.array(cost), None, switch)
+    plan = decide_positions(np.log(np.array([p])), policy, lengths=np.array([len(p)]))
+    return [int(action) for action in plan.decisions.action]
+
+
+@pytest.mark.parametrize("switch", [0.0, 0.5, 100.0])
+def test_a_cost_of_a_class_that_is_as_good_as_impossible_widens_no_band_along_a_path(switch: float) -> None:
+    p = [[0.045, 0.955, 3e-15]] * 4
+    assert planned(p, [[0.0, 50.0, 1e9], [1.0, 1.0, 1.0]], switch=switch) == [1, 1, 1, 1]
+
+
+def test_what_is_at_stake_behind_a_position_does_not_decide_by_its_rounding() -> None:
+    rng = np.random.default_rng(0)
+    cost = np.array([[0.1, 0.1, 0.7], [0.3, 0.3, 0.1]])
+    tied = np.array([0.75, 0.0, 0.25]) + 1e-16  # both actions cost 0.25
+    for _ in range(200):
+        moved = tied * (1.0 + 1e-15 * rng.uniform(-1.0, 1.0, size=3))
+        free = [1e-15, 1e-15, 1.0 - 2e-15]
+        first, *_ = planned([[1e-14, 1.0 - 2e-14, 1e-14], moved.tolist(), free], cost.tolist(), switch=1e-3)
+        assert first == 0
+
+
+def test_a_cost_that_is_the_same_in_every_class_is_the_risk_of_every_position() -> None:
+    p = np.random.default_rng(1).dirichlet(np.ones(3), size=(2, 5))
+    policy = Policy("p", "manifest", ("a", "b"), np.array([[0.0, 50.0, 3.0], [1.0, 1.0, 1.0]]), None, 0.5)
+    plan = decide_positions(np.log(p), policy, lengths=np.array([5, 3]))
+    assert set(plan.decisions.risks[:, 1].tolist()) == {1.0}

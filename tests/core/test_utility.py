@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from service.core.decision import best_action, cost_scale, expected_cost
+from service.core.costs import class_ranges
+from service.core.decision import best_action, expected_cost
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.utility import (
     cost_calibration,
@@ -24,7 +25,7 @@ def drawn(n: int, k: int, *, seed: int) -> tuple[Array, Indices]:
 
 def taken(log_p: Array, cost: Array) -> tuple[Array, Indices]:
     risks = expected_cost(log_p, cost)
-    return risks, best_action(risks, scale=cost_scale(cost))[0]
+    return risks, best_action(risks, scale=class_ranges(cost).max(axis=-1))[0]
 
 
 # ------------------------------------------------------------------------------------------------ promised and paid
