@@ -146,8 +146,7 @@ class OodDataRecord(Entry):
 class LabelSetsRecord(Entry):
     """How label sets are made, and from how many rows, or groups; ``class_rows`` is absent for many classes.
 
-    ``scored`` says what the nonconformities are taken of; versions without it ranked calibrated probabilities out of
-    fold, for which no coverage can be proved.
+    Versions without ``scored`` ranked calibrated probabilities, for which no coverage can be proved.
     """
 
     method: Literal["lac", "aps", "raps"]

@@ -246,19 +246,16 @@ def improvement(
     ----------
     posterior : Posterior
     labels : ndarray of shape (N,)
-    before, after : float
-        Log loss of the raw and of the served probabilities.
+    before, after : float, log loss of the raw and of the served probabilities
     weights, groups : ndarray of shape (N,), optional
     """
     if posterior.flagged is None:
         text = f"The probabilities are the model's own; log loss {short(before)}. `temperance fit` calibrates them."
         return Verdict("caution", "This version is uncalibrated", text)
     rows = np.arange(len(labels))
-    uncalibrated = log_softmax(posterior.logits)
-    served, raw = posterior.log_probs[rows, labels], uncalibrated[rows, labels]
-    change = uncalibrated - posterior.log_probs
-    least, most = change.min(axis=1), change.max(axis=1)
-    gain = paired_difference(-served, -raw, least=least, most=most, weights=weights, groups=groups)
+    change = log_softmax(posterior.logits) - posterior.log_probs
+    ends = {"least": change.min(axis=1), "most": change.max(axis=1)}
+    gain = paired_difference(change[rows, labels], np.zeros(len(rows)), **ends, weights=weights, groups=groups)
     text = f"Log loss {short(after)} served, {short(before)} uncalibrated: {_difference(gain)}."
     if gain.high < 0.0:
         return Verdict("good", "Calibration helped", text)
