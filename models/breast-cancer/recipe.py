@@ -7,6 +7,7 @@ Run it with the development environment (`make install`)::
 """
 
 import argparse
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +198,8 @@ def write_card(model: Model, splits: dict[str, Split], shuffled: Report, enlarge
     record = model.bundle.record
     if record is None:
         raise ValueError("the model was not calibrated")
-    low, high = record.calibrator.interval["temperature"]
+    low, limit = record.calibrator.interval["temperature"]
+    high = math.inf if limit is None else limit
     policy = shuffled.policies["biopsy"]
     flag_rate, nll = shuffled.flag_rate or 0.0, shuffled.scores["nll"]
     return CARD.format(

@@ -42,11 +42,11 @@ Param = Finite | tuple[Finite, ...] | tuple[tuple[Finite, ...], ...]
 
 
 class CalibratorRecord(Entry):
-    """The fitted map; ``params`` are its dataclass fields, arrays as lists."""
+    """The fitted map; ``params`` are its dataclass fields, arrays as lists. An end of null has no bound."""
 
     method: str
     params: dict[str, Param]
-    interval: dict[str, tuple[Finite, Finite]] = {}
+    interval: dict[str, tuple[Finite, Finite | None]] = {}
     level: Finite = 0.95
 
 
@@ -118,7 +118,7 @@ class ScoreRecord(Entry):
 class OodCandidateRecord(Entry):
     """How one score told rows of ``--ood-data`` from calibration rows, none of which it had learned from.
 
-    AUROC with its 95 % bootstrap interval; FPR@95 by both conventions, as `service.core.selective.fpr_at_tpr` has them.
+    AUROC with its 95 % interval; FPR@95 by both conventions, as `service.core.selective.fpr_at_tpr` has them.
     """
 
     auroc: Finite
@@ -146,8 +146,7 @@ class OodDataRecord(Entry):
 class LabelSetsRecord(Entry):
     """How label sets are made, and from how many rows, or groups; ``class_rows`` is absent for many classes.
 
-    ``scored`` says what the nonconformities are taken of; versions without it ranked calibrated probabilities out of
-    fold, for which no coverage can be proved.
+    Versions without ``scored`` ranked calibrated probabilities, for which no coverage can be proved.
     """
 
     method: Literal["lac", "aps", "raps"]

@@ -85,8 +85,62 @@ def mean_interval(
     IEEE Transactions on Information Theory 70.
     """
     units = _units(values, values if least is None else least, values if most is None else most, weights, groups)
-    limit = _limit(units.total - units.mean * units.weight)
+    limit = likelihood_limit(units.total - units.mean * units.weight)
     return 0.0 - _upper_end(units.mirrored(), limit), _upper_end(units, limit)
+
+
+def likelihood_limit(deviation: Array) -> float:
+    r"""Log likelihood ratio at the ends of a 95 % interval: the fewer units make up the variance, the larger.
+
+    .. math:: c = \tfrac12 z^2 + \frac{-\log .025 - \tfrac12 z^2}{\sqrt{1 + 2.6 m}}, \quad
+        m = \frac{(\sum_g d_g^2)^2}{\sum_g d_g^4}
+
+    For m events among many rows it is close to the ratio at Garwood's exact limits of a Poisson mean.
+
+    Parameters
+    ----------
+    deviation : ndarray of shape (G,)
+        What every unit moves the estimate by.
+
+    Examples
+    --------
+    >>> round(likelihood_limit(np.zeros(5)), 3), round(likelihood_limit(np.ones(10_000)), 3)
+    (3.689, 1.932)
+
+    References
+    ----------
+    Garwood (1936), *Fiducial Limits for the Poisson Distribution*, Biometrika 28.
+    """
+    square = deviation**2
+    spread = float(square.sum())
+    events = spread**2 / float(square @ square) if spread > 0.0 else 0.0
+    return NORMAL + (NO_EVENT - NORMAL) / math.sqrt(1.0 + FADING * events)
+
+
+def highest_share(n: int, alpha: float, *, calibrated_on: int) -> float:
+    """Share of n new rows that a threshold at false-alarm rate ``alpha`` flags no more than in 39 of 40 samples.
+
+    The threshold is an order statistic of ``calibrated_on`` rows, so the count is beta-binomial, whatever the scores.
+
+    Parameters
+    ----------
+    n : int
+        New rows.
+    alpha : float
+    calibrated_on : int
+        Rows that the threshold rests on; 1 / alpha - 1 at least.
+
+    Examples
+    --------
+    >>> highest_share(10, 0.05, calibrated_on=1000), round(highest_share(10_000, 0.05, calibrated_on=10**6), 4)
+    (0.2, 0.0543)
+    """
+    above = max(math.floor((calibrated_on + 1) * alpha + 1e-9), 1)
+    below, k = calibrated_on + 1 - above, np.arange(n)
+    steps = np.log(n - k) - np.log(k + 1) + np.log(above + k) - np.log(n - k - 1 + below)
+    mass = np.concatenate([[0.0], steps.cumsum()])
+    share = np.exp(mass - mass.max())
+    return float(np.searchsorted(share.cumsum() / share.sum(), 1.0 - 0.025)) / n
 
 
 def _units(values: Array, least: Array, most: Array, weights: Array | None, groups: Indices | None) -> Units:
@@ -96,14 +150,6 @@ def _units(values: Array, least: Array, most: Array, weights: Array | None, grou
     kept = weight > 0.0
     total, low, high = (np.bincount(group, w * part)[kept].astype(np.float64) for part in (values, least, most))
     return Units(total, low, high, weight[kept])
-
-
-def _limit(deviation: Array) -> float:
-    """Log likelihood ratio at the ends: the fewer units make up the variance, the larger."""
-    square = deviation**2
-    spread = float(square.sum())
-    events = spread**2 / float(square @ square) if spread > 0.0 else 0.0
-    return NORMAL + (NO_EVENT - NORMAL) / math.sqrt(1.0 + FADING * events)
 
 
 def _upper_end(units: Units, limit: float) -> float:

@@ -7,11 +7,14 @@ Everything takes the probabilities of one event and whether it happened, so it s
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from service.core.miscalibration import BINS, binned_gap, debiased_squared_gap, equal_mass, equal_width
 from service.core.numerics import Array, Flags, Indices
+
+NORMAL: Final = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +205,15 @@ def debiased_interval(
     draws: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    r"""Bootstrap interval of the debiased root-mean-square calibration error, in bins of equally many rows.
+    r"""Interval of the debiased root-mean-square calibration error, in bins of equally many rows.
 
-    The percentile interval of the square, moved by the bias of the world that resamples come from, whose true squared
-    gap is the plug-in :math:`\hat g^2`: :math:`\hat\theta + (q^* - \hat g^2)`. It holds 0 for a perfect predictor,
-    which a bootstrap of the plain error does not.
+    .. math:: \hat\theta \pm \max_{\pi} \max(q_{1 - \alpha/2}, -q_{\alpha/2}), \quad
+        q \text{ of } \theta^*(\pi) - \sum_b \frac{n_b}{n} (\bar p_b - \pi_b)^2
+
+    of the square, whose noise is simulated with the bins' event rates. Observed rates of 0 or 1 would leave no noise,
+    so they are smoothed: by one row towards the mean probability, by one row towards one half, and to as many of the
+    rarer outcome as its upper Poisson limit allows; the largest noise counts. It holds 0 for a perfect predictor,
+    however sure, and is wide where events are few.
 
     Parameters
     ----------
@@ -225,25 +232,40 @@ def debiased_interval(
     >>> low, high = debiased_interval(np.full(400, 0.9), np.arange(400) % 10 < 7)
     >>> low < 0.2 < high
     True
+    >>> low, high = debiased_interval(np.full(300, 0.999), np.ones(300))
+    >>> low, high > 0.005
+    (0.0, True)
 
     References
     ----------
     Kumar, Liang & Ma (2019), *Verified Uncertainty Calibration*, NeurIPS.
     """
-    index, n = equal_mass(probabilities, bins=bins), len(probabilities)
+    _, index, count = np.unique(equal_mass(probabilities, bins=bins), return_inverse=True, return_counts=True)
+    said, events = np.bincount(index, probabilities) / count, np.bincount(index, happened).astype(np.float64)
+    estimate = debiased_squared_gap(index, probabilities, happened)
     rng = np.random.default_rng(seed)
-    samples = (rng.integers(n, size=n) for _ in range(draws))
-    resampled = [debiased_squared_gap(index[rows], probabilities[rows], happened[rows]) for rows in samples]
-    noise = np.array(resampled) - _plug_in_squared_gap(index, probabilities - happened)
+    worlds = (events + said) / (count + 1), (events + 0.5) / (count + 1), _as_many_as_may_be(events, count)
+    noises = [_gap_noise(count, said, np.clip(rates, 0.0, 1.0), draws, rng) for rates in worlds]
     outer = (1.0 - level) / 2.0
-    squares = debiased_squared_gap(index, probabilities, happened) + np.quantile(noise, [outer, 1.0 - outer])
-    low, high = np.sqrt(np.maximum(squares, 0.0))
-    return float(low), float(high)
+    reach = max(float(np.abs(np.quantile(noise, [outer, 1.0 - outer])).max()) for noise in noises)
+    return math.sqrt(max(estimate - reach, 0.0)), math.sqrt(max(estimate + reach, 0.0))
 
 
-def _plug_in_squared_gap(index: Indices, gaps: Array) -> float:
-    count = np.bincount(index)
-    return float(np.sum(np.bincount(index, gaps) ** 2 / np.maximum(count, 1)) / len(index))
+def _as_many_as_may_be(events: Array, count: Indices) -> Array:
+    """Event rates of every bin, were the rarer of the two outcomes as frequent as its Poisson limit allows."""
+    rarer = events if 2.0 * events.sum() <= count.sum() else count - events
+    seen, rates = float(rarer.sum()) + 1.0, (rarer + 0.5) / (count + 1)
+    limit = seen * (1.0 - 1.0 / (9.0 * seen) + NORMAL / (3.0 * math.sqrt(seen))) ** 3  # Wilson and Hilferty's
+    rates = np.minimum(rates * (limit / float(count @ rates)), 1.0)
+    return rates if rarer is events else 1.0 - rates
+
+
+def _gap_noise(count: Indices, said: Array, rates: Array, draws: int, rng: np.random.Generator) -> Array:
+    """How far the debiased squared gap of samples lies from the one behind them, shape (draws,)."""
+    observed = rng.binomial(count, rates, size=(draws, len(count))) / count
+    chance = observed * (1.0 - observed) / np.maximum(count - 1, 1)
+    squared = np.where(count > 1, (said - observed) ** 2 - chance, 0.0)
+    return (squared - (said - rates) ** 2) @ count / count.sum()
 
 
 def _drawn(

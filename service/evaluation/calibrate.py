@@ -1,6 +1,7 @@
 """Stages B and C: chains of a loss inverse and a calibrator compete on held-out rows, and the record keeps why."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -22,8 +23,9 @@ from service.bundle.record import (
 from service.core import prior
 from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.auto import Choice, elect, out_of_fold
+from service.core.calibration.likelihood import likelihood_interval
 from service.core.calibration.mixture import fit_mixed
-from service.core.calibration.temperature import Temperature, TemperatureFit, bootstrap_interval, fit_temperature
+from service.core.calibration.temperature import Temperature, TemperatureFit, fit_temperature
 from service.core.inverse import Inverse
 from service.core.numerics import Array, Indices, log_softmax
 from service.errors import FitError, NoSignal
@@ -170,7 +172,7 @@ def settle(
         final.share,
         winner.steps,
         winner.inverse,
-        _record(final.calibrator, winner, fitted, data, seed),
+        _record(final.calibrator, winner, fitted, data),
         _candidates(choice, by_name),
         _source(classes, final.served, winner, data),
         all_metrics(_at_rows(raw.logits, raw.offset), data.labels, weights=data.weights),
@@ -294,21 +296,13 @@ def _source(classes: tuple[str, ...], calibrator: Map, winner: Contender, data: 
     return PrevalenceRecord(basis="unknown", prevalence=None)
 
 
-def _record(
-    calibrator: Calibrator, winner: Contender, fitted: TemperatureFit, data: Dataset, seed: int
-) -> CalibratorRecord:
-    interval = {}
+def _record(calibrator: Calibrator, winner: Contender, fitted: TemperatureFit, data: Dataset) -> CalibratorRecord:
+    interval: dict[str, tuple[float, float | None]] = {}
     if isinstance(calibrator, Temperature):
-        low, high = bootstrap_interval(
-            fitted,
-            winner.logits,
-            data.labels,
-            weights=data.weights,
-            offset=winner.offset,
-            groups=data.groups,
-            seed=seed,
+        low, high = likelihood_interval(
+            fitted, winner.logits, data.labels, weights=data.weights, offset=winner.offset, groups=data.groups
         )
-        interval["temperature"] = (low, high)
+        interval["temperature"] = (low, high if math.isfinite(high) else None)
     return CalibratorRecord(method=winner.method, params=stored(calibrator), interval=interval)
 
 

@@ -90,7 +90,7 @@ def compare_scores(
     tuning = tune(judged.logits[parts.learning], strangers.logits[parts.ood_learning])
     fitted, refused = _rivals(manifest, judged, train, parts.learning, refusal=refusal, temperature=tuning.temperature)
     scores = {name: _scored(score, name, judged.raw, strangers, parts) for name, score in fitted.items()}
-    found = {name: _candidate(*pair, seed=seed) for name, pair in scores.items()}
+    found = {name: _candidate(*pair) for name, pair in scores.items()}
     chosen, choice = _choose(manifest, found)
     return OodDataRecord(
         rows=len(strangers.logits),
@@ -175,8 +175,8 @@ def _scored(score: Score, name: str, own: Raw, strangers: Raw, parts: Parts) -> 
     return bounded(inside), bounded(outside)
 
 
-def _candidate(inside: Array, outside: Array, *, seed: int) -> OodCandidateRecord:
-    low, high = separation_interval(inside, outside, seed=seed)
+def _candidate(inside: Array, outside: Array) -> OodCandidateRecord:
+    low, high = separation_interval(inside, outside)
     return OodCandidateRecord(
         auroc=separation_score(inside, outside),
         low=low,

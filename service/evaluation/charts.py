@@ -153,13 +153,15 @@ def selective(confidence: Array, wrong: np.ndarray) -> str:
         return _svg(figure)
 
 
-def message(bits: Array, noise: Array, *, overall: float, prior: float) -> str:
+def message(bits: Array, ends: Array, *, overall: float, prior: float) -> str:
     """Bits per label in consecutive parts of the rows, each with its interval.
 
     Parameters
     ----------
-    bits, noise : ndarray of shape (P,)
-        Means, and half-widths of their intervals.
+    bits : ndarray of shape (P,)
+        Means.
+    ends : ndarray of shape (2, P)
+        Of their intervals; what lies far above all means is cut off.
     overall : float
         Of all rows.
     prior : float
@@ -170,9 +172,9 @@ def message(bits: Array, noise: Array, *, overall: float, prior: float) -> str:
         axes = figure.subplots()
         axes.axhline(prior, color=OTHER, linewidth=1.4, dashes=(4, 2), label="frequencies of the classes alone")
         axes.axhline(overall, color=QUIET, linewidth=1.2, label="all rows")
-        axes.vlines(place, np.maximum(bits - noise, 0.0), bits + noise, color=BAND, linewidth=9)
+        axes.vlines(place, *ends, color=BAND, linewidth=9)
         axes.plot(place, bits, color=MODEL, marker="o", markersize=5, label="this tenth, with its noise")
-        top = 1.1 * max(float((bits + noise).max()), prior)
+        top = 1.1 * min(max(float(ends[1].max()), prior), 3.0 * max(float(bits.max()), prior))
         axes.set(xlabel="tenth of the rows, in their order", ylabel="bits per label", ylim=(0, top), xticks=place)
         _legend(axes)
         return _svg(figure)

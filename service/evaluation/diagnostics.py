@@ -10,6 +10,7 @@ import numpy as np
 from service.core.costs import class_ranges
 from service.core.decision import Decisions, best_action, decide
 from service.core.decomposition import Loss, binned_decomposition, corp_decomposition
+from service.core.intervals import highest_share
 from service.core.metrics import log_loss
 from service.core.miscalibration import equal_width, favourite, smooth_gap
 from service.core.numerics import Array, Flags, Indices, log_softmax
@@ -187,9 +188,8 @@ def check_flags(
     n, flags = len(posterior.log_probs), posterior.flagged
     limit = None
     if expected is not None and flags is not None:
-        independent = effective_rows(n, weights=weights, groups=groups)
-        spread = expected * (1.0 - expected) * (1.0 / independent + 1.0 / max(calibrated_on, 1))
-        limit = expected + NORMAL * math.sqrt(spread)
+        independent = max(1, math.floor(effective_rows(n, weights=weights, groups=groups) + 1e-9))
+        limit = highest_share(independent, expected, calibrated_on=max(calibrated_on, 1))
     caught = None if elsewhere is None or elsewhere.flagged is None else float(elsewhere.flagged.mean())
     return FlagCheck(
         rows=n,

@@ -1,20 +1,22 @@
 """Charts and tables of the report's page, each with its words."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from service.core.coding import code_lengths
+from service.core.intervals import mean_interval
 from service.core.metrics import METRICS
 from service.core.miscalibration import favourite
+from service.core.numerics import Array
 from service.core.pipeline import Posterior
 from service.core.reliability import Curve
-from service.core.sampling import mean_noise
 from service.evaluation import charts, rate_tables
 from service.evaluation.checks import PREDICTED, CalibrationCheck
 from service.evaluation.dataset import Dataset
-from service.evaluation.diagnostics import DIAGRAM_BINS, NORMAL
+from service.evaluation.diagnostics import DIAGRAM_BINS
 from service.evaluation.measure import Measured
 from service.evaluation.render import BINNED, MEANINGS
 from service.evaluation.report import Report, ScoreReport
@@ -110,23 +112,37 @@ def _message(case: Case) -> list[Chart]:
         return []
     parts = np.array_split(lengths, len(case.report.code_length.per_label))
     means = np.array([part.mean() for part in parts])
-    groups = None if case.data.groups is None else np.array_split(case.data.groups, len(parts))
-    noise = [
-        NORMAL * mean_noise(np.full(len(part), part.std()), groups=None if groups is None else groups[i])
-        for i, part in enumerate(parts)
-    ]
+    ends = _code_intervals(case, parts)
     prior, said = case.report.code_length.prior_bits / len(lengths), list(case.report.code_length.per_label.values())
     return [
         Chart(
             title="Does the model get worse along the rows?",
             caption="Bits that a label costs to write down, in consecutive tenths of the rows as they lie in the file, "
-            "each with its 95 % interval. In order of time, a rise means that the model drifts; rows in random order "
-            "show none. Under the dashed line the model knows more than how frequent the classes are.",
+            "each with a 95 % interval that allows for surprises not seen. In order of time, a rise means that the "
+            "model drifts; rows in random order show none. Under the dashed line the model knows more than how "
+            "frequent the classes are.",
             alt=f"Bits per label in {len(parts)} consecutive parts of the rows: from {short(said[0])} in the first to "
             f"{short(said[-1])} in the last.",
-            svg=charts.message(means, np.array(noise), overall=float(lengths.mean()), prior=prior),
+            svg=charts.message(means, ends, overall=float(lengths.mean()), prior=prior),
         )
     ]
+
+
+def _code_intervals(case: Case, parts: list[Array]) -> Array:
+    """Ends of the interval of every part's mean, shape (2, P)."""
+    groups, bits = case.data.groups, case.posterior.log_probs / -math.log(2.0)
+    rows = np.array_split(np.arange(len(bits)), len(parts))
+    return np.array(
+        [
+            mean_interval(
+                part,
+                least=bits[own].min(axis=1),
+                most=bits[own].max(axis=1),
+                groups=None if groups is None else groups[own],
+            )
+            for part, own in zip(parts, rows, strict=True)
+        ]
+    ).T
 
 
 def probability_tables(case: Case) -> Iterator[Table]:

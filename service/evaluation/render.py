@@ -224,7 +224,8 @@ def _param(name: str, value: Param, calibrator: CalibratorRecord) -> str:
     if name not in calibrator.interval:
         return f"{value:.4f}"
     low, high = calibrator.interval[name]
-    return f"{value:.4f}  ({100 * calibrator.level:g} % interval {low:.3f} to {high:.3f})"
+    upper = "no upper limit: too few rows" if high is None else f"{high:.3f}"
+    return f"{value:.4f}  ({100 * calibrator.level:g} % interval {low:.3f} to {upper})"
 
 
 def _candidates(record: Record) -> list[RenderableType]:

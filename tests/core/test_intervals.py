@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from service.core.intervals import NO_EVENT, NORMAL, mean_interval
+from service.core.intervals import NO_EVENT, NORMAL, highest_share, mean_interval
 from service.core.numerics import Array
 
 
@@ -78,3 +78,15 @@ def test_the_interval_covers_the_mean(draw: Callable[[int, np.random.Generator],
         low, high = mean_interval(values, least=np.full(n, -1.0), most=np.full(n, 50.0))
         held.append(low <= truth <= high)
     assert np.mean(held) >= 0.95 - 3.0 * math.sqrt(0.95 * 0.05 / 400)
+
+
+@pytest.mark.parametrize("n", [1, 10, 200])
+@pytest.mark.parametrize("calibrated_on", [19, 100, 5000])
+def test_a_threshold_that_keeps_its_rate_stays_below_the_highest_share(n: int, calibrated_on: int) -> None:
+    rng, alpha = np.random.default_rng(4), 0.05
+    highest, above = highest_share(n, alpha, calibrated_on=calibrated_on), []
+    for _ in range(2000):
+        rank = math.ceil((calibrated_on + 1) * (1.0 - alpha) - 1e-9)
+        threshold = np.sort(rng.random(calibrated_on))[rank - 1]
+        above.append(np.mean(rng.random(n) > threshold) > highest)
+    assert np.mean(above) <= 0.025 + 3.0 * math.sqrt(0.025 * 0.975 / 2000)

@@ -27,8 +27,8 @@ MAKE = {
     "one row": lambda: charts.selective(P[:1], np.ones(1, dtype=np.bool_)),
     "net benefit": lambda: charts.net_benefit(decision_curve(P, HAPPENED, GRID)),
     "net benefit of no case": lambda: charts.net_benefit(decision_curve(P, np.zeros(400), GRID)),
-    "message": lambda: charts.message(P[:10], P[10:20], overall=0.5, prior=0.9),
-    "message without noise": lambda: charts.message(np.zeros(3), np.zeros(3), overall=0.0, prior=0.1),
+    "message": lambda: charts.message(P[:10], np.stack([P[:10] / 2, P[:10] + 1.0]), overall=0.5, prior=0.9),
+    "message without noise": lambda: charts.message(np.zeros(3), np.zeros((2, 3)), overall=0.0, prior=0.1),
     "cost": lambda: charts.cost_lines(GRID, taken=GRID, told=GRID / 2, constant=1 - GRID, here=0.3),
     "cost of nothing": lambda: charts.cost_lines(GRID, taken=0 * GRID, told=None, constant=0 * GRID, here=0.3),
 }

@@ -65,6 +65,7 @@ def test_the_temperature_agrees_with_an_independent_optimiser(k: int, toy: Toy, 
     record = fitted(toy(k), save(X=x, y=y)).record
     assert temperature(record) == pytest.approx(independent_temperature(x, y), rel=1e-6)
     low, high = record.calibrator.interval["temperature"]
+    assert high is not None
     assert low < 2.0 < high
     assert (record.status, record.chain, record.calibrator.method) == ("ok", ("temperature",), "temperature")
 
@@ -412,6 +413,7 @@ def test_rows_repeated_within_a_group_do_not_narrow_the_interval(toy: Toy, truth
 
     def width(record: Record) -> float:
         low, high = record.calibrator.interval["temperature"]
+        assert high is not None
         return high - low
 
     assert width(grouped) == pytest.approx(width(once), rel=0.1)

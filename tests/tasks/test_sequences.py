@@ -43,6 +43,7 @@ def test_a_tagger_learns_its_temperature_and_how_states_follow_each_other(tagger
     np.testing.assert_allclose(record.sequence.transitions, [[0.95, 0.05], [0.05, 0.95]], rtol=0, atol=0.01)
     assert (record.sequence.positions, record.provenance.rows, tagger.smoother) == (400 * 25, 400, "hmm")
     low, high = record.calibrator.interval["temperature"]
+    assert high is not None
     assert low < 2.0 < high
 
 

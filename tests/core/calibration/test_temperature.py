@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from service.core.calibration.identity import Identity
-from service.core.calibration.temperature import Temperature, bootstrap_interval, fit_temperature
+from service.core.calibration.temperature import Temperature, fit_temperature
 from service.core.metrics import log_loss
 from service.core.numerics import Array, Indices, log_softmax, predicted_nll
 
@@ -272,66 +272,3 @@ def test_a_class_may_be_absent() -> None:
     logits, labels = drawn(300, 5, temperature=1.5, seed=12)
     present = labels != 3
     assert fit_temperature(logits[present], labels[present]).status == "ok"
-
-
-# ------------------------------------------------------------------------------------------------------ bootstrap
-
-
-def test_one_step_stays_close_to_refitting_every_replicate() -> None:
-    logits, labels = drawn(1000, 5, temperature=1.7, seed=13)
-    fit = fit_temperature(logits, labels)
-    draws = np.random.default_rng(0).multinomial(1000, np.full(1000, 1e-3), 300)
-    refits = [fit_temperature(logits, labels, weights=d.astype(np.float64)).calibrator.temperature for d in draws]
-    one_step = bootstrap_interval(fit, logits, labels, replicates=300, seed=0)
-    assert one_step == pytest.approx(np.percentile(refits, [2.5, 97.5]), rel=0.01)
-
-
-def test_the_interval_holds_the_fit_and_narrows_with_its_level() -> None:
-    logits, labels = drawn(500, 3, temperature=1.7, seed=14)
-    fit = fit_temperature(logits, labels)
-    wide = bootstrap_interval(fit, logits, labels, level=0.99)
-    narrow = bootstrap_interval(fit, logits, labels, level=0.5)
-    assert wide[0] < narrow[0] < fit.calibrator.temperature < narrow[1] < wide[1]
-
-
-def test_rows_of_one_patient_count_once() -> None:
-    logits, labels = drawn(300, 3, temperature=1.7, seed=15)
-    fit = fit_temperature(logits, labels)
-    copies, patients = np.repeat(logits, 9, axis=0), np.repeat(np.arange(300), 9)
-    single = np.subtract(*bootstrap_interval(fit, logits, labels)[::-1])
-    grouped = np.subtract(*bootstrap_interval(fit, copies, np.repeat(labels, 9), groups=patients)[::-1])
-    ungrouped = np.subtract(*bootstrap_interval(fit, copies, np.repeat(labels, 9))[::-1])
-    assert grouped == pytest.approx(single, rel=1e-9)
-    assert ungrouped == pytest.approx(single / 3.0, rel=0.2)
-
-
-def test_the_interval_depends_on_the_seed_and_on_nothing_else() -> None:
-    logits, labels = drawn(300, 3, temperature=1.7, seed=16)
-    fit = fit_temperature(logits, labels)
-    assert bootstrap_interval(fit, logits, labels, seed=1) == bootstrap_interval(fit, logits, labels, seed=1)
-    assert bootstrap_interval(fit, logits, labels, seed=1) != bootstrap_interval(fit, logits, labels, seed=2)
-
-
-def test_drawing_in_blocks_changes_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits, labels = drawn(300, 3, temperature=1.7, seed=17)
-    fit = fit_temperature(logits, labels)
-    whole = bootstrap_interval(fit, logits, labels, replicates=101)
-    monkeypatch.setattr("service.core.calibration.temperature.DRAW_CELLS", 3000)
-    assert bootstrap_interval(fit, logits, labels, replicates=101) == pytest.approx(whole, rel=1e-12)
-
-
-def test_about_nineteen_in_twenty_intervals_hold_the_truth() -> None:
-    held = 0
-    for seed in range(200):
-        logits, labels = drawn(400, 3, temperature=1.7, seed=1000 + seed)
-        low, high = bootstrap_interval(fit_temperature(logits, labels), logits, labels, replicates=200, seed=seed)
-        held += low < 1.7 < high
-    assert 0.88 <= held / 200 <= 0.99
-
-
-def test_a_separable_fit_has_an_interval_too() -> None:
-    gaps = np.random.default_rng(18).uniform(1.0, 6.0, size=60)
-    logits, labels = np.stack([gaps, np.zeros(60)], axis=1), np.zeros(60, dtype=np.intp)
-    fit = fit_temperature(logits, labels)
-    low, high = bootstrap_interval(fit, logits, labels)
-    assert 0.0 < low < fit.calibrator.temperature < high < np.inf
