@@ -242,6 +242,7 @@ def bootstrap_interval(
     level: float = 0.95,
     replicates: int = 1000,
     seed: int = 0,
+    prior: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[float, float]:
     """Percentile interval of T by a one-step bootstrap.
 
@@ -259,6 +260,8 @@ def bootstrap_interval(
     level : float
     replicates : int
     seed : int
+    prior : (float, float)
+        First and second derivative in log(1/T), at the fit, of what was added to the mean loss.
 
     Returns
     -------
@@ -279,7 +282,8 @@ def bootstrap_interval(
     unit = np.arange(len(w)) if groups is None else groups
     slope, curvature = np.bincount(unit, w * slopes), np.bincount(unit, w * curvatures)
     sums = _resampled_sums(np.stack([slope, curvature], axis=1), replicates, seed)
-    step = sums[:, 0] / (beta * np.maximum(sums[:, 1], np.finfo(np.float64).tiny))
+    pull, bend = beta * sums[:, 0] + prior[0], beta**2 * sums[:, 1] + prior[1]
+    step = pull / np.maximum(bend, np.finfo(np.float64).tiny)
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(fit.calibrator.temperature * np.exp(np.clip(step, -3.0, 3.0)), [tail, 100.0 - tail])
     return float(low), float(high)
