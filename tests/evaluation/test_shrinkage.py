@@ -15,6 +15,7 @@ from service.errors import NoSignal
 from service.evaluation.calibrate import Calibration, calibrate
 from service.evaluation.dataset import Dataset
 from service.evaluation.fit import FitRequest, fit
+from service.evaluation.render import _facts
 
 Toy = Callable[..., Repository]
 Truth = Callable[..., tuple[Array, Indices]]
@@ -105,6 +106,8 @@ def test_the_record_says_what_the_default_did(toy: Toy, truth: Truth, save: Save
     assert isinstance(fitted, float)
     assert low < fitted < high
     assert '"prior"' in record.to_json()
+    facts = dict(_facts(record))
+    assert facts["prior"] == "Student's t, 3 degrees of freedom, around 0; scale of log temperature 0.5"
     plain = fit(toy(3), "toy", FitRequest(save(X=x, y=y), calibrator="temperature")).record
     assert plain.calibrator.prior == {}
     assert '"prior"' not in plain.to_json()
