@@ -183,17 +183,9 @@ def settle(
     by_name = {c.name: c for c in (contenders if signal else _with_signal(contenders, data))}
     choice = _compete(by_name, data, seed)
     winner = by_name[choice.winner]
-    fitted = fit_temperature(winner.logits, data.labels, weights=data.weights, offset=winner.offset)
-    units = winner.effective_units(data)
-    final = fit_mixed(
-        winner.kind,
-        winner.logits,
-        data.labels,
-        weights=data.weights,
-        offset=winner.offset,
-        units=units,
-        share=support(independent_units(data)),
-    )
+    units, share = winner.effective_units(data), support(independent_units(data))
+    rows = {"weights": data.weights, "offset": winner.offset}
+    final = fit_mixed(winner.kind, winner.logits, data.labels, **rows, units=units, share=share)
     raw = next(c for c in contenders if c.inverse is None)
     return Calibration(
         None if winner.inverse is None else restore_inverse(winner.inverse),
@@ -203,7 +195,7 @@ def settle(
         units,
         winner.steps,
         winner.inverse,
-        _record(final.calibrator, winner, fitted, data, seed),
+        _record(final.calibrator, winner, data, units=units, seed=seed),
         _candidates(choice, by_name),
         _source(classes, final.served, winner, data),
         all_metrics(_at_rows(raw.logits, raw.offset), data.labels),
@@ -329,27 +321,23 @@ def _source(classes: tuple[str, ...], calibrator: Map, winner: Contender, data: 
     return PrevalenceRecord(basis="unknown", prevalence=None)
 
 
-def _record(
-    calibrator: Calibrator, winner: Contender, fitted: TemperatureFit, data: Dataset, seed: int
-) -> CalibratorRecord:
-    interval, prior = {}, (0.0, 0.0)
+def _record(calibrator: Calibrator, winner: Contender, data: Dataset, *, units: int, seed: int) -> CalibratorRecord:
+    interval = {}
     if isinstance(calibrator, Temperature):
-        if winner.shrunk:
-            fitted = TemperatureFit(calibrator, "ok", 0)
-            prior = pull_and_bend(calibrator.temperature, winner.effective_units(data))
-        low, high = bootstrap_interval(
-            fitted,
-            winner.logits,
-            data.labels,
-            weights=data.weights,
-            offset=winner.offset,
-            groups=data.groups,
-            seed=seed,
-            prior=prior,
-        )
-        interval["temperature"] = (low, high)
-    shrunk_by = PRIORS[winner.method] if winner.shrunk else {}
-    return CalibratorRecord(method=winner.method, params=stored(calibrator), prior=shrunk_by, interval=interval)
+        interval["temperature"] = _interval(calibrator, winner, data, units, seed)
+    prior = PRIORS[winner.method] if winner.shrunk else {}
+    return CalibratorRecord(method=winner.method, params=stored(calibrator), prior=prior, interval=interval)
+
+
+def _interval(calibrator: Temperature, winner: Contender, data: Dataset, units: int, seed: int) -> tuple[float, float]:
+    logits, w, offset = winner.logits, data.weights, winner.offset
+    if winner.shrunk:
+        fitted, prior = TemperatureFit(calibrator, "ok", 0), pull_and_bend(calibrator.temperature, units)
+    else:
+        fitted, prior = fit_temperature(logits, data.labels, weights=w, offset=offset, units=units), (0.0, 0.0)
+    return bootstrap_interval(
+        fitted, logits, data.labels, weights=w, offset=offset, groups=data.groups, seed=seed, prior=prior
+    )
 
 
 def _candidates(choice: Choice, contenders: dict[str, Contender]) -> dict[str, CandidateRecord]:
