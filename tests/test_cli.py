@@ -357,7 +357,7 @@ def test_fit_with_one_method_prints_no_competition(
 ) -> None:
     models = ("--models", tmp_path / "models")
     invoke("import", linear_graph(*IDENTITY), "--name", "m", *models)
-    result = invoke("fit", "m", "--data", rows("cal"), *models)
+    result = invoke("fit", "m", "--data", rows("cal"), "--calibrator", "temperature", *models)
     assert result.exit_code == 0, result.output
     assert "(chosen)" not in result.output
 

@@ -32,6 +32,10 @@ LATER: Final = ("support", "inverse", "candidates", "label_sets", "estimation", 
 """Keys younger than schema 1; without a value they are not written, so an old record keeps its bytes and digest."""
 
 
+def _is_empty(value: object) -> bool:
+    return not value
+
+
 class Entry(BaseModel):
     """A part of the record."""
 
@@ -42,10 +46,14 @@ Param = Finite | tuple[Finite, ...] | tuple[tuple[Finite, ...], ...]
 
 
 class CalibratorRecord(Entry):
-    """The fitted map; ``params`` are its dataclass fields, arrays as lists. An end of null has no bound."""
+    """The fitted map; ``params`` are its dataclass fields, arrays as lists. An end of null has no bound.
+
+    ``prior`` is what it was fitted with: degrees of freedom of Student's t, and its scale for log T and biases.
+    """
 
     method: str
     params: dict[str, Param]
+    prior: Annotated[dict[str, Finite], Field(exclude_if=_is_empty)] = {}
     interval: dict[str, tuple[Finite, Finite | None]] = {}
     level: Finite = 0.95
 

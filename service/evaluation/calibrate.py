@@ -24,11 +24,14 @@ from service.core import prior
 from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.auto import Choice, elect, out_of_fold
 from service.core.calibration.likelihood import likelihood_interval
-from service.core.calibration.mixture import fit_mixed
-from service.core.calibration.temperature import Temperature, TemperatureFit, fit_temperature
+from service.core.calibration.mixture import fit_mixed, support
+from service.core.calibration.score_test import says_something
+from service.core.calibration.shrinkage import PRIORS, SHRUNK, effective_units
+from service.core.calibration.temperature import Temperature, fit_temperature, problem_of
 from service.core.inverse import Inverse
 from service.core.numerics import Array, Indices, log_softmax
-from service.errors import FitError, NoSignal
+from service.errors import FitError
+from service.evaluation.calibration_notes import SEPARABLE, mixture_words, no_signal, of_loss, of_source
 from service.evaluation.dataset import Dataset
 from service.evaluation.report import all_metrics
 
@@ -36,9 +39,9 @@ FOLDS = 5
 FEW_ROWS = 30
 FEW_PER_CLASS = 5
 AUTO: Final = ("identity", "temperature", "bcts", "vector")
-DEFAULT: Final = "temperature"
-METHODS: Final = ("auto", *CALIBRATORS)
-SEPARABLE: Final = "these rows are separable, so no finite parameters are best and certainty would have no bound"
+SHRINKING: Final = ("temperature", "bcts")
+DEFAULT: Final = "shrinkage"
+METHODS: Final = ("auto", *CALIBRATORS, DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Contender:
         Prevalence behind those logits, if it is declared.
     offset : ndarray of shape (K,) or None
         Log ratio of the rows' prevalence to that.
+    shrunk : bool
+        Whether it is fitted with a prior.
     """
 
     inverse: InverseRecord | None
@@ -63,6 +68,21 @@ class Contender:
     logits: Array
     speaks_of: Array | None
     offset: Array | None
+    shrunk: bool = False
+
+    @property
+    def kind(self) -> type[Calibrator]:
+        """What fits it."""
+        return SHRUNK[self.method] if self.shrunk else CALIBRATORS[self.method]
+
+    def effective_units(self, data: Dataset) -> int:
+        """How many rows its prior is weighed against: all, or with groups what their rows tell beside each other."""
+        units = independent_units(data)
+        if not self.shrunk or data.groups is None:
+            return units
+        return effective_units(
+            self.logits, data.labels, groups=data.groups, units=units, weights=data.weights, offset=self.offset
+        )
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -85,6 +105,8 @@ class Calibration:
         What answers requests: mixed with the uniform distribution if ``separable``.
     support : float
         Smallest error probability that the rows speak for.
+    units : int
+        How many rows the prior or the ridge of the winner is weighed against.
     labels : dict of str to LabelRecord
         Of labels: what was learned of each; ``inverse`` and ``candidates`` are then theirs.
     sequence : SequenceRecord or None
@@ -95,6 +117,7 @@ class Calibration:
     calibrator: Map
     status: Literal["ok", "separable"]
     support: float
+    units: int
     steps: tuple[str, ...]
     inverse_record: InverseRecord | None
     record: CalibratorRecord
@@ -117,6 +140,7 @@ def calibrate(manifest: Manifest, logits: Array, data: Dataset, *, method: str, 
     data : Dataset
     method : str
         In `METHODS`; ``auto`` tries several and takes the one of fewest parameters within a standard error of the best.
+        ``shrinkage`` does so with a temperature and bcts, both with priors.
     seed : int
 
     Raises
@@ -145,34 +169,29 @@ def settle(
     classes : tuple of str
     seed : int
     signal : bool
-        Whether the logits are known to say something about the labels; else a temperature that finds nothing refuses.
+        Whether the logits are known to say something about the labels; else chains to which they say nothing are out.
 
     Raises
     ------
     NoSignal
+        If no chain is left.
     """
-    by_name = {c.name: c for c in contenders}
+    by_name = {c.name: c for c in (contenders if signal else _with_signal(contenders, data))}
     choice = _compete(by_name, data, seed)
     winner = by_name[choice.winner]
-    fitted = fit_temperature(winner.logits, data.labels, weights=data.weights, offset=winner.offset)
-    if fitted.status == "no_signal" and not signal:
-        raise NoSignal(
-            "the true class' logit is on average no larger than chance: the labels do not belong to these rows, the "
-            "classes are in another order, or the model learned nothing. Nothing was published"
-        )
-    kind = CALIBRATORS[winner.method]
-    final = fit_mixed(
-        kind, winner.logits, data.labels, weights=data.weights, offset=winner.offset, units=independent_units(data)
-    )
+    units, share = winner.effective_units(data), support(independent_units(data))
+    rows = {"weights": data.weights, "offset": winner.offset}
+    final = fit_mixed(winner.kind, winner.logits, data.labels, **rows, units=units, share=share)
     raw = next(c for c in contenders if c.inverse is None)
     return Calibration(
         None if winner.inverse is None else restore_inverse(winner.inverse),
         final.served,
         "separable" if final.separable else "ok",
         final.share,
+        units,
         winner.steps,
         winner.inverse,
-        _record(final.calibrator, winner, fitted, data),
+        _record(final.calibrator, winner, data, units=units),
         _candidates(choice, by_name),
         _source(classes, final.served, winner, data),
         all_metrics(_at_rows(raw.logits, raw.offset), data.labels, weights=data.weights),
@@ -190,12 +209,6 @@ def declared_prevalence(manifest: Manifest, *, weighted: bool) -> Array | None:
         shares = shares * np.array([training.class_weights[c] for c in classes])
     normalised: Array = shares / shares.sum()
     return normalised
-
-
-def mixture_words(support: float) -> str:
-    """What is done about separable rows."""
-    share = f"1/{1.0 / support:.0f}"
-    return f"{share} of the uniform distribution is mixed in, the smallest error that so many rows or groups speak for"
 
 
 def independent_units(data: Dataset) -> int:
@@ -221,7 +234,7 @@ def _check_rows(data: Dataset, classes: tuple[str, ...]) -> None:
 
 
 def _contenders(manifest: Manifest, logits: Array, data: Dataset, method: str) -> Iterator[Contender]:
-    methods = AUTO if method == "auto" else (method,)
+    methods = {"auto": AUTO, DEFAULT: SHRINKING}.get(method, (method,))
     unfit = [name for name in methods if CALIBRATORS[name].needs == "binary" and len(manifest.graph.classes) != 2]
     if unfit:
         raise FitError(f"--calibrator {unfit[0]} is for two classes; this model has {len(manifest.graph.classes)}")
@@ -233,20 +246,38 @@ def _contenders(manifest: Manifest, logits: Array, data: Dataset, method: str) -
         speaks_of = declared_prevalence(manifest, weighted=undone is None)
         offset = None if speaks_of is None else log_ratio(observed, speaks_of)
         for name in methods:
-            yield Contender(undone, name, seen, speaks_of, offset)
+            yield Contender(undone, name, seen, speaks_of, offset, shrunk=method == DEFAULT)
+
+
+def _with_signal(contenders: Sequence[Contender], data: Dataset) -> list[Contender]:
+    informed = len(np.unique(data.labels)) < 2 or says_something(
+        contenders[0].logits, data.labels, weights=data.weights, groups=data.groups, units=independent_units(data)
+    )
+    found = [c for c in contenders if informed and _finds_signal(c, data)]
+    if found:
+        return found
+    raise no_signal(needs_bias=informed)
+
+
+def _finds_signal(contender: Contender, data: Dataset) -> bool:
+    if contender.kind.free_intercepts and len(np.unique(data.labels)) > 1:
+        return True
+    problem = problem_of(contender.logits, data.labels, weights=data.weights, offset=contender.offset)
+    return problem.status() != "no_signal"
 
 
 def _compete(contenders: dict[str, Contender], data: Dataset, seed: int) -> Choice:
-    folds, units = folds_of(data, seed), independent_units(data)
+    folds, share = folds_of(data, seed), support(independent_units(data))
     outputs = {
         name: out_of_fold(
-            CALIBRATORS[c.method],
+            c.kind,
             c.logits,
             data.labels,
             folds=folds,
             weights=data.weights,
             offset=c.offset,
-            units=units,
+            units=c.effective_units(data),
+            share=share,
         )
         for name, c in contenders.items()
     }
@@ -296,14 +327,20 @@ def _source(classes: tuple[str, ...], calibrator: Map, winner: Contender, data: 
     return PrevalenceRecord(basis="unknown", prevalence=None)
 
 
-def _record(calibrator: Calibrator, winner: Contender, fitted: TemperatureFit, data: Dataset) -> CalibratorRecord:
-    interval: dict[str, tuple[float, float | None]] = {}
+def _record(calibrator: Calibrator, winner: Contender, data: Dataset, *, units: int) -> CalibratorRecord:
+    interval = {}
     if isinstance(calibrator, Temperature):
-        low, high = likelihood_interval(
-            fitted, winner.logits, data.labels, weights=data.weights, offset=winner.offset, groups=data.groups
-        )
-        interval["temperature"] = (low, high if math.isfinite(high) else None)
-    return CalibratorRecord(method=winner.method, params=stored(calibrator), interval=interval)
+        interval["temperature"] = _interval(calibrator, winner, data, units)
+    prior = PRIORS[winner.method] if winner.shrunk else {}
+    return CalibratorRecord(method=winner.method, params=stored(calibrator), prior=prior, interval=interval)
+
+
+def _interval(calibrator: Temperature, winner: Contender, data: Dataset, units: int) -> tuple[float, float | None]:
+    logits, w, offset = winner.logits, data.weights, winner.offset
+    fitted = fit_temperature(logits, data.labels, weights=w, offset=offset, units=units)
+    low, high = likelihood_interval(fitted, logits, data.labels, weights=w, offset=offset, groups=data.groups)
+    t = calibrator.temperature  # a prior may have moved it beyond what few rows say
+    return min(low, t), max(high, t) if math.isfinite(high) else None
 
 
 def _candidates(choice: Choice, contenders: dict[str, Contender]) -> dict[str, CandidateRecord]:
@@ -322,8 +359,9 @@ def _candidates(choice: Choice, contenders: dict[str, Contender]) -> dict[str, C
 
 def _warnings(manifest: Manifest, data: Dataset, found: Calibration) -> list[str]:
     counts = units_of_classes(data, len(manifest.graph.classes))
-    said = _of_rows(manifest.graph.classes, counts, data) | _of_fit(found) | _of_loss(manifest, found)
-    said |= _of_source(found, missing=counts.min() == 0)
+    said = _of_rows(manifest.graph.classes, counts, data) | _of_fit(found)
+    said |= of_loss(manifest, found.record, inverted=found.inverse is not None)
+    said |= of_source(unknown=found.source.basis == "unknown", missing=counts.min() == 0)
     return [text for text, holds in said.items() if holds]
 
 
@@ -341,33 +379,5 @@ def _of_fit(found: Calibration) -> dict[str, bool]:
         f"{SEPARABLE}: {mixture_words(found.support)}": found.status == "separable",
         "out of fold, calibration did not lower the log loss": (
             found.steps != ("identity",) and found.after["log_loss"] >= found.before["log_loss"]
-        ),
-    }
-
-
-def _of_loss(manifest: Manifest, found: Calibration) -> dict[str, bool]:
-    loss, params = manifest.training.loss, found.record.params
-    temperature = params.get("temperature") if found.record.method == "temperature" else None
-    return {
-        f"the inverse of the {loss} loss did not help on held-out rows and is not applied": (
-            found.inverse is None and inverse_record(manifest) is not None
-        ),
-        f"the training loss is {loss!r}, which has no exact inverse: calibration only approximates its posterior": (
-            loss in {"mixup", "distillation"}
-        ),
-        "mixup leaves a model under-confident, yet the temperature is above 1: check the rows": (
-            loss == "mixup" and isinstance(temperature, float) and temperature > 1.0
-        ),
-    }
-
-
-def _of_source(found: Calibration, *, missing: bool) -> dict[str, bool]:
-    unknown = found.source.basis == "unknown"
-    return {
-        "the mean calibrated probability disagrees with the class frequencies, so the source prevalence is unknown and "
-        "requests for another prevalence will be refused: a temperature cannot move that mean, a bias can "
-        "(--calibrator auto or bcts), and so can declaring [training]": unknown and not missing,
-        "a class has no rows, so the source prevalence is unknown: requests for another one will be refused": (
-            unknown and missing
         ),
     }

@@ -21,23 +21,23 @@ from service.core.labels import LabelChain, PerLabel, shares_of, undo
 from service.core.numerics import Array, two_column
 from service.errors import FitError, NoSignal
 from service.evaluation.calibrate import (
+    DEFAULT,
     FEW_PER_CLASS,
     FEW_ROWS,
     METHODS,
-    SEPARABLE,
+    SHRINKING,
     Calibration,
     Contender,
     frequencies,
     independent_units,
     log_ratio,
-    mixture_words,
     settle,
 )
+from service.evaluation.calibration_notes import SEPARABLE, mixture_words
 from service.evaluation.dataset import Dataset
 from service.evaluation.detectors import Detectors, Judged, Terms, fit_detectors
 
 STATES: Final = (ABSENT, PRESENT)
-FEW_OF_A_STATE = 20  # rows of the rarer state below which one parameter is all that a label can afford
 MANY_OF_A_STATE = 1000  # from here on isotonic regression may compete
 
 
@@ -51,7 +51,7 @@ def calibrate_labels(manifest: Manifest, judged: Judged, *, method: str | None, 
         Raw log-odds of shape (N, M), labels of shape (N, M).
     method : str, optional
         In `calibrate.METHODS`, for every label; ``auto`` lets several compete for each. Without it a label gets
-        Platt scaling, and a temperature where its rarer state has few rows.
+        Platt scaling, whose targets are smoothed by a prior of two rows, one of each state.
     seed : int
 
     Raises
@@ -101,7 +101,8 @@ def _of_label(
         raise FitError(f"label {label!r} has rows of a state, but none with a weight: leave them out, or weigh them")
     if rows.min() > 0:
         _refuse_no_signal(label, log_odds, data)
-    contenders = list(_contenders(manifest, label, log_odds, data, _methods(method, int(rows.min()))))
+    methods, shrunk = _methods(method, int(rows.min())), method == DEFAULT and rows.min() > 0
+    contenders = list(_contenders(manifest, label, log_odds, data, methods, shrunk=shrunk))
     return settle(contenders, data, classes=STATES, seed=seed, signal=True)
 
 
@@ -109,9 +110,9 @@ def _methods(method: str | None, rarer: int) -> Sequence[str]:
     if rarer == 0:
         return ("identity",)  # rows of one state say nothing about the other
     if method is None:
-        return ("temperature",) if rarer < FEW_OF_A_STATE else ("platt",)
+        return ("platt",)  # however rare a label is: a temperature cannot move its mean probability
     if method != "auto":
-        return (method,)
+        return SHRINKING if method == DEFAULT else (method,)
     many: tuple[str, ...] = ("isotonic",) if rarer >= MANY_OF_A_STATE else ()
     return ("identity", "temperature", "platt", *many)
 
@@ -127,7 +128,7 @@ def _refuse_no_signal(label: str, log_odds: Array, data: Dataset) -> None:
 
 
 def _contenders(
-    manifest: Manifest, label: str, log_odds: Array, data: Dataset, methods: Sequence[str]
+    manifest: Manifest, label: str, log_odds: Array, data: Dataset, methods: Sequence[str], *, shrunk: bool
 ) -> Iterator[Contender]:
     inverse, observed = label_inverse_record(manifest, label), frequencies(data, 2)
     for undone in (None,) if inverse is None else (inverse, None):
@@ -135,7 +136,7 @@ def _contenders(
         speaks_of = _declared(manifest, label, weighted=undone is None)
         offset = None if speaks_of is None or observed.min() == 0.0 else log_ratio(observed, speaks_of)
         for method in methods:
-            yield Contender(undone, method, seen, speaks_of, offset)
+            yield Contender(undone, method, seen, speaks_of, offset, shrunk=shrunk)
 
 
 def _declared(manifest: Manifest, label: str, *, weighted: bool) -> Array | None:
@@ -157,6 +158,7 @@ def _together(found: dict[str, Calibration], data: Dataset) -> Calibration:
         calibrator=PerLabel(tuple(LabelChain(c.inverse, c.calibrator) for c in found.values())),
         status=status,
         support=support(independent_units(data)),
+        units=independent_units(data),
         steps=(PER_LABEL,),
         inverse_record=None,
         record=CalibratorRecord(method=PER_LABEL, params={}),

@@ -201,6 +201,10 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     yield "smallest error they speak for", f"{record.least_error:.2g}{_mixed_in(record)}"
     for name, value in record.calibrator.params.items():
         yield name, _param(name, value, record.calibrator)
+    if record.calibrator.prior:
+        scales = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in record.calibrator.prior.items() if k != "freedom")
+        freedom = record.calibrator.prior["freedom"]
+        yield "prior", f"Student's t, {freedom:g} degrees of freedom, around 0; scale of {scales}"
     shares = record.source.prevalence or {}
     said = ", ".join(f"{name} {share:.4f}" for name, share in shares.items()) or "nobody knows"
     yield "speaks of prevalence", f"{said} ({record.source.basis.replace('_', ' ')})"

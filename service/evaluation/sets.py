@@ -9,11 +9,12 @@ from service.bundle.manifest import Manifest
 from service.bundle.record import LabelSetsRecord, State
 from service.core.calibration import CALIBRATORS
 from service.core.calibration.mixture import fit_mixed
+from service.core.calibration.shrinkage import SHRUNK
 from service.core.label_sets import METHODS, fit, own_log_probs
 from service.core.numerics import Array, log_softmax
 from service.core.ties import UNMEASURED, Band
 from service.errors import FitError
-from service.evaluation.calibrate import Calibration, folds_of, independent_units
+from service.evaluation.calibrate import Calibration, folds_of
 from service.evaluation.dataset import Dataset
 
 MOST_CONDITIONAL: Final = 20
@@ -35,15 +36,18 @@ def held_out(manifest: Manifest, calibration: Calibration, logits: Array, data: 
     seed : int
         That of the calibration: the folds are the same.
     """
-    kind = CALIBRATORS[calibration.record.method]
+    fits = SHRUNK if calibration.record.prior else CALIBRATORS
+    kind = fits[calibration.record.method]
     seen = logits if calibration.inverse is None else calibration.inverse.apply(log_softmax(logits))
     offset = _offset(manifest, calibration, data)
-    folds, units = folds_of(data, seed), independent_units(data)
+    folds, units, share = folds_of(data, seed), calibration.units, calibration.support
     log_probs = np.empty_like(seen)
     for fold in np.unique(folds):
         held, kept = folds == fold, folds != fold
         weights = None if data.weights is None else data.weights[kept]
-        fitted = fit_mixed(kind, seen[kept], data.labels[kept], weights=weights, offset=offset, units=units)
+        fitted = fit_mixed(
+            kind, seen[kept], data.labels[kept], weights=weights, offset=offset, units=units, share=share
+        )
         log_probs[held] = fitted.served.apply(seen[held])
     return log_probs
 

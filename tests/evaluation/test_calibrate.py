@@ -124,7 +124,7 @@ def test_a_method_for_two_classes_is_refused_for_three_in_one_line(
 
 
 def test_auto_and_every_calibrator_can_be_asked_for() -> None:
-    assert ("auto", *CALIBRATORS) == METHODS
+    assert ("auto", *CALIBRATORS, "shrinkage") == METHODS
     assert set(AUTO) <= set(CALIBRATORS)
 
 

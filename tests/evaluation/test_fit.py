@@ -29,7 +29,9 @@ EVEN = "[training]\nprevalence = { ann = 0.5, bob = 0.5 }\n"
 
 
 def fitted(repository: Repository, data: Path, **options: object) -> FitResult:
-    return fit(repository, "toy", FitRequest(data, **options))  # type: ignore[arg-type]  # its own fields, by name
+    """A temperature of least log loss, unless another calibrator is asked for; `test_shrinkage.py` has the default."""
+    request = FitRequest(data, **({"calibrator": "temperature"} | options))  # type: ignore[arg-type]  # by name
+    return fit(repository, "toy", request)
 
 
 def temperature(record: Record) -> float:

@@ -66,7 +66,7 @@ def test_a_record_s_warnings_are_printed_and_an_unknown_prevalence_is_called_so(
     toy: Toy, truth: Truth, save: Callable[..., Path]
 ) -> None:
     x, y = truth(400, log_ratio=(0.0, 3.0))
-    text = printed(render_record(fit(toy(), "toy", FitRequest(save(X=x, y=y))).record))
+    text = printed(render_record(fit(toy(), "toy", FitRequest(save(X=x, y=y), calibrator="temperature")).record))
     assert "nobody knows (unknown)" in text
     assert "note: the mean calibrated probability disagrees" in text
 

@@ -5,16 +5,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.special import expit
 
 from service.bundle.manifest import parse_manifest
 from service.core.metrics import log_loss
 from service.core.numerics import Array
 from service.errors import DataError, FitError, ManifestInvalid, NoSignal
 from service.evaluation.by_task import evaluate_task
-from service.evaluation.dataset import read_dataset
+from service.evaluation.dataset import Dataset, read_dataset
+from service.evaluation.detectors import Judged
 from service.evaluation.fit import FitResult
+from service.evaluation.labels import calibrate_labels
 from service.evaluation.scoring import posterior_of
-from service.runtime.model import Model, load_model
+from service.runtime.model import Model, Raw, load_model
 
 LABELS = ("ache", "burn", "chill")
 Make = Callable[..., Any]
@@ -150,7 +154,7 @@ def test_a_label_takes_the_map_that_its_rows_afford(label_workshop: Make, labels
     assert {name: label.chain for name, label in record.labels.items()} == {
         "ache": ("platt",),
         "burn": ("identity",),
-        "chill": ("temperature",),
+        "chill": ("platt",),
     }
     assert any("burn: of one state only" in warning for warning in record.provenance.warnings)
     assert record.source.prevalence is None
@@ -379,3 +383,42 @@ def test_shares_of_labels_need_not_sum_to_one() -> None:
 def test_a_manifest_that_names_no_score_gets_its_task_s(task: str, kind: str, scores: tuple[str, ...]) -> None:
     for tail in ("", "[ood]\nfalse_alarm = 0.1\n"):
         assert parse_manifest(HEAD.format(task=task, kind=kind, graph="", tail=tail)).ood.scores == scores
+
+
+# -------------------------------------------------------------------------------------------------------- rare labels
+
+
+def judged_of(data: Dataset, log_odds: Array) -> Judged:
+    return Judged(data, Raw(np.empty((len(data), 0)), log_odds, np.empty((len(data), 0)), None))
+
+
+def rare(n: int, expected: float, seed: int, *, intercept: float | None = None) -> tuple[Array, Array, float]:
+    """Log-odds of a model that is too sharp and shifted by two, presences, and the intercept of the truth."""
+    grid = np.random.default_rng(99).normal(size=100_000)
+    if intercept is None:
+        intercept = float(brentq(lambda a: expit(a + 1.5 * grid).mean() - expected / n, -25.0, 5.0))
+    rng = np.random.default_rng(seed)
+    truth = intercept + 1.5 * rng.normal(size=n)
+    return 1.3 * truth + 2.0, (rng.random(n) < expit(truth)).astype(np.intp), intercept
+
+
+@pytest.mark.parametrize("positives", [5, 10, 15])
+def test_a_rare_label_is_neither_over_nor_undertold(positives: int, label_workshop: Make) -> None:
+    manifest = label_workshop(more="").repository.draft("complaints").manifest
+    n, ratios, lost, intercept = 400, [], [], None
+    for seed in range(30):
+        columns = [rare(n, positives, 3 * seed + m, intercept=intercept) for m in range(3)]
+        intercept = columns[0][2]
+        odds, y = (np.stack([column[i] for column in columns], axis=1) for i in (0, 1))
+        data = Dataset(odds, y, None, None, "sha256:0")
+        found = calibrate_labels(manifest, judged_of(data, odds), method=None, seed=0)
+        far = rare(4000, positives, 1000 + seed, intercept=intercept)[0]
+        truth = expit((far - 2.0) / 1.3)
+        for m in np.flatnonzero(y.sum(axis=0)):
+            answered = found.calibrator.apply(np.repeat(far[:, None], 3, axis=1))[:, m]
+            ratios.append(np.exp(answered[:, 1]).mean() / (positives / n))
+            best = np.log(np.stack([1.0 - truth, truth], axis=1))
+            lost.append(np.mean(np.sum(np.exp(best) * (best - answered), axis=1)))
+    assert all(label.chain == ("platt",) for label in found.labels.values())
+    assert 0.93 <= np.mean(ratios) <= 1.12
+    assert np.mean(lost) <= 0.005

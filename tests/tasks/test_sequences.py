@@ -184,7 +184,7 @@ def test_without_a_known_source_neighbours_cannot_speak_and_fit_says_so(
 ) -> None:
     workshop = sequence_workshop()
     x, y = sequences_drawn(400, 0)
-    record_of = workshop.fit(workshop.rows("cal", X=x + np.float32(0.8), y=y))
+    record_of = workshop.fit(workshop.rows("cal", X=x + np.float32(0.8), y=y), calibrator="temperature")
     assert record_of.record.source.basis == "unknown"
     assert any("the hmm smoother is not available" in text for text in record_of.record.provenance.warnings)
     assert served(workshop, record_of).smoother == "none"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.calibration import Calibrator
-from service.core.calibration.mixture import fit_mixed
+from service.core.calibration.mixture import fit_mixed, support
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.sampling import mean_and_error
 
@@ -139,17 +139,19 @@ def out_of_fold(
     weights: Array | None = None,
     offset: Array | None = None,
     units: int | None = None,
+    share: float | None = None,
 ) -> Array:
     """Log-probabilities of every row, shape (N, K), by the fit on the other folds, at the prevalence of these rows.
 
     Folds that are separable are mixed with the uniform distribution by the share of all rows. Parameters are those of
-    `choose`, and ``units`` of `Calibrator.fit`.
+    `choose`, and ``units`` and ``share`` of `fit_mixed`, both of all rows.
     """
-    log_probs = np.empty_like(logits)
+    log_probs, units = np.empty_like(logits), units or len(labels)
+    share = support(units) if share is None else share
     for fold in np.unique(folds):
         held, kept = folds == fold, folds != fold
-        share = None if weights is None else weights[kept]
-        fitted = fit_mixed(method, logits[kept], labels[kept], weights=share, offset=offset, units=units or len(labels))
+        w = None if weights is None else weights[kept]
+        fitted = fit_mixed(method, logits[kept], labels[kept], weights=w, offset=offset, units=units, share=share)
         log_probs[held] = fitted.served.apply(logits[held])
     return log_probs if offset is None or method.free_intercepts else log_softmax(log_probs + offset)
 

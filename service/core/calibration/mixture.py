@@ -99,10 +99,12 @@ def fit_mixed(
     weights: Array | None = None,
     offset: Array | None = None,
     units: int | None = None,
+    share: float | None = None,
 ) -> Fitted:
     """Fit a method, and find out whether the rows are separable to it; parameters are those of `Calibrator.fit`.
 
-    Folds are given the number of units of all rows, so that they are mixed as the final fit is.
+    ``share`` is `support` of ``units`` unless it is given. Folds are given that of all rows, so that they are mixed as
+    the final fit is.
 
     Examples
     --------
@@ -113,4 +115,4 @@ def fit_mixed(
     """
     calibrator = method.fit(logits, labels, weights=weights, offset=offset, units=units)
     separable = calibrator.separable(logits, labels, weights=weights, offset=offset)
-    return Fitted(calibrator, separable, support(units or len(labels)))
+    return Fitted(calibrator, separable, support(units or len(labels)) if share is None else share)
