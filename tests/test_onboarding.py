@@ -203,8 +203,16 @@ def test_probabilities_that_are_none_are_refused_whoever_says_so(linear_graph: W
 
 
 def test_an_operator_that_a_run_contradicts_is_not_believed(graph_of: Write, empty: Repository) -> None:
-    path = graph_of([helper.make_node("Softmax", ["x"], ["s"], axis=0)], "s")
+    two = helper.make_tensor("t", TensorProto.FLOAT, [1], [2.0])
+    twice = helper.make_node("Constant", [], ["two"], value=two)
+    nodes = [helper.make_node("Softmax", ["x"], ["p"]), twice, helper.make_node("Mul", ["p", "two"], ["s"])]
     with pytest.raises(GraphError, match=r"should be probabilities .* and is none"):
+        import_model(empty, "m", graph_of(nodes, "s"), Declared())
+
+
+def test_a_softmax_over_the_rows_is_refused_by_its_name(graph_of: Write, empty: Repository) -> None:
+    path = graph_of([helper.make_node("Softmax", ["x"], ["s"], axis=0)], "s")
+    with pytest.raises(GraphError, match="depends on the rows beside it: Softmax works across the row axis"):
         import_model(empty, "m", path, Declared())
 
 
