@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
+from service.bundle.manifest import describe
 from service.bundle.sections import Graph
-from service.errors import GraphError
+from service.errors import GraphError, ManifestInvalid
 from service.graph.evidence import Output
 from service.graph.inspect import Findings, inspect_graph
 from service.graph.loading import readable
@@ -214,8 +216,9 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
     reasons = filter(None, (why if tapped is None else tapped.evidence, scores.evidence))
     found = Conclusion("output", scores.name, "; ".join(reasons))
     changed = bench.place().read_bytes() if bench.changes else None
-    meaning = Graph(output=scores.name, output_kind=kind.value, task=task.value, classes=classes.value)
-    notes.append(check_expected(bench.child, bench.place(), run.filled, meaning, declared))
+    if declared.expect is not None:
+        meaning = _meaning(found, kind, task, classes)
+        notes.append(check_expected(bench.child, bench.place(), run.filled, meaning, declared))
     said = (note for note in notes if note is not None)
     return Study(
         (found, kind, task, classes, *said, *_others(bench, declared, features)),
@@ -223,6 +226,13 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
         changed,
         bench.findings.external_files,
     )
+
+
+def _meaning(*conclusions: Conclusion) -> Graph:
+    try:
+        return Graph.model_validate({c.subject: c.value for c in conclusions})
+    except ValidationError as error:
+        raise ManifestInvalid(f"graph: {describe(error)}") from None
 
 
 def _own_label(
