@@ -1,11 +1,12 @@
 # Two commands on a machine with Python 3.11 and make: `make run` and `make test`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+SIMULATIONS := coverage
 BENCHMARKS := calibration core serving classes batching openloop memory start
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ITSELF := $(PIP) --no-deps --no-build-isolation -e .
 
-.PHONY: run install test lint bench lock clean
+.PHONY: run install test lint bench simulations lock clean
 
 run: .venv/.product  ## serve the shipped models on 127.0.0.1:8000
 	$(BIN)/temperance serve
@@ -23,6 +24,10 @@ lint: .venv/.everything  ## style, types and import contracts
 
 bench: .venv/.everything  ## how fast and how small, beside what is asked for
 	set -e; for one in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$one; done
+
+simulations: .venv/.everything  ## statistical promises on full grids: docs/guide/statistics.md
+	set -e; for one in $(SIMULATIONS); do $(BIN)/python -m tests.bench.$$one; done
+	$(BIN)/python -m pytest -m simulation
 
 lock:  ## renew both lock files; needs uv
 	uv pip compile -q -U --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements-dev.lock

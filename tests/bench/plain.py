@@ -75,7 +75,7 @@ def mahalanobis(x: Any) -> Any:
 
 def p_values(name: str, scores: Any) -> Any:
     """Conformal p-values."""
-    calibration = STATE[f"{name}:scores"]
+    calibration = STATE[f"{name}:caps"]  # what counts as at least as far, to within rounding
     n = len(calibration)
     return (n + 1 - np.searchsorted(calibration, scores)) / (n + 1)
 
@@ -100,7 +100,7 @@ def answer(request_id: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "model": MODEL,
         "version": VERSION,
         "digest": os.environ.get("PLAIN_DIGEST", ""),
-        "calibration": {"method": "temperature", "status": RECORD["status"]},
+        "calibration": {"method": "temperature", "status": RECORD["status"], "support": RECORD["support"]},
         "prevalence": {"source": SOURCE, "target": SOURCE, "site": None},
         "predictions": rows,
     }
@@ -134,7 +134,6 @@ def decide(request: Request) -> dict[str, Any]:
     if "range" in GATE:
         flagged |= outside.any(axis=1)
     risks = p @ COST.T
-    first_two = np.sort(risks, axis=1)[:, :2]
     known = np.maximum(risks.min(axis=1) - p @ COST.min(axis=0), 0.0)
     candidates = risks - risks.min(axis=1, keepdims=True) <= 1e-6 * SCALE
     request_id, rows = str(uuid.uuid4()), []
@@ -160,7 +159,7 @@ def decide(request: Request) -> dict[str, Any]:
             "action": ACTIONS[action],
             "risk": float(risks[i, action]),
             "risks": dict(zip(ACTIONS, risks[i].tolist(), strict=True)),
-            "margin": float(first_two[i, 1] - first_two[i, 0]),
+            "margin": float(np.delete(risks[i], action).min() - risks[i, action]),
             "value_of_information": float(known[i]),
         }
         if DEFER is not None:
