@@ -13,7 +13,8 @@ import numpy as np
 
 from service.core.numerics import Array, Indices
 
-NORMAL: Final = 0.5 * 1.959963984540054**2  # log likelihood ratio at the ends of a 95 % interval, for many events
+Z: Final = 1.959963984540054  # normal quantile, both sides at 95 %
+NORMAL: Final = 0.5 * Z**2  # log likelihood ratio at the ends of a 95 % interval, for many events
 NO_EVENT: Final = -math.log(0.025)  # the same where the event that matters never happened
 FADING: Final = 2.6  # how fast one becomes the other: fitted to Garwood's exact limits of a Poisson mean
 STEPS: Final = 60
@@ -113,8 +114,28 @@ def likelihood_limit(deviation: Array) -> float:
     """
     square = deviation**2
     spread = float(square.sum())
-    events = spread**2 / float(square @ square) if spread > 0.0 else 0.0
-    return NORMAL + (NO_EVENT - NORMAL) / math.sqrt(1.0 + FADING * events)
+    return evidence_limit(spread**2 / float(square @ square) if spread > 0.0 else 0.0)
+
+
+def evidence_limit(events: float, *, z: float = Z) -> float:
+    r"""Log likelihood ratio at which a tail ends, by how many events make up the variance.
+
+    .. math:: c = \tfrac12 z^2 + \frac{-\log \Phi(-z) - \tfrac12 z^2}{\sqrt{1 + 2.6 m}}
+
+    Parameters
+    ----------
+    events : float
+        m.
+    z : float
+        Normal quantile of the tail.
+
+    Examples
+    --------
+    >>> round(evidence_limit(0.0), 3), round(evidence_limit(1e9), 3)
+    (3.689, 1.921)
+    """
+    normal, never = 0.5 * z**2, -math.log(0.5 * math.erfc(z / math.sqrt(2.0)))
+    return normal + (never - normal) / math.sqrt(1.0 + FADING * events)
 
 
 def highest_share(n: int, alpha: float, *, calibrated_on: int) -> float:

@@ -101,7 +101,7 @@ def mean_agrees(
     return bool(np.all(gap <= standard_errors * noise + 1e-12))
 
 
-def confusion(log_probs: Array, labels: Indices) -> Array:
+def confusion(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> Array:
     r"""Mean posterior of the rows of every class, shape (K, K), columns what is true.
 
     .. math:: M_{jk} = E[p(j \mid x) \mid y = k]
@@ -110,11 +110,12 @@ def confusion(log_probs: Array, labels: Indices) -> Array:
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
+    weights : ndarray of shape (N,), optional
 
     Raises
     ------
     ValueError
-        If a class has no rows; it is named by its index, from 0.
+        If a class has no rows of any weight; it is named by its index, from 0.
 
     Examples
     --------
@@ -123,11 +124,13 @@ def confusion(log_probs: Array, labels: Indices) -> Array:
            [0.2, 0.6]])
     """
     classes = log_probs.shape[1]
-    missing = np.setdiff1d(np.arange(classes), labels)
+    w = np.ones(len(labels)) if weights is None else weights
+    missing = np.setdiff1d(np.arange(classes), labels[w > 0.0])
     if len(missing):
         raise ValueError(f"no row is labelled as class {missing[0]}: what the model makes of it is unknown")
     probabilities = np.exp(log_probs)
-    return np.stack([probabilities[labels == k].mean(axis=0) for k in range(classes)], axis=1)
+    of_class = [labels == k for k in range(classes)]
+    return np.stack([np.average(probabilities[own], axis=0, weights=w[own]) for own in of_class], axis=1)
 
 
 def black_box_shift(log_probs: Array, *, confusion: Array) -> Estimate:
@@ -168,7 +171,14 @@ def black_box_shift(log_probs: Array, *, confusion: Array) -> Estimate:
 
 
 def expectation_maximisation(
-    log_probs: Array, *, source: Array, confusion: Array, tolerance: float = 1e-12, iterations: int = 5000
+    log_probs: Array,
+    *,
+    source: Array,
+    confusion: Array,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    tolerance: float = 1e-12,
+    iterations: int = 5000,
 ) -> Estimate:
     r"""Prevalence of maximum likelihood (Saerens' EM): the mean of the posterior that it shifts.
 
@@ -176,7 +186,7 @@ def expectation_maximisation(
         r_{ik} = \frac{p(k \mid x_i)}{\pi^{source}_k}
 
     The likelihood is concave, so there is one answer (if `confusion` can be inverted). Standard errors are the
-    inverse Fisher information within the simplex.
+    inverse Fisher information within the simplex; with weights or groups, the sandwich over groups.
 
     Parameters
     ----------
@@ -187,6 +197,9 @@ def expectation_maximisation(
         Positive.
     confusion : ndarray of shape (K, K)
         Of calibration rows.
+    weights : ndarray of shape (N,), optional
+    groups : ndarray of shape (N,), optional
+        0..G-1; rows of a group count as one draw.
     tolerance : float
         Rests once no entry moves by more.
     iterations : int
@@ -212,17 +225,28 @@ def expectation_maximisation(
     """
     condition = checked_condition(confusion)
     relative = np.exp(log_probs - log_probs.max(axis=1, keepdims=True)) / source
+    share = np.full(len(log_probs), 1.0 / len(log_probs)) if weights is None else weights / weights.sum()
     prevalence, settled = source / source.sum(), False
     for _ in range(iterations):
         previous = prevalence
-        prevalence = previous * (relative / (relative @ previous)[:, None]).mean(axis=0)
+        prevalence = previous * ((share / (relative @ previous)) @ relative)
         settled = bool(np.abs(prevalence - previous).max() <= tolerance)
         if settled:
             break
-    return Estimate(prevalence / prevalence.sum(), _simplex_errors(relative, prevalence), condition, settled)
+    return Estimate(
+        prevalence / prevalence.sum(), _simplex_errors(relative, prevalence, share, groups), condition, settled
+    )
 
 
-def returns_source(log_probs: Array, labels: Indices, *, source: Array, standard_errors: float = 4.0) -> bool:
+def returns_source(
+    log_probs: Array,
+    labels: Indices,
+    *,
+    source: Array,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    standard_errors: float = 4.0,
+) -> bool:
     """Whether EM on calibration rows finds the prevalence they are known to speak of, within sampling noise.
 
     Where it does not, the model is not calibrated well enough for its estimates on other rows to be believed.
@@ -232,6 +256,8 @@ def returns_source(log_probs: Array, labels: Indices, *, source: Array, standard
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
     source : ndarray of shape (K,)
+    weights, groups : ndarray of shape (N,), optional
+        As in `expectation_maximisation`.
     standard_errors : float
 
     Raises
@@ -239,7 +265,8 @@ def returns_source(log_probs: Array, labels: Indices, *, source: Array, standard
     ValueError
         As `confusion` and `expectation_maximisation` do.
     """
-    found = expectation_maximisation(log_probs, source=source, confusion=confusion(log_probs, labels))
+    matrix = confusion(log_probs, labels, weights=weights)
+    found = expectation_maximisation(log_probs, source=source, confusion=matrix, weights=weights, groups=groups)
     gap = np.abs(found.prevalence - source / source.sum())
     return found.settled and bool(np.all(gap <= standard_errors * found.standard_error + 1e-6))
 
@@ -255,13 +282,18 @@ def checked_condition(matrix: Array) -> float:
     return condition
 
 
-def _simplex_errors(relative: Array, prevalence: Array) -> Array:
+def _simplex_errors(relative: Array, prevalence: Array, share: Array, groups: Indices | None) -> Array:
     # Prevalences sum to one, so the information is inverted among directions that sum to zero.
-    gradients = relative / (relative @ prevalence)[:, None]
     k = len(prevalence)
     axes = np.linalg.qr(np.eye(k) - 1.0 / k)[0][:, : k - 1]
-    information = axes.T @ (gradients.T @ gradients) @ axes
-    return _root_diagonal(axes @ np.linalg.pinv(information) @ axes.T)
+    gradients = (relative / (relative @ prevalence)[:, None]) @ axes
+    scores = share[:, None] * gradients
+    bread = np.linalg.pinv(scores.T @ gradients)
+    if groups is not None:
+        sums = np.zeros((int(groups.max()) + 1, k - 1))
+        np.add.at(sums, groups, scores)
+        scores = sums
+    return _root_diagonal(axes @ bread @ (scores.T @ scores) @ bread @ axes.T)
 
 
 def _root_diagonal(covariance: Array) -> Array:

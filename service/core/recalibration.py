@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.core.chance import chance_bound
+from service.core.intervals import Z
 from service.core.numerics import Array, Indices
-from service.core.sampling import mean_noise
 
 LOGIT_LIMIT = 40.0  # beyond it a float64 probability is 0 or 1
 
@@ -37,37 +38,43 @@ class InTheLarge:
     Attributes
     ----------
     predicted, observed : ndarray of shape (K,)
-    standard_error : ndarray of shape (K,)
-        Of their difference, if the probabilities were right; with groups the largest that it can be.
+    noise : ndarray of shape (K,)
+        How far apart chance carries them, either way, if the probabilities are right: `chance_bound`.
     """
 
     predicted: Array
     observed: Array
-    standard_error: Array
+    noise: Array
 
 
 def calibration_in_the_large(
-    log_probs: Array, labels: Indices, *, weights: Array | None = None, groups: Indices | None = None
+    log_probs: Array,
+    labels: Indices,
+    *,
+    weights: Array | None = None,
+    groups: Indices | None = None,
+    z: float = Z,
 ) -> InTheLarge:
-    r"""Whether every class is predicted as often as it occurs.
-
-    The noise of class k is that of labels drawn from the posterior, :math:`\sqrt{\sum_i p_{ik}(1-p_{ik})}/n`.
+    """Whether every class is predicted as often as it occurs.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
     weights, groups : ndarray of shape (N,), optional
+    z : float
+        Normal quantile of one tail of the noise.
 
     Examples
     --------
     >>> large = calibration_in_the_large(np.log(np.full((4, 2), 0.5)), np.array([0, 0, 0, 1]))
-    >>> large.predicted, large.observed, large.standard_error
-    (array([0.5, 0.5]), array([0.75, 0.25]), array([0.25, 0.25]))
+    >>> large.predicted, large.observed, large.noise
+    (array([0.5, 0.5]), array([0.75, 0.25]), array([0.5, 0.5]))
     """
-    p = np.exp(log_probs)
+    p, either = np.exp(log_probs), np.broadcast_to([0.0, 1.0], (len(labels), 2))
     count = np.bincount(labels, weights, minlength=p.shape[1])
-    noise = [mean_noise(deviation, weights=weights, groups=groups) for deviation in np.sqrt(p * (1.0 - p)).T]
+    states = (np.stack([1.0 - own, own], axis=1) for own in np.minimum(p, 1.0).T)
+    noise = [chance_bound(either, own, weights=weights, groups=groups, z=z) for own in states]
     return InTheLarge(np.average(p, axis=0, weights=weights), count / count.sum(), np.array(noise))
 
 

@@ -29,7 +29,7 @@ from service.core.calibration.score_test import says_something
 from service.core.calibration.shrinkage import PRIORS, SHRUNK, effective_units
 from service.core.calibration.temperature import Temperature, fit_temperature, problem_of
 from service.core.inverse import Inverse
-from service.core.numerics import Array, Indices, log_softmax
+from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.errors import FitError
 from service.evaluation.calibration_notes import SEPARABLE, mixture_words, no_signal, of_loss, of_source
 from service.evaluation.dataset import Dataset
@@ -42,6 +42,9 @@ AUTO: Final = ("identity", "temperature", "bcts", "vector")
 SHRINKING: Final = ("temperature", "bcts")
 DEFAULT: Final = "shrinkage"
 METHODS: Final = ("auto", *CALIBRATORS, DEFAULT)
+TOO_FEW: Final = (
+    "at least two rows with a weight (of two groups, if there are groups) are needed. Nothing was published"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +216,33 @@ def declared_prevalence(manifest: Manifest, *, weighted: bool) -> Array | None:
 
 def independent_units(data: Dataset) -> int:
     """How many rows or, if there are groups, groups have any weight: what smoothing and ridges are measured by."""
-    kept = np.ones(len(data), dtype=np.bool_) if data.weights is None else data.weights > 0.0
-    return int(kept.sum()) if data.groups is None else len(np.unique(data.groups[kept]))
+    return int(_weighted_units(data).sum())
 
 
 def folds_of(data: Dataset, seed: int) -> Indices:
-    """Fold of every row, shape (N,); rows of a group share one."""
-    units = data.units
-    of_unit = np.random.default_rng(seed).permutation(units) % min(FOLDS, units)
+    """Fold of every row, shape (N,); rows of a group share one.
+
+    Units without weight are dealt none of their own: no fold can then be left without a weight to learn from.
+    """
+    weighted = _weighted_units(data)
+    count = int(weighted.sum())
+    of_unit = np.zeros(data.units, dtype=np.intp)
+    of_unit[weighted] = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
     return of_unit if data.groups is None else of_unit[data.groups]
 
 
+def _weighted_units(data: Dataset) -> Flags:
+    """Of every row or, if there are groups, group, whether it has any weight."""
+    if data.weights is None:
+        return np.ones(data.units, dtype=np.bool_)
+    mass = data.weights if data.groups is None else np.bincount(data.groups, data.weights, minlength=data.units)
+    weighted: Flags = mass > 0.0
+    return weighted
+
+
 def _check_rows(data: Dataset, classes: tuple[str, ...]) -> None:
-    if data.units < 2:
-        raise FitError("at least two rows (of two groups, if there are groups) are needed. Nothing was published")
+    if independent_units(data) < 2:
+        raise FitError(TOO_FEW)
     observed = frequencies(data, len(classes))
     for k in np.unique(data.labels):
         if observed[k] == 0.0:
@@ -302,9 +318,10 @@ def frequencies(data: Dataset, k: int) -> Array:
 
 def units_of_classes(data: Dataset, k: int) -> Indices:
     """How many rows or, if there are groups, groups have every class, shape (K,)."""
+    kept = np.ones(len(data), dtype=np.bool_) if data.weights is None else data.weights > 0.0
     if data.groups is None:
-        return np.bincount(data.labels, minlength=k)
-    pairs = np.unique(np.stack([data.groups, data.labels], axis=1), axis=0)
+        return np.bincount(data.labels[kept], minlength=k)
+    pairs = np.unique(np.stack([data.groups, data.labels], axis=1)[kept], axis=0)
     return np.bincount(pairs[:, 1], minlength=k)
 
 

@@ -202,8 +202,7 @@ class PolicyCheck:
     saved_low, saved_high : float or None
         Its paired bootstrap interval of 95 %; None where all rows are of one group.
     excess, excess_low, excess_high : float or None
-        Cost per row paid beyond what was promised, with its interval, as above. A costly case that is rare enough to
-        be missing from the rows does not widen it; it does widen ``noise``.
+        Cost per row paid beyond what was promised, with its interval, as above.
     noise : float
         How far ``excess`` may lie from 0, either way, in 19 of 20 samples, if the probabilities are right.
     regret : float

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from service.core.chance import chance_bound
 from service.core.costs import class_ranges
 from service.core.decision import Decisions, best_action, decide
 from service.core.decomposition import Loss, binned_decomposition, corp_decomposition
@@ -17,7 +18,7 @@ from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.core.pipeline import Policy, Posterior
 from service.core.recalibration import Cox, calibration_in_the_large, class_log_odds, cox
 from service.core.reliability import class_event, debiased_interval, null_test, reliability_curve
-from service.core.sampling import effective_rows, informative, mean_noise
+from service.core.sampling import effective_rows, informative
 from service.core.selective import area_under_risk_coverage, coverage_at_risk, excess_area
 from service.core.utility import (
     Difference,
@@ -81,12 +82,12 @@ class Sample:
         least, most = bounds
         return paired_difference(costs, others, least=least, most=most, weights=self.weights, groups=self.groups)
 
-    def noise(self, deviation: Array, rows: Flags | slice = slice(None)) -> float:
-        """95 % half-width of the mean over some rows of values with these deviations; not a number without rows."""
+    def noise(self, costs: Array, log_probs: Array, rows: Flags | slice = slice(None)) -> float:
+        """How far chance carries the mean over some rows of costs by class, either way; not a number without rows."""
         weights = None if self.weights is None else self.weights[rows]
-        groups = None if self.groups is None else self.groups[rows]
-        own = deviation[rows]
-        return NORMAL * mean_noise(own, weights=weights, groups=groups) if len(own) else math.nan
+        groups = None if self.groups is None else np.unique(self.groups[rows], return_inverse=True)[1]
+        own = costs[rows]
+        return chance_bound(own, np.exp(log_probs[rows]), weights=weights, groups=groups) if len(own) else math.nan
 
 
 def diagnose(
@@ -140,9 +141,9 @@ def shifts(
     classes : tuple of str
     weights, groups : ndarray of shape (N,), optional
     """
-    large = calibration_in_the_large(log_probs, labels, weights=weights, groups=groups)
-    limit = NormalDist().inv_cdf(1.0 - (1.0 - LEVEL) / (2.0 * len(classes)))
-    beyond = np.abs(large.predicted - large.observed) > limit * large.standard_error + 1e-9
+    z = NormalDist().inv_cdf(1.0 - (1.0 - LEVEL) / (2.0 * len(classes)))
+    large = calibration_in_the_large(log_probs, labels, weights=weights, groups=groups, z=z)
+    beyond = np.abs(large.predicted - large.observed) > large.noise + 1e-9
     return {classes[k]: Shift(float(large.predicted[k]), float(large.observed[k])) for k in np.flatnonzero(beyond)}
 
 
@@ -238,7 +239,7 @@ def _calibration(posterior: Posterior, labels: Indices, classes: tuple[str, ...]
         uncalibrated=raw,
         squared_error=parts.squared_error,
         gaps=dict(zip(classes, (means.predicted - means.observed).tolist(), strict=True)),
-        noise=dict(zip(classes, (NORMAL * means.standard_error).tolist(), strict=True)),
+        noise=dict(zip(classes, means.noise.tolist(), strict=True)),
         diagram=_diagram(event, sample),
     )
 
@@ -319,17 +320,16 @@ def _policy(policy: Policy, posterior: Posterior, labels: Indices, sample: Sampl
     label = cheapest[log_probs.argmax(axis=1)]
     constant = np.full_like(label, np.average(cost[:, labels], axis=1, weights=weights).argmin())
     paid, promised = cost[taken.action, labels], taken.risks[np.arange(len(labels)), taken.action]
-    deviation = np.sqrt(np.einsum("nk,nk->n", np.exp(log_probs), (cost[taken.action] - promised[:, None]) ** 2))
     saved = sample.difference(cost[label, labels], paid, difference_bounds(label, taken.action, cost))
     excess = sample.difference(paid, promised, _of_realised(cost, taken.action, promised))
     of_constant = sample.difference(cost[constant, labels], paid, difference_bounds(constant, taken.action, cost))
     return PolicyCheck(
         *_interval(saved),
         *_interval(excess),
-        sample.noise(deviation),
+        sample.noise(cost[taken.action], log_probs),
         oracle_regret(taken.action, cost, labels, weights=weights),
         _finite(savings_score(taken.action, cost, labels, weights=weights)),
-        _actions(policy, taken, labels, deviation, sample),
+        _actions(policy, taken, labels, log_probs, sample),
         {policy.actions[worse]: policy.actions[better] for worse, better in dominated_actions(cost)},
         *_interval(of_constant),
         None if policy.on_ood is None else policy.actions[policy.on_ood],
@@ -337,10 +337,11 @@ def _policy(policy: Policy, posterior: Posterior, labels: Indices, sample: Sampl
 
 
 def _actions(
-    policy: Policy, taken: Decisions, labels: Indices, deviation: Array, sample: Sample
+    policy: Policy, taken: Decisions, labels: Indices, log_probs: Array, sample: Sample
 ) -> dict[str, ActionCheck]:
     held = cost_calibration(taken.risks, taken.action, policy.cost, labels, weights=sample.weights)
-    noise = (sample.noise(deviation, taken.action == a) for a in range(len(policy.actions)))
+    of_row = policy.cost[taken.action]
+    noise = (sample.noise(of_row, log_probs, taken.action == a) for a in range(len(policy.actions)))
     columns = zip(policy.actions, held.count, held.expected, held.realised, noise, strict=True)
     return {
         name: ActionCheck(int(count), _finite(promised), _finite(paid), _finite(within))

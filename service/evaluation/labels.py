@@ -26,6 +26,7 @@ from service.evaluation.calibrate import (
     FEW_ROWS,
     METHODS,
     SHRINKING,
+    TOO_FEW,
     Calibration,
     Contender,
     frequencies,
@@ -63,8 +64,8 @@ def calibrate_labels(manifest: Manifest, judged: Judged, *, method: str | None, 
     """
     if method is not None and method not in METHODS:
         raise FitError(f"--calibrator is one of {', '.join(METHODS)}. Nothing was published")
-    if judged.data.units < 2:
-        raise FitError("at least two rows (of two groups, if there are groups) are needed. Nothing was published")
+    if independent_units(judged.data) < 2:
+        raise FitError(TOO_FEW)
     found = {
         label: _of_label(manifest, m, judged.logits[:, m], _of_one(judged.data, m), method=method, seed=seed)
         for m, label in enumerate(manifest.graph.classes)

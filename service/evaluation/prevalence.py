@@ -129,7 +129,7 @@ def check_estimation(
     sample = Sample(log_probs, data.labels, np.ones(len(data), dtype=np.bool_), data.weights, data.groups)
     shares = np.array([source.prevalence[c] for c in classes])
     try:
-        condition, returned = _self_check(sample, shares, units=data.units)
+        condition, returned = _self_check(sample, shares)
     except ValueError as error:
         return EstimationRecord(obstacle=str(error)), {}
     if not returned:
@@ -140,15 +140,16 @@ def check_estimation(
     return record, pack_sample(sample, gate)
 
 
-def _self_check(sample: Sample, source: Array, *, units: int) -> tuple[float, bool]:
+def _self_check(sample: Sample, source: Array) -> tuple[float, bool]:
     condition = prior.checked_condition(sample.confusion)
     few = _some_rows(sample.labels, every=math.ceil(sample.log_probs.size / MOST_CELLS))
     labels = sample.labels[few]
-    observed = np.bincount(labels, minlength=len(source)) / len(labels)
+    weights = None if sample.weights is None else sample.weights[few]
+    groups = None if sample.groups is None else sample.groups[few]
+    observed = np.bincount(labels, weights, minlength=len(source)) / (len(few) if weights is None else weights.sum())
     # Under their own prevalence: a declared source need not be that of the calibration rows.
     own = prior.shift(sample.log_probs[few], source=source, target=observed)
-    errors = 4.0 * math.sqrt(max(1.0, len(sample.labels) / units))  # as if rows of a group were one
-    return condition, prior.returns_source(own, labels, source=observed, standard_errors=errors)
+    return condition, prior.returns_source(own, labels, source=observed, weights=weights, groups=groups)
 
 
 def _some_rows(labels: Indices, *, every: int) -> Indices:

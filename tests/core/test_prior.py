@@ -196,6 +196,32 @@ def test_a_model_trained_on_balanced_classes_does_not_return_the_source_it_is_sa
     assert not returns_source(rows, labels, source=source)
 
 
+def test_the_source_is_returned_by_the_weights_that_the_calibration_used() -> None:
+    rng = np.random.default_rng(6)
+    rows = np.log(np.repeat([[0.9, 0.1], [0.2, 0.8]], [2000, 2000], axis=0))
+    rare = np.repeat([0.4, 0.8], 2000)  # of the first rows twice as many are of the second class as weights of 1 say
+    labels = (rng.random(4000) < rare).astype(np.intp)
+    weights = np.where((labels == 1) & (np.arange(4000) < 2000), 0.1 / 0.9 * 0.6 / 0.4, 1.0)
+    shares = np.bincount(labels, weights) / weights.sum()
+    assert returns_source(rows, labels, source=np.exp(rows).T @ weights / weights.sum(), weights=weights)
+    assert np.abs(np.exp(rows).T @ weights / weights.sum() - shares).max() < 0.03
+    assert returns_source(rows, labels, source=shares, weights=weights)
+    assert not returns_source(rows, labels, source=shares)
+
+
+@pytest.mark.parametrize("copies", [4, 20])
+def test_copies_of_rows_in_one_group_return_what_the_rows_do(copies: int) -> None:
+    source = np.array([0.5, 0.3, 0.2])
+    rows, labels = gaussian(200, source, seed=7, source=source)
+    index = np.repeat(np.arange(200), copies)
+    plain = expectation_maximisation(rows, source=source, confusion=confusion(rows, labels))
+    matrix = confusion(rows[index], labels[index])
+    grouped = expectation_maximisation(rows[index], source=source, confusion=matrix, groups=index)
+    np.testing.assert_allclose(grouped.standard_error, plain.standard_error, rtol=1e-6)
+    weighted = expectation_maximisation(rows, source=source, confusion=matrix, weights=np.full(200, 3.0))
+    np.testing.assert_allclose(weighted.standard_error, plain.standard_error, rtol=1e-6)
+
+
 def test_prevalences_row_by_row_move_every_row_by_its_own_and_none_where_nothing_moves() -> None:
     rng = np.random.default_rng(20)
     log_p, source = log_softmax(rng.normal(size=(30, 3))), np.array([0.5, 0.3, 0.2])

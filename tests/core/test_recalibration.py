@@ -98,7 +98,7 @@ def test_in_the_large_a_posterior_is_compared_with_what_occurred() -> None:
         large = calibration_in_the_large(log_p, labels)
         assert large.predicted.sum() == pytest.approx(1.0)
         assert large.observed.sum() == pytest.approx(1.0)
-        z_scores.append((large.predicted - large.observed) / large.standard_error)
+        z_scores.append((large.predicted - large.observed) / (large.noise / 1.96))
     np.testing.assert_allclose(np.std(z_scores, axis=0), 1.0, atol=0.2)
 
 
@@ -119,7 +119,7 @@ def test_a_weight_of_two_is_the_row_twice_for_the_line_and_the_means() -> None:
     again = calibration_in_the_large(log_p[rows], y[rows], groups=rows)
     np.testing.assert_allclose(large.predicted, again.predicted, rtol=1e-12)
     np.testing.assert_allclose(large.observed, again.observed, rtol=1e-12)
-    np.testing.assert_allclose(large.standard_error, again.standard_error, rtol=1e-9)
+    np.testing.assert_allclose(large.noise, again.noise, rtol=1e-3)
 
 
 def test_the_errors_of_grouped_rows_cover_the_truth_and_those_of_rows_do_not() -> None:

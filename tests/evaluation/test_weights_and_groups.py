@@ -105,6 +105,22 @@ def test_a_weight_of_two_is_the_row_twice_in_its_group(calibrator: str, toy: Toy
     assert numbers(doubled, rel=2e-2) == numbers(weighted, rel=2e-2)
 
 
+@pytest.mark.parametrize("calibrator", ["auto", "shrinkage", *CALIBRATORS])
+def test_rows_of_no_weight_are_no_rows_even_where_few_have_any(
+    calibrator: str, toy: Toy, truth: Truth, save: Save
+) -> None:
+    x, y = truth(N)
+    weight = (np.arange(N) % 9 == 0).astype(float)
+    weight[np.argsort(y)[[0, 1, -1, -2]]] = 1.0
+    some = weight > 0.0
+    weighted = learned(toy, save("weighted", X=x, y=y, weight=weight), calibrator=calibrator)
+    alone = learned(toy, save("alone", X=x[some], y=y[some]), calibrator=calibrator)
+    assert weighted.chain == alone.chain
+    assert weighted.status == alone.status
+    assert weighted.support == alone.support
+    assert numbers(weighted, rel=1e-6) == numbers(alone, rel=1e-6)
+
+
 # --------------------------------------------------------------------------------------------------------- simulations
 
 
