@@ -129,10 +129,11 @@ def _key(value: object) -> Key:
 
 
 def _meanings(keys: dict[Key, None], terms: Terms) -> dict[Key, int | None]:
-    if terms.labels_as in ("index0", "index1"):
+    names = {key: _named(key, terms) for key in keys}
+    words = not terms.numbers and all(k is not None for k in names.values())  # of --train-data, say: no index at all
+    if terms.labels_as in ("index0", "index1") and not words:
         first = int(terms.labels_as == "index1")
         return {key: _position(_index_of(key, terms, declared=True), first, terms) for key in keys}
-    names = {key: _named(key, terms) for key in keys}
     if terms.labels_as == "names" or not names or all(k is not None for k in names.values()):
         return names
     places = {key: _index_of(key, terms) for key in keys}

@@ -91,6 +91,7 @@ TOLD: dict[str, tuple[list[Any], tuple[str, ...], str, list[int], str | None]] =
     "booleans": ([False, True], MASS, "index0", [0, 1], "labels are indices of classes: 0 → benign 1, 1 → malignant 1"),
     "text": (["0", "1"], MASS, "index0", [0, 1], "labels are indices of classes: 0 → benign 1, 1 → malignant 1"),
     "names": (["b", "a"], TRIPLE, "names", [1, 0], None),
+    "names beside another file of indices": (["b", "a"], TRIPLE, "index1", [1, 0], None),
 }
 
 
