@@ -475,9 +475,8 @@ def test_numbers_are_the_nearest_doubles(number: float, digits: int) -> None:
 @given(number=st.integers(-(2**65), 2**65))
 def test_whole_numbers_keep_all_their_digits(number: int) -> None:
     for unsigned, fits in ((False, -(2**63) <= number < 2**63), (True, 0 <= number < 2**64)):
-        whole, _, faults = cells.integers(
-            cells.Text([f"{number}", f" {number:+} ", f"{number:040}"]), unsigned=unsigned
-        )
+        spelt = cells.Text([f"{number}", f" {number:+} ", f"{number:040}", f" {number:040}"])
+        whole, _, faults = cells.integers(spelt, unsigned=unsigned)
         assert whole.tolist() == [number if fits else 0] * 4
         assert bool(faults) == (not fits)
 
