@@ -214,11 +214,21 @@ def ids(cells: Cells) -> tuple[Values, Faults]:
 
 def _words(cells: Cells, what: str, *, strip: bool = True) -> list[str | None]:
     if isinstance(cells, Text):
-        return [(bare(cell) if strip else cell) or None for cell in cells.cells]
+        words = map(_digits, cells.cells) if cells.decimal else cells.cells
+        return [(bare(cell) if strip else cell) or None for cell in words]
     _refuse_type(cells, "iufbUO", what)
     gaps = cells.missing
-    found = [None if value is None or value != value else str(value) for value in cells.values.tolist()]  # noqa: PLR0124
+    found = [None if value is None or value != value else _spelt(value) for value in cells.values.tolist()]  # noqa: PLR0124
     return found if gaps is None else [None if gap else word for word, gap in zip(found, gaps.tolist(), strict=True)]
+
+
+def _spelt(value: object) -> str:
+    """A value as text; 7.0 is 7, because one part of a data set may hold as floats what another holds as integers."""
+    return str(int(value)) if isinstance(value, float) and abs(value) < EXACT and value.is_integer() else str(value)
+
+
+def _digits(cell: str) -> str:
+    return cell.rstrip("0").rstrip(".") if "." in cell else cell
 
 
 def _decimal(cell: str) -> int | float | None:
