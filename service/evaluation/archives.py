@@ -64,8 +64,8 @@ class NpzFile:
 
     def _rows(self, archive: zipfile.ZipFile, name: str) -> int:
         with archive.open(f"{name}.npy") as file:
-            shape = _HEADERS[np.lib.format.read_magic(file)](file)[0]
-        return shape[0] if shape else 0
+            header = _header_of(file)
+        return header[0][0] if header is not None and header[0] else 0
 
     def _common(self, members: dict[str, "_Member"]) -> int:
         lengths: dict[int, str] = {}
@@ -89,7 +89,10 @@ class _Member:
     """One array of an .npz file, read row by row from its compressed bytes; one stored by columns is read whole."""
 
     def __init__(self, file: IO[bytes], name: str, path: Path) -> None:
-        shape, by_columns, self._dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+        header = _header_of(file)
+        if header is None:
+            raise DataError(f"{path}: array {name!r} has a header that plain arrays do not have: write it as one")
+        shape, by_columns, self._dtype = header
         if self._dtype.hasobject:
             raise DataError(f"{path}: array {name!r} holds Python objects; objects are never unpickled")
         if not shape:
@@ -115,6 +118,12 @@ class _Member:
     def _read_whole(self, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         values = np.frombuffer(self._file.read(), self._dtype)
         return values.reshape(shape, order="F")
+
+
+def _header_of(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]] | None:
+    """Shape, whether it is stored by columns, and type; None for a version that only records with odd names need."""
+    read = _HEADERS.get(np.lib.format.read_magic(file))
+    return None if read is None else read(file)
 
 
 def _cells(values: npt.NDArray[Any]) -> Typed:

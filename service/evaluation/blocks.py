@@ -10,8 +10,9 @@ from service.core.numerics import Flags
 from service.errors import DataError
 from service.evaluation.cells import Cells, Faults
 
-MOST_CELLS = 1 << 17
-"""Cells of text in memory at a time."""
+MOST_CELLS = 1 << 14
+"""Cells of text in memory at a time: what a processor's cache holds, or reading takes twice as long."""
+FEWEST_ROWS = 16  # of a block, however wide: each of its columns has a cost of its own
 
 
 @dataclass(frozen=True, slots=True)

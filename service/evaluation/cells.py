@@ -8,12 +8,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from service.core.numerics import Flags
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Values = npt.NDArray[Any]
 Faults = list[tuple[int, str]]
@@ -40,7 +43,7 @@ BAD_WEIGHT: Final = "is no weight; weights are 0 or more"
 LARGE_WEIGHT: Final = f"is a weight above {LARGEST_WEIGHT:g}, which cannot be summed safely; only their ratios matter"
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
-_WHOLE: Final = re.compile(r"[+-]?\d{1,20}", re.ASCII)
+_WHOLE: Final = re.compile(r"[+-]?0*\d{1,20}", re.ASCII)
 _COMMAS: Final = re.compile(r"[+-]?[\d.]*,[\d.,]*\d([eE][+-]?\d{1,9})?", re.ASCII)
 
 
@@ -211,11 +214,21 @@ def ids(cells: Cells) -> tuple[Values, Faults]:
 
 def _words(cells: Cells, what: str, *, strip: bool = True) -> list[str | None]:
     if isinstance(cells, Text):
-        return [(bare(cell) if strip else cell) or None for cell in cells.cells]
+        words = map(_digits, cells.cells) if cells.decimal else cells.cells
+        return [(bare(cell) if strip else cell) or None for cell in words]
     _refuse_type(cells, "iufbUO", what)
     gaps = cells.missing
-    found = [None if value is None or value != value else str(value) for value in cells.values.tolist()]  # noqa: PLR0124
+    found = [None if value is None or value != value else _spelt(value) for value in cells.values.tolist()]  # noqa: PLR0124
     return found if gaps is None else [None if gap else word for word, gap in zip(found, gaps.tolist(), strict=True)]
+
+
+def _spelt(value: object) -> str:
+    """A value as text; 7.0 is 7, because one part of a data set may hold as floats what another holds as integers."""
+    return str(int(value)) if isinstance(value, float) and abs(value) < EXACT and value.is_integer() else str(value)
+
+
+def _digits(cell: str) -> str:
+    return cell.rstrip("0").rstrip(".") if "." in cell else cell
 
 
 def _decimal(cell: str) -> int | float | None:
@@ -248,23 +261,18 @@ def _floats_of_type(cells: Typed) -> Values:
 
 
 def _floats_of_text(cells: Sequence[str]) -> tuple[Values, Faults]:
-    if _is_plain(cells):
-        try:
-            values = np.array([float(cell) for cell in cells], dtype=np.float64)
-        except ValueError:
-            pass
-        else:
-            if np.isfinite(values).all():
-                return values, []
+    values = np.array(_cast(cells, "Float64").to_numpy(), dtype=np.float64)
     faults: Faults = []
-    found = [_float(cell, row, faults) for row, cell in enumerate(cells)]
-    return np.array(found, dtype=np.float64), faults
+    for row in np.flatnonzero(~np.isfinite(values)).tolist():
+        values[row] = _float(cells[row], row, faults)
+    return values, faults
 
 
-def _is_plain(cells: Sequence[str]) -> bool:
-    """Whether what Python takes for a number is one: it also takes 1_000 and the digits of every script."""
-    whole = "".join(cells)
-    return whole.isascii() and "_" not in whole
+def _cast(cells: Sequence[str], kind: str) -> "pl.Series":
+    """Plain numbers among some cells, null elsewhere: polars takes a part of what the rules do, four times as fast."""
+    import polars as pl  # noqa: PLC0415  # rules for labels are needed where polars is not
+
+    return pl.Series(cells, dtype=pl.String).cast(getattr(pl, kind), strict=False)
 
 
 def _float(cell: str, row: int, faults: Faults) -> float:
@@ -286,20 +294,19 @@ def _why_none(word: str) -> str:
 
 
 def _integers_of_text(cells: Sequence[str], *, unsigned: bool) -> tuple[Values, Flags, Faults]:
-    dtype = np.uint64 if unsigned else np.int64
-    if _is_plain(cells):
-        try:
-            return np.array([int(cell) for cell in cells], dtype=dtype), np.zeros(len(cells), dtype=np.bool_), []
-        except (ValueError, OverflowError):
-            pass
-    faults: Faults = []
-    found = [_integer(cell, row, faults) for row, cell in enumerate(cells)]
+    plain = _cast(cells, "UInt64" if unsigned else "Int64")
+    values = np.array(plain.fill_null(0).to_numpy(), dtype=np.uint64 if unsigned else np.int64)
+    gaps, faults = np.zeros(len(values), dtype=np.bool_), Faults()
     low, high = (0, 2**64) if unsigned else (-(2**63), 2**63)
-    faults += [(row, TOO_LARGE) for row, v in enumerate(found) if v is not None and not low <= v < high]
-    kept = [0 if v is None or not low <= v < high else v for v in found]
-    known = {row for row, _ in faults}
-    gaps = np.array([value is None and row not in known for row, value in enumerate(found)], dtype=np.bool_)
-    return np.array(kept, dtype=dtype), gaps, sorted(faults)
+    for row in np.flatnonzero(plain.is_null().to_numpy()).tolist():
+        found = _integer(cells[row], row, faults)
+        if found is None:
+            gaps[row] = not faults or faults[-1][0] != row
+        elif low <= found < high:
+            values[row] = found
+        else:
+            faults.append((row, TOO_LARGE))
+    return values, gaps, faults
 
 
 def _integer(cell: str, row: int, faults: Faults) -> int | None:

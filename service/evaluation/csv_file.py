@@ -8,12 +8,16 @@ import csv
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from service.errors import DataError
-from service.evaluation.blocks import MOST_CELLS, Block, named_once
+from service.evaluation.blocks import FEWEST_ROWS, MOST_CELLS, Block, named_once
 from service.evaluation.cells import Cells, Text, bare
 from service.evaluation.formats import separator_of
+
+LONGEST_CELL: Final = 1 << 24
+"""Characters of a cell, of free text too; the csv module's own limit of 131 072 is for the whole process."""
+csv.field_size_limit(max(LONGEST_CELL, csv.field_size_limit()))
 
 BLANK = "is blank; remove it, or write the row's separators"
 
@@ -68,7 +72,7 @@ class CsvFile:
     def blocks(self, names: Sequence[str], *, rows: int, first: int = 0) -> Iterator[Block]:
         """Blocks of at most ``rows`` rows from row ``first`` on; DataError for what is no CSV file."""
         places = [self.names.index(name) for name in names]
-        size = max(1, min(rows, MOST_CELLS // max(1, len(places))))
+        size = min(rows, max(FEWEST_ROWS, MOST_CELLS // max(1, len(places))))
         with self._open() as file:
             records = self._body(file)
             for _ in range(first):
@@ -123,17 +127,23 @@ class CsvFile:
                 if begun:
                     yield line, record
                 line = reader.line_num + 1
-        except csv.Error:
-            hint = "" if begun else self._other_separator(self._first_line())
-            raise DataError(
-                f"{self.path}: line {line} has a quotation mark that is not closed, or text behind a closing one{hint}"
-            ) from None
+        except csv.Error as error:
+            raise self._broken(error, line, begun=begun) from None
         except UnicodeDecodeError:
             raise DataError(
                 f"{self.path} is not UTF-8 (Latin-1 or Windows-1252, perhaps) after line {line}: save it as CSV UTF-8"
             ) from None
         except OSError as error:
             raise DataError(f"{self.path} cannot be read: {error.strerror}") from None
+
+    def _broken(self, error: csv.Error, line: int, *, begun: bool) -> DataError:
+        if "field limit" in str(error):
+            long = f"a cell of more than {csv.field_size_limit()} characters: a quotation mark is not closed, perhaps"
+            return DataError(f"{self.path}: line {line} has {long}")
+        hint = "" if begun else self._other_separator(self._first_line())
+        return DataError(
+            f"{self.path}: line {line} has a quotation mark that is not closed, or text behind a closing one{hint}"
+        )
 
     def _open(self) -> IO[Any]:
         return self.path.open(encoding="utf-8-sig", newline="")

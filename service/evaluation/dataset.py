@@ -187,8 +187,8 @@ def _numbered(column: npt.NDArray[Any] | None) -> Indices | None:
     if column is None:
         return None
     # Numbered as they come, so that no name of a group decides which fold or half it is drawn into.
-    _, first, of_row = np.unique(column.astype(np.str_), return_index=True, return_inverse=True)
-    return first.argsort().argsort()[of_row].astype(np.intp)
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(name, len(number)) for name in column.tolist()], dtype=np.intp)
 
 
 def _reserved_notes(whole: Chunk, columns: Columns) -> list[str]:

@@ -82,6 +82,16 @@ def test_an_array_stored_by_columns_is_the_same_array(first: int, tmp_path: Path
     np.testing.assert_array_equal(found, values[first:])
 
 
+@pytest.mark.filterwarnings("ignore:Stored array in format 3.0:UserWarning")
+def test_an_array_with_a_header_of_another_version_is_refused_where_it_is_needed(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", a=np.zeros(3), b=np.zeros(3, dtype=[("日", "f4")]))
+    source = open_source(tmp_path / "rows.npz")
+    assert source.count() == 3
+    assert [block.rows for block in source.blocks(["a"], rows=10)] == [3]
+    with pytest.raises(DataError, match="array 'b' has a header that plain arrays do not have"):
+        list(source.blocks(["b"], rows=10))
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
 @pytest.mark.parametrize("size", [6, 200, 400])
 def test_a_damaged_file_is_refused_in_one_line(suffix: str, size: int, write: Callable[[str], Path]) -> None:

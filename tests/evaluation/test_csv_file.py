@@ -1,5 +1,6 @@
 """Lines of a CSV file: which are rows, which are refused, and what each is called."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,20 @@ def test_a_quotation_mark_out_of_place_is_refused_by_its_line(text: str, opened:
         table(opened(text), "a")
 
 
+def test_a_cell_of_text_may_be_long(opened: Write) -> None:
+    text = "x" * 1_000_000
+    assert table(opened(f"a,b\n{text},1\n"), "a", "b") == [(2, (text, "1"), None)]
+
+
+def test_a_cell_without_an_end_is_refused_by_its_line(opened: Write) -> None:
+    before = csv.field_size_limit(100)
+    try:
+        with pytest.raises(DataError, match=r"line 2 has a cell of more than 100 characters: a quotation mark is not"):
+            table(opened('a,b\n"1,2\n' + "3,4\n" * 100), "a")
+    finally:
+        csv.field_size_limit(before)
+
+
 def test_text_that_is_not_utf_8_is_refused(opened: Write) -> None:
     with pytest.raises(DataError, match=r"is not UTF-8 .* save it as CSV UTF-8"):
         table(opened("a,b\nGrün,1\n", "latin-1"), "a")
@@ -143,6 +158,7 @@ def test_wide_rows_are_read_in_small_blocks(opened: Write, monkeypatch: pytest.M
     from service.evaluation import csv_file
 
     monkeypatch.setattr(csv_file, "MOST_CELLS", 4)
+    monkeypatch.setattr(csv_file, "FEWEST_ROWS", 2)
     file = opened("a,b\n" + "1,2\n" * 9)
     assert [block.rows for block in file.blocks(["a", "b"], rows=100)] == [2, 2, 2, 2, 1]
     assert blocks.MOST_CELLS > 10_000
