@@ -22,7 +22,7 @@ from service.evaluation.render import render_record, render_state
 from service.graph.inspect import inspect_graph
 from service.guards import guards, offer
 from service.importer.declared import Declared
-from service.importer.names import read_names, refuse_twice
+from service.importer.names import check_names, read_names
 from service.runtime.model import load_model
 from service.runtime.session import Session
 from service.terminal import file_path, json_flag, models_option, print_json, print_table, published, split, track
@@ -336,7 +336,7 @@ def _names(key: str, declared: dict[str, Any]) -> tuple[str, ...] | None:
         raise click.UsageError(f"--{key} and --{key}-from say the same thing; give one of them")
     if file is not None:
         return read_names(file, f"--{key}-from")
-    return None if listed is None else refuse_twice(listed, f"--{key}")
+    return None if listed is None else check_names(listed, f"--{key}")
 
 
 def _inspect_file(path: Path, *, as_json: bool) -> None:

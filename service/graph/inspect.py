@@ -99,11 +99,11 @@ class Findings:
     normalised : frozenset of str
         Outputs whose columns are made to sum to one (or are its logarithm), and all of them are there.
     classes : tuple of str or None
-        Class names in output order.
+        Class names in output order, of the graph's operators.
     classes_from : str
         Where they stand.
-    classes_written : tuple or None
-        Class names of the file's metadata and where, where operators name classes too.
+    classes_written : tuple of (tuple of str, str)
+        Class names of the file's metadata and where, of every entry that holds some.
     external_files : tuple of str
         Weight files that belong to the graph.
     changes : tuple of str
@@ -125,7 +125,7 @@ class Findings:
     normalised: frozenset[str]
     classes: tuple[str, ...] | None
     classes_from: str
-    classes_written: tuple[tuple[str, ...], str] | None
+    classes_written: tuple[metadata.Named, ...]
     external_files: tuple[str, ...]
     changes: tuple[str, ...]
     clusters: bool
@@ -158,7 +158,7 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
     floats = [o.name for o in model.graph.output if _may_score(o)]
     decisions = {name: made for name in floats if (made := decision(graph, name)) is not None}
     scores = [name for name in floats if name not in decisions]
-    (classes, classes_from), written = _class_names(graph, scores)
+    classes, classes_from = _class_names(graph, scores)
     return Findings(
         model=model,
         inputs=tuple(_input(graph, value) for value in inputs),
@@ -169,7 +169,7 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
         normalised=frozenset(name for name in scores if is_softmax_of_all(graph, name)),
         classes=classes,
         classes_from=classes_from,
-        classes_written=written,
+        classes_written=metadata.class_names(graph.model),
         external_files=external_files(model, path),
         changes=tuple(changes),
         clusters=clusters(graph),
@@ -179,16 +179,9 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
     )
 
 
-Named = tuple[tuple[str, ...], str]
-
-
-def _class_names(graph: View, scores: list[str]) -> tuple[Named | tuple[None, str], Named | None]:
-    """Class names and where they stand; and what the metadata says where operators name classes too."""
-    named = next((found for name in scores if (found := class_names(graph, name)) is not None), None)
-    written = metadata.class_names(graph.model)
-    if named is not None:
-        return named, written
-    return (None, "") if written is None else written, None
+def _class_names(graph: View, scores: list[str]) -> metadata.Named | tuple[None, str]:
+    """Class names that operators hold, and where they stand."""
+    return next((found for name in scores if (found := class_names(graph, name)) is not None), (None, ""))
 
 
 def check_draft(draft: Bundle) -> None:
@@ -203,7 +196,7 @@ def check_draft(draft: Bundle) -> None:
         If a file belongs to neither: it would be published, and change what a calibration is bound to.
     """
     findings = inspect_graph(draft.graph_path)
-    check_class_order(findings.classes, draft.manifest.graph.classes)
+    check_class_order(findings.classes or named_in_metadata(findings), draft.manifest.graph.classes)
     _check_rows(findings.model, draft.manifest)
     for file in sorted(draft.path.iterdir()):
         if file.name not in (*PARTS, *findings.external_files):
@@ -218,6 +211,12 @@ def _check_rows(model: onnx.ModelProto, manifest: Manifest) -> None:
             f"graph.rows: {', '.join(found)} quantises by the range of the whole batch, so a row's answer depends on "
             'the rows beside it; write rows = "alone" under [graph]: every row is then run by itself'
         )
+
+
+def named_in_metadata(findings: Findings) -> tuple[str, ...] | None:
+    """Class names of the file's metadata, where all of its entries agree."""
+    found = {names for names, _ in findings.classes_written}
+    return found.pop() if len(found) == 1 else None
 
 
 def check_class_order(graph: tuple[str, ...] | None, declared: tuple[str, ...]) -> None:

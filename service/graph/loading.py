@@ -42,12 +42,14 @@ def load_graph(path: Path) -> onnx.ModelProto:
     GraphError
         If the file is no ONNX graph, is newer than what runs it, or holds weights that are no numbers.
     """
-    if not path.is_file():
+    if not _is_file(path):
         raise GraphError(f"{path} does not exist, or is no regular file")
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)  # whatever its suffix says
     except DecodeError:
         raise GraphError(f"{path} is no ONNX file: {_looks(path)}") from None
+    except OSError as error:
+        raise GraphError(f"{path} cannot be read: {error.strerror}") from None
     if not model.graph.node or not model.graph.output:
         raise GraphError(f"{path} is no ONNX file, or its graph is empty: {_looks(path)}")
     with readable(path):
@@ -82,8 +84,7 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
     infos = [external_data_helper.ExternalDataInfo(t) for t in tensors if external_data_helper.uses_external_data(t)]
     names = sorted({info.location for info in infos})
     for name in names:
-        file = path.parent / name
-        if Path(name).name != name or not file.is_file():
+        if Path(name).name != name or not _is_file(path.parent / name):
             raise GraphError(
                 f"{path} keeps weights in an external file that is missing, or no regular file (nor a link to one) "
                 "beside it; copy both files into one folder, or export with the weights inside (torch: "
@@ -92,6 +93,13 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
         if name in PARTS:
             raise GraphError(f"{path} keeps weights in a file named like a part of a bundle: {name}; rename it")
     return tuple(names)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or none that a file can have
+        return False
 
 
 def _looks(path: Path) -> str:
@@ -109,13 +117,20 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
             f"{path} has IR version {model.ir_version}, this release reads up to {onnx.IR_VERSION}; "
             "export it with an older release of onnx"
         )
-    newest = onnx.defs.onnx_opset_version()
     for opset in model.opset_import:
-        if opset.domain in {"", "ai.onnx"} and opset.version > newest:
+        domain = "" if opset.domain == "ai.onnx" else opset.domain
+        if domain in STANDARD and opset.version > (newest := _newest(domain)):
+            named = f"opset {domain} {opset.version}" if domain else f"opset {opset.version}"
             raise GraphError(
-                f"{path} has opset {opset.version}, this release runs up to {newest}; "
-                f"export it with opset_version={newest} or lower"
+                f"{path} has {named}, this release runs up to {newest}; export it with opset_version={newest} or lower"
             )
+
+
+def _newest(domain: str) -> int:
+    """The newest version of a standard domain that the installed onnx defines."""
+    if not domain:
+        return int(onnx.defs.onnx_opset_version())
+    return max(int(schema.since_version) for schema in onnx.defs.get_all_schemas() if schema.domain == domain)
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:

@@ -19,6 +19,19 @@ FIXED_SCALE: Final = 0.05
 FIXED_ZERO: Final = 128
 QUANTISE: Final = "QuantizeLinear"
 SIZES: Final = frozenset({"Shape", "Size"})
+RAGGED: Final = frozenset({"NonZero", "Unique", "Compress", "NonMaxSuppression"})
+"""Operators whose output may be as long as their input's values say."""
+
+SHAPING: Final = frozenset({"Reshape", "Expand", "Slice", "Tile", "Squeeze", "Unsqueeze", "Gather", "Split", "Pad"})
+"""Operators that take sizes as what shapes their output, not as numbers."""
+
+TURNING: Final = frozenset(
+    {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Min", "Max", "Clip", "Mod", "Sub", "Div", "Mul"}
+)
+"""Operators behind which a number of rows may count beyond a constant only."""
+
+MOST_ROWS: Final = 4096
+MOST_NUMBERS: Final = 8
 
 Functions = dict[tuple[str, str], onnx.FunctionProto]
 
@@ -35,6 +48,8 @@ class Step:
         Whether it computes with shapes and constants alone.
     is_dynamic : bool
         Whether it quantises by the range of its batch, or holds an operator that does.
+    counted : tuple of str
+        Operators that made sizes which it computes with.
     """
 
     operator: str
@@ -42,6 +57,7 @@ class Step:
     outputs: tuple[str, ...]
     of_sizes: bool
     is_dynamic: bool
+    counted: tuple[str, ...] = ()
 
 
 def dynamic_operators(model: onnx.ModelProto, output: str) -> tuple[str, ...]:
@@ -65,14 +81,31 @@ def in_training(model: onnx.ModelProto) -> tuple[str, ...]:
 def steps(model: onnx.ModelProto, output: str) -> tuple[Step, ...]:
     """Operators before an output, in an order in which they can run; those inside loops and branches are one step."""
     sized, functions = set(view(model).constants), _functions(model)
+    counted: dict[str, tuple[str, ...]] = {}
     found = []
     for node in _before(model, output):
         inputs = tuple(name for name in _reads(node) if name)
         of_sizes = node.op_type in SIZES or (bool(inputs) and sized.issuperset(inputs)) or node.op_type == "Constant"
         sized |= {name for name in node.output if name and of_sizes}
         is_dynamic = not set(DYNAMIC).isdisjoint(_operators(node, functions))
-        found.append(Step(node.op_type, inputs, tuple(filter(None, node.output)), of_sizes, is_dynamic))
+        before = tuple(dict.fromkeys(name for i in inputs for name in counted.get(i, ())))
+        passed = before if of_sizes else tuple(name for name in before if name in RAGGED)
+        own = (node.op_type,) if node.op_type in SIZES | RAGGED else ()
+        counted |= dict.fromkeys(node.output, (*passed, *own))
+        sizes = () if of_sizes or node.op_type in SHAPING else tuple(n for n in before if not SIZES.isdisjoint(before))
+        found.append(Step(node.op_type, inputs, tuple(filter(None, node.output)), of_sizes, is_dynamic, sizes))
     return tuple(found)
+
+
+def turns(model: onnx.ModelProto, output: str) -> tuple[int, ...]:
+    """Numbers of rows that a graph may tell apart: what it computes with sizes, and well beyond."""
+    graph, numbers = view(model), set[int]()
+    for step in steps(model, output):
+        if step.of_sizes and step.operator in TURNING:
+            for array in (graph.constant(name) for name in step.inputs):
+                if array is not None and array.dtype.kind in "iuf":
+                    numbers |= {int(v) for v in array.reshape(-1)[:MOST_NUMBERS] if 1 < v < MOST_ROWS}
+    return tuple(sorted({n for number in numbers for n in (number, 2 * number + 1)}))[:MOST_NUMBERS]
 
 
 def exposed(model: onnx.ModelProto, tensors: tuple[str, ...]) -> onnx.ModelProto:

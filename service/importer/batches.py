@@ -10,11 +10,19 @@ import numpy.typing as npt
 
 from service.errors import GraphError
 from service.graph.inspect import Findings
-from service.graph.mixing import Step, at_a_fixed_scale, dynamic_operators, exposed, scales_quantisation, steps
+from service.graph.mixing import (
+    Step,
+    at_a_fixed_scale,
+    dynamic_operators,
+    exposed,
+    scales_quantisation,
+    steps,
+    turns,
+)
 from service.graph.rewrite import save
 from service.importer.declared import Conclusion
 from service.importer.dry_run import Run
-from service.importer.feeds import Filled, draw, rows_at_once
+from service.importer.feeds import MOST_CELLS, Filled, draw, rows_at_once
 from service.importer.sandbox import Arrays, Sandbox
 
 MOST_ROWS: Final = 7
@@ -41,6 +49,7 @@ SHARP: Final = frozenset(
 )
 """Operators element by element that make a step of rounding: none of them mixes rows."""
 
+COUNTED: Final = "depends on how many rows there are"
 FLOATS: Final = frozenset({"FLOAT", "DOUBLE", "FLOAT16"})
 Array = npt.NDArray[Any]
 
@@ -88,7 +97,7 @@ def check_batches(child: Sandbox, folder: Path, run: Run, findings: Findings, ou
     model = at_a_fixed_scale(findings.model) if dynamic else findings.model
     graph = folder / "batches.onnx"
     save(model, graph)
-    trials = list(_trials(run.filled, run.size))
+    trials = list(_trials(run.filled, run.size, turns(model, output)))
     for trial, answers in zip(trials, _answered(child, graph, output, trials), strict=True):
         if answers is not None and not _agree(*answers, trial):
             operators = _mixing(child, folder, model, output, trial)
@@ -112,8 +121,9 @@ def _refuse_mixing(
     by_scale = [s for s in found if any(scales_quantisation(findings.model, output, tensor) for tensor in s.outputs)]
     if (dynamic and not found) or (found and len(by_scale) == len(found)):
         return
-    names = ", ".join(dict.fromkeys(step.operator for step in found))
-    culprit = f"{names} works across the row axis" if names else "something in the graph works across the row axis"
+    names = ", ".join(dict.fromkeys(name for step in found for name in (*step.counted, step.operator)))
+    verb = "work" if ", " in names else "works"
+    culprit = f"{names or 'something in the graph'} {verb} across the row axis"
     raise GraphError(
         f"output {output!r} of a row {trial.because}: {culprit}, so a row would be answered otherwise alone than in a "
         "batch; export the model so that every row is computed by itself, as in evaluation mode with statistics that "
@@ -121,7 +131,7 @@ def _refuse_mixing(
     )
 
 
-def _trials(filled: tuple[Filled, ...], size: int) -> Iterator[Trial]:
+def _trials(filled: tuple[Filled, ...], size: int, numbers: Sequence[int]) -> Iterator[Trial]:
     fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
     rows = fixed or min(MOST_ROWS, rows_at_once(filled, size))
     if rows < 2:
@@ -135,7 +145,11 @@ def _trials(filled: tuple[Filled, ...], size: int) -> Iterator[Trial]:
     yield Trial(base, backwards, (rows, rows), (kept, turned), LOOSE, "depends on its place among the rows")
     for place in kept if fixed is None else ():
         single = {name: value[place : place + 1] for name, value in base.items()}
-        yield Trial(base, single, (rows, 1), ((place,), (0,)), LOOSE, "depends on how many rows there are")
+        yield Trial(base, single, (rows, 1), ((place,), (0,)), LOOSE, COUNTED)
+    cells = sum(value[0].size for value in base.values())
+    for number in (n for n in numbers if fixed is None and rows < n <= MOST_CELLS // max(cells, 1)):
+        many = {name: np.resize(value, (number, *value.shape[1:])) for name, value in base.items()}
+        yield Trial(base, many, (rows, number), (kept, kept), LOOSE, COUNTED)
 
 
 def _companions(filled: tuple[Filled, ...], base: Arrays, kept: tuple[int, ...], size: int) -> Iterator[Arrays]:

@@ -17,6 +17,7 @@ from service.runtime.outputs import to_logits
 
 ANSWERS: Final = "probabilities"
 ROWS: Final = "X"
+ALONE: Final = "; the graph quantises by the batch, so the toolchain must answer every row by itself too"
 Array = npt.NDArray[Any]
 
 
@@ -56,7 +57,8 @@ def check_expected(
     if len(wanted) != rows:
         raise DataError(f"--expect: {path} has {rows} rows and {len(wanted)} rows of {ANSWERS!r}")
     found = _probabilities(_run(child, place, graph.output, feeds, filled), graph)
-    return _compared(found, _shaped(wanted, found, path), graph.classes, declared.tolerance)
+    note = ALONE if child.alone else ""
+    return _compared(found, _shaped(wanted, found, path), graph.classes, declared.tolerance, note)
 
 
 def _read(path: Path) -> Arrays:
@@ -67,7 +69,9 @@ def _read(path: Path) -> Arrays:
         raise DataError(f"--expect: {path} does not exist, or is no .npz file of plain arrays") from None
     if ANSWERS not in held or held[ANSWERS].dtype.kind not in "iufb" or held[ANSWERS].ndim < 1:
         known = ", ".join(held) or "nothing"
-        raise DataError(f"--expect: {path} needs the toolchain's answers as an array {ANSWERS!r} (it holds {known})")
+        raise DataError(
+            f"--expect: {path} needs the toolchain's answers as an array {ANSWERS!r} of numbers (it holds {known})"
+        )
     return held
 
 
@@ -102,12 +106,30 @@ def _split(rows: Array, asked: list[Filled], path: Path) -> Arrays:
 
 
 def _typed(values: Array, f: Filled, path: Path) -> Array:
-    text = f.input.type == "STRING"
-    if (values.dtype.kind == "U") != text or values.ndim < 1:
-        raise DataError(f"--expect: {path}: {f.input.name!r} must hold {'text' if text else 'numbers'}")
+    text, name = f.input.type == "STRING", f.input.name
+    if (values.dtype.kind == "U") != text or values.ndim < 1 or values.dtype.kind not in "Uiufb":
+        raise DataError(f"--expect: {path}: {name!r} must hold {'text' if text else 'numbers'}")
     flat = values.reshape(len(values)) if f.input.is_flat and values.size == len(values) else values
-    column = flat.ndim == 1 and not f.input.is_flat
-    return (flat[:, None] if column else flat).astype(DTYPES[f.input.type])
+    flat = flat[:, None] if flat.ndim == 1 and not f.input.is_flat else flat
+    _check_shape(flat.shape, f, path)
+    with np.errstate(invalid="ignore", over="ignore"):
+        typed = flat.astype(DTYPES[f.input.type])
+    lost = np.isfinite(flat) & ~np.isfinite(typed) if typed.dtype.kind == "f" else typed != flat
+    if lost.any():
+        raise DataError(f"--expect: {path}: {name!r} holds numbers that {f.input.type} has not, such as fractions")
+    return typed
+
+
+def _check_shape(found: tuple[int, ...], f: Filled, path: Path) -> None:
+    """Raise DataError if rows are of another shape than the input's."""
+    sizes = (len(f.features),) if f.features and not f.input.is_flat else (f.input.dims or (None,))[1:]
+    known = f.features is not None or f.input.dims is not None
+    wrong = len(found) != 1 + len(sizes) or any(
+        isinstance(d, int) and d != n for d, n in zip(sizes, found[1:], strict=True)
+    )
+    if known and wrong:
+        wanted = ", ".join(["rows", *(str(d) if isinstance(d, int) else "any" for d in sizes)])
+        raise DataError(f"--expect: {path}: {f.input.name!r} has shape {list(found)}, [{wanted}] is needed")
 
 
 def _run(child: Sandbox, place: Path, output: str, feeds: Arrays, filled: tuple[Filled, ...]) -> Array:
@@ -115,7 +137,11 @@ def _run(child: Sandbox, place: Path, output: str, feeds: Arrays, filled: tuple[
     size = next((f.input.batch for f in filled if f.input.batch is not None), rows)
     padded = {name: np.concatenate([v, np.repeat(v[-1:], -rows % size, axis=0)]) for name, v in feeds.items()}
     parts = [{name: v[i : i + size] for name, v in padded.items()} for i in range(0, rows, size)]
-    return np.concatenate([answer[output] for answer in child.run(place, [output], parts)])[:rows]
+    try:
+        answers = child.run(place, [output], parts)
+    except GraphError as error:
+        raise GraphError(f"--expect: {error}".replace("synthetic rows", "the reference rows")) from None
+    return np.concatenate([answer[output] for answer in answers])[:rows]
 
 
 def _probabilities(raw: Array, graph: Graph) -> Array:
@@ -140,7 +166,7 @@ def _shaped(wanted: Array, found: Array, path: Path) -> Array:
     return wanted
 
 
-def _compared(found: Array, wanted: Array, classes: tuple[str, ...], tolerance: float) -> Conclusion:
+def _compared(found: Array, wanted: Array, classes: tuple[str, ...], tolerance: float, other: str) -> Conclusion:
     off = np.abs(found - wanted)
     worst = float(off.max())
     if worst <= tolerance:
@@ -151,18 +177,18 @@ def _compared(found: Array, wanted: Array, classes: tuple[str, ...], tolerance: 
     raise GraphError(
         f"--expect: {rows} of {len(found)} rows are further from the toolchain's probabilities than "
         f"{tolerance:g}; the worst is row {row} (rows count from 0), {worst:.2g} off for class "
-        f"{classes[column]!r}{_hint(found, wanted, tolerance)}"
+        f"{classes[column]!r}{_hint(found, wanted, tolerance, other)}"
     )
 
 
-def _hint(found: Array, wanted: Array, tolerance: float) -> str:
+def _hint(found: Array, wanted: Array, tolerance: float, otherwise: str) -> str:
     for what, other in (
         ("in the reverse order they agree: name the classes so, or choose another --output", wanted[..., ::-1]),
         ("a softmax was taken of probabilities: say --output-kind probabilities", softmax_of(wanted)),
     ):
         if np.abs(found - other).max() <= tolerance:
             return f"; {what}"
-    return "; was it exported from another model, or with other preprocessing?"
+    return otherwise or "; was it exported from another model, or with other preprocessing?"
 
 
 def softmax_of(values: Array) -> Array:

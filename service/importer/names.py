@@ -13,8 +13,8 @@ def read_names(path: Path, flag: str) -> tuple[str, ...]:
     Parameters
     ----------
     path : Path
-        UTF-8 text with a name on every line; or, where it ends in `.json`, a list of names, an object of indices and
-        names, or one that holds such an object as `id2label`.
+        UTF-8 text with a name on every line, which may be in double quotes; or, where it ends in `.json`, a list of
+        names, an object of indices and names, or one that holds such an object as `id2label`.
     flag : str
         What names the file, for errors.
 
@@ -30,16 +30,17 @@ def read_names(path: Path, flag: str) -> tuple[str, ...]:
     names = _from_json(text, path, flag) if path.suffix.lower() == ".json" else _from_lines(text)
     if not names:
         raise DataError(f"{flag}: {path} holds no names")
-    for number, name in enumerate(names, start=1):
-        if not name.strip():
-            raise DataError(f"{flag}: {path}: name {number} is empty")
-    return refuse_twice(names, flag)
+    return check_names(names, f"{flag}: {path}")
 
 
-def refuse_twice(names: tuple[str, ...], flag: str) -> tuple[str, ...]:
-    """The names, or DataError that says which of them is there twice."""
+def check_names(names: tuple[str, ...], flag: str) -> tuple[str, ...]:
+    """The names, or DataError that says which of them is empty, no text of one line, or there twice."""
     seen: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
+        if not name.strip():
+            raise DataError(f"{flag}: name {number} is empty")
+        if not name.isprintable():
+            raise DataError(f"{flag}: name {number} holds a tab or another control character; give a name alone")
         if name in seen:
             raise DataError(f"{flag}: {name!r} is there twice, as number {seen[name]} and number {number}")
         seen[name] = number
@@ -47,8 +48,15 @@ def refuse_twice(names: tuple[str, ...], flag: str) -> tuple[str, ...]:
 
 
 def _from_lines(text: str) -> tuple[str, ...]:
-    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
-    return tuple(line.strip() for line in lines) if text.strip() else ()
+    lines = text.replace("\r\n", "\n").rstrip().split("\n")
+    return tuple(_unquoted(line.strip()) for line in lines) if text.strip() else ()
+
+
+def _unquoted(line: str) -> str:
+    """A name that was quoted as in a table, for its commas."""
+    inner = line[1:-1].replace('""', "")
+    quoted = len(line) > 1 and line[0] == line[-1] == '"' and '"' not in inner
+    return line[1:-1].replace('""', '"').strip() if quoted else line
 
 
 def _from_json(text: str, path: Path, flag: str) -> tuple[str, ...]:

@@ -169,7 +169,9 @@ def test_external_weights_are_named(external: Write) -> None:
     assert inspect_graph(external("weights.bin")).external_files == ("weights.bin",)
 
 
-@pytest.mark.parametrize("location", ["../outside.bin", "/etc/passwd", "sub/weights.bin", "lost.bin", "..", ""])
+@pytest.mark.parametrize(
+    "location", ["../outside.bin", "/etc/passwd", "sub/weights.bin", "lost.bin", "..", "", "w" * 300, "w\0"]
+)
 def test_external_weights_outside_the_graph_s_folder_are_refused(location: str, external: Write) -> None:
     path = external(location)
     with pytest.raises(GraphError, match="missing, or no regular file") as error:

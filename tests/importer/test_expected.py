@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from service.errors import DataError, GraphError
@@ -103,7 +104,11 @@ def test_columns_of_text_are_read_by_name(learn: Learn, reference: Any) -> None:
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
-        ({"X": X}, "needs the toolchain's answers as an array 'probabilities' .it holds X."),
+        ({"X": X}, "needs the toolchain's answers as an array 'probabilities' of numbers .it holds X."),
+        ({"X": X[:, :1], "probabilities": softmax(X @ W)}, r"'x' has shape \[50, 1\], \[rows, 2\] is needed"),
+        ({"X": X[:, :, None], "probabilities": softmax(X @ W)}, r"'x' has shape \[50, 2, 1\], \[rows, 2\] is needed"),
+        ({"X": X * 1e300, "probabilities": softmax(X @ W)}, "'x' holds numbers that FLOAT has not"),
+        ({"X": X * 1j, "probabilities": softmax(X @ W)}, "'x' must hold numbers"),
         ({"probabilities": softmax(X @ W)}, "lacks 'x'; it needs 'X'"),
         ({"X": X[:9], "probabilities": softmax(X @ W)}, "has 9 rows and 50 rows of 'probabilities'"),
         ({"X": X, "probabilities": softmax(X @ W)[:, :2]}, r"has shape \[50, 2\], \[50, 3\] is needed"),
@@ -119,9 +124,20 @@ def test_a_reference_that_does_not_fit_says_why(
         learn(THREE, expect=reference(**arrays))
 
 
-def test_rows_of_another_width_are_no_traceback(learn: Learn, reference: Any) -> None:
-    with pytest.raises(GraphError):
-        learn(THREE, expect=reference(X=X[:, :1], probabilities=softmax(X @ W)))
+@pytest.mark.parametrize("codes", [[0.0, 4.5], [0.0, 2.0**63], [np.nan, 1.0]])
+def test_fractions_are_no_whole_numbers(codes: list[float], learn: Learn, reference: Any) -> None:
+    build = graph(
+        node("Gather", "e x", "z", axis=0),
+        node("Squeeze", "z one", "q"),
+        node("Softmax", "q"),
+        constants=(weights("e", W.T), onnx.numpy_helper.from_array(np.array([1]), "one")),
+        inputs=(value("x", [None, 1], onnx.TensorProto.INT64),),
+        outputs=(value("s", [None, 2]),),
+    )
+    with pytest.raises(DataError, match="'x' holds numbers that INT64 has not, such as fractions"):
+        learn(build, expect=reference(X=np.array(codes), probabilities=np.full((2, 2), 0.5)))
+    with pytest.raises(GraphError, match=r"^--expect: the graph fails on the reference rows"):
+        learn(build, expect=reference(X=np.array([0, 99]), probabilities=np.full((2, 2), 0.5)))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"a,b\n"])

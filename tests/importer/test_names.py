@@ -17,6 +17,7 @@ NAMES = ("shark, white", "b", "ç")
     [
         (".txt", "shark, white\nb\nç\n"),
         (".txt", "\ufeffshark, white\r\nb\r\nç"),
+        (".txt", '"shark, white"\n"b"\nç\n\n \n'),
         (".json", json.dumps(NAMES)),
         (".json", json.dumps({"1": "b", "0": "shark, white", "2": "ç"})),
         (".json", json.dumps({"model_type": "vit", "id2label": {"0": "shark, white", "1": "b", "2": "ç"}})),
@@ -33,6 +34,8 @@ def test_names_are_read_in_their_order(suffix: str, text: str, tmp_path: Path) -
     [
         (".txt", b"a\nb\na\n", "'a' is there twice, as number 1 and number 3"),
         (".txt", b"a\n\nb\n", "name 2 is empty"),
+        (".txt", b"0\ta\n1\tb\n", "name 1 holds a tab"),
+        (".json", b'["a", "b\\u001b[31m"]', "name 2 holds a tab or another control character"),
         (".txt", b"", "holds no names"),
         (".txt", b"\xff\xfe", "is no UTF-8 text"),
         (".json", b"{", "is no JSON"),

@@ -1,5 +1,6 @@
 """What the user says, what the graph proves, what a run shows: weighed in this order, and every conclusion says why."""
 
+import re
 import tomllib
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from service.errors import GraphError
 from service.importer.declared import Conclusion, Declared
@@ -115,6 +116,29 @@ def test_a_table_that_nothing_tells_the_width_of_can_be_given_one(width: int | N
     assert tomllib.loads(manifest_text("m", found))["inputs"] == [{"name": "x", "features": ["x0", "x1", "x2", "x3"]}]
     with pytest.raises(GraphError, match="--width: the width of 0 inputs is open"):
         learn(graph(node("Softmax")), width=3)
+
+
+@pytest.mark.parametrize(
+    ("entries", "classes", "words"),
+    [
+        ({"names": "['a', 'b']", "classes": "a,b"}, ("a", "b"), "the file's metadata, 'names'"),
+        ({"names": "['x', 'y', 'z']", "classes": "a,b"}, ("a", "b"), "the file's metadata, 'classes'"),
+        ({"names": "['a', 'b']", "classes": "b,a"}, ("0", "1"), "names them in several ways .* --classes"),
+        ({"names": "['a', 'b', 'c']"}, ("0", "1"), "the graph names 3, not 2"),
+    ],
+)
+def test_metadata_names_classes_where_all_that_fits_agrees(
+    entries: dict[str, str], classes: tuple[str, ...], words: str, learn: Learn
+) -> None:
+    def build(path: Path) -> None:
+        graph(node("Softmax"))(path)
+        model = onnx.load(path)
+        helper.set_model_props(model, entries)
+        onnx.save(model, path)
+
+    _, said = learn(build)
+    assert said["classes"].value == classes
+    assert re.search(words, said["classes"].evidence)
 
 
 def test_metadata_that_speaks_against_the_operators_is_said(learn: Learn) -> None:
