@@ -200,7 +200,7 @@ class PolicyCheck:
     saved : float
         Cost per row saved against believing the most probable class.
     saved_low, saved_high : float or None
-        Its paired bootstrap interval of 95 %; None where all rows are of one group.
+        Its 95 % interval; None where all rows are of one group.
     excess, excess_low, excess_high : float or None
         Cost per row paid beyond what was promised, with its interval, as above.
     noise : float
@@ -284,7 +284,7 @@ class LossCheck:
     uncalibrated, served : float or None
         None where infinite.
     difference, low, high : float or None
-        Served minus uncalibrated, with its paired bootstrap interval of 95 %.
+        Served minus uncalibrated, with its 95 % interval.
     """
 
     is_calibrated: bool
