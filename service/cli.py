@@ -15,13 +15,13 @@ VERBS: Final = {
     "evaluate": "service.verbs:evaluate",
     "fit": "service.versions:fit",
     "import": "service.versions:import_",
-    "inspect": "service.versions:inspect",
-    "list": "service.versions:list_",
+    "inspect": "service.inspection:inspect",
+    "list": "service.inspection:list_",
     "publish": "service.versions:publish",
     "retire": "service.versions:retire",
     "score": "service.verbs:score",
     "serve": "service.serving:serve",
-    "verify": "service.versions:verify",
+    "verify": "service.inspection:verify",
 }
 """Verb -> where it is; imported when it is called, because `serve` needs a fraction of what all verbs import."""
 

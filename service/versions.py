@@ -1,4 +1,4 @@
-"""Verbs that make versions and look at them: import, fit, publish, draft, alias, inspect, verify, list."""
+"""Verbs that make versions and say which are served: import, fit, publish, draft, alias, retire."""
 
 import shutil
 from pathlib import Path
@@ -8,24 +8,21 @@ import click
 
 from service import onboarding
 from service.bundle.changes import replaced
-from service.bundle.repository import GRAPH_FILE, Bundle, Repository, verify_retired
-from service.bundle.scores import state_bytes
+from service.bundle.repository import GRAPH_FILE, Bundle, Repository
 from service.bundle.writer import FIRST_ALIAS, remove_alias, set_alias
 from service.bundle.writer import retire as withdraw
 from service.core.label_sets import METHODS as SET_METHODS
-from service.errors import BundleNotFound, ServiceError
+from service.errors import ServiceError
 from service.evaluation import fit as fitting
 from service.evaluation.calibrate import METHODS
 from service.evaluation.plan import LABELS_AS, Columns
 from service.evaluation.plausible import Proposal, propose_ranges
-from service.evaluation.render import render_record, render_state
-from service.graph.inspect import inspect_graph
+from service.evaluation.render import render_record
 from service.guards import guards, offer
 from service.importer.declared import Declared
 from service.importer.names import check_names, read_names
 from service.runtime.model import load_model
-from service.runtime.session import Session
-from service.terminal import file_path, json_flag, models_option, print_json, print_table, published, split, track
+from service.terminal import file_path, json_flag, models_option, print_json, print_table, split, track
 
 TASKS = ("multiclass", "multilabel", "sequence")
 MOST_RANGES = 8
@@ -152,6 +149,7 @@ def fit(
     if as_json:
         record = result.record.model_dump(mode="json", by_alias=True)
         told = {"name": name, "version": result.version, "calibration": record, "notes": result.notes}
+        told |= _served_as(repository, name, result.version)
         told |= {"guards": line, "offered": offered, "plausible": {n: [p.low, p.high] for n, p in ranges.items()}}
         print_json(told)
         return
@@ -172,7 +170,8 @@ def publish(name: str, repository: Repository, *, as_json: bool) -> None:
     published = onboarding.publish_draft(repository, name)
     _warn_of_prices(repository, name, published.version)
     if as_json:
-        print_json({"name": name, "version": published.version, "why_uncalibrated": published.why_uncalibrated})
+        told = {"name": name, "version": published.version, "why_uncalibrated": published.why_uncalibrated}
+        print_json(told | _served_as(repository, name, published.version))
         return
     reason = published.why_uncalibrated
     click.echo(
@@ -205,7 +204,6 @@ def alias(name: str, label: str, version: int | None, repository: Repository, *,
         raise click.UsageError("say which VERSION the alias names, or --remove, and not both")
     if version is None:
         left = remove_alias(repository, name, label)
-        click.echo(f"{name}: {label} is removed")
         _say_withdrawn(repository, name, [label], left)
         return
     repository.check_published(name, version)
@@ -227,79 +225,6 @@ def retire(name: str, version: int, repository: Repository, *, purge: bool) -> N
     weights = "its files stay; --purge deletes its weights" if is_there else "its weights are deleted"
     click.echo(f"{name} version {version} is retired: {weights}.")
     _say_withdrawn(repository, name, gone, repository.aliases(name))
-
-
-@click.command()
-@click.argument("path_or_name")
-@models_option
-@json_flag
-def inspect(path_or_name: str, repository: Repository, *, as_json: bool) -> None:
-    """Say what an .onnx file holds, or what a model's `stable` version is."""
-    path = Path(path_or_name)
-    if path.suffix == ".onnx" or path.is_file():
-        _inspect_file(path, as_json=as_json)
-        return
-    bundle = published(repository, path_or_name, None)
-    if as_json:
-        record = None if bundle.record is None else bundle.record.model_dump(mode="json", by_alias=True)
-        manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
-        told = {"name": bundle.name, "version": bundle.version, "manifest": manifest, "calibration": record}
-        print_json(told | {"state_bytes": state_bytes(bundle.state, bundle.manifest.ood.scores)})
-        return
-    click.echo(f"{bundle.title}: {bundle.manifest.title}")
-    click.echo(f"digest: {bundle.digest}\nclasses: {', '.join(bundle.manifest.graph.classes)}")
-    click.echo(f"features: {', '.join(bundle.manifest.columns)}")
-    click.echo(f"policies: {', '.join(bundle.manifest.policies) or 'none'}")
-    if bundle.record is None:
-        click.echo("uncalibrated")
-    else:
-        click.echo(render_state(state_bytes(bundle.state, bundle.record.scores)))
-        print_table(render_record(bundle.record))
-
-
-@click.command()
-@click.argument("name")
-@models_option
-@json_flag
-def verify(name: str, repository: Repository, *, as_json: bool) -> None:
-    """Check every version's files against their sums, and that each still loads and answers."""
-    versions, retired = repository.versions(name), repository.retired(name)
-    if not versions and not retired:
-        raise BundleNotFound(f"{name} has no published version")
-    digests = {version: load_model(repository.bundle(name, version)).bundle.digest for version in versions}
-    folders = {version: repository.folder(name) / str(version) for version in retired}
-    purged = {version: verify_retired(path) if path.is_dir() else None for version, path in folders.items()}
-    if as_json:
-        print_json({"name": name, "versions": digests} | ({"retired": retired} if retired else {}))
-        return
-    for version, digest in digests.items():
-        click.echo(f"{name} version {version}: ok, {digest}")
-    for version, is_purged in purged.items():
-        kept = {True: "manifest and record match their sums, weights are deleted", False: "all files match their sums"}
-        click.echo(f"{name} version {version}: retired, {'nothing is left' if is_purged is None else kept[is_purged]}")
-
-
-@click.command("list")
-@models_option
-@json_flag
-def list_(repository: Repository, *, as_json: bool) -> None:
-    """List models with their versions and aliases."""
-    found = {name: (repository.versions(name), repository.aliases(name)) for name in repository.names()}
-    if as_json:
-        models: list[dict[str, object]] = [
-            {"name": name, "versions": v, "aliases": a} for name, (v, a) in found.items()
-        ]
-        for model in models:
-            if retired := repository.retired(str(model["name"])):
-                model["retired"] = retired
-        print_json({"models": models})
-        return
-    for name, (versions, aliases) in found.items():
-        labels = ", ".join(f"{label} = {version}" for label, version in aliases.items())
-        withdrawn = ", ".join(map(str, repository.retired(name)))
-        none = "none" if withdrawn else "draft only"
-        more = f"; retired {withdrawn}" if withdrawn else ""
-        click.echo(f"{name}: versions {', '.join(map(str, versions)) or none}; {labels or 'no alias'}{more}")
 
 
 def _new_ranges(bundle: Bundle, train_data: Path) -> dict[str, Proposal]:
@@ -339,26 +264,14 @@ def _names(key: str, declared: dict[str, Any]) -> tuple[str, ...] | None:
     return None if listed is None else check_names(listed, f"--{key}")
 
 
-def _inspect_file(path: Path, *, as_json: bool) -> None:
-    findings, session = inspect_graph(path), Session(path)
-    inputs = [{"name": t.name, "type": t.type, "shape": t.shape} for t in session.inputs]
-    outputs = [{"name": t.name, "type": t.type, "shape": t.shape} for t in session.outputs]
-    evidence = [{"name": o.name, "output_kind": o.kind, "evidence": o.evidence} for o in findings.outputs]
-    if as_json:
-        print_json({"inputs": inputs, "outputs": outputs, "scores": evidence, "classes": findings.classes})
-        return
-    for title, tensors in (("input", inputs), ("output", outputs)):
-        for tensor in tensors:
-            shape = ", ".join("?" if d is None else str(d) for d in tensor["shape"])
-            click.echo(f"{title} {tensor['name']}: {tensor['type']} [{shape}]")
-    for entry in evidence:
-        kind = entry["output_kind"] or "not told by the graph"
-        click.echo(f"scores in {entry['name']}: {kind} ({entry['evidence']})")
-    click.echo(f"classes: {', '.join(findings.classes) if findings.classes else 'not told by the graph'}")
+def _served_as(repository: Repository, name: str, version: int) -> dict[str, Any]:
+    """The aliases that a version is served under, and what all of them name."""
+    aliases = repository.aliases(name)
+    return {"served_as": [label for label, target in aliases.items() if target == version], "aliases": aliases}
 
 
 def _say_published(repository: Repository, name: str, version: int) -> None:
-    labels = [label for label, target in repository.aliases(name).items() if target == version]
+    labels = _served_as(repository, name, version)["served_as"]
     click.echo(f"Published {name} version {version}.")
     if labels:
         click.echo(f"It is {', '.join(labels)}: {repository.command('serve')} serves it.")
@@ -370,6 +283,8 @@ def _say_published(repository: Repository, name: str, version: int) -> None:
 
 def _say_withdrawn(repository: Repository, name: str, gone: list[str], left: dict[str, int]) -> None:
     command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
+    if gone:
+        click.echo(f"Removed alias{'es' if len(gone) > 1 else ''}: {', '.join(gone)}.")
     if not repository.versions(name):
         click.echo(f"No version of {name} is left to serve: `temperance fit` or `publish` makes the next from a draft.")
     elif gone and not left:

@@ -294,7 +294,13 @@ def test_every_verb_that_a_program_reads_prints_json_and_nothing_else(
     assert found["calibration"]["calibrator"]["method"] == "temperature"  # type: ignore[index]
     assert invoke("draft", "m", *models).exit_code == 0
     found = printed_json(invoke("publish", "m", *models, "--json"))
-    assert found == {"name": "m", "version": 2, "why_uncalibrated": None}
+    assert found == {
+        "name": "m",
+        "version": 2,
+        "why_uncalibrated": None,
+        "served_as": [],
+        "aliases": {"stable": 1},
+    }
     found = printed_json(invoke("verify", "m", *models, "--json"))
     assert list(found["versions"]) == ["1", "2"]  # type: ignore[call-overload]
     found = printed_json(invoke("list", *models, "--json"))
@@ -472,6 +478,8 @@ def test_a_version_is_retired_and_an_alias_removed_by_command(
     assert invoke("alias", SHIPPED, "canary", "2", *models).exit_code == 0
     gone = invoke("retire", SHIPPED, "2", "--purge", *models)
     assert "version 2 is retired: its weights are deleted." in gone.stdout
+    assert "Removed alias: canary." in gone.stdout
+    assert "retired versions: 2" in invoke("inspect", SHIPPED, *models).stdout
     assert "retired 2" in invoke("list", *models).stdout
     listed: Any = printed_json(invoke("list", *models, "--json"))
     assert listed["models"][0]["retired"] == [2]
@@ -480,7 +488,14 @@ def test_a_version_is_retired_and_an_alias_removed_by_command(
         assert "is retired" in fails(*verb, *models)
     removed = invoke("alias", SHIPPED, "stable", "--remove", *models)
     assert f"`temperance alias {SHIPPED} stable VERSION --models {repository.root}`" in removed.stdout
-    assert "no alias 'stable'" in fails("inspect", SHIPPED, *models)
+    seen = invoke("inspect", SHIPPED, *models)
+    assert seen.exit_code == 0
+    assert "versions 1; no alias; retired 2" in seen.stdout
+    assert f"`temperance alias {SHIPPED} stable VERSION --models {repository.root}`" in seen.stdout
+    assert invoke("retire", SHIPPED, "1", *models).exit_code == 0
+    standing: Any = printed_json(invoke("inspect", SHIPPED, "--json", *models))
+    assert standing == {"name": SHIPPED, "versions": [], "aliases": {}, "retired": [1, 2]}
+    assert "is no model (models here" in fails("inspect", "nobody", *models)
     assert invoke("alias", SHIPPED, "stable", *models).exit_code == 2
     assert invoke("alias", SHIPPED, "stable", "1", "--remove", *models).exit_code == 2
 

@@ -40,7 +40,7 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
     async def readyz() -> Response:
         """Every model is loaded and has answered a row, and there is one."""
         if not is_ready():
-            raise NotReady("no model is loaded: the start is not over, or all were unloaded")
+            raise NotReady("no model is loaded: the start is not over, or each model was unloaded or has no alias")
         return Response('{"status":"ready"}', media_type="application/json")
 
     not_ready: dict[int | str, Any] = {503: {"description": "No model is loaded", "content": replies.PROBLEM}}

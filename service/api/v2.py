@@ -108,7 +108,7 @@ def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
     async def ready() -> Response:
         """Whether every model is ready, and there is one."""
         if not server.is_ready():
-            raise NotReady("no model is loaded: the start is not over, or all were unloaded")
+            raise NotReady("no model is loaded: the start is not over, or each model was unloaded or has no alias")
         return _json({"ready": True})
 
     async def statistics() -> Response:

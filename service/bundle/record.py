@@ -46,7 +46,9 @@ Param = Finite | tuple[Finite, ...] | tuple[tuple[Finite, ...], ...]
 
 
 class CalibratorRecord(Entry):
-    """The fitted map; ``params`` are its dataclass fields, arrays as lists. An end of null has no bound.
+    """The fitted map; ``params`` are its dataclass fields, arrays as lists.
+
+    An end of null has no bound; ``interval_reason`` says why ("too_few_rows").
 
     ``prior`` is what it was fitted with: degrees of freedom of Student's t, and its scale for log T and biases.
     """
@@ -55,6 +57,7 @@ class CalibratorRecord(Entry):
     params: dict[str, Param]
     prior: Annotated[dict[str, Finite], Field(exclude_if=_is_empty)] = {}
     interval: dict[str, tuple[Finite, Finite | None]] = {}
+    interval_reason: Annotated[dict[str, str], Field(exclude_if=_is_empty)] = {}
     level: Finite = 0.95
 
 

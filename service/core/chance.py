@@ -51,7 +51,7 @@ def chance_bound(
     >>> costs = np.tile([0.0, 50.0], (100, 1))
     >>> rare, even = np.tile([0.999, 0.001], (100, 1)), np.tile([0.5, 0.5], (100, 1))
     >>> round(chance_bound(costs, rare), 2), round(1.96 * 50 * math.sqrt(0.001 / 100), 2)
-    (0.85, 0.31)
+    (0.84, 0.31)
     >>> round(chance_bound(costs, even), 2), round(1.96 * 25 / 10, 2)
     (5.02, 4.9)
 

@@ -349,7 +349,11 @@ def _record(calibrator: Calibrator, winner: Contender, data: Dataset, *, units: 
     if isinstance(calibrator, Temperature):
         interval["temperature"] = _interval(calibrator, winner, data, units)
     prior = PRIORS[winner.method] if winner.shrunk else {}
-    return CalibratorRecord(method=winner.method, params=stored(calibrator), prior=prior, interval=interval)
+    reasons = {name: "too_few_rows" for name, (_, high) in interval.items() if high is None}
+    params = stored(calibrator)
+    return CalibratorRecord(
+        method=winner.method, params=params, prior=prior, interval=interval, interval_reason=reasons
+    )
 
 
 def _interval(calibrator: Temperature, winner: Contender, data: Dataset, units: int) -> tuple[float, float | None]:

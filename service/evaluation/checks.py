@@ -124,8 +124,12 @@ class CalibrationCheck:
     undetermined : str or None
         Why there is no slope: "separable" (a threshold on the probabilities parts the rows without error) or
         "one_outcome" (all rows have the same outcome or the same probability).
+    line_reason : str or None
+        Why slope and intercept have no interval: as ``undetermined``, or "one_group".
     gap_low, gap_high : float or None
         95 % interval of the root-mean-square gap, corrected for noise; None where rows are weighted or in groups.
+    gap_reason : str or None
+        Why it is None: "weights" or "groups".
     uncalibrated : Parts
         The squared error's parts for the model's own probabilities.
     squared_error : float
@@ -159,8 +163,10 @@ class CalibrationCheck:
     intercept_low: float | None
     intercept_high: float | None
     undetermined: str | None
+    line_reason: str | None
     gap_low: float | None
     gap_high: float | None
+    gap_reason: str | None
     uncalibrated: Parts
     squared_error: float
     gaps: dict[str, float]
@@ -180,7 +186,7 @@ class CalibrationCheck:
 
 @dataclass(frozen=True, slots=True)
 class ActionCheck:
-    """What one action was expected to cost, and cost; None where it was never taken.
+    """What one action was expected to cost, and cost; None where it was never taken, which ``reason`` says.
 
     ``noise`` is how far the two may differ, either way, in 19 of 20 samples, if the probabilities are right.
     """
@@ -189,6 +195,7 @@ class ActionCheck:
     promised: float | None
     paid: float | None
     noise: float | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +207,7 @@ class PolicyCheck:
     saved : float
         Cost per row saved against believing the most probable class.
     saved_low, saved_high : float or None
-        Its paired bootstrap interval of 95 %; None where all rows are of one group.
+        Its 95 % interval; None where all rows are of one group.
     excess, excess_low, excess_high : float or None
         Cost per row paid beyond what was promised, with its interval, as above.
     noise : float
@@ -216,6 +223,8 @@ class PolicyCheck:
         Cost per row saved against the best single action, with its interval, as above.
     on_ood : str or None
         The action that takes flagged rows over.
+    interval_reason : str or None
+        Why there are no intervals: "one_row" or "one_group".
     """
 
     saved: float
@@ -233,6 +242,7 @@ class PolicyCheck:
     saved_of_constant_low: float | None
     saved_of_constant_high: float | None
     on_ood: str | None
+    interval_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +255,13 @@ class Promise:
         Answer where the most probable class has at least this probability; None where no threshold keeps the promise.
     coverage : float
         Share of the rows answered.
+    reason : str or None
+        "no_threshold" where there is none.
     """
 
     threshold: float | None
     coverage: float
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +274,8 @@ class SelectiveCheck:
         Area under the risk-coverage curve beyond that of the best order of the same errors (E-AURC).
     at_risk : dict of str to Promise, or None
         For error rates of `RISKS`; None where rows are weighted or in groups: the guarantee is of independent rows.
+    at_risk_reason : str or None
+        Why it is None: "weights" or "groups".
     area : float
         Under the risk-coverage curve. Every row counts once.
     error : float
@@ -269,6 +284,7 @@ class SelectiveCheck:
 
     excess_area: float
     at_risk: dict[str, Promise] | None
+    at_risk_reason: str | None
     area: float
     error: float
 
@@ -284,7 +300,9 @@ class LossCheck:
     uncalibrated, served : float or None
         None where infinite.
     difference, low, high : float or None
-        Served minus uncalibrated, with its paired bootstrap interval of 95 %.
+        Served minus uncalibrated, with its 95 % interval.
+    interval_reason : str or None
+        Why they are None: "infinite_loss", "one_row" or "one_group".
     """
 
     is_calibrated: bool
@@ -293,6 +311,7 @@ class LossCheck:
     difference: float | None
     low: float | None
     high: float | None
+    interval_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +325,9 @@ class FlagCheck:
         None without a calibration.
     rate : float or None
     expected, limit : float or None
-        The gate's false-alarm rate, and what chance allows around it; None for a gate of rules alone.
+        The gate's false-alarm rate, and what chance allows around it.
+    limit_reason : str or None
+        Why they are None: "uncalibrated" or "rules_only".
     ood_rows : int
     ood_rate : float or None
     """
@@ -316,6 +337,7 @@ class FlagCheck:
     rate: float | None
     expected: float | None
     limit: float | None
+    limit_reason: str | None
     ood_rows: int
     ood_rate: float | None
 

@@ -19,7 +19,7 @@ from service.core.pipeline import Policy, Posterior
 from service.core.recalibration import Cox, calibration_in_the_large, class_log_odds, cox
 from service.core.reliability import class_event, debiased_interval, null_test, reliability_curve
 from service.core.sampling import effective_rows, informative
-from service.core.selective import area_under_risk_coverage, coverage_at_risk, excess_area
+from service.core.selective import Coverage, area_under_risk_coverage, coverage_at_risk, excess_area
 from service.core.utility import (
     Difference,
     cost_calibration,
@@ -76,6 +76,17 @@ class Sample:
     weights: Array | None
     groups: Indices | None
     seed: int
+
+    @property
+    def uneven(self) -> str | None:
+        """Why what counts independent, equal rows cannot be told; None where they are."""
+        return "groups" if self.groups is not None else "weights" if self.weights is not None else None
+
+    def alone(self, rows: int) -> str | None:
+        """Why the rows bound no difference: one unit shows no spread; None where there are more."""
+        if rows < 2:
+            return "one_row"
+        return "one_group" if self.groups is not None and self.groups.min() == self.groups.max() else None
 
     def difference(self, costs: Array, others: Array, bounds: tuple[Array, Array]) -> Difference:
         """`paired_difference` of two values per row, whose difference lies within bounds whatever the row's class."""
@@ -187,7 +198,7 @@ def check_flags(
     weights, groups : ndarray of shape (N,), optional
     """
     n, flags = len(posterior.log_probs), posterior.flagged
-    limit = None
+    limit, reason = None, "uncalibrated" if flags is None else "rules_only" if expected is None else None
     if expected is not None and flags is not None:
         independent = max(1, math.floor(effective_rows(n, weights=weights, groups=groups) + 1e-9))
         limit = highest_share(independent, expected, calibrated_on=max(calibrated_on, 1))
@@ -198,6 +209,7 @@ def check_flags(
         rate=None if flags is None else float(np.average(flags, weights=weights)),
         expected=expected,
         limit=limit,
+        limit_reason=reason,
         ood_rows=0 if elsewhere is None else len(elsewhere.logits),
         ood_rate=caught,
     )
@@ -211,8 +223,7 @@ def _calibration(posterior: Posterior, labels: Indices, classes: tuple[str, ...]
     parts, raw = (_parts(e, weights) for e in (event, event_of(log_softmax(posterior.logits), labels, classes)))
     line = cox(event.log_odds, happened, weights=weights, groups=groups)
     means = calibration_in_the_large(log_probs, labels, weights=weights, groups=groups)
-    counted = weights is None and groups is None
-    gap = debiased_interval(said, happened, draws=_draws(len(said))) if counted else (None, None)
+    gap = (None, None) if sample.uneven else debiased_interval(said, happened, draws=_draws(len(said)))
     by_class = (dict(zip(classes, v.tolist(), strict=True)) for v in (means.predicted, means.observed))
     mean_said, mean_happened = by_class
     return CalibrationCheck(
@@ -236,6 +247,7 @@ def _calibration(posterior: Posterior, labels: Indices, classes: tuple[str, ...]
         **_line(line),
         gap_low=gap[0],
         gap_high=gap[1],
+        gap_reason=sample.uneven,
         uncalibrated=raw,
         squared_error=parts.squared_error,
         gaps=dict(zip(classes, (means.predicted - means.observed).tolist(), strict=True)),
@@ -251,7 +263,8 @@ def _line(line: Cox) -> dict[str, Any]:
     )
     found = dict(zip(("slope_low", "slope_high", "intercept_low", "intercept_high"), (*slope, *intercept), strict=True))
     reason = "separable" if math.isinf(line.slope) else "one_outcome" if math.isnan(line.slope) else None
-    return {**found, "undetermined": reason}
+    bounded = found["slope_low"] is not None and found["intercept_low"] is not None
+    return {**found, "undetermined": reason, "line_reason": None if bounded else reason or "one_group"}
 
 
 def _diagram(event: Event, sample: Sample) -> Diagram:
@@ -295,22 +308,26 @@ def _selective(log_probs: Array, labels: Indices, sample: Sample) -> SelectiveCh
     # log-probabilities still rank rows whose probabilities have all rounded to one
     whole = (area_under_risk_coverage(log_probs.max(axis=1), ~right), float(np.average(wrong, weights=sample.weights)))
     area = excess_area(confidence, wrong)
-    if sample.weights is not None or sample.groups is not None:
-        return SelectiveCheck(area, None, *whole)
+    if sample.uneven is not None:
+        return SelectiveCheck(area, None, sample.uneven, *whole)
     found = {f"{risk:g}": coverage_at_risk(confidence, wrong, risk=risk, confidence=LEVEL) for risk in RISKS}
-    promises = {risk: Promise(_finite(at.threshold), at.coverage) for risk, at in found.items()}
-    return SelectiveCheck(area, promises, *whole)
+    return SelectiveCheck(area, {risk: _promise(at) for risk, at in found.items()}, None, *whole)
+
+
+def _promise(found: Coverage) -> Promise:
+    threshold = _finite(found.threshold)
+    return Promise(threshold, found.coverage, "no_threshold" if threshold is None else None)
 
 
 def _losses(posterior: Posterior, labels: Indices, sample: Sample) -> LossCheck:
     raw, rows = log_softmax(posterior.logits), np.arange(len(labels))
     before, after = (_finite(log_loss(p, labels, weights=sample.weights)) for p in (raw, posterior.log_probs))
     if before is None or after is None:
-        return LossCheck(posterior.flagged is not None, before, after, None, None, None)
+        return LossCheck(posterior.flagged is not None, before, after, None, None, None, "infinite_loss")
     change = raw - posterior.log_probs
     bounds = change.min(axis=1), change.max(axis=1)
     gain = sample.difference(-posterior.log_probs[rows, labels], -raw[rows, labels], bounds)
-    return LossCheck(posterior.flagged is not None, before, after, *_interval(gain))
+    return LossCheck(posterior.flagged is not None, before, after, *_interval(gain), sample.alone(len(labels)))
 
 
 def _policy(policy: Policy, posterior: Posterior, labels: Indices, sample: Sample) -> PolicyCheck:
@@ -333,6 +350,7 @@ def _policy(policy: Policy, posterior: Posterior, labels: Indices, sample: Sampl
         {policy.actions[worse]: policy.actions[better] for worse, better in dominated_actions(cost)},
         *_interval(of_constant),
         None if policy.on_ood is None else policy.actions[policy.on_ood],
+        sample.alone(len(labels)),
     )
 
 
@@ -344,7 +362,9 @@ def _actions(
     noise = (sample.noise(of_row, log_probs, taken.action == a) for a in range(len(policy.actions)))
     columns = zip(policy.actions, held.count, held.expected, held.realised, noise, strict=True)
     return {
-        name: ActionCheck(int(count), _finite(promised), _finite(paid), _finite(within))
+        name: ActionCheck(
+            int(count), _finite(promised), _finite(paid), _finite(within), None if count else "never_taken"
+        )
         for name, count, promised, paid, within in columns
     }
 

@@ -13,6 +13,7 @@ from service.evaluation import charts
 from service.evaluation.checks import PolicyCheck
 from service.evaluation.exhibits import CHARTED_CLASSES, Case, Chart
 from service.evaluation.horizon import Horizon
+from service.evaluation.reasons import REASONS
 from service.evaluation.tables import Grid as Table
 from service.evaluation.verdicts import money, percent, short
 
@@ -110,8 +111,13 @@ def policy_tables(case: Case, policy: Policy) -> Iterator[Table]:
     constant = (check.saved_of_constant, check.saved_of_constant_low, check.saved_of_constant_high)
     rows = [
         ("as decided", money(found.expected_cost), money(found.realised_cost), "", ""),
-        ("cheapest action of the most probable class", "", money(found.label_cost), *_more(*label)),
-        (always, "", money(found.constant_cost), *_more(*constant)),
+        (
+            "cheapest action of the most probable class",
+            "",
+            money(found.label_cost),
+            *_more(*label, check.interval_reason),
+        ),
+        (always, "", money(found.constant_cost), *_more(*constant, check.interval_reason)),
     ]
     note = (
         f"Rows that a flag took from another action: {found.overruled:,}. The interval allows for costly cases that "
@@ -122,9 +128,11 @@ def policy_tables(case: Case, policy: Policy) -> Iterator[Table]:
     yield _action_table(policy.name, check)
 
 
-def _more(mean: float, low: float | None, high: float | None) -> tuple[str, str]:
+def _more(mean: float, low: float | None, high: float | None, reason: str | None) -> tuple[str, str]:
     """How much more another strategy costs than the policy."""
-    return f"{mean:+.4f}", "none: one group" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
+    if low is None or high is None:
+        return f"{mean:+.4f}", f"none: {REASONS[reason or 'one_group']}"
+    return f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}"
 
 
 def _action_table(name: str, check: PolicyCheck) -> Table:

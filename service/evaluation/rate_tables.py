@@ -4,15 +4,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from service.evaluation.rates import ClassRates, Counts, Rate
+from service.evaluation.reasons import REASONS
 from service.evaluation.report import PolicyReport, Report
 from service.evaluation.tables import Grid
 
 HEAD: Final = ("sensitivity", "specificity", "positive predictive value", "negative predictive value")
-REASONS: Final = {
-    "no_rows": "no such rows",
-    "too_few_events": "too few events",
-    "one_group": "no interval: one group",
-}
 INTERVAL: Final = "In brackets: 95 % intervals"
 
 
@@ -42,7 +38,7 @@ def rate(found: Rate) -> str:
     if found.value is None:
         return f"– ({REASONS['no_rows']})"  # noqa: RUF001  # an en dash for an empty cell
     if found.low is None or found.high is None:
-        return f"{found.value:.3f} ({REASONS[found.reason or 'one_group']})"
+        return f"{found.value:.3f} (no interval: {REASONS[found.reason or 'one_group']})"
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 

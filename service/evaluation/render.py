@@ -14,6 +14,7 @@ from service.evaluation.checks import PREDICTED, BinnedParts, Diagnostics, Polic
 from service.evaluation.horizon import Horizon
 from service.evaluation.measure import Measured
 from service.evaluation.rate_tables import class_tables, policy_rate_tables
+from service.evaluation.reasons import REASONS, interval
 from service.evaluation.report import CodeLength, Report
 from service.evaluation.tables import add_row as _add
 from service.evaluation.tables import drawn
@@ -126,10 +127,11 @@ def render_horizon(horizon: Horizon) -> RenderableType:
 def _selective(check: SelectiveCheck) -> Table:
     table = _table("when unsure rows are left unanswered", "answered", "from probability")
     for risk, at in (check.at_risk or {}).items():
-        threshold = "" if at.threshold is None else f"{at.threshold:.4f}"
+        threshold = REASONS[at.reason or "no_threshold"] if at.threshold is None else f"{at.threshold:.4f}"
         _add(table, f"error rate below {float(risk):.0%}, with 95 % confidence", f"{at.coverage:.1%}", threshold)
     if check.at_risk is None:
-        table.caption = Text("what can be promised needs independent rows of equal weight")
+        reason = REASONS[check.at_risk_reason or "weights"]
+        table.caption = Text(f"no error rate is guaranteed ({reason}): that takes independent rows of equal weight")
     _add(table, "area under risk and coverage beyond the best order (E-AURC)", f"{check.excess_area:.4f}", "")
     return table
 
@@ -148,10 +150,10 @@ def _check(name: str, check: PolicyCheck) -> list[RenderableType]:
     for action, held in check.actions.items():
         _add(table, action, str(held.taken), _number(held.promised), _number(held.paid))
     saved = f"saved against believing the most probable class: {check.saved:.4f} per row"
-    interval = _interval("95 % interval", check.excess_low, check.excess_high)
-    beyond = f"paid beyond what was promised: {check.excess:.4f} per row ({interval})"
+    around = interval(check.excess_low, check.excess_high, check.interval_reason)
+    beyond = f"paid beyond what was promised: {check.excess:.4f} per row ({around})"
     lines = [
-        f"{saved} ({_interval('95 % interval', check.saved_low, check.saved_high)})",
+        f"{saved} ({interval(check.saved_low, check.saved_high, check.interval_reason)})",
         f"paid beyond always knowing the class: {check.regret:.4f} per row"
         + (f"; saved of the best single action's cost: {check.savings:.1%}" if check.savings is not None else ""),
         f"{beyond}; if the probabilities are right, chance moves it by up to {check.noise:.4f}",
@@ -161,10 +163,6 @@ def _check(name: str, check: PolicyCheck) -> list[RenderableType]:
         for worse, better in check.dominated.items()
     ]
     return ["", table, *map(Text, lines)]
-
-
-def _interval(name: str, low: float | None, high: float | None) -> str:
-    return f"no {name}: one group" if low is None or high is None else f"{name} {low:.4f} to {high:.4f}"
 
 
 def render_report(report: Report) -> RenderableType:
@@ -228,7 +226,8 @@ def _param(name: str, value: Param, calibrator: CalibratorRecord) -> str:
     if name not in calibrator.interval:
         return f"{value:.4f}"
     low, high = calibrator.interval[name]
-    upper = "no upper limit: too few rows" if high is None else f"{high:.3f}"
+    reason = REASONS[calibrator.interval_reason.get(name, "too_few_rows")]
+    upper = f"no upper limit: {reason}" if high is None else f"{high:.3f}"
     return f"{value:.4f}  ({100 * calibrator.level:g} % interval {low:.3f} to {upper})"
 
 

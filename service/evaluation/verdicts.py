@@ -14,6 +14,7 @@ from service.evaluation.checks import (
     Shift,
     Verdict,
 )
+from service.evaluation.reasons import REASONS, interval
 from service.evaluation.report import PolicyReport, Report
 
 SIGNIFICANT = 0.05
@@ -90,18 +91,15 @@ def balance(shifted: dict[str, Shift], classes: int, *, method: str = "temperatu
 def confidence(check: CalibrationCheck) -> Verdict:
     """Whether the probabilities are too extreme or too timid, and whether they are shifted."""
     if check.slope is None or check.intercept is None:
-        reason = (
-            "a threshold on the probabilities parts the rows without error, so no line through them has a best slope"
-            if check.undetermined == "separable"
-            else "all rows have the same outcome or the same probability"
-        )
+        reason = REASONS[check.undetermined or "one_outcome"]
+        reason += ", so no line through them has a best slope" if check.undetermined == "separable" else ""
         title = "Over- or under-confidence cannot be judged"
         return Verdict("confidence", None, "note", title, f"On these rows, {reason}.")
+    slope = _around(check.slope, check.slope_low, check.slope_high, check.line_reason)
+    intercept = _around(check.intercept, check.intercept_low, check.intercept_high, check.line_reason)
     text = (
-        f"Slope {_around(check.slope, check.slope_low, check.slope_high)}: 1 is right, less is over-confident, more "
-        f"is under-confident. Intercept {_around(check.intercept, check.intercept_low, check.intercept_high)}: "
-        "0 is right. "
-        f"On average, {check.event} is {percent(check.probability)}; it happened in {percent(check.frequency)}."
+        f"Slope {slope}: 1 is right, less is over-confident, more is under-confident. Intercept {intercept}: 0 is "
+        f"right. On average, {check.event} is {percent(check.probability)}; it happened in {percent(check.frequency)}."
     )
     mood, title = _tilt(check)
     return Verdict("confidence", None, mood, title, text)
@@ -117,7 +115,7 @@ def improvement(check: LossCheck) -> Verdict:
         return Verdict("improvement", None, "caution", "This version is uncalibrated", text)
     text = f"Log loss {short(check.served)} served, {short(check.uncalibrated)} uncalibrated"
     if check.difference is not None:
-        text += f": {_difference(check.difference, check.low, check.high)}"
+        text += f": {_difference(check.difference, check.low, check.high, check.interval_reason)}"
     if check.high is not None and check.high < 0.0:
         return Verdict("improvement", None, "good", "Calibration helped", f"{text}.")
     if check.low is not None and check.low > 0.0:
@@ -129,14 +127,14 @@ def improvement(check: LossCheck) -> Verdict:
 def flags(check: FlagCheck) -> Verdict:
     """Whether the gate flags as many rows as its false-alarm rate says, and how many of another population."""
     if check.flagged is None:
-        text = "Without a calibration no score has a threshold."
+        text = f"No score has a threshold: {REASONS[check.limit_reason or 'uncalibrated']}."
         return Verdict("flags", None, "caution", "Nothing is flagged", text)
     text = f"{check.flagged:,} of {check.rows:,} labelled rows were flagged, {percent(check.rate)}"
     caught = ""
     if check.ood_rate is not None:
         caught = f" Of the {check.ood_rows:,} rows from elsewhere, {percent(check.ood_rate)} were flagged."
     if check.expected is None or check.limit is None or check.rate is None:
-        text = f"{text}; rules promise no rate.{caught}"
+        text = f"{text}; {REASONS[check.limit_reason or 'rules_only']}.{caught}"
         return Verdict("flags", None, "note", "Flags come from rules alone", text)
     text += f"; {percent(check.expected)} was promised, {percent(check.limit)} is what chance allows.{caught}"
     if check.rate > check.limit:
@@ -157,9 +155,10 @@ def worth(name: str, found: PolicyReport, check: PolicyCheck) -> Verdict:
     paid, believed, always = (money(cost) for cost in (found.realised_cost, found.label_cost, found.constant_cost))
     label = _more(check.saved, check.saved_low, check.saved_high)
     constant = _more(check.saved_of_constant, check.saved_of_constant_low, check.saved_of_constant_high)
+    against_label, against_constant = (_difference(*rival, check.interval_reason) for rival in (label, constant))
     text = (
-        f"It cost {paid} per row. Against believing the most probable class ({believed}): {_difference(*label)}. "
-        f"Against always “{found.constant_action}”, the best single action ({always}): {_difference(*constant)}."
+        f"It cost {paid} per row. Against believing the most probable class ({believed}): {against_label}. "
+        f"Against always “{found.constant_action}”, the best single action ({always}): {against_constant}."
     )
     rivals = {"believing the label": label, f"always “{found.constant_action}”": constant}
     dearer = [rival for rival, (_, low, _high) in rivals.items() if low is not None and low > 0.0]
@@ -218,9 +217,9 @@ def _all(report: Report, checks: Diagnostics, method: str, flagged: FlagCheck | 
 
 
 def _corrected(check: CalibrationCheck) -> str:
-    """The correction counts rows that are independent and alike, so it is left out for others."""
+    """The correction counts rows that are independent and alike."""
     if check.gap_low is None or check.gap_high is None:
-        return ""
+        return f" Not corrected for that noise: {REASONS[check.gap_reason or 'weights']}."
     gap = f"the root-mean-square gap lies between {short(check.gap_low)} and {short(check.gap_high)} (95 % interval)"
     return f" Corrected for that noise, {gap}."
 
@@ -237,9 +236,8 @@ def _beyond(value: float, low: float | None, high: float | None) -> bool:
     return low is not None and high is not None and not low <= value <= high
 
 
-def _around(value: float, low: float | None, high: float | None) -> str:
-    interval = "no interval: one group" if low is None else f"95 % interval {short(low)} to {short(high)}"
-    return f"{short(value)} ({interval})"
+def _around(value: float, low: float | None, high: float | None, reason: str | None) -> str:
+    return f"{short(value)} ({interval(low, high, reason, form=short)})"
 
 
 def _more(saved: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
@@ -247,9 +245,9 @@ def _more(saved: float, low: float | None, high: float | None) -> tuple[float, f
     return -saved, None if high is None else -high, None if low is None else -low
 
 
-def _difference(mean: float, low: float | None, high: float | None) -> str:
+def _difference(mean: float, low: float | None, high: float | None, reason: str | None) -> str:
     if low is None or high is None:
-        return f"a difference of {mean:+.3g} (no interval: one group)"
+        return f"a difference of {mean:+.3g} ({interval(low, high, reason)})"
     if low == high == 0.0:
         return "the same on every row"
     if low <= 0.0 <= high:

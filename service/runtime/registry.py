@@ -75,7 +75,7 @@ class Registry:
         try:
             return self._served[name]
         except KeyError:
-            known = ", ".join(self.names()) or "none: all were unloaded"
+            known = ", ".join(self.names()) or "none: each was unloaded, or has no alias"
             raise ModelNotFound(f"no model has that name; the served models are {known}") from None
 
     def model(self, name: str, *, version: int | None = None, alias: str | None = None) -> Model:

@@ -130,7 +130,7 @@ async def test_nobody_is_told_ready_when_the_last_model_is_unloaded(repository, 
         assert await ready() == [503, 503]
         assert (await client.get("/livez")).status_code == 200
         nobody = await client.post(f"/v1/models/{NAME}:decide", content=b'{"instances": [[1]]}')
-        assert (nobody.status_code, "all were unloaded" in nobody.json()["detail"]) == (404, True)
+        assert (nobody.status_code, "was unloaded" in nobody.json()["detail"]) == (404, True)
         await client.post(f"{AT}/load")
         assert await ready() == [200, 200]
 

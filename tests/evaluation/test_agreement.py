@@ -18,6 +18,8 @@ from service.core.numerics import Array, Indices
 from service.evaluation import page
 from service.evaluation.fit import FitRequest, fit
 from service.evaluation.measure import EvaluateRequest, Measured, measure
+from service.evaluation.plan import Columns
+from service.evaluation.reasons import REASONS
 from service.evaluation.render import MEANINGS, render_measured
 from service.runtime.model import Model, load_model
 
@@ -133,8 +135,9 @@ def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> tuple
     y = x.argmax(axis=1) if case.get("separable") else np.full(n, case["label"]) if "label" in case else y
     more = {name: case[name] for name in ("group", "weight") if name in case}
     ood = save("ood", X=truth(80, k, seed=6)[0] + 6.0) if case.get("far") else None
+    columns = Columns(labels_as="index0")
     request = EvaluateRequest(
-        save("test", X=x, y=np.array(model.classes)[y], **more), ood_data=ood, at=AT, horizon=50, recovery=0.1
+        save("test", X=x, y=y, **more), ood_data=ood, columns=columns, at=AT, horizon=50, recovery=0.1
     )
     return model, measure(model, request)
 
@@ -151,6 +154,57 @@ def test_terminal_page_and_json_say_the_same(name: str, toy: Toy, truth: Truth, 
     own = " ".join(MEANINGS.values())
     assert strangers(page_words, {**facts, "own": own}) == []
     assert strangers(terminal, {**facts, "own": own}) == []
+
+
+REASON_OF = {
+    "low": "interval_reason",
+    "saved_low": "interval_reason",
+    "excess_low": "interval_reason",
+    "saved_of_constant_low": "interval_reason",
+    "slope": "undetermined",
+    "intercept": "undetermined",
+    "slope_low": "line_reason",
+    "intercept_low": "line_reason",
+    "gap_low": "gap_reason",
+    "at_risk": "at_risk_reason",
+    "threshold": "reason",
+    "limit": "limit_reason",
+    "paid": "reason",
+    "noise": "reason",
+}
+"""Keys of a report that may be null, and the key beside them that says why."""
+
+
+def absent(found: Any) -> Iterator[tuple[str, str | None]]:
+    """Intervals and values of a report: the key, and the reason beside it where it is null."""
+    if not isinstance(found, dict):
+        return
+    for key, value in found.items():
+        reason = "reason" if key == "low" and "rows" in found else REASON_OF.get(key)
+        if reason in found:
+            assert (value is None) == (found[reason] is not None), (key, found)
+            yield key, found[reason]
+        yield from absent(value)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_interval_that_is_absent_says_why_in_json_and_in_the_same_words_on_terminal_and_page(
+    name: str, toy: Toy, truth: Truth, save: Save
+) -> None:
+    model, found = evaluated(CASES[name], toy, truth, save)
+    said = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    reasons = [(key, why) for key, why in absent({k: said[k] for k in ("evaluation", "diagnostics", "flags")}) if why]
+    texts = page_text(model, found), " ".join(terminal_text(render_measured(found)).split())
+    for key, why in reasons:
+        if key not in {"slope_low", "intercept_low"} or why == "one_group":  # a line that is not determined has none
+            assert all(REASONS[why] in text for text in texts) or (key, why) in SHOWN_ONCE, (key, why)
+    assert name not in {"one group", "one row", "groups and weights", "uncalibrated"} or reasons
+
+
+SHOWN_ONCE = {("paid", "never_taken"), ("noise", "never_taken"), ("threshold", "no_threshold")} | {
+    ("at_risk", why) for why in ("weights", "groups")
+}
+"""What stands in one table alone, or as an empty cell beside a count of 0."""
 
 
 def test_the_check_itself_would_notice_a_number_of_another_place() -> None:

@@ -124,7 +124,7 @@ def test_rows_of_one_patient_have_no_interval_and_the_table_says_so(model: Model
     assert (check.saved_low, check.saved_high, check.excess_low, check.excess_high) == (None,) * 4
     console = Console(record=True, width=200)
     console.print(render_measured(found))
-    assert "(no 95 % interval: one group)" in console.export_text()
+    assert "(no interval: one group)" in console.export_text()
     assert found.notes[0].startswith("the rows come in 1 group:")
 
 

@@ -221,7 +221,7 @@ def test_a_page_of_weighted_rows_in_groups_says_so_and_claims_no_more_than_it_ca
     found = judge(model, data, posterior_of(model, x))
     text = Reader(page.build(model, found)).text
     assert "the rows come in 100 groups" in text
-    assert "Corrected for that noise" not in text
+    assert "Not corrected for that noise: rows come in groups." in text
     before, after = found.report.uncalibrated_metrics["log_loss"], found.report.metrics["log_loss"]
     assert f"log_loss {money(before)} {money(after)}" in text
     assert "aurc_loss – –" in text  # noqa: RUF001  # the empty cell
