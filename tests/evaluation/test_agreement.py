@@ -133,7 +133,9 @@ def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> tuple
     y = x.argmax(axis=1) if case.get("separable") else np.full(n, case["label"]) if "label" in case else y
     more = {name: case[name] for name in ("group", "weight") if name in case}
     ood = save("ood", X=truth(80, k, seed=6)[0] + 6.0) if case.get("far") else None
-    request = EvaluateRequest(save("test", X=x, y=y, **more), ood_data=ood, at=AT, horizon=50, recovery=0.1)
+    request = EvaluateRequest(
+        save("test", X=x, y=np.array(model.classes)[y], **more), ood_data=ood, at=AT, horizon=50, recovery=0.1
+    )
     return model, measure(model, request)
 
 
