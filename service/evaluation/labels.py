@@ -52,7 +52,7 @@ def calibrate_labels(manifest: Manifest, judged: Judged, *, method: str | None, 
         Raw log-odds of shape (N, M), labels of shape (N, M).
     method : str, optional
         In `calibrate.METHODS`, for every label; ``auto`` lets several compete for each. Without it a label gets
-        Platt scaling, whose targets are smoothed by a prior of two rows, one of each state.
+        Platt scaling with Firth's penalty, whose mean probability is the label's frequency.
     seed : int
 
     Raises
@@ -102,7 +102,7 @@ def _of_label(
         raise FitError(f"label {label!r} has rows of a state, but none with a weight: leave them out, or weigh them")
     if rows.min() > 0:
         _refuse_no_signal(label, log_odds, data)
-    methods, shrunk = _methods(method, int(rows.min())), method == DEFAULT and rows.min() > 0
+    methods, shrunk = _methods(method, int(rows.min())), method in (None, DEFAULT) and rows.min() > 0
     contenders = list(_contenders(manifest, label, log_odds, data, methods, shrunk=shrunk))
     return settle(contenders, data, classes=STATES, seed=seed, signal=True)
 

@@ -1,6 +1,7 @@
 """What Platt and beta calibration share: logistic regression on one or two columns."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -86,7 +87,8 @@ def fit_logistic(features: Array, targets: Array, weights: Array) -> Array:
     unit = np.abs(features).max(axis=0)
     unit[unit == 0.0] = 1.0
     design = np.column_stack([features / unit, np.ones(len(features))])
-    return _newton(LogisticLoss(design, targets, weights / weights.sum())) / np.append(unit, 1.0)
+    loss = LogisticLoss(design, targets, weights / weights.sum())
+    return minimise_logistic(loss, parameters=design.shape[1]) / np.append(unit, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ class LogisticLoss:
         value = float(self.weights @ (np.logaddexp(0.0, logit) - self.targets * logit))
         return value, self.design.T @ (self.weights * (_sigmoid(logit) - self.targets))
 
+    def probabilities(self, point: Array) -> Array:
+        """Of the second class, shape (N,)."""
+        return _sigmoid(self.design @ point)
+
     def hessian(self, point: Array) -> Array:
         """Second derivatives, a breath of ridge added."""
         p = _sigmoid(self.design @ point)
@@ -119,8 +125,26 @@ class LogisticLoss:
         return curvature + RIDGE * max(float(np.trace(curvature)), RIDGE) * np.eye(len(point))
 
 
-def _newton(problem: LogisticLoss) -> Array:
-    point = np.zeros(problem.design.shape[1])
+class Curved(Protocol):
+    """A smooth loss of a few parameters."""
+
+    def evaluate(self, point: Array) -> tuple[float, Array]:
+        """Loss and gradient."""
+
+    def hessian(self, point: Array) -> Array:
+        """Second derivatives, or a positive definite guess of them."""
+
+
+def minimise_logistic(problem: Curved, *, parameters: int) -> Array:
+    """Point of least loss, by damped Newton steps from zero.
+
+    Parameters
+    ----------
+    problem : Curved
+    parameters : int
+        How many there are.
+    """
+    point = np.zeros(parameters)
     value, gradient = problem.evaluate(point)
     for _ in range(MAX_ITERATIONS):
         direction = -np.linalg.solve(problem.hessian(point), gradient).astype(np.float64)

@@ -20,6 +20,7 @@ from service.core.calibration import Calibrator
 from service.core.calibration.affine import AffineLoss, row_weights
 from service.core.calibration.bcts import Bcts
 from service.core.calibration.descent import minimise
+from service.core.calibration.firth import FIRTH, FirthPlatt
 from service.core.calibration.temperature import LOG_BETA_BOUND, Problem, Temperature, fit_temperature, problem_of
 from service.core.numerics import Array, Indices
 
@@ -205,11 +206,12 @@ def effective_units(
     return round(min(max(units * factor, units), len(labels)))
 
 
-SHRUNK: Final[dict[str, type[Calibrator]]] = {"temperature": ShrunkTemperature, "bcts": ShrunkBcts}
+SHRUNK: Final[dict[str, type[Calibrator]]] = {"temperature": ShrunkTemperature, "bcts": ShrunkBcts, "platt": FirthPlatt}
 """Fits with priors, by the method whose map they fit."""
 
 PRIORS: Final[dict[str, dict[str, float]]] = {
     "temperature": {"freedom": FREEDOM, "log_temperature": LOG_TEMPERATURE_SCALE},
     "bcts": {"freedom": FREEDOM, "log_temperature": LOG_TEMPERATURE_SCALE, "bias": BIAS_SCALE},
+    "platt": {"jeffreys": FIRTH},
 }
-"""Degrees of freedom, and scales, of what `SHRUNK` fits with."""
+"""What `SHRUNK` fits with: degrees of freedom and scales of Student's t, or the power of Jeffreys' prior."""

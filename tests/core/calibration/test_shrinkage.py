@@ -15,6 +15,10 @@ def drawn(n: int, k: int, *, temperature: float, shift: float = 0.0, seed: int =
     return temperature * (rows - shift * np.eye(k)[0]), (rows + rng.gumbel(size=(n, k))).argmax(axis=1)
 
 
+def classes_for(name: str) -> int:
+    return 2 if SHRUNK[name].needs == "binary" else 3
+
+
 def posterior(point: Array, logits: Array, labels: Indices) -> float:
     """Negative log-posterior by its formula: log(1/T), then biases."""
     log_probs = log_softmax(logits * np.exp(point[0]) + point[1:])
@@ -61,7 +65,7 @@ def test_the_pull_of_a_far_temperature_fades() -> None:
 
 @pytest.mark.parametrize("name", SHRUNK)
 def test_separable_constant_and_backward_rows_give_finite_numbers(name: str) -> None:
-    logits, labels = drawn(60, 3, temperature=1.0)
+    logits, labels = drawn(60, classes_for(name), temperature=1.0)
     cases = [(logits, logits.argmax(axis=1)), (0.0 * logits, labels), (-logits, labels), (logits[:1], labels[:1])]
     cases += [(logits, np.zeros(60, dtype=np.intp)), (1e30 * logits, labels)]
     for rows, truth in cases:
@@ -70,7 +74,7 @@ def test_separable_constant_and_backward_rows_give_finite_numbers(name: str) -> 
 
 @pytest.mark.parametrize("name", SHRUNK)
 def test_a_prior_counts_units_and_not_rows(name: str) -> None:
-    logits, labels = drawn(40, 3, temperature=2.0, shift=0.5)
+    logits, labels = drawn(40, classes_for(name), temperature=2.0, shift=0.5)
     copies = np.repeat(logits, 5, axis=0), np.repeat(labels, 5)
     once, counted = SHRUNK[name].fit(logits, labels), SHRUNK[name].fit(*copies, units=40)
     np.testing.assert_allclose(counted.apply(logits), once.apply(logits), atol=1e-6)
