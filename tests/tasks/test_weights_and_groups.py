@@ -15,7 +15,7 @@ from service.runtime.model import Model, load_model
 Make = Callable[..., Any]
 COUNTS = {"rows", "sequences", "class_counts", "actions", "overruled", "flagged", "taken", "confusion", "code_length",
           "structure", "counts", "events", "n", "notes", "data", "origin", "verdicts", "of"}  # fmt: skip
-UNCOUNTED = frozenset({"excess_area", "area", "at_risk", "diagram", "aurc_loss", "gap_low", "gap_high"})
+UNCOUNTED = frozenset({"excess_area", "area", "at_risk", "diagram", "aurc_loss", "gap_low", "gap_high", "gap_reason"})
 """What is of rows that are neither weighted nor grouped, and says so."""
 
 TASKS = ("multiclass", "multilabel", "sequence")
