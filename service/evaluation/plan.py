@@ -199,6 +199,10 @@ def _of_labels(source: Source, path: Path, manifest: Manifest, columns: Columns)
         raise DataError(f"{path}: {label!r} is a feature of the model; name the column of the labels with --label")
     place = _find(source, label)
     if place is None:
+        by_label = manifest.graph.rules.by_label and columns.label is None
+        absent = [name for name in classes if _find(source, name) is None] if by_label else []
+        if absent and len(absent) < len(classes):
+            raise DataError(f"{path} has columns of some labels, and none of {absent[0]!r}: every label needs its own")
         raise DataError(f"{path} has no column {label!r} for the labels; name it with --label{source.hint([label])}")
     return [Wanted("label", label, "label", place)]
 

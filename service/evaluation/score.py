@@ -88,6 +88,10 @@ def score(model: Model, request: ScoreRequest, *, track: Track = untracked) -> S
     if model.task != "multiclass":
         raise DataError(f"score writes one class a row; a {model.task} model answers over HTTP, and to `evaluate`")
     write = _writer(request.out)
+    if request.data.is_dir() and request.out.parent.resolve().is_relative_to(request.data.resolve()):
+        raise DataError(
+            f"{request.out} lies inside the data {request.data}, and would be read as a part: write elsewhere"
+        )
     judge = _Judge.of(model, request)
     data = _Data.of(request.data)
     _refuse_unreadable(judge)

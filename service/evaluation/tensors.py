@@ -60,9 +60,11 @@ def lengths_of(values: Values, inputs: FieldInputs, helpers: dict[str, Cells], b
     arrays = {name: raw.values for name, raw in helpers.items() if isinstance(raw, Typed) and raw.opaque is None}
     if "lengths" in arrays:
         return _given(arrays["lengths"], rows, width, block)
-    sources = {mask.name: arrays[mask.name] == 1 for mask in inputs.masks if mask.name in arrays}
+    sources = {repr(mask.name): arrays[mask.name] == 1 for mask in inputs.masks if mask.name in arrays}
     if "label" in arrays and arrays["label"].ndim == 2:
-        sources["label"] = ~np.isin(arrays["label"], ["" if arrays["label"].dtype.kind in "UO" else PADDED_LABEL])
+        sources["the array of labels"] = ~np.isin(
+            arrays["label"], ["" if arrays["label"].dtype.kind in "UO" else PADDED_LABEL]
+        )
     if sources:
         name, real = next(iter(sources.items()))
         return _counted(real, name, (rows, width), block)
@@ -83,8 +85,8 @@ def _given(lengths: Values, rows: int, width: int, block: Block) -> Indices:
 
 def _counted(real: Flags, name: str, shape: tuple[int, int], block: Block) -> Indices:
     if real.shape != shape:
-        raise DataError(f"{block.path}: {name!r} is not {shape[0]} by {shape[1]}, as the rows are")
+        raise DataError(f"{block.path}: {name} is not {shape[0]} by {shape[1]}, as the rows are")
     lengths: Indices = real.sum(axis=1)
     if (lengths == 0).any() or (real != (np.arange(shape[1]) < lengths[:, None])).any():
-        raise DataError(f"{block.path}: {name!r} says that a row is empty or has padding before its end")
+        raise DataError(f"{block.path}: {name} says that a row is empty or has padding before its end")
     return lengths

@@ -18,6 +18,7 @@ from service.evaluation.cells import bare, is_missing, number_of
 Values = npt.NDArray[Any]
 Key = tuple[str, Any]
 MOST_NAMES: Final = 10
+GAP: Final = "<NA>"  # a missing text among the labels of a sequence, where the empty one is padding
 WAY_OUT: Final = "labels-as names, index0 or index1"
 _INDEX: Final = re.compile(r"[+-]?(0|[1-9]\d{0,8})(\.0*)?", re.ASCII)
 
@@ -239,8 +240,10 @@ def read_presences(
     sound: Flags = (values == 0) | (values == 1)
     if not np.all(sound):
         row, m = (int(index) for index in np.argwhere(~sound)[0])
-        fault = Fault(("labels", row), "unknown-state", "is neither 0 nor 1")
-        raise DataError(f"{where}: {place(row)} is neither 0 nor 1 for {labels[m]!r}", [fault])
+        found = values[row, m]
+        detail = "is missing, and must be 0 or 1" if found is None or found != found else "is neither 0 nor 1"  # noqa: PLR0124
+        fault = Fault(("labels", row), "unknown-state", detail)
+        raise DataError(f"{where}: {place(row)} {detail} for {labels[m]!r}", [fault])
     return values.astype(np.intp)
 
 
@@ -269,7 +272,12 @@ def read_positions(values: Values, terms: Terms) -> Reading:
     known = np.array([PADDING if meaning[key] is None else meaning[key] for key in keys], dtype=np.intp)
     labels = np.full(flat.shape, PADDING)
     labels[~padding] = known[which]
-    _refuse_sequences(np.any((labels == PADDING) & ~padding, axis=1), "has a label that is no class", terms)
+    unknown = (labels == PADDING) & ~padding
+    if unknown.any():
+        row, position = (int(index) for index in np.argwhere(unknown)[0])
+        why = _expected(_key(flat[row].tolist()[position]), terms)
+        detail = f"has a label that is no class: at position {position} (from 0) it {why}"
+        _refuse_sequences(unknown.any(axis=1), detail, terms)
     _refuse_sequences(np.all(padding, axis=1), "has no label", terms)
     _refuse_sequences(np.any(padding[:, :-1] & ~padding[:, 1:], axis=1), "has a label behind its padding", terms)
     every = [key for key, n in zip(keys, np.bincount(which.ravel()).tolist(), strict=True) for _ in range(n)]
@@ -285,7 +293,7 @@ def _padded(values: Values) -> Values:
     text = any(row.dtype.kind in "UO" for row in rows)
     flat = np.full((len(rows), max(map(len, rows))), "" if text else PADDING, dtype=object)
     for i, row in enumerate(rows):
-        flat[i, : len(row)] = row.tolist()
+        flat[i, : len(row)] = [GAP if label is None else label for label in row.tolist()] if text else row
     return flat.astype(np.str_) if text else flat.astype(np.float64 if _any_float(rows) else np.int64)
 
 

@@ -207,20 +207,29 @@ def _mixing(child: Sandbox, folder: Path, model: Any, output: str, trial: Trial)
     answers = _both(child, graph, tensors, trial)
     if answers is None:
         return []
-    same_rows = trial.tolerance == TIGHT
-    apart: set[str] = set()
-    found = []
-    for step in path:
-        ours = step.of_sizes or all(_agree(answers[0][t], answers[1][t], trial) for t in step.outputs)
-        if ours or (not same_rows and step.operator in SHARP and apart.isdisjoint(step.inputs)):
-            continue
-        if apart.isdisjoint(step.inputs):
-            found.append(step)
-        apart.update(step.outputs)
-    if found or same_rows:
+    found = _first_apart(path, answers, trial)
+    if found or trial.tolerance == TIGHT:
         return found
     off = _off(answers[0][output], answers[1][output], trial)
     return None if off < NOISE else []
+
+
+def _first_apart(path: Sequence[Step], answers: Sequence[Arrays], trial: Trial) -> list[Step]:
+    """Operators whose outputs are apart and whose inputs are not; a step of rounding, and all behind it, are none."""
+    found = []
+    apart: set[str] = set()
+    rounded: set[str] = set()
+    for step in path:
+        if step.of_sizes or all(_agree(answers[0][t], answers[1][t], trial) for t in step.outputs):
+            continue
+        if not apart.isdisjoint(step.inputs):
+            apart.update(step.outputs)
+        elif trial.tolerance != TIGHT and (step.operator in SHARP or not rounded.isdisjoint(step.inputs)):
+            rounded.update(step.outputs)
+        else:
+            found.append(step)
+            apart.update(step.outputs)
+    return found
 
 
 def _agree(one: Array, other: Array, trial: Trial) -> bool:

@@ -210,6 +210,16 @@ def test_a_data_set_without_rows_is_refused(suffix: str, model: Model, request_:
     assert [path.name for path in tmp_path.glob("out*")] == []
 
 
+@pytest.mark.parametrize("name", ["out.parquet", "_out.parquet", "deeper/out.parquet"])
+def test_answers_are_not_written_among_the_parts_that_are_read(
+    name: str, model: Model, request_: ScoreRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "parts" / "deeper").mkdir(parents=True)
+    with pytest.raises(DataError, match="lies inside the data"):
+        score(model, replace(request_, data=tmp_path / "parts", out=tmp_path / "parts" / name))
+    assert [path.name for path in (tmp_path / "parts").rglob("*")] == ["deeper"], "nothing was written"
+
+
 def test_an_answer_is_never_overwritten(model: Model, request_: ScoreRequest) -> None:
     score(model, request_)
     with pytest.raises(DataError, match="exists; remove it"):

@@ -129,6 +129,11 @@ def test_labels_of_positions_say_it_too(texts: Bound, save: Callable[..., Path])
     assert rows.lengths.tolist() == [3, 1, 2]
 
 
+def test_labels_that_are_no_positions_of_the_rows_are_called_labels(texts: Bound, save: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match="the array of labels is not 3 by 3, as the rows are"):
+        list(read_chunks(save(ids=IDS, y=np.zeros((3, 2), dtype=np.int64)), texts[0], Wish(texts[1], DEFAULT_COLUMNS)))
+
+
 def test_rows_of_equal_length_need_no_telling(texts: Bound, save: Callable[..., Path]) -> None:
     rows = fields(save(ids=IDS + 1, y=Y), texts)
     assert rows.lengths is not None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.errors import DataError
-from service.evaluation.truth import Reading, Terms, interpret, read_positions
+from service.evaluation.truth import Reading, Terms, interpret, read_positions, read_presences
 
 MASS = ("benign", "malignant")
 TRIPLE = ("a", "b", "c")
@@ -147,3 +147,28 @@ def test_lists_of_positions_are_padded() -> None:
     assert read_positions(lists, Terms(TRIPLE)).labels.tolist() == [[0, 1], [2, -1]]
     lists[:] = [np.array([0, 1]), np.array([2])]
     assert read_positions(lists, Terms(TRIPLE)).labels.tolist() == [[0, 1], [2, -1]]
+
+
+@pytest.mark.parametrize(
+    ("lists", "classes", "words"),
+    [
+        ([["a", None]], ("a", "None"), "at position 1 .* it is missing"),
+        ([["a", "d"]], TRIPLE, "at position 1 .* it is none of the classes 'a', 'b', 'c'"),
+        ([[1, 2], [0, 3]], TRIPLE, "row 1 .* at position 1 .* if the labels count from 1, say labels-as index1"),
+        ([[0.0, np.nan]], TRIPLE, "at position 1 .* it is missing"),
+    ],
+)
+def test_a_label_of_a_sequence_that_is_no_class_has_its_position(
+    lists: list[list[Any]], classes: tuple[str, ...], words: str
+) -> None:
+    column = np.empty(len(lists), dtype=object)
+    column[:] = [np.array(row, dtype=object if isinstance(row[0], str) else None) for row in lists]
+    with pytest.raises(DataError, match=words):
+        read_positions(column, Terms(classes))
+
+
+@pytest.mark.parametrize("gap", [None, np.nan])
+def test_a_missing_state_of_a_label_is_called_missing(gap: Any) -> None:
+    values = np.array([[0, 1], [1, gap]], dtype=object if gap is None else np.float64)
+    with pytest.raises(DataError, match=r"row 1 .* is missing, and must be 0 or 1 for 'b'"):
+        read_presences(values, ("a", "b"), where="y")

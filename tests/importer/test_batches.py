@@ -345,6 +345,30 @@ def quantised(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("hidden", "seed"), [(8, 2), (32, 1), (32, 2)])
+def test_a_recurrent_network_that_is_quantised_is_imported(hidden: int, seed: int, tmp_path: Path) -> None:
+    # DynamicQuantizeLSTM is no linear layer: its rounding goes on into the whole numbers of the layer behind it.
+    rng = np.random.default_rng(seed)
+    sizes = {"Wl": (1, 4 * hidden, 2), "Rl": (1, 4 * hidden, hidden), "B": (hidden, 4)}
+    plain = write(
+        tmp_path / "plain.onnx",
+        [
+            node("Reshape", "x shape", "r"),
+            node("Transpose", "r", "t", perm=[1, 0, 2]),
+            node("LSTM", "t Wl Rl", "all last", hidden_size=hidden),
+            node("Squeeze", "last first", "h"),
+            node("MatMul", "h B", "c"),
+        ],
+        (
+            *(floats(name, rng.normal(size=size) * 0.2) for name, size in sizes.items()),
+            ints("shape", -1, 2, 2),
+            ints("first", 0),
+        ),
+    )
+    quantize_dynamic(plain, tmp_path / "int8.onnx", op_types_to_quantize=["LSTM", "MatMul"])
+    assert learn(tmp_path / "int8.onnx")["rows"].value == "alone"
+
+
 def test_every_row_of_a_quantised_network_is_answered_as_if_alone(quantised: Path, tmp_path: Path) -> None:
     repository = Repository(tmp_path / "models")
     import_model(repository, "int8", quantised, Declared())

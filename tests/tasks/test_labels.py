@@ -199,6 +199,14 @@ def test_labels_may_stand_in_columns_of_their_own(label_workshop: Make, labels_d
     assert from_columns.provenance.class_counts == dict(zip(LABELS, y.sum(axis=0).tolist(), strict=True))
 
 
+def test_a_label_without_a_column_among_others_that_have_one_is_named(label_workshop: Make) -> None:
+    workshop = label_workshop()
+    path = workshop.folder / "cal.csv"
+    path.write_text(f"dose,{LABELS[0]},{LABELS[2]}\n1.0,0,1\n")
+    with pytest.raises(DataError, match=f"columns of some labels, and none of '{LABELS[1]}'"):
+        workshop.fit(path)
+
+
 def test_two_fits_of_the_same_rows_are_the_same_to_the_last_bit(label_workshop: Make, labels_drawn: Draw) -> None:
     x, y, _ = labels_drawn(500, 0)
     texts = []
