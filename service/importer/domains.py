@@ -135,11 +135,11 @@ def _bounds(probe: Probe, lookups: tuple[Lookup, ...]) -> list[Domain | None]:
     split_table(reach)
     found: list[Domain | None] = []
     for i, owner in enumerate(reach.owners):
-        bounded = (
-            int(reach.low[i]) if reach.low[i] > low[i] else None,
-            int(reach.high[i]) if reach.high[i] < high[i] else None,
-        )
-        found.append(None if owner is None or bounded == (None, None) else Domain(*bounded, why=owner.words))
+        least, most = int(reach.low[i]), int(reach.high[i])
+        open_end = 0 if low[i] == 0 and most < high[i] else None  # numbers without a sign
+        bounded = (least if least > low[i] else open_end, most if most < high[i] else None)
+        known = owner is not None and bounded != (None, None) and least <= most
+        found.append(Domain(*bounded, why=owner.words) if known and owner is not None else None)
     return found
 
 
