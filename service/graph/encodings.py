@@ -67,6 +67,11 @@ class Encoder:
     closed: bool
     operator: str
 
+    @property
+    def of_text(self) -> bool:
+        """Whether the categories are text; whole numbers otherwise."""
+        return isinstance(self.categories[0], str)
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:

@@ -49,6 +49,13 @@ class Cells:
         low, high = (np.repeat([pair[i] for pair in pairs], self.counts).astype(np.int64) for i in (0, 1))
         return low, high
 
+    @property
+    def texts(self) -> list[bool]:
+        """Whether a cell holds text."""
+        return [
+            f.input.type == "STRING" for f, count in zip(self.filled, self.counts, strict=True) for _ in range(count)
+        ]
+
     def feeds(self, values: Whole, others: Sequence[Filled]) -> Arrays:
         """Rows of whole numbers, shape (R, C); where an input is text, words that end in the number."""
         feeds, start = {}, 0
@@ -156,7 +163,8 @@ def _encoded(probe: Probe, encodings: Encodings) -> list[Domain | None]:
     read = {name: _sources(answer, rows) for name, answer in zip(tensors, answers, strict=True)}
     for encoder in encodings.encoders:
         for cell in (c for c in read[encoder.tensor] if c is not None):
-            found[cell] = found[cell] or _categories(encoder)
+            if encoder.of_text == probe.cells.texts[cell]:
+                found[cell] = found[cell] or _categories(encoder)
     for scaling in encodings.scalings:
         if len(scaling.centre) not in (1, len(read[scaling.tensor])):
             continue  # of channels, not of columns

@@ -353,3 +353,18 @@ def test_a_wide_table_is_read_too(learn: Learn) -> None:
 )
 def test_a_range_is_rounded_outwards(range_: tuple[float, float], wider: tuple[float, float]) -> None:
     assert rounded(*range_) == pytest.approx(wider)
+
+
+def test_categories_of_text_are_none_of_a_column_of_numbers(learn: Learn) -> None:
+    """ONNX Runtime runs it, and finds none of them in any row."""
+    encoder = helper.make_node("OneHotEncoder", ["x"], ["o"], domain="ai.onnx.ml", cats_strings=["a", "b"], zeros=1)
+    build = graph(
+        encoder,
+        node("Reshape", "o flat", "f"),
+        node("Softmax", "f"),
+        constants=(weights("flat", np.array([-1, 2])),),
+        inputs=(value("x", [None, 1]),),
+    )
+    found, said = learn(build)
+    assert ranges(found) == {}
+    assert said["dry run"].value == "one answer"
