@@ -1,6 +1,7 @@
 """Verbs that make versions and say which are served: import, fit, publish, draft, alias, retire."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,17 +229,18 @@ def retire(name: str, version: int, repository: Repository, *, purge: bool) -> N
 
 
 def _new_ranges(bundle: Bundle, train_data: Path) -> dict[str, Proposal]:
-    """Ranges of the columns that have none."""
+    """Ranges of the columns that have none, or one that training rows leave."""
     found = propose_ranges(load_model(bundle), train_data)
     held = {name for name, feature in bundle.manifest.features.items() if feature.plausible is not None}
-    return {name: proposal for name, proposal in found.items() if name not in held}
+    return {name: proposal for name, proposal in found.items() if name not in held or proposal.outside}
 
 
 def _write_ranges(repository: Repository, name: str, train_data: Path) -> dict[str, Proposal]:
     """Ranges from rows, written into a draft just made; it goes if the rows do not fit it."""
     draft = repository.draft(name)
     try:
-        ranges = propose_ranges(load_model(draft), train_data)
+        found = propose_ranges(load_model(draft), train_data)
+        ranges = {column: replace(proposal, outside=0) for column, proposal in found.items()}  # it replaces the graph's
         onboarding.write_ranges(draft.path, {n: (p.low, p.high, p.why) for n, p in ranges.items()})
     except ServiceError:
         shutil.rmtree(draft.path)
@@ -248,7 +250,8 @@ def _write_ranges(repository: Repository, name: str, train_data: Path) -> dict[s
 
 def _say_ranges(ranges: dict[str, Proposal], what_next: str = "") -> None:
     for name, proposal in list(ranges.items())[:MOST_RANGES]:
-        click.echo(f"plausible: {name} from {proposal.low:g} to {proposal.high:g}  ({proposal.why})")
+        left = f"; {proposal.outside} of them leave the manifest's range" if proposal.outside else ""
+        click.echo(f"plausible: {name} from {proposal.low:g} to {proposal.high:g}  ({proposal.why}{left})")
     if ranges:
         more = f" and of {len(ranges) - MOST_RANGES} others (--json lists all)" if len(ranges) > MOST_RANGES else ""
         click.echo(f"These ranges{more} are wider than the training rows, and rounded{what_next}.")

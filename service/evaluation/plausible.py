@@ -1,6 +1,6 @@
 """Plausible ranges of a model's numbers, proposed from rows that it was trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,12 @@ MARGIN = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A range for a column, and what the rows hold."""
+    """A range for a column, what the rows hold, and how many of them leave the range that the manifest has."""
 
     low: float
     high: float
     why: str
+    outside: int = 0
 
 
 def propose_ranges(model: Model, path: Path) -> dict[str, Proposal]:
@@ -41,9 +42,16 @@ def propose_ranges(model: Model, path: Path) -> dict[str, Proposal]:
     for column, values in zip(model.inputs.columns, numbers.T, strict=True):
         feature = model.manifest.features.get(column)
         if feature is None or feature.categories is None:
-            proposal = _range(values[np.isfinite(values)], None if feature is None else feature.allowed)
-            found |= {} if proposal is None else {column: proposal}
+            finite = values[np.isfinite(values)]
+            proposal = _range(finite, None if feature is None else feature.allowed)
+            declared = None if feature is None else feature.plausible
+            if proposal is not None:
+                found[column] = replace(proposal, outside=_outside(finite, declared))
     return found
+
+
+def _outside(values: Array, declared: tuple[float, float] | None) -> int:
+    return 0 if declared is None else int(np.sum((values < declared[0]) | (values > declared[1])))
 
 
 def _range(values: Array, allowed: tuple[float, float] | None) -> Proposal | None:

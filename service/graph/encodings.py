@@ -67,6 +67,11 @@ class Encoder:
     closed: bool
     operator: str
 
+    @property
+    def of_text(self) -> bool:
+        """Whether the categories are text; whole numbers otherwise."""
+        return isinstance(self.categories[0], str)
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
@@ -163,19 +168,39 @@ def _indexed(graph: View, node: onnx.NodeProto) -> Iterator[tuple[str, str, tupl
         dims = _constant_dims(graph, node.input[0])
         axis = -1 if node.op_type == "ArrayFeatureExtractor" else attribute(node, "axis") or 0
         if dims and node.op_type == "GatherND":
-            yield node.input[1], node.input[0], dims[attribute(node, "batch_dims") or 0 :]
+            size = (_inferred_dims(graph, node.input[1]) or (None,))[-1]
+            first = attribute(node, "batch_dims") or 0
+            if size:
+                yield node.input[1], node.input[0], dims[first : first + size]
         elif dims and -len(dims) <= axis < len(dims):
             yield node.input[1], node.input[0], (dims[axis],)
 
 
 def _constant_dims(graph: View, name: str) -> tuple[int, ...] | None:
-    """Shape of what is constant, also behind operators that change its numbers' type alone."""
-    while name not in graph.constants:
-        node = graph.producers.get(name)
-        if node is None or node.op_type not in {"Identity", "Cast", "DequantizeLinear"}:
-            return None
-        name = node.input[0]
-    return tuple(graph.constants[name].dims)
+    """Shape of what is constant, also where operators make it of constants."""
+    if name in graph.constants:
+        return tuple(graph.constants[name].dims)
+    inputs = {value.name for value in graph.model.graph.input}
+    node = graph.producers.get(name)
+    behind = {tensor for each in _behind(graph, name) for tensor in each.input}
+    if node is None or inputs & behind:
+        return None
+    if node.op_type in {"Identity", "Cast", "DequantizeLinear"}:
+        return _constant_dims(graph, node.input[0])
+    dims = _inferred_dims(graph, name)
+    return None if dims is None or None in dims else tuple(d for d in dims if d is not None)
+
+
+def _inferred_dims(graph: View, name: str) -> tuple[int | None, ...] | None:
+    """Shape of a tensor as far as its operators tell it; None where they do not."""
+    part, (copied,) = excerpt(graph.model, [name])
+    try:
+        inferred = onnx.shape_inference.infer_shapes(part)
+    except (onnx.shape_inference.InferenceError, ValueError):
+        return None
+    known = [*inferred.graph.value_info, *inferred.graph.output]
+    found = next((v.type.tensor_type for v in known if v.name == copied and v.type.tensor_type.HasField("shape")), None)
+    return None if found is None else tuple(d.dim_value if d.dim_value > 0 else None for d in found.shape.dim)
 
 
 def _behind(graph: View, name: str) -> list[onnx.NodeProto]:

@@ -26,6 +26,7 @@ DECISIONS: Final = frozenset(
 PICKING: Final = PASSING | JOINING | {"OneHot", "Where", "LabelEncoder"}
 KEEPING: Final = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose"})
 NORMALISING: Final = frozenset({"Softmax", "LogSoftmax", "Hardmax", "Normalizer"})
+TOTALS: Final = {"Div": ("ReduceSum", "ReduceL1"), "Sub": ("ReduceLogSumExp", "ReduceMax")}
 SHAPED: Final = frozenset(
     {
         "Shape",
@@ -130,7 +131,17 @@ def is_softmax_of_all(graph: View, name: str) -> bool:
         node = graph.producers.get(node.input[0])
     if node is None:
         return False
-    return node.op_type in NORMALISING or (node.op_type in CLASSIFIERS and post_transform(node) == "SOFTMAX")
+    if node.op_type in {*CLASSIFIERS, "TreeEnsemble"}:
+        return post_transform(node) in {"SOFTMAX", "SOFTMAX_ZERO"}
+    return node.op_type in NORMALISING or _is_own_share(graph, node)
+
+
+def _is_own_share(graph: View, node: onnx.NodeProto) -> bool:
+    """Whether a tensor is divided by its own sum, or less the logarithm of its own sum: a softmax in steps."""
+    if node.op_type not in TOTALS or len(node.input) < 2:  # both sides
+        return False
+    total = graph.producers.get(node.input[1])
+    return total is not None and total.op_type in TOTALS[node.op_type] and total.input[0] == node.input[0]
 
 
 def _value_inputs(graph: View, name: str) -> list[str]:

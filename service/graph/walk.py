@@ -17,6 +17,16 @@ PASSING: Final = frozenset(
 )
 JOINING: Final = frozenset({"Concat", "SequenceConstruct", "ConcatFromSequence"})
 SCALING: Final = frozenset({"Mul", "Div", "Add", "Sub"})
+CONSTANTS: Final = {
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_string": object,
+    "value_strings": object,
+}
+"""Attributes of Constant, and what they hold."""
+
 INTEGER_PRODUCTS: Final = frozenset({"MatMulInteger", "ConvInteger"})
 
 
@@ -49,9 +59,20 @@ def view(model: onnx.ModelProto) -> View:
     """Index a graph."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant" and (value := attribute(node, "value")) is not None:
+        if node.op_type == "Constant" and (value := _value(node)) is not None:
             constants[node.output[0]] = value
     return View(model, {name: node for node in model.graph.node for name in node.output if name}, constants)
+
+
+def _value(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """What a Constant holds, in whichever of its attributes; None for a sparse tensor."""
+    for found in node.attribute:
+        held = onnx.helper.get_attribute_value(found)
+        if isinstance(held, onnx.TensorProto):
+            return held
+        if dtype := CONSTANTS.get(found.name):
+            return numpy_helper.from_array(np.array(held, dtype=dtype), node.output[0])
+    return None
 
 
 def attribute(node: onnx.NodeProto, name: str) -> Any:

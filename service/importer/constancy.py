@@ -22,8 +22,8 @@ def refuse_constant(findings: Findings, output: Output) -> None:
 
 def refuse_one_column(findings: Findings, output: Output, values: Array) -> None:
     """Raise GraphError if an output, shape (rows, columns), is a softmax over an axis of length one."""
-    always = 0.0 if output.kind == "log_probabilities" else 1.0
-    if output.name in findings.normalised and np.abs(values - always).max() <= SAME:
+    always = next((number for number in (0.0, 1.0) if np.abs(values - number).max() <= SAME), None)
+    if output.name in findings.normalised and always is not None:
         raise GraphError(
             f"output {output.name!r} is {always:g} for every row: a softmax over one column, or an axis of length 1 "
             f"({output.evidence}); such a network has learned nothing: train it with a sigmoid, or with a column for "

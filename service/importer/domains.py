@@ -49,6 +49,13 @@ class Cells:
         low, high = (np.repeat([pair[i] for pair in pairs], self.counts).astype(np.int64) for i in (0, 1))
         return low, high
 
+    @property
+    def texts(self) -> list[bool]:
+        """Whether a cell holds text."""
+        return [
+            f.input.type == "STRING" for f, count in zip(self.filled, self.counts, strict=True) for _ in range(count)
+        ]
+
     def feeds(self, values: Whole, others: Sequence[Filled]) -> Arrays:
         """Rows of whole numbers, shape (R, C); where an input is text, words that end in the number."""
         feeds, start = {}, 0
@@ -135,11 +142,11 @@ def _bounds(probe: Probe, lookups: tuple[Lookup, ...]) -> list[Domain | None]:
     split_table(reach)
     found: list[Domain | None] = []
     for i, owner in enumerate(reach.owners):
-        bounded = (
-            int(reach.low[i]) if reach.low[i] > low[i] else None,
-            int(reach.high[i]) if reach.high[i] < high[i] else None,
-        )
-        found.append(None if owner is None or bounded == (None, None) else Domain(*bounded, why=owner.words))
+        least, most = int(reach.low[i]), int(reach.high[i])
+        open_end = 0 if low[i] == 0 and most < high[i] else None  # numbers without a sign
+        bounded = (least if least > low[i] else open_end, most if most < high[i] else None)
+        known = owner is not None and bounded != (None, None) and least <= most
+        found.append(Domain(*bounded, why=owner.words) if known and owner is not None else None)
     return found
 
 
@@ -156,7 +163,8 @@ def _encoded(probe: Probe, encodings: Encodings) -> list[Domain | None]:
     read = {name: _sources(answer, rows) for name, answer in zip(tensors, answers, strict=True)}
     for encoder in encodings.encoders:
         for cell in (c for c in read[encoder.tensor] if c is not None):
-            found[cell] = found[cell] or _categories(encoder)
+            if encoder.of_text == probe.cells.texts[cell]:
+                found[cell] = found[cell] or _categories(encoder)
     for scaling in encodings.scalings:
         if len(scaling.centre) not in (1, len(read[scaling.tensor])):
             continue  # of channels, not of columns

@@ -37,6 +37,7 @@ SCALES: Final = np.array([1.0, 0.1, 1.0, 0.01])
 
 LARGEST_TABLE: Final = 10**6
 LARGEST_ROW: Final = 10**8
+LARGEST_BATCH: Final = 2 * 10**7
 LONGER = 3
 SEGMENTS: Final = ("token_type", "segment_ids")
 PADDING = 0
@@ -203,6 +204,11 @@ def _check(entry: Input) -> None:
     if cells > (LARGEST_TABLE if len(entry.dims or ()) <= 2 else LARGEST_ROW):
         raise GraphError(
             f"input {entry.name!r} has rows of {cells} numbers, which no request can hold; check the shape in the file"
+        )
+    if entry.batch is not None and entry.batch * cells > LARGEST_BATCH:
+        raise GraphError(
+            f"input {entry.name!r} takes {entry.batch} rows of {cells} numbers at a time, no more and no fewer; export "
+            "the model with a row axis that varies, or with one row"
         )
     if entry.type == "STRING" and len(entry.dims or ()) > 2:
         raise GraphError(f"input {entry.name!r} is text of rank {len(entry.dims or ())}; rows fill text of rank 2")

@@ -16,7 +16,8 @@ FARTHEST: Final = 2**53
 SLACK: Final = 1e-6
 
 WIDE: Final = 10
-"""Spreads about a mean: at most 1 % of any population lies further from it (Chebyshev)."""
+"""Spreads about a centre: where these are a standard deviation and a mean, at most 1 % of the rows that they were
+computed from lie further away (Chebyshev). A graph does not say what they are: they may be quartiles and a median."""
 
 OFFERED: Final = """
 # [ood]  # without it nll alone flags rows: those of which the model is unsure; this looks at the numeric inputs too
@@ -122,7 +123,9 @@ def _declare(entry: Table, domain: Domain, *, text: bool) -> None:
             entry["allowed"].comment(domain.why)
     elif domain.centre is not None and domain.spread is not None:
         entry["plausible"] = list(rounded(domain.centre - WIDE * domain.spread, domain.centre + WIDE * domain.spread))
-        entry["plausible"].comment(f"{domain.why}; {WIDE} spreads about it, which at most 1 % of any rows leave")
+        entry["plausible"].comment(
+            f"{domain.why}; {WIDE} spreads about it (--train-data: a range of the training rows)"
+        )
 
 
 def _bounds(domain: Domain) -> tuple[float, float] | None:

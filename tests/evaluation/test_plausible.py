@@ -1,6 +1,7 @@
 """Plausible ranges are wider than the rows that they were read from, round, and never beyond what is allowed."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,20 @@ def test_a_fit_proposes_ranges_and_says_what_guards_the_model(run: Callable[...,
     assert said["plausible"] == {"age": [0.0, 150.0]}
     assert "age: looked at by nothing" in said["guards"]
     assert "mahalanobis" in said["offered"]
+
+
+def test_training_rows_that_leave_the_manifest_s_range_are_counted(run: Callable[..., Any], mixed: Path) -> None:
+    """A scaler's centre and spread may be a median and quartiles, beyond which rows lie further."""
+    imported(run, mixed)
+    draft = mixed / "models" / "m" / "draft" / "manifest.toml"
+    lines = ["plausible = [20.0, 60.0]" if li.startswith("plausible") else li for li in draft.read_text().splitlines()]
+    draft.write_text("\n".join(lines))
+    rows = ["--data", str(mixed / "cal.csv"), "--train-data", str(mixed / "train.csv")]
+    said = run("fit", "m", *rows).output
+    assert re.search(
+        r"plausible: age from 0 to 150  \(240 training rows .*; \d+ of them leave the manifest's range\)", said
+    )
+    assert "leave the manifest" not in imported(run, mixed, "--train-data", str(mixed / "train.csv")).output
 
 
 def test_rows_that_do_not_fit_leave_no_draft(run: Callable[..., Any], mixed: Path) -> None:

@@ -68,3 +68,17 @@ def test_one_target_is_a_regressor(tmp_path: Path) -> None:
 
 def test_a_graph_without_such_trees_is_left_alone() -> None:
     assert spell_transforms(tree_ensemble(0)) == []
+
+
+def test_trees_of_one_target_have_no_softmax(tmp_path: Path) -> None:
+    made = tree_ensemble(1)
+    (trees,) = made.graph.node
+    for found in trees.attribute:
+        if found.name == "n_targets":
+            found.i = 1
+        if found.name == "leaf_targetids":
+            found.ints[:] = [0] * len(found.ints)
+    made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(GraphError, match="'p' is 1 for every row: a softmax over one column"):
+        study(tmp_path / "m.onnx", Declared(), Limits())

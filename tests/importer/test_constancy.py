@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from service.errors import GraphError
 from tests.importer.test_refusals import graph, node, value, weights
 from tests.importer.test_study import Learn, learn
 
@@ -28,6 +29,22 @@ def test_one_column_picked_from_a_softmax_is_no_constant(learn: Learn) -> None:
         graph(node("MatMul", "x w", "z"), node("Softmax", "z", "p"), picked, constants=constants, outputs=outputs)
     )
     assert (said["output_kind"].value, said["dry run"].value) == ("probabilities", "one answer")
+
+
+IN_STEPS = {
+    "shares": (node("Exp", "z", "e"), node("ReduceSum", "e axis", "t"), node("Div", "e t")),
+    "logarithms": (node("ReduceLogSumExp", "z axis", "t"), node("Sub", "z t")),
+}
+
+
+@pytest.mark.parametrize("name", IN_STEPS)
+def test_a_softmax_in_steps_over_one_column_is_refused_too(name: str, learn: Learn) -> None:
+    constants = (weights("w", [[1.0], [-1.0]]), weights("axis", np.array([1])))
+    build = graph(
+        node("MatMul", "x w", "z"), *IN_STEPS[name], constants=constants, outputs=(value("s", [None, 1]),), opset=18
+    )
+    with pytest.raises(GraphError, match=r"'s' is [01] for every row: a softmax over one column"):
+        learn(build)
 
 
 @pytest.mark.parametrize(("threshold", "verdict"), [(0.5, "agrees"), (0.9, "differs")])

@@ -50,6 +50,45 @@ VARIANTS: dict[str, tuple[Build, dict[str, list[int]]]] = {
         coded(node("Add", "c o", "i"), GATHER, columns=3, o=OFFSETS),
         {"x0": [0, 3], "x1": [0, 2], "x2": [0, 1]},
     ),
+    "offsets in an attribute": (
+        coded(
+            helper.make_node("Constant", [], ["o"], value_ints=[0, 4, 7]), node("Add", "c o", "i"), GATHER, columns=3
+        ),
+        {"x0": [0, 3], "x1": [0, 2], "x2": [0, 1]},
+    ),
+    "rows of a table by tuples of one": (
+        coded(
+            node("Add", "c o", "j"),
+            node("Unsqueeze", "j last", "i"),
+            node("GatherND", "E i", "e"),
+            columns=3,
+            o=OFFSETS,
+            last=np.array([-1]),
+        ),
+        {"x0": [0, 3], "x1": [0, 2], "x2": [0, 1]},
+    ),
+    "a table turned round": (
+        coded(
+            node("Transpose", "Et", "T", perm=[1, 0]),
+            node("Add", "c o", "i"),
+            node("Gather", "T i", "e"),
+            columns=3,
+            o=OFFSETS,
+            Et=np.random.default_rng(0).normal(size=(2, 9)),
+        ),
+        {"x0": [0, 3], "x1": [0, 2], "x2": [0, 1]},
+    ),
+    "codes without a sign": (
+        coded(
+            node("Cast", "c", "w", to=INT64),
+            node("Add", "w o", "i"),
+            GATHER,
+            columns=3,
+            kind=TensorProto.UINT8,
+            o=OFFSETS,
+        ),
+        {"x0": [0, 3], "x1": [0, 2], "x2": [0, 1]},
+    ),
     "offsets behind a row for padding": (
         coded(node("Add", "c o", "i"), GATHER, columns=3, o=np.array([1, 4, 6])),
         {"x0": [0, 2], "x1": [0, 1], "x2": [0, 2]},
@@ -314,3 +353,18 @@ def test_a_wide_table_is_read_too(learn: Learn) -> None:
 )
 def test_a_range_is_rounded_outwards(range_: tuple[float, float], wider: tuple[float, float]) -> None:
     assert rounded(*range_) == pytest.approx(wider)
+
+
+def test_categories_of_text_are_none_of_a_column_of_numbers(learn: Learn) -> None:
+    """ONNX Runtime runs it, and finds none of them in any row."""
+    encoder = helper.make_node("OneHotEncoder", ["x"], ["o"], domain="ai.onnx.ml", cats_strings=["a", "b"], zeros=1)
+    build = graph(
+        encoder,
+        node("Reshape", "o flat", "f"),
+        node("Softmax", "f"),
+        constants=(weights("flat", np.array([-1, 2])),),
+        inputs=(value("x", [None, 1]),),
+    )
+    found, said = learn(build)
+    assert ranges(found) == {}
+    assert said["dry run"].value == "one answer"

@@ -153,6 +153,10 @@ REFUSED: dict[str, tuple[Build, str]] = {
         graph(node("Gelu"), opset=17),
         "No Op registered for Gelu with domain_version of 17",
     ),
+    "a batch that no request fills": (
+        graph(node("Softmax"), inputs=(value("x", [1_000_000, 1000]),), outputs=(value("s", [1_000_000, 1000]),)),
+        "input 'x' takes 1000000 rows of 1000 numbers at a time, .* a row axis that varies",
+    ),
     "a future opset of ai.onnx.ml": (
         newer,
         "has opset ai.onnx.ml 99, this release runs up to [0-9]+; export it",
