@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from service.bundle.record import State
+from service.bundle.state import State
 from service.core.label_sets import Conformity, LabelSets
 
 Kind = Literal["class_conditional", "marginal"]

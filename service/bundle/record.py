@@ -1,15 +1,10 @@
-"""`calibration.json` and `state.npz`: what `fit` learned, from what, and which graph it holds for."""
+"""`calibration.json`: what `fit` learned, from what, and which graph it holds for."""
 
 import dataclasses
-import io
 import json
-import zipfile
-import zlib
-from typing import IO, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
-from numpy.lib.npyio import NpzFile
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.bundle.manifest import Manifest, describe
@@ -20,11 +15,9 @@ from service.core.labels import LabelChain, PerLabel
 from service.core.smoothing import Transitions
 from service.errors import BundleDamaged
 
-State = dict[str, npt.NDArray[np.generic]]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 RECORD_FILE = "calibration.json"
-STATE_FILE = "state.npz"
 PER_LABEL = "per_label"
 """Method of a calibration whose every label has its own; `labels` holds them."""
 
@@ -371,40 +364,6 @@ def _restored(params: dict[str, Param]) -> dict[str, Any]:
 
 def _in_order(values: dict[str, float] | None, classes: tuple[str, ...]) -> tuple[float, ...] | None:
     return None if values is None else tuple(values[c] for c in classes)
-
-
-def dump_state(state: State) -> bytes:
-    """Bytes of `state.npz`, the same for the same arrays."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **state)
-    return buffer.getvalue()
-
-
-def load_state(data: bytes, *, where: str) -> State:
-    """Arrays of `state.npz`; nothing in it is ever unpickled."""
-    try:
-        return read_archive(io.BytesIO(data))
-    except ValueError as error:
-        raise BundleDamaged(f"{where} is not an archive of plain arrays: {error}") from None
-
-
-def read_archive(file: IO[bytes]) -> State:
-    """Arrays of an .npz file by name; nothing in it is ever unpickled.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
-    try:
-        with NpzFile(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(str(error)) from None
-    for key, value in arrays.items():
-        if not isinstance(value, np.ndarray):  # what is no .npy file inside comes back as bytes
-            raise ValueError(f"{key!r} is no array")  # noqa: TRY004  # the file is at fault, not a caller
-    return arrays
 
 
 def _fields(kind: type[Calibrator] | type[Inverse]) -> tuple[str, ...]:

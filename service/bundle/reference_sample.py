@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from service.bundle.record import State
+from service.bundle.state import State
 from service.core.label_shift import Sample
 from service.core.numerics import Array, Indices
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
-from service.bundle.record import RECORD_FILE, STATE_FILE, Record, State, load_state, parse_record
+from service.bundle.record import RECORD_FILE, Record, parse_record
+from service.bundle.state import STATE_FILE, State, load_state
 from service.errors import BundleDamaged, BundleNotFound, ManifestInvalid
 
 GRAPH_FILE = "model.onnx"

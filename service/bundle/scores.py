@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.bundle.record import ScoreRecord, State
+from service.bundle.record import ScoreRecord
+from service.bundle.state import State
 from service.core.conformal import ByClass, Reference, with_fallback
 from service.core.numerics import Array
 from service.core.ood import SCORES, Score

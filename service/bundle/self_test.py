@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from service.bundle.record import State
+from service.bundle.state import State
 from service.core.numerics import Array, Indices
 
 PREFIX: Final = "self_test."

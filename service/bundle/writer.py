@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tomlkit
 
-from service.bundle.record import RECORD_FILE, STATE_FILE, Record, State, dump_state
+from service.bundle.record import RECORD_FILE, Record
 from service.bundle.repository import (
     ALIASES_FILE,
     DRAFT,
@@ -21,6 +21,7 @@ from service.bundle.repository import (
     Repository,
     file_sha256,
 )
+from service.bundle.state import STATE_FILE, State, dump_state
 from service.errors import BundleError, BundleNotFound, DraftExists, ManifestInvalid
 
 FIRST_ALIAS = "stable"

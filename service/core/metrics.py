@@ -18,7 +18,8 @@ from service.core.miscalibration import (
     top_label_calibration_error,
 )
 from service.core.numerics import Array, Indices
-from service.core.selective import area_under_risk_coverage, average_precision
+from service.core.ranking import average_precision
+from service.core.selective import area_under_risk_coverage
 
 
 def accuracy_score(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:

@@ -14,7 +14,7 @@ from service.core.numerics import Array, Indices
 from service.core.ood import SCORES, Score
 from service.core.ood.nll import Nll
 from service.core.pipeline import bounded
-from service.core.selective import fpr_at_tpr, placements, separation_interval
+from service.core.ranking import fpr_at_tpr, placements, separation_interval
 from service.errors import FitError
 from service.evaluation.detectors import TUNED, Judged, fit_score, halves, one_per_group, seen_by
 from service.runtime.model import Raw

@@ -7,8 +7,9 @@ from typing import Final
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.bundle.record import BandRecord, State
+from service.bundle.record import BandRecord
 from service.bundle.scores import pack_score, state_bytes
+from service.bundle.state import State
 from service.core import conformal
 from service.core.detector import Detector, predicted_class
 from service.core.numerics import Array, Indices

@@ -216,44 +216,56 @@ def check_flags(
 
 
 def _calibration(posterior: Posterior, labels: Indices, classes: tuple[str, ...], sample: Sample) -> CalibrationCheck:
-    log_probs, weights, groups = posterior.log_probs, sample.weights, sample.groups
-    event = event_of(log_probs, labels, classes)
-    said, happened = event.probabilities, event.happened
-    chance = null_test(said, happened, weights=weights, groups=groups, seed=sample.seed)
-    parts, raw = (_parts(e, weights) for e in (event, event_of(log_softmax(posterior.logits), labels, classes)))
-    line = cox(event.log_odds, happened, weights=weights, groups=groups)
-    means = calibration_in_the_large(log_probs, labels, weights=weights, groups=groups)
-    gap = (None, None) if sample.uneven else debiased_interval(said, happened, draws=_draws(len(said)))
-    by_class = (dict(zip(classes, v.tolist(), strict=True)) for v in (means.predicted, means.observed))
-    mean_said, mean_happened = by_class
+    event, weights = event_of(posterior.log_probs, labels, classes), sample.weights
+    parts = _parts(event, weights)
+    line = cox(event.log_odds, event.happened, weights=weights, groups=sample.groups)
     return CalibrationCheck(
         of=event.of,
-        error=chance.error,
-        chance=chance.quantile,
-        p_value=chance.p_value,
-        smooth_error=smooth_gap(said, happened, weights=weights),
+        rows=len(labels),
+        probability=float(np.average(event.probabilities, weights=weights)),
+        frequency=float(np.average(event.happened, weights=weights)),
         slope=_finite(line.slope),
         intercept=_finite(line.intercept),
+        **_line(line),
+        **_against_chance(event, sample),
         miscalibration=parts.miscalibration,
         discrimination=parts.discrimination,
         uncertainty=parts.uncertainty,
-        binned={loss: _binned(event, loss, weights) for loss in LOSSES},
-        mean_said=mean_said,
-        mean_happened=mean_happened,
-        shifted=shifts(log_probs, labels, classes, weights=weights, groups=groups),
-        rows=len(labels),
-        probability=float(np.average(said, weights=weights)),
-        frequency=float(np.average(happened, weights=weights)),
-        **_line(line),
-        gap_low=gap[0],
-        gap_high=gap[1],
-        gap_reason=sample.uneven,
-        uncalibrated=raw,
         squared_error=parts.squared_error,
-        gaps=dict(zip(classes, (means.predicted - means.observed).tolist(), strict=True)),
-        noise=dict(zip(classes, means.noise.tolist(), strict=True)),
+        uncalibrated=_parts(event_of(log_softmax(posterior.logits), labels, classes), weights),
+        binned={loss: _binned(event, loss, weights) for loss in LOSSES},
+        **_by_class(posterior.log_probs, labels, classes, sample),
         diagram=_diagram(event, sample),
     )
+
+
+def _against_chance(event: Event, sample: Sample) -> dict[str, Any]:
+    """Calibration errors, and what right probabilities would show."""
+    said, happened = event.probabilities, event.happened
+    chance = null_test(said, happened, weights=sample.weights, groups=sample.groups, seed=sample.seed)
+    gap = (None, None) if sample.uneven else debiased_interval(said, happened, draws=_draws(len(said)))
+    return {
+        "error": chance.error,
+        "chance": chance.quantile,
+        "p_value": chance.p_value,
+        "smooth_error": smooth_gap(said, happened, weights=sample.weights),
+        "gap_low": gap[0],
+        "gap_high": gap[1],
+        "gap_reason": sample.uneven,
+    }
+
+
+def _by_class(log_probs: Array, labels: Indices, classes: tuple[str, ...], sample: Sample) -> dict[str, Any]:
+    """Mean probability against frequency, and what chance allows between them."""
+    means = calibration_in_the_large(log_probs, labels, weights=sample.weights, groups=sample.groups)
+    columns = {
+        "mean_said": means.predicted,
+        "mean_happened": means.observed,
+        "gaps": means.predicted - means.observed,
+        "noise": means.noise,
+    }
+    found = {key: dict(zip(classes, values.tolist(), strict=True)) for key, values in columns.items()}
+    return {**found, "shifted": shifts(log_probs, labels, classes, weights=sample.weights, groups=sample.groups)}
 
 
 def _line(line: Cox) -> dict[str, Any]:

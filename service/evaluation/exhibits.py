@@ -118,7 +118,8 @@ def _message(case: Case) -> list[Chart]:
         Chart(
             title="Does the model get worse along the rows?",
             caption="Bits that a label costs to write down, in consecutive tenths of the rows as they lie in the file, "
-            "each with a 95 % interval that allows for surprises not seen. In order of time, a rise means that the "
+            "each with a 95 % interval that allows for surprises not seen; a bar may go on above the picture. "
+            "In order of time, a rise means that the "
             "model drifts; rows in random order show none. Under the dashed line the model knows more than how "
             "frequent the classes are.",
             alt=f"Bits per label in {len(parts)} consecutive parts of the rows: from {short(said[0])} in the first to "
@@ -249,9 +250,13 @@ def score_charts(case: Case) -> Iterator[Chart]:
 def score_tables(case: Case) -> Iterator[Table]:
     """Thresholds and rates of every score, of the range rule and of the gate; how scores tell rows apart."""
     report = case.report
-    rows = [(n, short(s.threshold), percent(s.flag_rate), percent(s.ood_flag_rate)) for n, s in report.scores.items()]
+
+    def caught(share: float | None) -> str:
+        return percent(share) if report.ood_rows else "no such rows"
+
+    rows = [(n, short(s.threshold), percent(s.flag_rate), caught(s.ood_flag_rate)) for n, s in report.scores.items()]
     rows.append(("range (rule)", "", percent(report.range_rate), ""))
-    rows.append(("the gate", "", percent(report.flag_rate), percent(report.ood_flag_rate)))
+    rows.append(("the gate", "", percent(report.flag_rate), caught(report.ood_flag_rate)))
     head = ("score", "threshold", "labelled rows flagged", "rows from elsewhere flagged")
     gate = ", ".join(case.model.manifest.ood.gate_members)
     yield Table("What is flagged", head, rows, f"The gate is what flags a row: {gate}.")

@@ -18,11 +18,11 @@ from service.bundle.record import (
     Provenance,
     Record,
     ScoreRecord,
-    State,
 )
 from service.bundle.reference_sample import UNKNOWN
 from service.bundle.repository import Bundle, Repository, graph_sha256
 from service.bundle.self_test import pack_self_test
+from service.bundle.state import State
 from service.bundle.writer import publish
 from service.core.detector import Detector
 from service.core.numerics import Flags, Indices
@@ -42,7 +42,8 @@ from service.evaluation.scoring import Track, raw_of, untracked
 from service.evaluation.sequences import calibrate_sequences, count_positions, detect_sequences
 from service.evaluation.sets import fit_sets, held_out
 from service.graph.inspect import check_draft
-from service.runtime.model import Model, Raw, load_model, self_test_of, why_unfit
+from service.runtime.admission import why_unfit
+from service.runtime.model import Model, Raw, load_model, self_test_of
 
 Changes = dict[str, float | bool | list[str]]
 """Keys of `[ood]` that a fit writes into the manifest."""

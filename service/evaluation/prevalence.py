@@ -7,8 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from service.bundle.record import EstimationRecord, PrevalenceRecord, Record, State
+from service.bundle.record import EstimationRecord, PrevalenceRecord, Record
 from service.bundle.reference_sample import pack_sample, restore_sample
+from service.bundle.state import State
 from service.core import prior
 from service.core.label_shift import Projection, Sample, Shares, measure, project
 from service.core.numerics import Array, Flags, Indices

@@ -18,7 +18,7 @@ def class_tables(report: Report) -> Iterator[Grid]:
     note = f"{INTERVAL} (DeLong). AUROC: how often a row of the class gets more of its probability than another."
     yield Grid("discrimination", ("class", "rows", "AUROC"), rows, note)
     if report.confusion is not None:
-        yield _confusion("most probable class, by the true class", report.confusion)
+        yield _confusion("most probable class, by the true class", "answered", report.confusion)
     labels = {name: own.label for name, own in report.classes.items()}
     yield _rates("where the most probable class is answered", labels)
 
@@ -27,7 +27,7 @@ def policy_rate_tables(name: str, policy: PolicyReport) -> Iterator[Grid]:
     """Actions by the true class, and what acting on each class is worth."""
     decided = policy.decided
     if decided.confusion is not None:
-        yield _confusion(f"policy {name}: actions, by the true class", decided.confusion)
+        yield _confusion(f"policy {name}: actions, by the true class", "action", decided.confusion)
     acting = "; ".join(f"{title}: {' or '.join(actions)}" for title, actions in decided.acts_on.items())
     note = f" Acting on a class: taking an action that costs least if the class were certain ({acting})."
     yield _rates(f"policy {name}: acting on a class", decided.rates, note)
@@ -57,7 +57,7 @@ def _rates(title: str, found: dict[str, ClassRates], note: str = "") -> Grid:
     return Grid(title, ("class", *HEAD), rows, held)
 
 
-def _confusion(title: str, counts: Counts) -> Grid:
+def _confusion(title: str, of_rows: str, counts: Counts) -> Grid:
     classes = tuple(next(iter(counts.values())))
     rows = [(name, *(f"{row[c]:,.6g}" for c in classes)) for name, row in counts.items()]
-    return Grid(title, ("", *classes), rows)
+    return Grid(title, (of_rows, *classes), rows, "Columns: the true class.")

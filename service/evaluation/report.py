@@ -12,8 +12,8 @@ from service.core.detector import Detector
 from service.core.metrics import METRICS, WEIGHTED, realised_cost, separation_score
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Chain, Policy, Posterior
+from service.core.ranking import area_under_precision_recall, detection_error, fpr_at_tpr
 from service.core.sampling import informative
-from service.core.selective import area_under_precision_recall, detection_error, fpr_at_tpr
 from service.evaluation.rates import Acted, ClassReport, Counts, acted, class_reports, label_confusion
 
 

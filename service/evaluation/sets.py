@@ -6,7 +6,8 @@ import numpy as np
 
 from service.bundle.conformity import pack_sets
 from service.bundle.manifest import Manifest
-from service.bundle.record import LabelSetsRecord, State
+from service.bundle.record import LabelSetsRecord
+from service.bundle.state import State
 from service.core.calibration import CALIBRATORS
 from service.core.calibration.mixture import fit_mixed
 from service.core.calibration.shrinkage import SHRUNK

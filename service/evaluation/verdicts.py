@@ -22,8 +22,9 @@ NAMED = 3  # classes in a sentence
 ONE_SCALE: Final = frozenset({"temperature", "identity", "uncalibrated"})
 """Calibrators without an intercept of their own for every class."""
 REMEDY = (
-    "A temperature cannot move that, a bias can: fit with --calibrator auto or bcts on rows of this population. Where "
-    "only the proportions of the classes differ from the calibration rows', state the prevalence instead."
+    "A temperature cannot move that, a bias can: fit on rows of this population, with the default, which adds biases "
+    "where they help, or with --calibrator bcts. Where only the proportions of the classes differ from the calibration "
+    "rows', state the prevalence instead."
 )
 REMEDY_BEYOND_INTERCEPTS = (
     "The calibrator has an intercept for every class, so that these rows come from another population than its "

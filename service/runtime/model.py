@@ -8,20 +8,21 @@ from weakref import WeakMethod
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.bundle.record import Record, restore_inverse
-from service.bundle.repository import Bundle, graph_sha256
-from service.bundle.scores import restore_by_class, restore_reference, restore_score, state_names
+from service.bundle.record import restore_inverse
+from service.bundle.repository import Bundle
+from service.bundle.scores import restore_by_class, restore_reference, restore_score
 from service.bundle.self_test import SelfTest, restore_self_test
 from service.core import positions
 from service.core.calibration import Map
 from service.core.calibration.identity import Identity
 from service.core.detector import Detector
 from service.core.labels import LabelChain, PerLabel, shares_of
-from service.core.numerics import Array, Indices, log_softmax
+from service.core.numerics import Array, Indices
 from service.core.ood import SCORES
 from service.core.pipeline import Chain, Policy, Posterior, postprocess
 from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
+from service.runtime.admission import check_binding, check_output, check_scores, check_space
 from service.runtime.batching import Batcher, Run
 from service.runtime.cpus import available_cpus
 from service.runtime.fields import FieldInputs
@@ -29,7 +30,7 @@ from service.runtime.independence import check_independence, each_alone
 from service.runtime.inputs import Inputs, bind_inputs
 from service.runtime.policies import label_policies_of, policies_of
 from service.runtime.rows import Fields, Rows
-from service.runtime.session import NOT_COMPUTABLE, SCORE_TYPES, Feeds, Session
+from service.runtime.session import NOT_COMPUTABLE, Feeds, Session
 
 SELF_TEST_ROWS = 4
 Status = Literal["ok", "separable", "uncalibrated"]
@@ -226,12 +227,12 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     wanted = threads if runtime.threads is None else runtime.threads
     alone = bundle.manifest.graph.rows == "alone"
     session = Session(bundle.graph_path, threads=_threads(wanted), shared=runtime.share_weights, alone=alone)
-    _check_output(bundle.manifest.graph.output, session)
+    check_output(bundle.manifest.graph.output, session)
     inputs = bind_inputs(bundle.manifest, session)
-    _check_space(bundle.manifest, session)
-    _check_scores(bundle.manifest, session, inputs)
+    check_space(bundle.manifest, session)
+    check_scores(bundle.manifest, session, inputs)
     if bundle.record is not None:
-        _check_binding(bundle, bundle.record)
+        check_binding(bundle, bundle.record)
     model = Model(
         bundle,
         session,
@@ -291,92 +292,6 @@ def _check_self_test(model: Model) -> None:
 def _threads(wanted: int) -> int:
     cpus = available_cpus()
     return min(wanted or cpus, cpus)
-
-
-def _check_output(name: str, session: Session) -> None:
-    types = {tensor.name: tensor.type for tensor in session.outputs}
-    if name not in types:
-        raise ManifestInvalid(f"graph.output: {name!r} is not one of {', '.join(types)}")
-    if types[name] not in SCORE_TYPES:
-        raise ManifestInvalid(f"graph.output: {name!r} is {types[name]}; scores are {', '.join(SCORE_TYPES)}")
-
-
-def _check_space(manifest: Manifest, session: Session) -> None:
-    types = {tensor.name: tensor.type for tensor in session.outputs}
-    space = manifest.ood.space
-    if manifest.ood.looks_at_tensor and types.get(space) not in SCORE_TYPES:
-        known = ", ".join(name for name, kind in types.items() if kind in SCORE_TYPES)
-        raise ManifestInvalid(
-            f"ood.space: {space!r} is no floating-point output of the graph (those are {known}); import the model "
-            f"again with `--expose-features {space}` to make it one"
-        )
-
-
-def _check_scores(manifest: Manifest, session: Session, inputs: Inputs) -> None:
-    for name in manifest.ood.scores:
-        if (reason := why_unfit(name, manifest, session, inputs)) is not None:
-            raise ManifestInvalid(f"ood.scores: {reason}")
-
-
-def why_unfit(score: str, manifest: Manifest, session: Session, inputs: Inputs) -> str | None:
-    """Why a model cannot have an OOD score, in words; None where it can."""
-    if (reason := manifest.why_unfit(score)) is not None or SCORES[score].needs != "logits":
-        return reason
-    if manifest.graph.output_kind != "logits":
-        return (
-            f"{score!r} needs logits, and the output is {manifest.graph.output_kind}: the logarithm of a probability "
-            "has lost what it looks at (its energy is always 0)"
-        )
-    raw = session.run(manifest.graph.output, inputs.admit(inputs.synthetic())[1])
-    if raw.ndim < 2 or raw.shape[manifest.graph.class_axis] == 1:
-        return (
-            f"{score!r} needs a logit of every class, and the output is one column: the other class' logit would be a "
-            "convention of ours"
-        )
-    return None
-
-
-def _check_binding(bundle: Bundle, record: Record) -> None:
-    if record.graph_sha256 != graph_sha256(bundle.path):
-        raise BundleDamaged(f"{bundle.path}: calibration.json was fitted on another graph; fit this one")
-    for section, fingerprint in bundle.manifest.fingerprints().items():
-        if bundle.version is not None and record.sections.get(section) != fingerprint:
-            raise BundleDamaged(f"{bundle.path}: calibration.json was fitted with another [{section}]; fit again")
-    _check_scored(bundle, record)
-    _check_size(bundle, record)
-    _check_task(bundle, record)
-
-
-def _check_scored(bundle: Bundle, record: Record) -> None:
-    for score, entry in record.scores.items():
-        if score not in SCORES or not state_names(score, entry) <= set(bundle.state):
-            raise BundleDamaged(f"{bundle.path}: state.npz lacks what score {score!r} needs")
-        if entry.by_class is not None and set(entry.by_class) != set(bundle.manifest.graph.classes):
-            raise BundleDamaged(f"{bundle.path}: calibration.json: scores.{score}.by_class does not name the classes")
-    if bundle.version is not None and set(record.scores) != set(bundle.manifest.ood.scores):
-        raise BundleDamaged(f"{bundle.path}: calibration.json and [ood] scores do not name the same scores; fit again")
-
-
-def _check_task(bundle: Bundle, record: Record) -> None:
-    shares, graph = record.source.prevalence, bundle.manifest.graph
-    if shares is not None and set(shares) != set(graph.classes):
-        raise BundleDamaged(f"{bundle.path}: calibration.json: source.prevalence does not name the classes")
-    if graph.rules.by_label and tuple(record.labels) != graph.classes:
-        raise BundleDamaged(f"{bundle.path}: calibration.json: labels are not the manifest's, in its order; fit again")
-    if (graph.task != "sequence") != (record.sequence is None):
-        raise BundleDamaged(f"{bundle.path}: calibration.json is of another task; fit again")
-
-
-def _check_size(bundle: Bundle, record: Record) -> None:
-    zero = np.zeros((1, len(bundle.manifest.graph.classes)))
-    shape = (*zero.shape, 2) if bundle.manifest.graph.rules.by_label else zero.shape
-    try:
-        undone = zero if record.inverse is None else restore_inverse(record.inverse).apply(log_softmax(zero))
-        fits = record.restored_calibrator().apply(undone).shape == shape
-    except (ValueError, IndexError):
-        fits = False
-    if not fits:
-        raise BundleDamaged(f"{bundle.path}: calibration.json does not fit {zero.shape[1]} classes")
 
 
 def _chain(bundle: Bundle, inputs: Inputs) -> Chain:

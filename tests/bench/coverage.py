@@ -16,9 +16,10 @@ from service.core.calibration.temperature import fit_temperature
 from service.core.intervals import mean_interval
 from service.core.miscalibration import equal_mass
 from service.core.numerics import log_softmax
+from service.core.ranking import separation_interval
 from service.core.recalibration import cox
 from service.core.reliability import debiased_interval
-from service.core.selective import clopper_pearson_upper, separation_interval
+from service.core.selective import clopper_pearson_upper
 
 Trial = Callable[[np.random.Generator], bool]
 

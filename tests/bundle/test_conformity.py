@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.bundle.conformity import PARTS, Kind, pack_sets, restore_sets
-from service.bundle.record import dump_state, load_state
+from service.bundle.state import dump_state, load_state
 from service.core.label_sets import fit
 
 LOG_PROBS = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=60))

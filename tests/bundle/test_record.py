@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.record import State, dump_state, load_state, parse_record
+from service.bundle.record import parse_record
 from service.bundle.repository import Bundle
+from service.bundle.state import State, dump_state, load_state
 from service.errors import BundleDamaged
 
 ROWS = np.random.default_rng(0).normal(size=(50, 3))

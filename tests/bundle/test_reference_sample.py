@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from service.bundle.record import State, dump_state, load_state
 from service.bundle.reference_sample import STORED_CELLS, STORED_ROWS, UNKNOWN, pack_sample, restore_sample
+from service.bundle.state import State, dump_state, load_state
 from service.core.label_shift import Sample
 from service.core.numerics import log_softmax
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.bundle.record import ScoreRecord, State, dump_state, load_state
+from service.bundle.record import ScoreRecord
 from service.bundle.scores import (
     fields_of,
     pack_score,
@@ -11,6 +11,7 @@ from service.bundle.scores import (
     state_bytes,
     state_names,
 )
+from service.bundle.state import State, dump_state, load_state
 from service.core import conformal
 from service.core.numerics import Array
 from service.core.ood import SCORES

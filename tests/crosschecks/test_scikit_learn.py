@@ -12,8 +12,8 @@ from service.core.calibration.temperature import Temperature
 from service.core.metrics import METRICS, separation_score
 from service.core.miscalibration import favourite
 from service.core.numerics import Array, Indices, log_softmax
+from service.core.ranking import Positive, area_under_precision_recall, fpr_at_tpr
 from service.core.reliability import reliability_curve
-from service.core.selective import Positive, area_under_precision_recall, fpr_at_tpr
 
 
 class Logits(LogisticRegression):

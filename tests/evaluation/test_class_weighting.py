@@ -34,7 +34,7 @@ costs.treat = { ann = 1, bob = 0, cyd = 3 }
 costs.move = { ann = 3, bob = 2, cyd = 0 }
 """,
 }
-REMEDY = "A temperature cannot move that, a bias can: fit with --calibrator auto or bcts"
+REMEDY = "A temperature cannot move that, a bias can: fit on rows of this population"
 
 
 def weighted_model(k: int, n: int, *, seed: int) -> tuple[Array, Indices, Array]:

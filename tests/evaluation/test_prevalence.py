@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle.record import EstimationRecord, PrevalenceRecord, State
+from service.bundle.record import EstimationRecord, PrevalenceRecord
 from service.bundle.reference_sample import restore_sample
 from service.bundle.repository import Repository
+from service.bundle.state import State
 from service.core.numerics import Array, Indices
 from service.errors import EstimateUnavailable
 from service.evaluation.dataset import Dataset

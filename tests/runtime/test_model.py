@@ -12,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.bundle.manifest import MANIFEST_FILE
-from service.bundle.record import RECORD_FILE, STATE_FILE, dump_state
+from service.bundle.record import RECORD_FILE
 from service.bundle.repository import Bundle, Repository
 from service.bundle.sections import Policy
+from service.bundle.state import STATE_FILE, dump_state
 from service.bundle.writer import create_draft, draft_files, publish
 from service.core.pipeline import postprocess
 from service.errors import BundleDamaged, InvalidInstances, ManifestInvalid, ModelOutputInvalid
