@@ -1,7 +1,7 @@
 # Two commands on a machine with Python 3.11 and make: `make run` and `make test`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-SIMULATIONS := coverage
+SIMULATIONS := coverage estimates sessions
 BENCHMARKS := calibration core serving classes batching openloop memory start
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ITSELF := $(PIP) --no-deps --no-build-isolation -e .

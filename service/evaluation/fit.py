@@ -65,8 +65,7 @@ class FitRequest:
         manifest names none, and `nll` gets its temperature.
     columns : Columns
     calibrator : str or None
-        In `calibrate.METHODS`; None takes the task's own: `shrinkage`, or for every label Platt scaling with Firth's
-        penalty.
+        In `calibrate.METHODS`; None: `shrinkage`, or for labels Platt scaling with Firth's penalty.
     false_alarm : float or None
         Replaces the manifest's.
     per_class : bool

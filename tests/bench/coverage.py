@@ -11,8 +11,10 @@ from statistics import NormalDist
 
 import numpy as np
 
+from service.core import discrimination
 from service.core.calibration.likelihood import likelihood_interval
 from service.core.calibration.temperature import fit_temperature
+from service.core.confusion import proportion
 from service.core.intervals import mean_interval
 from service.core.miscalibration import equal_mass
 from service.core.numerics import log_softmax
@@ -82,6 +84,45 @@ def slope(n: int, base: float) -> Trial:
     return trial
 
 
+def grouped_cost(groups: int, size: int, rate: float) -> Trial:
+    """All rows of a patient cost 50, or none does; three in ten patients save 1 a row."""
+
+    def trial(rng: np.random.Generator) -> bool:
+        own = np.where(rng.random(groups) < rate, 50.0, -1.0 * (rng.random(groups) < 0.3))
+        index = np.repeat(np.arange(groups), rng.integers(1, 2 * size, size=groups))
+        n = len(index)
+        low, high = mean_interval(own[index], least=np.full(n, -1.0), most=np.full(n, 50.0), groups=index)
+        return low <= 50.0 * rate - 0.3 * (1.0 - rate) <= high
+
+    return trial
+
+
+def share(n: int, rate: float, size: int = 1, *, weighted: bool = False) -> Trial:
+    """Sensitivity: a share of n rows, or of n groups whose rows have one fate."""
+
+    def trial(rng: np.random.Generator) -> bool:
+        index = np.repeat(np.arange(n), size)
+        weights = rng.lognormal(sigma=0.5, size=len(index)) if weighted else None
+        found = proportion((rng.random(n) < rate)[index], weights=weights, groups=index if size > 1 else None)
+        return found.low <= rate <= found.high
+
+    return trial
+
+
+def separation(events: int, others: int, apart: float, size: int = 1) -> Trial:
+    """AUROC of an evaluation: normal scores; of groups, half the variance is the group's."""
+    truth = NormalDist().cdf(apart / math.sqrt(2.0))
+
+    def trial(rng: np.random.Generator) -> bool:
+        event = np.arange(events + others) < events
+        index = np.repeat(np.arange(len(event)), size)
+        own = math.sqrt(0.5) * rng.normal(size=len(event))[index] + math.sqrt(0.5) * rng.normal(size=len(index))
+        found = discrimination.auroc(apart * event[index] + own, event[index], groups=index if size > 1 else None)
+        return found.low <= truth <= found.high
+
+    return trial
+
+
 def error_rate(n: int, rate: float) -> Trial:
     """Upper 95 % limit of the horizon's error rate."""
     return lambda rng: clopper_pearson_upper(int(rng.binomial(n, rate)), n) >= rate
@@ -91,6 +132,19 @@ def rows() -> Iterator[tuple[str, str, list[Trial]]]:
     """Interval, range of designs, and one trial of each."""
     costs = [skewed_cost(n, rate) for n in (50, 200, 1000) for rate in (0.0005, 0.002, 0.01, 0.05)]
     yield "cost difference", "n 50 to 1000, a cost of 50 at rates .0005 to .05", costs
+    shared = [grouped_cost(g, 4, rate) for g in (30, 100, 300) for rate in (0.002, 0.01, 0.05)]
+    yield "cost difference, groups", "30 to 300 groups of 1 to 7 rows, the same cost and rates .002 to .05", shared
+    shares = [share(n, rate) for n in (5, 20, 100, 1000) for rate in (0.5, 0.8, 0.95, 0.99)]
+    yield "sensitivity and other shares", "5 to 1000 rows, share .5 to .99", shares
+    shares = [share(n, rate, 5) for n in (10, 30, 100) for rate in (0.5, 0.8, 0.95)]
+    yield "the same, groups", "10 to 100 groups of 5 equal rows, share .5 to .95", shares
+    shares = [share(n, rate, weighted=True) for n in (30, 100, 1000) for rate in (0.5, 0.8, 0.95)]
+    yield "the same, weights", "30 to 1000 rows, log-normal weights (deviation .5), share .5 to .95", shares
+    counts = ((5, 20), (6, 60), (20, 20), (12, 200), (100, 400))
+    ranks = [separation(m, n, d) for m, n in counts for d in (0.0, 1.0, 2.5, 4.0)]
+    yield "AUROC of an evaluation", "5 to 100 events, AUROC .5 to .998", ranks
+    ranks = [separation(m, n, d, 5) for m, n in counts[1:] for d in (0.0, 1.0, 2.5)]
+    yield "the same, groups", "6 to 100 groups of events, 5 rows each, AUROC .5 to .96", ranks
     fits = [temperature(n, k, sharp) for n in (30, 50, 100) for k in (2, 10) for sharp in (1.0, 3.0, 5.0)]
     yield "T", "n 30 to 100, K 2 and 10, logits of spread 1 to 5", fits
     gaps = [calibration_gap(n, least, off) for n in (100, 300, 1000) for least, off in ((0.998, 0.0), (0.998, 0.004))]

@@ -42,8 +42,8 @@ def fitted_sets(logits: Array, labels: Indices, *, method: str) -> dict[str, Lab
 
 
 def coverages(calibrator: str, *, k: int, n: int, trials: int) -> dict[tuple[str, str], Array]:
-    """Coverage of new rows in every trial, by method and kind; of the worst-off way to average where classes count."""
-    held = defaultdict(list)
+    """Coverage of new rows in every trial, by method and kind, and of every class where sets are to hold within it."""
+    held: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for trial in range(trials):
         rng = np.random.default_rng([trial, k, n])
         (logits, labels), (new, truth) = draw(n, k, rng), draw(NEW, k, rng)
@@ -54,7 +54,10 @@ def coverages(calibrator: str, *, k: int, n: int, trials: int) -> dict[tuple[str
                 x, y = (new, truth) if kind == "marginal" else (even, its_truth)
                 top = served.apply(x).argmax(axis=1)
                 found = sets.predict(own_log_probs(x), coverage=COVERAGE, top=top)
-                held[method, kind].append(found.members[np.arange(NEW), y].mean())
+                hit = found.members[np.arange(NEW), y]
+                parts = {f"class {c}": y == c for c in range(k)} if kind == "class_conditional" else {}
+                for name, rows in {kind: y >= 0, **parts}.items():
+                    held[method, name].append(float(hit[rows].mean()))
     return {key: np.array(values) for key, values in held.items()}
 
 
