@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from service.api.options import label_policies_of, policies_of
-from service.api.schemas import EvaluateRequest
+from service.api.schemas import EvaluateRequest, Label
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Indices
 from service.core.pipeline import Policy, at_prevalence
@@ -20,7 +20,7 @@ from service.inference import Prediction
 from service.runtime.model import Model
 
 Json = dict[str, Any]
-Entries = Sequence[str | int | list[str | int]]
+Entries = Sequence[Label | list[Label]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,12 @@ def _read_presences(entries: Entries, model: Model, labels_as: str | None) -> In
     return read_presences(np.array(rows, dtype=np.int64), model.classes, where="labels")
 
 
-def _presences(
-    entry: str | int | list[str | int], row: int, labels: tuple[str, ...], labels_as: str | None
-) -> list[int]:
+def _presences(entry: Label | list[Label], row: int, labels: tuple[str, ...], labels_as: str | None) -> list[int]:
     if not isinstance(entry, list):
         raise _invalid(("labels", row), "wrong-type", "must be a list: labels that are present, or a 0 or 1 for each")
     if labels_as in ("index0", "index1"):
         first = int(labels_as == "index1")
-        if any(isinstance(item, str) or not 0 <= item - first < len(labels) for item in entry):
+        if any(isinstance(item, str | bool) or item - first not in range(len(labels)) for item in entry):
             detail = f"must be indices of the labels that are present, from {first} to {len(labels) - 1 + first}"
             raise _invalid(("labels", row), "unknown-class", detail)
         return [int(k + first in entry) for k in range(len(labels))]
@@ -104,7 +102,7 @@ def _read_positions(entries: Entries, model: Model, labels_as: str | None) -> In
     return labels
 
 
-def _classes_of(entries: Sequence[list[str | int]], model: Model, labels_as: str | None) -> Indices:
+def _classes_of(entries: Sequence[list[Label]], model: Model, labels_as: str | None) -> Indices:
     """Classes of all positions, one sequence behind the other: together they tell how to read them."""
     places = [(row, position) for row, entry in enumerate(entries) for position in range(len(entry))]
     every = [label for entry in entries for label in entry]

@@ -73,8 +73,9 @@ SwitchPrice = Annotated[
     float,
     Field(strict=True, ge=0, le=1e300, allow_inf_nan=False, description="Of sequences: price of changing the action."),
 ]
+Label = str | int | float | bool
 LabelEntry = Annotated[
-    Annotated[str | int, Tag(ONE)] | Annotated[list[str | int], Tag(ROWS)],
+    Annotated[Label, Tag(ONE)] | Annotated[list[Label], Tag(ROWS)],
     PerRow,
     Field(description="A class; of labels those present, or a 0 or 1 for each; of a sequence one for every position."),
 ]

@@ -5,7 +5,7 @@ import numpy as np
 from service.core.numerics import Flags, Indices
 from service.errors import DataError
 from service.evaluation.blocks import Block, Places
-from service.evaluation.cells import LISTS, Cells, Faults, Typed
+from service.evaluation.cells import LISTS, Cells, Faults, Text, Typed
 from service.runtime.fields import FieldInputs
 from service.runtime.rows import Entry, Values, stretched
 
@@ -23,7 +23,9 @@ def tensor(raw: Cells, entry: Entry, path: "object") -> tuple[Values, Indices | 
     if isinstance(raw, Typed) and raw.opaque == LISTS and raw.values.dtype.kind == "O":
         return _ragged(raw.values, entry, path)
     rank = len(entry.shape) + 1
-    if not isinstance(raw, Typed) or raw.values.ndim != rank or raw.values.dtype.kind not in "fiub":
+    if isinstance(raw, Text):
+        raise DataError(f"{path}: {entry.name!r} is no list of numbers; write lists as Parquet, or arrays as .npz")
+    if raw.values.ndim != rank or raw.values.dtype.kind not in "fiub":
         raise DataError(f"{path}: {entry.name!r} is not an array of numbers of rank {rank}")
     return raw.values, None, []
 

@@ -210,10 +210,10 @@ LABELS = {
         '{"instances": [$ROW], "labels": [2]}', 422, "invalid-labels", "/labels/0", EVALUATE
     ),
     "a label that is a fraction": Bad(
-        f'{{"instances": [$ROW], "labels": [{NUMBER}]}}', 422, "invalid-request", "/labels/0", EVALUATE
+        f'{{"instances": [$ROW], "labels": [{NUMBER}]}}', 422, "invalid-labels", "/labels/0", EVALUATE
     ),
     "a label that is a boolean": Bad(
-        '{"instances": [$ROW], "labels": [true]}', 422, "invalid-request", "/labels/0", EVALUATE
+        '{"instances": [$ROW], "labels": [true]}', 422, "invalid-labels", "/labels/0", EVALUATE
     ),
 }
 HTTP = {

@@ -121,8 +121,15 @@ def test_what_is_missing_is_said_in_numbers_and_in_the_words_of_json(name: str) 
 
 
 def test_a_label_at_fault_is_pointed_to_once() -> None:
-    faults = refusal({"instances": [[1]], "labels": [0, 0.5, True, None]}, EvaluateRequest).faults
+    faults = refusal({"instances": [[1]], "labels": [0, {}, [None], None]}, EvaluateRequest).faults
     assert [fault.path for fault in faults] == [("labels", 1), ("labels", 2), ("labels", 3)]
+
+
+@pytest.mark.parametrize("labels", [["1.0", 1.0, 1, True], [[0.0, 1.0], [False, True], [0, 1]]])
+def test_labels_are_what_they_may_be_in_files(labels: list[object]) -> None:
+    body = {"instances": [[1]] * len(labels), "labels": labels}
+    read = parse_request(EvaluateRequest, body, KNOWN).labels
+    assert [repr(label) for label in read] == [repr(label) for label in labels], "none is made another"
 
 
 def test_integers_that_are_whole_floats_are_costs_but_floats_are_no_counts() -> None:

@@ -132,7 +132,13 @@ def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> tuple
         model = load_model(repository.bundle("toy", fit(repository, "toy", asked).version))
     x, y = truth(n, k, seed=5, log_ratio=case.get("log_ratio"))
     x = x * case.get("scale", 1.0)
-    y = x.argmax(axis=1) if case.get("separable") else np.full(n, case["label"]) if "label" in case else y
+    y = (
+        x.argmax(axis=1)
+        if case.get("separable")
+        else np.full(n, model.classes[case["label"]])
+        if "label" in case
+        else y
+    )
     more = {name: case[name] for name in ("group", "weight") if name in case}
     ood = save("ood", X=truth(80, k, seed=6)[0] + 6.0) if case.get("far") else None
     columns = Columns(labels_as="index0")

@@ -131,6 +131,17 @@ async def test_labels_that_are_present_may_be_indices(complaints: Any, labels_dr
     await refused(complaints, "complaints:evaluate", x.tolist(), labels=[[3 + first]] * 50, parameters=said)
 
 
+async def test_states_of_labels_may_be_true_and_false_or_decimals(complaints: Any, labels_drawn: Make) -> None:
+    x, y, _ = labels_drawn(50, 3)
+    whole = await asked(complaints, "complaints:evaluate", x.tolist(), labels=y.tolist())
+    for form in (y > 0, y.astype(float)):
+        found = await asked(complaints, "complaints:evaluate", x.tolist(), labels=form.tolist())
+        assert found["evaluation"] == whole["evaluation"]
+    await refused(complaints, "complaints:evaluate", x[:1].tolist(), labels=[[0.5, 0, 1]])
+    said = {"labels_as": "index0"}
+    await refused(complaints, "complaints:evaluate", x[:1].tolist(), labels=[[True, False, True]], parameters=said)
+
+
 async def test_positions_of_all_sequences_together_tell_what_labels_are(motion: Any, sequences_drawn: Make) -> None:
     x, y = sequences_drawn(20, 2)
     y[0] = 1  # the first sequence alone might count from 1
