@@ -87,7 +87,7 @@ def import_(
 @click.command()
 @click.argument("name")
 @click.option("--data", required=True, type=file_path, help="Labelled rows the model was not trained on.")
-@click.option("--train-data", type=file_path, help="Rows it was trained on: for scores with fitted state, and for plausible ranges.")
+@click.option("--train-data", type=file_path, help="Rows it was trained on: fitted scores learn from them.")
 @click.option("--ood-data", type=file_path, help="Rows of another population, without labels, to judge scores on.")
 @click.option("--label", help="Column of the labels.  [default: y]")
 @click.option("--group", help="Column that tells whose row it is; rows of a group are never parted.  [default: group]")
