@@ -50,7 +50,7 @@ LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names)
 @click.option("--data", required=True, type=file_path, help="Labelled rows.")
 @click.option("--ood-data", type=file_path, help="Rows of another population, without labels.")
 @click.option("--label", help="Column of the labels.  [default: y]")
-@click.option("--group", help="Column that tells whose row it is; groups are resampled whole.  [default: group]")
+@click.option("--group", help="Column that tells whose row it is; a group is one draw in intervals.  [default: group]")
 @click.option("--weight", help="Column of row weights.  [default: weight]")
 @click.option(
     "--labels-as",

@@ -88,7 +88,7 @@ def import_(
 @click.command()
 @click.argument("name")
 @click.option("--data", required=True, type=file_path, help="Labelled rows the model was not trained on.")
-@click.option("--train-data", type=file_path, help="Rows it was trained on, for scores with fitted state.")
+@click.option("--train-data", type=file_path, help="Rows it was trained on: fitted scores learn from them.")
 @click.option("--ood-data", type=file_path, help="Rows of another population, without labels, to judge scores on.")
 @click.option("--label", help="Column of the labels.  [default: y]")
 @click.option("--group", help="Column that tells whose row it is; rows of a group are never parted.  [default: group]")
@@ -123,7 +123,7 @@ def import_(
     help="Make thresholds hold for these very rows with this probability, not on average.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds, halves and bootstrap."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds, halves and simulations."
 )
 @click.option("--allow-overlap", is_flag=True, help="Fit even where --data holds the rows of --train-data.")
 @models_option

@@ -122,9 +122,9 @@ def diagnose(
     weights : ndarray of shape (N,), optional
         Positive.
     groups : ndarray of shape (N,), optional
-        Rows of a group are resampled together, and chance takes them to have one fate.
+        A group is one draw in intervals, and chance takes its rows to have one fate.
     seed : int
-        Of the resampling.
+        Of what is simulated.
     """
     sample = Sample(*informative(weights, groups), seed)
     return Diagnostics(

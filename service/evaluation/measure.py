@@ -238,7 +238,7 @@ def notes(data: Dataset, *, left_out: int = 0) -> tuple[str, ...]:
     """
     uncounted = ", ".join(name for name in METRICS if name not in WEIGHTED)
     found = {
-        f"the rows come in {data.units} group{'s' if data.units > 1 else ''}: intervals resample whole groups; where "
+        f"the rows come in {data.units} group{'s' if data.units > 1 else ''}: a group is one draw in intervals; where "
         "chance is computed, the rows of a group are taken to have one fate, so that it is never underrated": (
             data.groups is not None
         ),
