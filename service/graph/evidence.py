@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import onnx
 
 from service.graph.walk import JOINING, PASSING, View, attribute, every_node, origins, text_of
@@ -26,6 +27,7 @@ DECISIONS: Final = frozenset(
 PICKING: Final = PASSING | JOINING | {"OneHot", "Where", "LabelEncoder"}
 KEEPING: Final = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose"})
 NORMALISING: Final = frozenset({"Softmax", "LogSoftmax", "Hardmax", "Normalizer"})
+SOFTMAX_OF_ONE_AXIS: Final = 13
 TOTALS: Final = {"Div": ("ReduceSum", "ReduceL1"), "Sub": ("ReduceLogSumExp", "ReduceMax")}
 SHAPED: Final = frozenset(
     {
@@ -111,11 +113,16 @@ def decision(graph: View, name: str) -> str | None:
     return found[0] if found else None
 
 
-def constant_answer(graph: View, name: str, inputs: frozenset[str]) -> str | None:
-    """Why a tensor is the same for every row, whatever the row holds; None where nothing proves it."""
+def constant_answer(graph: View, name: str, inputs: frozenset[str], known: frozenset[str] = frozenset()) -> str | None:
+    """Why a tensor is the same for every row, whatever the row holds; None where nothing proves it.
+
+    ``known`` are tensors of which it is known already.
+    """
     pending, seen = [name], {name}
     while pending:
         current = pending.pop()
+        if current in known:
+            continue
         if current in inputs:
             return None
         behind = [n for n in _value_inputs(graph, current) if n not in seen]
@@ -151,11 +158,44 @@ def _value_inputs(graph: View, name: str) -> list[str]:
         return []
     if node.op_type in SELF_CANCELLING and len(set(node.input)) == 1:
         return []
+    if (settled := _settled(graph, node)) is not None:
+        return settled
     zero = [(value := graph.constant(n)) is not None and not value.any() for n in node.input]
     if node.op_type in PRODUCTS and any(zero[:2]):
         return [n for n in node.input[2:] if n]
     inner = [n for other in every_node(onnx.GraphProto(node=[node])) for n in other.input]
     return [n for n in inner if n]
+
+
+def _settled(graph: View, node: onnx.NodeProto) -> list[str] | None:
+    """Tensors whose values count where constants settle the rest: a choice, a power of zero, a range of one number."""
+    held = [graph.constant(name) for name in node.input]
+    if node.op_type == "Where" and held[0] is not None and (held[0].all() or not held[0].any()):
+        return [node.input[1 if held[0].all() else 2]]
+    if node.op_type == "Pow" and len(held) > 1 and held[1] is not None and not held[1].any():
+        return []
+    if node.op_type == "Clip" and len(held) > 2 and held[1] is not None and held[2] is not None:  # both bounds
+        return [] if bool(np.all(held[1] >= held[2])) else None
+    return None
+
+
+def normalisations(graph: View, name: str) -> tuple[tuple[str, slice], ...]:
+    """Softmaxes before a tensor, by their outputs, and the axes each runs over: all from one on before opset 13."""
+    opset = next((o.version for o in graph.model.opset_import if o.domain in {"", "ai.onnx"}), SOFTMAX_OF_ONE_AXIS)
+    pending, seen = [name], {name}
+    found = []
+    while pending:
+        current = pending.pop()
+        node = graph.producers.get(current)
+        if node is not None and node.op_type in {"Softmax", "LogSoftmax"}:
+            given = attribute(node, "axis")
+            single = opset >= SOFTMAX_OF_ONE_AXIS
+            axis = int(given) if given is not None else -1 if single else 1
+            found.append((current, slice(axis, axis + 1 or None) if single else slice(axis, None)))
+        behind = [n for n in _value_inputs(graph, current) if n not in seen]
+        pending += behind
+        seen |= set(behind)
+    return tuple(found)
 
 
 def clusters(graph: View) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import helper
 
 from service.graph.rewrite import constant, expose
@@ -106,6 +107,11 @@ def turns(model: onnx.ModelProto, output: str) -> tuple[int, ...]:
                 if array is not None and array.dtype.kind in "iuf":
                     numbers |= {int(v) for v in array.reshape(-1)[:MOST_NUMBERS] if 1 < v < MOST_ROWS}
     return tuple(sorted({n for number in numbers for n in (number, 2 * number + 1)}))[:MOST_NUMBERS]
+
+
+def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph with its functions written out, so that operators inside them have names of their own."""
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def exposed(model: onnx.ModelProto, tensors: tuple[str, ...]) -> onnx.ModelProto:

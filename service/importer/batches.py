@@ -15,6 +15,7 @@ from service.graph.mixing import (
     at_a_fixed_scale,
     dynamic_operators,
     exposed,
+    inlined,
     scales_quantisation,
     steps,
     turns,
@@ -200,6 +201,7 @@ def _both(child: Sandbox, graph: Path, outputs: Sequence[str], trial: Trial) -> 
 
 def _mixing(child: Sandbox, folder: Path, model: Any, output: str, trial: Trial) -> list[Step] | None:
     """Operators whose inputs agree on the rows and whose outputs do not; [] where none is found, None for rounding."""
+    model = inlined(model)
     path = steps(model, output)
     tensors = tuple(name for step in path for name in step.outputs)
     graph = folder / "exposed.onnx"

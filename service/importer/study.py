@@ -25,7 +25,14 @@ from service.graph.rewrite import REWRITES, apply, save, set_width, stack
 from service.graph.specification import spell_transforms
 from service.graph.tap import Tapped, expose_features, expose_logits
 from service.importer.batches import check_batches
-from service.importer.constancy import SAME, one_answer, refuse_constant, refuse_one_column
+from service.importer.constancy import (
+    SAME,
+    is_constant,
+    one_answer,
+    refuse_constant,
+    refuse_constant_softmax,
+    refuse_one_column,
+)
 from service.importer.declared import SAID, Conclusion, Declared
 from service.importer.domains import with_domains
 from service.importer.dry_run import Run, dry_run
@@ -201,6 +208,8 @@ def _conclude(bench: Bench, declared: Declared, filled: tuple[Filled, ...], outp
     batching = [check_batches(bench.child, bench.folder, run, bench.findings, name) for name in read]
     table = as_table(scores.values)
     refuse_one_column(bench.findings, output, as_table(run.joined(output.name)))
+    if is_constant(table):
+        refuse_constant_softmax(bench.child, bench.folder, run, bench.findings, scored.name)
     if tapped is None:
         kind = conclude_kind(scores.output, declared, table)
     else:

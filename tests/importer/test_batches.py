@@ -310,6 +310,15 @@ def test_dynamic_quantisation_runs_rows_one_by_one(name: str, tmp_path: Path) ->
     assert said.evidence.startswith(f"{operator} quantises by the range of the whole batch")
 
 
+def test_an_operator_inside_a_function_is_named(tmp_path: Path) -> None:
+    opsets = [helper.make_opsetid("", 18)]
+    nodes = [node("Softmax", "a", "b", axis=0)]
+    layer = helper.make_function("own", "Layer", ["a"], ["b"], nodes, opsets)
+    path = write(tmp_path / "m.onnx", [helper.make_node("Layer", ["x"], ["c"], domain="own")], functions=(layer,))
+    with pytest.raises(GraphError, match="Softmax works across the row axis"):
+        learn(path)
+
+
 @pytest.mark.parametrize("order", ["before", "behind"])
 def test_dynamic_quantisation_hides_no_other_mixing(order: str, tmp_path: Path) -> None:
     centred = [node("ReduceMean", "a axis", "m"), node("Sub", "a m", "b")]

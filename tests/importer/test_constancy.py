@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -29,6 +30,44 @@ def test_one_column_picked_from_a_softmax_is_no_constant(learn: Learn) -> None:
         graph(node("MatMul", "x w", "z"), node("Softmax", "z", "p"), picked, constants=constants, outputs=outputs)
     )
     assert (said["output_kind"].value, said["dry run"].value) == ("probabilities", "one answer")
+
+
+def test_two_columns_made_of_a_softmax_over_one_are_refused(learn: Learn) -> None:
+    nodes = (
+        node("MatMul", "x w", "z"),
+        node("Softmax", "z", "p"),
+        node("Sub", "all p", "q"),
+        node("Concat", "q p", axis=1),
+    )
+    with pytest.raises(GraphError, match=r"'s' is the same for every row: all .* a softmax over one"):
+        learn(graph(*nodes, constants=(weights("w", [[1.0], [-1.0]]), weights("all", [1.0]))))
+
+
+def test_a_softmax_of_an_older_opset_runs_over_all_axes_that_follow(learn: Learn) -> None:
+    steep = weights("w", np.array([[900.0, -900.0], [900.0, -900.0]]))
+    nodes = (
+        node("MatMul", "x w", "z"),
+        node("Unsqueeze", "z", "u", axes=[2]),
+        node("Softmax", "u", "p", axis=1),
+        node("Squeeze", "p", axes=[2]),
+    )
+    _, said = learn(graph(*nodes, constants=(steep,), opset=11))
+    assert said["dry run"].value == "one answer"
+
+
+SETTLED = {
+    "a choice": node("Where", "yes other x", "c"),
+    "a power of zero": node("Pow", "x zero", "c"),
+    "a range of one number": node("Clip", "x zero zero", "c"),
+}
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_what_constants_settle_depends_on_no_row(name: str, learn: Learn) -> None:
+    yes = onnx.numpy_helper.from_array(np.array(True), "yes")
+    constants = (yes, weights("other", [[1.0, 2.0]]), weights("zero", np.float32(0.0)))
+    with pytest.raises(GraphError, match="'s' does not depend on the input"):
+        learn(graph(SETTLED[name], node("Softmax", "c"), constants=constants))
 
 
 IN_STEPS = {
