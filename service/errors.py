@@ -168,7 +168,7 @@ class PolicyRequired(RequestError):
 
 
 class PrevalenceUnavailable(RequestError):
-    """Another prevalence was asked for, and nobody knows which one the model speaks of."""
+    """Another prevalence was asked for, and which one the model speaks of is unknown."""
 
     code = "prevalence-unavailable"
     title = "The source prevalence is unknown"

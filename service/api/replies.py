@@ -14,7 +14,7 @@ class CalibrationInfo(BaseModel):
 
 
 class PrevalenceInfo(BaseModel):
-    """Which class prior the probabilities speak of; null where nobody knows, a list where it varies by row."""
+    """Which class prior the probabilities speak of; null where it is unknown, a list where it varies by row."""
 
     source: dict[str, float] | None
     target: dict[str, float] | list[dict[str, float]] | None

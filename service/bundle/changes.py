@@ -25,7 +25,7 @@ def replaced(repository: Repository, name: str, label: str, version: int) -> lis
     try:
         before = repository.bundle(name, old).manifest
     except ServiceError:
-        return [f"version {old} cannot be read, so nobody knows what changes for clients of {label}"]
+        return [f"version {old} cannot be read, so what changes for clients of {label} is unknown"]
     return [f"from version {old} to {version}: {sentence}" for sentence in changes(before, new)]
 
 

@@ -204,7 +204,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         freedom = record.calibrator.prior["freedom"]
         yield "prior", f"Student's t, {freedom:g} degrees of freedom, around 0; scale of {scales}"
     shares = record.source.prevalence or {}
-    said = ", ".join(f"{name} {share:.4f}" for name, share in shares.items()) or "nobody knows"
+    said = ", ".join(f"{name} {share:.4f}" for name, share in shares.items()) or "unknown"
     yield "speaks of prevalence", f"{said} ({record.source.basis.replace('_', ' ')})"
     counts = ", ".join(f"{count} {name}" for name, count in record.provenance.class_counts.items())
     yield "fitted on", f"{record.provenance.rows} rows: {counts}"

@@ -74,7 +74,7 @@ class Model:
     inputs : Inputs
     chain : Chain
     source : ndarray of shape (K,) or None
-        Prevalence that the calibrated probabilities speak of; None when nobody knows it. Of labels, shape (M, 2).
+        Prevalence that the calibrated probabilities speak of; None when it is unknown. Of labels, shape (M, 2).
     policies : dict of str to Policy
         Empty for labels.
     label_policies : dict of str to dict of int to Policy
