@@ -31,13 +31,11 @@ from service.core.calibration.temperature import Temperature, fit_temperature, p
 from service.core.inverse import Inverse
 from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.errors import FitError
-from service.evaluation.calibration_notes import SEPARABLE, mixture_words, no_signal, of_loss, of_source
+from service.evaluation.calibration_notes import SEPARABLE, mixture_words, no_signal, of_loss, of_rows, of_source
 from service.evaluation.dataset import Dataset
 from service.evaluation.report import all_metrics
 
 FOLDS = 5
-FEW_ROWS = 30
-FEW_PER_CLASS = 5
 AUTO: Final = ("identity", "temperature", "bcts", "vector")
 SHRINKING: Final = ("temperature", "bcts")
 DEFAULT: Final = "shrinkage"
@@ -380,19 +378,10 @@ def _candidates(choice: Choice, contenders: dict[str, Contender]) -> dict[str, C
 
 def _warnings(manifest: Manifest, data: Dataset, found: Calibration) -> list[str]:
     counts = units_of_classes(data, len(manifest.graph.classes))
-    said = _of_rows(manifest.graph.classes, counts, data) | _of_fit(found)
+    said = of_rows(manifest.graph.classes, counts, units=data.units, grouped=data.groups is not None) | _of_fit(found)
     said |= of_loss(manifest, found.record, inverted=found.inverse is not None)
     said |= of_source(unknown=found.source.basis == "unknown", missing=counts.min() == 0)
     return [text for text, holds in said.items() if holds]
-
-
-def _of_rows(classes: tuple[str, ...], counts: Indices, data: Dataset) -> dict[str, bool]:
-    rare = [name for name, count in zip(classes, counts, strict=True) if count < FEW_PER_CLASS]
-    kind = "rows" if data.groups is None else "groups"
-    return {
-        f"only {data.units} {kind}: what was fitted is uncertain": data.units < FEW_ROWS,
-        f"fewer than {FEW_PER_CLASS} {kind} of {', '.join(rare)}": bool(rare),
-    }
 
 
 def _of_fit(found: Calibration) -> dict[str, bool]:

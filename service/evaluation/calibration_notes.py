@@ -4,8 +4,11 @@ from typing import Final
 
 from service.bundle.manifest import Manifest
 from service.bundle.record import CalibratorRecord, inverse_record
+from service.core.numerics import Indices
 from service.errors import NoSignal
 
+FEW_ROWS: Final = 30
+FEW_PER_CLASS: Final = 5
 NOTHING_LEARNED: Final = (
     "the labels do not belong to these rows, the classes are in another order, or the model learned nothing"
 )
@@ -54,4 +57,14 @@ def of_source(*, unknown: bool, missing: bool) -> dict[str, bool]:
         "a class has no rows, so the source prevalence is unknown: requests for another one will be refused": (
             unknown and missing
         ),
+    }
+
+
+def of_rows(classes: tuple[str, ...], counts: Indices, *, units: int, grouped: bool) -> dict[str, bool]:
+    """What is said of few rows, or groups, of all classes and of any; ``counts`` are those of every class."""
+    rare = [name for name, count in zip(classes, counts, strict=True) if count < FEW_PER_CLASS]
+    kind = "groups" if grouped else "rows"
+    return {
+        f"only {units} {kind}: what was fitted is uncertain": units < FEW_ROWS,
+        f"fewer than {FEW_PER_CLASS} {kind} of {', '.join(rare)}": bool(rare),
     }

@@ -22,8 +22,6 @@ from service.core.numerics import Array, two_column
 from service.errors import FitError, NoSignal
 from service.evaluation.calibrate import (
     DEFAULT,
-    FEW_PER_CLASS,
-    FEW_ROWS,
     METHODS,
     SHRINKING,
     TOO_FEW,
@@ -34,7 +32,7 @@ from service.evaluation.calibrate import (
     log_ratio,
     settle,
 )
-from service.evaluation.calibration_notes import SEPARABLE, mixture_words
+from service.evaluation.calibration_notes import FEW_PER_CLASS, FEW_ROWS, SEPARABLE, mixture_words
 from service.evaluation.dataset import Dataset
 from service.evaluation.detectors import Detectors, Judged, Terms, fit_detectors
 

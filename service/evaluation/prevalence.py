@@ -28,8 +28,8 @@ COMPARISONS: Final = 4  # two methods, with and without flagged rows
 ITERATION_CELLS: Final = 200_000_000  # rows times classes times iterations: a second or two
 PRIOR_ROWS: Final = 10.0  # at the source: the likelihood of a few rows has its maximum where classes vanish
 UNKNOWN_SOURCE: Final = (
-    "the prevalence that its probabilities speak of is unknown: declare [training] prevalence in the manifest, or fit a "
-    "calibration with a bias (--calibrator auto or bcts)"
+    "the prevalence that its probabilities speak of is unknown: declare [training] prevalence in the manifest, or fit "
+    "a calibration with a bias (--calibrator auto or bcts)"
 )
 
 NOT_RETURNED: Final = (

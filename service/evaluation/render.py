@@ -204,8 +204,9 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         freedom = record.calibrator.prior["freedom"]
         yield "prior", f"Student's t, {freedom:g} degrees of freedom, around 0; scale of {scales}"
     shares = record.source.prevalence or {}
-    said = ", ".join(f"{name} {share:.4f}" for name, share in shares.items()) or "unknown"
-    yield "speaks of prevalence", f"{said} ({record.source.basis.replace('_', ' ')})"
+    said = ", ".join(f"{name} {share:.4f}" for name, share in shares.items())
+    basis = record.source.basis.replace("_", " ")
+    yield "speaks of prevalence", f"{said} ({basis})" if said else basis
     counts = ", ".join(f"{count} {name}" for name, count in record.provenance.class_counts.items())
     yield "fitted on", f"{record.provenance.rows} rows: {counts}"
     yield (
