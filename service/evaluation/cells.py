@@ -38,7 +38,7 @@ TOO_LARGE: Final = "does not fit a 64-bit whole number"
 INEXACT: Final = (
     "is a whole number beyond 2^53 with a decimal point or exponent, which may have lost digits; write all its digits"
 )
-NO_GROUP: Final = "is missing, and every row needs its group"
+NO_GROUP: Final = "has no value, and every row needs its group"
 BAD_WEIGHT: Final = "is no weight; weights are 0 or more"
 LARGE_WEIGHT: Final = f"is a weight above {LARGEST_WEIGHT:g}, which cannot be summed safely; only their ratios matter"
 

@@ -23,7 +23,7 @@ from service.runtime.rows import Fields, Rows, join
 from service.runtime.whole import Whole, gathered, rows_with
 
 CHUNK_ROWS: Final = 65_536
-MISSING: Final = "is missing; the manifest can declare what a missing value means"
+MISSING: Final = "has no value; the manifest can declare what a missing value means"
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,7 +251,7 @@ REFUSED = {
     "an unknown class": (csv("f0,f1,y\n1,2,ann\n1,2,zoe\n"), "the label of line 3 is none of the classes 'ann', 'bob'"),
     "an index beyond the classes": (csv("f0,f1,y\n1,2,0\n1,2,2\n"), "the label of line 3 is neither"),
     "a missing label": (csv("f0,f1,y\n1,2,0\n1,2,\n"), "the label of line 3 is missing"),
-    "an empty cell": (csv("f0,f1,y\n1,2,ann\n1,,bob\n"), "line 3, column 'f1' is missing; the manifest can declare"),
+    "an empty cell": (csv("f0,f1,y\n1,2,ann\n1,,bob\n"), "line 3, column 'f1' has no value; the manifest can declare"),
     "an infinity": (csv("f0,f1,y\n1,2,ann\n1,inf,bob\n"), "line 3, column 'f1' is infinite"),
     "a word among numbers": (
         csv("f0,f1,y\n1,2,ann\n1,high,bob\n"),
@@ -259,7 +259,7 @@ REFUSED = {
     ),
     "a gap that R wrote": (
         csv("f0,f1,y\n1,2,ann\n1,NA,bob\n"),
-        "line 3, column 'f1' is missing; the manifest can declare",
+        "line 3, column 'f1' has no value; the manifest can declare",
     ),
     "a header alone": (csv("f0,f1,y\n"), "has no rows"),
     "an empty file": (csv(""), "rows.csv is empty"),
@@ -269,9 +269,12 @@ REFUSED = {
     "a weight that no sum can hold": (csv("f0,f1,y,weight\n1,2,ann,1\n1,2,bob,1e300\n"), "only their ratios matter"),
     "a missing weight": (csv("f0,f1,y,weight\n1,2,ann,1\n1,2,bob,\n"), "line 3, column 'weight' is no weight"),
     "a weight that is a word": (csv("f0,f1,y,weight\n1,2,ann,much\n"), "line 2, column 'weight' is not a number"),
-    "a missing group": (csv("f0,f1,y,group\n1,2,ann,p\n1,2,bob,\n"), "line 3, column 'group' is missing"),
-    "a missing numbered group": (csv("f0,f1,y,group\n1,2,ann,7\n1,2,bob,\n"), "line 3, column 'group' is missing"),
-    "NaN in row 17": (archive(X=seventeenth(np.nan), y=[0] * 30), "row 17 (rows count from 0), column 'f1' is missing"),
+    "a missing group": (csv("f0,f1,y,group\n1,2,ann,p\n1,2,bob,\n"), "line 3, column 'group' has no value"),
+    "a missing numbered group": (csv("f0,f1,y,group\n1,2,ann,7\n1,2,bob,\n"), "line 3, column 'group' has no value"),
+    "NaN in row 17": (
+        archive(X=seventeenth(np.nan), y=[0] * 30),
+        "row 17 (rows count from 0), column 'f1' has no value",
+    ),
     "infinity in row 17": (
         archive(X=seventeenth(-np.inf), y=[0] * 30),
         "row 17 (rows count from 0), column 'f1' is infinite",

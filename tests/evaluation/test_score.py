@@ -167,7 +167,7 @@ def test_a_row_that_cannot_be_answered_need_not_end_the_run(
         3: "column 'mean radius' is not a number; a missing value is an empty cell",
         60: "is blank; remove it, or write the row's separators",
         61: "has 2 cells, and the header names 31 columns",
-        62: "column 'mean radius' is missing; the manifest can declare what a missing value means",
+        62: "column 'mean radius' has no value; the manifest can declare what a missing value means",
     }
     good = ~answers["row"].is_in(list(spoilt))
     assert_frame_equal(answers.filter(good).drop("error"), whole.filter(good))
@@ -234,7 +234,7 @@ def test_a_row_at_fault_has_its_place_in_the_file(
         pl.when(pl.int_range(pl.len()) == 120).then(None).otherwise(pl.col(features[3])).alias(features[3])
     )
     broken.write_parquet(tmp_path / "broken.parquet")
-    with pytest.raises(ServiceError, match=rf"row 120 \(rows count from 0\), column '{features[3]}' is missing"):
+    with pytest.raises(ServiceError, match=rf"row 120 \(rows count from 0\), column '{features[3]}' has no value"):
         score(model, replace(request_, data=tmp_path / "broken.parquet"))
 
 
