@@ -68,8 +68,8 @@ def calibration_in_the_large(
     Examples
     --------
     >>> large = calibration_in_the_large(np.log(np.full((4, 2), 0.5)), np.array([0, 0, 0, 1]))
-    >>> large.predicted, large.observed, large.noise
-    (array([0.5, 0.5]), array([0.75, 0.25]), array([0.5, 0.5]))
+    >>> large.predicted, large.observed, large.noise.round(2)
+    (array([0.5, 0.5]), array([0.75, 0.25]), array([0.48, 0.48]))
     """
     p, either = np.exp(log_probs), np.broadcast_to([0.0, 1.0], (len(labels), 2))
     count = np.bincount(labels, weights, minlength=p.shape[1])

@@ -185,7 +185,7 @@ async def test_an_unknown_source_is_refused_with_its_remedy(
     np.savez(tmp_path / "biased.npz", X=x, y=y)
     async with client_of(publish_logits(CLASSES, fitted=True, data=tmp_path / "biased.npz")) as client:
         detail = await refused(client, x[:100].tolist())
-    assert "which prevalence" in detail
+    assert "is unknown" in detail
     assert "bcts" in detail
 
 

@@ -276,7 +276,7 @@ def test_a_file_of_them_is_scored(form: str, stays: Registry, tmp_path: Path) ->
         pl.DataFrame(rows).write_parquet(path)
     else:
         path.write_text("age,ward,ids\n3,icu,1\n")
-        with pytest.raises(DataError, match="'ids' is not an array of numbers of rank 2"):
+        with pytest.raises(DataError, match="'ids' is no list of numbers; write lists as Parquet"):
             score(model, ScoreRequest(path, out))
         return
     assert score(model, ScoreRequest(path, out, chunk_rows=1)).rows == 2

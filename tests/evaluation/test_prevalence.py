@@ -94,7 +94,7 @@ def test_what_stands_against_estimates_is_said_in_words_and_nothing_is_stored() 
     single = Dataset(data.rows, np.zeros(300, dtype=np.intp), None, None, "")
     many, more = calibrated(400, MOST_CLASSES + 1)
     obstacles = {
-        "which prevalence": check(log_probs, data, UNKNOWN, 2),
+        "is unknown": check(log_probs, data, UNKNOWN, 2),
         "condition number": check(alike, data, flat, 2),
         "no calibration row is of class 'c1'": check(log_probs, single, flat, 2),
     }
