@@ -7,7 +7,7 @@ from typing import Final
 from service.errors import Fault, InvalidRequest
 
 TAKEN: Final = ("policy", "site")
-ELSEWHERE: Final = ("prevalence", "costs", "coverage", "fdr", "session")
+V1_ONLY: Final = ("prevalence", "costs", "coverage", "fdr", "session")
 """Options of `/v1` alone that change an answer: ignored, they would change it in silence."""
 
 PROTOCOL: Final = frozenset(
@@ -110,7 +110,7 @@ def resembles(key: str, name: str) -> bool:
 def _meant(keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Names of ours that keys hold, exactly or nearly."""
     for key in keys:
-        for name in (*TAKEN, *ELSEWHERE):
+        for name in (*TAKEN, *V1_ONLY):
             if key == name or (key.lower() not in PROTOCOL and resembles(key, name)):
                 yield name, key == name
 

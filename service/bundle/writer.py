@@ -144,7 +144,7 @@ def create_draft(repository: Repository, name: str, files: dict[str, Path | str]
     folder = repository.folder(name)
     target = folder / DRAFT
     if target.exists() and not force:
-        raise DraftExists(f"{target} exists and may hold somebody's edits; publish it, or add --force to replace it")
+        raise DraftExists(f"{target} exists and may hold edits; publish it, or add --force to replace it")
     folder.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".drafting-", dir=folder))
     try:

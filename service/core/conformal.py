@@ -34,7 +34,7 @@ class Reference:
         How many rows were scored.
     caps : ndarray of shape (M,)
         `ties.caps` of each among all n: what new scores are compared with. By default from the scores that are here,
-        for an output whose noise nobody measured.
+        for an output of unmeasured noise.
     """
 
     scores: Array

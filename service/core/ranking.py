@@ -43,7 +43,7 @@ def average_precision(scores: Array, positives: np.ndarray, *, weights: Array | 
 def area_under_precision_recall(
     inside: Array, outside: Array, *, positive: Positive, inside_weights: Array | None = None
 ) -> float:
-    """`average_precision` of an OOD score at finding rows from elsewhere ("out", AUPR-out) or native ones ("in").
+    """`average_precision` of an OOD score at finding rows out of distribution ("out") or in distribution ("in").
 
     It depends on how many rows there are of each kind; compare it only on the same mix.
 
@@ -80,8 +80,9 @@ def fpr_at_tpr(
 ) -> float:
     """Share of the other kind let through once at least ``tpr`` of the positive kind is found (FPR@95).
 
-    Papers mean either: with "in" it is the share of strangers accepted when 95 % of the natives are, with "out"
-    that of natives flagged when 95 % of the strangers are. The two differ widely on the same scores.
+    Papers mean either: with "in" it is the share of out-of-distribution rows accepted when 95 % of the in-distribution
+    rows are, with "out" that of in-distribution rows flagged when 95 % of the others are. The two differ widely on the
+    same scores.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ ROUNDING: Final = Band()
 """Arithmetic in float64 alone, with seven digits to spare for sums that cancel."""
 
 UNMEASURED: Final = Band(1e-6, 1e-6)
-"""A float32 output whose noise nobody measured, as in versions fitted before `fit` did."""
+"""A float32 output of unmeasured noise, as in versions fitted before `fit` did."""
 
 
 def caps(scores: Array, band: Band | Array) -> Array:

@@ -203,7 +203,7 @@ def test_an_alias_leaves_no_scratch_files(repository: Repository) -> None:
 
 def test_a_draft_that_exists_is_not_overwritten(repository: Repository) -> None:
     target = create_draft(repository, "new", {"manifest.toml": "mine"})
-    with pytest.raises(DraftExists, match="may hold somebody's edits"):
+    with pytest.raises(DraftExists, match="may hold edits"):
         create_draft(repository, "new", {"manifest.toml": "theirs"})
     assert (target / "manifest.toml").read_text() == "mine"
 

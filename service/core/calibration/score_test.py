@@ -59,7 +59,7 @@ def slope_score(
 def says_something(
     logits: Array, labels: Indices, *, weights: Array | None = None, groups: Indices | None = None, units: int
 ) -> bool:
-    r"""Whether the labels are told by the logits better than chance explains.
+    r"""Whether the logits predict the labels better than chance explains.
 
     .. math:: U / \operatorname{se}(U) > 2.326 \min(1, \nu / 25), \qquad \nu = \tfrac n2 \sum_k π_k (1 - π_k)
 
@@ -74,5 +74,5 @@ def says_something(
         How many rows, or groups of rows, are independent of each other.
     """
     shares = np.bincount(labels, weights) / (len(labels) if weights is None else weights.sum())
-    told = 0.5 * units * float(shares @ (1.0 - shares))
-    return slope_score(logits, labels, weights=weights, groups=groups) > CRITICAL * min(1.0, told / ENOUGH)
+    information = 0.5 * units * float(shares @ (1.0 - shares))
+    return slope_score(logits, labels, weights=weights, groups=groups) > CRITICAL * min(1.0, information / ENOUGH)
