@@ -24,7 +24,7 @@ from service.api.operations import exposed
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
 from service.errors import SettingsInvalid
-from service.inference import Predictor
+from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader

@@ -69,13 +69,13 @@ def test_a_package_is_imported_through_its_one_door_only(package: str) -> None:
 
 @pytest.mark.parametrize("library", ["polars", "onnx", "matplotlib", "jinja2", "rich"])
 def test_serving_imports_nothing_that_only_other_verbs_need(library: str) -> None:
-    loaded = loaded_by("service.cli, service.serving, service.main")
+    loaded = loaded_by("service.cli.main, service.cli.serving, service.main")
     assert "uvicorn" in loaded
     assert library not in loaded
 
 
 def test_the_verb_is_there_before_numpy_so_that_it_can_say_how_to_multiply() -> None:
-    assert "numpy" not in loaded_by("service.cli, service.serving")
+    assert "numpy" not in loaded_by("service.cli.main, service.cli.serving")
 
 
 @functools.cache
@@ -92,7 +92,7 @@ def test_the_check_sees_what_is_there() -> None:
 
 def test_core_can_be_imported_without_anything_heavier_than_numpy() -> None:
     code = (
-        "import sys, service.core.pipeline, service.core.metrics;"
+        "import sys, service.core.pipeline, service.core.assessment.metrics;"
         "print([m for m in ('onnxruntime', 'onnx', 'fastapi', 'starlette', 'pydantic') if m in sys.modules])"
     )
     assert run_python(code) == "[]"

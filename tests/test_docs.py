@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from service import errors
 from service.api.problems import STATUS, MethodNotAllowed, status_of
-from service.api.schemas import REQUESTS, field_names
-from service.cli import VERBS
+from service.api.v1.requests import REQUESTS, field_names
+from service.cli.main import VERBS
 from service.core.decision import REASONS
 from service.settings import PREFIX, Settings
 from service.telemetry import Telemetry

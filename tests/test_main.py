@@ -19,8 +19,8 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
+from service.importer.onboarding import open_draft, publish_draft
 from service.main import compose, create, load, threads_of
-from service.onboarding import open_draft, publish_draft
 from service.runtime.cpus import available_cpus
 from service.settings import Settings
 

@@ -27,14 +27,14 @@ from sklearn.preprocessing import StandardScaler
 
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
-from service.core.metrics import log_loss
+from service.core.assessment.metrics import log_loss
 from service.core.pipeline import Posterior
-from service.evaluation.dataset import read_dataset
-from service.evaluation.fit import FitRequest, FitResult, fit
+from service.data.dataset import read_dataset
 from service.evaluation.report import Report, evaluate
-from service.evaluation.scoring import posterior_of
+from service.fitting.fit import FitRequest, FitResult, fit
 from service.importer.declared import Declared
-from service.onboarding import import_model
+from service.importer.onboarding import import_model
+from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 
 NAME = "breast-cancer"

@@ -19,12 +19,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import operations, problems, replies, schemas, v1, v2
+from service.api import operations, problems
 from service.api.addresses import Limits
 from service.api.hot import Hot
-from service.api.repository import Access
+from service.api.v1 import requests as schemas
+from service.api.v1 import responses as replies
+from service.api.v1 import routes as v1
+from service.api.v2 import routes as v2
+from service.api.v2.model_repository import Access
 from service.errors import ServiceError
-from service.inference import Predictor
+from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 from service.runtime.reload import Reloader
 from service.runtime.rows import Entry

@@ -14,15 +14,17 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import problems, schemas, v2
+from service.api import problems
 from service.api.body import JSON_TYPE, parse_json
+from service.api.disconnect import while_connected
 from service.api.lanes import Lane
-from service.api.options import decide_options, detect_options, predict_options
-from service.api.presence import while_connected
-from service.api.templates import Templates
-from service.api.tensors import end_of_numbers, plain_numbers
+from service.api.v1 import requests as schemas
+from service.api.v1.parameters import decide_options, detect_options, predict_options
+from service.api.v1.templates import Templates
+from service.api.v2 import routes as v2
+from service.api.v2.tensors import end_of_numbers, plain_numbers
 from service.errors import NotFound, ServiceError
-from service.inference import Inquiry
+from service.prediction.predictor import Inquiry
 from service.runtime.model import Model
 from service.runtime.numbers import NumberInputs
 

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.api.templates import Templates
+from service.api.v1.templates import Templates
 from service.core.numerics import Array
 from service.errors import DeadlineExceeded, ModelOutputInvalid, RequestError
-from service.inference import Inquiry, Predictor
+from service.prediction.predictor import Inquiry, Predictor
 from service.runtime.batching import Turns
+from service.runtime.integers import Wide, among, rows_with
 from service.runtime.rows import Rows
-from service.runtime.whole import Wide, among, rows_with
 
 QUIET_TURNS: Final = 2  # what is read in one turn of the loop is asked in the next
 

@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from service.api import replies
+from service.api.v1 import responses as replies
 from service.errors import NotReady
 from service.runtime.registry import Registry
 

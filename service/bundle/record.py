@@ -11,7 +11,7 @@ from service.bundle.manifest import Manifest, describe
 from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.mixture import Mixed, support
 from service.core.inverse import INVERSES, Inverse
-from service.core.labels import LabelChain, PerLabel
+from service.core.multilabel import LabelChain, PerLabel
 from service.core.smoothing import Transitions
 from service.errors import BundleDamaged
 
@@ -122,7 +122,7 @@ class ScoreRecord(Entry):
 class OodCandidateRecord(Entry):
     """How one score told rows of ``--ood-data`` from calibration rows, none of which it had learned from.
 
-    AUROC with its 95 % interval; FPR@95 by both conventions, as `service.core.selective.fpr_at_tpr` has them.
+    AUROC with its 95 % interval; FPR@95 by both conventions, as in `service.core.assessment.ranking.fpr_at_tpr`.
     """
 
     auroc: Finite

@@ -1,97 +1,108 @@
-"""Several labels at once: what their own probabilities say about all of them together, and what they do not."""
+"""Labels that may hold together: each is a binary problem of its own, absent against present.
 
+No probability of a set of labels is made of theirs: given a row, labels depend on each other in ways that no product
+of marginals knows.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from service.core.numerics import Array, Flags, Indices
-from service.core.sampling import mean_noise
-
-STANDARD_ERRORS = 4.0
+from service.core import prior
+from service.core.calibration import Map
+from service.core.decision import Decisions
+from service.core.inverse import Inverse
+from service.core.numerics import Array, Flags, two_column
+from service.core.pipeline import Policy, choose
 
 
 @dataclass(frozen=True, slots=True)
-class Joint:
-    """How often several events came together, against what their own probabilities claim.
+class LabelChain:
+    """Stages B and C of one label.
 
     Attributes
     ----------
-    observed : float
-        Share of rows in which all of them happened.
-    product : float
-        Mean product of their probabilities: the share, were they independent given the row.
-    low, high : float
-        Mean `frechet_bounds`: the share under any dependence, as far as each probability is right.
-    standard_error : float
-        Of ``observed`` about ``product``, were that true.
+    inverse : Inverse or None
+        On log-odds, before the calibrator.
+    calibrator : Map
+        Of two classes.
     """
 
-    observed: float
-    product: float
-    low: float
-    high: float
-    standard_error: float
+    inverse: Inverse | None
+    calibrator: Map
 
-    @property
-    def product_is_wrong(self) -> bool:
-        """Whether the product misses what was observed by more than 4 standard errors."""
-        return abs(self.observed - self.product) > STANDARD_ERRORS * self.standard_error
+    def apply(self, log_odds: Array) -> Array:
+        """Calibrated log-probabilities of absence and presence, shape (N, 2), of raw log-odds, shape (N,)."""
+        return self.calibrator.apply(two_column(undo(self.inverse, log_odds)))
 
 
-def frechet_bounds(probabilities: Array) -> tuple[Array, Array]:
-    r"""Least and greatest probability, shape (N,) each, that all events of a row happen.
-
-    .. math:: \max\Bigl(0, \sum_j q_j - (M - 1)\Bigr) \le P(\text{all}) \le \min_j q_j
-
-    All that follows from the events' own probabilities; some dependence reaches each bound.
+@dataclass(frozen=True, slots=True)
+class PerLabel:
+    """Calibrates every label by a chain of its own.
 
     Parameters
     ----------
-    probabilities : ndarray of shape (N, M)
-        Of each event. For a set of labels: ``q`` of those in it, ``1 - q`` of the others.
-
-    Examples
-    --------
-    >>> low, high = frechet_bounds(np.array([[0.9, 0.8], [0.3, 0.4]]))
-    >>> low.round(4), high
-    (array([0.7, 0. ]), array([0.8, 0.3]))
-
-    References
-    ----------
-    Fréchet (1935), *Généralisation du théorème des probabilités totales*, Fundamenta Mathematicae 25.
+    chains : tuple of LabelChain, length M
     """
-    absent = (1.0 - probabilities).sum(axis=1)
-    return np.maximum(0.0, 1.0 - absent), probabilities.min(axis=1)
+
+    chains: tuple[LabelChain, ...]
+
+    def apply(self, logits: Array) -> Array:
+        """Calibrated log-probabilities, shape (N, M, 2), of raw log-odds, shape (N, M).
+
+        Examples
+        --------
+        >>> from service.core.calibration.identity import Identity
+        >>> np.exp(PerLabel((LabelChain(None, Identity()),)).apply(np.array([[np.log(3.0)]]))).round(4)
+        array([[[0.25, 0.75]]])
+        """
+        return np.stack([chain.apply(logits[:, m]) for m, chain in enumerate(self.chains)], axis=1)
 
 
-def joint(
-    probabilities: Array,
-    happened: Flags | Indices,
-    *,
-    weights: Array | None = None,
-    groups: Indices | None = None,
-) -> Joint:
-    """Whether the product of probabilities may be told as the probability of all events.
+def undo(inverse: Inverse | None, log_odds: Array) -> Array:
+    """Log-odds of the posterior from those that a training loss made of it; without an inverse they are the same."""
+    return log_odds if inverse is None else inverse.apply(log_odds)
 
-    For the exact match of a predicted set: the probability of what is predicted of every label, and whether that is
-    true. A network with one sigmoid per label makes this product by construction, whatever its labels have in common.
+
+def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | None) -> Array:
+    """Every label moved to its share elsewhere, shape (N, M, 2); without a target nothing moves.
 
     Parameters
     ----------
-    probabilities : ndarray of shape (N, M)
-    happened : ndarray of shape (N, M)
-    weights, groups : ndarray of shape (N,), optional
-        Rows of a group are taken to share one draw.
+    log_probs : ndarray of shape (N, M, 2)
+    source, target : ndarray of shape (M, 2), optional
+        Shares of absence and presence.
 
-    Examples
-    --------
-    >>> twins = np.tile([[0, 0], [1, 1]], (100, 1))
-    >>> found = joint(np.full((200, 2), 0.5), twins)
-    >>> found.observed, found.product, found.low, found.high, found.product_is_wrong
-    (0.5, 0.25, 0.0, 0.5, True)
+    Raises
+    ------
+    ValueError
+        If there is a target and nobody knows which prevalence the log-probabilities speak of.
     """
-    claimed, all_happened = probabilities.prod(axis=1), happened.all(axis=1)
-    columns = (all_happened, claimed, *frechet_bounds(probabilities))
-    observed, product, low, high = (float(np.average(column, weights=weights)) for column in columns)
-    error = mean_noise(np.sqrt(claimed * (1.0 - claimed)), weights=weights, groups=groups)
-    return Joint(observed, product, low, high, error)
+    if target is None:
+        return log_probs
+    if source is None:
+        raise ValueError("the source prevalence is unknown, so nothing can be moved to another one")
+    moved = [prior.shift(log_probs[:, m], source=source[m], target=target[m]) for m in range(len(source))]
+    return np.stack(moved, axis=1)
+
+
+def decide_labels(
+    log_probs: Array, policies: Mapping[int, Policy], *, flagged: Flags | None = None
+) -> dict[int, Decisions]:
+    """Least-cost action for every label that has costs, `decision.decide` on its two columns.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, M, 2)
+    policies : mapping of int to Policy
+        By the label's index.
+    flagged : ndarray of shape (N,), optional
+        Of whole rows: an input that the model has no business judging is none for any label.
+    """
+    return {m: choose(log_probs[:, m], policy, flagged=flagged) for m, policy in policies.items()}
+
+
+def shares_of(prevalence: Array) -> Array:
+    """Shares of absence and presence, shape (M, 2), of the shares of presence, shape (M,)."""
+    return np.stack([1.0 - prevalence, prevalence], axis=1)

@@ -8,16 +8,16 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from service.core.pipeline import Posterior
+from service.data.dataset import Dataset, read_dataset
+from service.data.overlap import seen_notes
 from service.errors import DataError
-from service.evaluation.dataset import Dataset, read_dataset
-from service.evaluation.label_report import diagnose_labels, evaluate_labels
 from service.evaluation.measure import EvaluateRequest, Origin, from_elsewhere, notes, present, provenance_of
-from service.evaluation.named_losses import check_names, named_losses
-from service.evaluation.overlap import seen_notes
-from service.evaluation.render_tasks import render_labels, render_sequences
-from service.evaluation.scoring import Track, posterior_of, untracked
-from service.evaluation.sequence_report import diagnose_sequences, evaluate_sequences
+from service.evaluation.multilabel import diagnose_labels, evaluate_labels
+from service.evaluation.sequence import diagnose_sequences, evaluate_sequences
+from service.evaluation.training_losses import check_names, named_losses
 from service.evaluation.verdicts import conclude
+from service.prediction.bulk import Track, posterior_of, untracked
+from service.reporting.terminal_tasks import render_labels, render_sequences
 from service.runtime.model import Model
 
 BY_SEQUENCE = "positions of a sequence belong together: intervals and chance count sequences, not positions"

@@ -7,20 +7,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.core.chance import chance_bound
-from service.core.costs import class_ranges
-from service.core.decision import Decisions, best_action, decide
-from service.core.decomposition import Loss, binned_decomposition, corp_decomposition
-from service.core.intervals import highest_share
-from service.core.metrics import log_loss
-from service.core.miscalibration import equal_width, favourite, smooth_gap
-from service.core.numerics import Array, Flags, Indices, log_softmax
-from service.core.pipeline import Policy, Posterior
-from service.core.recalibration import Cox, calibration_in_the_large, class_log_odds, cox
-from service.core.reliability import class_event, debiased_interval, null_test, reliability_curve
-from service.core.sampling import effective_rows, informative
-from service.core.selective import Coverage, area_under_risk_coverage, coverage_at_risk, excess_area
-from service.core.utility import (
+from service.core.assessment.chance import chance_bound
+from service.core.assessment.decomposition import Loss, binned_decomposition, corp_decomposition
+from service.core.assessment.metrics import log_loss
+from service.core.assessment.miscalibration import equal_width, favourite, smooth_gap
+from service.core.assessment.recalibration import Cox, calibration_in_the_large, class_log_odds, cox
+from service.core.assessment.reliability import class_event, debiased_interval, null_test, reliability_curve
+from service.core.assessment.selective import Coverage, area_under_risk_coverage, coverage_at_risk, excess_area
+from service.core.assessment.utility import (
     Difference,
     cost_calibration,
     difference_bounds,
@@ -29,6 +23,12 @@ from service.core.utility import (
     paired_difference,
     savings_score,
 )
+from service.core.costs import class_ranges
+from service.core.decision import Decisions, best_action, decide
+from service.core.intervals import highest_share
+from service.core.numerics import Array, Flags, Indices, log_softmax
+from service.core.pipeline import Policy, Posterior
+from service.core.sampling import effective_rows, informative
 from service.evaluation.checks import (
     PREDICTED,
     ActionCheck,

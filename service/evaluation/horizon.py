@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.core.assessment.selective import clopper_pearson_upper
 from service.core.numerics import Array, Indices
 from service.core.sampling import effective_rows
-from service.core.selective import clopper_pearson_upper
 from service.core.trajectory import error_bound, horizon_risk, quadratic_bound
 
 LEVEL = 0.95

@@ -7,18 +7,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from service.bundle.record import Provenance
-from service.core.metrics import METRICS, WEIGHTED
+from service.core.assessment.metrics import METRICS, WEIGHTED
 from service.core.pipeline import Posterior
+from service.data.columns import DEFAULT_COLUMNS, Columns
+from service.data.dataset import Dataset, read_dataset, read_rows
+from service.data.overlap import seen_notes
 from service.evaluation.checks import Diagnostics, FlagCheck, Verdict
-from service.evaluation.dataset import Dataset, read_dataset, read_rows
 from service.evaluation.diagnostics import check_flags, diagnose
 from service.evaluation.horizon import Horizon, look_ahead
-from service.evaluation.named_losses import check_names, named_losses
-from service.evaluation.overlap import seen_notes
-from service.evaluation.plan import DEFAULT_COLUMNS, Columns
 from service.evaluation.report import Report, evaluate
-from service.evaluation.scoring import Track, posterior_of, untracked
+from service.evaluation.training_losses import check_names, named_losses
 from service.evaluation.verdicts import conclude
+from service.prediction.bulk import Track, posterior_of, untracked
 from service.runtime.model import Model
 
 

@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from service.core.confusion import Estimate, Rates, confusion_matrix, rates
+from service.core.assessment.confusion import Estimate, Rates, confusion_matrix, rates
+from service.core.assessment.discrimination import FEWEST, auroc, roc_curve
 from service.core.costs import class_ranges
 from service.core.decision import TIE_TOLERANCE
-from service.core.discrimination import FEWEST, auroc, roc_curve
 from service.core.numerics import Array, Flags, Indices
 
 MOST_CLASSES: Final = 20  # more make no table that can be read; the most frequent are reported

@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from service.core.coding import bits_by_part, code_lengths, cumulative_prior_code_length
+from service.core.assessment.coding import bits_by_part, code_lengths, cumulative_prior_code_length
+from service.core.assessment.metrics import all_metrics, realised_cost, separation_score
+from service.core.assessment.ranking import area_under_precision_recall, detection_error, fpr_at_tpr
 from service.core.costs import class_ranges
 from service.core.decision import Decisions, best_action, decide
 from service.core.detector import Detector
-from service.core.metrics import METRICS, WEIGHTED, realised_cost, separation_score
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Chain, Policy, Posterior
-from service.core.ranking import area_under_precision_recall, detection_error, fpr_at_tpr
 from service.core.sampling import informative
 from service.evaluation.rates import Acted, ClassReport, Counts, acted, class_reports, label_confusion
 
@@ -195,20 +195,6 @@ def evaluate(
         classes=class_reports(log_probs, labels, classes, weights=weights, groups=groups),
         confusion=label_confusion(log_probs, labels, classes, weights=weights),
     )
-
-
-def all_metrics(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> dict[str, float]:
-    """Every registered metric by name; one that these rows do not define (one class only, say) is left out.
-
-    So is, for weighted rows, one that has no meaning with weights.
-    """
-    if weights is None:
-        values = {name: metric(log_probs, labels) for name, metric in METRICS.items()}
-    else:
-        kept = weights > 0.0  # a row of weight 0 is no row
-        rows, true, mass = log_probs[kept], labels[kept], weights[kept]
-        values = {name: metric(rows, true, weights=mass) for name, metric in WEIGHTED.items()}
-    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def score_report(

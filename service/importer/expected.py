@@ -13,7 +13,7 @@ from service.errors import DataError, GraphError, ServiceError
 from service.importer.declared import Conclusion, Declared
 from service.importer.feeds import DTYPES, Filled
 from service.importer.sandbox import Arrays, Sandbox
-from service.runtime.outputs import to_logits
+from service.runtime.logits import to_logits
 
 ANSWERS: Final = "probabilities"
 ROWS: Final = "X"

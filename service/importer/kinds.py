@@ -8,7 +8,7 @@ import numpy.typing as npt
 from service.errors import GraphError
 from service.graph.evidence import Output
 from service.importer.declared import SAID, Conclusion, Declared
-from service.runtime.outputs import RANGE_TOLERANCE, SUM_TOLERANCE
+from service.runtime.logits import RANGE_TOLERANCE, SUM_TOLERANCE
 
 Array = npt.NDArray[Any]
 

@@ -25,6 +25,7 @@ from service.graph.rewrite import REWRITES, apply, save, set_width, stack
 from service.graph.specification import spell_transforms
 from service.graph.tap import Tapped, expose_features, expose_logits
 from service.importer.batches import check_batches
+from service.importer.class_names import LEAST_AGREEMENT, agreement, choose_output, compare_labels, conclude_classes
 from service.importer.constancy import (
     SAME,
     is_constant,
@@ -39,11 +40,10 @@ from service.importer.dry_run import Run, dry_run
 from service.importer.expected import check_expected
 from service.importer.feeds import SIZES, Filled, draw, plan, rows_at_once
 from service.importer.kinds import conclude_kind, conclude_task, is_pair
-from service.importer.labels import LEAST_AGREEMENT, agreement, choose_output, compare_labels, conclude_classes
 from service.importer.layout import Layout, as_table, lay_out
 from service.importer.proof import answered, check_missing, check_same, check_tap
 from service.importer.sandbox import Limits, Sandbox, sandbox
-from service.runtime.outputs import SUM_TOLERANCE
+from service.runtime.logits import SUM_TOLERANCE
 
 Array = npt.NDArray[Any]
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from service.core.numerics import Array, Flags
 from service.errors import Fault, InvalidInstances
+from service.runtime.integers import Misfit, Wide, is_wide, misfits_of, nudged
 from service.runtime.numbers import MOST_FAULTS, NumberInputs, misfits, refusal
 from service.runtime.rows import Entry, Fields, Rows, Values, stretched
 from service.runtime.session import Feeds
-from service.runtime.whole import Misfit, Wide, is_wide, misfits_of, nudged
 
 DRAWN_LENGTH = 8  # of a synthetic row that may have any
 DRAWN_SIDE = 32  # of a dimension that nobody declares: most often an image's

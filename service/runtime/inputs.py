@@ -10,10 +10,10 @@ from service.bundle.sections import Feature, Impute, Input
 from service.core.numerics import Array
 from service.errors import ManifestInvalid
 from service.runtime.fields import Constant, FieldInputs, Mask, Texts
+from service.runtime.integers import EXACT, Wide, integers, is_wide
 from service.runtime.numbers import NumberInputs, Slot, misfits
 from service.runtime.rows import Entry, Rows
 from service.runtime.session import DTYPES, TEXT, Feeds, Session, Tensor
-from service.runtime.whole import EXACT, Wide, integers, is_wide
 
 ANYTHING = Feature()
 

@@ -8,15 +8,16 @@ from weakref import WeakMethod
 import numpy as np
 
 from service.bundle.manifest import Manifest
+from service.bundle.policies import label_policies_of, policies_of
 from service.bundle.record import restore_inverse
 from service.bundle.repository import Bundle
 from service.bundle.scores import restore_by_class, restore_reference, restore_score
 from service.bundle.self_test import SelfTest, restore_self_test
-from service.core import positions
+from service.core import sequence as positions
 from service.core.calibration import Map
 from service.core.calibration.identity import Identity
 from service.core.detector import Detector
-from service.core.labels import LabelChain, PerLabel, shares_of
+from service.core.multilabel import LabelChain, PerLabel, shares_of
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES
 from service.core.pipeline import Chain, Policy, Posterior, postprocess
@@ -28,7 +29,6 @@ from service.runtime.cpus import available_cpus
 from service.runtime.fields import FieldInputs
 from service.runtime.independence import check_independence, each_alone
 from service.runtime.inputs import Inputs, bind_inputs
-from service.runtime.policies import label_policies_of, policies_of
 from service.runtime.rows import Fields, Rows
 from service.runtime.session import NOT_COMPUTABLE, Feeds, Session
 

@@ -11,9 +11,7 @@ import numpy as np
 from service.core.numerics import Array, Flags
 from service.core.pipeline import FEW_COLUMNS
 from service.errors import Fault, InvalidInstances
-from service.runtime.rows import Entry, Fields, Rows, Values
-from service.runtime.session import Feeds
-from service.runtime.whole import (
+from service.runtime.integers import (
     Whole,
     Wide,
     beyond,
@@ -28,6 +26,8 @@ from service.runtime.whole import (
     rows_with,
     with_substitutes,
 )
+from service.runtime.rows import Entry, Fields, Rows, Values
+from service.runtime.session import Feeds
 
 GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)  # its multiples fill an interval evenly
 SPREAD = 4.0  # of what nobody gave a range

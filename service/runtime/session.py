@@ -15,7 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from service.bundle.sections import Graph
 from service.core.numerics import Array, Indices
 from service.errors import DeadlineExceeded, Fault, GraphError, ModelOutputInvalid
-from service.runtime.outputs import to_features, to_logits
+from service.runtime.logits import to_features, to_logits
 from service.runtime.watchdog import WATCHDOG
 
 DTYPES: Final[dict[str, str]] = {

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.record import RECORD_FILE
 from service.bundle.repository import SUMS_FILE, Repository, file_sha256
-from service.evaluation.fit import FitRequest, fit
+from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
+from service.importer.onboarding import import_model, publish_draft
 from service.main import compose
-from service.onboarding import import_model, publish_draft
 from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry
 from service.settings import Settings

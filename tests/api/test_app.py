@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from service.api.app import SMALLEST_BODY_LIMIT, Parts, body_limit, build_app
 from service.api.problems import MEDIA_TYPE
 from service.errors import ServiceError
-from service.inference import Inquiry, Judgement, Predictor
+from service.prediction.predictor import Inquiry, Judgement, Predictor
 from service.runtime.registry import Registry
 from service.runtime.rows import Rows
 from service.telemetry import Telemetry

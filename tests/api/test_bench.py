@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from service import cli
 from service.api import bench
+from service.cli import main as cli
 from service.errors import BenchFailed
 
 SHIPPED = Path(__file__).parents[2] / "models"

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.replies import EstimateAnswer
+from service.api.v1.responses import EstimateAnswer
 from service.core.numerics import Array
 from service.runtime.registry import Registry
 

@@ -11,17 +11,17 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper
 
-from service.api.rows import MOST_FAULTS, at_home, example, parse_rows
+from service.api.v1.instances import MOST_FAULTS, at_home, example, parse_rows
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.errors import DataError, Fault, InvalidInstances
-from service.evaluation.score import ScoreRequest, score
-from service.onboarding import publish_draft
+from service.importer.onboarding import publish_draft
 from service.runtime.fields import FieldInputs, Mask, Texts
 from service.runtime.inputs import Inputs
 from service.runtime.numbers import NumberInputs, Slot
 from service.runtime.registry import Registry, load_registry
 from service.runtime.rows import Entry, Fields
+from service.scoring.score import ScoreRequest, score
 
 I64, F32, U8, BOOL, TEXT = (np.dtype(name) for name in ("int64", "float32", "uint8", "bool", "object"))
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api import app
 from service.api.hot import Hot
-from service.inference import Predictor
+from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 from service.telemetry import Telemetry
 

@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.api.lanes import Lane
-from service.choices import Options
 from service.errors import DeadlineExceeded, Overloaded
-from service.inference import Inquiry, Predictor
+from service.prediction.options import Options
+from service.prediction.predictor import Inquiry, Predictor
 from service.runtime.batching import Tally
 from service.runtime.model import Model
 from service.runtime.registry import Registry

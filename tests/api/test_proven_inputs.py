@@ -9,10 +9,10 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.errors import ServiceError
-from service.evaluation.score import ScoreRequest, score
 from service.importer.declared import Declared
-from service.onboarding import import_model, publish_draft
+from service.importer.onboarding import import_model, publish_draft
 from service.runtime.registry import load_registry
+from service.scoring.score import ScoreRequest, score
 from tests.graph.mutants import seeds
 
 

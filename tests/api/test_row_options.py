@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.replies import Answer
+from service.api.v1.responses import Answer
 from service.runtime.registry import Registry
 
 Ask = Callable[..., Any]

@@ -14,12 +14,12 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.core.numerics import Array
-from service.evaluation.fit import FitRequest, fit
 from service.evaluation.measure import EvaluateRequest, measure
-from service.evaluation.score import ScoreRequest, score
+from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
-from service.onboarding import import_model
+from service.importer.onboarding import import_model
 from service.runtime.registry import Registry, load_registry
+from service.scoring.score import ScoreRequest, score
 from tests.importer.test_batches import DYNAMIC, write
 
 ROWS = np.random.default_rng(1).normal(size=(40, 4)) * 10.0 ** np.arange(-2, 3).repeat(8)[:, None]

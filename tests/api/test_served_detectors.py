@@ -8,7 +8,7 @@ import numpy as np
 
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
-from service.evaluation.fit import FitRequest, fit
+from service.fitting.fit import FitRequest, fit
 from service.runtime.registry import Registry, load_registry
 from tests.conftest import HiddenLayer
 

@@ -8,11 +8,11 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.replies import Answer
+from service.api.v1.responses import Answer
 from service.core.numerics import Array
 from service.core.trajectory import Monitor, State, alarm_threshold, horizon_risk, observe_all
+from service.prediction.sessions import Session, monitor_of
 from service.runtime.registry import Registry
-from service.watch import Session, monitor_of
 
 Ask = Callable[..., Any]
 Publish = Callable[..., Registry]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.runtime.integers import EXACT, INEXACT
 from service.runtime.registry import Registry, load_registry
-from service.runtime.whole import EXACT, INEXACT
-from tests.runtime.test_whole import CODE, PAIRS, bits_repository, read_back
+from tests.runtime.test_integers import CODE, PAIRS, bits_repository, read_back
 
 URL = "http://temperance"
 Pairs = list[tuple[int, int]]

@@ -11,17 +11,17 @@ from statistics import NormalDist
 
 import numpy as np
 
-from service.core import discrimination
+from service.core.assessment import discrimination
+from service.core.assessment.confusion import proportion
+from service.core.assessment.miscalibration import equal_mass
+from service.core.assessment.ranking import separation_interval
+from service.core.assessment.recalibration import cox
+from service.core.assessment.reliability import debiased_interval
+from service.core.assessment.selective import clopper_pearson_upper
 from service.core.calibration.likelihood import likelihood_interval
 from service.core.calibration.temperature import fit_temperature
-from service.core.confusion import proportion
 from service.core.intervals import mean_interval
-from service.core.miscalibration import equal_mass
 from service.core.numerics import log_softmax
-from service.core.ranking import separation_interval
-from service.core.recalibration import cox
-from service.core.reliability import debiased_interval
-from service.core.selective import clopper_pearson_upper
 
 Trial = Callable[[np.random.Generator], bool]
 

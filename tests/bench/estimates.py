@@ -17,8 +17,8 @@ from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.core.numerics import Array, Indices
 from service.errors import EstimateUnavailable, FitError, NoSignal
-from service.evaluation.fit import FitRequest, fit
 from service.evaluation.prevalence import estimate
+from service.fitting.fit import FitRequest, fit
 from service.runtime.model import Model, load_model
 
 MANIFEST = """\

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
-from service.evaluation.fit import FitRequest, fit
+from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
-from service.onboarding import import_model, open_draft, publish_draft
+from service.importer.onboarding import import_model, open_draft, publish_draft
 from tests.bench.wrk import JSON, Request
 
 Matrix = npt.NDArray[np.float32]

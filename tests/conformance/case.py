@@ -29,7 +29,7 @@ class Case:
         (N, L, K) for a sequence model, NaN where a shorter row is padded.
     classes : tuple of str
     flags : dict
-        What `temperance import` must be told: fields of `service.onboarding.Declared`. Empty: it finds out by itself.
+        Fields of `service.importer.declared.Declared` that `temperance import` must be given; empty: it needs none.
     tolerance : float
     task : str
     """

@@ -13,10 +13,10 @@ from service.bundle.repository import Repository
 from service.errors import GraphError
 from service.importer.declared import Declared
 from service.importer.feeds import DTYPES, Filled
+from service.importer.onboarding import import_model
 from service.importer.sandbox import Limits
 from service.importer.study import Study, study
 from service.importer.text import manifest_text
-from service.onboarding import import_model
 from tests.conformance.case import Case, softmax, two
 from tests.conformance.exporters import EXPORTERS
 

@@ -10,8 +10,8 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.importer.declared import Declared
+from service.importer.onboarding import import_model, publish_draft
 from service.main import compose
-from service.onboarding import import_model, publish_draft
 from service.runtime.registry import load_registry
 from service.settings import Settings
 from tests.conformance.case import Case

@@ -13,10 +13,10 @@ import pytest
 from sklearn.datasets import load_iris
 
 from service.bundle.repository import Repository
-from service.evaluation.fit import FitRequest, fit
+from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
+from service.importer.onboarding import import_model, publish_draft
 from service.main import compose
-from service.onboarding import import_model, publish_draft
 from service.runtime.registry import load_registry
 from service.settings import Settings
 

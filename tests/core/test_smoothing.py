@@ -6,9 +6,9 @@ import pytest
 import scipy.optimize
 
 from service.core import smoothing
+from service.core.assessment.miscalibration import calibration_error
 from service.core.decision import best_action
 from service.core.losses.sequence import PADDING, jensen_shannon
-from service.core.miscalibration import calibration_error
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.smoothing import (
     Transitions,

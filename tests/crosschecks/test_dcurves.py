@@ -8,7 +8,7 @@ import pandas as pd  # it comes with dcurves, which takes nothing else
 import polars as pl
 import pytest
 
-from service.core.operating import decision_curve
+from service.core.assessment.operating import decision_curve
 
 THRESHOLDS = [0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.35]
 GOLDEN = [0.10554386, 0.08740741, 0.07921569, 0.06733333, 0.064, 0.05466667, 0.05015385]

@@ -6,9 +6,9 @@ from mapie.classification import SplitConformalClassifier
 from mapie.metrics.calibration import expected_calibration_error, kolmogorov_smirnov_statistic, top_label_ece
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from service.core.assessment.metrics import METRICS
+from service.core.assessment.miscalibration import BINS, favourite
 from service.core.label_sets import fit
-from service.core.metrics import METRICS
-from service.core.miscalibration import BINS, favourite
 from service.core.numerics import log_softmax
 
 EDGES = BINS + 1  # MAPIE counts edges as bins

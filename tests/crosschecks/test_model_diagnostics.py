@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from model_diagnostics.scoring import LogLoss, SquaredError, decompose
 
-from service.core.decomposition import corp_decomposition
+from service.core.assessment.decomposition import corp_decomposition
 from service.core.numerics import log_softmax
 
 SCORES = {"brier": SquaredError(), "log_loss": LogLoss()}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from service.core.assessment.metrics import METRICS
+from service.core.assessment.miscalibration import binned_gap
 from service.core.calibration.temperature import Temperature
-from service.core.metrics import METRICS
-from service.core.miscalibration import binned_gap
 from service.core.numerics import log_softmax
 
 pytest.importorskip("netcal")  # in the extra `torch`

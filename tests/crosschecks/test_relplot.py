@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import relplot
 
-from service.core.miscalibration import smooth_gap
+from service.core.assessment.miscalibration import smooth_gap
 
 
 @pytest.mark.parametrize("n", [300, 2000, 20_000])

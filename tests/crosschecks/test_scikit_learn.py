@@ -7,13 +7,13 @@ from sklearn.calibration import CalibratedClassifierCV, calibration_curve
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
+from service.core.assessment.metrics import METRICS, separation_score
+from service.core.assessment.miscalibration import favourite
+from service.core.assessment.ranking import Positive, area_under_precision_recall, fpr_at_tpr
+from service.core.assessment.reliability import reliability_curve
 from service.core.calibration.platt import Platt
 from service.core.calibration.temperature import Temperature
-from service.core.metrics import METRICS, separation_score
-from service.core.miscalibration import favourite
 from service.core.numerics import Array, Indices, log_softmax
-from service.core.ranking import Positive, area_under_precision_recall, fpr_at_tpr
-from service.core.reliability import reliability_curve
 
 
 class Logits(LogisticRegression):

@@ -6,11 +6,11 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 
+from service.core.assessment.decomposition import monotone_recalibration
+from service.core.assessment.selective import clopper_pearson_upper
 from service.core.calibration.temperature import fit_temperature
 from service.core.conformal import confident_rank, marginal_rank
-from service.core.decomposition import monotone_recalibration
 from service.core.numerics import log_softmax, logsumexp
-from service.core.selective import clopper_pearson_upper
 from service.core.trajectory import horizon_risk
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from service.cli import VERBS
+from service.cli.main import VERBS
 from service.settings import PREFIX, Settings
 from tests.conftest import Server
 

@@ -11,14 +11,14 @@ from service.bundle.repository import Repository
 from service.core.decision import decide
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Posterior
+from service.data.dataset import Dataset
 from service.evaluation import verdicts
 from service.evaluation.checks import PREDICTED, CalibrationCheck, Diagnostics, Shift
-from service.evaluation.dataset import Dataset
 from service.evaluation.diagnostics import check_flags, diagnose, shifts
-from service.evaluation.fit import FitRequest, fit
 from service.evaluation.measure import judge
-from service.evaluation.render import render_diagnostics
-from service.evaluation.scoring import posterior_of
+from service.fitting.fit import FitRequest, fit
+from service.prediction.bulk import posterior_of
+from service.reporting.terminal import render_diagnostics
 from service.runtime.model import Model, load_model
 
 Toy = Callable[..., Repository]

@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 
 from service.bundle.repository import Repository
-from service.core.metrics import METRICS, WEIGHTED
+from service.core.assessment.metrics import METRICS, WEIGHTED
 from service.core.numerics import Array, Indices
+from service.data.columns import Columns
 from service.errors import DataError, InvalidParameters
-from service.evaluation.fit import FitRequest, fit
 from service.evaluation.measure import EvaluateRequest, Measured, measure
-from service.evaluation.plan import Columns
-from service.evaluation.render import render_measured
+from service.fitting.fit import FitRequest, fit
+from service.reporting.terminal import render_measured
 from service.runtime.model import Model, load_model
 
 Toy = Callable[..., Repository]

@@ -13,17 +13,15 @@ from service.bundle.reference_sample import restore_sample
 from service.bundle.repository import Repository
 from service.bundle.state import State
 from service.core.numerics import Array, Indices
+from service.data.dataset import Dataset
 from service.errors import EstimateUnavailable
-from service.evaluation.dataset import Dataset
-from service.evaluation.fit import FitRequest, fit
 from service.evaluation.prevalence import (
-    MOST_CLASSES,
-    NOT_RETURNED,
     PrevalenceEstimate,
-    check_estimation,
     estimate,
 )
-from service.evaluation.scoring import posterior_of
+from service.fitting.estimation import MOST_CLASSES, NOT_RETURNED, check_estimation
+from service.fitting.fit import FitRequest, fit
+from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 
 UNKNOWN = PrevalenceRecord(basis="unknown", prevalence=None)
@@ -107,9 +105,9 @@ def test_what_stands_against_estimates_is_said_in_words_and_nothing_is_stored() 
 
 
 def test_a_rare_class_is_not_missed_where_only_some_rows_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.evaluation import prevalence
+    from service.fitting import estimation
 
-    monkeypatch.setattr(prevalence, "MOST_CELLS", 100)
+    monkeypatch.setattr(estimation, "MOST_CELLS", 100)
     labels = np.zeros(1001, dtype=np.intp)
     labels[::7] = 1
     labels[::21] = 0  # the rows that are looked at, but for the first of each class

@@ -8,11 +8,11 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, log_loss, roc_auc_score, roc_curve
 
 from service.bundle.repository import Repository
-from service.core.metrics import METRICS
+from service.core.assessment.metrics import METRICS
 from service.core.numerics import Array, Indices
-from service.evaluation.fit import FitRequest, fit
 from service.evaluation.report import Report, evaluate
-from service.evaluation.scoring import posterior_of
+from service.fitting.fit import FitRequest, fit
+from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 
 Toy = Callable[..., Repository]

@@ -18,7 +18,7 @@ from service.core.calibration import CALIBRATORS
 from service.core.calibration.auto import choose
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.sampling import mean_and_error
-from service.evaluation.fit import FitRequest, fit
+from service.fitting.fit import FitRequest, fit
 
 Toy = Callable[..., Repository]
 Truth = Callable[..., tuple[Array, Indices]]

@@ -16,10 +16,10 @@ from service.bundle.repository import Repository
 from service.errors import GraphError, ManifestInvalid
 from service.graph.inspect import check_draft
 from service.importer.declared import Conclusion, Declared
+from service.importer.onboarding import import_model, publish_draft
 from service.importer.sandbox import Limits
 from service.importer.study import study
 from service.importer.text import manifest_text
-from service.onboarding import import_model, publish_draft
 from service.runtime.model import load_model, self_test_of
 from service.runtime.rows import Fields
 

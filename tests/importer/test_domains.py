@@ -14,8 +14,8 @@ from service.bundle.repository import Repository
 from service.errors import InvalidInstances
 from service.importer.declared import Declared
 from service.importer.feeds import draw
+from service.importer.onboarding import import_model, publish_draft
 from service.importer.text import manifest_text, rounded
-from service.onboarding import import_model, publish_draft
 from service.runtime.model import Model, load_model
 from service.runtime.rows import Fields
 from tests.importer.test_refusals import Build, graph, node, value, weights

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.repository import Repository
 from service.errors import GraphError
 from service.importer.declared import Declared
+from service.importer.onboarding import import_model
 from service.importer.sandbox import GIBIBYTE, Limits
-from service.onboarding import import_model
 
 FLOAT, TEXT = TensorProto.FLOAT, TensorProto.STRING
 ROWS = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32)

@@ -8,8 +8,8 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from service.bundle.repository import Bundle, Repository
-from service.evaluation.dataset import read_dataset
-from service.evaluation.scoring import posterior_of
+from service.data.dataset import read_dataset
+from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 
 NAME = "breast-cancer"

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.bundle.manifest import MANIFEST_FILE
+from service.bundle.policies import policy_of
 from service.bundle.record import RECORD_FILE
 from service.bundle.repository import Bundle, Repository
 from service.bundle.sections import Policy
@@ -20,7 +21,6 @@ from service.bundle.writer import create_draft, draft_files, publish
 from service.core.pipeline import postprocess
 from service.errors import BundleDamaged, InvalidInstances, ManifestInvalid, ModelOutputInvalid
 from service.runtime.model import load_model
-from service.runtime.policies import policy_of
 
 NAME = "breast-cancer"
 TWO = '[[inputs]]\nname = "x"\nfeatures = ["age", "pulse"]\n'

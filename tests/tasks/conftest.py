@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.core.numerics import Array, Indices
-from service.evaluation.fit import FitRequest, FitResult, fit
+from service.fitting.fit import FitRequest, FitResult, fit
 from service.runtime.registry import Registry, load_registry
 
 LABELS = ("ache", "burn", "chill")

@@ -10,9 +10,9 @@ import pytest
 
 from service.evaluation.by_task import measure_task
 from service.evaluation.measure import EvaluateRequest
-from service.evaluation.render import MEANINGS
+from service.reporting.terminal import MEANINGS
 from service.runtime.model import load_model
-from tests.evaluation.test_agreement import strangers, terminal_text
+from tests.reporting.test_agreement import strangers, terminal_text
 from tests.tasks.conftest import draw_labels, draw_sequences
 
 AT = datetime(2026, 11, 26, tzinfo=UTC)

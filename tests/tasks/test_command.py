@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from service.cli import command
+from service.cli.main import command
 from service.errors import DataError, FitError, ServiceError
-from service.evaluation.fit import FitRequest, fit
-from service.onboarding import never_taken, publish_draft
+from service.fitting.fit import FitRequest, fit
+from service.importer.onboarding import never_taken, publish_draft
 
 Make = Callable[..., Any]
 
@@ -118,7 +118,7 @@ def test_a_real_export_of_one_sigmoid_a_label_is_calibrated_and_answers(tmp_path
 
     from service.bundle.repository import Repository
     from service.bundle.writer import create_draft
-    from service.evaluation.scoring import posterior_of
+    from service.prediction.bulk import posterior_of
     from service.runtime.model import load_model
 
     x, y = make_multilabel_classification(1500, n_features=8, n_classes=3, random_state=0)
@@ -146,8 +146,8 @@ def test_a_real_export_of_one_sigmoid_a_label_is_calibrated_and_answers(tmp_path
 
 
 def test_scoring_a_file_is_refused_before_anything_is_written(drawn: Callable[[str], Any], tmp_path: Path) -> None:
-    from service.evaluation.score import ScoreRequest, score
     from service.runtime.model import load_model
+    from service.scoring.score import ScoreRequest, score
 
     workshop = drawn("multilabel")
     model = load_model(workshop.repository.draft("complaints"))

@@ -9,15 +9,15 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from service.bundle.manifest import parse_manifest
-from service.core.metrics import log_loss
+from service.core.assessment.metrics import log_loss
 from service.core.numerics import Array
+from service.data.dataset import Dataset, read_dataset
 from service.errors import DataError, FitError, ManifestInvalid, NoSignal
 from service.evaluation.by_task import evaluate_task
-from service.evaluation.dataset import Dataset, read_dataset
-from service.evaluation.detectors import Judged
-from service.evaluation.fit import FitResult
-from service.evaluation.labels import calibrate_labels
-from service.evaluation.scoring import posterior_of
+from service.fitting.detectors import Judged
+from service.fitting.fit import FitResult
+from service.fitting.multilabel import calibrate_labels
+from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, Raw, load_model
 
 LABELS = ("ache", "burn", "chill")

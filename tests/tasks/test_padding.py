@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.core.numerics import Array, Indices
+from service.data.dataset import read_dataset
 from service.errors import DataError
-from service.evaluation.dataset import read_dataset
-from service.evaluation.fit import FitRequest, fit
-from service.evaluation.scoring import posterior_of
+from service.fitting.fit import FitRequest, fit
+from service.importer.onboarding import publish_draft, why_uncalibrated
 from service.main import compose
-from service.onboarding import publish_draft, why_uncalibrated
+from service.prediction.bulk import posterior_of
 from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry
 from service.runtime.rows import Fields

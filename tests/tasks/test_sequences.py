@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.core.assessment.metrics import log_loss
+from service.core.assessment.miscalibration import classwise_calibration_error
 from service.core.decision import OOD, PATH
-from service.core.metrics import log_loss
-from service.core.miscalibration import classwise_calibration_error
-from service.core.positions import decide_positions, flat, lengths_of
+from service.core.sequence import decide_positions, flat, lengths_of
+from service.data.dataset import read_dataset
 from service.errors import BundleDamaged, DataError, NoSignal
 from service.evaluation.by_task import evaluate_task
-from service.evaluation.dataset import read_dataset
-from service.evaluation.fit import FitResult
-from service.evaluation.scoring import posterior_of
+from service.fitting.fit import FitResult
+from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 
 Make = Callable[..., Any]

@@ -5,9 +5,9 @@ from typing import ClassVar, Final, Protocol, Self
 from service.core.numerics import Array, Indices
 from service.core.ood.kl_matching import KlMatching
 from service.core.ood.knn import Knn
-from service.core.ood.labels import JointEnergy, MaxLabel
 from service.core.ood.logits import Energy, LogitNorm, MaxLogit
 from service.core.ood.mahalanobis import Mahalanobis
+from service.core.ood.multilabel import JointEnergy, MaxLabel
 from service.core.ood.nll import Nll
 from service.core.ood.probabilities import CentredMax, Entropy, Gen, Margin
 from service.core.ood.relative_mahalanobis import RelativeMahalanobis

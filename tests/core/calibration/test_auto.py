@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from service.core.assessment.metrics import log_loss
 from service.core.calibration import CALIBRATORS
 from service.core.calibration.auto import choose, out_of_fold
 from service.core.calibration.temperature import Temperature
-from service.core.metrics import log_loss
 from service.core.numerics import log_softmax
 
 ROUTINE = {name: CALIBRATORS[name] for name in ("identity", "temperature", "bcts", "vector")}

@@ -3,9 +3,9 @@ import pytest
 import scipy.optimize
 import scipy.special
 
+from service.core.assessment.metrics import log_loss
 from service.core.calibration.bcts import Bcts
 from service.core.calibration.temperature import Temperature
-from service.core.metrics import log_loss
 from service.core.numerics import Array, Indices, log_softmax
 
 BIAS = 0.5 * np.random.default_rng(99).normal(size=10)

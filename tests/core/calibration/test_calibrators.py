@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 
+from service.core.assessment.metrics import log_loss
 from service.core.calibration import CALIBRATORS, Calibrator
-from service.core.metrics import log_loss
 from service.core.numerics import Array, Indices, log_softmax
 
 everyone = pytest.mark.parametrize("name", CALIBRATORS)

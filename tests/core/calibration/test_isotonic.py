@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
+from service.core.assessment.metrics import log_loss
 from service.core.calibration.isotonic import Isotonic
 from service.core.calibration.onevsrest import log_odds
-from service.core.metrics import log_loss
 from service.core.numerics import Array, log_softmax
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from service.core.assessment.metrics import log_loss
 from service.core.calibration.identity import Identity
 from service.core.calibration.temperature import Temperature, fit_temperature
-from service.core.metrics import log_loss
 from service.core.numerics import Array, Indices, log_softmax, predicted_nll
 
 logit_arrays = arrays(

@@ -1,7 +1,7 @@
 import numpy as np
 import scipy.stats
 
-from service.core.metrics import separation_score
+from service.core.assessment.metrics import separation_score
 from service.core.numerics import log_softmax
 from service.core.ood.kl_matching import KlMatching
 from service.core.ood.nll import Nll

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.core.metrics import separation_score
+from service.core.assessment.metrics import separation_score
 from service.core.numerics import Array, log_softmax
 from service.core.ood.logits import Energy, LogitNorm, MaxLogit, free_energy
 from service.core.ood.mahalanobis import Mahalanobis

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.covariance
 
-from service.core.metrics import separation_score
+from service.core.assessment.metrics import separation_score
 from service.core.numerics import Array, Indices
 from service.core.ood.mahalanobis import Mahalanobis, shrunk_covariance
 from service.core.ood.nll import Nll

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from service.core.metrics import separation_score
+from service.core.assessment.metrics import separation_score
 from service.core.numerics import Array, log_softmax
 from service.core.ood.nll import Nll
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.core.metrics import separation_score
+from service.core.assessment.metrics import separation_score
 from service.core.numerics import Array, log_softmax
 from service.core.ood import RULES, SCORES, Score
 from service.core.ood.features import STATE_BYTES

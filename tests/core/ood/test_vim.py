@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from service.core.metrics import separation_score
+from service.core.assessment.metrics import separation_score
 from service.core.numerics import Array, log_softmax
 from service.core.ood.vim import Vim, last_layer, residual_directions
 

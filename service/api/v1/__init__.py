@@ -1,0 +1,1 @@
+"""`/v1`: instances in, predictions out, verbs after a colon."""

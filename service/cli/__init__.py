@@ -1,0 +1,1 @@
+"""The command: thin verbs over use cases."""

@@ -1,0 +1,1 @@
+"""How good probabilities, flags and decisions are, measured on labelled rows."""

@@ -1,0 +1,1 @@
+"""Data sets in: files become checked rows and labels."""

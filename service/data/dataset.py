@@ -1,0 +1,219 @@
+"""Labelled rows from CSV, Parquet and NPZ files, checked against what the model expects."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle.manifest import Manifest
+from service.core.losses.sequence import PADDING
+from service.core.numerics import Array, Flags, Indices
+from service.data.blocks import Places
+from service.data.columns import DEFAULT_COLUMNS, Columns, Wish, reserved
+from service.data.formats import digest_of
+from service.data.labels import Reading, Terms, interpret, read_positions, read_presences
+from service.data.padding import refuse_undeclared
+from service.data.reader import Chunk, join_chunks, read_chunks
+from service.errors import DataError
+from service.runtime.inputs import Inputs
+from service.runtime.rows import Fields, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows a model can judge.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (N, F), or Fields
+        In manifest order, NaN where a value is missing.
+    labels : ndarray of shape (N,)
+        Class indices. Of labels, presences of shape (N, M); of sequences class indices of shape (N, L), -1 behind
+        the end.
+    groups : ndarray of shape (N,) or None
+        0..G-1; rows of a group (a patient) are never parted.
+    weights : ndarray of shape (N,) or None
+    digest : str
+        ``sha256:…`` of the file, or of a directory's parts.
+    notes : tuple of str
+        What was decided in reading the file, in words.
+    places : Places or None
+        Where the rows stand in the file.
+    """
+
+    rows: Rows
+    labels: Indices
+    groups: Indices | None
+    weights: Array | None
+    digest: str
+    notes: tuple[str, ...] = ()
+    places: Places | None = None
+
+    @property
+    def units(self) -> int:
+        """How many rows or, if there are groups, groups: what folds and halves are drawn from."""
+        return len(self) if self.groups is None else int(self.groups.max()) + 1
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    @property
+    def numbers(self) -> Array:
+        """The columns of numbers among the inputs, shape (N, F)."""
+        return self.rows.numbers if isinstance(self.rows, Fields) else self.rows
+
+    def where(self, row: int) -> str:
+        """What to call a row in an error: its file and its line."""
+        return f"row {row} (rows count from 0)" if self.places is None else self.places.where(row)
+
+    def part(self, kept: Flags) -> "Dataset":
+        """Some of the rows; groups are numbered anew."""
+        groups = None if self.groups is None else np.unique(self.groups[kept], return_inverse=True)[1]
+        weights = None if self.weights is None else self.weights[kept]
+        places = None if self.places is None else self.places.part(kept)
+        return replace(
+            self, rows=self.rows[kept], labels=self.labels[kept], groups=groups, weights=weights, places=places
+        )
+
+
+def read_dataset(
+    path: Path, manifest: Manifest, columns: Columns = DEFAULT_COLUMNS, *, inputs: Inputs | None = None
+) -> Dataset:
+    """Read a file of labelled rows.
+
+    An ``.npz`` file has one array per graph input under its own name, or all columns, or the only tensor, as ``X``;
+    strings are fixed-width (``U``) arrays. The others have a column per feature; in Parquet a tensor of rank 1 may be
+    a column of lists. Rows that vary in length are padded at their end, with anything. How long each is says an array
+    ``lengths``, or that of a mask under its own name, or the labels of a sequence model, of which -1 is padding;
+    without any of these no row may end in the padding value. What a cell may be says `cells`.
+
+    Parameters
+    ----------
+    path : Path
+        ``.npz``, ``.csv`` or ``.parquet``, or a directory of parts.
+    manifest : Manifest
+    columns : Columns
+    inputs : Inputs, optional
+        What the graph takes; without it, columns of numbers.
+
+    Raises
+    ------
+    DataError
+        One line that names the file, the column and the first row at fault.
+    """
+    task = manifest.graph.task
+    if columns.labels_as is not None and task == "multilabel":
+        raise DataError("labels of a multilabel model in a file are zeros and ones: --labels-as does not apply")
+    whole = _read(path, manifest, Wish(inputs, columns))
+    reading = _TRUTHS[task](whole, columns, manifest)
+    _refuse_padding(whole, reading.labels, inputs)
+    weights = whole.columns.get("weight")
+    if weights is not None and not weights.any():
+        raise DataError(f"{path}: weights must not all be zero")
+    notes = (*_reserved_notes(whole, columns), *([] if reading.note is None else [reading.note]))
+    return Dataset(
+        whole.rows,
+        reading.labels,
+        _numbered(whole.columns.get("group")),
+        weights,
+        digest_of(path),
+        (*notes, *_absent_notes(reading.labels, manifest)),
+        whole.places,
+    )
+
+
+def read_rows(path: Path, manifest: Manifest, *, inputs: Inputs | None = None) -> Rows:
+    """Rows without labels; DataError as `read_dataset`."""
+    return _read(path, manifest, Wish(inputs)).rows
+
+
+def _read(path: Path, manifest: Manifest, wish: Wish) -> Chunk:
+    chunks: list[Chunk] = []
+    for chunk in read_chunks(path, manifest, wish):
+        chunk.refuse_faults()
+        chunks.append(chunk)
+    if not chunks:
+        raise DataError(f"{path} has no rows")
+    return join_chunks(chunks, path)
+
+
+def _refuse_padding(whole: Chunk, labels: Indices, inputs: Inputs | None) -> None:
+    """Raise DataError where lengths or labels say that rows are over and no input declares what fills the rest."""
+    ends = whole.columns.get("lengths")
+    if ends is not None and ends.shape == (len(whole),) and ends.dtype.kind in "iu":
+        said = "'lengths' says that they are over"
+        refuse_undeclared(whole.rows, inputs, ends.astype(np.intp), where=str(whole.path), said=said)
+    elif labels.ndim == 2:
+        said = f"their labels end in {PADDING}"
+        refuse_undeclared(whole.rows, inputs, (labels != PADDING).sum(axis=1), where=str(whole.path), said=said)
+
+
+def _terms(whole: Chunk, columns: Columns, manifest: Manifest) -> Terms:
+    where = f"{whole.path}, column {columns.label or 'y'!r}"
+    return Terms(manifest.graph.classes, columns.labels_as, where, untyped=whole.untyped, place=whole.name)
+
+
+def _true_classes(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
+    column = whole.columns["label"]
+    found = column.tolist()
+    if column.ndim != 1 or any(isinstance(value, np.ndarray) for value in found):
+        raise DataError(f"{whole.path}: the labels in {columns.label or 'y'!r} are not one column")
+    return interpret(found, _terms(whole, columns, manifest))
+
+
+def _true_presences(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
+    own = whole.columns.get("state")
+    where = str(whole.path) if own is not None else f"{whole.path}, column {columns.label or 'y'!r}"
+    values = own if own is not None else _square(whole.columns["label"])
+    return Reading(read_presences(values, manifest.graph.classes, where=where, place=whole.name))
+
+
+def _true_positions(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
+    return read_positions(whole.columns["label"], _terms(whole, columns, manifest))
+
+
+def _square(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Lists of one length as an array of rank 2; anything else as it is."""
+    rows = values.tolist() if values.dtype.kind == "O" else []
+    alike = bool(rows) and all(isinstance(row, np.ndarray) for row in rows) and len({row.shape for row in rows}) == 1
+    return np.stack(rows) if alike else values
+
+
+def _numbered(column: npt.NDArray[Any] | None) -> Indices | None:
+    if column is None:
+        return None
+    # Numbered as they come, so that no name of a group decides which fold or half it is drawn into.
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(name, len(number)) for name in column.tolist()], dtype=np.intp)
+
+
+def _reserved_notes(whole: Chunk, columns: Columns) -> list[str]:
+    what = {"group": "groups whose rows stay together", "weight": "row weights"}
+    return [
+        f"column {role!r} is read as {what[role]}, because of its name"
+        for role in reserved(tuple(whole.columns), columns)
+    ]
+
+
+def _absent_notes(labels: Indices, manifest: Manifest) -> list[str]:
+    classes = manifest.graph.classes
+    if manifest.graph.rules.by_label:
+        absent = [name for name, count in zip(classes, labels.sum(axis=0).tolist(), strict=True) if count == 0]
+    else:
+        counts = np.bincount(labels[labels >= 0].ravel(), minlength=len(classes)).tolist()
+        absent = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    if not absent:
+        return []
+    names = ", ".join(repr(name) for name in absent[:10]) + (", …" if len(absent) > 10 else "")
+    return [f"{'class' if len(absent) == 1 else 'classes'} {names} never {'occurs' if len(absent) == 1 else 'occur'}"]
+
+
+_TRUTHS: Final[dict[str, Callable[[Chunk, Columns, Manifest], Reading]]] = {
+    "multiclass": _true_classes,
+    "multilabel": _true_presences,
+    "sequence": _true_positions,
+}

@@ -1,0 +1,288 @@
+"""Columns and arrays of a file as rows that a model takes: one reader for every verb and format."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from service.bundle.manifest import Manifest
+from service.bundle.sections import Feature, Impute
+from service.core.numerics import Array
+from service.data import cells
+from service.data.blocks import Block, Places
+from service.data.cells import Cells, Faults, Typed, Values
+from service.data.columns import Wanted, Wish, plan
+from service.data.formats import parts_of
+from service.data.sources import open_source
+from service.data.tensor_columns import lengths_of, tensor
+from service.errors import DataError
+from service.runtime.fields import FieldInputs
+from service.runtime.integers import Whole, gathered, rows_with
+from service.runtime.rows import Fields, Rows, join
+
+CHUNK_ROWS: Final = 65_536
+MISSING: Final = "has no value; the manifest can declare what a missing value means"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows of a data set.
+
+    Attributes
+    ----------
+    first : int
+        Place of the first row among all.
+    rows : ndarray of shape (N, F), or Fields
+        In manifest order, with columns of 64-bit integers as integers.
+    columns : dict of str to ndarray
+        Labels, groups, weights, ids by role; of labels with a column each, shape (N, M).
+    faults : list of (int, str)
+        Rows that cannot be used, from the first of the chunk, with the column and the reason.
+    places : Places
+        Where the rows stand in their files.
+    path : Path
+        The file.
+    untyped : bool
+        Whether labels come from a file that knows no types.
+    """
+
+    first: int
+    rows: Rows
+    columns: dict[str, Values]
+    faults: Faults
+    places: Places
+    path: Path
+    untyped: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, row: int) -> str:
+        """Where a row of the chunk stands in its file."""
+        return self.places.name(row)
+
+    def refuse_faults(self) -> None:
+        """Raise DataError for the first row at fault, if there is any."""
+        if self.faults:
+            row, detail = min(self.faults, key=lambda fault: fault[0])
+            more = len({other for other, _ in self.faults}) - 1
+            also = f" (and {more} more row{'s' if more > 1 else ''} nearby)" if more else ""
+            raise DataError(f"{self.places.where(row)}{detail}{also}")
+
+
+def read_chunks(
+    path: Path, manifest: Manifest, wish: Wish, *, rows: int = CHUNK_ROWS, first: int = 0
+) -> Iterator[Chunk]:
+    """Read a data set for a model, a chunk at a time; only one is in memory.
+
+    Parameters
+    ----------
+    path : Path
+        ``.csv``, ``.parquet`` or ``.npz``; or a directory of parts, all ``.csv`` or all ``.parquet``.
+    manifest : Manifest
+    wish : Wish
+        What is read beside the rows.
+    rows : int
+        Of a chunk, at most; chunks never reach across files.
+    first : int
+        Rows that are left out at the beginning.
+
+    Raises
+    ------
+    DataError
+        If the file is no data set or lacks a column; rows at fault are in the chunks.
+    """
+    parts, done, earlier = parts_of(path), 0, None
+    for part in parts:
+        source = open_source(part)
+        found = plan(source, part, manifest, wish)
+        keys = [(one.role, one.name) for one in found]
+        if earlier is not None and keys != earlier:
+            raise DataError(f"{part} does not have the same columns as the parts before it")
+        earlier, skipped = keys, 0
+        if done < first:
+            skipped = min(first - done, source.count())
+            done += skipped
+        for chunk in _chunks(source.blocks(_arrays(found), rows=rows, first=skipped), found, manifest, wish, rows):
+            yield replace(chunk, first=done, places=replace(chunk.places, several=len(parts) > 1))
+            done += len(chunk)
+
+
+def bound_of(path: Path) -> int:
+    """Rows of a data set, or somewhat more, at little cost."""
+    return sum(open_source(part).bound() for part in parts_of(path))
+
+
+def join_chunks(chunks: Sequence[Chunk], path: Path) -> Chunk:
+    """Chunks in a row as one."""
+    first = chunks[0]
+    places = tuple(
+        (start + chunk.first - first.first, *rest) for chunk in chunks for start, *rest in chunk.places.blocks
+    )
+    return Chunk(
+        first.first,
+        join([chunk.rows for chunk in chunks]),
+        {role: _stacked([chunk.columns[role] for chunk in chunks]) for role in first.columns},
+        [(row + chunk.first - first.first, detail) for chunk in chunks for row, detail in chunk.faults],
+        replace(first.places, blocks=places),  # type: ignore[arg-type]  # mypy loses the shape of the tuples
+        path,
+        first.untyped,
+    )
+
+
+def _stacked(parts: list[Values]) -> Values:
+    if len({part.shape[1:] for part in parts}) == 1:
+        return np.concatenate(parts)
+    longest = max(part.shape[1] for part in parts)
+    fill = -1 if parts[0].dtype.kind in "iuf" else ""
+    return np.concatenate([np.pad(p, ((0, 0), (0, longest - p.shape[1])), constant_values=fill) for p in parts])
+
+
+def _chunks(
+    blocks: Iterator[Block], found: tuple[Wanted, ...], manifest: Manifest, wish: Wish, rows: int
+) -> Iterator[Chunk]:
+    """Blocks of a file converted, small ones put together until they are as many rows as asked for."""
+    waiting: list[Chunk] = []
+    for block in blocks:
+        if waiting and sum(map(len, waiting)) + block.rows > rows:
+            yield join_chunks(waiting, block.path)
+            waiting = []
+        waiting.append(_Conversion(block, found, manifest, wish).chunk(sum(map(len, waiting))))
+    if waiting:
+        yield join_chunks(waiting, waiting[0].path)
+
+
+def _arrays(found: tuple[Wanted, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.array for one in found))
+
+
+class _Conversion:
+    """One block made rows of a model."""
+
+    def __init__(self, block: Block, found: tuple[Wanted, ...], manifest: Manifest, wish: Wish) -> None:
+        self.block, self.found, self.manifest, self.inputs = block, found, manifest, wish.inputs
+        self.faults: Faults = [(row, f" {detail}") for row, detail in block.faults]
+        self._broken = {row for row, _ in block.faults}
+        self._width: dict[str, int] = {}
+        for one in found:
+            if one.place is not None:
+                self._width[one.array] = max(self._width.get(one.array, 0), one.place + 1)
+
+    def chunk(self, first: int) -> Chunk:
+        rows = self._rows()
+        columns = self._columns()
+        places = Places(((0, self.block.path, self.block.first, self.block.lines),))
+        untyped = any(
+            not isinstance(raw := self.block.columns[one.array], Typed) and not raw.decimal
+            for one in self.found
+            if one.role == "label"
+        )
+        return Chunk(first, rows, columns, self.faults, places, self.block.path, untyped)
+
+    def _rows(self) -> Rows:
+        numbers, whole = self._numbers()
+        if not isinstance(self.inputs, FieldInputs):
+            return rows_with(numbers, whole)
+        others = whole | {
+            one.name: self._text(one) for one in self.found if one.role == "feature" and one.kind == "text"
+        }
+        sizes = None
+        for entry in self.inputs.tensors:
+            (one,) = (one for one in self.found if one.role == "tensor" and one.name == entry.name)
+            others[entry.name], told, faults = tensor(self._raw(one), entry, self.block.path)
+            self._note(one, faults)
+            sizes = told if entry.pad is not None and told is not None else sizes
+        if self.inputs.varying is not None and sizes is None:
+            helpers = {one.role: self._raw(one) for one in self.found if one.role in ("lengths", "label")}
+            helpers |= {one.name: self._raw(one) for one in self.found if one.role == "mask"}
+            sizes = lengths_of(others[self.inputs.varying.name], self.inputs, helpers, self.block)
+        return Fields(numbers, others, sizes)
+
+    def _text(self, one: Wanted) -> Values:
+        values = self._converted(one)
+        if _substitute(self.manifest, one.name) is None:
+            self._note(one, [(row, MISSING) for row, cell in enumerate(values.tolist()) if cell is None])
+        return values
+
+    def _numbers(self) -> tuple[Array, Whole]:
+        """Columns of numbers, and the whole numbers among them that doubles may not hold."""
+        wanted = [one for one in self.found if one.role == "feature" and one.kind in ("number", "integer", "unsigned")]
+        if not wanted:
+            return np.empty((self.block.rows, 0)), {}
+        columns = {one.name: self._floats(one) if one.kind == "number" else self._integers(one) for one in wanted}
+        return gathered(columns, () if self.inputs is None else self.inputs.wide, every=True)
+
+    def _floats(self, one: Wanted) -> Values:
+        values = self._converted(one)
+        feature = self.manifest.features.get(one.name, Feature())
+        if feature.missing == "reject":
+            known = {row for row, detail in self.faults if detail.startswith(f", column {one.name!r} ")}
+            gaps = [row for row in np.flatnonzero(np.isnan(values)).tolist() if row not in known]
+            self._note(one, [(row, MISSING) for row in gaps])
+        return values
+
+    def _integers(self, one: Wanted) -> Values:
+        """Whole numbers, of objects where one is missing: what stands in for it may be beyond what doubles hold."""
+        values: Values
+        values, gaps, faults = self._typed(one, lambda raw: cells.integers(raw, unsigned=one.kind == "unsigned"))
+        self._note(one, faults)
+        if not gaps.any():
+            return values
+        if _substitute(self.manifest, one.name) is None:
+            self._note(one, [(row, MISSING) for row in np.flatnonzero(gaps).tolist()])
+        found = values.astype(object)
+        found[gaps] = None
+        return found
+
+    def _columns(self) -> dict[str, Values]:
+        columns = {
+            one.role: self._converted(one) for one in self.found if one.role in ("label", "group", "weight", "id")
+        }
+        columns |= {one.role: raw.values for one in self.found if isinstance(raw := self._lengths(one), Typed)}
+        states = [self._converted(one) for one in self.found if one.role == "state"]
+        return columns | ({"state": np.column_stack(states)} if states else {})
+
+    def _lengths(self, one: Wanted) -> Cells | None:
+        return self.block.columns[one.array] if one.role == "lengths" else None
+
+    def _converted(self, one: Wanted) -> Values:
+        values: Values
+        values, faults = self._typed(one, cells.CONVERTERS[one.kind])
+        self._note(one, faults)
+        return values
+
+    def _typed(self, one: Wanted, convert: Any) -> Any:
+        try:
+            return convert(self._raw(one))
+        except cells.WrongColumn as error:
+            raise DataError(f"{self.block.path}: column {one.name!r} {error}") from None
+
+    def _raw(self, one: Wanted) -> Cells:
+        raw = self.block.columns[one.array]
+        if not isinstance(raw, Typed) or one.place is None:
+            self._check_rank(one, raw)
+            return raw
+        values, width = raw.values, self._width[one.array]
+        if values.ndim == 1 and width == 1:
+            return raw
+        if values.ndim != 2 or values.shape[1] != width:
+            shape = f"rows of {' by '.join(map(str, values.shape[1:]))}" if values.ndim > 1 else "single values"
+            raise DataError(
+                f"{self.block.path}: array {one.array!r} has {shape}; the model takes rows of {width} features"
+            )
+        return Typed(values[:, one.place], None, raw.opaque)
+
+    def _check_rank(self, one: Wanted, raw: Cells) -> None:
+        single = one.role in ("feature", "group", "weight", "id", "state")
+        if single and isinstance(raw, Typed) and raw.values.ndim != 1:
+            raise DataError(f"{self.block.path}: {one.array!r} is not one column")
+
+    def _note(self, one: Wanted, faults: Faults) -> None:
+        self.faults += [(r, f", column {one.name!r} {detail}") for r, detail in faults if r not in self._broken]
+
+
+def _substitute(manifest: Manifest, name: str) -> int | float | str | None:
+    feature = manifest.features.get(name, Feature())
+    return feature.missing.impute if isinstance(feature.missing, Impute) else None

@@ -1,0 +1,1 @@
+"""A draft and labelled rows become a version."""

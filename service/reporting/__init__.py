@@ -1,0 +1,1 @@
+"""A report as tables for a terminal and as one HTML page."""

@@ -1,0 +1,1 @@
+"""Batch scoring of data sets larger than memory."""
