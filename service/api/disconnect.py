@@ -7,8 +7,10 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from service.prediction.answer import Prediction
+from service.prediction.call import Call
 from service.prediction.options import Options
-from service.prediction.predictor import Call, Prediction, Predictor
+from service.prediction.predictor import Predictor
 from service.runtime.model import Model
 from service.runtime.rows import Rows
 

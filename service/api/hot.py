@@ -24,7 +24,7 @@ from service.api.v1.templates import Templates
 from service.api.v2 import routes as v2
 from service.api.v2.tensors import end_of_numbers, plain_numbers
 from service.errors import NotFound, ServiceError
-from service.prediction.predictor import Inquiry
+from service.prediction.query import Query
 from service.runtime.model import Model
 from service.runtime.numbers import NumberInputs
 
@@ -134,15 +134,15 @@ class Hot:
         if route is None or model is None or not isinstance(model.inputs, NumberInputs):
             return None
         try:
-            inquiry = self._inquiry(route.verb, model, parse_json(before + b"[[0]]" + after))
+            query = self._query(route.verb, model, parse_json(before + b"[[0]]" + after))
         except ServiceError:
             return None
-        if inquiry is None or not Templates.suits(inquiry):
+        if query is None or not Templates.suits(query):
             return None
         width = len(model.inputs.columns)
-        return Lane(self._server.predictor, inquiry, width=width, seconds=self._server.limits.seconds)
+        return Lane(self._server.predictor, query, width=width, seconds=self._server.limits.seconds)
 
-    def _inquiry(self, verb: str, model: Model, document: object) -> Inquiry | None:
+    def _query(self, verb: str, model: Model, document: object) -> Query | None:
         if not isinstance(document, dict) or document.get("instances") != [[0]]:
             return None
         known = [*model.classes, *model.policies, *model.manifest.sites]
@@ -151,7 +151,7 @@ class Hot:
         given = {key: getattr(wanted, key) for key in wanted.model_fields_set}
         if not SIMPLE.issuperset(given) or not all(isinstance(value, str) for value in given.values()):
             return None
-        return Inquiry.of(model, _OPTIONS[verb](wanted, model))
+        return Query.of(model, _OPTIONS[verb](wanted, model))
 
 
 @lru_cache(maxsize=1024)

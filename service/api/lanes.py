@@ -15,7 +15,8 @@ import numpy as np
 from service.api.v1.templates import Templates
 from service.core.numerics import Array
 from service.errors import DeadlineExceeded, ModelOutputInvalid, RequestError
-from service.prediction.predictor import Inquiry, Predictor
+from service.prediction.predictor import Predictor
+from service.prediction.query import Query
 from service.runtime.batching import Turns
 from service.runtime.integers import Wide, among, rows_with
 from service.runtime.rows import Rows
@@ -48,12 +49,12 @@ class _Waiting(_Asked):
 
 
 class Lane:
-    """Answers one inquiry; belongs to one event loop.
+    """Answers one query; belongs to one event loop.
 
     Parameters
     ----------
     predictor : Predictor
-    inquiry : Inquiry
+    query : Query
         One that `Templates` suit.
     width : int
         Columns of a row.
@@ -61,16 +62,16 @@ class Lane:
         That an answer may take; the manifest may allow fewer.
     """
 
-    def __init__(self, predictor: Predictor, inquiry: Inquiry, *, width: int, seconds: float) -> None:
+    def __init__(self, predictor: Predictor, query: Query, *, width: int, seconds: float) -> None:
         self._predictor = predictor
-        self._inquiry = inquiry
-        self._templates = Templates(inquiry)
+        self._query = query
+        self._templates = Templates(query)
         self._width = width
-        self._wide = inquiry.model.inputs.wide
-        own = inquiry.model.manifest.runtime.deadline
+        self._wide = query.model.inputs.wide
+        own = query.model.manifest.runtime.deadline
         self._seconds = seconds if own is None else min(seconds, own)
-        self._batcher = inquiry.model.batcher
-        self._most_rows = inquiry.model.manifest.runtime.batch_rows
+        self._batcher = query.model.batcher
+        self._most_rows = query.model.manifest.runtime.batch_rows
         self._turns = Turns()
         self._asked: list[_Waiting] = []  # together, on the event loop
         self._leader: asyncio.Task[None] | None = None
@@ -176,7 +177,7 @@ class Lane:
     async def _bodies(self, asked: Sequence[_Asked]) -> list[bytes]:
         rows = _table([row for one in asked for row in one.rows], self._width, self._wide)
         sizes, last = [len(one.rows) for one in asked], max(one.deadline for one in asked)
-        judgement = await self._predictor.judge(self._inquiry, rows, sizes=sizes, deadline=last)
+        judgement = await self._predictor.judge(self._query, rows, sizes=sizes, deadline=last)
         ids = [one.request_id for one in asked]
         return self._templates.write(judgement, ids, sizes, at=self._predictor.now())
 

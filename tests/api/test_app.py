@@ -15,7 +15,9 @@ from starlette.requests import ClientDisconnect
 from service.api.app import SMALLEST_BODY_LIMIT, Parts, body_limit, build_app
 from service.api.problems import MEDIA_TYPE
 from service.errors import ServiceError
-from service.prediction.predictor import Inquiry, Judgement, Predictor
+from service.prediction.answer import Answer
+from service.prediction.predictor import Predictor
+from service.prediction.query import Query
 from service.runtime.registry import Registry
 from service.runtime.rows import Rows
 from service.telemetry import Telemetry
@@ -31,10 +33,8 @@ class Breaking(Predictor):
         super().__init__(telemetry, lambda: datetime.now(UTC))
         self._error = error
 
-    async def judge(
-        self, inquiry: Inquiry, rows: Rows, *, sizes: Sequence[int], deadline: float | None = None
-    ) -> Judgement:
-        del inquiry, rows, sizes, deadline
+    async def judge(self, query: Query, rows: Rows, *, sizes: Sequence[int], deadline: float | None = None) -> Answer:
+        del query, rows, sizes, deadline
         raise self._error
 
 

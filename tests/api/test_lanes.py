@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from service.api.lanes import Lane
 from service.errors import DeadlineExceeded, Overloaded
 from service.prediction.options import Options
-from service.prediction.predictor import Inquiry, Predictor
+from service.prediction.predictor import Predictor
+from service.prediction.query import Query
 from service.runtime.batching import Tally
 from service.runtime.model import Model
 from service.runtime.registry import Registry
@@ -39,7 +40,7 @@ def tally(model: Model, monkeypatch: pytest.MonkeyPatch) -> Tally:
 @pytest.fixture
 def lane(model: Model) -> Lane:
     predictor = Predictor(Telemetry(CollectorRegistry()), lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    return Lane(predictor, Inquiry.of(model, Options("decide", decide=True)), width=WIDTH, seconds=30.0)
+    return Lane(predictor, Query.of(model, Options("decide", decide=True)), width=WIDTH, seconds=30.0)
 
 
 def numbers_of(row: dict[str, Any]) -> list[float]:
@@ -178,7 +179,7 @@ async def test_a_queue_that_is_full_refuses_and_has_room_again(
 ) -> None:
     model = publish_logits(("a", "b"), more="[runtime]\nqueue = 2\n").model("logits")
     predictor = Predictor(Telemetry(CollectorRegistry()), lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    lane = Lane(predictor, Inquiry.of(model, Options("predict")), width=2, seconds=30.0)
+    lane = Lane(predictor, Query.of(model, Options("predict")), width=2, seconds=30.0)
     for _ in range(2):
         told = await asyncio.gather(*(lane.wait(str(i), [[0.0, 1.0]]) for i in range(3)), return_exceptions=True)
         assert [type(one) for one in told] == [bytes, bytes, Overloaded]
@@ -192,7 +193,7 @@ async def test_nobody_waits_longer_than_an_answer_may_take(
 
     monkeypatch.setattr(model.batcher, "answer", never)
     predictor = Predictor(Telemetry(CollectorRegistry()), lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    lane = Lane(predictor, Inquiry.of(model, Options("predict")), width=WIDTH, seconds=0.01)
+    lane = Lane(predictor, Query.of(model, Options("predict")), width=WIDTH, seconds=0.01)
     told = await asyncio.gather(*(lane.wait(str(i), test_rows[:1]) for i in range(3)), return_exceptions=True)
     assert [type(one) for one in told] == [DeadlineExceeded] * 3
 
@@ -203,7 +204,7 @@ async def test_between_the_runs_of_a_queue_the_rest_still_waits(
     more = '[runtime]\nqueue = 4\nbatch_rows = 1\nexecution = "thread"\n'
     model = publish_logits(("a", "b"), more=more).model("logits")
     predictor = Predictor(Telemetry(CollectorRegistry()), lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    lane = Lane(predictor, Inquiry.of(model, Options("predict")), width=2, seconds=30.0)
+    lane = Lane(predictor, Query.of(model, Options("predict")), width=2, seconds=30.0)
     waiting = [asyncio.create_task(lane.wait(str(i), [[0.0, 1.0]])) for i in range(4)]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for one in waiting[2:]:

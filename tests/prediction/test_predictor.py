@@ -19,8 +19,9 @@ from service.errors import (
 )
 from service.importer.declared import Declared
 from service.importer.onboarding import import_model, publish_draft
+from service.prediction.call import Call
 from service.prediction.options import FROM_REQUEST, Options
-from service.prediction.predictor import Call, Predictor
+from service.prediction.predictor import Predictor
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
 from service.telemetry import Telemetry

@@ -13,7 +13,7 @@ from service.core.decision import REASONS, Decisions
 from service.core.numerics import Array, largest
 from service.core.pipeline import Policy
 from service.evaluation.prevalence import LEVEL, MethodEstimate, PrevalenceEstimate, RowsEstimate
-from service.prediction.predictor import Judgement, Prediction, RowSets
+from service.prediction.answer import Answer, Prediction, RowSets
 from service.prediction.tasks import Decided
 from service.runtime.inputs import ANYTHING
 from service.runtime.model import Model
@@ -145,7 +145,7 @@ def _identified(prediction: Prediction, ids: Sequence[str] | None) -> list[Json]
     return rows
 
 
-def _beliefs(judgement: Judgement, top_k: int | None) -> list[Json]:
+def _beliefs(judgement: Answer, top_k: int | None) -> list[Json]:
     classes = judgement.model.classes
     probabilities = judgement.probabilities
     best = judgement.log_probs.argmax(axis=1).tolist()
@@ -183,7 +183,7 @@ def _ood(prediction: Prediction) -> list[Json]:
     return rows
 
 
-def _trust(judgement: Judgement) -> list[Json]:
+def _trust(judgement: Answer) -> list[Json]:
     posterior, n = judgement.posterior, len(judgement.log_probs)
     flagged = [None] * n if posterior.flagged is None else posterior.flagged.tolist()
     p_values = [None] * n if posterior.p_value is None else posterior.p_value.tolist()
@@ -194,7 +194,7 @@ def _trust(judgement: Judgement) -> list[Json]:
     ]
 
 
-def _scores(judgement: Judgement) -> list[Json]:
+def _scores(judgement: Answer) -> list[Json]:
     posterior, detectors, n = judgement.posterior, judgement.model.chain.detectors, len(judgement.log_probs)
     empty = [[None] * len(detectors)] * n
     limits = [d.thresholds(posterior.logits) for d in detectors]
@@ -207,7 +207,7 @@ def _scores(judgement: Judgement) -> list[Json]:
     ]
 
 
-def evidence_of(judgement: Judgement) -> dict[int, list[Json]]:
+def evidence_of(judgement: Answer) -> dict[int, list[Json]]:
     """Ranges and scores that flag rows, by the row; rows without any are left out."""
     model, posterior = judgement.model, judgement.posterior
     evidence: dict[int, list[Json]] = {}
@@ -223,7 +223,7 @@ def evidence_of(judgement: Judgement) -> dict[int, list[Json]]:
     return _alarms(judgement, evidence)
 
 
-def _alarms(judgement: Judgement, evidence: dict[int, list[Json]]) -> dict[int, list[Json]]:
+def _alarms(judgement: Answer, evidence: dict[int, list[Json]]) -> dict[int, list[Json]]:
     if judgement.watched is not None:
         for row in np.flatnonzero(judgement.watched.alarm).tolist():
             evidence.setdefault(row, []).append({"rule": "session"})

@@ -16,7 +16,7 @@ from service.errors import DataError, Fault, InvalidLabels
 from service.evaluation.multilabel import evaluate_labels
 from service.evaluation.report import evaluate
 from service.evaluation.sequence import evaluate_sequences
-from service.prediction.predictor import Prediction
+from service.prediction.answer import Prediction
 from service.runtime.model import Model
 
 Json = dict[str, Any]

@@ -32,8 +32,10 @@ from service.bundle.writer import FIRST_ALIAS
 from service.errors import InvalidInstances, NotFound, VerbNotFound
 from service.evaluation.prevalence import estimate
 from service.evaluation.training_losses import check_names, named_losses
+from service.prediction.answer import Prediction
+from service.prediction.call import Call
 from service.prediction.options import Options
-from service.prediction.predictor import Call, Prediction, Predictor
+from service.prediction.predictor import Predictor
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 

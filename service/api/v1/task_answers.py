@@ -7,7 +7,7 @@ import numpy as np
 
 from service.core.numerics import Indices
 from service.core.sequence import SMOOTHERS, flat, lengths_of
-from service.prediction.predictor import Prediction
+from service.prediction.answer import Prediction
 from service.prediction.tasks import Decided
 
 Json = dict[str, Any]

@@ -18,8 +18,9 @@ from service.api.v1 import answers, shapes
 from service.core.decision import REASONS
 from service.core.numerics import Array
 from service.core.pipeline import Policy
+from service.prediction.answer import Answer
 from service.prediction.options import choose_policy
-from service.prediction.predictor import Inquiry, Judgement
+from service.prediction.query import Query
 from service.runtime.model import Model
 
 Json = dict[str, Any]
@@ -43,13 +44,13 @@ class Part(Protocol):
     text_places: int
     number_places: int
 
-    def texts(self, judgement: Judgement) -> list[list[bytes]]:
+    def texts(self, judgement: Answer) -> list[list[bytes]]:
         """JSON of every row, column by column."""
 
-    def numbers(self, judgement: Judgement) -> list[Array]:
+    def numbers(self, judgement: Answer) -> list[Array]:
         """Columns (N,) or (N, M)."""
 
-    def words(self, judgement: Judgement) -> Iterable[Words]:
+    def words(self, judgement: Answer) -> Iterable[Words]:
         """What every row says besides; hashable, and one of few."""
 
     def members(self, words: Words, places: Sequence[str]) -> Json:
@@ -64,15 +65,15 @@ class Belief:
         self._labels = list(map(orjson.dumps, model.classes))
         self.text_places, self.number_places = 1, len(model.classes)
 
-    def texts(self, judgement: Judgement) -> list[list[bytes]]:
+    def texts(self, judgement: Answer) -> list[list[bytes]]:
         """Label."""
         return [[self._labels[k] for k in judgement.log_probs.argmax(axis=1).tolist()]]
 
-    def numbers(self, judgement: Judgement) -> list[Array]:
+    def numbers(self, judgement: Answer) -> list[Array]:
         """Probabilities."""
         return [judgement.probabilities]
 
-    def words(self, judgement: Judgement) -> Iterable[Words]:
+    def words(self, judgement: Answer) -> Iterable[Words]:
         """Nothing."""
         return repeat((), len(judgement.log_probs))
 
@@ -93,18 +94,18 @@ class Trust:
         self.text_places = 1
         self.number_places = self._joint + self._scores * (2 if model.chain.calibrated else 1)
 
-    def texts(self, judgement: Judgement) -> list[list[bytes]]:
+    def texts(self, judgement: Answer) -> list[list[bytes]]:
         """Evidence."""
         found = {row: orjson.dumps(said) for row, said in answers.evidence_of(judgement).items()}
         return [[found.get(row, NOTHING) for row in range(len(judgement.log_probs))]]
 
-    def numbers(self, judgement: Judgement) -> list[Array]:
+    def numbers(self, judgement: Answer) -> list[Array]:
         """Scores, their p-values, and the joint one."""
         posterior = judgement.posterior
         columns = (posterior.scores, posterior.p_values, posterior.p_value)
         return [column for column in columns if column is not None]
 
-    def words(self, judgement: Judgement) -> Iterable[Words]:
+    def words(self, judgement: Answer) -> Iterable[Words]:
         """The row's flag, and every detector's."""
         posterior = judgement.posterior
         if posterior.flagged is None or posterior.flags is None:
@@ -129,19 +130,19 @@ class Decision:
         self._actions = len(policy.actions)
         self.text_places, self.number_places = 0, self._actions + (2 if policy.on_ood is None else 3)
 
-    def texts(self, judgement: Judgement) -> list[list[bytes]]:
+    def texts(self, judgement: Answer) -> list[list[bytes]]:
         """None."""
         del judgement
         return []
 
-    def numbers(self, judgement: Judgement) -> list[Array]:
+    def numbers(self, judgement: Answer) -> list[Array]:
         """Risks, margin, and what it is worth to know or to hand over."""
         (decided,) = judgement.decided
         taken = decided.decisions
         columns = (taken.risks, taken.margin, taken.information, taken.deferral)
         return [column for column in columns if column is not None]
 
-    def words(self, judgement: Judgement) -> Iterable[Words]:
+    def words(self, judgement: Answer) -> Iterable[Words]:
         """Indices of the action taken, of that of least cost, and of the reason."""
         (decided,) = judgement.decided
         taken = decided.decisions
@@ -185,39 +186,37 @@ class Template:
 
 
 class Templates:
-    """Writes what is answered to one inquiry.
+    """Writes what is answered to one query.
 
     Parameters
     ----------
-    inquiry : Inquiry
+    query : Query
         One that `suits`.
     """
 
-    def __init__(self, inquiry: Inquiry) -> None:
-        self._parts = _PARTS[inquiry.options.verb](inquiry)
-        head = answers.head(
-            inquiry.model, inquiry.target, inquiry.options.site, request_id=_place(0), created=_place(1)
-        )
+    def __init__(self, query: Query) -> None:
+        self._parts = _PARTS[query.options.verb](query)
+        head = answers.head(query.model, query.target, query.options.site, request_id=_place(0), created=_place(1))
         self._body = Template({**head, "predictions": [_place(2)]})
         self._first_number = 1 + sum(part.text_places for part in self._parts)
         places = self._first_number + sum(part.number_places for part in self._parts)
         self._row = lru_cache(maxsize=max(1, MOST_PLACES // places))(self._row_of)
 
     @staticmethod
-    def suits(inquiry: Inquiry) -> bool:
+    def suits(query: Query) -> bool:
         """Whether all rows have the same members: one threshold, policy and prevalence for all, and no more asked."""
-        model, options = inquiry.model, inquiry.options
+        model, options = query.model, query.options
         plain = model.task == "multiclass" and all(d.by_class is None for d in model.chain.detectors)
         lists = isinstance(options.policy, tuple) or isinstance(options.prevalence, tuple)
         more = (options.coverage, options.fdr, options.session)
         return plain and not lists and not isinstance(options.site, tuple) and more == (None,) * len(more)
 
-    def write(self, judgement: Judgement, ids: Sequence[str], sizes: Sequence[int], *, at: datetime) -> list[bytes]:
+    def write(self, judgement: Answer, ids: Sequence[str], sizes: Sequence[int], *, at: datetime) -> list[bytes]:
         """The body of every call's answer.
 
         Parameters
         ----------
-        judgement : Judgement
+        judgement : Answer
             Of the rows of all calls.
         ids : sequence of str
             Of the calls.
@@ -236,7 +235,7 @@ class Templates:
             bodies.append(self._body.filled([name, moment, b",".join(own)]))
         return bodies
 
-    def _rows(self, judgement: Judgement) -> Iterator[tuple[Template, tuple[bytes, ...], list[bytes]]]:
+    def _rows(self, judgement: Answer) -> Iterator[tuple[Template, tuple[bytes, ...], list[bytes]]]:
         # A template of every row, and what goes into it.
         numbers = _numbers([column for part in self._parts for column in part.numbers(judgement)])
         texts = zip(*(column for part in self._parts for column in part.texts(judgement)), strict=True)
@@ -266,12 +265,12 @@ def _numbers(columns: Sequence[Array]) -> list[bytes]:
     return orjson.dumps(table, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")
 
 
-def _policy(inquiry: Inquiry) -> Policy:
-    wanted = inquiry.options.policy
-    return choose_policy(inquiry.model, None if isinstance(wanted, tuple) else wanted)
+def _policy(query: Query) -> Policy:
+    wanted = query.options.policy
+    return choose_policy(query.model, None if isinstance(wanted, tuple) else wanted)
 
 
-_PARTS: Final[dict[str, Callable[[Inquiry], list[Part]]]] = {
+_PARTS: Final[dict[str, Callable[[Query], list[Part]]]] = {
     "predict": lambda asked: [Belief(asked.model)],
     "detect": lambda asked: [Trust(asked.model)],
     "decide": lambda asked: [Belief(asked.model), Trust(asked.model), Decision(_policy(asked))],

@@ -8,7 +8,7 @@ import numpy as np
 
 from service.api.v2.tensors import Output
 from service.core.numerics import Array, largest
-from service.prediction.predictor import Prediction
+from service.prediction.answer import Prediction
 from service.runtime.model import Model
 
 DECIDED: Final = frozenset({"risk", "action"})

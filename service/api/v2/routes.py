@@ -20,8 +20,10 @@ from service.api.v2.model_repository import Access
 from service.api.v2.outputs import DECIDED, RANKED, Wanted, answer_output, datatype, output_names
 from service.api.v2.tensors import NUMBERS, Blobs, Json
 from service.errors import Fault, InvalidInstances, InvalidRequest, NotReady, TooManyRows
+from service.prediction.answer import Prediction
+from service.prediction.call import Call
 from service.prediction.options import Options
-from service.prediction.predictor import Call, Prediction, Predictor
+from service.prediction.predictor import Predictor
 from service.runtime.integers import gathered, rows_with
 from service.runtime.model import Model
 from service.runtime.numbers import NumberInputs, Slot

@@ -1,0 +1,22 @@
+"""One request: who asks, and by when."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who asks, and under which identity the answer is kept.
+
+    Attributes
+    ----------
+    request_id : str
+    caller : str or None
+    deadline : float or None
+        On the monotonic clock, in seconds.
+    idempotency_key : str or None
+    """
+
+    request_id: str
+    caller: str | None = None
+    deadline: float | None = None
+    idempotency_key: str | None = None
