@@ -21,8 +21,8 @@ from service.api.lanes import Lane
 from service.api.v1 import requests as schemas
 from service.api.v1.parameters import decide_options, detect_options, predict_options
 from service.api.v1.templates import Templates
-from service.api.v2 import routes as v2
-from service.api.v2.tensors import end_of_numbers, plain_numbers
+from service.api.v2 import endpoint as v2
+from service.api.v2.documents import end_of_numbers, plain_numbers
 from service.errors import NotFound, ServiceError
 from service.prediction.query import Query
 from service.runtime.model import Model
