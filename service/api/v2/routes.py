@@ -12,7 +12,7 @@ from starlette.types import Receive
 
 from service.api.addresses import Limits, addressed
 from service.api.body import read_raw
-from service.api.disconnect import judge_while_connected
+from service.api.disconnect import predict_while_connected
 from service.api.v2 import model_repository as repository
 from service.api.v2 import parameter_names as misspelt
 from service.api.v2 import tensors
@@ -165,7 +165,7 @@ async def infer(
     call = Call(request_id, deadline=time.monotonic() + seconds)
     decide = not names.isdisjoint(DECIDED)
     options = Options("infer", decide=decide, policy=question.policy, site=question.site)
-    prediction = await judge_while_connected(server.predictor, call, model, question.rows, options, receive=receive)
+    prediction = await predict_while_connected(server.predictor, call, model, question.rows, options, receive=receive)
     outputs = [answer_output(prediction, wanted) for wanted in question.outputs]
     text, length = tensors.encode(_head(prediction, question), outputs)
     if length is None:
@@ -339,7 +339,7 @@ def _actions(model: Model) -> int:
 
 
 def _statistics(model: Model) -> Json:
-    tally = model.batcher.tally
+    tally = model.tally
     done = {"count": tally.runs, "ns": int(tally.seconds * NANOSECONDS)}
     none = {"count": 0, "ns": 0}
     return {
