@@ -21,7 +21,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import operations, problems
 from service.api.addresses import Limits
-from service.api.hot import Hot
 from service.api.v1 import requests as schemas
 from service.api.v1 import responses as replies
 from service.api.v1 import routes as v1
@@ -91,7 +90,7 @@ def build_app(parts: Parts) -> ASGIApp:
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(Hot(app, _server(parts, limits, state.is_ready)), parts.telemetry, parts.new_id)
+    return Edge(app, parts.telemetry, parts.new_id)
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:

@@ -258,7 +258,7 @@ def _flags(model: Model, judged: Judged, calibration: Calibration, fitted: Detec
         calibrated=True,
         inverse=calibration.inverse,
     )
-    flagged = dataclasses.replace(model, chain=chain).judge(judged.raw).flagged
+    flagged = dataclasses.replace(model, chain=chain).posterior_of(judged.raw).flagged
     return np.zeros(len(judged.data), dtype=np.bool_) if flagged is None else flagged
 
 

@@ -39,7 +39,7 @@ def encoder_of(query: Query, *, verb: str, layout: str) -> Encoder:
     layout : str
         ``rows`` or ``columns``.
     """
-    if layout == "rows" and Templates.suits(query):
+    if layout == "rows" and query.options.top_k is None and Templates.suits(query):
         return _Compiled(query, verb)
     return _ByPart(query, verb, layout)
 

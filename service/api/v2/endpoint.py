@@ -9,7 +9,7 @@ from fastapi import Response
 from starlette.types import Receive
 
 from service.api.addresses import Limits
-from service.api.disconnect import judge_while_connected
+from service.api.disconnect import predict_while_connected
 from service.api.v2.documents import decompress
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
@@ -65,7 +65,9 @@ async def infer(
     call = Call(request_id, deadline=time.monotonic() + seconds)
     options = Options("infer", decide=request.decides, policy=request.policy, site=request.site)
     try:
-        prediction = await judge_while_connected(server.predictor, call, model, request.rows, options, receive=receive)
+        prediction = await predict_while_connected(
+            server.predictor, call, model, request.rows, options, receive=receive
+        )
     except InvalidInstances as error:
         raise in_tensors(error, request.tensors, model.inputs) from None
     outputs = [output_of(prediction, request_id, requested) for requested in request.outputs]

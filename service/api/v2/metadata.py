@@ -51,7 +51,7 @@ def _columns(model: Model) -> Json:
 
 def statistics(model: Model) -> Json:
     """Counts and durations, as Triton's statistics extension has them."""
-    tally = model.batcher.tally
+    tally = model.tally
     done = {"count": tally.runs, "ns": int(tally.seconds * NANOSECONDS)}
     none = {"count": 0, "ns": 0}
     return {
