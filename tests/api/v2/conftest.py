@@ -1,5 +1,9 @@
 """Models of every kind, served in process or by a process."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
 import pytest
 
 from service.bundle.repository import Repository
@@ -17,3 +21,22 @@ def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 def kinds(every_kind: Repository) -> Registry:
     """The same models, loaded."""
     return load_registry(every_kind)
+
+
+@pytest.fixture(scope="session")
+def kinds_server(serving: Callable[..., AbstractContextManager[Any]], every_kind: Repository) -> Iterator[Any]:
+    """A process that serves a model of every kind."""
+    with serving(every_kind.root) as running:
+        yield running
+
+
+@pytest.fixture
+def plain(kinds_server: Any) -> Callable[..., Any]:
+    """Rows of the answer of `/v1` to a verb: ``plain("picture", rows, verb="predict")``."""
+
+    def rows_of(model: str, instances: Any, *, verb: str = "predict") -> Any:
+        answer = kinds_server.post(verb, {"instances": instances}, model=model)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["predictions"]
+
+    return rows_of
