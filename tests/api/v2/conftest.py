@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 
 from service.bundle.repository import Repository
 from service.runtime.registry import Registry, load_registry
+from tests.api.v2.bodies import INFER
 from tests.api.v2.models import write_repository
 
 
@@ -40,3 +43,22 @@ def plain(kinds_server: Any) -> Callable[..., Any]:
         return answer.json()["predictions"]
 
     return rows_of
+
+
+@pytest.fixture
+def rows(test_rows: list[list[float]]) -> Any:
+    """Rows of the shipped model."""
+    return np.array(test_rows[:5])
+
+
+@pytest.fixture
+def infer(client: httpx.AsyncClient) -> Callable[..., Any]:
+    """The outputs of the shipped model's response by name, and the response: ``await infer(request_of(rows))``."""
+
+    async def inferred(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        answer = await client.post(INFER, json=body)
+        assert answer.status_code == 200, answer.text
+        document = answer.json()
+        return {output["name"]: output for output in document["outputs"]}, document
+
+    return inferred

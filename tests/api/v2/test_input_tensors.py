@@ -164,7 +164,7 @@ WRONG: dict[str, tuple[str, list[Sent], str]] = {
         [("pixels", "UINT64", [[[2**60, None, 1], [2, 3, 4]]])],
         "inputs.0.data: must fit",
     ),
-    "padding unsaid": ("stay", NO_MASK, "inputs: rows end in the padding value; send 'mask' or 'lengths'"),
+    "padding without lengths": ("stay", NO_MASK, "inputs: rows end in the padding value; send 'mask' or 'lengths'"),
     "a mask with a gap": ("stay", [*STAY, ("mask", "FP32", [[1, 0, 1], [1, 1, 1]])], "inputs.6.data: must be 1 at the"),
     "a mask of nothing": ("stay", [*STAY, ("mask", "FP32", [[0, 0, 0], [1, 1, 1]])], "inputs.6.data: must be 1 at the"),
     "a mask of halves": ("stay", [*STAY, ("mask", "FP32", [[1, 1, 0.5], [1, 1, 1]])], "inputs.6.data: must be 1 at"),
@@ -179,10 +179,10 @@ WRONG: dict[str, tuple[str, list[Sent], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_does_not_fit_is_refused_where_it_was_sent(kinds: Registry, case: str) -> None:
-    model, tensors, said = WRONG[case]
+    model, tensors, message = WRONG[case]
     with pytest.raises(RequestError) as caught:
         read(kinds, model, *tensors)
-    assert caught.value.detail.startswith(said), caught.value.detail
+    assert caught.value.detail.startswith(message), caught.value.detail
     assert caught.value.faults
 
 
@@ -225,12 +225,12 @@ LATER: dict[str, tuple[str, list[Sent], str]] = {
 async def test_what_a_model_does_not_take_is_refused_where_it_was_sent(
     client_of: Callable[..., httpx.AsyncClient], kinds: Registry, case: str
 ) -> None:
-    model, tensors, said = LATER[case]
+    model, tensors, message = LATER[case]
     body, headers = body_of(tensors, "flat JSON")
     async with client_of(kinds) as client:
         refused = await client.post(f"/v2/models/{model}/infer", content=body, headers=headers)
     assert (refused.status_code, list(refused.json())) == (422, ["error"])
-    assert refused.json()["error"].startswith(said), refused.text
+    assert refused.json()["error"].startswith(message), refused.text
     assert not any(value in refused.text for value in ("pub", "130", "251"))
 
 

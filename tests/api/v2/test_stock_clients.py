@@ -108,8 +108,8 @@ def test_tritonclient_infers(client, plain, model) -> None:
 @pytest.mark.parametrize("model", ["notes", "picture", "complaints", "motion"])
 def test_tritonclient_infers_in_json(client, plain, model) -> None:
     tensors, rows = CASES[model]
-    wanted = [triton.InferRequestedOutput("probabilities", binary_data=False)]
-    answer = client.infer(model, triton_inputs(tensors, binary=False), outputs=wanted)
+    requested = [triton.InferRequestedOutput("probabilities", binary_data=False)]
+    answer = client.infer(model, triton_inputs(tensors, binary=False), outputs=requested)
     np.testing.assert_array_equal(answer.as_numpy("probabilities").astype(float), expected(plain(model, rows)))
 
 
@@ -135,8 +135,8 @@ def test_tritonclient_understands_a_refusal_of_text(client) -> None:
 
 
 def test_tritonclient_asks_for_the_likeliest_labels(client) -> None:
-    wanted = [triton.InferRequestedOutput("probabilities", class_count=1)]
-    answer = client.infer("complaints", triton_inputs(CASES["complaints"][0]), outputs=wanted)
+    requested = [triton.InferRequestedOutput("probabilities", class_count=1)]
+    answer = client.infer("complaints", triton_inputs(CASES["complaints"][0]), outputs=requested)
     assert answer.as_numpy("probabilities").shape == (2, 1)
     assert answer.as_numpy("probabilities")[0, 0].split(b":")[2] == b"ache"
 
