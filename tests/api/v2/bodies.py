@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 INFER = "/v2/models/breast-cancer/infer"
-ALL = ["logits", "probabilities", "label", "ood_score", "p_value", "ood", "risk", "action", "prediction_id"]
+ALL = ["ood_score", "logits", "label", "probabilities", "ood", "p_value", "action", "risk", "prediction_id"]
 
 
 def request_of(rows: Any, **more: Any) -> dict[str, Any]:
