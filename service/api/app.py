@@ -25,6 +25,7 @@ from service.api.v1 import requests as schemas
 from service.api.v1 import responses as replies
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
+from service.api.v2.endpoint import Server
 from service.api.v2.model_repository import Access
 from service.errors import ServiceError
 from service.prediction.predictor import Predictor
@@ -216,9 +217,9 @@ def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter
     return v2.router(_server(parts, limits, is_ready))
 
 
-def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> v2.Server:
+def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Server:
     repository = Access(parts.reloader, parts.workers)
-    return v2.Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
+    return Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
 
 
 Protocol = Callable[[Parts, Limits, Callable[[], bool]], APIRouter]
