@@ -65,7 +65,9 @@ async def infer(
     call = Call(request_id, deadline=time.monotonic() + seconds)
     options = Options("infer", decide=request.decides, policy=request.policy, site=request.site)
     try:
-        prediction = await predict_while_connected(server.predictor, call, model, request.rows, options, receive=receive)
+        prediction = await predict_while_connected(
+            server.predictor, call, model, request.rows, options, receive=receive
+        )
     except InvalidInstances as error:
         raise in_tensors(error, request.tensors, model.inputs) from None
     outputs = [output_of(prediction, request_id, requested) for requested in request.outputs]
