@@ -10,7 +10,7 @@ from service.core.numerics import Array, Flags, Indices, largest
 from service.core.pipeline import Policy, Posterior, at_prevalence, choose
 from service.prediction.answer import Answer, Decided, Part, RowSets
 from service.prediction.member import Group, Member, Scope
-from service.prediction.members import decisions, of_answer
+from service.prediction.members import LOGITS, decisions, of_answer
 from service.prediction.options import Options, choose_policies, choose_target
 from service.prediction.tasks.stages import Task
 from service.runtime.model import Model
@@ -142,5 +142,6 @@ SETS: Final[Group[RowSets]] = Group(
 )
 
 MULTICLASS: Final = Task(
-    MulticlassStages, {"probabilities": (CLASSES, TOP, SETS), "decision": (decisions("decision"),), "tensors": ()}
+    MulticlassStages,
+    {"probabilities": (CLASSES, TOP, SETS), "decision": (decisions("decision"),), "tensors": (LOGITS,)},
 )

@@ -80,6 +80,11 @@ def _positions(answer: Answer, parts: Sequence[Part], place: int) -> Array:
     return flat(answer.log_probs, lengths_of(answer.posterior))
 
 
+def _logits(answer: Answer, parts: Sequence[Part], place: int) -> Array:
+    del parts, place
+    return flat(answer.posterior.logits, lengths_of(answer.posterior))
+
+
 def _path(answer: Answer, parts: Sequence[Part], place: int) -> Path:
     del parts
     decided = answer.decided[place]
@@ -112,6 +117,21 @@ POSITIONS: Final[Group[Array]] = Group(
         ),
     ),
     _positions,
+    positions=True,
+)
+POSITION_LOGITS: Final[Group[Array]] = Group(
+    "",
+    (
+        Member(
+            "logits[].{class}",
+            "number",
+            "Raw output of the model as logits, before calibration, at every unpadded position.",
+            lambda logits: logits,
+            tensor="logits",
+            single=True,
+        ),
+    ),
+    _logits,
     positions=True,
 )
 PATH: Final[Group[Path]] = Group(
@@ -150,6 +170,6 @@ SEQUENCE: Final = Task(
     {
         "probabilities": (POSITIONS,),
         "decision": (decisions("decision[]", positions=True), PATH),
-        "tensors": (LENGTHS,),
+        "tensors": (POSITION_LOGITS, LENGTHS),
     },
 )
