@@ -12,6 +12,7 @@ import numpy.typing as npt
 import orjson
 
 from service.api.body import parse_json
+from service.api.plain_numbers import end_of_numbers, plain_numbers
 from service.errors import BodyTooLarge, Fault, InvalidRequest, MalformedBody, UnsupportedMediaType
 from service.runtime.integers import EXACT, INEXACT, beyond, integers
 
@@ -102,23 +103,6 @@ def parse_document(raw: bytes) -> object:
     if not _put(document, numbers):
         return parse_json(raw)
     return document
-
-
-def plain_numbers(text: bytes) -> list[Any] | None:
-    """A JSON array of numbers, or of arrays of them; None where anything else may be in it, valid or not."""
-    if b"l" in text or b"r" in text:  # null, false, true: what NumPy would take for a number
-        return None
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return found if isinstance(found, list) else None
-
-
-def end_of_numbers(raw: bytes, start: int) -> int:
-    """Where the array that begins at ``start`` ends, if it holds but numbers and arrays of them; else too early."""
-    ends = [end for end in (raw.find(b'"', start), raw.find(b"}", start)) if end >= 0]
-    return raw.rfind(b"]", start, min(ends, default=len(raw))) + 1
 
 
 def read_input(entry: Json, place: tuple[str | int, ...], blobs: "Blobs") -> Values:
