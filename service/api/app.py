@@ -27,6 +27,7 @@ from service.api.v1 import responses as replies
 from service.api.v1 import routes as v1
 from service.api.v1.verbs import VERBS
 from service.api.v2 import routes as v2
+from service.api.v2.endpoint import Server
 from service.api.v2.model_repository import Access
 from service.errors import ServiceError
 from service.prediction.predictor import Predictor
@@ -237,9 +238,9 @@ def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
     return Routes(v2.router(_server(parts, limits, is_ready)))
 
 
-def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> v2.Server:
+def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Server:
     repository = Access(parts.reloader, parts.workers)
-    return v2.Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
+    return Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
 
 
 Protocol = Callable[[Parts, Limits, Callable[[], bool]], Routes]
