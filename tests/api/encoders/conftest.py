@@ -124,7 +124,7 @@ def class_draft(folder: Path, *, more: str = CLASS_COSTS, name: str = "letters")
 @pytest.fixture(scope="session")
 def every_task(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """`letters`, `complaints` and `motion`: a calibrated model of every task; `raw`, an uncalibrated one."""
-    from service.importer.onboarding import publish_draft
+    from service.fitting.publish import publish_draft
 
     folder = tmp_path_factory.mktemp("every")
     labels, sequences, repository = label_draft(folder), sequence_draft(folder), class_draft(folder)
