@@ -343,7 +343,7 @@ def test_fit_prints_how_scores_did_on_rows_from_elsewhere_and_the_thresholds_of_
     rates = f"{one['fpr95_ood_positive']:.4f} {one['fpr95_id_positive']:.4f}"
     assert f"{chosen} (chosen) {one['auroc']:.4f} {one['low']:.3f} to {one['high']:.3f} {rates}" in told
     assert "FPR@95, OOD positive FPR@95, ID positive" in told
-    assert f"{chosen} is the default: it tells these rows apart best of all" in told
+    assert f"{chosen} is the default: it separates these rows best of all" in told
     assert "of two classes every temperature ranks the rows alike" in told
     assert "not judged: 'logit_norm' has the same value" in told
     for label, own in record["scores"][chosen]["by_class"].items():  # type: ignore[index]
