@@ -72,5 +72,5 @@ def _from_json(text: str, path: Path, flag: str) -> tuple[str, ...]:
 
 
 def _in_order(value: dict[str, Any]) -> list[Any] | None:
-    wanted = [str(i) for i in range(len(value))]
-    return [value[key] for key in wanted] if set(value) == set(wanted) else None
+    keys = [str(i) for i in range(len(value))]
+    return [value[key] for key in keys] if set(value) == set(keys) else None

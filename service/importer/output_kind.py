@@ -34,7 +34,7 @@ def conclude_kind(output: Output, declared: Declared, probe: Array) -> Conclusio
     Raises
     ------
     GraphError
-        If the dry run contradicts what is said or proven, or nothing tells.
+        If the dry run contradicts what is declared or proven, or the kind is unknown.
     """
     if declared.output_kind is not None:
         return _as_said(output, declared.output_kind, probe)
@@ -126,7 +126,7 @@ def _from_evidence(output: Output, declared: Declared, probe: Array) -> Conclusi
         note = f"{len(probe)} synthetic rows lie in [0, 1] and sum to 1"
         return Conclusion("output_kind", "probabilities", note)
     raise GraphError(
-        f"what {output.name!r} holds cannot be told ({output.evidence}); say --output-kind logits, log_probabilities, "
+        f"the kind of {output.name!r} is unknown ({output.evidence}); give --output-kind logits, log_probabilities, "
         "probabilities, sigmoid_logits or sigmoid_probabilities (with one value per label: --task multilabel)"
     )
 

@@ -1,4 +1,4 @@
-"""What was done to a graph is proven on the dry run, or the import fails."""
+"""Changes of a graph are checked on the rows of the dry run, or the import fails."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ TOLERANCE = 1e-6
 Array = npt.NDArray[Any]
 
 
-def check_same(child: Sandbox, graph: Path, run: Run, output: str, wanted: Array) -> None:
-    """Raise GraphError unless an output that was made by appended operators is what NumPy makes of the original."""
+def check_same(child: Sandbox, graph: Path, run: Run, output: str, expected: Array) -> None:
+    """Raise GraphError unless an output of appended operators equals what NumPy computes from the original."""
     found = answered(child, graph, run, output)
-    if found.shape != wanted.shape or not np.allclose(found, wanted, atol=TOLERANCE):
+    if found.shape != expected.shape or not np.allclose(found, expected, atol=TOLERANCE):
         raise GraphError(
             f"output {output!r}, made from the graph's own, is not what it was made from; please report it"
         )
