@@ -107,7 +107,7 @@ def test_columns_of_text_are_read_by_name(learn: Learn, reference: Any) -> None:
         ({"X": X}, "needs an array 'probabilities' of numbers, the toolchain's own .it holds X."),
         ({"X": X[:, :1], "probabilities": softmax(X @ W)}, r"'x' has shape \[50, 1\], \[rows, 2\] is needed"),
         ({"X": X[:, :, None], "probabilities": softmax(X @ W)}, r"'x' has shape \[50, 2, 1\], \[rows, 2\] is needed"),
-        ({"X": X * 1e300, "probabilities": softmax(X @ W)}, "'x' holds numbers that FLOAT has not"),
+        ({"X": X * 1e300, "probabilities": softmax(X @ W)}, "'x' holds numbers that FLOAT does not have"),
         ({"X": X * 1j, "probabilities": softmax(X @ W)}, "'x' must hold numbers"),
         ({"probabilities": softmax(X @ W)}, "lacks 'x'; it needs 'X'"),
         ({"X": X[:9], "probabilities": softmax(X @ W)}, "has 9 rows and 50 rows of 'probabilities'"),
