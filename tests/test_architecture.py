@@ -22,8 +22,6 @@ CORE_MAY_IMPORT = (
     "math",
     "functools",
     "collections.abc",
-    "bisect",
-    "operator",
 )
 DOORS = {
     "onnxruntime": ("service/runtime/",),

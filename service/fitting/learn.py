@@ -159,7 +159,7 @@ def _flags(model: Model, outputs: LabelledOutputs, calibration: Calibration, fit
         calibrated=True,
         inverse=calibration.inverse,
     )
-    flagged = dataclasses.replace(model, chain=chain).judge(outputs.raw).flagged
+    flagged = dataclasses.replace(model, chain=chain).posterior_of(outputs.raw).flagged
     return np.zeros(len(outputs.data), dtype=np.bool_) if flagged is None else flagged
 
 

@@ -146,7 +146,7 @@ class Noise:
         model, widest = dataclasses.replace(self.model, chain=chain), 0.0
         for raw in (raw for path in self.paths for raw in path):
             exact = plain(dataclasses.replace(raw, logits=raw.logits.astype(np.float64, copy=False)))
-            apart = np.abs(model.judge(raw).scores[:, 0] - exact)
+            apart = np.abs(model.posterior_of(raw).scores[:, 0] - exact)
             beyond = apart[apart > ROUNDING.widths(exact) / SAFETY]  # the rest is in every band already
             widest = max(widest, float(beyond.max(initial=0.0)))
         return widest

@@ -47,18 +47,18 @@ def test_noise_of_a_float32_output_splits_no_calibration_row(
 ) -> None:
     model, x = fitted(3, tail)
     raw = model.raw(x)
-    expected, rng = model.judge(raw), np.random.default_rng(4)
+    expected, rng = model.posterior_of(raw), np.random.default_rng(4)
     for _ in range(20):
         size = np.abs(raw.logits).max(axis=1, keepdims=True)
         moved = raw.logits + rng.uniform(-2.0, 2.0, size=raw.logits.shape) * ONE_LABEL * size
-        found = model.judge(dataclasses.replace(raw, logits=moved))
+        found = model.posterior_of(dataclasses.replace(raw, logits=moved))
         np.testing.assert_array_equal(found.p_values, expected.p_values)
         np.testing.assert_array_equal(found.flags, expected.flags)
 
 
 def test_bands_cost_no_resolution_where_rows_are_told_apart(fitted: Callable[..., tuple[Model, Array]]) -> None:
     model, x = fitted(3, ALL)
-    posterior = model.judge(model.raw(x))
+    posterior = model.posterior_of(model.raw(x))
     assert posterior.p_values is not None
     for i, name in enumerate(ON_LOGITS):
         assert len(np.unique(posterior.p_values[:, i])) >= 0.85 * len(x), name
@@ -107,7 +107,7 @@ def test_noise_between_batches_is_measured_and_carried_through_the_score(toy: To
 def flags(model: Model, detectors: Any, x: Array, size: int) -> Array:
     chain = dataclasses.replace(model.chain, detectors=detectors, calibrated=True)
     ready = dataclasses.replace(model, chain=chain)
-    parts = [ready.judge(ready.raw(x[i : i + size])) for i in range(0, len(x), size)]
+    parts = [ready.posterior_of(ready.raw(x[i : i + size])) for i in range(0, len(x), size)]
     return np.concatenate([np.column_stack([part.p_values, part.flags]) for part in parts])  # type: ignore[list-item]
 
 

@@ -472,4 +472,4 @@ def test_the_self_test_of_rows_of_several_lengths_holds(tmp_path: Path) -> None:
     assert test.lengths is not None
     assert len(set(test.lengths.tolist())) > 1
     raw = model.run(test.columns, test.feeds, test.lengths)
-    assert test.departure(raw.logits, model.judge(raw).log_probs) is None
+    assert test.departure(raw.logits, model.posterior_of(raw).log_probs) is None
