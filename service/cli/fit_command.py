@@ -34,7 +34,7 @@ from service.reporting.terminal import render_record
 @click.option(
     "--calibrator",
     type=click.Choice(METHODS),
-    help="The map to fit. shrinkage: a temperature pulled towards 1, and biases towards 0 where held-out rows ask for "
+    help="The map to fit. shrinkage: a temperature pulled towards 1, and biases towards 0 where held-out rows need "
     "them; auto lets several compete without that pull.  [default: shrinkage; of a multilabel model platt, on Platt's "
     "targets]",
 )

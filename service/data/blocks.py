@@ -51,7 +51,7 @@ class Source(Protocol):
         """Its rows."""
 
     def bound(self) -> int:
-        """Its rows, or somewhat more, at little cost."""
+        """An upper bound of its rows, at little cost."""
 
     def blocks(self, names: Sequence[str], *, rows: int, first: int = 0) -> Iterator[Block]:
         """Blocks of at most ``rows`` rows of some columns, in order, from row ``first`` on."""

@@ -141,7 +141,9 @@ def _key(value: object) -> Key:
 
 def _meanings(keys: dict[Key, None], rules: LabelRules) -> dict[Key, int | None]:
     names = {key: _named(key, rules) for key in keys}
-    words = not rules.numbers and all(k is not None for k in names.values())  # of --train-data, say: no index at all
+    words = not rules.numbers and all(
+        k is not None for k in names.values()
+    )  # of --train-data, for example: no index at all
     if rules.labels_as in ("index0", "index1") and not words:
         first = int(rules.labels_as == "index1")
         return {key: _position(_index_of(key, rules, declared=True), first, rules) for key in keys}
@@ -196,8 +198,8 @@ def _position(index: int | None, first: int, rules: LabelRules) -> int | None:
 def _ambiguous(one: int, rules: LabelRules) -> DataError:
     by_zero, by_one = rules.classes[one], rules.classes[one - 1]
     detail = (
-        f"could be indices from 0 ({one} is {by_zero!r}) or from 1 ({one} is {by_one!r}), because no label is 0: say "
-        "which with labels-as index0 or index1"
+        f"could be indices from 0 ({one} is {by_zero!r}) or from 1 ({one} is {by_one!r}), because no label is 0: "
+        "choose with labels-as index0 or index1"
     )
     return DataError(f"{rules.where}: the labels {detail}", [Fault(("labels",), "ambiguous-labels", detail)])
 
@@ -218,9 +220,9 @@ def _expected(key: Key, rules: LabelRules) -> str:
     if _index_of(key, rules) == len(classes):
         return (
             f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}; if the labels count "
-            "from 1, say labels-as index1"
+            "from 1, set labels-as index1"
         )
-    return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}; say {WAY_OUT}"
+    return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}; set {WAY_OUT}"
 
 
 def _note(keys: Sequence[Key], meaning: dict[Key, int | None], rules: LabelRules) -> str | None:
@@ -237,7 +239,7 @@ def _note(keys: Sequence[Key], meaning: dict[Key, int | None], rules: LabelRules
 def read_presences(
     values: Values, labels: tuple[str, ...], *, where: str, place: Callable[[int], str] = _from_zero
 ) -> Indices:
-    """Presence of every label, shape (N, M), from zeros and ones.
+    """State of every label: 1 where it is present, shape (N, M), from zeros and ones.
 
     Raises
     ------

@@ -65,7 +65,7 @@ def refuse_overlap(overlap: Overlap) -> None:
     if overlap.is_refused:
         raise DataError(
             f"{overlap.note}: a calibration on them is over-confident. Give --data rows that the model was not trained "
-            "on, or say --allow-overlap. Nothing was published"
+            "on, or add --allow-overlap. Nothing was published"
         )
 
 

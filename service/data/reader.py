@@ -111,7 +111,7 @@ def read_chunks(
 
 
 def bound_of(path: Path) -> int:
-    """Rows of a data set, or somewhat more, at little cost."""
+    """An upper bound of the rows of a data set, at little cost."""
     return sum(open_source(part).bound() for part in parts_of(path))
 
 

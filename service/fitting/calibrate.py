@@ -91,7 +91,7 @@ def calibrate(manifest: Manifest, logits: Array, data: Dataset, *, method: str, 
     Raises
     ------
     NoSignal
-        If the logits say nothing about the labels.
+        If the logits have no signal about the labels.
     FitError
         If the method does not fit the model.
     """
@@ -114,7 +114,7 @@ def fit_best(
     classes : tuple of str
     seed : int
     signal : bool
-        Whether the logits are known to say something about the labels. If not, chains without signal are left out.
+        Whether the logits are known to have signal. If not, chains without signal are left out.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _interval(calibrator: Temperature, winner: CandidateChain, data: Dataset, un
     logits, w, offset = winner.logits, data.weights, winner.offset
     fitted = fit_temperature(logits, data.labels, weights=w, offset=offset, units=units)
     low, high = likelihood_interval(fitted, logits, data.labels, weights=w, offset=offset, groups=data.groups)
-    t = calibrator.temperature  # a prior may have moved it beyond what few rows say
+    t = calibrator.temperature  # a prior may have moved it beyond the interval of few rows
     return min(low, t), max(high, t) if math.isfinite(high) else None
 
 
@@ -193,10 +193,12 @@ def _candidates(choice: Choice, chains: dict[str, CandidateChain]) -> dict[str, 
 
 def _warnings(manifest: Manifest, data: Dataset, found: Calibration) -> list[str]:
     counts = units_of_classes(data, len(manifest.graph.classes))
-    said = of_rows(manifest.graph.classes, counts, units=data.units, grouped=data.groups is not None) | _of_fit(found)
-    said |= of_loss(manifest, found.record, inverted=found.inverse is not None)
-    said |= of_source(unknown=found.source.basis == "unknown", missing=counts.min() == 0)
-    return [text for text, holds in said.items() if holds]
+    warnings = of_rows(manifest.graph.classes, counts, units=data.units, grouped=data.groups is not None) | _of_fit(
+        found
+    )
+    warnings |= of_loss(manifest, found.record, inverted=found.inverse is not None)
+    warnings |= of_source(unknown=found.source.basis == "unknown", missing=counts.min() == 0)
+    return [text for text, holds in warnings.items() if holds]
 
 
 def _of_fit(found: Calibration) -> dict[str, bool]:

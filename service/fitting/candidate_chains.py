@@ -109,7 +109,7 @@ def candidate_chains(manifest: Manifest, logits: Array, data: Dataset, method: s
 
 
 def with_signal(chains: Sequence[CandidateChain], data: Dataset) -> list[CandidateChain]:
-    """The chains to which the logits say something about the labels.
+    """The chains whose logits have signal about the labels.
 
     Raises
     ------

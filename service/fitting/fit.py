@@ -105,7 +105,7 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     DataError
         If the rows do not fit the model.
     NoSignal
-        If the logits say nothing about the labels; nothing is published.
+        If the logits have no signal about the labels; nothing is published.
     FitError
         If there are fewer rows than the false-alarm rate or the fit itself needs; nothing is published.
     """

@@ -102,7 +102,7 @@ def _calibrate_label(
 
 def _methods(method: str | None, rarer: int) -> Sequence[str]:
     if rarer == 0:
-        return ("identity",)  # rows of one state say nothing about the other
+        return ("identity",)  # rows of one state have no signal about the other
     if method is None:
         return ("platt",)  # however rare a label is: a temperature cannot move its mean probability
     if method != "auto":

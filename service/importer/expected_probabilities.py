@@ -188,7 +188,7 @@ def _compared(found: Array, expected: Array, classes: tuple[str, ...], tolerance
 def _hint(found: Array, expected: Array, tolerance: float, otherwise: str) -> str:
     for what, other in (
         ("in the reverse order they agree: name the classes so, or choose another --output", expected[..., ::-1]),
-        ("a softmax was taken of probabilities: say --output-kind probabilities", softmax_of(expected)),
+        ("a softmax was taken of probabilities: give --output-kind probabilities", softmax_of(expected)),
     ):
         if np.abs(found - other).max() <= tolerance:
             return f"; {what}"

@@ -34,7 +34,7 @@ def read_names(path: Path, flag: str) -> tuple[str, ...]:
 
 
 def check_names(names: tuple[str, ...], flag: str) -> tuple[str, ...]:
-    """The names, or DataError that says which of them is empty, no text of one line, or there twice."""
+    """The names; DataError for one that is empty, no text of one line, or there twice."""
     seen: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         if not name.strip():

@@ -58,7 +58,7 @@ def check_missing(child: Sandbox, graph: Path, run: Run, output: str) -> None:
             if not np.isfinite(child.run(graph, [output], [feeds])[0][output]).all():
                 raise GraphError(
                     f"--missing nan: with a value missing in input {f.input.name!r} the output is not finite; leave "
-                    "the flag out, and say missing = { impute = … } in the manifest where a value can stand in"
+                    "the flag out, and declare missing = { impute = … } in the manifest where a value can stand in"
                 )
 
 

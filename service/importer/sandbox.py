@@ -60,7 +60,7 @@ class Sandbox:
     def run(
         self, graph: Path, outputs: Sequence[str], feeds: Sequence[Arrays], *, together: bool = False
     ) -> list[Arrays]:
-        """Outputs of a graph, by name, for several sets of rows; ``together`` in one batch each, whatever `alone` says.
+        """Outputs of a graph, by name, for several sets of rows; ``together``: one batch each, even with `alone`.
 
         Raises
         ------

@@ -125,7 +125,7 @@ def plan(inputs: Sequence[Input], features: tuple[str, ...] | None, width: int |
         )
     if nameless := next((i for i in inputs if _is_table(i) and _width(i) is None), None):
         raise GraphError(
-            f"the graph does not say how wide the rows of {nameless.name!r} are; name the features: --features a,b,…, "
+            f"the graph does not show how wide the rows of {nameless.name!r} are; name the features: --features a,b,…, "
             "or number them: --width N"
         )
     return tuple(_numbered(entry, inputs) for entry in inputs)
@@ -270,7 +270,7 @@ def _named(inputs: Sequence[Input], features: tuple[str, ...]) -> tuple[Filled, 
 
 def _named_evidence(entry: Input) -> str:
     if _contradicts(entry):
-        return f"named at import; the file declares {_shown(entry)}, its coefficients say {entry.width} columns"
+        return f"named at import; the file declares {_shown(entry)}, its coefficients have {entry.width} columns"
     return "named at import"
 
 

@@ -79,7 +79,7 @@ def test_indices_that_may_count_from_one_are_refused_with_both_readings(
 
 
 def test_indices_that_must_count_from_one_are_refused_with_the_way_out() -> None:
-    with pytest.raises(DataError, match=r"the label of row 2 .* if the labels count from 1, say labels-as index1"):
+    with pytest.raises(DataError, match=r"the label of row 2 .* if the labels count from 1, set labels-as index1"):
         read([1, 2, 3], TRIPLE)
 
 
@@ -112,7 +112,7 @@ def test_what_labels_are_may_be_said(kind: str) -> None:
         ([0, "b"], "index0", "row 1 .* is no index"),
         ([0, None], "index0", "row 1 .* is missing"),
         ([0, "01"], "index0", "row 1 .* is no index"),
-        ([True, False], None, "row 0 .* say labels-as"),
+        ([True, False], None, "row 0 .* set labels-as"),
         (["a", 1], None, "row 1 .* is neither"),
         (["a", "1"], None, "row 1 .* is neither"),
         (["NA"], None, "row 0 .* is missing"),
@@ -154,7 +154,7 @@ def test_lists_of_positions_are_padded() -> None:
     [
         ([["a", None]], ("a", "None"), "at position 1 .* it is missing"),
         ([["a", "d"]], TRIPLE, "at position 1 .* it is none of the classes 'a', 'b', 'c'"),
-        ([[1, 2], [0, 3]], TRIPLE, "row 1 .* at position 1 .* if the labels count from 1, say labels-as index1"),
+        ([[1, 2], [0, 3]], TRIPLE, "row 1 .* at position 1 .* if the labels count from 1, set labels-as index1"),
         ([[0.0, np.nan]], TRIPLE, "at position 1 .* it is missing"),
     ],
 )

@@ -58,7 +58,7 @@ def test_classes_in_the_reverse_order_are_recognised(learn: Learn, reference: An
 
 
 def test_probabilities_taken_for_logits_are_recognised(learn: Learn, reference: Any) -> None:
-    with pytest.raises(GraphError, match="say --output-kind probabilities"):
+    with pytest.raises(GraphError, match="give --output-kind probabilities"):
         learn(THREE, output_kind="logits", expect=reference(X=X, probabilities=softmax(X @ W)))
 
 
