@@ -12,12 +12,14 @@ import onnx
 import tomlkit
 from onnx import TensorProto, helper, numpy_helper
 
+from service.bundle.drafts import open_draft
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
 from service.fitting.fit import FitRequest, fit
+from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model, open_draft, publish_draft
+from service.importer.import_model import import_model
 from tests.bench.wrk import JSON, Request
 
 Matrix = npt.NDArray[np.float32]

@@ -18,7 +18,7 @@ from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
 from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model
+from service.importer.import_model import import_model
 
 MULTILABEL, SEQUENCE, TEXT = "findings", "tagger", "notes"
 WIDTH: Final = 30
