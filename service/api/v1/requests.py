@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.api.v1.instances import MOST_FAULTS, nearest
@@ -220,13 +220,13 @@ class EstimateRequest(Wire):
     parameters: EstimateParameters = EstimateParameters()
 
 
-REQUESTS: Final[dict[str, type[Wire]]] = {
-    "predict": PredictRequest,
-    "detect": DetectRequest,
-    "decide": DecideRequest,
-    "evaluate": EvaluateRequest,
-    "estimate": EstimateRequest,
-}
+def valid_ids(ids: object) -> bool:
+    """Whether these may be the ids of instances."""
+    try:
+        _IDS.validate_python(ids)
+    except ValidationError:
+        return False
+    return True
 
 
 def parse_request(kind: type[Body], document: object, known: Iterable[str]) -> Body:
@@ -298,6 +298,7 @@ def _sentence(fault: Fault) -> str:
     return f"{place}: {fault.detail}"
 
 
+_IDS: Final = TypeAdapter(Ids)
 _CODES: Final = {"missing": "missing-field"}
 
 _WORDS: Final = {
