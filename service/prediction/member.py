@@ -99,8 +99,12 @@ class Member(Generic[S]):
         Whether a row can lack it.
     when : callable
         Whether answers of a scope have it.
+    known : callable
+        Whether rows of a scope can have a value other than null; where none can, `/v2` has no such output.
     tensor : str or None
         Its name as an output of `/v2`.
+    single : bool
+        Whether that output holds it in single precision.
     schema : dict
         JSON schema of a ``value``.
     """
@@ -114,7 +118,9 @@ class Member(Generic[S]):
     nullable: bool = False
     optional: bool = False
     when: Callable[[Scope], bool] = always
+    known: Callable[[Scope], bool] = always
     tensor: str | None = None
+    single: bool = False
     schema: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -135,6 +141,8 @@ class Group(Generic[S]):
         Whether answers of a scope have the group.
     positions : bool
         Whether the list in a path is of a sequence's positions.
+    optional : bool
+        Whether answers can lack it.
     """
 
     path: str
@@ -143,6 +151,7 @@ class Group(Generic[S]):
     objects: Mapping[str, str] = field(default_factory=dict)
     when: Callable[[Scope], bool] = always
     positions: bool = False
+    optional: bool = False
 
     @property
     def steps(self) -> tuple[str, ...]:

@@ -94,6 +94,10 @@ def _own(scope: Scope) -> Sequence[Policy]:
     return scope.policies if scope.policy is None else (scope.policy,)
 
 
+def _calibrated(scope: Scope) -> bool:
+    return scope.model.chain.calibrated
+
+
 def _gated(scope: Scope) -> bool:
     return bool(scope.model.chain.gate)
 
@@ -121,6 +125,7 @@ OOD: Final[Group[Answer]] = Group(
             "Whether the row is out of distribution: a score or rule of the gate flags it.",
             lambda answer: answer.posterior.flagged,
             nullable=True,
+            known=_calibrated,
             tensor="ood",
         ),
         Member(
@@ -129,6 +134,7 @@ OOD: Final[Group[Answer]] = Group(
             "Joint p-value of the scores in the gate.",
             lambda answer: answer.posterior.p_value,
             nullable=True,
+            known=lambda scope: _calibrated(scope) and _gated(scope),
             tensor="p_value",
         ),
         Member(
@@ -259,16 +265,9 @@ DECISION: Final[tuple[Member[Decided], ...]] = (
         optional=True,
     ),
 )
-TENSORS: Final[Group[Answer]] = Group(
+OOD_SCORE: Final[Group[Answer]] = Group(
     "",
     (
-        Member(
-            "logits.{class}",
-            "number",
-            "Raw output of the model as logits, before calibration.",
-            lambda answer: answer.posterior.logits.astype(np.float32),
-            tensor="logits",
-        ),
         Member(
             "ood_score",
             "number",
@@ -276,6 +275,20 @@ TENSORS: Final[Group[Answer]] = Group(
             lambda answer: answer.posterior.scores[:, answer.model.chain.gate[0]],
             when=_gated,
             tensor="ood_score",
+        ),
+    ),
+    of_answer,
+)
+LOGITS: Final[Group[Answer]] = Group(
+    "",
+    (
+        Member(
+            "logits.{class}",
+            "number",
+            "Raw output of the model as logits, before calibration.",
+            lambda answer: answer.posterior.logits,
+            tensor="logits",
+            single=True,
         ),
     ),
     of_answer,
@@ -305,5 +318,5 @@ def decisions(path: str, *, positions: bool = False) -> Group[Decided]:
 TOPICS: Final[dict[str, tuple[Group[Any], ...]]] = {
     "identity": (IDENTITY,),
     "ood": (OOD, SCORES),
-    "tensors": (TENSORS,),
+    "tensors": (OOD_SCORE,),
 }

@@ -10,7 +10,7 @@ from service.core.numerics import Array, Flags, Indices, largest
 from service.core.pipeline import Policy, Posterior, at_prevalence, choose
 from service.prediction.answer import Answer, Decided, Part, RowSets
 from service.prediction.member import Group, Member, Scope
-from service.prediction.members import decisions, of_answer
+from service.prediction.members import LOGITS, decisions, of_answer
 from service.prediction.options import Options, choose_policies, choose_target
 from service.prediction.tasks.stages import Task
 from service.runtime.model import Model
@@ -123,8 +123,9 @@ TOP: Final[Group[Top]] = Group(
         Member("probability", "number", "Its calibrated probability.", lambda top: top.probability),
     ),
     _top,
-    {"top": "The most probable classes, most probable first; in place of `probabilities`."},
+    {"top[]": "The most probable classes, most probable first; in place of `probabilities`."},
     when=_with_top,
+    optional=True,
 )
 SETS: Final[Group[RowSets]] = Group(
     "set",
@@ -137,8 +138,10 @@ SETS: Final[Group[RowSets]] = Group(
     _sets,
     {"set": "Classes that hold the true one with the requested probability."},
     when=_with_coverage,
+    optional=True,
 )
 
 MULTICLASS: Final = Task(
-    MulticlassStages, {"probabilities": (CLASSES, TOP, SETS), "decision": (decisions("decision"),), "tensors": ()}
+    MulticlassStages,
+    {"probabilities": (CLASSES, TOP, SETS), "decision": (decisions("decision"),), "tensors": (LOGITS,)},
 )

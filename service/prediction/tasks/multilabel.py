@@ -10,7 +10,7 @@ from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior
 from service.prediction.answer import Answer, Decided
 from service.prediction.member import Group, Member
-from service.prediction.members import decisions, of_answer
+from service.prediction.members import LOGITS, decisions, of_answer
 from service.prediction.options import Options, choose_label_policies, choose_target
 from service.prediction.tasks.stages import Task
 from service.runtime.model import Model
@@ -71,7 +71,7 @@ LABELS: Final[Group[Answer]] = Group(
             "Labels that are more likely present than absent; this is not the most likely set of labels.",
             lambda answer: answer.log_probs[..., 1] >= answer.log_probs[..., 0],
             of="class",
-            tensor="label",
+            tensor="labels",
         ),
         Member(
             "probabilities.{class}",
@@ -85,5 +85,5 @@ LABELS: Final[Group[Answer]] = Group(
 )
 
 MULTILABEL: Final = Task(
-    MultilabelStages, {"probabilities": (LABELS,), "decision": (decisions("decisions.{label}"),), "tensors": ()}
+    MultilabelStages, {"probabilities": (LABELS,), "decision": (decisions("decisions.{label}"),), "tensors": (LOGITS,)}
 )

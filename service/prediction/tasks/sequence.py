@@ -80,6 +80,11 @@ def _positions(answer: Answer, parts: Sequence[Part], place: int) -> Array:
     return flat(answer.log_probs, lengths_of(answer.posterior))
 
 
+def _logits(answer: Answer, parts: Sequence[Part], place: int) -> Array:
+    del parts, place
+    return flat(answer.posterior.logits, lengths_of(answer.posterior))
+
+
 def _path(answer: Answer, parts: Sequence[Part], place: int) -> Path:
     del parts
     decided = answer.decided[place]
@@ -114,6 +119,21 @@ POSITIONS: Final[Group[Array]] = Group(
     _positions,
     positions=True,
 )
+POSITION_LOGITS: Final[Group[Array]] = Group(
+    "",
+    (
+        Member(
+            "logits[].{class}",
+            "number",
+            "Raw output of the model as logits, before calibration, at every unpadded position.",
+            lambda logits: logits,
+            tensor="logits",
+            single=True,
+        ),
+    ),
+    _logits,
+    positions=True,
+)
 PATH: Final[Group[Path]] = Group(
     "path",
     (
@@ -129,6 +149,7 @@ PATH: Final[Group[Path]] = Group(
     _path,
     {"path": "The actions of a sequence as a whole, where the policy puts a price on changing the action."},
     when=_switches,
+    optional=True,
 )
 LENGTHS: Final[Group[Answer]] = Group(
     "",
@@ -149,6 +170,6 @@ SEQUENCE: Final = Task(
     {
         "probabilities": (POSITIONS,),
         "decision": (decisions("decision[]", positions=True), PATH),
-        "tensors": (LENGTHS,),
+        "tensors": (POSITION_LOGITS, LENGTHS),
     },
 )
