@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from service.api.openapi.answer_components import answer_components
 from service.api.openapi.json_schemas import Json, components
 from service.api.openapi.operation import Examples, Operation, error_name, error_response, operation_object
 from service.api.openapi.service_operations import SERVICE_TYPES, service_operations
@@ -46,7 +47,7 @@ def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str
         "components": {
             "headers": {"X-Request-Id": REQUEST_ID},
             "responses": _errors(known, errors),
-            "schemas": components([*V1_TYPES, *V2_TYPES, *SERVICE_TYPES]),
+            "schemas": {**answer_components(), **components([*V1_TYPES, *V2_TYPES, *SERVICE_TYPES])},
         },
     }
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from service.api.openapi.answer_components import answer_names
 from service.api.openapi.json_schemas import Json, reference
 from service.api.openapi.operation import JSON, OF_ROWS, PLACES, Operation
-from service.api.v1.responses import Answer, ColumnsAnswer, EstimateAnswer, EvaluateAnswer, ModelList, Problem
+from service.api.v1.responses import ModelList, Problem
 from service.api.v1.verbs import VERBS, Verb
 
 TAG: Final = "v1"
-REPORTS: Final = {"evaluate": EvaluateAnswer, "estimate": EstimateAnswer}
 
 
 def v1_operations() -> list[Operation]:
@@ -54,18 +54,13 @@ def _verbs() -> Iterator[Operation]:
 
 
 def _answer(verb: Verb) -> Json:
-    if verb.report is not None:
-        return reference(REPORTS[verb.name].__name__)
-    return {"anyOf": [reference(Answer.__name__), reference(ColumnsAnswer.__name__)]}
+    refs = [reference(name) for name in answer_names(verb)]
+    return refs[0] if len(refs) == 1 else {"anyOf": refs}
 
 
 V1_TYPES: Final[tuple[tuple[Any, str], ...]] = (
     (Problem, "serialization"),
     (ModelList, "serialization"),
-    (Answer, "serialization"),
-    (ColumnsAnswer, "serialization"),
-    (EvaluateAnswer, "serialization"),
-    (EstimateAnswer, "serialization"),
     *((verb.request, "validation") for verb in VERBS.values()),
 )
 """What their bodies are made of."""
