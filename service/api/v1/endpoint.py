@@ -12,7 +12,7 @@ from service.api.addresses import Limits, addressed
 from service.api.body import read_json
 from service.api.disconnect import while_connected
 from service.api.v1 import answers
-from service.api.v1.reader import Readers, ReadRequest, RequestReader
+from service.api.v1.reader import Readers, ReadRequest
 from service.api.v1.verbs import Verb
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part, Prediction
@@ -63,7 +63,7 @@ class VerbEndpoint:
         try:
             result = await self._answer(request, call, receive)
         except InvalidInstances as error:
-            raise _refused(error, reader, request, raw) from None
+            raise reader.located(error, request) from None
         return await self._written(result, request, call)
 
     async def _answer(self, request: ReadRequest, call: Call, receive: Receive) -> Result:
@@ -86,11 +86,6 @@ class VerbEndpoint:
         prediction = Prediction.of(joint.own(place), call=call, created=self._predictor.now())
         found = await asyncio.to_thread(request.report, prediction)
         return orjson.dumps({**answers.header(prediction), **found})
-
-
-def _refused(error: InvalidInstances, reader: RequestReader, request: ReadRequest, raw: bytes) -> InvalidInstances:
-    # The quick branch looks at nothing but numbers; the careful one may know better what is wrong with them.
-    return reader.located(error, reader.careful(raw) if request.is_plain else request)
 
 
 async def _send_json(send: Send, body: bytes) -> None:

@@ -63,8 +63,6 @@ class ReadRequest:
     instances : list
         The rows as they were sent.
     ids : list of str or None
-    is_plain : bool
-        Whether the quick branch read it.
     report : callable or None
         What is computed of all rows together, where the verb has such a report.
     """
@@ -73,7 +71,6 @@ class ReadRequest:
     rows: Rows
     instances: list[Any]
     ids: Ids | None = None
-    is_plain: bool = False
     report: Report | None = None
 
 
@@ -149,7 +146,7 @@ class RequestReader:
         around = self._around(raw[:start], raw[end:], rows=len(plain[0]))
         if around is None:
             return None
-        return ReadRequest(around[0], plain[1], plain[0], around[1], is_plain=True)
+        return ReadRequest(around[0], plain[1], plain[0], around[1])
 
     def _around(self, before: bytes, after: bytes, *, rows: int) -> tuple[Kind, Ids | None] | None:
         kind = self._by_text.get((before, after))

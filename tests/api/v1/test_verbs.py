@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 
-from service.api.v1 import routes, verbs
+from service.api.v1 import verbs
+from service.api.v1.reports import Report
 from service.api.v1.verbs import VERBS
+from service.runtime.model import Model
 from service.runtime.registry import Registry
 
 
@@ -23,13 +26,12 @@ async def test_a_new_verb_is_one_entry(
     shipped: Registry,
     test_rows: list[list[float]],
 ) -> None:
-    def report(request: object, model: object) -> object:
+    def report(request: Any, model: Model) -> Report:
         del request, model
         return lambda prediction: {"rows": len(prediction.log_probs)}
 
     count = dataclasses.replace(VERBS["estimate"], name="count", summary="How many rows", report=report)
     monkeypatch.setitem(verbs.VERBS, "count", count)
-    assert routes.VERBS is verbs.VERBS
     async with client_of(shipped) as client:
         answer = await client.post("/v1/models/breast-cancer:count", json={"instances": test_rows[:3]})
         document = (await client.get("/openapi.json")).json()
