@@ -5,7 +5,14 @@ from typing import Any, Final
 
 from service.api.openapi.answer_components import answer_components
 from service.api.openapi.json_schemas import Json, components
-from service.api.openapi.operation import Examples, Operation, error_name, error_response, operation_object
+from service.api.openapi.operation import (
+    Examples,
+    Operation,
+    error_name,
+    error_response,
+    example_components,
+    operation_object,
+)
 from service.api.openapi.service_operations import SERVICE_TYPES, service_operations
 from service.api.openapi.v1_operations import V1_TYPES, v1_operations
 from service.api.openapi.v2_operations import V2_TYPES, v2_operations
@@ -34,7 +41,7 @@ def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str
     version : str
         Of the service.
     examples : dict of str to Examples
-        By the id of the operation.
+        By the base of the operation's id.
     errors : dict of str to object
         Body of an error by the name of its response, as `error_name` gives it.
     """
@@ -45,6 +52,7 @@ def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": _paths(known, examples),
         "components": {
+            "examples": _examples(examples),
             "headers": {"X-Request-Id": REQUEST_ID},
             "responses": _errors(known, errors),
             "schemas": {**answer_components(), **components([*V1_TYPES, *V2_TYPES, *SERVICE_TYPES])},
@@ -55,9 +63,13 @@ def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str
 def _paths(known: list[Operation], examples: Mapping[str, Examples]) -> Json:
     paths: Json = {}
     for operation in known:
-        described = operation_object(operation, examples.get(operation.id, Examples()))
+        described = operation_object(operation, examples.get(operation.base, Examples()))
         paths.setdefault(operation.path, {})[operation.method] = described
     return paths
+
+
+def _examples(examples: Mapping[str, Examples]) -> Json:
+    return {name: shown for base, own in examples.items() for name, shown in example_components(base, own).items()}
 
 
 def _errors(known: list[Operation], errors: Mapping[str, Any]) -> Json:

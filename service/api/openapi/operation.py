@@ -65,6 +65,12 @@ class Operation:
     errors: Sequence[int] = (500,)
 
     @property
+    def base(self) -> str:
+        """Its id without what stands for the place of a version or an alias."""
+        suffix = next((suffix for place, suffix in PLACES.items() if suffix and place in self.path), "")
+        return self.id.removesuffix(suffix)
+
+    @property
     def names(self) -> list[str]:
         """Parameters in the path."""
         return PARAMETER.findall(self.path)
@@ -99,9 +105,24 @@ def operation_object(operation: Operation, examples: Examples) -> Json:
         "responses": _responses(operation, examples),
     }
     if operation.takes:
-        content = _content(operation.takes, examples.bodies)
+        content = _content(operation.takes, _references(operation, "request", examples.bodies))
         described["requestBody"] = {"required": not operation.body_is_optional, "content": content}
     return described
+
+
+def example_name(base: str, side: str, title: str) -> str:
+    """Name of an example among the components; ``side`` is ``request`` or ``response``."""
+    return f"{base}.{side}.{title}"
+
+
+def example_components(base: str, examples: Examples) -> Json:
+    """Examples of operations that share the base of their ids, as components."""
+    sides = {"request": examples.bodies, "response": examples.responses}
+    return {
+        example_name(base, side, title): {"summary": title, "value": value}
+        for side, values in sides.items()
+        for title, value in values.items()
+    }
 
 
 def error_name(path: str, status: int) -> str:
@@ -139,16 +160,20 @@ def _responses(operation: Operation, examples: Examples) -> Json:
     success = {
         "description": "Success.",
         "headers": {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}},
-        "content": _content(operation.answers, examples.responses),
+        "content": _content(operation.answers, _references(operation, "response", examples.responses)),
     }
     names = {status: error_name(operation.path, status) for status in operation.errors}
     errors = {str(status): {"$ref": f"#/components/responses/{name}"} for status, name in names.items()}
     return {"200": success, **errors}
 
 
-def _content(schemas: Mapping[str, Json], examples: Mapping[str, Any]) -> Json:
-    shown = {name: {"summary": name, "value": value} for name, value in examples.items()}
+def _content(schemas: Mapping[str, Json], examples: Json) -> Json:
     return {
-        media_type: {"schema": schema, **({"examples": shown} if shown and media_type == JSON else {})}
+        media_type: {"schema": schema, **({"examples": examples} if examples and media_type == JSON else {})}
         for media_type, schema in schemas.items()
     }
+
+
+def _references(operation: Operation, side: str, examples: Mapping[str, Any]) -> Json:
+    names = {title: example_name(operation.base, side, title) for title in examples}
+    return {title: {"$ref": f"#/components/examples/{name}"} for title, name in names.items()}
