@@ -359,7 +359,7 @@ def with_fallback(groups: Sequence[Reference], thresholds: Array, *, among: Refe
     (array([5., 7.]), array([ True, False]), 8)
     """
     own = ~np.isnan(thresholds)
-    references = tuple(group if told else among for group, told in zip(groups, own, strict=True))
+    references = tuple(group if is_own else among for group, is_own in zip(groups, own, strict=True))
     return ByClass(references, np.where(own, thresholds, usual), own)
 
 

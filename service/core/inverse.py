@@ -139,7 +139,7 @@ class Focal:
         np.log1p(-np.exp(np.minimum(log_q, -math.log(2.0))), out=log_rest)  # all but the largest are at most 1/2
         log_rest[rows, top] = log_rest_mass(log_q, top)
         ratio = log_q - log_focal_factor(log_q, log_rest, gamma=self.gamma)
-        ratio = np.minimum(ratio, ratio[rows, top][:, None])  # q / phi(q) rises with q; rounding must not say otherwise
+        ratio = np.minimum(ratio, ratio[rows, top][:, None])  # q / phi(q) rises with q; rounding must not break that
         return log_softmax(ratio if self.alpha is None else ratio - np.log(self.alpha))
 
 
@@ -189,7 +189,7 @@ class LabelSmoothing:
     epsilon : float
         In [0, 1).
     floor : float
-        Smallest probability told apart from zero: a finite model emits values below ε/K, which no posterior explains.
+        Smallest probability that differs from zero: a finite model emits values below ε/K, which no posterior explains.
 
     References
     ----------

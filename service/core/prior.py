@@ -9,7 +9,7 @@ from service.core.numerics import Array, Indices, log_softmax
 from service.core.sampling import mean_noise
 
 CONDITION_LIMIT: Final = 1e6
-"""Above it, classes look so alike to the model that their proportions cannot be told."""
+"""Above it, classes look so alike to the model that their proportions cannot be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +249,7 @@ def returns_source(
 ) -> bool:
     """Whether EM on calibration rows finds the prevalence they are known to speak of, within sampling noise.
 
-    Where it does not, the model is not calibrated well enough for its estimates on other rows to be believed.
+    Where it does not, the model is not calibrated well enough for its estimates on other rows to hold.
 
     Parameters
     ----------

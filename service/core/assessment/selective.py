@@ -10,12 +10,12 @@ from service.core.numerics import Array
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The most rows one may answer while the risk keeps a promise.
+    """The most rows one may answer while the risk stays below a bound.
 
     Attributes
     ----------
     threshold : float
-        Answer where the confidence is at least this; infinite when no threshold keeps the promise.
+        Answer where the confidence is at least this; infinite when no threshold keeps the bound.
     coverage : float
         Share of the rows answered.
     risk : float
@@ -143,9 +143,9 @@ def coverage_at_risk(confidences: Array, errors: np.ndarray, *, risk: float, con
     errors : ndarray of shape (N,)
         1 where the answer was wrong. Rows that chose neither the model nor its calibration.
     risk : float
-        Error rate promised, between 0 and 1.
+        Error rate not to be exceeded, between 0 and 1.
     confidence : float
-        Probability, over such samples, that the promise holds.
+        Probability, over such samples, that the bound holds.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def coverage_at_risk(confidences: Array, errors: np.ndarray, *, risk: float, con
     thresholds, wrong = confidences[order], errors[order].cumsum()
     last = np.searchsorted(-thresholds, -thresholds, side="right") - 1  # rows of equal confidence go together
     allowed = (1.0 - confidence) / max(1, math.ceil(math.log2(len(order) + 1)))
-    low, high = 0, len(order)  # the first low rows keep the promise
+    low, high = 0, len(order)  # the first low rows keep the bound
     while low < high:
         end = int(last[(low + high) // 2])
         kept = _binomial_cdf(int(wrong[end]), end + 1, risk) <= allowed

@@ -74,7 +74,7 @@ def _quasi_newton(gradient: Array, memory: Sequence[tuple[Array, Array]], curvat
 def line_search(
     loss: Loss, point: Array, value: float, direction: Array, decrease: float
 ) -> tuple[float, float, Array]:
-    """Halve the step until the loss falls by a fair share of what its slope promises.
+    """Halve the step until the loss falls by a fair share of what its slope predicts.
 
     Parameters
     ----------

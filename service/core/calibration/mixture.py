@@ -29,7 +29,7 @@ def mixed(log_probs: Array, share: float) -> Array:
 
 
 def support(units: int) -> float:
-    r"""Smallest error probability that so many rows, or groups of rows, speak for.
+    r"""Smallest error probability that so many rows, or groups of rows, support.
 
     .. math:: m = 1 / (n + 1)
 

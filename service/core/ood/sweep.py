@@ -1,4 +1,4 @@
-"""Scores that need no pass of their own: whoever makes the softmax has their parts already."""
+"""Scores that need no pass of their own: they follow from parts of the softmax."""
 
 from collections.abc import Callable
 from typing import Any, Final
