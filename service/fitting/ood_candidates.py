@@ -95,8 +95,8 @@ def compare_scores(
     return OodDataRecord(
         rows=len(strangers.logits),
         digest=digest,
-        judged_rows=len(parts.judging),
-        judged_ood_rows=len(parts.ood_judging),
+        evaluated_rows=len(parts.judging),
+        evaluated_ood_rows=len(parts.ood_judging),
         candidates={name: one.model_copy(update={"chosen": name == chosen}) for name, one in found.items()},
         refused=refused,
         temperature=tuning.temperature,

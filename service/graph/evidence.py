@@ -89,9 +89,9 @@ def class_names(graph: View, output: str) -> tuple[tuple[str, ...], str] | None:
     return next(_labels_looked_up(graph), None)
 
 
-def operators(graph: onnx.GraphProto, wanted: frozenset[str]) -> list[str]:
+def operators(graph: onnx.GraphProto, sought: frozenset[str]) -> list[str]:
     """Those of some operators that a graph has, in its order."""
-    return list(dict.fromkeys(node.op_type for node in every_node(graph) if node.op_type in wanted))
+    return list(dict.fromkeys(node.op_type for node in every_node(graph) if node.op_type in sought))
 
 
 def decision(graph: View, name: str) -> str | None:

@@ -102,7 +102,9 @@ def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest
     parts = part(judged, 200, 0)
     assert set(found.candidates) == set(SCORES) - SIGMOID  # they are of another task: neither judged nor refused
     assert found.refused == {}
-    assert (found.judged_rows, found.judged_ood_rows) == (len(parts.judging), len(parts.ood_judging)) == (100, 100)
+    assert (
+        (found.evaluated_rows, found.evaluated_ood_rows) == (len(parts.judging), len(parts.ood_judging)) == (100, 100)
+    )
     for name, one in found.candidates.items():
         score = fit_score(name, judged, None, parts.learning, temperature=found.temperature)
         values = [score.score(seen_by(name, judged.raw)[parts.judging])]
