@@ -217,6 +217,8 @@ class LabelSmoothing:
         return floored_log((np.exp(log_probs) - self.epsilon / k) / (1.0 - self.epsilon), floor=self.floor)
 
 
+# No inverse: mixup (its optimum on clean inputs depends on how they are spread), distillation (the student repeats its
+# teacher, errors included) and sequence_cross_entropy (a price on change ties every position to its neighbours).
 INVERSES: Final[dict[str, type[Inverse]]] = {
     "cross_entropy": Unchanged,
     "weighted": ClassWeights,
@@ -225,10 +227,4 @@ INVERSES: Final[dict[str, type[Inverse]]] = {
     "binary_cross_entropy": PositiveWeight,
     "multilabel_cross_entropy": PositiveWeight,
     "sigmoid_focal": SigmoidFocal,
-}
-
-NO_INVERSE: Final[dict[str, str]] = {
-    "mixup": "its optimum on clean inputs depends on how they are spread; calibrate on clean rows instead",
-    "distillation": "the student repeats its teacher, errors included; calibrate the student on rows of its own",
-    "sequence_cross_entropy": "a price on change ties every position to its neighbours; calibrate positions instead",
 }

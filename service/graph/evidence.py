@@ -17,7 +17,6 @@ REGRESSORS: Final = frozenset({"LinearRegressor", "TreeEnsembleRegressor", "Tree
 RANDOM: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
-ENDLESS: Final = frozenset({"Loop", "Scan", "If"})
 TRANSFORMS: Final = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 """What `post_transform` of TreeEnsemble (ai.onnx.ml 5) counts; the classifiers' is the word itself."""
 

@@ -13,7 +13,6 @@ from service.bundle.repository import PARTS, Bundle
 from service.errors import BundleError, GraphError, ManifestInvalid
 from service.graph import metadata
 from service.graph.evidence import (
-    ENDLESS,
     RANDOM,
     Output,
     class_names,
@@ -112,8 +111,8 @@ class Findings:
         Whether it assigns rows to the nearest of something.
     handles_missing : str or None
         The operator that takes NaN for a missing value.
-    loops, random : tuple of str
-        Operators that may not end, or not answer the same twice.
+    random : tuple of str
+        Operators that may not answer the same twice.
     """
 
     model: onnx.ModelProto
@@ -130,7 +129,6 @@ class Findings:
     changes: tuple[str, ...]
     clusters: bool
     handles_missing: str | None
-    loops: tuple[str, ...]
     random: tuple[str, ...]
 
 
@@ -171,7 +169,6 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
         changes=tuple(changes),
         clusters=clusters(graph),
         handles_missing=_handles_missing(graph),
-        loops=tuple(operators(model.graph, ENDLESS)),
         random=(*operators(model.graph, RANDOM), *in_training(model)),
     )
 
