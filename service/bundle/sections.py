@@ -1,4 +1,7 @@
-"""The tables of `manifest.toml`, each checked by itself; `manifest.py` checks that they agree."""
+"""The tables of `manifest.toml`, each checked by itself; `manifest.py` checks that they agree.
+
+Tested in `tests/bundle/test_manifest.py`.
+"""
 
 import math
 from typing import Annotated, Final, Literal, Self

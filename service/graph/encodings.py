@@ -1,4 +1,7 @@
-"""Operators that say what an input's columns may hold: tables that they index, categories, means and scales."""
+"""Operators that restrict an input's columns: tables that they index, categories, means and scales.
+
+Tested in `tests/importer/test_domains.py`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""What the operators of a graph prove about its scores and its classes."""
+"""What the operators of a graph prove about its scores and its classes.
+
+Tested in `tests/graph/test_inspect.py`.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

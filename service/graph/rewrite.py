@@ -1,4 +1,7 @@
-"""Small surgery with standard operators, so that whatever runs a graph meets tensors of scores in few shapes only."""
+"""Rewrites with standard operators that give score outputs one of few shapes.
+
+Tested in `tests/graph/test_inspect.py` and `tests/conformance/test_import.py`.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Finding one's way about a graph: who computes a tensor, what is constant, where scores come from."""
+"""Walks over a graph: who computes a tensor, what is constant, where scores come from.
+
+Tested in `tests/graph/test_inspect.py`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Rows of numbers: a table whose columns fill the graph's inputs."""
+"""Rows of numbers: a table whose columns fill the graph's inputs.
+
+Tested in `tests/runtime/test_inputs.py` and `tests/runtime/test_integers.py`.
+"""
 
 import math
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ from service.core.decision import REASONS, TIE_TOLERANCE
 from service.core.detector import Detector
 from service.core.numerics import Array
 from service.core.ood import SCORES
-from service.core.ood.logits import Energy, MaxLogit
+from service.core.ood.logit_scores import Energy, MaxLogit
 from service.core.ood.nll import Nll
 from service.core.pipeline import Chain, Policy, Posterior, act, at_prevalence, postprocess
 from service.core.prior import shift

@@ -1,4 +1,7 @@
-"""Minimum of a smooth strictly convex loss: L-BFGS with a diagonal start and a backtracking line search."""
+"""Minimum of a smooth strictly convex loss: L-BFGS with a diagonal start and a backtracking line search.
+
+Tested in `tests/core/calibration/test_affine.py`.
+"""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,7 @@
-"""What Platt and beta calibration share: logistic regression on one or two columns."""
+"""Logistic regression on one or two columns, shared by Platt and beta calibration.
+
+Tested in `tests/core/calibration/test_platt.py`.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol

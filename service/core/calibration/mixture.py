@@ -1,4 +1,7 @@
-"""What separable rows leave unsaid: a share of the uniform distribution, mixed into every answer of such a fit."""
+"""A share of the uniform distribution in every answer of a fit on separable rows.
+
+Tested in `tests/core/calibration/test_separation.py`.
+"""
 
 import math
 from dataclasses import dataclass
