@@ -42,6 +42,8 @@
     ├── BenchFailed                  a server that could not be measured
     └── FitError                     data from which nothing can be learned
         └── NoSignal
+
+Tested in `tests/api/test_problems.py`.
 """
 
 from collections.abc import Sequence

@@ -124,14 +124,14 @@ def _behind(graph: View, node: onnx.NodeProto) -> list[str] | None:
     if node.op_type in SCALING:
         moving = [name for name in node.input if name not in graph.constants]
         if len(moving) == 1:
-            return None if _turns_round(graph, node) else moving
+            return None if _reverses(graph, node) else moving
         if node.op_type == "Add":
             return moving
         return [node.input[0]] if _is_integer_product(graph, node.input[0]) else None
     return None
 
 
-def _turns_round(graph: View, node: onnx.NodeProto) -> bool:
+def _reverses(graph: View, node: onnx.NodeProto) -> bool:
     """Whether an operator with one constant reverses the order of values: 1 - x, x * -1, 1 / x."""
     if node.op_type in {"Sub", "Div"} and node.input[0] in graph.constants:
         return True
