@@ -6,26 +6,24 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import operations, problems
 from service.api.addresses import Limits
 from service.api.direct import Direct
-from service.api.v1 import responses as replies
+from service.api.openapi import router as openapi
+from service.api.openapi.router import Contract
+from service.api.openapi.uncounted import Uncounted
 from service.api.v1 import routes as v1
-from service.api.v1.verbs import VERBS
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
 from service.api.v2.model_repository import Access
@@ -88,6 +86,10 @@ class Routes:
 
 def build_app(parts: Parts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
+    return Edge(_routed(parts), parts.telemetry, parts.new_id)
+
+
+def _routed(parts: Parts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
     app = FastAPI(
         title="Temperance",
@@ -95,7 +97,7 @@ def build_app(parts: Parts) -> ASGIApp:
         version=parts.version,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json" if parts.docs else None,
+        openapi_url=None,
         lifespan=state.lifespan,
     )
     app.add_exception_handler(ServiceError, problems.on_service_error)
@@ -110,8 +112,16 @@ def build_app(parts: Parts) -> ASGIApp:
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
-    app.openapi = lambda: _openapi(app, v1.documented(parts.registry))  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(Direct(app, direct), parts.telemetry, parts.new_id)
+        app.include_router(openapi.router(_contract(parts)))
+    return Direct(app, direct)
+
+
+def _contract(parts: Parts) -> Contract:
+    # Examples come from applications of their own, which neither count nor log.
+    telemetry = Uncounted()
+    own = replace(parts, docs=False, predictor=Predictor(telemetry, parts.predictor.now), background=nullcontext)
+    closed = replace(own, reloader=None, deadline=0.0)
+    return Contract(parts.registry, parts.version, lambda: _routed(own), lambda: _routed(closed))
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
@@ -205,19 +215,6 @@ def _log_fault(error: Exception, request_id: str) -> None:
     # The frames, never the message: it may hold what a caller sent.
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s unexpected %s\n%s", request_id, type(error).__name__, frames)
-
-
-def _openapi(app: FastAPI, verbs: Sequence[BaseRoute]) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=[*verbs, *app.routes])
-        kinds: list[type[BaseModel]] = [*(verb.request for verb in VERBS.values()), replies.Problem]
-        _, definitions = models_json_schema(
-            [(kind, "validation") for kind in kinds],
-            ref_template="#/components/schemas/{model}",
-        )
-        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
-        app.openapi_schema = document
-    return app.openapi_schema
 
 
 def _limits(parts: Parts) -> Limits:

@@ -174,12 +174,23 @@ class EvaluateParameters(Wire):
     labels_as: LabelsAs | None = None
 
 
+ROW: Final = {
+    "anyOf": [
+        {"type": "array", "items": {}, "description": "Values in the order of the manifest, or a nested tensor."},
+        {
+            "type": "object",
+            "title": "RowObject",
+            "additionalProperties": True,
+            "description": "Values by the name of a feature or of a graph input.",
+        },
+    ]
+}
 Instances = Annotated[
     list[Any],
     Field(
         min_length=1,
         description="Rows: lists of numbers in manifest order, or objects by feature name.",
-        json_schema_extra={"items": {"anyOf": [{"type": "array"}, {"type": "object"}]}},
+        json_schema_extra={"items": ROW},
     ),
 ]
 

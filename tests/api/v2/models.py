@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from service.importer.onboarding import publish_draft
 
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.fitting.fit import FitRequest, fit
+from service.fitting.publish import publish_draft
 
 Shape = list[int | None]
 Tensors = dict[str, tuple[int, Shape]]
