@@ -2,23 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Final
 
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.addresses import Limits, addressed
 from service.api.body import read_json
 from service.api.disconnect import while_connected
-from service.api.v1 import answers
-from service.api.v1.reader import Readers, ReadRequest
+from service.api.v1.reader import Kind, Readers
 from service.api.v1.verbs import Verb
 from service.errors import InvalidInstances, ServiceError
-from service.prediction.answer import Part, Prediction
-from service.prediction.call import Call
+from service.prediction.answer import Part
 from service.prediction.predictor import Predictor
-from service.prediction.queue import Result
+from service.prediction.queue import JointAnswer, Result
 from service.runtime.registry import Registry
 
 MEDIA_TYPE: Final = (b"content-type", b"application/json")
@@ -56,36 +54,28 @@ class VerbEndpoint:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         model = addressed(self._registry, scope["path_params"])
-        call = Call(scope["state"]["request_id"], deadline=time.monotonic() + self._limits.seconds)
+        deadline = time.monotonic() + self._limits.seconds
         raw = await read_json(scope, receive, limit=self._limits.body())
         reader = self._readers.reader(self._verb, model)
         request = reader.read(raw)
+        part = Part(scope["state"]["request_id"], len(request.rows), request.ids)
+        queue, kind = self._predictor.queue(model), request.kind
+        answering: Awaitable[Result] = queue.answer(kind.query, request.rows, part, deadline=deadline)
+        if not queue.immediate(model, part.rows):
+            answering = while_connected(answering, receive)
         try:
-            result = await self._answer(request, call, receive)
+            joint, place = await answering
         except InvalidInstances as error:
             raise reader.located(error, request) from None
-        return await self._written(result, request, call)
+        if self._verb.report is not None:  # may take long
+            return (await asyncio.to_thread(self._written, joint, kind))[place]
+        return self._written(joint, kind)[place]
 
-    async def _answer(self, request: ReadRequest, call: Call, receive: Receive) -> Result:
-        query, rows = request.kind.query, request.rows
-        part = Part(call.request_id, len(rows), request.ids)
-        answering = self._predictor.answer(query, rows, part, deadline=call.deadline)
-        if self._predictor.immediate(query.model, len(rows)):
-            return await answering
-        return await while_connected(answering, receive)
-
-    async def _written(self, result: Result, request: ReadRequest, call: Call) -> bytes:
-        (joint, place), encoder = result, request.kind.encoder
-        if encoder is not None:
-            bodies = joint.bodies.get(encoder)
-            if bodies is None:
-                bodies = joint.bodies[encoder] = encoder.write(joint.answer, joint.parts, created=self._predictor.now())
-            return bodies[place]
-        if request.report is None:
-            raise TypeError("a verb without a report has an encoder")
-        prediction = Prediction.of(joint.own(place), call=call, created=self._predictor.now())
-        found = await asyncio.to_thread(request.report, prediction)
-        return orjson.dumps({**answers.header(prediction), **found})
+    def _written(self, joint: JointAnswer, kind: Kind) -> list[bytes]:
+        # Once for all requests that were answered together, by the first that is back.
+        if joint.bodies is None:
+            joint.bodies = kind.encoder.write(joint.answer, joint.parts, created=self._predictor.now())
+        return joint.bodies
 
 
 async def _send_json(send: Send, body: bytes) -> None:

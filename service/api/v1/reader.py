@@ -8,7 +8,7 @@ request; it remembers what parameters mean, whatever the ids and rows beside the
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import orjson
 
@@ -17,7 +17,7 @@ from service.api.encoders.encoder import Encoder, encoder_of
 from service.api.plain_numbers import end_of_numbers
 from service.api.v1.instances import InstanceReader
 from service.api.v1.parameters import parameter_error, refuse_foreign
-from service.api.v1.reports import Report
+from service.api.v1.reports import ReportEncoder
 from service.api.v1.requests import parse_request, valid_ids
 from service.api.v1.verbs import Verb
 from service.bundle.tasks import ABSENT, PRESENT
@@ -44,16 +44,14 @@ class Kind:
     Attributes
     ----------
     query : Query
-    encoder : Encoder or None
-        None where the verb has a report of all rows together.
+    encoder : Encoder
     """
 
     query: Query
-    encoder: Encoder | None
+    encoder: Encoder
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRequest:
+class ReadRequest(NamedTuple):
     """A request, read and checked.
 
     Attributes
@@ -63,15 +61,12 @@ class ReadRequest:
     instances : list
         The rows as they were sent.
     ids : list of str or None
-    report : callable or None
-        What is computed of all rows together, where the verb has such a report.
     """
 
     kind: Kind
     rows: Rows
     instances: list[Any]
     ids: Ids | None = None
-    report: Report | None = None
 
 
 class Remembered(Generic[Key]):
@@ -184,19 +179,17 @@ class RequestReader:
         ids = getattr(parameters, "ids", None)
         if ids is not None and len(ids) != count:
             raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
-        rows = self._instances.parse(request.instances)
-        kind = self._kind(Query.of(model, options), parameters, document)
-        return ReadRequest(kind, rows, request.instances, ids, report=report)
+        rows, query = self._instances.parse(request.instances), Query.of(model, options)
+        if report is not None:
+            return ReadRequest(Kind(query, ReportEncoder(report)), rows, request.instances)
+        kind = Kind(query, encoder_of(query, verb=verb.name, layout=parameters.layout))
+        self._keep(kind, document)
+        return ReadRequest(kind, rows, request.instances, ids)
 
-    def _kind(self, query: Query, parameters: Any, document: Any) -> Kind:
-        if self._verb.report is not None:
-            return Kind(query, None)
-        encoder = encoder_of(query, verb=self._verb.name, layout=parameters.layout)
-        kind, key = Kind(query, encoder), _key(document.get("parameters", {}))
-        lasting = query.options.session is None and not query.options.vary_by_row
-        if lasting and key is not None:
+    def _keep(self, kind: Kind, document: Any) -> None:
+        options, key = kind.query.options, _key(document.get("parameters", {}))
+        if key is not None and options.session is None and not options.vary_by_row:
             self._by_parameters.keep(key, kind)
-        return kind
 
 
 class Readers:

@@ -1,19 +1,43 @@
 """What `:evaluate` and `:estimate` compute of all rows of a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
+
+import orjson
 
 from service.api.v1.answers import estimate_body
 from service.api.v1.labelled import judge, read_case
 from service.api.v1.requests import EstimateRequest, EvaluateRequest
 from service.evaluation.prevalence import estimate
 from service.evaluation.training_losses import check_names, named_losses
-from service.prediction.answer import Prediction
+from service.prediction.answer import Answer, Part, Prediction
+from service.prediction.call import Call
+from service.prediction.header import head_of, header
 from service.runtime.model import Model
 
 Json = dict[str, Any]
 Report = Callable[[Prediction], Json]
 """Members that stand beside the header of an answer."""
+
+
+class ReportEncoder:
+    """Writes the response to one request with a report: the header, and the report's members beside it.
+
+    Parameters
+    ----------
+    report : callable
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def write(self, answer: Answer, parts: Sequence[Part], *, created: datetime) -> list[bytes]:
+        """As `Encoder.write`; computing the report may take long."""
+        (part,) = parts
+        prediction = Prediction.of(answer, call=Call(part.request_id), created=created)
+        head = head_of(answer, request_id=part.request_id, created=created)
+        return [orjson.dumps({**header(head), **self._report(prediction)})]
 
 
 def evaluation_report(request: EvaluateRequest, model: Model) -> Report:
