@@ -33,7 +33,7 @@ from service.data.dataset import read_dataset
 from service.evaluation.report import Report, evaluate
 from service.fitting.fit import FitRequest, FitResult, fit
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model
+from service.importer.import_model import import_model
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 

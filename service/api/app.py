@@ -21,11 +21,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import operations, problems
 from service.api.addresses import Limits
-from service.api.hot import Hot
 from service.api.v1 import requests as schemas
 from service.api.v1 import responses as replies
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
+from service.api.v2.endpoint import Server
 from service.api.v2.model_repository import Access
 from service.errors import ServiceError
 from service.prediction.predictor import Predictor
@@ -90,7 +90,7 @@ def build_app(parts: Parts) -> ASGIApp:
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(Hot(app, _server(parts, limits, state.is_ready)), parts.telemetry, parts.new_id)
+    return Edge(app, parts.telemetry, parts.new_id)
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
@@ -217,9 +217,9 @@ def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter
     return v2.router(_server(parts, limits, is_ready))
 
 
-def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> v2.Server:
+def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Server:
     repository = Access(parts.reloader, parts.workers)
-    return v2.Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
+    return Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
 
 
 Protocol = Callable[[Parts, Limits, Callable[[], bool]], APIRouter]

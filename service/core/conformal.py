@@ -6,14 +6,13 @@ calibration sets; with a ``confidence`` the threshold holds for this very set, e
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from service.core.numerics import Array, Flags, Indices
-from service.core.ties import ROUNDING, UNMEASURED, Band, caps
+from service.core.ties import ROUNDING, Band, caps
 
 STORED_SCORES = 10_000
 
@@ -33,20 +32,13 @@ class Reference:
     n : int
         How many rows were scored.
     caps : ndarray of shape (M,)
-        `ties.caps` of each among all n: what new scores are compared with. By default from the scores that are here,
-        for an output of unmeasured noise.
+        `ties.caps` of each among all n: what new scores are compared with.
     """
 
     scores: Array
     ranks: Indices
     n: int
-    caps: Array = field(default_factory=lambda: np.empty(0))
-    ascending: list[float] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if len(self.caps) != len(self.scores):
-            object.__setattr__(self, "caps", caps(self.scores, UNMEASURED))
-        object.__setattr__(self, "ascending", self.caps.tolist())
+    caps: Array
 
     def covering(self, threshold: float) -> float:
         """The edge of the tie that a calibration score belongs to; any other number stays what it is.
@@ -57,7 +49,7 @@ class Reference:
         1.25
         """
         at = int(self.scores.searchsorted(threshold))
-        return self.ascending[at] if threshold in self.scores[at : at + 1] else threshold
+        return float(self.caps[at]) if threshold in self.scores[at : at + 1] else threshold
 
 
 def reference(scores: Array, *, limit: int = STORED_SCORES, band: Band | Array = ROUNDING) -> Reference:
@@ -146,7 +138,7 @@ def threshold(calibration: Reference, *, alpha: float, confidence: float | None 
     """
     n = calibration.n
     rank = marginal_rank(n, alpha) if confidence is None else confident_rank(n, alpha, confidence=confidence)
-    return calibration.ascending[int(np.searchsorted(calibration.ranks, rank))]
+    return float(calibration.caps[calibration.ranks.searchsorted(rank)])
 
 
 def marginal_rank(n: int, alpha: float) -> int:
@@ -235,20 +227,6 @@ def p_values(calibration: Reference, scores: Array) -> Array:
     smaller = calibration.caps.searchsorted(scores)
     if len(calibration.ranks) < calibration.n:
         smaller = np.where(smaller > 0, calibration.ranks[smaller - 1], 0)
-    return (calibration.n + 1 - smaller) / (calibration.n + 1)
-
-
-def p_value(calibration: Reference, score: float) -> float:
-    """`p_values` of one score.
-
-    Examples
-    --------
-    >>> p_value(reference(np.array([1.0, 2.0, 3.0])), 2.0)
-    0.75
-    """
-    smaller = bisect_left(calibration.ascending, score)
-    if smaller and len(calibration.ranks) < calibration.n:
-        smaller = int(calibration.ranks[smaller - 1])
     return (calibration.n + 1 - smaller) / (calibration.n + 1)
 
 

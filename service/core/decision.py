@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from service.core.costs import OneApart, Prices, base_of, class_ranges, priced
-from service.core.numerics import Array, Flags, Indices, read_only
+from service.core.numerics import Array, Flags, Indices
 
 TIE_TOLERANCE = 1e-6
-FEW_ACTIONS: Final = 16  # of one row: Python's floats beat NumPy's calls up to here
 
 REASONS: Final = ("lowest_risk", "tie", "ood", "ood_unavailable", "path")
 LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE, PATH = range(5)
@@ -88,7 +87,7 @@ def risk_of(probabilities: Array, cost: Array) -> Array:
     array([[1.6, 0.3]])
     """
     base = base_of(cost)
-    return base[..., 0] + _weighed(probabilities, cost - base)
+    return base[..., 0] + _product(probabilities, cost - base)
 
 
 def apart_cost(log_probs: Array, apart: OneApart) -> Array:
@@ -253,9 +252,7 @@ def decide(
     """
     prices = cost if isinstance(cost, Prices) else priced(cost)
     p = np.exp(log_probs) if probabilities is None else probabilities
-    risks, regrets, stakes = _risks(p, log_probs, prices)
-    if len(p) == 1 and risks.shape[1] <= FEW_ACTIONS:
-        return _decide_one(risks, regrets, stakes, on_ood, flagged)
+    risks, regrets, stakes = weighed(p, log_probs, prices)
     least_cost, margin, reason, known = _least(risks, regrets, stakes)
     if on_ood is None:
         return Decisions(least_cost, risks, margin, reason, least_cost, known, None)
@@ -286,19 +283,25 @@ def regret(log_probs: Array, prices: Prices) -> tuple[Array, Array]:
     stakes : ndarray of shape (N,)
         The unit of the tie rule.
     """
-    _, regrets, stakes = _risks(np.exp(log_probs), log_probs, prices)
+    _, regrets, stakes = weighed(np.exp(log_probs), log_probs, prices)
     return regrets.T, stakes
 
 
-def _risks(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array, Array]:
-    # Expected costs (N, A); what decides (A, N): regrets; what is at stake (N,).
+def weighed(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array, Array]:
+    """Expected costs (N, A), and what decides: regrets as of `regret` (A, N), stakes (N,).
+
+    Parameters
+    ----------
+    p, log_probs : ndarray of shape (N, K)
+    prices : Prices
+    """
     actions = prices.base.shape[-2]
     if prices.apart is not None:
         risks = apart_cost(log_probs.astype(np.float64, copy=False), prices.apart)
         floor, stakes = _many(p, prices)[actions:].dot(p.T).astype(np.float64, copy=False)
         return risks, risks.T - floor if floor.any() else risks.T, stakes
     if prices.cost.ndim == 3:
-        both = _weighed(p, prices.weights)
+        both = _product(p, prices.weights)
         return prices.base[..., 0] + both[:, actions:-1], both[:, :actions].T, both[:, -1]
     if prices.narrow is None or prices.constant is None:
         parts = prices.weights.dot(p.T)
@@ -333,32 +336,5 @@ def _least(risks: Array, regrets: Array, stakes: Array) -> tuple[Indices, Array,
     return np.ascontiguousarray(near.T).argmax(axis=1), margin, reason, np.maximum(best, 0.0)
 
 
-def _decide_one(risks: Array, regrets: Array, stakes: Array, on_ood: int | None, flagged: Flags | None) -> Decisions:
-    # One row of few actions, in Python's floats: what NumPy's calls cost would be most of the decision.
-    values, over = risks[0].tolist(), regrets[:, 0].tolist()
-    least, runner_up = sorted(values)[:2]
-    saved = min(over)
-    band = TIE_TOLERANCE * stakes.item()
-    near = [a for a, more in enumerate(over) if more - saved <= band]
-    best, reason = near[0], TIE if len(near) > 1 else LOWEST_RISK
-    saved, margin = max(saved, 0.0), runner_up - least
-    least_cost = _ACTIONS[best : best + 1]
-    if on_ood is None:
-        found = np.array([margin, saved])
-        return Decisions(least_cost, risks, found[:1], _REASONS[reason : reason + 1], least_cost, found[1:], None)
-    taken = least_cost
-    if flagged is None or flagged[0]:
-        taken, reason = _ACTIONS[on_ood : on_ood + 1], OOD_UNAVAILABLE if flagged is None else OOD
-    at = values[on_ood]
-    deferral = (runner_up if at == least else least) - at
-    found = np.array([deferral if reason >= OOD else margin, saved, deferral])
-    return Decisions(taken, risks, found[:1], _REASONS[reason : reason + 1], least_cost, found[1:2], found[2:])
-
-
-def _weighed(p: Array, cost: Array) -> Array:
+def _product(p: Array, cost: Array) -> Array:
     return p @ cost.T if cost.ndim == 2 else np.matmul(cost, p[:, :, None])[:, :, 0]
-
-
-# What a decision about one row says in whole numbers is a slice of these: a slice is quicker than an array.
-_ACTIONS: Final = read_only(np.arange(FEW_ACTIONS))
-_REASONS: Final = read_only(np.arange(len(REASONS), dtype=np.int8))

@@ -12,11 +12,11 @@ from service.bundle.manifest import Manifest
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Flags, Indices
 from service.data.blocks import Places
-from service.data.columns import DEFAULT_COLUMNS, Columns, Wish, reserved
+from service.data.column_roles import DEFAULT_COLUMNS, Columns, Wish, reserved
 from service.data.formats import digest_of
 from service.data.labels import Reading, Terms, interpret, read_positions, read_presences
-from service.data.padding import refuse_undeclared
 from service.data.reader import Chunk, join_chunks, read_chunks
+from service.data.undeclared_padding import refuse_undeclared
 from service.errors import DataError
 from service.runtime.inputs import Inputs
 from service.runtime.rows import Fields, Rows

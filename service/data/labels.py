@@ -3,8 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,7 @@ def _from_zero(row: int) -> str:
     return f"row {row} (rows count from 0)"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Terms:
     """How labels are read.
 
@@ -43,10 +44,6 @@ class Terms:
         Whether text may be a number, as in a CSV file.
     place : callable
         What to call a row in an error.
-    places : dict of str to int
-        Classes by name.
-    numbers : dict of Decimal to (int or None)
-        Classes by the number that their name is; None where two names are the same number.
     """
 
     classes: tuple[str, ...]
@@ -54,16 +51,20 @@ class Terms:
     where: str = "labels"
     untyped: bool = False
     place: Callable[[int], str] = _from_zero
-    places: dict[str, int] = field(init=False, repr=False)
-    numbers: dict[Decimal, int | None] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Classes by name."""
+        return {name: k for k, name in enumerate(self.classes)}
+
+    @cached_property
+    def numbers(self) -> dict[Decimal, int | None]:
+        """Classes by the number that their name is; None where two names are the same number."""
         numbers: dict[Decimal, int | None] = {}
         for k, name in enumerate(self.classes):
             if (number := number_of(name)) is not None:
                 numbers[number] = None if number in numbers else k  # of two alike, neither is meant
-        object.__setattr__(self, "numbers", numbers)
-        object.__setattr__(self, "places", {name: k for k, name in enumerate(self.classes)})
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from service.core.numerics import Array
 from service.data import cells
 from service.data.blocks import Block, Places
 from service.data.cells import Cells, Faults, Typed, Values
-from service.data.columns import Wanted, Wish, plan
+from service.data.column_roles import Wanted, Wish, plan
 from service.data.formats import parts_of
 from service.data.sources import open_source
 from service.data.tensor_columns import lengths_of, tensor

@@ -9,7 +9,7 @@ from pathlib import Path
 from service.bundle.record import Provenance
 from service.core.assessment.metrics import METRICS, WEIGHTED
 from service.core.pipeline import Posterior
-from service.data.columns import DEFAULT_COLUMNS, Columns
+from service.data.column_roles import DEFAULT_COLUMNS, Columns
 from service.data.dataset import Dataset, read_dataset, read_rows
 from service.data.overlap import seen_notes
 from service.evaluation.checks import Diagnostics, FlagCheck, Verdict

@@ -33,7 +33,7 @@ from service.core.inverse import Inverse
 from service.core.numerics import Array, Flags, Indices, log_softmax
 from service.data.dataset import Dataset
 from service.errors import FitError
-from service.fitting.calibration_notes import SEPARABLE, mixture_words, no_signal, of_loss, of_rows, of_source
+from service.fitting.calibration_warnings import SEPARABLE, mixture_words, no_signal, of_loss, of_rows, of_source
 
 FOLDS = 5
 AUTO: Final = ("identity", "temperature", "bcts", "vector")

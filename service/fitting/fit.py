@@ -27,18 +27,18 @@ from service.bundle.writer import publish
 from service.core.detector import Detector
 from service.core.numerics import Flags, Indices
 from service.core.ood.range import outside
-from service.data.columns import DEFAULT_COLUMNS, Columns
+from service.data.column_roles import DEFAULT_COLUMNS, Columns
 from service.data.dataset import Dataset, read_dataset, read_rows
 from service.data.formats import digest_of
 from service.data.overlap import Overlap, compare, refuse_overlap
 from service.errors import FitError
 from service.fitting.calibrate import DEFAULT, FOLDS, Calibration, calibrate
-from service.fitting.detectors import TUNED, Detectors, Judged, Terms, fit_detectors, packed
-from service.fitting.estimation import check_estimation
 from service.fitting.label_sets import fit_sets, held_out
 from service.fitting.multilabel import calibrate_labels, count_labels, detect_labels
-from service.fitting.noise import Noise, measure_noise
+from service.fitting.numerical_noise import Noise, measure_noise
 from service.fitting.ood_candidates import compare_scores
+from service.fitting.ood_detectors import TUNED, Detectors, Judged, Terms, fit_detectors, packed
+from service.fitting.prevalence_estimation import check_estimation
 from service.fitting.sequence import calibrate_sequences, count_positions, detect_sequences
 from service.graph.inspect import check_draft
 from service.prediction.bulk import Track, raw_of, untracked
@@ -258,7 +258,7 @@ def _flags(model: Model, judged: Judged, calibration: Calibration, fitted: Detec
         calibrated=True,
         inverse=calibration.inverse,
     )
-    flagged = dataclasses.replace(model, chain=chain).judge(judged.raw).flagged
+    flagged = dataclasses.replace(model, chain=chain).posterior_of(judged.raw).flagged
     return np.zeros(len(judged.data), dtype=np.bool_) if flagged is None else flagged
 
 

@@ -33,8 +33,8 @@ from service.fitting.calibrate import (
     log_ratio,
     settle,
 )
-from service.fitting.calibration_notes import FEW_PER_CLASS, FEW_ROWS, SEPARABLE, mixture_words
-from service.fitting.detectors import Detectors, Judged, Terms, fit_detectors
+from service.fitting.calibration_warnings import FEW_PER_CLASS, FEW_ROWS, SEPARABLE, mixture_words
+from service.fitting.ood_detectors import Detectors, Judged, Terms, fit_detectors
 
 STATES: Final = (ABSENT, PRESENT)
 MANY_OF_A_STATE = 1000  # from here on isotonic regression may compete

@@ -16,7 +16,7 @@ from service.core.ood import SCORES, Score
 from service.core.ood.nll import Nll
 from service.core.pipeline import bounded
 from service.errors import FitError
-from service.fitting.detectors import TUNED, Judged, fit_score, halves, one_per_group, seen_by
+from service.fitting.ood_detectors import TUNED, Judged, fit_score, halves, one_per_group, seen_by
 from service.runtime.model import Raw
 
 TEMPERATURES: Final = 10.0 ** (np.arange(-10, 31) / 10.0)  # beyond them the ranking is that of margin, or centred_max

@@ -15,7 +15,8 @@ from service.core.smoothing import fit_transitions
 from service.data.dataset import Dataset
 from service.errors import DataError
 from service.fitting.calibrate import DEFAULT, Calibration, calibrate
-from service.fitting.detectors import (
+from service.fitting.numerical_noise import Plain
+from service.fitting.ood_detectors import (
     Detectors,
     Judged,
     Terms,
@@ -24,7 +25,6 @@ from service.fitting.detectors import (
     training_source,
     with_thresholds,
 )
-from service.fitting.noise import Plain
 from service.runtime.model import Raw
 
 CHAIN_UNKNOWN = (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-SAID = "declared at import"
+DECLARED = "declared at import"
 
 
 @dataclass(frozen=True, slots=True)

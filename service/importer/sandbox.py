@@ -129,7 +129,7 @@ def sandbox(path: Path, limits: Limits) -> Iterator[Sandbox]:
 def _child(limits: Limits) -> Iterator["subprocess.Popen[str]"]:
     path = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "service.importer.child", str(limits.memory), str(limits.seconds)]
+    command = [sys.executable, "-P", "-m", "service.importer.sandbox_process", str(limits.memory), str(limits.seconds)]
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(  # noqa: S603  # our own module
         command, text=True, env=environment, stdin=pipe, stdout=pipe, stderr=nowhere

@@ -1,6 +1,7 @@
 """What was computed for rows: an answer as columns over them."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Self
 
@@ -12,6 +13,24 @@ from service.prediction.call import Call
 from service.prediction.sessions import Watched
 from service.prediction.tasks import Decided
 from service.runtime.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of an answer that belong to one request.
+
+    Attributes
+    ----------
+    request_id : str
+    rows : int
+        How many; they follow those of the parts before.
+    ids : sequence of str or None
+        The caller's names of these rows.
+    """
+
+    request_id: str
+    rows: int
+    ids: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +51,10 @@ class RowSets:
     valid: Flags
     coverage: float
     method: str
+
+    def __getitem__(self, rows: slice) -> Self:
+        """The same of some of the rows."""
+        return replace(self, members=self.members[rows], valid=self.valid[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +101,45 @@ class Answer:
         """Of every class, under the target prevalence."""
         known = self.posterior.known(self.log_probs)
         return np.exp(self.log_probs) if known is None else known
+
+    def __getitem__(self, rows: slice) -> Self:
+        """The same of some of the rows, of a query that `joins`.
+
+        Raises
+        ------
+        ValueError
+            If there is a session or a rate of false discoveries: both are of all rows.
+        """
+        if self.watched is not None or self.discovered is not None:
+            raise ValueError("a session and a rate of false discoveries are of all rows of a request")
+        places = _places(self.posterior, rows)
+        return replace(
+            self,
+            posterior=self.posterior[rows],
+            log_probs=self.log_probs[rows],
+            decided=tuple(decided.part(rows, places) for decided in self.decided),
+            sets=None if self.sets is None else self.sets[rows],
+        )
+
+
+def parted(answer: Answer, parts: Sequence[Part]) -> Iterator[tuple[Answer, Part]]:
+    """Every request's own part of an answer."""
+    if len(parts) == 1:
+        yield answer, parts[0]
+        return
+    end = 0
+    for part in parts:
+        start, end = end, end + part.rows
+        yield answer[start:end], part
+
+
+def _places(posterior: Posterior, rows: slice) -> slice:
+    # Where the decisions of these rows stand: those of sequences are one per unpadded position.
+    if posterior.lengths is None:
+        return rows
+    ends = np.concatenate([[0], np.cumsum(posterior.lengths)])
+    start, stop, _ = rows.indices(len(posterior.lengths))
+    return slice(int(ends[start]), int(ends[max(start, stop)]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,16 @@ class Query:
         """Prevalence that answers speak of; None when it is not known."""
         return self.model.source if self.approach.target is None else self.approach.target
 
+    @property
+    def joins(self) -> bool:
+        """Whether requests with this query can be answered together.
+
+        False where an answer depends on all rows of one request (a session, a rate of false discoveries), or an option
+        is given for every row.
+        """
+        options = self.options
+        return options.session is None and options.fdr is None and not options.vary_by_row
+
     @classmethod
     def of(cls, model: Model, options: Options) -> Self:
         """Check the options.

@@ -44,6 +44,31 @@ class Decided:
     label: str | None = None
     plan: Plan | None = None
 
+    def part(self, rows: slice, places: slice) -> Self:
+        """What was decided of some rows, where every row was decided by this policy.
+
+        Parameters
+        ----------
+        rows : slice
+        places : slice
+            Of the same rows among the decisions.
+        """
+        decisions = _some(self.decisions, places)
+        plan = None if self.plan is None else Plan(decisions, self.plan.switches[rows], self.plan.total[rows])
+        return replace(self, rows=np.arange(len(self.rows[rows])), decisions=decisions, plan=plan)
+
+
+def _some(taken: Decisions, places: slice) -> Decisions:
+    return Decisions(
+        taken.action[places],
+        taken.risks[places],
+        taken.margin[places],
+        taken.reason[places],
+        taken.least_cost[places],
+        taken.information[places],
+        None if taken.deferral is None else taken.deferral[places],
+    )
+
 
 class Approach(Protocol):
     """A request's choices, checked against the model before any row is judged."""

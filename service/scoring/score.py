@@ -13,7 +13,7 @@ import polars as pl
 from service.core.decision import REASONS
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior, act, at_prevalence
-from service.data.columns import Wish
+from service.data.column_roles import Wish
 from service.data.formats import digest_of, parts_of
 from service.data.reader import Chunk, bound_of, read_chunks
 from service.errors import DataError, InvalidInstances, ModelOutputInvalid

@@ -15,7 +15,7 @@ from service.api.v1.instances import MOST_FAULTS, at_home, example, parse_rows
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.errors import DataError, Fault, InvalidInstances
-from service.importer.onboarding import publish_draft
+from service.fitting.publish import publish_draft
 from service.runtime.fields import FieldInputs, Mask, Texts
 from service.runtime.inputs import Inputs
 from service.runtime.numbers import NumberInputs, Slot

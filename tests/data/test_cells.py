@@ -23,7 +23,7 @@ from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.core.numerics import Array
 from service.data import cells
-from service.data.columns import DEFAULT_COLUMNS, Columns, Wish
+from service.data.column_roles import DEFAULT_COLUMNS, Columns, Wish
 from service.data.dataset import read_dataset
 from service.data.reader import join_chunks, read_chunks
 from service.errors import NoSignal, ServiceError

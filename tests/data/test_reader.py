@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.bundle.manifest import Manifest, parse_manifest
-from service.data.columns import DEFAULT_COLUMNS, Wish
+from service.data.column_roles import DEFAULT_COLUMNS, Wish
 from service.data.dataset import read_dataset, read_rows
 from service.data.reader import read_chunks
 from service.errors import DataError

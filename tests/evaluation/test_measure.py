@@ -10,7 +10,7 @@ from rich.console import Console
 from service.bundle.repository import Repository
 from service.core.assessment.metrics import METRICS, WEIGHTED
 from service.core.numerics import Array, Indices
-from service.data.columns import Columns
+from service.data.column_roles import Columns
 from service.errors import DataError, InvalidParameters
 from service.evaluation.measure import EvaluateRequest, Measured, measure
 from service.fitting.fit import FitRequest, fit

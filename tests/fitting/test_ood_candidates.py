@@ -17,9 +17,9 @@ from service.core.ood import SCORES
 from service.core.ood.nll import Nll
 from service.data.dataset import Dataset
 from service.errors import DataError, FitError
-from service.fitting.detectors import Judged, fit_score, halves, seen_by
 from service.fitting.fit import FitRequest, fit
 from service.fitting.ood_candidates import TEMPERATURES, compare_scores, part, tune
+from service.fitting.ood_detectors import Judged, fit_score, halves, seen_by
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, Raw, load_model
 

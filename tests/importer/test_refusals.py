@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.repository import Repository
 from service.errors import GraphError
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model
+from service.importer.import_model import import_model
 from service.importer.sandbox import GIBIBYTE, Limits
 
 FLOAT, TEXT = TensorProto.FLOAT, TensorProto.STRING

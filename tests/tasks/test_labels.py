@@ -14,9 +14,9 @@ from service.core.numerics import Array
 from service.data.dataset import Dataset, read_dataset
 from service.errors import DataError, FitError, ManifestInvalid, NoSignal
 from service.evaluation.by_task import evaluate_task
-from service.fitting.detectors import Judged
 from service.fitting.fit import FitResult
 from service.fitting.multilabel import calibrate_labels
+from service.fitting.ood_detectors import Judged
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, Raw, load_model
 

@@ -17,7 +17,7 @@ from service.core.numerics import Array, Indices
 from service.data.dataset import read_dataset
 from service.errors import DataError
 from service.fitting.fit import FitRequest, fit
-from service.importer.onboarding import publish_draft, why_uncalibrated
+from service.fitting.publish import publish_draft, why_uncalibrated
 from service.main import compose
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model

@@ -59,6 +59,7 @@ def predict_options(wanted: PredictParameters, model: Model, *, rows: int) -> Op
         site=_site(wanted.site, rows=rows),
         prevalence=_prevalence(wanted, model, rows=rows),
         coverage=wanted.coverage,
+        top_k=wanted.top_k,
         **_neighbours(wanted),
     )
 
@@ -81,6 +82,7 @@ def decide_options(wanted: DecideParameters, model: Model, *, rows: int) -> Opti
         session=_session(wanted, model),
         label_costs=label_costs_of(wanted, model),
         switch=wanted.switch,
+        top_k=wanted.top_k,
         **_neighbours(wanted),
     )
 

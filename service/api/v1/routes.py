@@ -13,7 +13,7 @@ from starlette.types import Receive
 
 from service.api.addresses import Limits, addressed
 from service.api.body import parse_json, read_body
-from service.api.disconnect import judge_while_connected
+from service.api.disconnect import predict_while_connected
 from service.api.v1 import answers, columns
 from service.api.v1 import requests as schemas
 from service.api.v1 import responses as replies
@@ -229,7 +229,9 @@ class _Uses:
             raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
         rows = parse_rows(instances, model.inputs, most=self._most_rows)
         try:
-            return await judge_while_connected(self._predictor, asked.call, model, rows, options, receive=asked.receive)
+            return await predict_while_connected(
+                self._predictor, asked.call, model, rows, options, receive=asked.receive
+            )
         except InvalidInstances as error:
             raise at_home(error, instances, model.inputs) from None
 

@@ -103,7 +103,7 @@ async def test_an_unloaded_model_is_unknown_to_every_protocol(client, example_ro
 @pytest.mark.parametrize("path", ["/v1/models/heavy:detect", "/v2/models/heavy/infer"])
 async def test_a_request_under_way_keeps_the_model_that_is_unloaded(client_of, heavy, path) -> None:
     registry = load_registry(heavy)
-    tally = registry.model("heavy").batcher.tally
+    tally = registry.model("heavy").tally
     tensor = {"name": "x", "shape": [8000, 2], "datatype": "FP32", "data": [0.5] * 16000}
     body = {"inputs": [tensor]} if "v2" in path else {"instances": [[0.5, 0.5]] * 8000}
     async with client_of(registry, models=heavy.root, repository_api=True) as client:
