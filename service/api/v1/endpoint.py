@@ -11,7 +11,7 @@ from service.api import problems
 from service.api.addresses import Limits, addressed
 from service.api.body import read_json
 from service.api.disconnect import while_connected
-from service.api.v1.reader import Kind, Readers
+from service.api.v1.request_reader import Kind, Readers
 from service.api.v1.verbs import Verb
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part

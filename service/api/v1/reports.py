@@ -1,8 +1,9 @@
 """What `:evaluate` and `:estimate` compute of all rows of a request."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -17,30 +18,47 @@ from service.prediction.header import head_of, header
 from service.runtime.model import Model
 
 Json = dict[str, Any]
-Report = Callable[[Prediction], Json]
-"""Members that stand beside the header of an answer."""
+Compute = Callable[[Prediction], Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verb computes of all rows of a request together.
+
+    Attributes
+    ----------
+    member : str
+        Where it stands, beside the header.
+    prepared : callable
+        Of the request and the model: checks what is special about the request, and gives what computes the report.
+    """
+
+    member: str
+    prepared: Callable[[Any, Model], Compute]
 
 
 class ReportEncoder:
-    """Writes the response to one request with a report: the header, and the report's members beside it.
+    """Writes the response to one request with a report.
 
     Parameters
     ----------
-    report : callable
+    member : str
+    compute : callable
     """
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, member: str, compute: Compute) -> None:
+        self._member = member
+        self._compute = compute
 
     def write(self, answer: Answer, parts: Sequence[Part], *, created: datetime) -> list[bytes]:
-        """As `Encoder.write`; computing the report may take long."""
+        """As `Encoder.write`; it may take long."""
         (part,) = parts
         prediction = Prediction.of(answer, call=Call(part.request_id), created=created)
         head = head_of(answer, request_id=part.request_id, created=created)
-        return [orjson.dumps({**header(head), **self._report(prediction)})]
+        return [orjson.dumps({**header(head), self._member: self._compute(prediction)})]
 
 
-def evaluation_report(request: EvaluateRequest, model: Model) -> Report:
+def _evaluation(request: EvaluateRequest, model: Model) -> Compute:
     """Metrics and realised costs of labelled rows.
 
     Raises
@@ -50,19 +68,20 @@ def evaluation_report(request: EvaluateRequest, model: Model) -> Report:
     case, losses = read_case(request, model), request.parameters.losses
     check_names(losses, model.manifest)
 
-    def report(prediction: Prediction) -> Json:
+    def compute(prediction: Prediction) -> Json:
         found = judge(case, prediction)
         named = named_losses(losses, prediction.log_probs, case.labels, model.manifest)
-        return {"evaluation": {**found, "losses": named}}
+        return {**found, "losses": named}
 
-    return report
+    return compute
 
 
-def estimate_report(request: EstimateRequest, model: Model) -> Report:
+def _estimate(request: EstimateRequest, model: Model) -> Compute:
     """Prevalence of unlabelled rows."""
     del request
 
-    def report(prediction: Prediction) -> Json:
-        return {"estimate": estimate_body(estimate(model, prediction.posterior), model.classes)}
+    return lambda prediction: estimate_body(estimate(model, prediction.posterior), model.classes)
 
-    return report
+
+EVALUATION: Final = Report("evaluation", _evaluation)
+ESTIMATE: Final = Report("estimate", _estimate)

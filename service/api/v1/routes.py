@@ -13,7 +13,7 @@ from service.api.v1 import answers
 from service.api.v1 import responses as replies
 from service.api.v1.endpoint import VerbEndpoint
 from service.api.v1.instances import example
-from service.api.v1.reader import Readers
+from service.api.v1.request_reader import Readers
 from service.api.v1.verbs import VERBS, Verb
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import NotFound, VerbNotFound

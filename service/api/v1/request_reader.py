@@ -174,15 +174,15 @@ class RequestReader:
         request: Any = parse_request(verb.request, document, _names(model))
         parameters, count = request.parameters, len(request.instances)
         refuse_foreign(parameters, model)
-        report = None if verb.report is None else verb.report(request, model)
+        compute = None if verb.report is None else verb.report.prepared(request, model)
         options = verb.options(parameters, model, count)
         ids = getattr(parameters, "ids", None)
         if ids is not None and len(ids) != count:
             raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
         rows, query = self._instances.parse(request.instances), Query.of(model, options)
-        if report is not None:
-            return ReadRequest(Kind(query, ReportEncoder(report)), rows, request.instances)
-        kind = Kind(query, encoder_of(query, verb=verb.name, layout=parameters.layout))
+        if verb.report is not None and compute is not None:
+            return ReadRequest(Kind(query, ReportEncoder(verb.report.member, compute)), rows, request.instances)
+        kind = Kind(query, encoder_of(query, topics=verb.topics, layout=parameters.layout))
         self._keep(kind, document)
         return ReadRequest(kind, rows, request.instances, ids)
 

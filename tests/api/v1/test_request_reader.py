@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.api.v1 import reader as module
-from service.api.v1.reader import KEY, MOST_REMEMBERED, Kind, Readers, ReadRequest, Remembered, RequestReader
+from service.api.v1 import request_reader as module
+from service.api.v1.request_reader import KEY, MOST_REMEMBERED, Kind, Readers, ReadRequest, Remembered, RequestReader
 from service.api.v1.verbs import VERBS
 from service.errors import RequestError, ServiceError
 from service.runtime.model import Model
