@@ -302,9 +302,9 @@ class Queue:
 
     def _deliver(self, outcomes: Iterable[Outcome]) -> None:
         for request, outcome in outcomes:
+            request.settle(outcome)
             if isinstance(outcome, tuple) and outcome[1] == 0:  # once for all parts
                 self._count(outcome[0])
-            request.settle(outcome)
 
     def _outcomes(self, batch: list[Waiting], deadline: float | None) -> list[Outcome]:
         groups = _groups(batch)

@@ -24,7 +24,6 @@ from service.bundle.tasks import ABSENT, PRESENT
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.query import Query
 from service.runtime.model import Model
-from service.runtime.registry import Registry
 from service.runtime.rows import Rows
 
 LONGEST_REMEMBERED: Final = 4096  # bytes around the rows, or of parameters; longer ones hardly ever come again
@@ -190,33 +189,6 @@ class RequestReader:
         options, key = kind.query.options, _key(document.get("parameters", {}))
         if key is not None and options.session is None and not options.vary_by_row:
             self._by_parameters.keep(key, kind)
-
-
-class Readers:
-    """A reader for every verb of every model that is served; those of models that were unloaded are dropped.
-
-    Parameters
-    ----------
-    registry : Registry
-    most_rows : int
-        In one request.
-    """
-
-    def __init__(self, registry: Registry, *, most_rows: int) -> None:
-        self._registry = registry
-        self._most_rows = most_rows
-        self._generation = -1
-        self._readers: dict[tuple[str, Model], RequestReader] = {}
-
-    def reader(self, verb: Verb, model: Model) -> RequestReader:
-        """Of one verb of one model."""
-        if self._generation != self._registry.generation:
-            self._readers.clear()
-            self._generation = self._registry.generation
-        reader = self._readers.get((verb.name, model))
-        if reader is None:
-            reader = self._readers[verb.name, model] = RequestReader(verb, model, most_rows=self._most_rows)
-        return reader
 
 
 def _document(before: bytes, after: bytes) -> object:

@@ -13,7 +13,7 @@ from service.api.v1 import answers
 from service.api.v1 import responses as replies
 from service.api.v1.endpoint import VerbEndpoint
 from service.api.v1.instances import example
-from service.api.v1.request_reader import Readers
+from service.api.v1.targets import Targets
 from service.api.v1.verbs import VERBS, Verb
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import NotFound, VerbNotFound
@@ -48,10 +48,9 @@ _LABELS: Final[dict[str, Callable[[Model], object]]] = {
 
 def verb_routes(registry: Registry, predictor: Predictor, limits: Limits) -> list[Route]:
     """Routes of the verbs; their endpoints are ASGI applications."""
-    readers = Readers(registry, most_rows=limits.rows)
+    targets = Targets(registry, predictor, limits)
     endpoints = {
-        verb.name: VerbEndpoint(verb, registry=registry, predictor=predictor, limits=limits, readers=readers)
-        for verb in VERBS.values()
+        verb.name: VerbEndpoint(verb, targets, seconds=limits.seconds, clock=predictor.now) for verb in VERBS.values()
     }
     return [
         Route(f"/v1/models/{{name}}{place}:{verb}", endpoint, methods=["POST"], name=verb)
