@@ -268,7 +268,8 @@ def _fields(rows: list[list[object]], layout: _Layout, inputs: Inputs, faults: l
     cells = dict(zip(layout.names, zip(*rows, strict=True), strict=True))
     for entry in layout.entries:
         faults += islice(_misfits(entry, cells), MOST_FAULTS)
-    faults += _too_large(zip(*(cells[name] for name in columns), strict=True), columns) if not faults else ()
+    if columns and not faults:
+        faults += _too_large(zip(*(cells[name] for name in columns), strict=True), columns)
     if faults:
         return NOTHING
     texts = {name: _objects(cells[name]) for entry in layout.entries if entry.is_text for name in entry.cells}
@@ -277,9 +278,16 @@ def _fields(rows: list[list[object]], layout: _Layout, inputs: Inputs, faults: l
     lengths = next(iter(sizes.values()), None)
     for name in sizes if not faults else ():
         faults += _unequal(name, sizes[name], lengths)
-    numbers = np.array([cells[name] for name in columns], dtype=np.float64).reshape(-1, len(rows)).T
+    numbers = _numbers([cells[name] for name in columns], len(rows))
     whole = {one.name: integers(cells[one.name]) for one in inputs.wide if beyond(numbers[:, one.index]).any()}
     return Fields(numbers, texts | whole | {name: tensor for name, (tensor, _) in stacked.items()}, lengths)
+
+
+def _numbers(columns: Sequence[Sequence[object]], rows: int) -> Array:
+    if not columns:
+        return np.empty((rows, 0))
+    table: Array = np.array(columns, dtype=np.float64)
+    return table.T
 
 
 def _misfits(entry: Entry, cells: dict[str, tuple[object, ...]]) -> Iterator[Fault]:
@@ -289,6 +297,8 @@ def _misfits(entry: Entry, cells: dict[str, tuple[object, ...]]) -> Iterator[Fau
         return
     taken, wanted = _CELLS.get(entry.dtype.kind, NUMBER)
     for name in entry.cells:
+        if taken.issuperset(map(type, cells[name])):
+            continue
         for i, cell in enumerate(cells[name]):
             if type(cell) not in taken:
                 yield _fault((i, name), "wrong-type", f"must be {wanted}, it is {TYPES[type(cell)]}")
