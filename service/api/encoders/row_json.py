@@ -24,6 +24,7 @@ EMPTY: Final = b"[]"
 FEW: Final = ("action", "reason")  # of these names, a row's own chooses its template
 MOST_PLACES: Final = 1 << 16  # in the templates of one query
 VARIES: Final = "%varies"
+VARYING: Final = frozenset({np.ndarray, list})
 MISSING: Final = object()
 Texts = list[bytes]
 Key = tuple[Any, ...]
@@ -111,7 +112,7 @@ class _Frame:
             JSON of what has templates of its own.
         """
         values = [found[i] for i in self._members]
-        shape = tuple([VARIES if isinstance(value, np.ndarray | list) else value for value in values])
+        shape = tuple([VARIES if type(value) in VARYING else value for value in values])
         return self._variants(shape).write(found, rows, inner)
 
 
