@@ -4,6 +4,8 @@ The JSON of rows is compiled once per query into templates: text with places. Wh
 action, a reason) chooses the template of a row; all other text fills places; the numbers of all rows become text in one
 call. An object or list that has templates of its own (a label's decision, the positions of a sequence) fills one place
 of the row.
+
+Tested in tests/api/encoders/test_encoder.py.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""What a model takes, answers and costs, and how it was calibrated."""
+"""What a model takes, answers and costs, and how it was calibrated.
+
+Tested in tests/api/v1/test_routes.py.
+"""
 
 from typing import Any
 
