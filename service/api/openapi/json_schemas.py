@@ -58,8 +58,9 @@ def described(schema: JsonSchemaValue, kind: type) -> JsonSchemaValue:
     if prose:
         schema["description"] = prose
     for name, entry in schema.get("properties", {}).items():
-        if name in attributes and "description" not in entry:
-            entry["description"] = attributes[name]
+        text = entry.get("description") or attributes.get(name) or _of_a_branch(entry)
+        if text:
+            entry["description"] = text
     return schema
 
 
@@ -69,6 +70,13 @@ def documented(kind: type) -> tuple[str, dict[str, str]]:
     prose, attributes = _sections(inspect.cleandoc(kind.__doc__ or ""))
     inherited = [documented(base)[1] for base in kind.__bases__ if base is not object]
     return prose, {name: text for own in (*inherited, attributes) for name, text in own.items()}
+
+
+def _of_a_branch(schema: Json) -> str | None:
+    # An optional value is a union with null, and its description stands in the other branch.
+    branches = [branch for key in ("anyOf", "oneOf") for branch in schema.get(key, ())]
+    found = (branch.get("description") or _of_a_branch(branch) for branch in branches)
+    return next(filter(None, found), None)
 
 
 def _sections(text: str) -> tuple[str, dict[str, str]]:
