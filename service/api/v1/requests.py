@@ -175,7 +175,15 @@ class DecideParameters(PredictParameters):
 
 
 class EvaluateParameters(Wire):
-    """Options of `:evaluate`."""
+    """Options of `:evaluate`.
+
+    Attributes
+    ----------
+    site : str
+        A site of the manifest, for its prevalence.
+    policy : str
+        The one policy to report on; without it all of the manifest's.
+    """
 
     site: Name | None = None
     prevalence: Prevalence | None = None
