@@ -8,8 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from service.api.addresses import Limits, addressed
-from service.api.v1 import answers
 from service.api.v1.endpoint import VerbEndpoint
+from service.api.v1.model_description import Json, description
 from service.api.v1.reader import Readers
 from service.api.v1.verbs import VERBS
 from service.errors import NotFound, VerbNotFound
@@ -47,7 +47,7 @@ async def _unknown_verb(request: Request) -> Response:
     raise VerbNotFound(f"after a model, version or label comes a colon and one of {', '.join(VERBS)}")
 
 
-def _json(body: answers.Json) -> Response:
+def _json(body: Json) -> Response:
     return Response(orjson.dumps(body), media_type="application/json")
 
 
@@ -59,7 +59,7 @@ def _add_metadata(routes: APIRouter, registry: Registry) -> None:
         if ":" in request.url.path.rpartition("/")[2]:
             raise HTTPException(405, headers={"Allow": "POST"})
         model = addressed(registry, request.path_params)
-        return _json(answers.description(model, registry.served(model.name)))
+        return _json(description(model, registry.served(model.name)))
 
     routes.add_api_route("/models", list_models, methods=["GET"])
     for path in (f"/models/{{name}}{place}" for place in PLACES):
