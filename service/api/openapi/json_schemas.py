@@ -2,6 +2,7 @@
 
 A class is described where it is defined: the paragraphs of its docstring become the description of its schema, and the
 entries of its ``Attributes`` section those of its properties. A description that a field states itself comes first.
+Fields of manifests and records are described in `bundle_fields`.
 """
 
 import inspect
@@ -13,6 +14,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
+
+from service.api.openapi.bundle_fields import FIELDS
 
 Json = dict[str, Any]
 
@@ -69,7 +72,8 @@ def documented(kind: type) -> tuple[str, dict[str, str]]:
     """The prose of a class' docstring, and its ``Attributes``; those of its bases too."""
     prose, attributes = _sections(inspect.cleandoc(kind.__doc__ or ""))
     inherited = [documented(base)[1] for base in kind.__bases__ if base is not object]
-    return prose, {name: text for own in (*inherited, attributes) for name, text in own.items()}
+    every = (*inherited, FIELDS.get(kind, {}), attributes)
+    return prose, {name: text for own in every for name, text in own.items()}
 
 
 def _of_a_branch(schema: Json) -> str | None:
