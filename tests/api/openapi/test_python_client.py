@@ -109,7 +109,9 @@ def test_it_reads_reports(
 ) -> None:
     labelled = body("EvaluateRequest", instances=test_rows[:40], labels=test_labels[:40])
     assert call("v1.evaluate", MODEL, body=labelled).parsed.evaluation.to_dict()["rows"] == 40
-    estimate = call("v1.estimate", MODEL, body=body("EstimateRequest", instances=test_rows[:40])).parsed.estimate.to_dict()
+    estimate = call(
+        "v1.estimate", MODEL, body=body("EstimateRequest", instances=test_rows[:40])
+    ).parsed.estimate.to_dict()
     assert estimate["all_rows"]["rows"] == 40
 
 
