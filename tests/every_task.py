@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from service.api.encoders.encoder import encoder_of
+from service.api.v1.verbs import VERBS
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.core.pipeline import Policy
@@ -94,7 +95,7 @@ def answer_of(query: Query, rows: Any) -> Answer:
 
 def written(query: Query, answer: Answer, verb: str, layout: str, parts: list[Part]) -> list[Json]:
     """Bodies of the responses with an answer."""
-    encoder = encoder_of(query, verb=verb, layout=layout)
+    encoder = encoder_of(query, topics=VERBS[verb].topics, layout=layout)
     return [orjson.loads(body) for body in encoder.write(answer, parts, created=CREATED)]
 
 

@@ -92,7 +92,9 @@ class Inference:
         seconds = limits.seconds if request.timeout is None else min(request.timeout, limits.seconds)
         part = Part(request_id, len(request.rows))
         kind = self._kind(model, request.options)
-        answering = self._server.predictor.answer(kind.query, request.rows, part, deadline=time.monotonic() + seconds)
+        answering = self._server.predictor.queue(model).answer(
+            kind.query, request.rows, part, deadline=time.monotonic() + seconds
+        )
         try:
             joint, place = await self._connected(answering, model, part, receive)
         except InvalidInstances as error:
@@ -109,7 +111,7 @@ class Inference:
     def _connected(
         self, answering: Coroutine[Any, Any, Result], model: Model, part: Part, receive: Receive | None
     ) -> Awaitable[Result]:
-        if receive is None or self._server.predictor.immediate(model, part.rows):
+        if receive is None or self._server.predictor.queue(model).immediate(model, part.rows):
             return answering
         return while_connected(answering, receive)
 
