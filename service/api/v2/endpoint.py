@@ -15,12 +15,11 @@ from service.api.v2.documents import decompress
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
 from service.api.v2.output_tensors import OutputTensors
-from service.api.v2.requests import InferRequest, read_request
+from service.api.v2.requests import RequestReader
 from service.api.v2.responses import JSON_LENGTH, tensor_response
 from service.api.v2.tensors import Json
 from service.errors import InvalidInstances
-from service.prediction.answer import Answer, Part
-from service.prediction.options import Options
+from service.prediction.answer import Part
 from service.prediction.predictor import Predictor
 from service.prediction.query import Query
 from service.prediction.queue import Result
@@ -54,18 +53,37 @@ class Server:
     repository: Access
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """What requests with the same options have in common."""
+    """What requests to one model with the same options have in common: they share a query, and so are answered together.
 
-    query: Query
-    tensors: OutputTensors
+    Parameters
+    ----------
+    query : Query
+    """
+
+    def __init__(self, query: Query) -> None:
+        model, site, chosen = query.model, query.options.site, query.stages.chosen
+        self.query = query
+        self.tensors = OutputTensors(query)
+        self._head = {"model_name": model.name, "model_version": model.version}
+        policy = chosen[0].name if chosen else ""
+        self._said = {"digest": model.bundle.digest, "version": model.version, "site": site or "", "policy": policy}
+
+    def head(self, request_id: str) -> Json:
+        """What a response says of all its tensors."""
+        return {**self._head, "id": request_id, "parameters": self._said}
 
 
-class Inference:
-    """Answers inference requests.
+class ModelRequests:
+    """Requests to one model: how they are read, and what those with the same options have in common."""
 
-    Requests with the same options share one query, and so can be answered together.
+    def __init__(self, model: Model, *, most_rows: int) -> None:
+        self.reader = RequestReader(model, most_rows=most_rows)
+        self.kind = lru_cache(maxsize=MOST_KINDS)(lambda options: Kind(Query.of(model, options)))
+
+
+class InferEndpoint:
+    """ASGI application that answers inference requests to every model.
 
     Parameters
     ----------
@@ -74,7 +92,7 @@ class Inference:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._kinds = lru_cache(maxsize=MOST_KINDS)(_kind)
+        self._models: dict[Model, ModelRequests] = {}
         self._generation = server.registry.generation
 
     async def respond(
@@ -86,25 +104,27 @@ class Inference:
         ------
         ServiceError, ClientDisconnect
         """
-        limits = self._server.limits
+        limits, own = self._server.limits, self._requests(model)
         body = decompress(raw, headers.get("content-encoding", "identity").lower(), limit=limits.body())
-        request = read_request(body, headers.get(JSON_LENGTH), model, most_rows=limits.rows)
+        request = own.reader.read(body, headers.get(JSON_LENGTH))
+        kind, part = own.kind(request.options), Part(request_id, len(request.rows))
         seconds = limits.seconds if request.timeout is None else min(request.timeout, limits.seconds)
-        part = Part(request_id, len(request.rows))
-        kind = self._kind(model, request.options)
         answering = self._server.predictor.answer(kind.query, request.rows, part, deadline=time.monotonic() + seconds)
         try:
             joint, place = await self._connected(answering, model, part, receive)
         except InvalidInstances as error:
             raise in_tensors(error, request.tensors, model.inputs) from None
-        answer = joint.own(place)
-        return tensor_response(_head(answer, request, request_id), kind.tensors.written(request.outputs, answer, part))
+        outputs = kind.tensors.written(request.outputs, joint.own(place), part)
+        return tensor_response(kind.head(request.id or request_id), outputs)
 
-    def _kind(self, model: Model, options: Options) -> Kind:
-        if self._generation != self._server.registry.generation:  # kinds hold models
-            self._kinds.cache_clear()
+    def _requests(self, model: Model) -> ModelRequests:
+        if self._generation != self._server.registry.generation:  # they hold models
+            self._models.clear()
             self._generation = self._server.registry.generation
-        return self._kinds(model, options)
+        found = self._models.get(model)
+        if found is None:
+            found = self._models[model] = ModelRequests(model, most_rows=self._server.limits.rows)
+        return found
 
     def _connected(
         self, answering: Coroutine[Any, Any, Result], model: Model, part: Part, receive: Receive | None
@@ -112,20 +132,3 @@ class Inference:
         if receive is None or self._server.predictor.immediate(model, part.rows):
             return answering
         return while_connected(answering, receive)
-
-
-def _kind(model: Model, options: Options) -> Kind:
-    query = Query.of(model, options)
-    return Kind(query, OutputTensors(query))
-
-
-def _head(answer: Answer, request: InferRequest, request_id: str) -> Json:
-    model = answer.model
-    parameters = {"digest": model.bundle.digest, "version": model.version, "site": answer.site or ""}
-    parameters["policy"] = answer.decided[0].policy.name if answer.decided else ""
-    return {
-        "model_name": model.name,
-        "model_version": model.version,
-        "id": request.id or request_id,
-        "parameters": parameters,
-    }

@@ -5,9 +5,9 @@ risks have a place for every label, in the order of the classes, and risks one f
 most. Where a row has no value, numbers are NaN (null in JSON) and texts are empty.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from service.core.sequence import lengths_of, present
 from service.prediction.answer import Answer, Part
 from service.prediction.member import Column, Kind, Member, Scope
 from service.prediction.options import Options
-from service.prediction.query import Query, groups_of
+from service.prediction.query import Query, groups_of, scope_of
 from service.runtime.model import Model
 
 TOPICS: Final = ("tensors", "probabilities", "ood")
@@ -45,21 +45,41 @@ class RequestedOutput:
     classification: int | None = None
 
 
-def output_names(model: Model, *, decide: bool) -> list[str]:
-    """Outputs that a model has; decisions need a policy, and flags a calibrated version."""
-    topics = (*TOPICS, *(DECISION if decide else ()), *IDENTITY)
-    return list(dict.fromkeys(member.tensor for member in _members(model, topics) if member.tensor))
+@dataclass(frozen=True, slots=True)
+class OutputNames:
+    """Names of the outputs of a model.
 
+    Attributes
+    ----------
+    always : tuple of str
+        Those that need no policy; flags only of a calibrated version.
+    decided : tuple of str
+        The same, and those of decisions.
+    ranked : frozenset of str
+        With a number for every class, which the classification extension ranks.
+    """
 
-def decision_names(model: Model) -> frozenset[str]:
-    """Outputs that need a policy."""
-    return frozenset(member.tensor for member in _members(model, DECISION) if member.tensor)
+    always: tuple[str, ...]
+    decided: tuple[str, ...]
+    ranked: frozenset[str]
 
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """Names of a model's outputs."""
+        ranked = (member for member in _members(model, TOPICS) if member.path.endswith(PER_CLASS))
+        return cls(
+            _names(_members(model, (*TOPICS, *IDENTITY))),
+            _names(_members(model, (*TOPICS, *DECISION, *IDENTITY))),
+            frozenset(_names(ranked)),
+        )
 
-def ranked_names(model: Model) -> frozenset[str]:
-    """Outputs with a number for every class, which the classification extension ranks."""
-    found = (member for member in _members(model, TOPICS) if member.path.endswith(PER_CLASS))
-    return frozenset(member.tensor for member in found if member.tensor)
+    def chosen(self, *, decide: bool) -> tuple[str, ...]:
+        """All outputs, with those of decisions or without."""
+        return self.decided if decide else self.always
+
+    def need_decision(self, names: Iterable[str]) -> bool:
+        """Whether one of the names is of decisions."""
+        return any(name not in self.always for name in names)
 
 
 class OutputTensors:
@@ -72,17 +92,16 @@ class OutputTensors:
 
     def __init__(self, query: Query) -> None:
         self._model = query.model
-        plan = query.plan((*TOPICS, *DECISION, *IDENTITY))
+        plan, scope = query.plan((*TOPICS, *DECISION, *IDENTITY)), scope_of(query)
         self._sources = plan.sources
         self._columns: dict[str, list[Column]] = {}
         for column in plan.columns:
-            if column.member.tensor:
+            if column.member.tensor and column.member.known(scope):
                 self._columns.setdefault(column.member.tensor, []).append(column)
 
     def described(self) -> list[Json]:
         """Names, datatypes and shapes, as metadata lists them; -1 stands for rows and positions."""
-        names = output_names(self._model, decide=not decision_names(self._model).isdisjoint(self._columns))
-        return [self._described(name) for name in names]
+        return [self._described(name) for name in self._columns]
 
     def written(self, requested: Sequence[RequestedOutput], answer: Answer, part: Part) -> list[Output]:
         """The requested ones of an answer to one request."""
@@ -121,6 +140,10 @@ class OutputTensors:
             own = whole[:, self._model.classes.index(column.group or "")]
             own[..., : values.shape[-1]] = values
         return whole
+
+
+def _names(members: Iterable[Member[Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(member.tensor for member in members if member.tensor))
 
 
 def _members(model: Model, topics: Sequence[str]) -> Iterator[Member[Any]]:
