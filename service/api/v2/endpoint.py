@@ -54,7 +54,7 @@ class Server:
 
 
 class Kind:
-    """What requests to one model with the same options have in common: they share a query, and so are answered together.
+    """What requests with the same options have in common: they share a query, and so can be answered together.
 
     Parameters
     ----------
