@@ -141,6 +141,8 @@ class Group(Generic[S]):
         Whether answers of a scope have the group.
     positions : bool
         Whether the list in a path is of a sequence's positions.
+    optional : bool
+        Whether answers can lack it.
     """
 
     path: str
@@ -149,6 +151,7 @@ class Group(Generic[S]):
     objects: Mapping[str, str] = field(default_factory=dict)
     when: Callable[[Scope], bool] = always
     positions: bool = False
+    optional: bool = False
 
     @property
     def steps(self) -> tuple[str, ...]:

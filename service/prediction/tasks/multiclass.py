@@ -123,8 +123,9 @@ TOP: Final[Group[Top]] = Group(
         Member("probability", "number", "Its calibrated probability.", lambda top: top.probability),
     ),
     _top,
-    {"top": "The most probable classes, most probable first; in place of `probabilities`."},
+    {"top[]": "The most probable classes, most probable first; in place of `probabilities`."},
     when=_with_top,
+    optional=True,
 )
 SETS: Final[Group[RowSets]] = Group(
     "set",
@@ -137,6 +138,7 @@ SETS: Final[Group[RowSets]] = Group(
     _sets,
     {"set": "Classes that hold the true one with the requested probability."},
     when=_with_coverage,
+    optional=True,
 )
 
 MULTICLASS: Final = Task(

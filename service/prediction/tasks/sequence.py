@@ -149,6 +149,7 @@ PATH: Final[Group[Path]] = Group(
     _path,
     {"path": "The actions of a sequence as a whole, where the policy puts a price on changing the action."},
     when=_switches,
+    optional=True,
 )
 LENGTHS: Final[Group[Answer]] = Group(
     "",
