@@ -65,6 +65,11 @@ def header(head: Head) -> Json:
     return _document(HEADER, head)
 
 
+def headed(head: Head, paths: Sequence[str]) -> Json:
+    """Some of these members, by their dotted paths."""
+    return {member.path: member.values(head) for member in HEADER if member.path in paths}
+
+
 def session_json(model: Model, session: Session) -> Json:
     """A session after the rows of a response."""
     return _document(SESSION, (model, session))

@@ -31,7 +31,8 @@ from service.evaluation.measure import EvaluateRequest, measure
 from service.fitting.fit import FitRequest, fit
 from service.runtime.model import load_model
 from service.runtime.rows import Fields, Rows
-from service.scoring.score import ScoreRequest, score
+from service.scoring.score import score
+from service.scoring.score_request import ScoreRequest
 
 ROWS: Final = 60
 PROBED: Final = 10

@@ -9,7 +9,7 @@ from service.api.encoders.answer_schemas import columns_response_schema, header_
 from service.api.encoders.encoder import TOPICS
 from service.prediction.answer import Part
 from service.runtime.registry import Registry
-from tests.api.encoders.conftest import CASES, ROWS, Case, Json, answer_of, rows_of, written
+from tests.every_task import CASES, ROWS, Case, Json, answer_of, rows_of, written
 
 SCHEMAS = {"rows": rows_response_schema, "columns": columns_response_schema}
 TASKS = ("multiclass", "multilabel", "sequence")

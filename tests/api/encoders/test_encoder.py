@@ -12,7 +12,7 @@ from service.api.encoders.encoder import encoder_of
 from service.prediction.answer import Part
 from service.prediction.options import Options
 from service.runtime.registry import Registry
-from tests.api.encoders.conftest import CASES, CREATED, ROWS, Case, Json, answer_of, rows_of, written
+from tests.every_task import CASES, CREATED, ROWS, Case, Json, answer_of, rows_of, written
 
 EARLIER: dict[str, list[Json]] = json.loads((Path(__file__).parent / "rows.json").read_text(encoding="utf-8"))
 EARLIER_ROWS = (0, 2, 7)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pytest
 
 from service.api.encoders.encoder import encoder_of
 from service.bundle.repository import Repository
@@ -15,6 +14,7 @@ from service.bundle.writer import create_draft
 from service.core.pipeline import Policy
 from service.core.trajectory import State
 from service.fitting.fit import FitRequest, fit
+from service.fitting.publish import publish_draft
 from service.prediction.answer import Answer, Part
 from service.prediction.options import FROM_REQUEST, Options
 from service.prediction.query import Query
@@ -121,12 +121,8 @@ def class_draft(folder: Path, *, more: str = CLASS_COSTS, name: str = "letters")
     return repository
 
 
-@pytest.fixture(scope="session")
-def every_task(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def models_of_every_task(folder: Path) -> Registry:
     """`letters`, `complaints` and `motion`: a calibrated model of every task; `raw`, an uncalibrated one."""
-    from service.fitting.publish import publish_draft
-
-    folder = tmp_path_factory.mktemp("every")
     labels, sequences, repository = label_draft(folder), sequence_draft(folder), class_draft(folder)
     x, y, _ = draw_labels(800, 0)
     labels.fit(labels.rows("labels", X=x, y=y))
