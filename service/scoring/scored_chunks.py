@@ -12,7 +12,7 @@ import polars as pl
 
 from service.core.numerics import Flags
 from service.core.pipeline import Posterior
-from service.data.column_roles import Wish
+from service.data.column_roles import Selection
 from service.data.reader import Chunk, bound_of, read_chunks
 from service.errors import DataError, InvalidInstances, ModelOutputInvalid
 from service.prediction.bulk import Track, posterior_of
@@ -53,9 +53,9 @@ class ChunkScorer:
         return self.query.model
 
     @property
-    def wish(self) -> Wish:
+    def wish(self) -> Selection:
         """What is read of the data."""
-        return Wish(self.model.inputs, id_column=self.request.id_column)
+        return Selection(self.model.inputs, id_column=self.request.id_column)
 
     def check_readable(self) -> None:
         """Raise DataError for a data set that lacks rows or columns."""
