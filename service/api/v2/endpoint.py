@@ -1,24 +1,27 @@
 """Inference: the bytes of a request in, tensors out."""
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
-from fastapi import Response
-from starlette.types import Receive
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from service.api.addresses import Limits
+from service.api import problems
+from service.api.addresses import Limits, addressed
+from service.api.body import read_raw
 from service.api.disconnect import while_connected
 from service.api.v2.documents import decompress
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
 from service.api.v2.output_tensors import OutputTensors
-from service.api.v2.requests import RequestReader
+from service.api.v2.requests import InferRequest, RequestReader
 from service.api.v2.responses import JSON_LENGTH, tensor_response
 from service.api.v2.tensors import Json
-from service.errors import InvalidInstances
+from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part
 from service.prediction.predictor import Predictor
 from service.prediction.query import Query
@@ -95,27 +98,40 @@ class InferEndpoint:
         self._models: dict[Model, ModelRequests] = {}
         self._generation = server.registry.generation
 
-    async def respond(
-        self, model: Model, headers: Mapping[str, str], raw: bytes, request_id: str, *, receive: Receive | None = None
-    ) -> Response:
-        """The response to one request; ``receive``, ASGI's, tells when its client disconnects.
-
-        Raises
-        ------
-        ServiceError, ClientDisconnect
-        """
-        limits, own = self._server.limits, self._requests(model)
-        body = decompress(raw, headers.get("content-encoding", "identity").lower(), limit=limits.body())
-        request = own.reader.read(body, headers.get(JSON_LENGTH))
-        kind, part = own.kind(request.options), Part(request_id, len(request.rows))
-        seconds = limits.seconds if request.timeout is None else min(request.timeout, limits.seconds)
-        answering = self._server.predictor.answer(kind.query, request.rows, part, deadline=time.monotonic() + seconds)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; with an error where it cannot be answered."""
         try:
-            joint, place = await self._connected(answering, model, part, receive)
+            response = await self._response(scope, receive)
+        except ServiceError as error:
+            response = problems.refusal(scope["path"], error)
+        await response(scope, receive, send)
+
+    async def _response(self, scope: Scope, receive: Receive) -> Response:
+        own = self._requests(addressed(self._server.registry, scope["path_params"]))
+        request = own.reader.read(*await self._body(Request(scope, receive)))
+        kind, part = own.kind(request.options), Part(scope["state"]["request_id"], len(request.rows))
+        try:
+            joint, place = await self._answer(kind.query, request, part, receive)
         except InvalidInstances as error:
-            raise in_tensors(error, request.tensors, model.inputs) from None
+            raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
         outputs = kind.tensors.written(request.outputs, joint.own(place), part)
-        return tensor_response(kind.head(request.id or request_id), outputs)
+        return tensor_response(kind.head(request.id or part.request_id), outputs)
+
+    async def _body(self, request: Request) -> tuple[bytes, str | None]:
+        limit, headers = self._server.limits.body(), request.headers
+        raw = await read_raw(request, limit=limit)
+        return decompress(raw, headers.get("content-encoding", "identity").lower(), limit=limit), headers.get(
+            JSON_LENGTH
+        )
+
+    async def _answer(self, query: Query, request: InferRequest, part: Part, receive: Receive) -> Result:
+        limit = self._server.limits.seconds
+        seconds = limit if request.timeout is None else min(request.timeout, limit)
+        predictor = self._server.predictor
+        answering = predictor.answer(query, request.rows, part, deadline=time.monotonic() + seconds)
+        if predictor.immediate(query.model, part.rows):
+            return await answering
+        return await while_connected(answering, receive)
 
     def _requests(self, model: Model) -> ModelRequests:
         if self._generation != self._server.registry.generation:  # they hold models
@@ -125,10 +141,3 @@ class InferEndpoint:
         if found is None:
             found = self._models[model] = ModelRequests(model, most_rows=self._server.limits.rows)
         return found
-
-    def _connected(
-        self, answering: Coroutine[Any, Any, Result], model: Model, part: Part, receive: Receive | None
-    ) -> Awaitable[Result]:
-        if receive is None or self._server.predictor.immediate(model, part.rows):
-            return answering
-        return while_connected(answering, receive)
