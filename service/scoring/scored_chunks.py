@@ -53,19 +53,19 @@ class ChunkScorer:
         return self.query.model
 
     @property
-    def wish(self) -> Selection:
+    def selection(self) -> Selection:
         """What is read of the data."""
         return Selection(self.model.inputs, id_column=self.request.id_column)
 
     def check_readable(self) -> None:
         """Raise DataError for a data set that lacks rows or columns."""
-        if next(read_chunks(self.request.data, self.model.manifest, self.wish, rows=1), None) is None:
+        if next(read_chunks(self.request.data, self.model.manifest, self.selection, rows=1), None) is None:
             raise DataError(f"{self.request.data} has no rows")
 
     def chunks(self, first: int, track: Track) -> Iterator[Chunk]:
         """Chunks from a row on; how many a text file has is known only at its end."""
         request = self.request
-        chunks = read_chunks(request.data, self.model.manifest, self.wish, rows=request.chunk_rows, first=first)
+        chunks = read_chunks(request.data, self.model.manifest, self.selection, rows=request.chunk_rows, first=first)
         chunk = next(chunks, None)
         for _ in track(range(first, bound_of(request.data), request.chunk_rows)):
             if chunk is None:

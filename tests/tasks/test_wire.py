@@ -54,13 +54,12 @@ async def refused(client: httpx.AsyncClient, verb: str, instances: Any, **more: 
 
 
 @pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
-async def test_columns_are_of_other_models_and_rows_of_all(complaints: Any, motion: Any, verb: str) -> None:
+async def test_models_of_every_task_answer_by_column_too(complaints: Any, motion: Any, verb: str) -> None:
     for client, name, rows in ((complaints, "complaints", [[2.0]]), (motion, "motion", [[0.5] * 25])):
-        said = await refused(client, f"{name}:{verb}", rows, parameters={"layout": "columns"})
-        assert said["errors"][0]["pointer"] == "/parameters/layout"
-        assert "columns are of multiclass models" in said["detail"]
-        more = {"policy": "alone"} if name == "motion" and verb == "decide" else {}
-        assert "predictions" in await asked(client, f"{name}:{verb}", rows, parameters={"layout": "rows", **more})
+        by_column = await asked(client, f"{name}:{verb}", rows, parameters={"layout": "columns"})
+        assert len(by_column["columns"]["prediction_id"]) == 1
+        assert "predictions" not in by_column
+        assert "predictions" in await asked(client, f"{name}:{verb}", rows, parameters={"layout": "rows"})
 
 
 async def test_labels_are_those_more_likely_than_not_and_each_has_its_probability(complaints: Any) -> None:

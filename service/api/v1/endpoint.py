@@ -11,12 +11,12 @@ from service.api import problems
 from service.api.addresses import Limits, addressed
 from service.api.body import read_json
 from service.api.disconnect import while_connected
-from service.api.v1 import answers
 from service.api.v1.reader import Readers, ReadRequest
 from service.api.v1.verbs import Verb
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part, Prediction
 from service.prediction.call import Call
+from service.prediction.header import head_of, header
 from service.prediction.predictor import Predictor
 from service.prediction.queue import Result
 from service.runtime.registry import Registry
@@ -85,7 +85,8 @@ class VerbEndpoint:
             raise TypeError("a verb without a report has an encoder")
         prediction = Prediction.of(joint.own(place), call=call, created=self._predictor.now())
         found = await asyncio.to_thread(request.report, prediction)
-        return orjson.dumps({**answers.header(prediction), **found})
+        head = head_of(prediction, request_id=call.request_id, created=prediction.created)
+        return orjson.dumps({**header(head), **found})
 
 
 async def _send_json(send: Send, body: bytes) -> None:

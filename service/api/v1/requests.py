@@ -87,7 +87,7 @@ Layout = Annotated[
     Literal["rows", "columns"],
     Field(
         description="`rows` answers `predictions`, one object per instance; `columns` answers `columns`, one array per "
-        "field, with the classes named once. Of multiclass models."
+        "member of a row."
     ),
 ]
 Ids = Annotated[list[Name], Field(description="One per instance, echoed as `id`.")]

@@ -9,10 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
 from service.api.addresses import Limits, addressed
-from service.api.v1 import answers
 from service.api.v1 import responses as replies
 from service.api.v1.endpoint import VerbEndpoint
 from service.api.v1.instances import example
+from service.api.v1.model_description import Json, description
 from service.api.v1.reader import Readers
 from service.api.v1.verbs import VERBS, Verb
 from service.bundle.writer import FIRST_ALIAS
@@ -95,7 +95,7 @@ def _add_verb(routes: APIRouter, path: str, verb: Verb, model: Model) -> None:
     )
 
 
-def _path_parameters(path: str, model: Model) -> list[answers.Json]:
+def _path_parameters(path: str, model: Model) -> list[Json]:
     examples = {"name": model.name, "version": model.version, "alias": FIRST_ALIAS}
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": example}
@@ -104,7 +104,7 @@ def _path_parameters(path: str, model: Model) -> list[answers.Json]:
     ]
 
 
-def _example(model: Model, verb: Verb) -> answers.Json:
+def _example(model: Model, verb: Verb) -> Json:
     instances = example(model.inputs)
     if instances is None:
         return {}
@@ -118,7 +118,7 @@ async def _unknown_verb(request: Request) -> Response:
     raise VerbNotFound(f"after a model, version or label comes a colon and one of {', '.join(VERBS)}")
 
 
-def _json(body: answers.Json) -> Response:
+def _json(body: Json) -> Response:
     return Response(orjson.dumps(body), media_type="application/json")
 
 
@@ -130,7 +130,7 @@ def _add_metadata(routes: APIRouter, registry: Registry, example: Model) -> None
         if ":" in request.url.path.rpartition("/")[2]:
             raise HTTPException(405, headers={"Allow": "POST"})
         model = addressed(registry, request.path_params)
-        return _json(answers.description(model, registry.served(model.name)))
+        return _json(description(model, registry.served(model.name)))
 
     routes.add_api_route("/models", list_models, methods=["GET"], summary="Names of the served models")
     for path in (f"/models/{{name}}{place}" for place in PLACES):
