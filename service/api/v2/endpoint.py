@@ -1,7 +1,7 @@
 """Inference: the bytes of a request in, tensors out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -17,15 +17,15 @@ from service.api.disconnect import while_connected
 from service.api.v2.documents import decompress
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
-from service.api.v2.output_tensors import OutputTensors
+from service.api.v2.output_tensors import JointTensors, OutputTensors, RequestedOutput
 from service.api.v2.requests import InferRequest, RequestReader
-from service.api.v2.responses import JSON_LENGTH, tensor_response
+from service.api.v2.responses import JSON_LENGTH, Output, tensor_response
 from service.api.v2.tensors import Json
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part
 from service.prediction.predictor import Predictor
 from service.prediction.query import Query
-from service.prediction.queue import Result
+from service.prediction.queue import JointAnswer, Result
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
@@ -68,9 +68,21 @@ class Kind:
         model, site, chosen = query.model, query.options.site, query.stages.chosen
         self.query = query
         self.tensors = OutputTensors(query)
+        self._last: tuple[JointAnswer, JointTensors] | None = None
         self._head = {"model_name": model.name, "model_version": model.version}
         policy = chosen[0].name if chosen else ""
         self._said = {"digest": model.bundle.digest, "version": model.version, "site": site or "", "policy": policy}
+
+    def written(self, requested: Sequence[RequestedOutput], joint: JointAnswer, place: int) -> list[Output]:
+        """The tensors that one of the requests asks for."""
+        if len(joint.parts) == 1:
+            return self.tensors.written(requested, joint.answer, joint.parts[0])
+        if self._last is None or self._last[0] is not joint:  # requests that were answered together come back in a row
+            self._last = joint, JointTensors(self.tensors, joint.answer, joint.parts)
+        own = self._last[1]
+        if place == len(joint.parts) - 1:
+            self._last = None
+        return own.written(requested, place)
 
     def head(self, request_id: str) -> Json:
         """What a response says of all its tensors."""
@@ -114,7 +126,7 @@ class InferEndpoint:
             joint, place = await self._answer(kind.query, request, part, receive)
         except InvalidInstances as error:
             raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
-        outputs = kind.tensors.written(request.outputs, joint.own(place), part)
+        outputs = kind.written(request.outputs, joint, place)
         return tensor_response(kind.head(request.id or part.request_id), outputs)
 
     async def _body(self, request: Request) -> tuple[bytes, str | None]:

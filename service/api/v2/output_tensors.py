@@ -7,6 +7,7 @@ most. Where a row has no value, numbers are NaN (null in JSON) and texts are emp
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, Self
 
 import numpy as np
@@ -105,41 +106,75 @@ class OutputTensors:
 
     def written(self, requested: Sequence[RequestedOutput], answer: Answer, part: Part) -> list[Output]:
         """The requested ones of an answer to one request."""
-        sources: dict[int, Any] = {}
-        return [self._output(one, answer, part, sources) for one in requested]
+        return JointTensors(self, answer, [part]).written(requested, 0)
+
+    def columns(self, name: str) -> list[Column]:
+        """What a tensor is made of: one column, or one for every label that has the member."""
+        return self._columns[name]
+
+    def source(self, column: Column, answer: Answer, parts: Sequence[Part]) -> Any:
+        """What a column is computed from."""
+        return self._sources[column.source](answer, parts)
 
     def _described(self, name: str) -> Json:
         columns = self._columns[name]
         first = columns[0]
         positions = [-1] if first.positions else []
         labels = [] if first.group is None else [len(self._model.classes)]
-        return {"name": name, "datatype": _datatype(first.member), "shape": [-1, *positions, *labels, *_width(columns)]}
+        return {
+            "name": name,
+            "datatype": datatype_of(first.member),
+            "shape": [-1, *positions, *labels, *_width(columns)],
+        }
 
-    def _output(self, requested: RequestedOutput, answer: Answer, part: Part, sources: dict[int, Any]) -> Output:
-        columns = self._columns[requested.name]
-        datatype, padding = _datatype(columns[0].member), PADDING[columns[0].member.kind]
-        found = [self._values(column, answer, part, sources) for column in columns]
-        values = found[0] if columns[0].group is None else self._by_label(columns, found, padding)
-        if columns[0].positions:
-            values = _padded(values, lengths_of(answer.posterior), padding)
+
+class JointTensors:
+    """The tensors of an answer to several requests: each is made once, when the first of them needs it.
+
+    Parameters
+    ----------
+    tensors : OutputTensors
+    answer : Answer
+        Of the rows of all parts, in order.
+    parts : sequence of Part
+    """
+
+    def __init__(self, tensors: OutputTensors, answer: Answer, parts: Sequence[Part]) -> None:
+        self._tensors, self._answer, self._parts = tensors, answer, parts
+        self._starts = [0, *accumulate(part.rows for part in parts)]
+        self._sources: dict[int, Any] = {}
+        self._made: dict[str, Values] = {}
+
+    def written(self, requested: Sequence[RequestedOutput], place: int) -> list[Output]:
+        """The tensors that one of the requests asks for."""
+        rows = slice(self._starts[place], self._starts[place + 1])
+        return [self._output(one, rows) for one in requested]
+
+    def _output(self, requested: RequestedOutput, rows: slice) -> Output:
+        columns = self._tensors.columns(requested.name)
+        if requested.name not in self._made:
+            self._made[requested.name] = self._whole(columns)
+        values, datatype = self._made[requested.name][rows], datatype_of(columns[0].member)
+        if columns[0].positions and len(self._parts) > 1:
+            values = values[:, : int(lengths_of(self._answer.posterior)[rows].max())]
         if requested.classification is not None:
-            values, datatype = _classification(values, answer.model.classes, requested.classification), TEXT
-        if datatype == TEXT:
-            return Output(requested.name, datatype, values.shape, values.ravel().tolist(), requested.binary)
-        return Output(requested.name, datatype, values.shape, values.astype(DTYPES[datatype]), requested.binary)
+            values, datatype = _classification(values, self._answer.model.classes, requested.classification), TEXT
+        cells = values.ravel().tolist() if datatype == TEXT else values
+        return Output(requested.name, datatype, values.shape, cells, requested.binary)
 
-    def _values(self, column: Column, answer: Answer, part: Part, sources: dict[int, Any]) -> Values:
-        if column.source not in sources:
-            sources[column.source] = self._sources[column.source](answer, [part])
-        return MADE[column.member.kind](column, column.member.values(sources[column.source]))
+    def _whole(self, columns: Sequence[Column]) -> Values:
+        """Values of all rows."""
+        first, padding = columns[0], PADDING[columns[0].member.kind]
+        found = [self._values(column) for column in columns]
+        values = found[0] if first.group is None else _by_label(columns, found, self._answer.model.classes, padding)
+        if first.positions:
+            values = _padded(values, lengths_of(self._answer.posterior), padding)
+        return values.astype(DTYPES[datatype_of(first.member)], copy=False)
 
-    def _by_label(self, columns: Sequence[Column], found: Sequence[Values], padding: object) -> Values:
-        """Values of every label side by side, in the order of the classes."""
-        whole = np.full((len(found[0]), len(self._model.classes), *_width(columns)), padding, dtype=found[0].dtype)
-        for column, values in zip(columns, found, strict=True):
-            own = whole[:, self._model.classes.index(column.group or "")]
-            own[..., : values.shape[-1]] = values
-        return whole
+    def _values(self, column: Column) -> Values:
+        if column.source not in self._sources:
+            self._sources[column.source] = self._tensors.source(column, self._answer, self._parts)
+        return MADE[column.member.kind](column, column.member.values(self._sources[column.source]))
 
 
 def _names(members: Iterable[Member[Any]]) -> tuple[str, ...]:
@@ -154,7 +189,17 @@ def _members(model: Model, topics: Sequence[str]) -> Iterator[Member[Any]]:
                 yield from (member for member in group.members if member.when(scope) and member.known(scope))
 
 
-def _datatype(member: Member[Any]) -> str:
+def _by_label(columns: Sequence[Column], found: Sequence[Values], classes: Sequence[str], padding: object) -> Values:
+    """Values of every label side by side, in the order of the classes."""
+    whole = np.full((len(found[0]), len(classes), *_width(columns)), padding, dtype=found[0].dtype)
+    for column, values in zip(columns, found, strict=True):
+        own = whole[:, classes.index(column.group or "")]
+        own[..., : values.shape[-1]] = values
+    return whole
+
+
+def datatype_of(member: Member[Any]) -> str:
+    """Datatype of a member's tensor."""
     return "FP32" if member.single else DATATYPES[member.kind]
 
 
@@ -205,7 +250,13 @@ DATATYPES: Final[dict[Kind, str]] = {
     "names": "BOOL",
     "text": TEXT,
 }
-DTYPES: Final = {"FP32": np.float32, "FP64": np.float64, "INT64": np.int64, "BOOL": np.bool_}
+DTYPES: Final[dict[str, type[Any]]] = {
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "INT64": np.int64,
+    "BOOL": np.bool_,
+    TEXT: np.object_,
+}
 PADDING: Final[dict[Kind, object]] = {
     "number": np.nan,
     "count": 0,
