@@ -1,4 +1,7 @@
-"""Tensors that a model takes: what a request must bring, and what it may."""
+"""Tensors that a model takes: what a request must bring, and what it may.
+
+Tested in tests/api/v2/test_input_tensors.py.
+"""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,7 @@
-"""How long the rows of padded tensors are, and what a request may say of inputs that the service fills in."""
+"""How long the rows of padded tensors are, and what a request may say of inputs that the service fills in.
+
+Tested in tests/api/v2/test_input_tensors.py.
+"""
 
 from collections.abc import Iterator, Mapping
 
