@@ -71,7 +71,8 @@ class Kind:
         self._last: tuple[JointAnswer, JointTensors] | None = None
         self._head = {"model_name": model.name, "model_version": model.version}
         policy = chosen[0].name if chosen else ""
-        self._said = {"digest": model.bundle.digest, "version": model.version, "site": site or "", "policy": policy}
+        self._parameters = {"digest": model.bundle.digest, "version": model.version}
+        self._parameters |= {"site": str(site or ""), "policy": policy}
 
     def written(self, requested: Sequence[RequestedOutput], joint: JointAnswer, place: int) -> list[Output]:
         """The tensors that one of the requests asks for."""
@@ -85,8 +86,8 @@ class Kind:
         return own.written(requested, place)
 
     def head(self, request_id: str) -> Json:
-        """What a response says of all its tensors."""
-        return {**self._head, "id": request_id, "parameters": self._said}
+        """What a response holds besides its tensors."""
+        return {**self._head, "id": request_id, "parameters": self._parameters}
 
 
 class ModelRequests:
@@ -130,11 +131,9 @@ class InferEndpoint:
         return tensor_response(kind.head(request.id or part.request_id), outputs)
 
     async def _body(self, request: Request) -> tuple[bytes, str | None]:
-        limit, headers = self._server.limits.body(), request.headers
+        limit, encoding = self._server.limits.body(), request.headers.get("content-encoding", "identity")
         raw = await read_raw(request, limit=limit)
-        return decompress(raw, headers.get("content-encoding", "identity").lower(), limit=limit), headers.get(
-            JSON_LENGTH
-        )
+        return decompress(raw, encoding.lower(), limit=limit), request.headers.get(JSON_LENGTH)
 
     async def _answer(self, query: Query, request: InferRequest, part: Part, receive: Receive) -> Result:
         limit = self._server.limits.seconds

@@ -1,8 +1,8 @@
 """Tensors that a model answers: those members of an answer that have a tensor's name (`service.prediction.members`).
 
-Sequences are padded to the longest of the request, and `lengths` says where each ends. With several labels, actions and
-risks have a place for every label, in the order of the classes, and risks one for every action of the label that has
-most. Where a row has no value, numbers are NaN (null in JSON) and texts are empty.
+Sequences are padded to the longest of the request, and `lengths` has the length of each. With several labels, actions
+and risks have a place for every label, in the order of the classes, and risks one for every action of the label that
+has most. Where a row has no value, numbers are NaN (null in JSON) and texts are empty.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
