@@ -1,4 +1,7 @@
-"""`temperance alias`: which version a movable name stands for."""
+"""`temperance alias`: which version a movable name stands for.
+
+Tested in tests/cli/test_retire_command.py.
+"""
 
 import click
 

@@ -1,4 +1,7 @@
-"""`temperance bench`: a server under load, beside a floor that answers as many bytes."""
+"""`temperance bench`: a server under load, beside a floor that answers as many bytes.
+
+Tested in tests/api/test_bench.py.
+"""
 
 import json
 from contextlib import nullcontext

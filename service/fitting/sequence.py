@@ -1,4 +1,7 @@
-"""Sequences calibrated: every position is a row; folds, thresholds and p-values are by the sequence."""
+"""Sequences calibrated: every position is a row; folds, thresholds and p-values are by the sequence.
+
+Tested in tests/tasks/test_sequences.py.
+"""
 
 import dataclasses
 

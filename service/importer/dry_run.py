@@ -1,4 +1,7 @@
-"""A graph run twice on synthetic rows, then on fewer and on longer ones: its outputs, and how they follow the rows."""
+"""A graph run twice on synthetic rows, then on fewer and on longer ones: its outputs, and how they follow the rows.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""A draft's manifest, with the evidence beside every line."""
+"""A draft's manifest, with the evidence beside every line.
+
+Tested in tests/importer/test_import_model.py.
+"""
 
 import math
 from typing import Final

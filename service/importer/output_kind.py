@@ -1,4 +1,7 @@
-"""The output kind and the task: as declared, by the operators, or by the dry run; else an error asks for a flag."""
+"""The output kind and the task: as declared, by the operators, or by the dry run; else an error asks for a flag.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 from typing import Any, Final
 

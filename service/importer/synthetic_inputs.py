@@ -1,4 +1,7 @@
-"""How every input of a graph is filled (columns, tensors, masks), and synthetic rows that fill them."""
+"""How every input of a graph is filled (columns, tensors, masks), and synthetic rows that fill them.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""The graph that an import works on: changed where it must be, and run by a child process after every change."""
+"""The graph that an import works on: changed where it must be, and run by a child process after every change.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 import copy
 import os

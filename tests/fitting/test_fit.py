@@ -383,21 +383,6 @@ def dataset(groups: Indices | None, n: int = 200) -> Dataset:
     return Dataset(np.zeros((n, 2)), np.zeros(n, dtype=np.intp), indices, None, "sha256:0")
 
 
-def test_rows_of_a_group_are_never_in_two_folds() -> None:
-    groups = np.random.default_rng(0).integers(0, 37, 200)
-    folds = folds_of(dataset(groups), 0)
-    assert all(len(np.unique(folds[groups == g])) == 1 for g in np.unique(groups))
-    assert sorted(np.unique(folds)) == list(range(FOLDS))
-
-
-def test_folds_are_of_equal_size_and_cover_every_row() -> None:
-    assert np.bincount(folds_of(dataset(None, 203), 3)).tolist() == [41, 41, 41, 40, 40]
-
-
-def test_two_units_make_two_folds() -> None:
-    assert sorted(folds_of(dataset(None, 2), 0)) == [0, 1]
-
-
 def test_groups_are_counted_and_give_one_threshold_row_each(toy: Toy, truth: Truth, save: Save) -> None:
     x, y = truth(600)
     groups = np.random.default_rng(0).integers(0, 100, 600)
