@@ -189,8 +189,8 @@ def confident_rank(n: int, alpha: float, *, confidence: float) -> int:
     return n + 1 - exceedances
 
 
-def binomial_cdf(n: int, probability: float) -> Array:
-    r"""Probabilities of at most j successes in n trials, j = 0..n, shape (n + 1,).
+def binomial_cdf(n: int, probability: float, *, most: int | None = None) -> Array:
+    r"""Probabilities of at most j successes in n trials, j = 0..most, by default 0..n.
 
     .. math:: P(\mathrm{Bin}(n, \alpha) \le n - k) = P(\mathrm{Beta}(n + 1 - k, k) > \alpha)
         = 1 - I_\alpha(n + 1 - k, k)
@@ -200,7 +200,7 @@ def binomial_cdf(n: int, probability: float) -> Array:
     >>> binomial_cdf(2, 0.5)
     array([0.25, 0.75, 1.  ])
     """
-    j = np.arange(1, n + 1)
+    j = np.arange(1, (n if most is None else most) + 1)
     # Ratios of neighbouring terms: their logarithms stay exact where the terms themselves would underflow.
     steps = np.log((n + 1 - j) / j) + math.log(probability) - math.log1p(-probability)
     log_terms = n * math.log1p(-probability) + np.concatenate([[0.0], np.cumsum(steps)])
@@ -298,24 +298,6 @@ def thresholds_by_class(calibration: Sequence[Reference], *, alpha: float, confi
     return np.array([_threshold_or_nan(group, alpha, confidence) for group in calibration])
 
 
-def p_values_by_class(calibration: Sequence[Reference], scores: Array, predicted: Indices) -> Array:
-    """`p_values` of every row among the calibration rows of its predicted class, shape (N,).
-
-    A class that no calibration row was predicted to be gives 1.
-
-    Examples
-    --------
-    >>> groups = references_by_class(np.arange(8.0), np.repeat([0, 1], 4), classes=3)
-    >>> p_values_by_class(groups, np.array([9.0, 9.0, 9.0, 5.0]), np.array([0, 1, 2, 1]))
-    array([0.2, 0.2, 1. , 0.8])
-    """
-    p = np.ones(len(scores))
-    for k in np.unique(predicted):
-        own = predicted == k
-        p[own] = p_values(calibration[k], scores[own])
-    return p
-
-
 @dataclass(frozen=True, slots=True)
 class ByClass:
     """References and thresholds of every predicted class.
@@ -359,7 +341,7 @@ def with_fallback(groups: Sequence[Reference], thresholds: Array, *, among: Refe
     (array([5., 7.]), array([ True, False]), 8)
     """
     own = ~np.isnan(thresholds)
-    references = tuple(group if told else among for group, told in zip(groups, own, strict=True))
+    references = tuple(group if is_own else among for group, is_own in zip(groups, own, strict=True))
     return ByClass(references, np.where(own, thresholds, usual), own)
 
 

@@ -1,4 +1,4 @@
-"""What to do: the action of least expected cost, and when a person decides instead."""
+"""Decisions: the action of least expected cost, and deferral to a person."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -110,18 +110,18 @@ def apart_cost(log_probs: Array, apart: OneApart) -> Array:
     >>> apart_cost(np.log([[0.5, 0.25, 0.25]]), one_apart(1.0 - np.eye(3)))
     array([[0.5 , 0.75, 0.75]])
     """
-    log_p, more = log_probs[:, apart.place], apart.there - apart.elsewhere
-    usual = np.abs(apart.elsewhere) < np.abs(apart.there)
-    if not usual.any():  # 0/1 costs: one exponential will do
+    log_p, more = log_probs[:, apart.place], apart.there - apart.usual
+    nearer = np.abs(apart.usual) < np.abs(apart.there)
+    if not nearer.any():  # 0/1 costs: one exponential will do
         return apart.there + more * np.expm1(log_p)
-    return np.where(usual, apart.elsewhere + more * np.exp(log_p), apart.there + more * np.expm1(log_p))
+    return np.where(nearer, apart.usual + more * np.exp(log_p), apart.there + more * np.expm1(log_p))
 
 
 def best_action(risks: Array, *, scale: float | Array) -> tuple[Indices, Flags]:
     """Action of least risk; within `TIE_TOLERANCE` times ``scale`` of it the lowest index wins.
 
     The band is wider than what another batch, another machine or float32 logits change in a risk, so that a row
-    gets the same action wherever it is answered; and it follows what is at stake for the row: a cost of a class that
+    gets the same action on every machine; and it follows what is at stake for the row: a cost of a class that
     is as good as impossible does not widen it.
 
     Parameters
@@ -169,7 +169,7 @@ def drowned(cost: Array) -> list[tuple[int, int, int]]:
 
 
 def deferral_value(risks: Array, *, defer: int) -> Array:
-    r"""What handing a row over saves against the best other action: :math:`\min_{a \ne d} R_a - R_d`.
+    r"""What deferring a row saves against the best other action: :math:`\min_{a \ne d} R_a - R_d`.
 
     Parameters
     ----------
@@ -235,13 +235,13 @@ def decide(
     log_probs : ndarray of shape (N, K)
         Under the prevalence where the decision is taken.
     cost : ndarray of shape (A, K) or (N, A, K), or Prices
-        At least two actions. Whoever decides more than once under the same costs has them `priced` before.
+        At least two actions. Costs that decide more than once are `priced` before.
     on_ood : int, optional
         Action that flagged rows get. Without it a flag changes no decision.
     flagged : ndarray of shape (N,), optional
-        None means that nobody can tell: with ``on_ood`` every row is then handed over.
+        None means unknown: with ``on_ood`` every row is then handed over.
     probabilities : ndarray of shape (N, K), optional
-        Exponentials of ``log_probs``, where somebody has them already.
+        Exponentials of ``log_probs``, where the caller has them already.
 
     Examples
     --------

@@ -84,7 +84,7 @@ class Projection:
     ----------
     sample : Sample
     source, target : ndarray of shape (K,)
-        The functions are linear in the posterior under ``target``; ``source`` is what log-probabilities speak of.
+        The functions are linear in the posterior under ``target``; ``source`` is that of the log-probabilities.
     inverse : ndarray of shape (K, K)
         Of the confusion matrix of that posterior; flagged rows count as zero.
     values : ndarray of shape (n, K)

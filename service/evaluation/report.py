@@ -218,12 +218,12 @@ def score_report(
         threshold,
         rate(inside_flags, weights=weights),
         rate(outside_flags),
-        separation_score(inside, outside, inside_weights=weights),
-        fpr_at_tpr(inside, outside, positive="out", inside_weights=weights),
-        fpr_at_tpr(inside, outside, positive="in", inside_weights=weights),
-        area_under_precision_recall(inside, outside, positive="out", inside_weights=weights),
-        area_under_precision_recall(inside, outside, positive="in", inside_weights=weights),
-        detection_error(inside, outside, inside_weights=weights),
+        separation_score(inside, outside, weights=weights),
+        fpr_at_tpr(inside, outside, positive="out", weights=weights),
+        fpr_at_tpr(inside, outside, positive="in", weights=weights),
+        area_under_precision_recall(inside, outside, positive="out", weights=weights),
+        area_under_precision_recall(inside, outside, positive="in", weights=weights),
+        detection_error(inside, outside, weights=weights),
         of_class,
     )
 

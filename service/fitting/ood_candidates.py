@@ -99,8 +99,8 @@ def compare_scores(
     return OodDataRecord(
         rows=len(ood.logits),
         digest=digest,
-        judged_rows=len(parts.held),
-        judged_ood_rows=len(parts.ood_held),
+        evaluated_rows=len(parts.held),
+        evaluated_ood_rows=len(parts.ood_held),
         candidates={name: one.model_copy(update={"chosen": name == chosen}) for name, one in found.items()},
         refused=refused,
         temperature=tuning.temperature,

@@ -13,12 +13,12 @@ from service.graph.inspect import Findings
 from service.graph.mixing import (
     Step,
     at_a_fixed_scale,
+    batch_sizes,
     dynamic_operators,
     exposed,
     inlined,
     scales_quantisation,
     steps,
-    turns,
 )
 from service.graph.rewrite import save
 from service.importer.declared import Conclusion
@@ -98,7 +98,7 @@ def check_batches(child: Sandbox, folder: Path, run: Run, findings: Findings, ou
     model = at_a_fixed_scale(findings.model) if dynamic else findings.model
     graph = folder / "batches.onnx"
     save(model, graph)
-    trials = list(_trials(run.filled, run.size, turns(model, output)))
+    trials = list(_trials(run.filled, run.size, batch_sizes(model, output)))
     for trial, answers in zip(trials, _answered(child, graph, output, trials), strict=True):
         if answers is not None and not _agree(*answers, trial):
             operators = _mixing(child, folder, model, output, trial)

@@ -271,7 +271,7 @@ def _rivals(found: OodDataRecord) -> Iterator[RenderableType]:
         _add(table, label, f"{one.auroc:.4f}", f"{one.low:.3f} to {one.high:.3f}", *rates)
     yield ""
     yield table
-    counts = f"{found.judged_rows} calibration rows and {found.judged_ood_rows} of {found.rows} from elsewhere"
+    counts = f"{found.evaluated_rows} calibration rows and {found.evaluated_ood_rows} of {found.rows} from elsewhere"
     yield Text(f"judged on {counts}; what was judged had learned from none of them")
     yield from (Text(f"{text}") for text in (found.choice, found.tuning))
     yield from (Text(f"not judged: {reason}") for reason in found.refused.values())

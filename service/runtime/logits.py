@@ -1,4 +1,4 @@
-"""What a graph puts out made finite logits, by the task and kind that the manifest declares."""
+"""Finite logits from the output of a graph, by the task and kind that the manifest declares."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -21,7 +21,7 @@ def to_logits(raw: Raws, graph: Graph, *, lengths: Indices | None = None) -> Arr
     """Raw logits of an output tensor whose kind the manifest declares.
 
     Probabilities become their floored logarithms, of which any softmax makes the same probabilities again; those of
-    labels become log-odds.
+    a multilabel model become log-odds.
 
     Parameters
     ----------
@@ -141,8 +141,8 @@ def _unchanged(values: Array, floor: float, rows: Indices) -> Array:
 
 
 def _misshapen(values: Array, graph: Graph, needed: str) -> ManifestInvalid:
-    said = f"{len(graph.classes)} classes are declared"
-    return ManifestInvalid(f"output {graph.output!r} has shape {tuple(values.shape)}; {said}, so {needed}")
+    declared = f"{len(graph.classes)} classes are declared"
+    return ManifestInvalid(f"output {graph.output!r} has shape {tuple(values.shape)}; {declared}, so {needed}")
 
 
 _KINDS: Final[dict[str, Callable[[Array, float, Indices], Array]]] = {

@@ -1,4 +1,7 @@
-"""Rows of numbers: a table whose columns fill the graph's inputs."""
+"""Rows of numbers: a table whose columns fill the graph's inputs.
+
+Tested in `tests/runtime/test_inputs.py` and `tests/runtime/test_integers.py`.
+"""
 
 import math
 from collections.abc import Iterator
@@ -29,8 +32,8 @@ from service.runtime.rows import Entry, Fields, Rows, Values
 from service.runtime.session import Feeds
 
 GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)  # its multiples fill an interval evenly
-SPREAD = 4.0  # of what nobody gave a range
-MOST_FAULTS = 20  # of each kind; whoever sent more wrong cells than that learns nothing from the rest
+SPREAD = 4.0  # of columns without a range
+MOST_FAULTS = 20  # of each kind; more would be repetition
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class NumberInputs:
         return tuple(Entry(slot.name, self.columns[slot.columns], slot.dtype) for slot in self.slots)
 
     def admit(self, rows: Rows) -> tuple[Array, Feeds]:
-        """Rows that the model may judge, and the arrays its graph takes.
+        """Checked columns, and the arrays that the graph takes.
 
         Parameters
         ----------
@@ -177,7 +180,7 @@ class NumberInputs:
         return parts[0] if slot.flat else np.stack(parts, axis=1)
 
     def synthetic(self, rows: int = 1) -> Rows:
-        """Rows within every declared range, the first in the middle, shape (N, F); nobody's measurements."""
+        """Rows within every declared range, the first in the middle, shape (N, F); synthetic."""
         low = np.maximum(self.plausible_low, self.allowed_low)
         high = np.minimum(self.plausible_high, self.allowed_high)
         bounded = np.isfinite(low) & np.isfinite(high)
@@ -230,14 +233,14 @@ class NumberInputs:
         ends = (self.allowed_low[column], self.allowed_high[column])
         return [f"{end:g}" if own is None else str(own) for own, end in zip(exact, ends, strict=True)]
 
-    def _unknown(self, rows: Array, whole: Whole, told: set[tuple[str | int, ...]]) -> list[Fault]:
+    def _unknown(self, rows: Array, whole: Whole, reported: set[tuple[str | int, ...]]) -> list[Fault]:
         faults: list[Fault] = []
         for column, codes in self.codes.items():
             doubles, own = rows[:, column], whole.get(self.columns[column])
             bad = np.zeros(rows.shape, dtype=np.bool_)
             bad[:, column] = ~is_among(doubles, own, codes) & ~np.isnan(doubles)
             faults += self._faults(bad, "unknown-category", "is none of the categories that the model knows")
-        return [fault for fault in faults if fault.path not in told]
+        return [fault for fault in faults if fault.path not in reported]
 
     def _unfit(self, slot: Slot, rows: Array, whole: Whole) -> Iterator[Fault]:
         if is_wide(slot.dtype):
@@ -259,7 +262,7 @@ class NumberInputs:
 def misfits(values: Values, dtype: np.dtype[Any]) -> Iterator[tuple[Flags, str, str]]:
     """Which numbers an element of ``dtype`` cannot hold: flags of their shape, a fault's code and its words.
 
-    NaN fits a float; nothing else holds it, and whoever lets it through to here has given a substitute for it.
+    NaN fits a float; nothing else holds it: for other types a substitute was filled in before.
     """
     if dtype.kind == "f":
         most = float(np.finfo(dtype).max)

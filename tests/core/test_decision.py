@@ -69,11 +69,11 @@ def test_the_binary_threshold_is_elkans(cost: list[list[float]], threshold: floa
 
 def test_a_calibrated_favourite_is_not_enough_for_the_right_action() -> None:
     cost = np.array([[0.0, 1.0, 10.0], [2.0, 0.0, 2.0], [9.0, 9.0, 0.0]])
-    believed, true = decide(np.log([[0.6, 0.3, 0.1]]), cost), decide(np.log([[0.6, 0.1, 0.3]]), cost)
-    np.testing.assert_allclose(believed.risks, [[1.3, 1.4, 8.1]], rtol=1e-13)
+    biased, true = decide(np.log([[0.6, 0.3, 0.1]]), cost), decide(np.log([[0.6, 0.1, 0.3]]), cost)
+    np.testing.assert_allclose(biased.risks, [[1.3, 1.4, 8.1]], rtol=1e-13)
     np.testing.assert_allclose(true.risks, [[3.1, 1.8, 6.3]], rtol=1e-13)
-    assert (believed.action[0], true.action[0]) == (0, 1)
-    assert true.risks[0, believed.action[0]] - true.risks[0, true.action[0]] == pytest.approx(1.3)
+    assert (biased.action[0], true.action[0]) == (0, 1)
+    assert true.risks[0, biased.action[0]] - true.risks[0, true.action[0]] == pytest.approx(1.3)
 
 
 def test_the_risks_of_a_miss_worth_ten_false_alarms() -> None:

@@ -104,7 +104,7 @@ def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest
     parts = part(outputs, 200, 0)
     assert set(found.candidates) == set(SCORES) - SIGMOID  # they are of another task: neither outputs nor refused
     assert found.refused == {}
-    assert (found.judged_rows, found.judged_ood_rows) == (len(parts.held), len(parts.ood_held)) == (100, 100)
+    assert (found.evaluated_rows, found.evaluated_ood_rows) == (len(parts.held), len(parts.ood_held)) == (100, 100)
     for name, one in found.candidates.items():
         score = fit_score(name, outputs, None, parts.learning, temperature=found.temperature)
         values = [score.score(seen_by(name, outputs.raw)[parts.held])]

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 
 from service.core.assessment.metrics import separation_score
 from service.core.numerics import Array, log_softmax
-from service.core.ood.logits import Energy, LogitNorm, MaxLogit, free_energy
+from service.core.ood.logit_scores import Energy, LogitNorm, MaxLogit, free_energy
 from service.core.ood.mahalanobis import Mahalanobis
 
 logits = arrays(np.float64, (6, 5), elements=st.floats(-300.0, 300.0))
