@@ -123,25 +123,25 @@ def answer(found: Analysis, case: Case) -> list[Any]:
     graph = case.path.with_suffix(".draft.onnx")
     graph.write_bytes(case.path.read_bytes() if found.graph is None else found.graph)
     session = ort.InferenceSession(graph)
-    said = {c.subject: str(c.value) for c in found.conclusions}
-    rows = [session.run([said["output"]], feed(found.inputs, row))[0] for row in case.instances]
-    return [probabilities(said["output_kind"], scores)[0] for scores in rows]
+    concluded = {c.subject: str(c.value) for c in found.conclusions}
+    rows = [session.run([concluded["output"]], feed(found.inputs, row))[0] for row in case.instances]
+    return [probabilities(concluded["output_kind"], scores)[0] for scores in rows]
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_a_real_export_is_understood_and_its_numbers_bear_it_out(name: str, exported: Exported) -> None:
     case = exported(name)
     found = analyse(case.path, Declared(**case.flags), Limits())
-    said = {c.subject: c for c in found.conclusions}
+    concluded = {c.subject: c for c in found.conclusions}
     kind, evidence = KINDS[name]
-    assert (said["output_kind"].value, said["task"].value) == (kind, case.task)
-    assert evidence in said["output_kind"].evidence
-    assert OUTPUTS.get(name, "the only floating-point tensor") in said["output"].evidence
-    assert said["classes"].value == case.classes
-    for row, told in enumerate(answer(found, case)):
-        wanted = case.expected[row]
-        wanted = wanted[~np.isnan(wanted)].reshape(told.shape)
-        np.testing.assert_allclose(told, wanted, atol=case.tolerance, err_msg=f"row {row}")
+    assert (concluded["output_kind"].value, concluded["task"].value) == (kind, case.task)
+    assert evidence in concluded["output_kind"].evidence
+    assert OUTPUTS.get(name, "the only floating-point tensor") in concluded["output"].evidence
+    assert concluded["classes"].value == case.classes
+    for row, answered in enumerate(answer(found, case)):
+        expected = case.expected[row]
+        expected = expected[~np.isnan(expected)].reshape(answered.shape)
+        np.testing.assert_allclose(answered, expected, atol=case.tolerance, err_msg=f"row {row}")
 
 
 INPUTS = {

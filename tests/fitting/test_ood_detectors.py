@@ -88,14 +88,14 @@ def test_only_members_of_the_gate_are_gated(toy_manifest: Make, labelled: Callab
     assert {d.name: d.gated for d in fitted.detectors} == {"nll": False, "mahalanobis": True}
 
 
-@pytest.mark.parametrize(("labels", "told"), [([0], "one row alone"), ([0, 1, 2], "no class has two rows")])
+@pytest.mark.parametrize(("labels", "reason"), [([0], "one row alone"), ([0, 1, 2], "no class has two rows")])
 def test_a_score_that_its_rows_teach_nothing_is_refused_by_name(
-    labels: list[int], told: str, toy: Callable[..., Repository], truth: Truth, save: Callable[..., Path]
+    labels: list[int], reason: str, toy: Callable[..., Repository], truth: Truth, save: Callable[..., Path]
 ) -> None:
     repository = toy(3, '[ood]\nscores = ["nll", "mahalanobis"]\n')
     x, y = truth(200, 3)
     train = save("train", X=x[: len(labels)], y=np.array(labels))
-    with pytest.raises(FitError, match=rf"'mahalanobis' cannot learn from --train-data: {told}.*Nothing was published"):
+    with pytest.raises(FitError, match=rf"'mahalanobis' cannot learn from --train-data: {reason}.*Nothing was pub"):
         fit(repository, "toy", FitRequest(save(X=x, y=y), train_data=train))
     assert repository.versions("toy") == []
 
