@@ -11,7 +11,7 @@ from tomlkit.items import Table
 
 from service.importer.analysis import Analysis
 from service.importer.declared import Conclusion
-from service.importer.synthetic_inputs import Domain, Filled, shared_domain
+from service.importer.input_plan import Domain, Filled, shared_domain
 
 FARTHEST: Final = 2**53
 """The other end of a range that the graph bounds on one side alone."""

@@ -14,9 +14,9 @@ from service.errors import GraphError
 from service.importer.analysis import Analysis, analyse
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
+from service.importer.input_plan import DTYPES, Filled
 from service.importer.manifest_text import manifest_text
 from service.importer.sandbox import Limits
-from service.importer.synthetic_inputs import DTYPES, Filled
 from tests.conformance.case import Case, softmax, two
 from tests.conformance.exporters import EXPORTERS
 

@@ -16,7 +16,7 @@ from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
 from service.importer.manifest_text import manifest_text, rounded
-from service.importer.synthetic_inputs import draw
+from service.importer.synthetic_rows import draw
 from service.runtime.model import Model, load_model
 from service.runtime.rows import Fields
 from tests.importer.test_analysis import Learn, learn
