@@ -63,7 +63,7 @@ def test_a_declaration_wins_and_is_noted_beside_the_evidence_against_it(
 
 @pytest.mark.parametrize("kind", ["probabilities", "log_probabilities", "sigmoid_probabilities"])
 def test_a_declaration_does_not_win_over_a_run(kind: str, learn: Learn) -> None:
-    with pytest.raises(GraphError, match=f"--output-kind {kind}: 's' is none on synthetic rows"):
+    with pytest.raises(GraphError, match=f"--output-kind {kind}: 's' has other values on synthetic rows"):
         learn(graph(node("MatMul", "x w"), constants=(EYE,)), output_kind=kind)
 
 

@@ -179,7 +179,7 @@ def test_what_a_run_shows_to_be_probabilities_needs_no_operator(graph_of: Write,
 
 
 def test_probabilities_that_are_none_are_refused_even_where_declared(linear_graph: Write, empty: Repository) -> None:
-    with pytest.raises(GraphError, match="--output-kind probabilities: 'scores' is none"):
+    with pytest.raises(GraphError, match="--output-kind probabilities: 'scores' has other values"):
         import_model(empty, "m", linear_graph(*IDENTITY), Declared(output_kind="probabilities"))
 
 
@@ -187,7 +187,7 @@ def test_an_operator_that_a_run_contradicts_is_refused(graph_of: Write, empty: R
     two = helper.make_tensor("t", TensorProto.FLOAT, [1], [2.0])
     twice = helper.make_node("Constant", [], ["two"], value=two)
     nodes = [helper.make_node("Softmax", ["x"], ["p"]), twice, helper.make_node("Mul", ["p", "two"], ["s"])]
-    with pytest.raises(GraphError, match=r"should be probabilities .* and is none"):
+    with pytest.raises(GraphError, match=r"should be probabilities .*, but is not"):
         import_model(empty, "m", graph_of(nodes, "s"), Declared())
 
 
