@@ -18,7 +18,7 @@ from service.prediction.query import Query
 from service.prediction.sessions import Session
 from service.runtime.model import Model
 
-STRUCTURE_ONLY: Final = "structure only: this smoother does not keep probabilities calibrated"
+STRUCTURE_ONLY: Final = "structure only: probabilities smoothed by jsd are no longer calibrated"
 SHARES: Final[Json] = {
     "type": "object",
     "additionalProperties": {"type": "number"},

@@ -12,7 +12,7 @@ import polars as pl
 
 from service.core.numerics import Flags
 from service.core.pipeline import Posterior
-from service.data.column_roles import Wish
+from service.data.column_roles import Selection
 from service.data.reader import Chunk, bound_of, read_chunks
 from service.errors import DataError, InvalidInstances, ModelOutputInvalid
 from service.prediction.bulk import Track, posterior_of
@@ -53,19 +53,19 @@ class ChunkScorer:
         return self.query.model
 
     @property
-    def wish(self) -> Wish:
+    def selection(self) -> Selection:
         """What is read of the data."""
-        return Wish(self.model.inputs, id_column=self.request.id_column)
+        return Selection(self.model.inputs, id_column=self.request.id_column)
 
     def check_readable(self) -> None:
         """Raise DataError for a data set that lacks rows or columns."""
-        if next(read_chunks(self.request.data, self.model.manifest, self.wish, rows=1), None) is None:
+        if next(read_chunks(self.request.data, self.model.manifest, self.selection, rows=1), None) is None:
             raise DataError(f"{self.request.data} has no rows")
 
     def chunks(self, first: int, track: Track) -> Iterator[Chunk]:
         """Chunks from a row on; how many a text file has is known only at its end."""
         request = self.request
-        chunks = read_chunks(request.data, self.model.manifest, self.wish, rows=request.chunk_rows, first=first)
+        chunks = read_chunks(request.data, self.model.manifest, self.selection, rows=request.chunk_rows, first=first)
         chunk = next(chunks, None)
         for _ in track(range(first, bound_of(request.data), request.chunk_rows)):
             if chunk is None:

@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import orjson
 
-from service.api.v1.answers import estimate_body
 from service.api.v1.labelled import judge, read_case
 from service.api.v1.requests import EstimateRequest, EvaluateRequest
-from service.evaluation.prevalence import estimate
+from service.evaluation.prevalence import LEVEL, MethodEstimate, PrevalenceEstimate, RowsEstimate, estimate
 from service.evaluation.training_losses import check_names, named_losses
 from service.prediction.answer import Answer, Part, Prediction
 from service.prediction.call import Call
@@ -81,6 +80,32 @@ def _estimate(request: EstimateRequest, model: Model) -> Compute:
     del request
 
     return lambda prediction: estimate_body(estimate(model, prediction.posterior), model.classes)
+
+
+def estimate_body(found: PrevalenceEstimate, classes: tuple[str, ...]) -> Json:
+    """Body of `:estimate`."""
+    return {
+        "alarm": found.alarm,
+        "condition": found.condition,
+        "level": LEVEL,
+        "flagged": found.flagged,
+        "all_rows": _rows_estimate(found.all_rows, classes),
+        "unflagged_rows": None if found.unflagged_rows is None else _rows_estimate(found.unflagged_rows, classes),
+        **({} if found.obstacle is None else {"obstacle": found.obstacle}),
+    }
+
+
+def _rows_estimate(found: RowsEstimate, classes: tuple[str, ...]) -> Json:
+    return {"rows": found.rows, **{name: _method_estimate(m, classes) for name, m in found.methods.items()}}
+
+
+def _method_estimate(found: MethodEstimate, classes: tuple[str, ...]) -> Json:
+    columns = (column.tolist() for column in (found.prevalence, found.low, found.high))
+    shares = {
+        name: {"share": share, "low": low, "high": high}
+        for name, share, low, high in zip(classes, *columns, strict=True)
+    }
+    return {"prevalence": shares, "differs": found.differs, "settled": found.settled}
 
 
 EVALUATION: Final = Report("evaluation", _evaluation)

@@ -116,7 +116,9 @@ def test_rows_hold_what_they_held_before_members_were_described_once(every_task:
 
 
 def test_a_row_without_decision_of_its_own_has_nulls_for_the_actions_of_other_policies(every_task: Registry) -> None:
-    case = next(case for case in CASES if str(case) == "letters-decide-policy-by row")
+    case = next(
+        case for case in CASES if str(case) == "letters-decide-policy-by row" and "walk" in case.options["policy"]
+    )
     _, by_column = both(every_task, case)
     assert by_column["actions"] == ["go", "ask", "land", "climb"]
     columns = by_column["columns"]
