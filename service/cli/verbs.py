@@ -1,7 +1,6 @@
 """Verbs that measure a version: evaluate, score, bench."""
 
 import json
-from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,7 +10,6 @@ from urllib.parse import urlsplit
 
 import click
 import numpy as np
-from rich.console import RenderableType
 
 from service import main as composition
 from service.api import bench
@@ -31,12 +29,11 @@ from service.cli.arguments import (
 from service.cli.serving import one_blas_thread
 from service.data.columns import LABELS_AS, Columns
 from service.data.dataset import read_rows
-from service.errors import BenchFailed, ServiceError
-from service.evaluation.by_task import EVALUATIONS, measure_task
-from service.evaluation.measure import EvaluateRequest, Origin, measure
+from service.errors import BenchFailed
+from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
 from service.evaluation.training_losses import NAMES
 from service.reporting import page
-from service.reporting.terminal import render_measured
+from service.reporting.terminal import render_report
 from service.runtime.model import Model, load_model
 from service.scoring.score import ON_ERROR, ScoreRequest
 from service.scoring.score import score as score_rows
@@ -48,9 +45,9 @@ LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names)
 @click.command()
 @click.argument("name")
 @click.option("--data", required=True, type=file_path, help="Labelled rows.")
-@click.option("--ood-data", type=file_path, help="Rows of another population, without labels.")
+@click.option("--ood-data", type=file_path, help="Out-of-distribution data, without labels.")
 @click.option("--label", help="Column of the labels.  [default: y]")
-@click.option("--group", help="Column that tells whose row it is; a group is one draw in intervals.  [default: group]")
+@click.option("--group", help="Column of groups (patients); a group is one draw in intervals.  [default: group]")
 @click.option("--weight", help="Column of row weights.  [default: weight]")
 @click.option(
     "--labels-as",
@@ -58,11 +55,13 @@ LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names)
     help="What labels are: names, indices from 0, or indices from 1.  [default: names, or indices where only they fit]",
 )
 @click.option("--losses", help=f"Training losses to report, separated by commas: {', '.join(LOSSES)}.")
-@click.option("--horizon", type=click.IntRange(min=1), help="Steps of a trajectory: what the error rate comes to.")
+@click.option(
+    "--horizon", type=click.IntRange(min=1), help="Steps of a trajectory over which the error rate compounds."
+)
 @click.option(
     "--recovery",
     type=click.FloatRange(0, 1),
-    help="Chance per step of finding back, for --horizon.  [default: 0]",
+    help="Probability per step of recovering from an error, for --horizon.  [default: 0]",
 )
 @click.option("--version", type=click.IntRange(min=1), help="Version to evaluate.  [default: stable]")
 @click.option(
@@ -88,11 +87,11 @@ def evaluate(
 ) -> None:
     """Say how good a version's probabilities, flags and decisions are on labelled rows."""
     if recovery is not None and horizon is None:
-        raise click.UsageError("--recovery speaks of the steps of a trajectory: say how many with --horizon")
+        raise click.UsageError("--recovery needs the number of steps of a trajectory: --horizon")
     model = load_model(published(repository, name, version))
     if version is None and (note := newer_than(repository, name, model.bundle.version)):
         click.echo(f"note: {note}", err=True)
-    wanted = EvaluateRequest(
+    options = EvaluateRequest(
         columns=Columns(label, group, weight, labels_as),
         losses=split(losses) or (),
         horizon=horizon,
@@ -100,16 +99,10 @@ def evaluate(
         at=datetime.now(UTC),
         **request,
     )
-    if model.task in EVALUATIONS:
-        if page_path is not None:
-            raise ServiceError(f"--html draws multiclass models; of a {model.task} model take the tables, or --json")
-        said = measure_task(model, wanted, track=track())
-        _say_evaluation(model, said.origin, said.as_json(), said.tables, json_path)
-        return
-    found = measure(model, wanted, track=track())
+    found = evaluate_file(model, options, track=track())
     if page_path is not None:
-        page.write(page_path, model, found)
-    _say_evaluation(model, found.origin, found.as_json(), [render_measured(found)], json_path)
+        page.write(page_path, found)
+    _print_evaluation(model, found, json_path)
 
 
 @click.command()
@@ -210,20 +203,15 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, numbers))
 
 
-def _say_evaluation(
-    model: Model,
-    origin: Origin,
-    found: dict[str, object],
-    tables: Iterable[RenderableType],
-    json_path: str | None,
-) -> None:
+def _print_evaluation(model: Model, found: Evaluation, json_path: str | None) -> None:
     if json_path is not None:
-        write_json({**_identity(model), **found}, json_path)
+        write_json(
+            {**_identity(model), "origin": asdict(found.origin), "evaluation": found.report.as_json()}, json_path
+        )
     if json_path != "-":
         click.echo(f"{model.bundle.title}, calibration {model.method} ({model.status}), {model.bundle.digest}")
-        click.echo(origin.as_text())
-        for table in tables:
-            print_table(table)
+        click.echo(found.origin.as_text())
+        print_table(render_report(found.report))
 
 
 def _identity(model: Model) -> dict[str, object]:

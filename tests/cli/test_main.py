@@ -130,7 +130,8 @@ def test_a_model_goes_from_a_file_to_a_second_price_and_back(
     assert plain(run("list")) == "m: versions 1, 2; stable = 2\n"
     one, two = (json.loads(plain(run("evaluate", "m", "--data", test, "--version", v, "--json"))) for v in "12")
     assert one["evaluation"]["metrics"] == two["evaluation"]["metrics"]
-    assert one["evaluation"]["policies"]["triage"] != two["evaluation"]["policies"]["triage"]
+    one, two = (found["evaluation"]["parts"]["rows"]["policies"]["triage"] for found in (one, two))
+    assert one != two
     assert "m version 2" in plain(run("inspect", "m"))
 
     run("alias", "m", "stable", "1")
@@ -288,7 +289,7 @@ def test_every_verb_that_a_program_reads_prints_json_and_nothing_else(
     assert (found["version"], found["calibration"]["status"]) == (1, "ok")  # type: ignore[index]
     found = printed_json(invoke("evaluate", "m", "--data", data, "--horizon", "50", *models, "--json"))
     assert (found["model"], found["version"]) == ("m", "1")
-    assert found["horizon"]["steps"] == 50  # type: ignore[index]
+    assert found["evaluation"]["horizon"]["steps"] == 50  # type: ignore[index]
     found = printed_json(invoke("inspect", "m", *models, "--json"))
     assert found["manifest"]["schema"] == 1  # type: ignore[index]
     assert found["calibration"]["calibrator"]["method"] == "temperature"  # type: ignore[index]
@@ -393,10 +394,10 @@ def test_an_evaluation_goes_to_a_file_beside_the_table(
     written = json.loads((tmp_path / "report.json").read_text())
     printed = printed_json(invoke(*arguments, "--json"))
     for found in (written, printed):
-        report: Any = found["report"]
+        report: Any = found["origin"]
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", report.pop("created"))
     assert written == printed
-    assert written["report"]["file"] == "test.csv"
+    assert written["origin"]["file"] == "test.csv"
     assert written["evaluation"]["rows"] == 143
 
 
@@ -407,11 +408,11 @@ def test_an_evaluation_is_also_a_page_to_look_at_with_losses_and_checks_in_the_j
     arguments = ("--data", data_folder / "test.csv", "--models", repository.root, "--losses", "focal,cross_entropy")
     done = invoke("evaluate", SHIPPED, *arguments, "--html", page, "--json", found)
     assert done.exit_code == 0, done.output
-    assert "is calibrated, as far as 143 rows can tell" in done.stdout
+    assert "is calibrated, as far as 143 rows can show" in done.stdout
     assert page.read_text().startswith("<!DOCTYPE html>")
-    report = json.loads(found.read_text())
+    report = json.loads(found.read_text())["evaluation"]
     assert set(report["losses"]) == {"focal", "cross_entropy"}
-    assert report["diagnostics"]["calibration"]["of"] == "malignant"
+    assert report["parts"]["rows"]["probabilities"]["calibration"]["of"] == "malignant"
 
 
 def test_label_sets_are_made_as_asked(

@@ -18,7 +18,7 @@ from service.api.v1 import answers, columns
 from service.api.v1 import requests as schemas
 from service.api.v1 import responses as replies
 from service.api.v1.instances import at_home, example, parse_rows
-from service.api.v1.labelled import judge, read_case
+from service.api.v1.labelled import evaluate_answer, read_labelled
 from service.api.v1.parameters import (
     decide_options,
     detect_options,
@@ -31,7 +31,7 @@ from service.bundle.tasks import ABSENT, PRESENT
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import InvalidInstances, NotFound, VerbNotFound
 from service.evaluation.prevalence import estimate
-from service.evaluation.training_losses import check_names, named_losses
+from service.evaluation.training_losses import check_names
 from service.prediction.answer import Prediction
 from service.prediction.call import Call
 from service.prediction.options import Options
@@ -207,12 +207,11 @@ class _Uses:
         request = schemas.parse_request(schemas.EvaluateRequest, document, _known(model))
         names = request.parameters.losses
         refuse_foreign(request.parameters, model)
-        case, options = read_case(request, model), evaluate_options(request.parameters, model)
+        rows, options = read_labelled(request, model), evaluate_options(request.parameters, model)
         check_names(names, model.manifest)
         prediction = await self._predict(model, request.instances, None, asked, options)
-        found = await asyncio.to_thread(judge, case, prediction)
-        losses = named_losses(names, prediction.log_probs, case.labels, model.manifest)
-        return orjson.dumps({**answers.header(prediction), "evaluation": {**found, "losses": losses}})
+        found = await asyncio.to_thread(evaluate_answer, rows, prediction, names)
+        return orjson.dumps({**answers.header(prediction), "evaluation": found})
 
     async def estimate(self, model: Model, document: object, asked: _Asked) -> bytes:
         """Prevalence of unlabelled rows."""
