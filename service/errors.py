@@ -1,4 +1,4 @@
-"""What can go wrong, as nouns that know no HTTP.
+"""The errors of the service, as nouns that know no HTTP.
 
 ::
 
@@ -26,7 +26,7 @@
     │   ├── ModelNotFound
     │   ├── VersionNotServed
     │   └── VerbNotFound
-    ├── ModelOutputInvalid           the graph answered what it must not
+    ├── ModelOutputInvalid           the graph's output contradicts its manifest
     ├── NotReady                     no model is loaded, not yet or not any more
     ├── LoadFailed                   a model that was to be loaded on request, and cannot be
     ├── Overloaded                   more requests wait than may
@@ -42,6 +42,8 @@
     ├── BenchFailed                  a server that could not be measured
     └── FitError                     data from which nothing can be learned
         └── NoSignal
+
+Tested in `tests/api/test_problems.py`.
 """
 
 from collections.abc import Sequence
@@ -68,7 +70,7 @@ class Fault:
 
 
 class ServiceError(Exception):
-    """Anything this service raises on purpose; its text says what was wrong, where, and what to do."""
+    """Base of all errors raised on purpose; the text states what was wrong, where, and what to do."""
 
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
@@ -94,7 +96,7 @@ class MalformedBody(RequestError):
 
 
 class DuplicateKey(MalformedBody):
-    """An object names the same key twice, and nobody can tell which value was meant."""
+    """An object names the same key twice, so its value is ambiguous."""
 
     code = "duplicate-key"
     title = "A key appears twice"
@@ -168,28 +170,28 @@ class PolicyRequired(RequestError):
 
 
 class PrevalenceUnavailable(RequestError):
-    """Another prevalence was asked for, and which one the model speaks of is unknown."""
+    """The request names a target prevalence, and the model's source prevalence is unknown."""
 
     code = "prevalence-unavailable"
     title = "The source prevalence is unknown"
 
 
 class EstimateUnavailable(RequestError):
-    """The prevalence of unlabelled rows cannot be told, or what would be told would mislead."""
+    """The prevalence of unlabelled rows cannot be estimated, or the estimate would mislead."""
 
     code = "estimate-unavailable"
     title = "The prevalence cannot be estimated"
 
 
 class CoverageUnavailable(RequestError):
-    """Label sets were asked for that would not hold what they promise."""
+    """The requested label sets would not have their coverage."""
 
     code = "coverage-unavailable"
     title = "Label sets are not available"
 
 
 class SessionUnavailable(RequestError):
-    """A trajectory was to be watched, and its steps have no p-values."""
+    """The request continues a session, and its steps have no p-values."""
 
     code = "session-unavailable"
     title = "Sessions are not available"
@@ -203,7 +205,7 @@ class TooManyRows(RequestError):
 
 
 class RepositoryClosed(RequestError):
-    """A caller wanted to see or change what is served, which this service does not let callers do."""
+    """Callers may not list or change the served models here."""
 
     code = "repository-closed"
     title = "The repository is closed to callers"
@@ -238,7 +240,7 @@ class VerbNotFound(NotFound):
 
 
 class ModelOutputInvalid(ServiceError):
-    """The graph's output breaks what its manifest promises: not finite, or no probabilities."""
+    """The graph's output contradicts its manifest: not finite, or no probabilities."""
 
     code = "model-output-invalid"
     title = "The model's output is not usable"
@@ -259,7 +261,7 @@ class LoadFailed(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """More requests wait for a model than may; whoever tries again a little later may get through."""
+    """More requests wait for a model than may; a retry a little later may succeed."""
 
     code = "overloaded"
     title = "Too many requests at once"
@@ -273,7 +275,7 @@ class DeadlineExceeded(ServiceError):
 
     @classmethod
     def in_the_queue(cls) -> Self:
-        """Of a request that did not have its turn in time."""
+        """Of a request that waited in the queue until its deadline."""
         return cls("the time of this request was over before the model came to it")
 
 
@@ -313,12 +315,12 @@ class DataError(ServiceError):
 
 
 class BenchFailed(ServiceError):
-    """A server that does not answer, or not with an answer."""
+    """A server that does not answer, or answers an error."""
 
 
 class FitError(ServiceError):
-    """Rows that cannot support what was asked of them."""
+    """Rows that cannot support a fit."""
 
 
 class NoSignal(FitError):
-    """The logits say nothing about the labels, so there is nothing to calibrate."""
+    """The logits carry no information about the labels, so there is nothing to calibrate."""

@@ -1,4 +1,7 @@
-"""Counters and histograms, on a registry that is passed in."""
+"""Counters and histograms, on a registry that is passed in.
+
+Tested in `tests/api/test_app.py`.
+"""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 

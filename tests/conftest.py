@@ -27,8 +27,9 @@ from service.bundle.writer import create_draft, draft_files, publish
 from service.core.numerics import Array, Indices
 from service.data.dataset import Dataset
 from service.fitting.label_sets import fit_sets
+from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model, publish_draft
+from service.importer.import_model import import_model
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
 

@@ -3,8 +3,11 @@
 import ast
 import functools
 import os
+import re
+import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +25,6 @@ CORE_MAY_IMPORT = (
     "math",
     "functools",
     "collections.abc",
-    "bisect",
-    "operator",
 )
 DOORS = {
     "onnxruntime": ("service/runtime/",),
@@ -31,6 +32,24 @@ DOORS = {
     "fastapi": ("service/api/", "service/main.py"),
     "starlette": ("service/api/", "service/main.py"),
 }
+
+PACKAGES = sorted({path.relative_to(ROOT / "service").parts[0].removesuffix(".py") for path in SOURCES} - {"__init__"})
+LONGEST_FILE, LONGEST_BODY, MEDIAN_BODY = 400, 25, 5
+
+COUNTERPARTS = {"label_sets", "multilabel", "routes", "sequence", "tasks"}
+"""Names that modules of several packages share, because they are the same subject in each."""
+
+NEVER = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        asked belief beliefs believe believed elsewhere happened home judge judged judgement judgements judges judging
+        lane lanes nobody paid presence promise promised promises said somebody stranger strangers told trust trusted
+        turns wanted whoever
+        """,
+    )
+)
+"""Words that `DESIGN.md`, section 3, replaces by the field's; only those that are wrong in every name."""
 
 
 def named(path: Path) -> str:
@@ -69,13 +88,13 @@ def test_a_package_is_imported_through_its_one_door_only(package: str) -> None:
 
 @pytest.mark.parametrize("library", ["polars", "onnx", "matplotlib", "jinja2", "rich"])
 def test_serving_imports_nothing_that_only_other_verbs_need(library: str) -> None:
-    loaded = loaded_by("service.cli.main, service.cli.serving, service.main")
+    loaded = loaded_by("service.cli.main, service.cli.serve_command, service.main")
     assert "uvicorn" in loaded
     assert library not in loaded
 
 
 def test_the_verb_is_there_before_numpy_so_that_it_can_say_how_to_multiply() -> None:
-    assert "numpy" not in loaded_by("service.cli.main, service.cli.serving")
+    assert "numpy" not in loaded_by("service.cli.main, service.cli.serve_command")
 
 
 @functools.cache
@@ -119,3 +138,94 @@ def run_python(code: str, **variables: str) -> str:
         check=True,
     )
     return done.stdout.strip()
+
+
+# ------------------------------------------------------------------------------------------------------ how code reads
+
+
+def modules(package: str) -> list[Path]:
+    """The modules of a package of `service`, or the one module of that name."""
+    folder = ROOT / "service" / package
+    return [path for path in SOURCES if folder in path.parents or path == folder.with_suffix(".py")]
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and lines of the body, without its docstring, of every function of a module."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+            yield f"{named(path)}:{node.name}", lines
+
+
+def names_in(path: Path) -> Iterator[str]:
+    """Every name that a module gives or uses, and every key that is a text."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name) | ast.keyword(arg=str(name)):
+                yield name
+            case ast.Dict(keys=keys):
+                yield from (key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
+            case ast.Subscript(slice=ast.Constant(value=str(key))):
+                yield key
+
+
+def words_of(name: str) -> set[str]:
+    """The words of a name in snake case or in camel case."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_files_are_short(package: str) -> None:
+    lengths = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules(package)}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_functions_are_short(package: str) -> None:
+    found = [one for path in modules(package) for one in functions(path)]
+    assert [one for one in found if one[1] > LONGEST_BODY] == []
+
+
+def test_half_of_all_functions_are_very_short() -> None:
+    assert statistics.median(lines for path in SOURCES for _, lines in functions(path)) <= MEDIAN_BODY
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_has_its_test_at_the_mirrored_path_or_names_it(package: str) -> None:
+    assert [named(path) for path in modules(package) if path.stem != "__init__" and not is_tested(path)] == []
+
+
+def is_tested(path: Path) -> bool:
+    place = path.relative_to(ROOT / "service")
+    if (ROOT / "tests" / place.with_name(f"test_{place.name}")).exists():
+        return True
+    document = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    stated = re.findall(r"tests/[\w/]+(?:\.py)?", document.partition("Tested in ")[2])
+    return bool(stated) and all((ROOT / test).exists() for test in stated)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_frozen_values_are_never_written_to(package: str) -> None:
+    assert [named(path) for path in modules(package) if "__setattr__" in path.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_names_and_keys_are_the_fields_words(package: str) -> None:
+    found = {f"{named(path)}:{name}" for path in modules(package) for name in names_in(path) if words_of(name) & NEVER}
+    assert sorted(found) == []
+
+
+def test_modules_of_different_packages_share_a_name_only_where_they_are_counterparts() -> None:
+    places: dict[str, set[str]] = defaultdict(set)
+    for path in SOURCES:
+        places[path.stem].add(named(path))
+    shared = {stem: sorted(files) for stem, files in places.items() if len(files) > 1}
+    mains = {"__init__", "main"}  # of a package, of a program
+    assert {stem: files for stem, files in shared.items() if stem not in COUNTERPARTS | mains} == {}
+
+
+def test_the_check_of_names_splits_them_into_words() -> None:
+    assert words_of("JudgedRows") | words_of("rows_told") | words_of("_UIDs") == {"judged", "rows", "told", "ui", "ds"}

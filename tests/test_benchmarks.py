@@ -11,10 +11,11 @@ import pytest
 from service.api import bench
 from service.main import compose, load
 from service.settings import Settings
-from tests.bench import beside, client, table, tensors, wrk
+from tests.bench import beside, client, comparison, table, tensors, wrk
 from tests.bench.servers import ROOT, Server
 from tests.bench.shipped import breast_rows
 from tests.bench.synthetic import Network
+from tests.bench.workloads import Group, Workload
 
 MODULES = sorted(path.stem for path in (ROOT / "tests/bench").glob("*.py"))
 REPORT = """
@@ -113,13 +114,70 @@ async def test_the_plain_service_answers_what_ours_answers(verb, parameters):
     body = {"instances": breast_rows(100), "parameters": parameters}
     answers = []
     for app in (compose(settings, load(settings)), plain.app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as asking:
-            reply = await asking.post(f"/v1/models/breast-cancer:{verb}", json=body)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+            reply = await http.post(f"/v1/models/breast-cancer:{verb}", json=body)
         answers.append(reply.raise_for_status().json())
     assert beside.difference(*answers) is None
 
 
-def test_a_network_says_what_its_weights_say():
+@pytest.mark.parametrize("verb", ["predict", "decide"])
+async def test_the_bare_service_answers_the_same_numbers(verb):
+    bare = importlib.import_module("tests.bench.bare")
+    settings = Settings(models=ROOT / "models")
+    bodies = {"instances": breast_rows(100)}
+    answers = []
+    for app in (compose(settings, load(settings)), bare.app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+            reply = await http.post(f"/v1/models/breast-cancer:{verb}", json=bodies)
+        answers.append(reply.raise_for_status().json())
+    rows, arrays = answers[0]["predictions"], answers[1]
+    np.testing.assert_allclose([list(row["probabilities"].values()) for row in rows], arrays["probabilities"])
+    if verb == "decide":
+        np.testing.assert_allclose([list(row["decision"]["risks"].values()) for row in rows], arrays["costs"])
+        for name, scores in arrays["scores"].items():
+            np.testing.assert_allclose(
+                [row["ood"]["scores"][name]["score"] for row in rows], scores, rtol=1e-5, atol=1e-12
+            )
+
+
+@pytest.fixture(scope="module")
+def workload_groups(tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    return models, comparison.published(models)
+
+
+async def test_every_workload_is_answered(workload_groups):
+    models, groups = workload_groups
+    settings = Settings(models=models)
+    transport = httpx.ASGITransport(compose(settings, load(settings)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        for group in groups:
+            for work in group.workloads:
+                request = work.request
+                reply = await http.post(request.path, content=request.body, headers=request.headers)
+                assert reply.status_code == 200, (group.title, work.name, reply.text)
+
+
+def test_a_row_of_the_comparison_holds_medians_of_the_rounds_ratios():
+    request = wrk.Request("/decide", b"", wrk.JSON)
+    plain = Workload("plain rows", request, request, of_before=0.95)
+    ids = Workload("ids", request, request, of_plain_rows=0.7)
+    group = Group("1 row", [plain, ids], (64,), ROOT)
+    speeds = {
+        ("ours", "plain rows"): 100.0,
+        ("ours", "ids"): 50.0,
+        ("before", "plain rows"): 100.0,
+        ("plain", "/decide"): 10.0,
+        ("bare", "/decide"): 20.0,
+        ("floor", "plain rows"): 400.0,
+    }
+    rounds = [{key: wrk.Load(speed * i, i / speed, 1.0) for key, speed in speeds.items()} for i in (1, 2, 5)]
+    measured = comparison.Measured(group, 64, rounds)
+    assert list(measured.cells(plain)[4:]) == ["1.00", "10.00", "5.00", "1.00 (≥ 0.95 met)", "4.0"]
+    assert list(measured.cells(ids)[4:]) == ["0.50 (≥ 0.7 MISSED)", "5.00", "2.50", "", ""]
+
+
+def test_a_network_computes_what_its_weights_define():
     network = Network("small", (6, 5, 4, 3), actions=2, rows=50)
     session = ort.InferenceSession(network.graph().SerializeToString(), providers=["CPUExecutionProvider"])
     x = network.sample(7, seed=0)
@@ -139,7 +197,7 @@ def test_a_binary_request_is_its_header_and_its_rows():
 
 
 @pytest.mark.parametrize(
-    ("value", "bounds", "said"),
+    ("value", "bounds", "shown"),
     [
         (2.0, {}, "2.0"),
         (2.0, {"at_least": 2.0}, "2.0 (≥ 2 met)"),
@@ -147,5 +205,5 @@ def test_a_binary_request_is_its_header_and_its_rows():
         (2.1, {"at_most": 2.0}, "2.1 (≤ 2 MISSED)"),
     ],
 )
-def test_a_missed_target_is_called_so(value, bounds, said):
-    assert table.judged(value, ".1f", **bounds) == said
+def test_a_missed_target_is_marked(value, bounds, shown):
+    assert table.with_target(value, ".1f", **bounds) == shown

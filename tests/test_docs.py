@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from service import errors
 from service.api.problems import STATUS, MethodNotAllowed, status_of
-from service.api.v1.requests import REQUESTS, field_names
+from service.api.v1.requests import field_names
+from service.api.v1.verbs import VERBS as HTTP_VERBS
 from service.cli.main import VERBS
 from service.core.decision import REASONS
 from service.settings import PREFIX, Settings
@@ -121,7 +122,7 @@ def test_every_verb_of_the_command_is_documented():
 
 
 def test_every_verb_and_parameter_of_the_wire_is_documented():
-    for verb, kind in REQUESTS.items():
+    for verb, kind in ((verb.name, verb.request) for verb in HTTP_VERBS.values()):
         assert f"| `{verb}` |" in README
         for parameter in field_names(kind)[len(kind.model_fields) :]:
             row = re.search(rf"^\| `{parameter}` \| ([^|]+) \|", README, re.MULTILINE)

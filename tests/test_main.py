@@ -17,9 +17,10 @@ import httpx
 import psutil
 import pytest
 
+from service.bundle.drafts import open_draft
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
-from service.importer.onboarding import open_draft, publish_draft
+from service.fitting.publish import publish_draft
 from service.main import compose, create, load, threads_of
 from service.runtime.cpus import available_cpus
 from service.settings import Settings

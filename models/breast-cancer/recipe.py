@@ -35,7 +35,7 @@ from service.evaluation.problem import Labelled
 from service.evaluation.report import Report
 from service.fitting.fit import FitRequest, FitResult, fit
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model
+from service.importer.import_model import import_model
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 
@@ -156,8 +156,8 @@ def make(models: Path) -> FitResult:
         write_data(folder, features, splits)
         graph = folder / "model.onnx"
         onnx.save(export(train_classifier(splits["train"])), graph)
-        said = Declared(output_kind="logits", classes=CLASSES, features=features)
-        draft = import_model(repository, NAME, graph, said).draft
+        declared = Declared(output_kind="logits", classes=CLASSES, features=features)
+        draft = import_model(repository, NAME, graph, declared).draft
         manifest = draft / MANIFEST_FILE
         manifest.write_text(declare(manifest.read_text(), features, splits))
         request = FitRequest(folder / "calibration.csv", train_data=folder / "train.csv", seed=SEED)
@@ -171,7 +171,7 @@ def make(models: Path) -> FitResult:
 
 
 def simple_log_loss(train: Split, test: Split) -> float:
-    """Log loss on the test rows of what one would try first: logistic regression with scikit-learn's defaults."""
+    """Log loss on the test rows of a baseline: logistic regression with scikit-learn's defaults."""
     simple = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train.rows, train.labels)
     return log_loss(simple.predict_log_proba(test.rows), test.labels)
 
@@ -249,7 +249,7 @@ VERDICTS = {
 CARD = """\
 # breast-cancer
 
-Judges a breast mass from measurements of cell nuclei in a digitised fine-needle aspirate: `benign` or `malignant`.
+Classifies a breast mass from measurements of cell nuclei in a digitised fine-needle aspirate: `benign` or `malignant`.
 This card is written by [`recipe.py`](recipe.py); every number in it is that run's own.
 
 Version {version}, digest `{digest}`.
@@ -287,7 +287,7 @@ people bring, not because these data need one.
 
 Policy `biopsy` (a missed cancer costs 50, a biopsy 1, a deferral 3), cost per patient: {realised} realised against
 {expected} expected. Acting on the most probable class would have cost {label_cost}, and the best single action for
-everybody (`{constant_action}`) {constant}. Taken: {actions}; {overruled} of them handed over by a flag.
+all patients (`{constant_action}`) {constant}. Taken: {actions}; {overruled} of them handed over by a flag.
 
 ## Flags
 
@@ -302,8 +302,8 @@ plausible range.
 | the same, every value ten times as large | {gate_enlarged} | {nll_enlarged} |
 
 Shuffled rows hold values that are each plausible and impossible together. What `nll` alone would have missed is the
-difference between the two columns: it asks how ambiguous the classifier finds a row, and this classifier finds many
-impossible rows clear. Its AUROC for the shuffled rows is {auroc_nll}, that of `mahalanobis` {auroc_mahalanobis}.
+difference between the two columns: it measures how ambiguous a row is to the classifier, and many impossible rows are
+clear to this one. Its AUROC for the shuffled rows is {auroc_nll}, that of `mahalanobis` {auroc_mahalanobis}.
 
 ## Intended use and limits
 

@@ -1,4 +1,4 @@
-"""Whether somebody still waits for an answer: rows of a client that has gone leave the queue."""
+"""Disconnected clients: their requests leave the queue."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -17,10 +17,10 @@ from service.runtime.rows import Rows
 Answer = TypeVar("Answer")
 
 
-async def judge_while_connected(
+async def predict_while_connected(
     predictor: Predictor, call: Call, model: Model, rows: Rows, options: Options, *, receive: Receive | None
 ) -> Prediction:
-    """What `Predictor.predict` says, to a client that waits for it; a run at once ends before anybody can go.
+    """The answer of `Predictor.predict`, to a client that stays connected; an immediate run ends before it can go.
 
     Parameters
     ----------
@@ -30,32 +30,32 @@ async def judge_while_connected(
     rows : Rows
     options : Options
     receive : callable or None
-        ASGI's, once the body has been read; None watches nobody.
+        ASGI's, once the body has been read; None watches no connection.
 
     Raises
     ------
     ClientDisconnect
     ServiceError
     """
-    judging = predictor.predict(call, model, rows, options)
-    if receive is None or (model.batcher.inline(len(rows)) and not model.batcher.busy):
-        return await judging
-    return await while_connected(judging, receive)
+    predicting = predictor.predict(call, model, rows, options)
+    if receive is None or predictor.immediate(model, len(rows)):
+        return await predicting
+    return await while_connected(predicting, receive)
 
 
 async def while_connected(work: Awaitable[Answer], receive: Receive) -> Answer:
-    """What work comes to; ClientDisconnect, and the end of the work, when the client goes first."""
-    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    """The result of work; ClientDisconnect, and the end of the work, when the client disconnects first."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(receive))
     try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
         return working.result()
     finally:
         working.cancel()
-        gone.cancel()
+        leaving.cancel()
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

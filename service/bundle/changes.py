@@ -79,7 +79,7 @@ def _tables(kind: str, old: Mapping[str, object], new: Mapping[str, object]) -> 
     for name in sorted(old.keys() & new.keys()):
         before, after = dict(_leaves(old[name])), dict(_leaves(new[name]))
         for place in sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)):
-            values = (said.get(place, "absent") for said in (before, after))
+            values = (values.get(place, "absent") for values in (before, after))
             yield f"{kind} {name!r}: {place or 'its value'} was {next(values)} and is {next(values)}"
 
 

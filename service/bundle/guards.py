@@ -1,4 +1,4 @@
-"""What keeps rows that a model should not judge from being answered unseen, in one line; and what does not."""
+"""The guards of a model in one line: which checks refuse or flag its rows, and which are evidence only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -75,7 +75,7 @@ class Manifest(Section):
         graph, ood = (data.get(key, {}) for key in ("graph", "ood")) if isinstance(data, dict) else ({}, None)
         rules = TASKS.get(graph["task"]) if isinstance(graph, dict) and isinstance(graph.get("task"), str) else None
         if rules is None or rules.scores == Ood.model_fields["scores"].default or not isinstance(ood, dict):
-            return data  # who named no score is told apart from who named the usual one
+            return data  # a manifest that names no score differs from one that names the usual one
         return {**data, "ood": {"scores": rules.scores, **ood}}
 
     @model_validator(mode="after")

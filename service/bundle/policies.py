@@ -15,7 +15,7 @@ def policies_of(manifest: Manifest) -> dict[str, Policy]:
 
 
 def label_policies_of(manifest: Manifest) -> dict[str, dict[int, Policy]]:
-    """Policies of labels, by name and by the label's index."""
+    """Multilabel policies, by name and by the label's index."""
     index = {label: m for m, label in enumerate(manifest.graph.classes)}
     return {
         name: {index[label]: _priced(name, p, c.costs, (ABSENT, PRESENT)) for label, c in p.labels.items()}
@@ -43,6 +43,6 @@ def policy_of(name: str, section: PolicySection, classes: tuple[str, ...]) -> Po
 def _priced(name: str, section: PolicySection, costs: dict[str, dict[str, float]], states: tuple[str, ...]) -> Policy:
     actions = tuple(costs)
     cost = np.array([[row[state] for state in states] for row in costs.values()], dtype=np.float64)
-    # Of labels, an action that a label does not have cannot take it over: its flag is then only a flag.
+    # Multilabel: an action that a label does not have cannot take it over; its flag is then only a flag.
     on_ood = actions.index(section.on_ood) if section.on_ood in actions else None
     return Policy(name, "manifest", actions, cost, on_ood, section.switch)

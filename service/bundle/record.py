@@ -73,7 +73,7 @@ class CandidateRecord(Entry):
 
 
 class PrevalenceRecord(Entry):
-    """The class prior that calibrated probabilities speak of, and how that is known."""
+    """The class prior of the calibrated probabilities, and its basis."""
 
     basis: Literal["declared", "calibration_rows", "unknown"]
     prevalence: dict[str, Finite] | None
@@ -120,7 +120,7 @@ class ScoreRecord(Entry):
 
 
 class OodCandidateRecord(Entry):
-    """How one score told rows of ``--ood-data`` from calibration rows, none of which it had learned from.
+    """How one score separates rows of ``--ood-data`` from calibration rows, none of which it was fitted on.
 
     AUROC with its 95 % interval; FPR@95 by both conventions, as in `service.core.assessment.ranking.fpr_at_tpr`.
     """
@@ -138,8 +138,8 @@ class OodDataRecord(Entry):
 
     rows: int
     digest: str
-    judged_rows: int
-    judged_ood_rows: int
+    evaluated_rows: int
+    evaluated_ood_rows: int
     candidates: dict[str, OodCandidateRecord]
     refused: dict[str, str]
     temperature: Finite
@@ -243,7 +243,7 @@ class Record(Entry):
 
     @property
     def least_error(self) -> float:
-        """Smallest error probability that the calibration rows speak for."""
+        """Smallest error probability that the calibration rows support."""
         units = self.provenance.rows if self.provenance.groups is None else self.provenance.groups
         return support(units) if self.support is None else self.support
 

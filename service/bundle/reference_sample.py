@@ -12,7 +12,7 @@ STORED_ROWS: Final = 10_000
 STORED_CELLS: Final = 200_000  # rows times classes
 PREFIX: Final = "prevalence:"
 UNKNOWN: Final = -1
-"""Gate of a row that the gate's scores learned from: its flag says nothing about new rows."""
+"""Gate of a row that the gate's scores learned from: its flag is no evidence about new rows."""
 
 
 def pack_sample(sample: Sample, gate: Indices) -> State:

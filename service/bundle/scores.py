@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from service.bundle.record import ScoreRecord
 from service.bundle.state import State
 from service.core.conformal import ByClass, Reference, with_fallback
 from service.core.numerics import Array
 from service.core.ood import SCORES, Score
+from service.core.ties import UNMEASURED, caps
 
 REFERENCE_PARTS: Final = ("scores", "ranks", "n")
 CLASS_PARTS: Final = ("class_scores", "class_ranks", "class_stored", "class_n")
@@ -42,12 +44,10 @@ def restore_score(name: str, state: State) -> Score:
 
 def restore_reference(name: str, state: State) -> Reference:
     """The calibration scores that thresholds and p-values rest on."""
-    return Reference(
-        np.asarray(state[f"{name}:scores"], dtype=np.float64),
-        np.asarray(state[f"{name}:ranks"], dtype=np.intp),
-        int(state[f"{name}:n"]),
-        _caps(state, f"{name}:{CAPS}"),
-    )
+    scores = np.asarray(state[f"{name}:scores"], dtype=np.float64)
+    ranks = np.asarray(state[f"{name}:ranks"], dtype=np.intp)
+    stored = state.get(f"{name}:{CAPS}")
+    return Reference(scores, ranks, int(state[f"{name}:n"]), _caps(scores, stored))
 
 
 def restore_by_class(name: str, state: State, record: ScoreRecord, classes: tuple[str, ...]) -> ByClass | None:
@@ -55,12 +55,12 @@ def restore_by_class(name: str, state: State, record: ScoreRecord, classes: tupl
     if record.by_class is None:
         return None
     scores, ranks, stored, n = (np.asarray(state[f"{name}:{part}"]) for part in CLASS_PARTS)
-    edges = np.cumsum(stored).astype(np.intp)[:-1]
-    caps = _caps(state, f"{name}:class_{CAPS}")
-    parts = [np.split(part, edges) for part in (scores.astype(np.float64), ranks.astype(np.intp), caps)]
-    groups = [Reference(s, r, int(rows), c) for s, r, c, rows in zip(*parts, n.tolist(), strict=True)]
-    told = [record.by_class[c].threshold for c in classes]
-    thresholds = [np.nan if t is None else group.covering(t) for t, group in zip(told, groups, strict=True)]
+    ends, caps_of_all = np.cumsum(stored).astype(np.intp)[:-1], state.get(f"{name}:class_{CAPS}")
+    parts = np.split(scores.astype(np.float64), ends), np.split(ranks.astype(np.intp), ends)
+    edges = [None] * len(n) if caps_of_all is None else np.split(caps_of_all, ends)
+    groups = [Reference(s, r, int(rows), _caps(s, c)) for s, r, c, rows in zip(*parts, edges, n.tolist(), strict=True)]
+    recorded = [record.by_class[c].threshold for c in classes]
+    thresholds = [np.nan if t is None else group.covering(t) for t, group in zip(recorded, groups, strict=True)]
     among = restore_reference(name, state)
     return with_fallback(groups, np.array(thresholds), among=among, usual=among.covering(record.threshold))
 
@@ -87,9 +87,9 @@ def _defaults(score: str) -> dict[str, Any]:
     return {f.name: f.default_factory() for f in _fields(score) if f.default_factory is not dataclasses.MISSING}
 
 
-def _caps(state: State, key: str) -> Array:
-    # As stored; of a version that stored none, nothing for each reference to fill in.
-    return np.asarray(state[key], dtype=np.float64) if key in state else np.empty(0)
+def _caps(scores: Array, stored: npt.NDArray[Any] | None) -> Array:
+    # A version fitted before caps were stored has them from its scores, for an output of unmeasured noise.
+    return caps(scores, UNMEASURED) if stored is None else np.asarray(stored, dtype=np.float64)
 
 
 def _fields(score: str) -> tuple[dataclasses.Field[Any], ...]:
@@ -99,7 +99,8 @@ def _fields(score: str) -> tuple[dataclasses.Field[Any], ...]:
 def _pack_classes(name: str, by_class: ByClass) -> State:
     # A class without a threshold of its own shares the reference of all rows, which is stored already.
     own = zip(by_class.references, by_class.own, strict=True)
-    parts = [r if told else Reference(np.empty(0), np.empty(0, np.intp), 0) for r, told in own]
+    nothing = Reference(np.empty(0), np.empty(0, np.intp), 0, np.empty(0))
+    parts = [reference if is_own else nothing for reference, is_own in own]
     return {
         f"{name}:class_scores": np.concatenate([part.scores for part in parts]),
         f"{name}:class_ranks": np.concatenate([part.ranks for part in parts]),

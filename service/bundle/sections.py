@@ -1,4 +1,7 @@
-"""The tables of `manifest.toml`, each checked by itself; `manifest.py` checks that they agree."""
+"""The tables of `manifest.toml`, each checked by itself; `manifest.py` checks that they agree.
+
+Tested in `tests/bundle/test_manifest.py`.
+"""
 
 import math
 from typing import Annotated, Final, Literal, Self
@@ -273,7 +276,7 @@ class Training(Section):
 
 
 class Ood(Section):
-    """Which inputs the model has no business judging, and how that is told."""
+    """How out-of-distribution inputs are detected."""
 
     scores: tuple[Name, ...] = ("nll",)
     space: Name = INPUTS
@@ -298,7 +301,7 @@ class Ood(Section):
 
     @property
     def gate_members(self) -> tuple[str, ...]:
-        """What `flagged` speaks of: the declared gate, or else every score."""
+        """The members that `flagged` rests on: the declared gate, or else every score."""
         return self.scores if self.gate is None else self.gate
 
     @property

@@ -1,4 +1,7 @@
-"""Synthetic rows and their answers in `state.npz`: what a version must still answer wherever it is loaded."""
+"""Synthetic rows and their answers in `state.npz`: what a version must still answer wherever it is loaded.
+
+Tested in `tests/fitting/test_self_test.py`.
+"""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,7 @@
-"""`state.npz`: arrays by name, read without ever unpickling anything."""
+"""`state.npz`: arrays by name, read without ever unpickling anything.
+
+Tested in `tests/bundle/test_scores.py` and `tests/bundle/test_record.py`.
+"""
 
 import io
 import zipfile

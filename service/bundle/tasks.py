@@ -1,4 +1,7 @@
-"""What differs in a manifest from task to task."""
+"""Rules of a manifest that differ from task to task.
+
+Tested in `tests/bundle/test_manifest.py`.
+"""
 
 from dataclasses import dataclass
 from typing import Final

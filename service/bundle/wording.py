@@ -1,4 +1,4 @@
-"""What is wrong with a value, in our words: a validator's sentences speak of its own types, and never reach a user."""
+"""Messages about invalid values in our words: pydantic's own name its types, and never reach a user."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -45,20 +45,20 @@ def _bound(words: str, key: str) -> Callable[[Context], str]:
 
 
 def _items(words: str, key: str) -> Callable[[Context], str]:
-    def said(context: Context) -> str:
+    def message(context: Context) -> str:
         bound = context.get(key)
         actual = context.get("actual_length")
         return f"must have {words} {bound} item{'' if bound == 1 else 's'}{'' if actual is None else f', not {actual}'}"
 
-    return said
+    return message
 
 
 def _letters(words: str, key: str) -> Callable[[Context], str]:
-    def said(context: Context) -> str:
+    def message(context: Context) -> str:
         bound = context.get(key)
         return f"must have {words} {bound} character{'' if bound == 1 else 's'}"
 
-    return said
+    return message
 
 
 WHOLE: Final = "must be a whole number, written without a point"

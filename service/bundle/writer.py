@@ -46,7 +46,7 @@ def publish(repository: Repository, draft: Bundle, *, record: Record | None, sta
         The new version. The first one of a model also becomes `stable`.
     """
     folder = repository.folder(draft.name)
-    # Asked now: aliases that cannot be read must stop it before it happens. Where all were removed, none comes back.
+    # Checked first: unreadable aliases must stop it before anything is written. Where all were removed, none is set.
     first = not repository.aliases(draft.name) and not repository.has_no_alias_left(draft.name)
     staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=folder))
     try:
@@ -213,7 +213,7 @@ def _put(path: Path, content: Path | str) -> None:
 
 
 def _remove(draft: Path) -> None:
-    # Renamed away first: whoever publishes the same draft meanwhile finds all of it or none.
+    # Renamed away first: another publisher of the same draft finds all of it or none.
     aside = Path(tempfile.mkdtemp(prefix=".published-", dir=draft.parent))
     with contextlib.suppress(FileNotFoundError):
         draft.rename(aside / draft.name)

@@ -1,22 +1,21 @@
-"""What verbs share: options, the model they speak of, and how they print."""
+"""Options that several verbs share, and the version that a verb works on."""
 
-import json
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
-from rich.progress import track as progress_bar
 
 from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import FIRST_ALIAS
+from service.data.column_roles import LABELS_AS, Columns
 from service.errors import BundleNotFound
 from service.settings import PREFIX
 
-TABLE_WIDTH = 132
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+file_path = click.Path(path_type=Path)
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 
 
 def _repository(context: click.Context, option: click.Parameter, path: Path) -> Repository:
@@ -35,61 +34,66 @@ models_option = click.option(
     callback=_repository,
     help="Model repository.",
 )
-json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
-file_path = click.Path(path_type=Path)
+
+
+def column_options(group_help: str) -> Decorator:
+    """Options that name the columns of labelled rows; `columns_of` takes their values from a verb's keywords."""
+    options = (
+        click.option("--label", help="Column of the labels.  [default: y]"),
+        click.option("--group", help=f"Column that names the group (patient) of a row; {group_help}  [default: group]"),
+        click.option("--weight", help="Column of row weights.  [default: weight]"),
+        click.option("--labels-as", type=click.Choice(LABELS_AS), help=_LABELS_AS_HELP),
+    )
+
+    def add(verb: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            verb = option(verb)
+        return verb
+
+    return add
+
+
+def columns_of(flags: dict[str, Any]) -> Columns:
+    """Take the values of `column_options` out of a verb's keywords."""
+    return Columns(*(flags.pop(name) for name in ("label", "group", "weight", "labels_as")))
+
+
+def version_to_use(repository: Repository, name: str, version: int | None) -> Bundle:
+    """A published version: the one that is named, or else `stable`. A note is printed where a newer one exists."""
+    bundle = published(repository, name, version)
+    newest = max(repository.versions(name))
+    if version is None and newest != bundle.version:
+        click.echo(
+            f"note: this is version {bundle.version}, which {FIRST_ALIAS} names; for version {newest}, the newest: "
+            f"--version {newest}",
+            err=True,
+        )
+    return bundle
 
 
 def published(repository: Repository, name: str, version: int | None) -> Bundle:
-    """The version asked for, or else `stable`."""
-    wanted = version or repository.aliases(name).get(FIRST_ALIAS)
-    if wanted is None and repository.versions(name):
-        known = ", ".join(map(str, repository.versions(name)))
-        command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
-        raise BundleNotFound(f"no alias {FIRST_ALIAS!r} of {name} names a version (published: {known}); {command} does")
-    if wanted is None:
-        known = ", ".join(repository.names()) or "none"
-        retired = ", ".join(map(str, repository.retired(name)))
-        why = f"retired: {retired}" if retired else f"models here: {known}"
-        raise BundleNotFound(f"{name} has no published version ({why})")
-    return repository.bundle(name, wanted)
-
-
-def newer_than(repository: Repository, name: str, version: int | None) -> str | None:
-    """A note that a version was taken although a newer one is published; None where there is none."""
-    newest = max(repository.versions(name), default=None)
-    if version is None or newest is None or newest <= version:
-        return None
-    return f"this is version {version}, which {FIRST_ALIAS} names; for version {newest}, the newest: --version {newest}"
-
-
-def track(title: str = "judging rows") -> Callable[[Iterable[int]], Iterable[int]]:
-    """Draw a progress bar on a terminal, and none in a pipe."""
-    console = Console(stderr=True)
-    return lambda starts: progress_bar(
-        list(starts), title, console=console, transient=True, disable=not console.is_terminal
-    )
-
-
-def print_table(table: Any) -> None:
-    """Print what rich renders."""
-    # A pipe has no width of its own; a table cut to 80 columns there would lose what it says.
-    console = Console() if sys.stdout.isatty() else Console(width=TABLE_WIDTH)
-    console.print(table, highlight=False)
-
-
-def print_json(value: object) -> None:
-    """Print strict JSON."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def write_json(value: object, path: str) -> None:
-    """Write strict JSON to a file, or print it where the path is a dash."""
-    if path == "-":
-        print_json(value)
-    else:
-        Path(path).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """A published version: the one that is named, or else `stable`."""
+    chosen = version or repository.aliases(name).get(FIRST_ALIAS)
+    if chosen is None:
+        raise BundleNotFound(_no_version(repository, name))
+    return repository.bundle(name, chosen)
 
 
 def split(value: str | None) -> tuple[str, ...] | None:
     """Parts of a flag that lists several, separated by commas."""
     return None if value is None else tuple(part.strip() for part in value.split(","))
+
+
+def _no_version(repository: Repository, name: str) -> str:
+    versions, retired = repository.versions(name), repository.retired(name)
+    if versions:
+        known, command = ", ".join(map(str, versions)), repository.command("alias", name, FIRST_ALIAS, "VERSION")
+        return f"no alias {FIRST_ALIAS!r} of {name} names a version (published: {known}); {command} does"
+    known = ", ".join(repository.names()) or "none"
+    why = f"retired: {', '.join(map(str, retired))}" if retired else f"models here: {known}"
+    return f"{name} has no published version ({why})"
+
+
+_LABELS_AS_HELP = (
+    "What labels are: names, indices from 0, or indices from 1.  [default: names, or indices where only they fit]"
+)

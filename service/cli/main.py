@@ -9,21 +9,21 @@ import click
 from service.errors import ServiceError
 
 VERBS: Final = {
-    "alias": "service.cli.versions:alias",
-    "bench": "service.cli.verbs:bench_",
-    "draft": "service.cli.versions:draft",
-    "evaluate": "service.cli.verbs:evaluate",
-    "fit": "service.cli.versions:fit",
-    "import": "service.cli.versions:import_",
-    "inspect": "service.cli.inspection:inspect",
-    "list": "service.cli.inspection:list_",
-    "publish": "service.cli.versions:publish",
-    "retire": "service.cli.versions:retire",
-    "score": "service.cli.verbs:score",
-    "serve": "service.cli.serving:serve",
-    "verify": "service.cli.inspection:verify",
+    "alias": "service.cli.alias_command:alias",
+    "bench": "service.cli.bench_command:bench_",
+    "draft": "service.cli.draft_command:draft",
+    "evaluate": "service.cli.evaluate_command:evaluate",
+    "fit": "service.cli.fit_command:fit",
+    "import": "service.cli.import_command:import_",
+    "inspect": "service.cli.inspect_command:inspect",
+    "list": "service.cli.list_command:list_",
+    "publish": "service.cli.publish_command:publish",
+    "retire": "service.cli.retire_command:retire",
+    "score": "service.cli.score_command:score",
+    "serve": "service.cli.serve_command:serve",
+    "verify": "service.cli.verify_command:verify",
 }
-"""Verb -> where it is; imported when it is called, because `serve` needs a fraction of what all verbs import."""
+"""Verb -> its function, imported when the verb is used: `serve` needs a fraction of what all verbs import."""
 
 
 def main() -> None:

@@ -6,14 +6,13 @@ calibration sets; with a ``confidence`` the threshold holds for this very set, e
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from service.core.numerics import Array, Flags, Indices
-from service.core.ties import ROUNDING, UNMEASURED, Band, caps
+from service.core.ties import ROUNDING, Band, caps
 
 STORED_SCORES = 10_000
 
@@ -33,20 +32,13 @@ class Reference:
     n : int
         How many rows were scored.
     caps : ndarray of shape (M,)
-        `ties.caps` of each among all n: what new scores are compared with. By default from the scores that are here,
-        for an output of unmeasured noise.
+        `ties.caps` of each among all n: what new scores are compared with.
     """
 
     scores: Array
     ranks: Indices
     n: int
-    caps: Array = field(default_factory=lambda: np.empty(0))
-    ascending: list[float] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if len(self.caps) != len(self.scores):
-            object.__setattr__(self, "caps", caps(self.scores, UNMEASURED))
-        object.__setattr__(self, "ascending", self.caps.tolist())
+    caps: Array
 
     def covering(self, threshold: float) -> float:
         """The edge of the tie that a calibration score belongs to; any other number stays what it is.
@@ -57,7 +49,7 @@ class Reference:
         1.25
         """
         at = int(self.scores.searchsorted(threshold))
-        return self.ascending[at] if threshold in self.scores[at : at + 1] else threshold
+        return float(self.caps[at]) if threshold in self.scores[at : at + 1] else threshold
 
 
 def reference(scores: Array, *, limit: int = STORED_SCORES, band: Band | Array = ROUNDING) -> Reference:
@@ -146,7 +138,7 @@ def threshold(calibration: Reference, *, alpha: float, confidence: float | None 
     """
     n = calibration.n
     rank = marginal_rank(n, alpha) if confidence is None else confident_rank(n, alpha, confidence=confidence)
-    return calibration.ascending[int(np.searchsorted(calibration.ranks, rank))]
+    return float(calibration.caps[calibration.ranks.searchsorted(rank)])
 
 
 def marginal_rank(n: int, alpha: float) -> int:
@@ -197,8 +189,8 @@ def confident_rank(n: int, alpha: float, *, confidence: float) -> int:
     return n + 1 - exceedances
 
 
-def binomial_cdf(n: int, probability: float) -> Array:
-    r"""Probabilities of at most j successes in n trials, j = 0..n, shape (n + 1,).
+def binomial_cdf(n: int, probability: float, *, most: int | None = None) -> Array:
+    r"""Probabilities of at most j successes in n trials, j = 0..most, by default 0..n.
 
     .. math:: P(\mathrm{Bin}(n, \alpha) \le n - k) = P(\mathrm{Beta}(n + 1 - k, k) > \alpha)
         = 1 - I_\alpha(n + 1 - k, k)
@@ -208,7 +200,7 @@ def binomial_cdf(n: int, probability: float) -> Array:
     >>> binomial_cdf(2, 0.5)
     array([0.25, 0.75, 1.  ])
     """
-    j = np.arange(1, n + 1)
+    j = np.arange(1, (n if most is None else most) + 1)
     # Ratios of neighbouring terms: their logarithms stay exact where the terms themselves would underflow.
     steps = np.log((n + 1 - j) / j) + math.log(probability) - math.log1p(-probability)
     log_terms = n * math.log1p(-probability) + np.concatenate([[0.0], np.cumsum(steps)])
@@ -235,20 +227,6 @@ def p_values(calibration: Reference, scores: Array) -> Array:
     smaller = calibration.caps.searchsorted(scores)
     if len(calibration.ranks) < calibration.n:
         smaller = np.where(smaller > 0, calibration.ranks[smaller - 1], 0)
-    return (calibration.n + 1 - smaller) / (calibration.n + 1)
-
-
-def p_value(calibration: Reference, score: float) -> float:
-    """`p_values` of one score.
-
-    Examples
-    --------
-    >>> p_value(reference(np.array([1.0, 2.0, 3.0])), 2.0)
-    0.75
-    """
-    smaller = bisect_left(calibration.ascending, score)
-    if smaller and len(calibration.ranks) < calibration.n:
-        smaller = int(calibration.ranks[smaller - 1])
     return (calibration.n + 1 - smaller) / (calibration.n + 1)
 
 
@@ -320,24 +298,6 @@ def thresholds_by_class(calibration: Sequence[Reference], *, alpha: float, confi
     return np.array([_threshold_or_nan(group, alpha, confidence) for group in calibration])
 
 
-def p_values_by_class(calibration: Sequence[Reference], scores: Array, predicted: Indices) -> Array:
-    """`p_values` of every row among the calibration rows of its predicted class, shape (N,).
-
-    A class that no calibration row was predicted to be gives 1.
-
-    Examples
-    --------
-    >>> groups = references_by_class(np.arange(8.0), np.repeat([0, 1], 4), classes=3)
-    >>> p_values_by_class(groups, np.array([9.0, 9.0, 9.0, 5.0]), np.array([0, 1, 2, 1]))
-    array([0.2, 0.2, 1. , 0.8])
-    """
-    p = np.ones(len(scores))
-    for k in np.unique(predicted):
-        own = predicted == k
-        p[own] = p_values(calibration[k], scores[own])
-    return p
-
-
 @dataclass(frozen=True, slots=True)
 class ByClass:
     """References and thresholds of every predicted class.
@@ -381,7 +341,7 @@ def with_fallback(groups: Sequence[Reference], thresholds: Array, *, among: Refe
     (array([5., 7.]), array([ True, False]), 8)
     """
     own = ~np.isnan(thresholds)
-    references = tuple(group if told else among for group, told in zip(groups, own, strict=True))
+    references = tuple(group if is_own else among for group, is_own in zip(groups, own, strict=True))
     return ByClass(references, np.where(own, thresholds, usual), own)
 
 

@@ -1,4 +1,4 @@
-"""Costs as decisions need them: what actions differ by, worked out once for all rows."""
+"""Costs prepared for decisions: what actions differ by, computed once for all rows."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ DENSE_CLASSES: Final = 100
 """Up to so many classes a product is as quick as anything that would look for structure in the costs."""
 
 LEAST_RANGE: Final = 1e-3
-"""Of the largest cost: with less to choose between in some class, regrets decide, which no product can do without."""
+"""Of the largest cost: with less to choose between in some class, regrets decide, and those need the product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,18 @@ class OneApart:
     ----------
     place : ndarray of shape (A,)
         The class that is different.
-    there, elsewhere : ndarray of shape (A,)
-        The cost in that class and in all others.
+    there, usual : ndarray of shape (A,)
+        The cost in that class, and the usual one in all others.
     """
 
     place: Indices
     there: Array
-    elsewhere: Array
+    usual: Array
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Costs, and what every decision asks of them, worked out once.
+    """Costs, and what every decision needs of them, computed once.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def one_apart(cost: Array) -> OneApart | None:
     Examples
     --------
     >>> one_apart(np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.3, 0.3, 0.3]]))
-    OneApart(place=array([0, 1, 2, 0]), there=array([0. , 0. , 0. , 0.3]), elsewhere=array([1. , 1. , 1. , 0.3]))
+    OneApart(place=array([0, 1, 2, 0]), there=array([0. , 0. , 0. , 0.3]), usual=array([1. , 1. , 1. , 0.3]))
     >>> one_apart(np.array([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]])) is None
     True
     """

@@ -1,4 +1,4 @@
-"""What to do: the action of least expected cost, and when a person decides instead."""
+"""Decisions: the action of least expected cost, and deferral to a person."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from service.core.costs import OneApart, Prices, base_of, class_ranges, priced
-from service.core.numerics import Array, Flags, Indices, read_only
+from service.core.numerics import Array, Flags, Indices
 
 TIE_TOLERANCE = 1e-6
-FEW_ACTIONS: Final = 16  # of one row: Python's floats beat NumPy's calls up to here
 
 REASONS: Final = ("lowest_risk", "tie", "ood", "ood_unavailable", "path")
 LOWEST_RISK, TIE, OOD, OOD_UNAVAILABLE, PATH = range(5)
@@ -88,7 +87,7 @@ def risk_of(probabilities: Array, cost: Array) -> Array:
     array([[1.6, 0.3]])
     """
     base = base_of(cost)
-    return base[..., 0] + _weighed(probabilities, cost - base)
+    return base[..., 0] + _product(probabilities, cost - base)
 
 
 def apart_cost(log_probs: Array, apart: OneApart) -> Array:
@@ -111,18 +110,18 @@ def apart_cost(log_probs: Array, apart: OneApart) -> Array:
     >>> apart_cost(np.log([[0.5, 0.25, 0.25]]), one_apart(1.0 - np.eye(3)))
     array([[0.5 , 0.75, 0.75]])
     """
-    log_p, more = log_probs[:, apart.place], apart.there - apart.elsewhere
-    usual = np.abs(apart.elsewhere) < np.abs(apart.there)
-    if not usual.any():  # 0/1 costs: one exponential will do
+    log_p, more = log_probs[:, apart.place], apart.there - apart.usual
+    nearer = np.abs(apart.usual) < np.abs(apart.there)
+    if not nearer.any():  # 0/1 costs: one exponential will do
         return apart.there + more * np.expm1(log_p)
-    return np.where(usual, apart.elsewhere + more * np.exp(log_p), apart.there + more * np.expm1(log_p))
+    return np.where(nearer, apart.usual + more * np.exp(log_p), apart.there + more * np.expm1(log_p))
 
 
 def best_action(risks: Array, *, scale: float | Array) -> tuple[Indices, Flags]:
     """Action of least risk; within `TIE_TOLERANCE` times ``scale`` of it the lowest index wins.
 
     The band is wider than what another batch, another machine or float32 logits change in a risk, so that a row
-    gets the same action wherever it is answered; and it follows what is at stake for the row: a cost of a class that
+    gets the same action on every machine; and it follows what is at stake for the row: a cost of a class that
     is as good as impossible does not widen it.
 
     Parameters
@@ -170,7 +169,7 @@ def drowned(cost: Array) -> list[tuple[int, int, int]]:
 
 
 def deferral_value(risks: Array, *, defer: int) -> Array:
-    r"""What handing a row over saves against the best other action: :math:`\min_{a \ne d} R_a - R_d`.
+    r"""What deferring a row saves against the best other action: :math:`\min_{a \ne d} R_a - R_d`.
 
     Parameters
     ----------
@@ -236,13 +235,13 @@ def decide(
     log_probs : ndarray of shape (N, K)
         Under the prevalence where the decision is taken.
     cost : ndarray of shape (A, K) or (N, A, K), or Prices
-        At least two actions. Whoever decides more than once under the same costs has them `priced` before.
+        At least two actions. Costs that decide more than once are `priced` before.
     on_ood : int, optional
         Action that flagged rows get. Without it a flag changes no decision.
     flagged : ndarray of shape (N,), optional
-        None means that nobody can tell: with ``on_ood`` every row is then handed over.
+        None means unknown: with ``on_ood`` every row is then handed over.
     probabilities : ndarray of shape (N, K), optional
-        Exponentials of ``log_probs``, where somebody has them already.
+        Exponentials of ``log_probs``, where the caller has them already.
 
     Examples
     --------
@@ -253,9 +252,7 @@ def decide(
     """
     prices = cost if isinstance(cost, Prices) else priced(cost)
     p = np.exp(log_probs) if probabilities is None else probabilities
-    risks, regrets, stakes = _risks(p, log_probs, prices)
-    if len(p) == 1 and risks.shape[1] <= FEW_ACTIONS:
-        return _decide_one(risks, regrets, stakes, on_ood, flagged)
+    risks, regrets, stakes = weighed(p, log_probs, prices)
     least_cost, margin, reason, known = _least(risks, regrets, stakes)
     if on_ood is None:
         return Decisions(least_cost, risks, margin, reason, least_cost, known, None)
@@ -286,19 +283,25 @@ def regret(log_probs: Array, prices: Prices) -> tuple[Array, Array]:
     stakes : ndarray of shape (N,)
         The unit of the tie rule.
     """
-    _, regrets, stakes = _risks(np.exp(log_probs), log_probs, prices)
+    _, regrets, stakes = weighed(np.exp(log_probs), log_probs, prices)
     return regrets.T, stakes
 
 
-def _risks(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array, Array]:
-    # Expected costs (N, A); what decides (A, N): regrets; what is at stake (N,).
+def weighed(p: Array, log_probs: Array, prices: Prices) -> tuple[Array, Array, Array]:
+    """Expected costs (N, A), and what decides: regrets as of `regret` (A, N), stakes (N,).
+
+    Parameters
+    ----------
+    p, log_probs : ndarray of shape (N, K)
+    prices : Prices
+    """
     actions = prices.base.shape[-2]
     if prices.apart is not None:
         risks = apart_cost(log_probs.astype(np.float64, copy=False), prices.apart)
         floor, stakes = _many(p, prices)[actions:].dot(p.T).astype(np.float64, copy=False)
         return risks, risks.T - floor if floor.any() else risks.T, stakes
     if prices.cost.ndim == 3:
-        both = _weighed(p, prices.weights)
+        both = _product(p, prices.weights)
         return prices.base[..., 0] + both[:, actions:-1], both[:, :actions].T, both[:, -1]
     if prices.narrow is None or prices.constant is None:
         parts = prices.weights.dot(p.T)
@@ -333,32 +336,5 @@ def _least(risks: Array, regrets: Array, stakes: Array) -> tuple[Indices, Array,
     return np.ascontiguousarray(near.T).argmax(axis=1), margin, reason, np.maximum(best, 0.0)
 
 
-def _decide_one(risks: Array, regrets: Array, stakes: Array, on_ood: int | None, flagged: Flags | None) -> Decisions:
-    # One row of few actions, in Python's floats: what NumPy's calls cost would be most of the decision.
-    values, over = risks[0].tolist(), regrets[:, 0].tolist()
-    least, runner_up = sorted(values)[:2]
-    saved = min(over)
-    band = TIE_TOLERANCE * stakes.item()
-    near = [a for a, more in enumerate(over) if more - saved <= band]
-    best, reason = near[0], TIE if len(near) > 1 else LOWEST_RISK
-    saved, margin = max(saved, 0.0), runner_up - least
-    least_cost = _ACTIONS[best : best + 1]
-    if on_ood is None:
-        found = np.array([margin, saved])
-        return Decisions(least_cost, risks, found[:1], _REASONS[reason : reason + 1], least_cost, found[1:], None)
-    taken = least_cost
-    if flagged is None or flagged[0]:
-        taken, reason = _ACTIONS[on_ood : on_ood + 1], OOD_UNAVAILABLE if flagged is None else OOD
-    at = values[on_ood]
-    deferral = (runner_up if at == least else least) - at
-    found = np.array([deferral if reason >= OOD else margin, saved, deferral])
-    return Decisions(taken, risks, found[:1], _REASONS[reason : reason + 1], least_cost, found[1:2], found[2:])
-
-
-def _weighed(p: Array, cost: Array) -> Array:
+def _product(p: Array, cost: Array) -> Array:
     return p @ cost.T if cost.ndim == 2 else np.matmul(cost, p[:, :, None])[:, :, 0]
-
-
-# What a decision about one row says in whole numbers is a slice of these: a slice is quicker than an array.
-_ACTIONS: Final = read_only(np.arange(FEW_ACTIONS))
-_REASONS: Final = read_only(np.arange(len(REASONS), dtype=np.int8))

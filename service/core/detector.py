@@ -1,6 +1,7 @@
-"""An OOD score on duty: with thresholds, p-values and flags."""
+"""A detector: an OOD score with its thresholds, p-values and flags."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from service.core.ood import Score
 from service.core.ood.sweep import ByProduct, by_product
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Detector:
     """An OOD score; with its calibration scores it also has a threshold, p-values and flags.
 
@@ -27,9 +28,7 @@ class Detector:
         References and thresholds within every predicted class, in place of those of all rows.
     tie : float
         With ``by_class``: classes whose logits are within this of the row's largest, in units of 1 + the size of
-        the row's logits, are tied for the predicted one. The row is then held against the most lenient of them.
-    swept : callable or None
-        `by_product` of the score.
+        the row's logits, are tied for the predicted one. The row is then compared with the most lenient of them.
     """
 
     name: str
@@ -39,10 +38,11 @@ class Detector:
     gated: bool
     by_class: conformal.ByClass | None = None
     tie: float = 0.0
-    swept: ByProduct | None = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "swept", by_product(self.score))
+    @cached_property
+    def swept(self) -> ByProduct | None:
+        """`by_product` of the score."""
+        return by_product(self.score)
 
     def thresholds(self, logits: Array) -> Array | None:
         """Threshold that applies to every row of logits (N, K), shape (N,); None in an uncalibrated version."""

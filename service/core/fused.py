@@ -6,7 +6,6 @@ exponentials that their normaliser needed anyway. Two passes of exponentials rem
 takes 5 ns for one in float64 where the processor has no AVX-512, 1.3 ns in float32.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +13,6 @@ import numpy as np
 
 from service.core.numerics import Array, Indices
 
-FEW_CLASSES: Final = 16  # one row: Python's floats beat NumPy's calls up to here
 SHORT_ROWS: Final = 32  # NumPy reduces short rows one call each; classes first, it reduces all rows at once
 BLOCK_CELLS: Final = 1 << 17  # so that a block's temporaries stay in the cache between passes
 SHORT_BLOCK_CELLS: Final = 1 << 15  # classes first there are more of them, and wider
@@ -22,7 +20,7 @@ SHORT_BLOCK_CELLS: Final = 1 << 15  # classes first there are more of them, and 
 
 @dataclass(frozen=True, slots=True)
 class Softmax:
-    """What `softmax` makes of N rows.
+    """Softmax of N rows, with the parts that OOD scores share.
 
     Attributes
     ----------
@@ -59,8 +57,6 @@ def softmax(logits: Array, *, temperature: float) -> Softmax:
            [0.5   , 0.5   ]]))
     """
     n, k = logits.shape
-    if n == 1 and k <= FEW_CLASSES:
-        return _of_one(logits, temperature)
     short = k <= SHORT_ROWS
     shape, order = ((k, n), np.transpose) if short else ((n, k), np.asarray)
     top, nll = np.empty((2, n), logits.dtype)
@@ -70,32 +66,6 @@ def softmax(logits: Array, *, temperature: float) -> Softmax:
     for start in range(0, n, step := max(1, cells // k)):
         sweep(logits, found, slice(start, start + step), logits.dtype.type(temperature))
     return Softmax(top, nll, order(log_probs), order(probabilities))
-
-
-def softmax_of_one(logits: list[float], *, temperature: float) -> tuple[float, float, list[float], list[float]]:
-    """`softmax` of one row of few classes: top, nll, log-probabilities, probabilities."""
-    top = max(logits)
-    at = logits.index(top)
-    shifted = [z - top for z in logits]
-    nll = math.log1p(_rest_of_one(shifted, at)[0])
-    scaled = [d / temperature for d in shifted]
-    rest, terms = _rest_of_one(scaled, at)
-    log_total, total = math.log1p(rest), 1.0 + rest
-    return top, nll, [d - log_total for d in scaled], [e / total for e in terms]
-
-
-def _of_one(logits: Array, temperature: float) -> Softmax:
-    top, nll, log_probs, probabilities = softmax_of_one(logits[0].tolist(), temperature=temperature)
-    return Softmax(np.array([top]), np.array([nll]), np.array([log_probs]), np.array([probabilities]))
-
-
-def _rest_of_one(shifted: list[float], at: int) -> tuple[float, list[float]]:
-    # The largest term is left out of the sum, as in `top_and_rest`: beside its one, small ones would be lost.
-    terms = list(map(math.exp, shifted))
-    terms[at] = 0.0
-    rest = sum(terms)
-    terms[at] = 1.0
-    return rest, terms
 
 
 def _classes_first(logits: Array, out: Softmax, rows: slice, temperature: float) -> None:

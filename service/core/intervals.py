@@ -15,7 +15,7 @@ from service.core.numerics import Array, Indices
 
 Z: Final = 1.959963984540054  # normal quantile, both sides at 95 %
 NORMAL: Final = 0.5 * Z**2  # log likelihood ratio at the ends of a 95 % interval, for many events
-NO_EVENT: Final = -math.log(0.025)  # the same where the event that matters never happened
+NO_EVENT: Final = -math.log(0.025)  # the same where the event in question was never observed
 FADING: Final = 2.6  # how fast one becomes the other: fitted to Garwood's exact limits of a Poisson mean
 STEPS: Final = 60
 

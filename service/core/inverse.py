@@ -139,7 +139,7 @@ class Focal:
         np.log1p(-np.exp(np.minimum(log_q, -math.log(2.0))), out=log_rest)  # all but the largest are at most 1/2
         log_rest[rows, top] = log_rest_mass(log_q, top)
         ratio = log_q - log_focal_factor(log_q, log_rest, gamma=self.gamma)
-        ratio = np.minimum(ratio, ratio[rows, top][:, None])  # q / phi(q) rises with q; rounding must not say otherwise
+        ratio = np.minimum(ratio, ratio[rows, top][:, None])  # q / phi(q) rises with q; rounding must not break that
         return log_softmax(ratio if self.alpha is None else ratio - np.log(self.alpha))
 
 
@@ -189,7 +189,7 @@ class LabelSmoothing:
     epsilon : float
         In [0, 1).
     floor : float
-        Smallest probability told apart from zero: a finite model emits values below ε/K, which no posterior explains.
+        Smallest probability that differs from zero: a finite model emits values below ε/K, which no posterior explains.
 
     References
     ----------
@@ -217,6 +217,8 @@ class LabelSmoothing:
         return floored_log((np.exp(log_probs) - self.epsilon / k) / (1.0 - self.epsilon), floor=self.floor)
 
 
+# No inverse: mixup (its optimum on clean inputs depends on how they are spread), distillation (the student repeats its
+# teacher, errors included) and sequence_cross_entropy (a price on change ties every position to its neighbours).
 INVERSES: Final[dict[str, type[Inverse]]] = {
     "cross_entropy": Unchanged,
     "weighted": ClassWeights,
@@ -225,10 +227,4 @@ INVERSES: Final[dict[str, type[Inverse]]] = {
     "binary_cross_entropy": PositiveWeight,
     "multilabel_cross_entropy": PositiveWeight,
     "sigmoid_focal": SigmoidFocal,
-}
-
-NO_INVERSE: Final[dict[str, str]] = {
-    "mixup": "its optimum on clean inputs depends on how they are spread; calibrate on clean rows instead",
-    "distillation": "the student repeats its teacher, errors included; calibrate the student on rows of its own",
-    "sequence_cross_entropy": "a price on change ties every position to its neighbours; calibrate positions instead",
 }

@@ -7,7 +7,8 @@ variance that the calibration set, being finite, adds. A gate may remove rows: c
 their class, with zero in place of an output, so different flag rates of the classes bias nothing.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,7 @@ POOLED_ROWS: Final = 2.0  # a class of few calibration rows borrows the variance
 TINY: Final = 1e-300
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sample:
     """Labelled calibration rows, at least one of every class.
 
@@ -34,8 +35,6 @@ class Sample:
     weights : ndarray of shape (n,), optional
     groups : ndarray of shape (n,), optional
         From 0; rows of a group may resemble each other.
-    within : ndarray of shape (K, n)
-        Weight of every row in the mean of its class; zero in other classes.
     """
 
     log_probs: Array
@@ -43,12 +42,13 @@ class Sample:
     unflagged: Flags
     weights: Array | None = None
     groups: Indices | None = None
-    within: Array = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def within(self) -> Array:
+        """Weight of every row in the mean of its class, shape (K, n); zero in other classes."""
         member = self.labels == np.arange(self.log_probs.shape[1])[:, None]
         weighted = member * (1.0 if self.weights is None else self.weights)
-        object.__setattr__(self, "within", weighted / weighted.sum(axis=1, keepdims=True))
+        return weighted / weighted.sum(axis=1, keepdims=True)
 
     @property
     def unflagged_rates(self) -> Array:
@@ -76,7 +76,7 @@ class Sample:
         return np.maximum(1.0, by_group / np.maximum((contributions**2).sum(axis=0), TINY))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Projection:
     """Functions of a posterior whose means over rows are shares of classes, and their moments in every class.
 
@@ -84,7 +84,7 @@ class Projection:
     ----------
     sample : Sample
     source, target : ndarray of shape (K,)
-        The functions are linear in the posterior under ``target``; ``source`` is what log-probabilities speak of.
+        The functions are linear in the posterior under ``target``; ``source`` is that of the log-probabilities.
     inverse : ndarray of shape (K, K)
         Of the confusion matrix of that posterior; flagged rows count as zero.
     values : ndarray of shape (n, K)
@@ -96,14 +96,18 @@ class Projection:
     target: Array
     inverse: Array
     values: Array
-    _second: tuple[Array, ...] = field(init=False, repr=False, compare=False)
-    _third: tuple[Array, ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def second(self) -> tuple[Array, Array, Array]:
+        """Means in every class of g², g·S and S², with S the sum of the functions g of a row."""
         g, total, mean = self.values, self.values.sum(axis=1, keepdims=True), self.sample.within
-        object.__setattr__(self, "_second", (mean @ g**2, mean @ (g * total), mean @ total**2))
-        thirds = (g**3, g**2 * total, g * total**2, total**3)
-        object.__setattr__(self, "_third", tuple(mean @ product for product in thirds))
+        return mean @ g**2, mean @ (g * total), mean @ total**2
+
+    @cached_property
+    def third(self) -> tuple[Array, Array, Array, Array]:
+        """Means in every class of g³, g²·S, g·S² and S³."""
+        g, total, mean = self.values, self.values.sum(axis=1, keepdims=True), self.sample.within
+        return mean @ g**3, mean @ (g**2 * total), mean @ (g * total**2), mean @ total**3
 
     def means(self, log_probs: Array) -> Array:
         """Means of the functions over rows, shape (K,)."""
@@ -112,7 +116,7 @@ class Projection:
 
     def central(self, share: Array) -> tuple[Array, Array]:
         """Second and third moment in every class of what `Shares` tests, shape (K, K): class of the rows, share."""
-        (gg, gs, ss), (ggg, ggs, gss, sss) = self._second, self._third
+        (gg, gs, ss), (ggg, ggs, gss, sss) = self.second, self.third
         second = gg - 2.0 * share * gs + share**2 * ss
         return second, ggg - 3.0 * share * ggs + 3.0 * share**2 * gss - share**3 * sss
 
@@ -132,7 +136,7 @@ class Projection:
         rows, flagged : int
         z : float
         """
-        sizes, ss, sss = self.sample.sizes, self._second[2][:, 0], self._third[3][:, 0]
+        sizes, ss, sss = self.sample.sizes, self.second[2][:, 0], self.third[3][:, 0]
         unseen = 1.0 / (sizes + 1.0)
         second = (1.0 - unseen) * np.maximum(ss - 1.0, 0.0) + unseen
         third = (1.0 - unseen) * (3.0 * ss - sss - 2.0) + unseen
@@ -181,7 +185,7 @@ class _Noise:
         return limit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shares:
     """Shares of the classes in the population that some rows come from, flagged rows included.
 
@@ -192,20 +196,27 @@ class Shares:
         Of its functions over the unflagged rows: proportional to the shares, but for noise.
     rows : int
         How many unflagged rows there are.
-    prevalence : ndarray of shape (K,)
-        Nonnegative, of sum 1.
     """
 
     projection: Projection
     means: Array
     rows: int
-    prevalence: Array = field(init=False)
-    _inflation: Array = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def prevalence(self) -> Array:
+        """The estimate, shape (K,): nonnegative, of sum 1."""
         inside = np.maximum(self.means, 0.0)
-        object.__setattr__(self, "prevalence", inside / inside.sum())
-        object.__setattr__(self, "_inflation", self._of_groups())
+        return inside / inside.sum()
+
+    @cached_property
+    def inflation(self) -> Array:
+        """How much groups raise the variance of every share, shape (K,)."""
+        sample, share = self.projection.sample, self.prevalence
+        mix = _mixtures(share, share)
+        own = sample.labels[:, None] == np.arange(len(share))
+        values = self.projection.values
+        deviation = values - share * values.sum(axis=1, keepdims=True) - (own - share)
+        return sample.inflation(sample.within.sum(axis=0)[:, None] * mix.T[sample.labels] * deviation)
 
     def differs(self, source: Array, *, z: float, variance: Array) -> Flags:
         """Whether every share differs from that of another population by more than chance, shape (K,).
@@ -261,7 +272,7 @@ class Shares:
         second, third = self.projection.central(share)
         own = np.eye(len(share)) - share  # mean of what is tested, in every class
         spread, skewed = np.maximum(second - own**2, 0.0), third - 3.0 * own * second + 2.0 * own**3
-        of_classes = self._inflation[:, None] * mix**2 * _pooled(spread, sample.sizes).T
+        of_classes = self.inflation[:, None] * mix**2 * _pooled(spread, sample.sizes).T
         of_source = np.square(variance) * (1.0 - 2.0 * share) / np.maximum(share * (1.0 - share), TINY)
         noise = _Noise(
             of_rows=passed * (mix * second.T).sum(axis=1) / self.rows,
@@ -277,14 +288,6 @@ class Shares:
         # Prevalences by share tested (rows), and how many of their rows are unflagged.
         mix = _mixtures(share, others)
         return mix, mix @ self.projection.sample.unflagged_rates
-
-    def _of_groups(self) -> Array:
-        sample, share = self.projection.sample, self.prevalence
-        mix = _mixtures(share, share)
-        own = sample.labels[:, None] == np.arange(len(share))
-        values = self.projection.values
-        deviation = values - share * values.sum(axis=1, keepdims=True) - (own - share)
-        return sample.inflation(sample.within.sum(axis=0)[:, None] * mix.T[sample.labels] * deviation)
 
 
 def project(sample: Sample, *, source: Array, target: Array) -> Projection:

@@ -1,7 +1,7 @@
-"""Labels that may hold together: each is a binary problem of its own, absent against present.
+"""Multilabel task: every label is a binary problem of its own, absent against present.
 
-No probability of a set of labels is made of theirs: given a row, labels depend on each other in ways that no product
-of marginals knows.
+No probability of a set of labels is derived: given a row, labels depend on each other, which the product of their
+marginals ignores.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class LabelChain:
     calibrator: Map
 
     def apply(self, log_odds: Array) -> Array:
-        """Calibrated log-probabilities of absence and presence, shape (N, 2), of raw log-odds, shape (N,)."""
+        """Calibrated log-probabilities (N, 2), absent and present, of raw log-odds (N,)."""
         return self.calibrator.apply(two_column(undo(self.inverse, log_odds)))
 
 
@@ -66,18 +66,18 @@ def undo(inverse: Inverse | None, log_odds: Array) -> Array:
 
 
 def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | None) -> Array:
-    """Every label moved to its share elsewhere, shape (N, M, 2); without a target nothing moves.
+    """Log-probabilities of every label at the target prevalence, shape (N, M, 2); the same ones without a target.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, M, 2)
     source, target : ndarray of shape (M, 2), optional
-        Shares of absence and presence.
+        Prevalence of absent and present.
 
     Raises
     ------
     ValueError
-        If there is a target and nobody knows which prevalence the log-probabilities speak of.
+        If there is a target and the source prevalence is unknown.
     """
     if target is None:
         return log_probs
@@ -98,11 +98,11 @@ def decide_labels(
     policies : mapping of int to Policy
         By the label's index.
     flagged : ndarray of shape (N,), optional
-        Of whole rows: an input that the model has no business judging is none for any label.
+        Of the rows: an out-of-distribution input is one for every label.
     """
     return {m: choose(log_probs[:, m], policy, flagged=flagged) for m, policy in policies.items()}
 
 
 def shares_of(prevalence: Array) -> Array:
-    """Shares of absence and presence, shape (M, 2), of the shares of presence, shape (M,)."""
+    """Prevalence of absent and present, shape (M, 2), from that of present, shape (M,)."""
     return np.stack([1.0 - prevalence, prevalence], axis=1)

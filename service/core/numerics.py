@@ -32,7 +32,7 @@ def width(classes: int) -> np.dtype[Any]:
 
 
 def read_only(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """The same array, which nobody can write to from now on: a constant that many answers share.
+    """The same array, made read-only: a constant that many answers share.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def floored_log(probabilities: Array, *, floor: float) -> Array:
     ----------
     probabilities : ndarray of shape (N, K)
     floor : float
-        Smallest probability told apart from zero. Random forests and saturated sigmoids emit exact zeros, and
+        Smallest probability that differs from zero. Random forests and saturated sigmoids emit exact zeros, and
         the floor alone then decides how far a temperature must spread them.
 
     Examples

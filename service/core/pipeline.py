@@ -1,33 +1,28 @@
-"""The hot path: from raw logits to what is believed of a row (A to C) and what to do about it (D, E)."""
+"""From raw logits to calibrated probabilities with OOD evidence (stages A to C), then to actions (D and E)."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from operator import le
-from typing import Final
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from service.core import conformal, prior
+from service.core import prior, single_row
 from service.core.calibration import Map
 from service.core.calibration.identity import Identity
 from service.core.calibration.temperature import Temperature
 from service.core.costs import Prices, priced
 from service.core.decision import Decisions, decide
 from service.core.detector import Detector
-from service.core.fused import FEW_CLASSES, softmax, softmax_of_one
+from service.core.fused import softmax
 from service.core.inverse import Inverse
-from service.core.numerics import Array, Flags, Indices, log_softmax, read_only, width
+from service.core.numerics import Array, Flags, Indices, log_softmax, width
 from service.core.ood.range import outside
 
-FEW_COLUMNS: Final = 64  # of one row: Python's comparisons beat NumPy's calls up to here
-FARTHEST: Final = np.finfo(np.float64).max  # what a distance says that overflows, or that a missing value makes NaN
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chain:
-    """What stages A to C of one model version consist of.
+    """Stages A to C of one model version.
 
     Attributes
     ----------
@@ -41,16 +36,6 @@ class Chain:
         False makes every flag, threshold and p-value None.
     inverse : Inverse or None
         Undoes what the training loss did to the posterior, before the calibrator.
-    temperature : float or None
-        T, where stages B and C are nothing but a temperature.
-    plain : bool
-        Whether there are scores, each with one threshold for all rows.
-    gate : list of int
-        Places of the detectors whose flags count.
-    limits : tuple of two lists
-        ``low`` and ``high`` as Python's numbers.
-    nowhere : ndarray of shape (1, F)
-        What `outside` says of a row within all ranges; read-only.
     """
 
     detectors: tuple[Detector, ...]
@@ -60,24 +45,37 @@ class Chain:
     calibrator: Map
     calibrated: bool
     inverse: Inverse | None = None
-    temperature: float | None = field(init=False, repr=False, compare=False)
-    plain: bool = field(init=False, repr=False, compare=False)
-    gate: list[int] = field(init=False, repr=False, compare=False)
-    limits: tuple[list[float], list[float]] = field(init=False, repr=False, compare=False)
-    nowhere: Flags = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def temperature(self) -> float | None:
+        """T, where stages B and C are a temperature and nothing else."""
+        if self.inverse is not None:
+            return None
         unscaled = 1.0 if isinstance(self.calibrator, Identity) else None
-        scaled = self.calibrator.temperature if isinstance(self.calibrator, Temperature) else unscaled
-        plain = bool(self.detectors) and all(detector.by_class is None for detector in self.detectors)
-        object.__setattr__(self, "temperature", scaled if self.inverse is None else None)
-        object.__setattr__(self, "plain", plain)
-        object.__setattr__(self, "gate", [i for i, detector in enumerate(self.detectors) if detector.gated])
-        object.__setattr__(self, "limits", (self.low.tolist(), self.high.tolist()))
-        object.__setattr__(self, "nowhere", read_only(np.zeros((1, len(self.low)), dtype=np.bool_)))
+        return self.calibrator.temperature if isinstance(self.calibrator, Temperature) else unscaled
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether there are scores, each with one threshold for all rows."""
+        return bool(self.detectors) and all(detector.by_class is None for detector in self.detectors)
+
+    @cached_property
+    def gate(self) -> list[int]:
+        """Places of the detectors whose flags count."""
+        return [i for i, detector in enumerate(self.detectors) if detector.gated]
+
+    def outside(self, columns: Array) -> Flags:
+        """Which cells lie outside their plausible range, shape (N, F)."""
+        low, high = self._ranges
+        return outside(columns, low=low, high=high)
+
+    @cached_property
+    def _ranges(self) -> tuple[Array, Array]:
+        # Of shape (1, F): NumPy compares one row with a row in half the time that it takes to broadcast (F,).
+        return self.low[None], self.high[None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """Named actions with costs, and what an OOD flag does.
 
@@ -91,9 +89,7 @@ class Policy:
     on_ood : int or None
         The action that flagged rows get; None only flags them.
     switch : float or None
-        Of sequences: price of another action at the next position; None decides every position alone.
-    prices : Prices
-        The costs, and what every decision asks of them.
+        Sequence: price of another action at the next position; None decides every position alone.
     """
 
     name: str
@@ -102,20 +98,21 @@ class Policy:
     cost: Array
     on_ood: int | None
     switch: float | None = None
-    prices: Prices = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "prices", priced(self.cost))
+    @cached_property
+    def prices(self) -> Prices:
+        """The costs, prepared once for every decision."""
+        return priced(self.cost)
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What is believed of N rows, before anybody's prevalence or costs.
+    """Probabilities and OOD evidence of N rows, before a request's prevalence and costs.
 
     Attributes
     ----------
     logits, log_probs : ndarray of shape (N, K)
-        Raw, and calibrated under the source prevalence. Of labels (N, M) and (N, M, 2); of sequences (N, L, K).
+        Raw, and calibrated under the source prevalence. Multilabel: (N, M) and (N, M, 2); sequence: (N, L, K).
     scores : ndarray of shape (N, S)
         One column per detector.
     p_values, flags : ndarray of shape (N, S), or None when uncalibrated
@@ -125,9 +122,9 @@ class Posterior:
         Joint p-value of the gate's scores, Bonferroni.
     flagged : ndarray of shape (N,), or None when uncalibrated
     lengths : ndarray of shape (N,), or None
-        Of sequences: unpadded positions.
+        Sequence: unpadded positions of every row.
     probabilities : ndarray of shape (N, K), or None
-        Exponentials of ``log_probs``, where they were needed on the way.
+        Exponentials of ``log_probs``, where stage C computed them.
     """
 
     logits: Array
@@ -145,7 +142,7 @@ class Posterior:
         """The probabilities of these log-probabilities, if they are this posterior's own."""
         return self.probabilities if log_probs is self.log_probs else None
 
-    def __getitem__(self, rows: slice) -> "Posterior":
+    def __getitem__(self, rows: slice | Indices) -> "Posterior":
         """The same of some of the rows."""
         return Posterior(
             self.logits[rows],
@@ -177,8 +174,9 @@ def postprocess(chain: Chain, logits: Array, columns: Array, *, features: Array 
     n, k = logits.shape
     seen = columns if features is None else features
     logits = logits.astype(width(k), copy=False)
-    if n == 1 and k <= FEW_CLASSES and chain.plain and chain.temperature is not None:
-        return _postprocess_one(chain, logits, columns, seen, chain.temperature)
+    if chain.temperature is not None and chain.plain and n == 1 and k <= single_row.FEW_CLASSES:
+        row = single_row.evidence(chain.detectors, logits, seen, temperature=chain.temperature)
+        return _posterior_of_one(chain, logits, columns, row)
     if chain.temperature is not None:
         found = softmax(logits, temperature=chain.temperature)
         scores = [d.swept(found.top, found.nll) if d.swept else _score(d, logits, seen) for d in chain.detectors]
@@ -198,7 +196,7 @@ def weigh(
     *,
     probabilities: Array | None = None,
 ) -> Posterior:
-    """Put OOD scores beside what is believed of the same rows, with p-values and flags where there are thresholds.
+    """The posterior of rows from its parts: p-values and flags are added where there are thresholds.
 
     Parameters
     ----------
@@ -210,13 +208,13 @@ def weigh(
     columns : ndarray of shape (N, F)
         Inputs with a plausible range, NaN where a value is missing.
     probabilities : ndarray, optional
-        Exponentials of ``log_probs``, where somebody has them already.
+        Exponentials of ``log_probs``, where the caller has them already.
     """
     scores = np.empty((len(logits), len(values)))
     for i, value in enumerate(values):
         scores[:, i] = value
     scores = bounded(scores)
-    cells = outside(columns, low=chain.low, high=chain.high)
+    cells = chain.outside(columns)
     if not chain.calibrated:
         return Posterior(logits, log_probs, scores, None, None, cells, None, None, None, probabilities)
     p_values, flags = _significance(chain.detectors, scores, logits)
@@ -238,9 +236,9 @@ def act(
     posterior : Posterior
     policy : Policy
     source : ndarray of shape (K,), optional
-        Prevalence the posterior speaks of.
+        Prevalence of the posterior.
     target : ndarray of shape (K,) or (N, K), optional
-        The one asked for, of all rows or of each; without it nothing is shifted.
+        Prevalence that the request names, of all rows or of each; without it nothing is shifted.
 
     Returns
     -------
@@ -262,8 +260,11 @@ def choose(log_probs: Array, policy: Policy, *, flagged: Flags | None, known: Ar
     policy : Policy
     flagged : ndarray of shape (N,), or None when uncalibrated
     known : ndarray of shape (N, K), optional
-        The probabilities, where somebody has them already.
+        The probabilities, where the caller has them already.
     """
+    if len(log_probs) == 1 and len(policy.actions) <= single_row.FEW_ACTIONS:
+        p = np.exp(log_probs) if known is None else known
+        return single_row.decide(p, log_probs, policy.prices, on_ood=policy.on_ood, flagged=flagged)
     return decide(log_probs, policy.prices, on_ood=policy.on_ood, flagged=flagged, probabilities=known)
 
 
@@ -273,7 +274,7 @@ def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | Non
     Raises
     ------
     ValueError
-        If there is a target and nobody knows which prevalence the log-probabilities speak of.
+        If there is a target and the source prevalence is unknown.
     """
     if target is None:
         return log_probs
@@ -283,10 +284,10 @@ def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | Non
 
 
 def bounded(scores: Array) -> Array:
-    """Scores that are numbers: a distance that overflows, or is NaN, is as far away as a double can say."""
+    """Scores that are numbers: a distance that overflows, or is NaN, becomes the largest double."""
     if math.isfinite(np.add.reduce(scores, axis=None)):
         return scores
-    return np.nan_to_num(scores, nan=FARTHEST)
+    return np.nan_to_num(scores, nan=single_row.FARTHEST)
 
 
 def _score(detector: Detector, logits: Array, seen: Array) -> Array:
@@ -304,63 +305,20 @@ def _significance(detectors: tuple[Detector, ...], scores: Array, logits: Array)
     return p_values, flags
 
 
-def _postprocess_one(chain: Chain, logits: Array, columns: Array, seen: Array, temperature: float) -> Posterior:
-    # One row of few classes, in Python's floats: what NumPy's calls cost would be most of the request.
-    top, nll, log_probs, probabilities = softmax_of_one(logits[0].tolist(), temperature=temperature)
-    cells = _outside_of_one(chain, columns)
-    scores = [d.swept(top, nll) if d.swept else _score_of_one(d, logits, seen) for d in chain.detectors]
-    k, s, believed = len(log_probs), len(scores), log_probs + probabilities + scores
+def _posterior_of_one(chain: Chain, logits: Array, columns: Array, row: single_row.Evidence) -> Posterior:
+    cells = chain.outside(columns)
     if not chain.calibrated:
-        packed = np.array([believed])
-        return Posterior(
-            logits, packed[:, :k], packed[:, 2 * k :], None, None, cells, None, None, None, packed[:, k : 2 * k]
-        )
-    p_values, flags, joint, flagged = _significance_of_one(chain, scores)
-    flagged = flagged or (chain.range_gated and cells is not chain.nowhere and bool(cells.any()))
-    packed = np.array([believed + p_values + [joint]])
+        return Posterior(logits, row.log_probs, row.scores, None, None, cells, None, None, None, row.probabilities)
+    flagged = row.flagged or (chain.range_gated and bool(np.count_nonzero(cells)))
     return Posterior(
         logits,
-        packed[:, :k],
-        packed[:, 2 * k : 2 * k + s],
-        packed[:, 2 * k + s : -1],
-        _constant(tuple(flags))[None],
+        row.log_probs,
+        row.scores,
+        row.p_values,
+        row.flags,
         cells,
-        packed[0, -1:] if chain.gate else None,
-        _constant((flagged,)),
+        row.p_value if chain.gate else None,
+        np.array([flagged]),
         None,
-        packed[:, k : 2 * k],
+        row.probabilities,
     )
-
-
-def _outside_of_one(chain: Chain, columns: Array) -> Flags:
-    # Nearly every row lies within all ranges, which Python's comparisons of a few numbers find out sooner than NumPy's.
-    if columns.shape[1] <= FEW_COLUMNS:
-        values = columns[0].tolist()
-        if all(map(le, chain.limits[0], values)) and all(map(le, values, chain.limits[1])):
-            return chain.nowhere
-    return outside(columns, low=chain.low, high=chain.high)
-
-
-def _significance_of_one(chain: Chain, scores: list[float]) -> tuple[list[float], list[bool], float, bool]:
-    # Of every score, then of the gate: p-value and flag.
-    p_values, flags, least, flagged = [], [], 1.0, False
-    for detector, score in zip(chain.detectors, scores, strict=True):
-        p, flag = 1.0, False
-        if detector.calibration is not None and detector.threshold is not None:
-            p, flag = conformal.p_value(detector.calibration, score), score > detector.threshold
-        if detector.gated:
-            least, flagged = min(least, p), flagged or flag
-        p_values.append(p)
-        flags.append(flag)
-    return p_values, flags, min(1.0, len(chain.gate) * least), flagged
-
-
-def _score_of_one(detector: Detector, logits: Array, seen: Array) -> float:
-    score: float = _score(detector, logits, seen).item()
-    return score if math.isfinite(score) else float(np.nan_to_num(score, nan=FARTHEST))
-
-
-@lru_cache(maxsize=256)
-def _constant(flags: tuple[bool, ...]) -> Flags:
-    # Few scores have few patterns of flags: one is found again quicker than made.
-    return read_only(np.array(flags))

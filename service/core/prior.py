@@ -9,7 +9,7 @@ from service.core.numerics import Array, Indices, log_softmax
 from service.core.sampling import mean_noise
 
 CONDITION_LIMIT: Final = 1e6
-"""Above it, classes look so alike to the model that their proportions cannot be told."""
+"""Above it, classes look so alike to the model that their proportions cannot be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,43 +133,6 @@ def confusion(log_probs: Array, labels: Indices, *, weights: Array | None = None
     return np.stack([np.average(probabilities[own], axis=0, weights=w[own]) for own in of_class], axis=1)
 
 
-def black_box_shift(log_probs: Array, *, confusion: Array) -> Estimate:
-    r"""Prevalence that explains the mean prediction (BBSE): needs no calibrated model, only the same `confusion`.
-
-    .. math:: \pi = M^{-1} \bar p, \quad \operatorname{Cov} \pi = M^{-1} \operatorname{Cov}(\bar p) M^{-\top}
-
-    Negative entries are set to zero, the rest renormalised.
-
-    Parameters
-    ----------
-    log_probs : ndarray of shape (N, K)
-        Of unlabelled rows.
-    confusion : ndarray of shape (K, K)
-        Of calibration rows.
-
-    Raises
-    ------
-    ValueError
-        If the condition number of ``confusion`` exceeds `CONDITION_LIMIT`.
-
-    Examples
-    --------
-    >>> rows = np.log(np.repeat([[0.8, 0.2], [0.4, 0.6]], [50, 50], axis=0))
-    >>> black_box_shift(rows, confusion=np.array([[0.7, 0.4], [0.3, 0.6]])).prevalence.round(4)
-    array([0.6667, 0.3333])
-
-    References
-    ----------
-    Lipton et al. (2018), *Detecting and Correcting for Label Shift with Black Box Predictors*, ICML.
-    """
-    condition = checked_condition(confusion)
-    probabilities, inverse = np.exp(log_probs), np.linalg.inv(confusion)
-    mean = probabilities.mean(axis=0)
-    spread = (probabilities - mean).T @ (probabilities - mean) / len(probabilities) ** 2
-    prevalence = np.maximum(inverse @ mean, 0.0)
-    return Estimate(prevalence / prevalence.sum(), _root_diagonal(inverse @ spread @ inverse.T), condition, True)
-
-
 def expectation_maximisation(
     log_probs: Array,
     *,
@@ -249,7 +212,7 @@ def returns_source(
 ) -> bool:
     """Whether EM on calibration rows finds the prevalence they are known to speak of, within sampling noise.
 
-    Where it does not, the model is not calibrated well enough for its estimates on other rows to be believed.
+    Where it does not, the model is not calibrated well enough for its estimates on other rows to hold.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ def mean_noise(deviation: Array, *, weights: Array | None = None, groups: Indice
 
 
 def informative(weights: Array | None, groups: Indices | None) -> tuple[Array | None, Indices | None]:
-    """Weights and groups that say something: equal weights, and groups of one row each, are as good as none.
+    """Weights and groups that matter: equal weights, and groups of one row each, are as good as none.
 
     Estimators that assume neither would otherwise differ from those that allow for both.
 
@@ -62,7 +62,7 @@ def mean_and_error(
     .. math:: \bar v = \sum_i s_i v_i, \quad
         \operatorname{se} = \sqrt{\sum_g \Bigl(\sum_{i \in g} s_i (v_i - \bar v)\Bigr)^2}, \quad s_i = w_i / W
 
-    A weight of two is the row twice in one group, and a row twice in one group tells no more than once.
+    A weight of two is the row twice in one group, and a row twice in one group counts no more than once.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def mean_and_error(
 
 
 def effective_rows(n: int, *, weights: Array | None = None, groups: Indices | None = None) -> float:
-    r"""How many independent rows of equal weight would tell as much, at least: :math:`W^2 / \sum_g W_g^2`.
+    r"""How many independent rows of equal weight are as informative, at least: :math:`W^2 / \sum_g W_g^2`.
 
     Parameters
     ----------

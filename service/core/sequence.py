@@ -1,6 +1,6 @@
-"""Sequences: every position has a class, and its neighbours have a say in it.
+"""Sequence task: every position has a class, and its neighbours are evidence for it.
 
-Batches are padded: row i has ``lengths[i]`` positions, at least one, and what stands behind them is never looked at.
+Batches are padded: row i has ``lengths[i]`` positions, at least one, and the padding after them is never read.
 Flat arrays hold the unpadded positions of all rows, in order.
 """
 
@@ -20,7 +20,7 @@ STRENGTH = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Decisions of N sequences.
+    """Decisions about N sequences.
 
     Attributes
     ----------
@@ -39,13 +39,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Smoother:
-    """A way to let neighbours speak.
+    """A way to use neighbouring positions as evidence.
 
     Attributes
     ----------
     keeps_calibration : bool
     chained : bool
-        Whether it needs the transition matrix, and the prevalence that positions speak of.
+        Whether it needs the transition matrix, and the prevalence of the positions.
     """
 
     keeps_calibration: bool
@@ -131,7 +131,7 @@ def smooth(
     transitions: Transitions | None = None,
     strength: float = STRENGTH,
 ) -> Array:
-    """Log-probabilities of every position once its neighbours have spoken, shape (N, L, K).
+    """Smoothed log-probabilities of every position, shape (N, L, K).
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def smooth(
     log_probs : ndarray of shape (N, L, K)
     lengths : ndarray of shape (N,)
     prevalence : ndarray of shape (K,), optional
-        The one that positions speak of; ``hmm`` needs it.
+        That of ``log_probs``; ``hmm`` needs it.
     transitions : Transitions, optional
         ``hmm`` needs them.
     strength : float
@@ -153,7 +153,7 @@ def smooth(
     """
     if name == "hmm":
         if prevalence is None or transitions is None:
-            raise ValueError("the hmm smoother needs a transition matrix and the prevalence that positions speak of")
+            raise ValueError("the hmm smoother needs a transition matrix and the prevalence of the positions")
         return forward_backward(log_probs, lengths=lengths, prevalence=prevalence, transitions=transitions)
     return jsd_smooth(log_probs, lengths=lengths, strength=strength) if name == "jsd" else log_probs
 
@@ -170,7 +170,7 @@ def decide_positions(log_probs: Array, policy: Policy, *, lengths: Indices, flag
         Its ``switch`` is the price of changing the action between neighbours.
     lengths : ndarray of shape (N,)
     flagged : ndarray of shape (N,), optional
-        None means that nobody can tell, as in `decision.decide`.
+        None means unknown, as in `decision.decide`.
     """
     over = None if flagged is None else np.repeat(flagged, lengths)
     each = flat(log_probs, lengths)

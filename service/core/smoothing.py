@@ -1,4 +1,4 @@
-"""Sequences: what neighbours say about a position, and actions that are dear to change.
+"""Sequences: smoothing over neighbouring positions, and paths of actions where a change costs.
 
 Arrays are batches of padded sequences: row i has ``lengths[i]`` positions, and what stands behind them is never looked
 at. Smoothed distributions are uniform there, labels and actions `PADDING`.
@@ -25,7 +25,7 @@ LOWEST_PROBABILITY = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """A Markov chain of labels. Every entry is positive, so that no evidence is ever overruled outright.
+    """A Markov chain of classes. Every entry is positive, so that no evidence is ever overruled outright.
 
     Attributes
     ----------
@@ -98,7 +98,8 @@ def forward_backward(log_probs: Array, *, lengths: Indices, prevalence: Array, t
               \prod_t \frac{p(y_t \mid x_t)}{\pi_{y_t}}
 
     The scaled likelihood :math:`p(y \mid x) / \pi_y` takes out of every position the prevalence that the chain puts
-    back. Calibrated in, calibrated out, as far as labels are a Markov chain and a position speaks of its label alone.
+    back. Calibrated in, calibrated out, as far as labels are a Markov chain and the input at a position depends on its
+    own label alone.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def forward_backward(log_probs: Array, *, lengths: Indices, prevalence: Array, t
         Calibrated, one position at a time.
     lengths : ndarray of shape (N,)
     prevalence : ndarray of shape (K,)
-        Positive: the one ``log_probs`` speak of.
+        Positive: that of ``log_probs``.
     transitions : Transitions
 
     Examples
@@ -195,7 +196,7 @@ def _first_guess(p: Array, price: Array) -> Array:
 
 
 def _newton(p: Array, q: Array, price: Array) -> tuple[Array, Array]:
-    """Newton's step within the simplex, and the decrease it promises every row."""
+    """Newton's step within the simplex, and the decrease that it predicts for every row."""
     left, right = q[:, :-1], q[:, 1:]
     root, total = np.sqrt(q), left + right
     slope, curvature = -p / q, p / q
@@ -221,7 +222,7 @@ def _tangents(root: Array) -> Array:
 
 
 def _descend(p: Array, q: Array, price: Array, step: Array, decrease: Array) -> Array:
-    """Halve the step of every row until its objective falls by a fair share of what Newton promises."""
+    """Halve the step of every row until its objective falls by a fair share of the predicted decrease."""
     value, relative = _objective(p, q, price), step / q
     noise = np.finfo(np.float64).eps * (1.0 + np.abs(value) + price.sum(axis=(1, 2)))
     share = np.ones(len(q))
@@ -290,7 +291,7 @@ def min_cost_path(risks: Array, *, lengths: Indices, switch: float, scale: float
 
 
 def _stakes(scale: Array, present: Flags, switch: float) -> Array:
-    # With a price on change the positions behind have a say, and their rounding with them.
+    # With a price on change later positions count too, and so does their rounding.
     if not switch:
         return scale
     own = np.where(present, scale, 0.0)

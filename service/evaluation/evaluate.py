@@ -11,7 +11,7 @@ import numpy as np
 from service.bundle.record import Provenance
 from service.core.assessment.metrics import METRICS
 from service.core.pipeline import Posterior
-from service.data.columns import DEFAULT_COLUMNS, Columns
+from service.data.column_roles import DEFAULT_COLUMNS, Columns
 from service.data.dataset import Dataset, read_dataset, read_rows
 from service.data.overlap import seen_notes
 from service.errors import DataError
@@ -21,7 +21,7 @@ from service.evaluation.ood_report import ood_report
 from service.evaluation.policy_report import policy_report
 from service.evaluation.probability_report import probability_report
 from service.evaluation.problem import Labelled, Problem
-from service.evaluation.report import Part, Report
+from service.evaluation.report import PartReport, Report
 from service.evaluation.tasks import TASKS
 from service.evaluation.training_losses import check_names, named_losses
 from service.evaluation.verdicts import conclude
@@ -218,9 +218,9 @@ def weighted_rows(data: Dataset) -> Dataset:
     return data.part(data.weights > 0.0)
 
 
-def _part(problem: Problem) -> Part:
+def _part(problem: Problem) -> PartReport:
     counts = np.bincount(problem.labels, minlength=len(problem.classes)).tolist()
-    return Part(
+    return PartReport(
         rows=len(problem.labels),
         class_counts=dict(zip(problem.classes, counts, strict=True)),
         calibrator=problem.calibrator,

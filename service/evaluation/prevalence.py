@@ -13,7 +13,7 @@ from service.core.label_shift import Projection, Sample, Shares, measure, projec
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Posterior
 from service.errors import EstimateUnavailable
-from service.fitting.estimation import NOT_RETURNED, UNKNOWN_SOURCE
+from service.fitting.prevalence_estimation import NOT_RETURNED, UNKNOWN_SOURCE
 from service.runtime.model import Model
 
 LEVEL: Final = 0.95

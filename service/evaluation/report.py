@@ -39,7 +39,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartReport:
     """Rows with one true class each: all rows, those of one label, or all positions.
 
     Attributes
@@ -73,7 +73,7 @@ class Report:
     verdicts : tuple of Verdict
         Conclusions from all of it.
     ood : OodReport
-    parts : dict of str to Part
+    parts : dict of str to PartReport
         "rows" of a multiclass model; every label of a multilabel model by its name; "positions" of a sequence model.
     structure : LabelStructure or SequenceStructure, or None
         What concerns several labels of a row, or neighbouring positions; None for multiclass.
@@ -90,7 +90,7 @@ class Report:
     uncalibrated_metrics: dict[str, float]
     verdicts: tuple[Verdict, ...]
     ood: OodReport
-    parts: dict[str, Part]
+    parts: dict[str, PartReport]
     structure: Structure | None
     losses: dict[str, float]
     horizon: Horizon | None

@@ -11,7 +11,7 @@ from service.evaluation.policy_report import PolicyReport
 from service.evaluation.probability_report import LossChange
 from service.evaluation.problem import Difference
 from service.evaluation.reasons import REASONS, interval
-from service.evaluation.report import Mood, Part, Verdict
+from service.evaluation.report import Mood, PartReport, Verdict
 
 SIGNIFICANT = 0.05
 NAMED = 3  # classes in a sentence
@@ -29,12 +29,12 @@ REMEDY_BEYOND_INTERCEPTS = (
 )
 
 
-def conclude(parts: Mapping[str, Part], ood: OodReport) -> Iterator[Verdict]:
+def conclude(parts: Mapping[str, PartReport], ood: OodReport) -> Iterator[Verdict]:
     """All conclusions of an evaluation.
 
     Parameters
     ----------
-    parts : mapping of str to Part
+    parts : mapping of str to PartReport
     ood : OodReport
     """
     for name, part in parts.items():
@@ -177,7 +177,7 @@ def cost(name: str, found: PolicyReport) -> Verdict:
     return _verdict("cost", "caution", title, text, name)
 
 
-def _of_part(part: Part) -> Iterator[Verdict]:
+def _of_part(part: PartReport) -> Iterator[Verdict]:
     found = part.probabilities
     yield calibration(found.calibration)
     yield confidence(found.calibration)

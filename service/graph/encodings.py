@@ -1,4 +1,7 @@
-"""Operators that say what an input's columns may hold: tables that they index, categories, means and scales."""
+"""Operators that restrict an input's columns: tables that they index, categories, means and scales.
+
+Tested in `tests/importer/test_domains.py`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,15 +121,15 @@ def write_excerpt(model: onnx.ModelProto, tensors: list[str], path: Path) -> lis
 
 def excerpt(model: onnx.ModelProto, tensors: list[str]) -> tuple[onnx.ModelProto, list[str]]:
     """The part of a graph that computes some tensors, and the names under which they are its outputs."""
-    graph, wanted, pending = view(model), set(), list(tensors)
+    graph, needed, pending = view(model), set(), list(tensors)
     while pending:
         current = pending.pop()
-        if current not in wanted:
-            wanted.add(current)
+        if current not in needed:
+            needed.add(current)
             node = graph.producers.get(current)
             pending += [] if node is None else [n for n in (*node.input, *node.output) if n]
-    nodes = [node for node in model.graph.node if any(name in wanted for name in node.output)]
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
+    nodes = [node for node in model.graph.node if any(name in needed for name in node.output)]
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
     part = helper.make_graph(nodes, "excerpt", model.graph.input, [], constants)
     made = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
     made.functions.extend(model.functions)

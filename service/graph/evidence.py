@@ -1,4 +1,7 @@
-"""What the operators of a graph prove about its scores and its classes."""
+"""What the operators of a graph prove about its scores and its classes.
+
+Tested in `tests/graph/test_inspect.py`.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +20,6 @@ REGRESSORS: Final = frozenset({"LinearRegressor", "TreeEnsembleRegressor", "Tree
 RANDOM: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
-ENDLESS: Final = frozenset({"Loop", "Scan", "If"})
 TRANSFORMS: Final = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 """What `post_transform` of TreeEnsemble (ai.onnx.ml 5) counts; the classifiers' is the word itself."""
 
@@ -89,9 +91,9 @@ def class_names(graph: View, output: str) -> tuple[tuple[str, ...], str] | None:
     return next(_labels_looked_up(graph), None)
 
 
-def operators(graph: onnx.GraphProto, wanted: frozenset[str]) -> list[str]:
+def operators(graph: onnx.GraphProto, sought: frozenset[str]) -> list[str]:
     """Those of some operators that a graph has, in its order."""
-    return list(dict.fromkeys(node.op_type for node in every_node(graph) if node.op_type in wanted))
+    return list(dict.fromkeys(node.op_type for node in every_node(graph) if node.op_type in sought))
 
 
 def decision(graph: View, name: str) -> str | None:

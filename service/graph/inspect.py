@@ -1,4 +1,4 @@
-"""What a graph itself says: its inputs, its scores, its classes, and why it may be no classifier at all."""
+"""Evidence in a graph: its inputs, its scores, its classes, and why it may be no classifier at all."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from service.bundle.repository import PARTS, Bundle
 from service.errors import BundleError, GraphError, ManifestInvalid
 from service.graph import metadata
 from service.graph.evidence import (
-    ENDLESS,
     RANDOM,
     Output,
     class_names,
@@ -112,8 +111,8 @@ class Findings:
         Whether it assigns rows to the nearest of something.
     handles_missing : str or None
         The operator that takes NaN for a missing value.
-    loops, random : tuple of str
-        Operators that may not end, or not answer the same twice.
+    random : tuple of str
+        Operators that may not answer the same twice.
     """
 
     model: onnx.ModelProto
@@ -130,7 +129,6 @@ class Findings:
     changes: tuple[str, ...]
     clusters: bool
     handles_missing: str | None
-    loops: tuple[str, ...]
     random: tuple[str, ...]
 
 
@@ -151,13 +149,10 @@ def inspect_graph(path: Path) -> Findings:
 def _findings(model: onnx.ModelProto, path: Path) -> Findings:
     changes = simplify_outputs(model)
     graph = view(model)
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
+    inputs = _true_inputs(model)
     _refuse_state(graph, inputs, path)
     given = frozenset(value.name for value in inputs)
-    floats = [o.name for o in model.graph.output if _may_score(o)]
-    decisions = {name: made for name in floats if (made := decision(graph, name)) is not None}
-    scores = [name for name in floats if name not in decisions]
+    decisions, scores = _decisions_and_scores(graph)
     classes, classes_from = _class_names(graph, scores)
     return Findings(
         model=model,
@@ -174,9 +169,21 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
         changes=tuple(changes),
         clusters=clusters(graph),
         handles_missing=_handles_missing(graph),
-        loops=tuple(operators(model.graph, ENDLESS)),
         random=(*operators(model.graph, RANDOM), *in_training(model)),
     )
+
+
+def _true_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Inputs that a caller fills; older files list their weights among them."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def _decisions_and_scores(graph: View) -> tuple[dict[str, str], list[str]]:
+    """Floating-point outputs: those that an operator turned into answers, with its name, and the others."""
+    floats = [o.name for o in graph.model.graph.output if _may_score(o)]
+    decisions = {name: made for name in floats if (made := decision(graph, name)) is not None}
+    return decisions, [name for name in floats if name not in decisions]
 
 
 def _class_names(graph: View, scores: list[str]) -> metadata.Named | tuple[None, str]:

@@ -1,4 +1,7 @@
-"""A file becomes a graph, or one sentence says why not. Nothing in it is run, unpickled or followed."""
+"""Reading an .onnx file, or the one sentence why not. Nothing in it is run, unpickled or followed.
+
+Tested in `tests/graph/test_inspect.py` and `tests/graph/test_wellformed.py`.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -98,8 +98,8 @@ def steps(model: onnx.ModelProto, output: str) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def turns(model: onnx.ModelProto, output: str) -> tuple[int, ...]:
-    """Numbers of rows that a graph may tell apart: what it computes with sizes, and well beyond."""
+def batch_sizes(model: onnx.ModelProto, output: str) -> tuple[int, ...]:
+    """Numbers of rows that a graph may treat differently: those that it computes with, and well beyond."""
     graph, numbers = view(model), set[int]()
     for step in steps(model, output):
         if step.of_sizes and step.operator in TURNING:
@@ -162,10 +162,10 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _before(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
     """Nodes that an output depends on, in the file's order, which is one in which they can run."""
-    wanted, found = {output}, []
+    needed, found = {output}, []
     for node in reversed(model.graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(_reads(node))
+        if needed.intersection(node.output):
+            needed.update(_reads(node))
             found.append(node)
     return found[::-1]
 

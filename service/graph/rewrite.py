@@ -1,4 +1,7 @@
-"""Small surgery with standard operators, so that whatever runs a graph meets tensors of scores in few shapes only."""
+"""Rewrites with standard operators that give score outputs one of few shapes.
+
+Tested in `tests/graph/test_inspect.py` and `tests/conformance/test_import.py`.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -177,8 +180,8 @@ def _pixels_last(model: onnx.ModelProto, name: str) -> str:
         for i in (0, 3)
     )
     every = constant(model, np.array([-1], dtype=np.int64), "every_position")
-    wanted = append(model, "Concat", [rows, every, classes], f"{name}_positions_shape", axis=0)
-    return append(model, "Reshape", [name, wanted], f"{name}_positions")
+    shape_of_rows = append(model, "Concat", [rows, every, classes], f"{name}_positions_shape", axis=0)
+    return append(model, "Reshape", [name, shape_of_rows], f"{name}_positions")
 
 
 def _present(model: onnx.ModelProto, name: str) -> str:

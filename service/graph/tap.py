@@ -1,4 +1,7 @@
-"""Making what a graph keeps to itself an output: logits before their softmax, the features before the last layer."""
+"""Taps: inner tensors made outputs, logits before their softmax or features before the last layer.
+
+Tested in `tests/conformance/test_tap.py`.
+"""
 
 from dataclasses import dataclass
 from typing import Final

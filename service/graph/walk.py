@@ -1,4 +1,7 @@
-"""Finding one's way about a graph: who computes a tensor, what is constant, where scores come from."""
+"""Walks over a graph: who computes a tensor, what is constant, where scores come from.
+
+Tested in `tests/graph/test_inspect.py`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -121,14 +124,14 @@ def _behind(graph: View, node: onnx.NodeProto) -> list[str] | None:
     if node.op_type in SCALING:
         moving = [name for name in node.input if name not in graph.constants]
         if len(moving) == 1:
-            return None if _turns_round(graph, node) else moving
+            return None if _reverses(graph, node) else moving
         if node.op_type == "Add":
             return moving
         return [node.input[0]] if _is_integer_product(graph, node.input[0]) else None
     return None
 
 
-def _turns_round(graph: View, node: onnx.NodeProto) -> bool:
+def _reverses(graph: View, node: onnx.NodeProto) -> bool:
     """Whether an operator with one constant reverses the order of values: 1 - x, x * -1, 1 / x."""
     if node.op_type in {"Sub", "Div"} and node.input[0] in graph.constants:
         return True

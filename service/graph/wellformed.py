@@ -1,4 +1,4 @@
-"""Whether a graph keeps to ONNX's own definitions, so that whoever reads it may rely on them."""
+"""Whether a graph keeps to ONNX's own definitions, on which every reader of it relies."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -72,7 +72,7 @@ def posterior_of(
     rejected: dict[int, str] | None = None,
 ) -> Posterior:
     """Stages A to C for any number of rows; as `raw_of`."""
-    return model.judge(raw_of(model, rows, track=track, place=place, rejected=rejected))
+    return model.posterior_of(raw_of(model, rows, track=track, place=place, rejected=rejected))
 
 
 def _parts(

@@ -53,6 +53,8 @@ class Options:
         Of the ``jsd`` smoother.
     switch : float or None
         Of sequences: price of another action at the next position; None takes the policy's.
+    top_k : int or None
+        Of multiclass rows: how many of the most probable classes stand in for all probabilities.
     """
 
     verb: str
@@ -67,6 +69,13 @@ class Options:
     smoother: str | None = None
     strength: float = STRENGTH
     switch: float | None = None
+    top_k: int | None = None
+
+    @property
+    def vary_by_row(self) -> bool:
+        """Whether a policy, costs, a site or a prevalence is given for every row."""
+        own_costs = isinstance(self.policy, Policy) and self.policy.cost.ndim > 2
+        return own_costs or any(isinstance(given, tuple) for given in (self.policy, self.site, self.prevalence))
 
 
 def choose_policies(model: Model, wanted: str | tuple[str, ...] | Policy | None) -> list[tuple[Policy, Indices | None]]:

@@ -1,20 +1,17 @@
-"""The use case: rows in, an answer out, whatever protocol asked."""
+"""The use case: rows in, an answer out, whatever the protocol."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from functools import cache
+from weakref import WeakKeyDictionary
 
-import numpy as np
-import prometheus_client
-
-from service.core.decision import Decisions
-from service.core.pipeline import Policy
-from service.prediction.answer import Answer, Prediction
+from service.prediction.answer import Part, Prediction
 from service.prediction.call import Call
-from service.prediction.options import FROM_REQUEST, Options
+from service.prediction.counts import Counts
+from service.prediction.options import Options
 from service.prediction.query import Query
+from service.prediction.queue import Queue, Result
 from service.prediction.sessions import monitor_of
 from service.runtime.model import Model
 from service.runtime.rows import Rows
@@ -22,7 +19,7 @@ from service.telemetry import Telemetry
 
 
 class Predictor:
-    """Answers calls.
+    """Answers requests; belongs to one event loop.
 
     Parameters
     ----------
@@ -33,13 +30,11 @@ class Predictor:
 
     def __init__(self, telemetry: Telemetry, clock: Callable[[], datetime]) -> None:
         self.now = clock
-        # Labels come from bundles, so there are few; finding their counters costs more than counting.
-        self._rows, self._batch = cache(telemetry.rows.labels), cache(telemetry.batch.labels)
-        self._flagged, self._actions = cache(telemetry.flagged.labels), telemetry.actions
-        self._taken = cache(self._counters)
+        self._counts = Counts(telemetry)
+        self._queues: WeakKeyDictionary[Model, Queue] = WeakKeyDictionary()
 
     async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Prediction:
-        """Judge the rows of one call.
+        """Answer one call.
 
         Parameters
         ----------
@@ -54,62 +49,51 @@ class Predictor:
         InvalidInstances, PolicyRequired, InvalidParameters, PrevalenceUnavailable, CoverageUnavailable,
         SessionUnavailable, ModelOutputInvalid, Overloaded, DeadlineExceeded
         """
-        judgement = await self.judge(Query.of(model, options), rows, sizes=[len(rows)], deadline=call.deadline)
-        return Prediction.of(judgement, call=call, created=self.now())
+        part = Part(call.request_id, len(rows))
+        joint, place = await self.answer(Query.of(model, options), rows, part, deadline=call.deadline)
+        return Prediction.of(joint.own(place), call=call, created=self.now())
 
-    async def judge(self, query: Query, rows: Rows, *, sizes: Sequence[int], deadline: float | None = None) -> Answer:
-        """Judge the rows of one call, or of several that ask the same.
+    async def answer(self, query: Query, rows: Rows, part: Part, *, deadline: float | None = None) -> Result:
+        """Answer one request, together with others that wait for the same model.
 
         Parameters
         ----------
         query : Query
+            Only requests with this very query share stages D and E, so callers keep it for the next request.
         rows : ndarray of shape (N, F), or Fields
-        sizes : sequence of int
-            How many rows are each call's.
+        part : Part
         deadline : float, optional
-            On the monotonic clock.
+            On the monotonic clock; the manifest may name a sooner one.
+
+        Returns
+        -------
+        joint : JointAnswer
+        place : int
+            Of this request among the parts.
 
         Raises
         ------
-        InvalidInstances, SessionUnavailable, ModelOutputInvalid, Overloaded, DeadlineExceeded
+        InvalidInstances, InvalidParameters, SessionUnavailable, ModelOutputInvalid, Overloaded, DeadlineExceeded
         """
         model, session = query.model, query.options.session
         monitor = None if session is None else await asyncio.to_thread(monitor_of, model, session)
-        posterior = await model.batcher.answer(rows, deadline=_deadline(deadline, model), requests=len(sizes))
-        judgement = query.conclude(posterior, monitor=monitor)
-        self._count(judgement, query.options.verb, sizes)
-        return judgement
+        due = _sooner(deadline, model.manifest.runtime.deadline)
+        return await self.queue(model).answer(query, rows, part, deadline=due, monitor=monitor)
 
-    def _count(self, judgement: Answer, verb: str, sizes: Sequence[int]) -> None:
-        model, flagged, per_request = judgement.model, judgement.posterior.flagged, self._batch(judgement.model.name)
-        self._rows(model.name, model.version, verb).inc(sum(sizes))
-        for size in sizes:
-            per_request.observe(size)
-        if flagged is not None:
-            self._flagged(model.name, model.version).inc(int(np.count_nonzero(flagged)))
-        for decided in judgement.decided:
-            self._count_actions(model, decided.policy, decided.decisions)
+    def queue(self, model: Model) -> Queue:
+        """Where requests to a model wait."""
+        queue = self._queues.get(model)
+        if queue is None:
+            queue = self._queues[model] = Queue(model.manifest.runtime, self._counts)
+        return queue
 
-    def _count_actions(self, model: Model, policy: Policy, decisions: Decisions) -> None:
-        if policy.source == "request":
-            labels = (model.name, model.version, FROM_REQUEST, FROM_REQUEST)
-            self._actions.labels(*labels).inc(len(decisions.action))
-            return
-        counters = self._taken(model.name, model.version, policy.name, policy.actions)
-        actions = decisions.action.tolist()
-        for action in set(actions):
-            counters[action].inc(actions.count(action))
-
-    def _counters(
-        self, model: str, version: str, policy: str, actions: Sequence[str]
-    ) -> list[prometheus_client.Counter]:
-        # Of all actions: one that is never taken is there, with none.
-        return [self._actions.labels(model, version, policy, action) for action in actions]
+    def immediate(self, model: Model, rows: int) -> bool:
+        """Whether so many rows are answered on the event loop, before their client can disconnect."""
+        return self.queue(model).immediate(model, rows)
 
 
-def _deadline(asked: float | None, model: Model) -> float | None:
-    seconds = model.manifest.runtime.deadline
+def _sooner(deadline: float | None, seconds: float | None) -> float | None:
     if seconds is None:
-        return asked
+        return deadline
     own = time.monotonic() + seconds
-    return own if asked is None else min(asked, own)
+    return own if deadline is None else min(deadline, own)

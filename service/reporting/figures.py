@@ -22,7 +22,7 @@ from service.evaluation.evaluate import Evaluation
 from service.evaluation.notation import percent, short
 from service.evaluation.ood_report import ScoreReport
 from service.evaluation.problem import Problem
-from service.evaluation.report import Part
+from service.evaluation.report import PartReport
 from service.reporting import charts
 from service.reporting.tables import rate
 
@@ -52,7 +52,7 @@ class Charted:
 
     evaluation: Evaluation
     problem: Problem
-    part: Part
+    part: PartReport
 
 
 def roc_curves(case: Charted) -> Iterator[Figure]:

@@ -153,7 +153,7 @@ def _ood_candidates(found: OodDataRecord) -> Table:
         )
         for name, one in found.candidates.items()
     ]
-    counts = f"{found.judged_rows} calibration rows and {found.judged_ood_rows} of {found.rows} rows of OOD data"
+    counts = f"{found.evaluated_rows} calibration rows and {found.evaluated_ood_rows} of {found.rows} rows of OOD data"
     notes = (f"compared on {counts}; no score was fitted on any of them", found.choice, found.tuning)
     refused = (f"not compared: {reason}" for reason in found.refused.values())
     return Table("scores, on --ood-data", heads, rows, (*notes, *refused))

@@ -5,7 +5,7 @@ from typing import Final
 
 from service.bundle.tasks import PRESENT
 from service.evaluation.multilabel import LabelStructure
-from service.evaluation.report import Part, Report
+from service.evaluation.report import PartReport, Report
 from service.evaluation.sequence import Segments, SequenceStructure
 from service.reporting.ood_tables import ood_tables
 from service.reporting.policy_tables import horizon_table, path_table, policy_tables
@@ -38,7 +38,7 @@ def policy_title(report: Report, part: str, policy: str) -> str:
     return f"policy {policy}, label {part}" if report.task == "multilabel" else f"policy {policy}"
 
 
-def _counts(part: Part) -> str:
+def _counts(part: PartReport) -> str:
     counts = [f"{count:,} {name}" for name, count in part.class_counts.items()]
     more = f" and {len(counts) - LISTED_CLASSES} more classes" if len(counts) > LISTED_CLASSES else ""
     return f"{', '.join(counts[:LISTED_CLASSES])}{more}"
@@ -50,7 +50,7 @@ def _discrimination(report: Report) -> Iterator[Table]:
         yield from _policy_rates(report, name, part)
 
 
-def _policy_rates(report: Report, name: str, part: Part) -> Iterator[Table]:
+def _policy_rates(report: Report, name: str, part: PartReport) -> Iterator[Table]:
     for policy, found in part.policies.items():
         yield from policy_rate_tables(policy_title(report, name, policy), found)
 
@@ -98,7 +98,7 @@ def _label_probabilities(report: Report) -> Iterator[Table]:
         yield _exact_match(report.structure)
 
 
-def _label_row(name: str, part: Part) -> tuple[str, int, float | None, float | None, float, float]:
+def _label_row(name: str, part: PartReport) -> tuple[str, int, float | None, float | None, float, float]:
     change, check = part.probabilities.loss_change, part.probabilities.calibration
     return name, part.class_counts[PRESENT], change.uncalibrated, change.served, check.error, check.chance
 

@@ -1,4 +1,7 @@
-"""What must hold between a manifest, a record and a graph before a bundle is brought to life."""
+"""Checks between manifest, record and graph before a bundle is loaded.
+
+Tested in `tests/runtime/test_model.py`.
+"""
 
 import numpy as np
 

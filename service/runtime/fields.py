@@ -15,7 +15,7 @@ from service.runtime.rows import Entry, Fields, Rows, Values, stretched
 from service.runtime.session import Feeds
 
 DRAWN_LENGTH = 8  # of a synthetic row that may have any
-DRAWN_SIDE = 32  # of a dimension that nobody declares: most often an image's
+DRAWN_SIDE = 32  # of an undeclared dimension: most often an image's
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Texts:
         return feed[:, 0] if self.flat else feed
 
     def synthetic(self, rows: int) -> dict[str, Values]:
-        """The categories of every column in turn, or nothing said."""
+        """The categories of every column in turn, or none declared."""
         known = [("",) if categories is None else categories for categories in self.categories]
         return {
             column: np.array([texts[row % len(texts)] for row in range(rows)], dtype=object)

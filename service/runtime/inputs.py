@@ -54,7 +54,7 @@ class Inputs(Protocol):
         """Columns of numbers as the graph takes them, rounded to its types, in float64."""
 
     def synthetic(self, rows: int = 1) -> Rows:
-        """Rows that the model should be able to judge, and that are nobody's."""
+        """Synthetic rows that the model should be able to take."""
 
 
 def bind_inputs(manifest: Manifest, session: Session) -> Inputs:
@@ -115,7 +115,7 @@ def _row_shape(entry: Input, tensor: Tensor) -> tuple[int | None, ...]:
     if not declared:
         raise ManifestInvalid(f"input {entry.name!r}: the graph gives it no shape; declare one row's shape")
     if known and not agree:
-        raise ManifestInvalid(f"input {entry.name!r}: shape {list(declared)} contradicts the graph's {_said(tensor)}")
+        raise ManifestInvalid(f"input {entry.name!r}: shape {list(declared)} contradicts the graph's {_shape(tensor)}")
     return declared
 
 
@@ -123,7 +123,7 @@ def _check_width(tensor: Tensor, width: int) -> None:
     fits = not tensor.shape or (len(tensor.shape) == 2 and tensor.shape[1] in (None, width))
     if not fits and not (len(tensor.shape) == 1 and width == 1):
         raise ManifestInvalid(
-            f"input {tensor.name!r} has shape {_said(tensor)}; the manifest names {width} columns for it"
+            f"input {tensor.name!r} has shape {_shape(tensor)}; the manifest names {width} columns for it"
         )
 
 
@@ -243,7 +243,7 @@ def _dtype(tensor: Tensor) -> np.dtype[Any]:
     return np.dtype(DTYPES[tensor.type])
 
 
-def _said(tensor: Tensor) -> list[int | str]:
+def _shape(tensor: Tensor) -> list[int | str]:
     first, *rest = tensor.shape
     return ["rows" if first is None else first, *("open" if d is None else d for d in rest)]
 

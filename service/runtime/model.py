@@ -1,9 +1,8 @@
 """A bundle brought to life: checked rows in, the posterior of stages A to C out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
-from weakref import WeakMethod
 
 import numpy as np
 
@@ -24,13 +23,13 @@ from service.core.pipeline import Chain, Policy, Posterior, postprocess
 from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
 from service.runtime.admission import check_binding, check_output, check_scores, check_space
-from service.runtime.batching import Batcher, Run
 from service.runtime.cpus import available_cpus
 from service.runtime.fields import FieldInputs
 from service.runtime.independence import check_independence, each_alone
 from service.runtime.inputs import Inputs, bind_inputs
 from service.runtime.rows import Fields, Rows
 from service.runtime.session import NOT_COMPUTABLE, Feeds, Session
+from service.runtime.timing import UNKNOWN, RunTime, Tally, measure
 
 SELF_TEST_ROWS = 4
 Status = Literal["ok", "separable", "uncalibrated"]
@@ -63,9 +62,9 @@ class Raw:
         return Raw(self.columns[rows], self.logits[rows], self.features[rows], lengths)
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Model:
-    """One version in memory.
+    """One version in memory; equal to itself alone.
 
     Attributes
     ----------
@@ -79,8 +78,10 @@ class Model:
         Empty for labels.
     label_policies : dict of str to dict of int to Policy
         Of labels: what each policy costs, by the label's index.
-    batcher : Batcher
-        Answers requests, several at once.
+    run_time : RunTime
+        What its runs take here, measured when it was loaded.
+    tally : Tally
+        What its runs amount to; the queue counts them.
     """
 
     bundle: Bundle
@@ -90,10 +91,8 @@ class Model:
     source: Array | None
     policies: dict[str, Policy]
     label_policies: dict[str, dict[int, Policy]]
-    batcher: Batcher[Posterior] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "batcher", Batcher(_unowned(self.posterior), self.manifest.runtime))
+    run_time: RunTime = UNKNOWN
+    tally: Tally = field(default_factory=Tally, repr=False)
 
     @property
     def name(self) -> str:
@@ -182,25 +181,11 @@ class Model:
 
     def posterior(self, rows: Rows, *, deadline: float | None = None) -> Posterior:
         """Stages A to C."""
-        return self.judge(self.raw(rows, deadline=deadline))
+        return self.posterior_of(self.raw(rows, deadline=deadline))
 
-    def judge(self, raw: Raw) -> Posterior:
+    def posterior_of(self, raw: Raw) -> Posterior:
         """Stages A to C of what the graph made of rows."""
-        return _JUDGES[self.task](self.chain, raw)
-
-
-def _unowned(posterior: Run[Posterior]) -> Run[Posterior]:
-    # A batcher that held its model would keep both in memory until the garbage collector comes, which passes over what
-    # was set aside at the start. Whoever asks a model holds it.
-    held = WeakMethod(posterior)
-
-    def run(rows: Rows, /, *, deadline: float | None = None) -> Posterior:
-        found = held()
-        if found is None:
-            raise ReferenceError("the model was unloaded")
-        return found(rows, deadline=deadline)
-
-    return run
+        return _POSTPROCESS[self.task](self.chain, raw)
 
 
 def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
@@ -242,16 +227,16 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
         policies_of(bundle.manifest),
         label_policies_of(bundle.manifest),
     )
-    _prove(model)
+    model = replace(model, run_time=_proven(model))
     read = (model.manifest.graph.output, *([model.manifest.ood.space] if model.manifest.ood.looks_at_tensor else []))
     check_independence(session, read, inputs.admit(inputs.synthetic(SELF_TEST_ROWS))[1])
     _check_self_test(model)
     return model
 
 
-def _prove(model: Model) -> None:
+def _proven(model: Model) -> RunTime:
     try:
-        model.batcher.warm_up(model.inputs.synthetic())
+        return measure(model.posterior, model.inputs.synthetic())
     except ModelOutputInvalid as error:
         if all(fault.code != NOT_COMPUTABLE for fault in error.faults):
             raise
@@ -273,7 +258,7 @@ def _self_test(model: Model, rows: Rows) -> SelfTest:
     columns, feeds = model.inputs.admit(rows)
     lengths = rows.lengths if isinstance(rows, Fields) else None
     raw = model.run(columns, feeds, lengths)
-    return SelfTest(columns, feeds, lengths, raw.logits, model.judge(raw).log_probs)
+    return SelfTest(columns, feeds, lengths, raw.logits, model.posterior_of(raw).log_probs)
 
 
 def _check_self_test(model: Model) -> None:
@@ -281,7 +266,7 @@ def _check_self_test(model: Model) -> None:
     if test is None or model.bundle.version is None:
         return
     raw = model.run(test.columns, test.feeds, test.lengths)
-    departure = test.departure(raw.logits, model.judge(raw).log_probs)
+    departure = test.departure(raw.logits, model.posterior_of(raw).log_probs)
     if departure is not None:
         raise BundleDamaged(
             f"{model.bundle.path} fails its self-test, {departure}: it does not answer here as it did when it was "
@@ -329,17 +314,17 @@ def _source(bundle: Bundle) -> Array | None:
     return shares_of(shares) if bundle.manifest.graph.rules.by_label else shares
 
 
-def _judge_rows(chain: Chain, raw: Raw) -> Posterior:
+def _of_rows(chain: Chain, raw: Raw) -> Posterior:
     return postprocess(chain, raw.logits, raw.columns, features=raw.features)
 
 
-def _judge_sequences(chain: Chain, raw: Raw) -> Posterior:
+def _of_sequences(chain: Chain, raw: Raw) -> Posterior:
     lengths = np.full(len(raw.logits), raw.logits.shape[1]) if raw.lengths is None else raw.lengths
     return positions.postprocess(chain, raw.logits, raw.columns, lengths=lengths)
 
 
-_JUDGES: Final[dict[str, Callable[[Chain, Raw], Posterior]]] = {
-    "multiclass": _judge_rows,
-    "multilabel": _judge_rows,
-    "sequence": _judge_sequences,
+_POSTPROCESS: Final[dict[str, Callable[[Chain, Raw], Posterior]]] = {
+    "multiclass": _of_rows,
+    "multilabel": _of_rows,
+    "sequence": _of_sequences,
 }

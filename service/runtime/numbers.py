@@ -1,15 +1,17 @@
-"""Rows of numbers: a table whose columns fill the graph's inputs."""
+"""Rows of numbers: a table whose columns fill the graph's inputs.
+
+Tested in `tests/runtime/test_inputs.py` and `tests/runtime/test_integers.py`.
+"""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import le
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from service.core.numerics import Array, Flags
-from service.core.pipeline import FEW_COLUMNS
 from service.errors import Fault, InvalidInstances
 from service.runtime.integers import (
     Whole,
@@ -30,8 +32,8 @@ from service.runtime.rows import Entry, Fields, Rows, Values
 from service.runtime.session import Feeds
 
 GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)  # its multiples fill an interval evenly
-SPREAD = 4.0  # of what nobody gave a range
-MOST_FAULTS = 20  # of each kind; whoever sent more wrong cells than that learns nothing from the rest
+SPREAD = 4.0  # of columns without a range
+MOST_FAULTS = 20  # of each kind; more would be repetition
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Slot:
         return self.columns.start if self.flat else self.columns
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NumberInputs:
     """All columns of a row, in manifest order, with what each may hold.
 
@@ -78,25 +80,33 @@ class NumberInputs:
     substitutes: Array
     codes: dict[int, Values] = field(default_factory=dict)
     wide: tuple[Wide, ...] = ()
-    least: Array = field(init=False, repr=False, compare=False)
-    most: Array = field(init=False, repr=False, compare=False)
-    limits: tuple[list[float], list[float]] = field(init=False, repr=False, compare=False)
-    singles: bool = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        # A row of numbers from least to most has no fault; where a slot is not of floats, no numbers are that plain.
-        low, high = (np.full(len(self.columns), limit) for limit in (np.inf, -np.inf))
+    @cached_property
+    def least(self) -> Array:
+        """Smallest number of every column that is without fault, shape (1, F); infinite where each needs a look."""
+        return np.maximum(-self._largest, self.allowed_low)[
+            None
+        ]  # of a row's shape: broadcasting costs half as much again
+
+    @cached_property
+    def most(self) -> Array:
+        """Largest number of every column that is without fault, shape (1, F)."""
+        return np.minimum(self._largest, self.allowed_high)[None]
+
+    @cached_property
+    def singles(self) -> bool:
+        """Whether the graph takes every column as float32."""
+        return all(slot.dtype == np.float32 for slot in self.slots)
+
+    @property
+    def _largest(self) -> Array:
+        # What floats hold; of integers, truth values and categories no interval is free of faults.
+        largest = np.full(len(self.columns), -np.inf)
         for slot in self.slots:
             if slot.dtype.kind == "f":
-                largest = float(np.finfo(slot.dtype).max)
-                low[slot.columns], high[slot.columns] = -largest, largest
-        low[list(self.codes)] = np.inf
-        if not self.wide:
-            object.__setattr__(self, "wide", tuple(_wide(self.columns, self.slots)))
-        object.__setattr__(self, "least", np.maximum(low, self.allowed_low))
-        object.__setattr__(self, "most", np.minimum(high, self.allowed_high))
-        object.__setattr__(self, "limits", (self.least.tolist(), self.most.tolist()))
-        object.__setattr__(self, "singles", all(slot.dtype == np.float32 for slot in self.slots))
+                largest[slot.columns] = float(np.finfo(slot.dtype).max)
+        largest[list(self.codes)] = -np.inf
+        return largest
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -104,7 +114,7 @@ class NumberInputs:
         return tuple(Entry(slot.name, self.columns[slot.columns], slot.dtype) for slot in self.slots)
 
     def admit(self, rows: Rows) -> tuple[Array, Feeds]:
-        """Rows that the model may judge, and the arrays its graph takes.
+        """Checked columns, and the arrays that the graph takes.
 
         Parameters
         ----------
@@ -142,10 +152,8 @@ class NumberInputs:
         return numbers, whole, faults + self._unknown(numbers, whole, {fault.path for fault in faults})
 
     def _plain(self, rows: Array) -> bool:
-        if len(rows) == 1 and rows.size <= FEW_COLUMNS:
-            values = rows[0].tolist()
-            return all(map(le, self.limits[0], values)) and all(map(le, values, self.limits[1]))
-        return bool(np.logical_and.reduce((rows >= self.least) & (rows <= self.most), axis=None))
+        plain = (rows >= self.least) & (rows <= self.most)
+        return int(np.count_nonzero(plain)) == plain.size
 
     def feeds(self, columns: Array, whole: Whole) -> Feeds:
         """The arrays that the graph takes, of columns that were checked."""
@@ -172,7 +180,7 @@ class NumberInputs:
         return parts[0] if slot.flat else np.stack(parts, axis=1)
 
     def synthetic(self, rows: int = 1) -> Rows:
-        """Rows within every declared range, the first in the middle, shape (N, F); nobody's measurements."""
+        """Rows within every declared range, the first in the middle, shape (N, F); synthetic."""
         low = np.maximum(self.plausible_low, self.allowed_low)
         high = np.minimum(self.plausible_high, self.allowed_high)
         bounded = np.isfinite(low) & np.isfinite(high)
@@ -225,14 +233,14 @@ class NumberInputs:
         ends = (self.allowed_low[column], self.allowed_high[column])
         return [f"{end:g}" if own is None else str(own) for own, end in zip(exact, ends, strict=True)]
 
-    def _unknown(self, rows: Array, whole: Whole, told: set[tuple[str | int, ...]]) -> list[Fault]:
+    def _unknown(self, rows: Array, whole: Whole, reported: set[tuple[str | int, ...]]) -> list[Fault]:
         faults: list[Fault] = []
         for column, codes in self.codes.items():
             doubles, own = rows[:, column], whole.get(self.columns[column])
             bad = np.zeros(rows.shape, dtype=np.bool_)
             bad[:, column] = ~is_among(doubles, own, codes) & ~np.isnan(doubles)
             faults += self._faults(bad, "unknown-category", "is none of the categories that the model knows")
-        return [fault for fault in faults if fault.path not in told]
+        return [fault for fault in faults if fault.path not in reported]
 
     def _unfit(self, slot: Slot, rows: Array, whole: Whole) -> Iterator[Fault]:
         if is_wide(slot.dtype):
@@ -251,17 +259,10 @@ class NumberInputs:
             yield Fault(("instances", int(row), self.columns[first + int(column)]), code, detail)
 
 
-def _wide(columns: tuple[str, ...], slots: tuple[Slot, ...]) -> Iterator[Wide]:
-    for slot in slots if columns else ():
-        if is_wide(slot.dtype):
-            for i in range(slot.columns.start, slot.columns.stop):
-                yield Wide(columns[i], i, slot.dtype)
-
-
 def misfits(values: Values, dtype: np.dtype[Any]) -> Iterator[tuple[Flags, str, str]]:
     """Which numbers an element of ``dtype`` cannot hold: flags of their shape, a fault's code and its words.
 
-    NaN fits a float; nothing else holds it, and whoever lets it through to here has given a substitute for it.
+    NaN fits a float; nothing else holds it: for other types a substitute was filled in before.
     """
     if dtype.kind == "f":
         most = float(np.finfo(dtype).max)

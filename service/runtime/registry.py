@@ -41,7 +41,7 @@ class Registry:
     Attributes
     ----------
     generation : int
-        Grows with every change, for whoever keeps what follows from the models.
+        Grows with every change, so that values derived from the models can be renewed.
     """
 
     def __init__(self, served: dict[str, Served]) -> None:
@@ -88,13 +88,13 @@ class Registry:
             Listing what is served.
         """
         served = self.served(name)
-        wanted = version if version is not None else served.aliases.get(alias or FIRST_ALIAS)
-        if wanted is None or wanted not in served.models:
+        number = version if version is not None else served.aliases.get(alias or FIRST_ALIAS)
+        if number is None or number not in served.models:
             known = ", ".join(f"{label} = {v}" for label, v in served.aliases.items())
-            if wanted in served.retired:
+            if number in served.retired:
                 raise VersionNotServed(f"that version of {name} is retired and does not come back; served are {known}")
             raise VersionNotServed(f"that version or alias of {name} is not served; served are {known}")
-        return served.models[wanted]
+        return served.models[number]
 
     def all_models(self) -> list[Model]:
         """Every loaded version."""
@@ -143,7 +143,7 @@ def load_served(
         command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
         raise BundleNotFound(f"{name} has versions but no alias; {command} serves one")
     known = loaded or {}
-    wanted = sorted(set(aliases.values()))
-    models = {v: known[v] if v in known else load_model(repository.bundle(name, v), threads=threads) for v in wanted}
+    number = sorted(set(aliases.values()))
+    models = {v: known[v] if v in known else load_model(repository.bundle(name, v), threads=threads) for v in number}
     retired = tuple(repository.retired(name))
     return Served(tuple(repository.versions(name)), aliases, models, retired=retired)

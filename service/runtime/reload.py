@@ -77,7 +77,7 @@ class Reloader:
             return self._act(lambda name: name in settled)
 
     def reload(self) -> bool:
-        """Act on every change now: somebody asked for it."""
+        """Act on every change now, on request."""
         with self._turn:
             self._seen = self._look()
             return self._act(lambda _: True)
@@ -136,8 +136,8 @@ class Reloader:
         try:
             aliased = self.repository.aliases(name).values()
         except (ServiceError, OSError) as error:
-            said = refusal or str(error)
-            return lambda _: said
+            reason = refusal or str(error)
+            return lambda _: reason
         return lambda version: (refusal or PENDING) if version in aliased else UNNAMED
 
     def _act(self, is_due: Callable[[str], bool]) -> bool:

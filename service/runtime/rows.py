@@ -22,7 +22,7 @@ class Fields:
         The columns of numbers among the inputs, in manifest order, NaN where a value is missing; F may be 0.
     others : dict of str to ndarray
         Everything else by name: columns of text (N,), of which None is a missing value; tensors (N, …), those that
-        vary in length as long as the longest row. What lies beyond a row's length is nobody's: it is never read.
+        vary in length as long as the longest row. What lies beyond a row's length is never read.
         Columns of 64-bit integers (N,) too, where their doubles among ``numbers`` cannot hold them.
     lengths : ndarray of shape (N,) or None
         How many positions of every row are no padding; None where positions do not vary.

@@ -193,7 +193,7 @@ class Session:
             yield from self._guilty(names, feeds, deadline, rows[half:])
 
     def probe(self, outputs: Sequence[str], feeds: Feeds, *, seconds: float) -> list[npt.NDArray[Any]]:
-        """Some named outputs for synthetic rows, within a time limit; errors tell what ONNX Runtime says.
+        """Some named outputs for synthetic rows, within a time limit; errors carry ONNX Runtime's message.
 
         Raises
         ------
@@ -217,7 +217,7 @@ class Session:
     def logits(
         self, graph: Graph, feeds: Feeds, *, lengths: Indices | None = None, deadline: float | None = None
     ) -> Array:
-        """Finite raw logits of every row from an output of the declared kind; `outputs.to_logits` says their shape.
+        """Finite raw logits of every row from an output of the declared kind; `logits.to_logits` gives their shape.
 
         Raises
         ------

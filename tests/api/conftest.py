@@ -17,8 +17,9 @@ from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.record import RECORD_FILE
 from service.bundle.repository import SUMS_FILE, Repository, file_sha256
 from service.fitting.fit import FitRequest, fit
+from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model, publish_draft
+from service.importer.import_model import import_model
 from service.main import compose
 from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry

@@ -1,4 +1,4 @@
-"""Whoever goes away takes their rows along: what nobody waits for is never run."""
+"""The rows of a disconnected client leave the queue, and are never run."""
 
 import asyncio
 import json
@@ -9,13 +9,12 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Message
 
-from service.api import app
 from service.bundle.repository import Repository
 from service.main import compose
 from service.runtime.registry import Registry, load_registry
 from service.settings import Settings
 
-LONG, GONE, SHORT = 8000, 3, 2  # rows of who holds the model up, who goes away, and who comes after
+LONG, GONE, SHORT = 8000, 3, 2  # rows of the request that runs, of the client that disconnects, and of the next
 PATIENCE = 30.0
 COSTS = {"a": {"0": 0, "1": 1}, "b": {"0": 1, "1": 0}}
 
@@ -26,7 +25,7 @@ def registry(heavy: Repository) -> Registry:
 
 
 class Leaving:
-    """A client that sends a body, and goes away as soon as the service listens for that."""
+    """A client that sends a body, and disconnects as soon as the service listens for that."""
 
     def __init__(self, path: str, body: Any) -> None:
         self.sent: list[Message] = []
@@ -84,12 +83,9 @@ async def until(told: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-async def test_rows_of_who_has_gone_are_never_run(
-    question: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app, "Hot", lambda ordinary, _server: ordinary)
+async def test_rows_of_a_disconnected_client_are_never_run(question: str, registry: Registry) -> None:
     path, body = QUESTIONS[question]
-    served, tally = compose(Settings(), registry), registry.model("heavy").batcher.tally
+    served, tally = compose(Settings(), registry), registry.model("heavy").tally
     judged, runs, waited = tally.rows, tally.runs, tally.waited
     async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://temperance") as client:
         long = asyncio.ensure_future(client.post("/v1/models/heavy:detect", json={"instances": rows(LONG)}))

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
-from service.importer.onboarding import publish_draft
+from service.fitting.publish import publish_draft
 from service.runtime.registry import Registry, load_registry
 from service.scoring.score import ScoreRequest, score
 

@@ -1,4 +1,4 @@
-"""A row has one action and one flag: alone, in company, and through every encoding.
+"""A row has one action and one flag: alone, in any batch, and through every encoding.
 
 The long version judges a million rows: ``python -m pytest tests/api/test_one_row_one_answer.py -m simulation -s``.
 """
@@ -6,6 +6,7 @@ The long version judges a million rows: ``python -m pytest tests/api/test_one_ro
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
@@ -13,10 +14,16 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
+from prometheus_client import CollectorRegistry
 
 from service.core.numerics import Array
 from service.core.pipeline import Posterior, choose
+from service.prediction.answer import Part
+from service.prediction.options import Options
+from service.prediction.predictor import Predictor
+from service.prediction.query import Query
 from service.runtime.model import Model
+from service.telemetry import Telemetry
 
 Answers = npt.NDArray[np.int64]
 
@@ -77,9 +84,12 @@ async def joined(model: Model, rows: Array, seed: int) -> Answers:
     sizes = np.random.default_rng(seed).integers(1, 6, size=len(rows))
     starts = np.cumsum(sizes)[:-1]
     parts = [part for part in np.split(rows, starts[starts < len(rows)]) if len(part)]
+    predictor = Predictor(Telemetry(CollectorRegistry()), lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    query = Query.of(model, Options("detect"))
     found: list[Posterior] = []
     for first in range(0, len(parts), 64):
-        found += await asyncio.gather(*(model.batcher.answer(part) for part in parts[first : first + 64]))
+        asked = (predictor.answer(query, own, Part("id", len(own))) for own in parts[first : first + 64])
+        found += [joint.own(place).posterior for joint, place in await asyncio.gather(*asked)]
     return np.concatenate([told(model, posterior) for posterior in found])
 
 

@@ -17,10 +17,10 @@ from service.core.numerics import Array
 from service.evaluation.evaluate import EvaluateRequest, evaluate_file
 from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model
+from service.importer.import_model import import_model
 from service.runtime.registry import Registry, load_registry
 from service.scoring.score import ScoreRequest, score
-from tests.importer.test_batches import DYNAMIC, write
+from tests.importer.test_batch_dependence import DYNAMIC, write
 
 ROWS = np.random.default_rng(1).normal(size=(40, 4)) * 10.0 ** np.arange(-2, 3).repeat(8)[:, None]
 ROWS = ROWS.astype(np.float32).astype(np.float64)

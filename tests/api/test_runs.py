@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
-from service.importer.onboarding import publish_draft
+from service.fitting.publish import publish_draft
 from service.runtime.registry import Registry, load_registry
 
 MANIFEST = """\

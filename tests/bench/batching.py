@@ -14,7 +14,7 @@ from typing import Final
 
 from tests.bench.servers import Server, ours
 from tests.bench.synthetic import Network, publish, publish_unbatched
-from tests.bench.table import judged, milliseconds, show_rows
+from tests.bench.table import milliseconds, show_rows, with_target
 from tests.bench.wrk import Load, measure, required
 
 CLASSES: Final = 10
@@ -38,7 +38,7 @@ def network(width: int) -> Network:
 
 
 def compare(server: Server, width: int, connections: int, rounds: int, seconds: int) -> list[Pair]:
-    """Both versions in turn; the one that begins changes from round to round."""
+    """Both versions, one after the other; the one that is measured first changes from round to round."""
     joined, apart = (network(width).request("decide", 1, version=version) for version in (1, 2))
     pairs = []
     for i in range(rounds):
@@ -57,7 +57,7 @@ def cells(name: str, pairs: Sequence[Pair], target: float) -> Sequence[str]:
         f"{milliseconds(median(load.p50 for load in side))} / {milliseconds(median(load.p99 for load in side))}"
         for side in sides
     )
-    return (name, *rates, judged(ratio, ".2f", at_least=target), *times)
+    return (name, *rates, with_target(ratio, ".2f", at_least=target), *times)
 
 
 def rows(server: Server, rounds: int, seconds: int) -> Iterator[Sequence[str]]:
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     required()
     columns = ("network, connections", "joined/s", "apart/s", "ratio", "joined p50 / p99", "apart p50 / p99")
     with tempfile.TemporaryDirectory() as folder:
@@ -81,16 +81,16 @@ def main() -> None:
             publish(Path(folder), network(width))
             publish_unbatched(Path(folder), network(width))
         with ours(Path(folder)) as server:
-            found = list(rows(server, asked.rounds, asked.seconds))
-    said = (
+            found = list(rows(server, options.rounds, options.seconds))
+    caption = (
         f"Whole :decide answers of 1 row, 784 numbers of four digits in JSON; K = {CLASSES}, A = {ACTIONS}: nll with "
     )
     show_rows(
         "Batching: requests joined, against batch_rows = 1 on the same server",
         columns,
         found,
-        caption=said + f"p-value, temperature, risks, margin, action. Medians of {asked.rounds} rounds of "
-        f"{asked.seconds} s, interleaved.",
+        caption=caption + f"p-value, temperature, risks, margin, action. Medians of {options.rounds} rounds of "
+        f"{options.seconds} s, interleaved.",
     )
 
 

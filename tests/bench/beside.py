@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 
 from tests.bench.servers import Server, under_uvicorn
-from tests.bench.table import judged
+from tests.bench.table import with_target
 from tests.bench.wrk import Load, Request, measure
 
 COLUMNS: Final = ("work", "ours/s", "p50 / p99, ms", "x plain", "x floor", "p50 x floor")
@@ -24,7 +24,7 @@ RANK: Final = 0.01  # a rank among calibration scores: a score that equals one o
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Requests for the same thing to both services, and what is asked for.
+    """Requests for the same thing to both services, and what is required of ours.
 
     Attributes
     ----------
@@ -63,9 +63,9 @@ def compare(ours: Server, plain: Server, work: Work, *, rounds: int, seconds: in
         answer = Path(folder) / "answer"
         answer.write_bytes(answered(ours, work.ours))
         with under_uvicorn("tests.bench.floor:app", "/", FLOOR_ANSWER=str(answer)) as floor:
-            turns = ((ours, work.ours), (plain, work.plain), (floor, work.ours))
+            pairs = ((ours, work.ours), (plain, work.plain), (floor, work.ours))
             return [
-                Round(*(measure(to.url, what, connections=work.connections, seconds=seconds) for to, what in turns))
+                Round(*(measure(to.url, what, connections=work.connections, seconds=seconds) for to, what in pairs))
                 for _ in range(rounds)
             ]
 
@@ -80,9 +80,9 @@ def cells(work: Work, rounds: Sequence[Round]) -> Sequence[str]:
         work.name,
         f"{median(r.ours.per_second for r in rounds):,.0f}",
         f"{p50:.2f} / {p99:.2f}",
-        judged(times, ".1f", at_least=work.times_plain),
-        judged(share, ".2f", at_least=work.of_floor),
-        judged(delay, ".2f", at_most=work.p50_of_floor),
+        with_target(times, ".1f", at_least=work.times_plain),
+        with_target(share, ".2f", at_least=work.of_floor),
+        with_target(delay, ".2f", at_most=work.p50_of_floor),
     )
 
 

@@ -19,7 +19,7 @@ MEMORY_TARGET = 64.0  # MiB
 
 
 def figures(logits: Array, labels: Indices) -> Iterator[Figure]:
-    """Both figures that are asked for, and the times behind the first."""
+    """Both figures that have a target, and the times behind the first."""
     passes = 3.0 * fastest(lambda: log_softmax(logits))
     iterations = fit_temperature(logits, labels).iterations
     step = fastest(lambda: fit_temperature(logits, labels)) / iterations

@@ -1,6 +1,6 @@
 """A thousand classes: 256 rows beside a plain service and a floor; one run, interleaved.
 
-Run as ``python -m tests.bench.classes``. Nothing is asked for here. The plain service speaks JSON alone, so its side of
+Run as ``python -m tests.bench.classes``. There are no targets. The plain service speaks JSON alone, so its side of
 the binary row is the JSON of the same probabilities.
 """
 
@@ -23,7 +23,7 @@ CONNECTIONS: Final = 4
 
 
 def works() -> list[Work]:
-    """What a user of a thousand classes asks for: the best few, what to do, or all of them."""
+    """What a user of a thousand classes asks for: the best few, the decision, or all of them."""
     top = WIDE.request("predict", ROWS, top_k=TOP)
     decide = WIDE.request("decide", ROWS, top_k=TOP)
     whole = WIDE.request("predict", ROWS)
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=1)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     required()
     with tempfile.TemporaryDirectory() as folder:
         publish(Path(folder), WIDE)
@@ -53,14 +53,14 @@ def main() -> None:
             for verb in ("predict", "decide"):
                 beside.require_agreement(server, plain, WIDE.request(verb, ROWS, top_k=TOP))
             rows = [
-                beside.cells(work, beside.compare(server, plain, work, rounds=asked.rounds, seconds=asked.seconds))
+                beside.cells(work, beside.compare(server, plain, work, rounds=options.rounds, seconds=options.seconds))
                 for work in works()
             ]
-    said = (
+    caption = (
         f"{ROWS} rows x 30, {CONNECTIONS} connections, K = 1000, float32 probabilities computed, float64 in plain. "
-        f"Medians of {asked.rounds} rounds of {asked.seconds} s, interleaved."
+        f"Medians of {options.rounds} rounds of {options.seconds} s, interleaved."
     )
-    show_rows("A thousand classes", beside.COLUMNS, rows, caption=said)
+    show_rows("A thousand classes", beside.COLUMNS, rows, caption=caption)
 
 
 if __name__ == "__main__":

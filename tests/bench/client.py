@@ -63,7 +63,7 @@ def constant(rate: float, seconds: float) -> Times:
 
 
 def send(server: Server, request: Request | Sequence[Request], moments: Times, *, connections: int) -> Seen:
-    """Send a request at every moment, several of them in turn.
+    """Send a request at every moment, one request after another.
 
     Where all moments are zero, this is a closed loop of so many requests.
     """

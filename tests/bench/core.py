@@ -69,7 +69,7 @@ def chain_of(scores: tuple[str, ...], *, ranges: int = 0, calibrated: bool = Fal
 
 
 def detector(name: str, *, calibrated: bool) -> Detector:
-    """A score without state, with a calibration reference where asked."""
+    """A score without state, with a calibration reference where `calibrated`."""
     score = SCORES[name]()
     if not calibrated:
         return Detector(name, score, None, None, True)
@@ -84,13 +84,13 @@ def drawn(rows: int, classes: int) -> Array:
 
 
 def policy_of(classes: int, *, on_ood: int | None) -> Policy:
-    """Ten actions at random prices."""
+    """Ten actions at random costs."""
     cost = np.random.default_rng(classes).random((ACTIONS, classes))
     return Policy("bench", "manifest", tuple(f"action {a}" for a in range(ACTIONS)), cost, on_ood)
 
 
 def rivals(rows: int, classes: int, scores: tuple[str, ...]) -> tuple[Work, Work]:
-    """Ours and the chain on the same rows, once they have said the same."""
+    """Ours and the chain on the same rows, once their results agree."""
     logits, columns = drawn(rows, classes), np.empty((rows, 0))
     chain, policy = chain_of(scores), policy_of(classes, on_ood=None)
     narrow: Array = np.vstack([policy.cost, policy.cost.min(axis=0)]).astype(np.dtype("f4"))
@@ -118,7 +118,7 @@ def compare(posterior: Posterior, decisions: Decisions, hand: dict[str, Array], 
 
 
 def timed(*works: Work) -> list[list[float]]:
-    """Microseconds of one call in every round, of each work; all in turn within a round."""
+    """Microseconds of one call in every round, of each work; one after the other within a round."""
     timers = [timeit.Timer(work) for work in works]
     alone = [min(timer.repeat(5, 1)) for timer in timers]
     calls = [max(1, round(ROUND_SECONDS / seconds)) for seconds in alone]

@@ -53,10 +53,10 @@ def calibration_gap(n: int, least: float, off: float) -> Trial:
     """Probabilities between ``least`` and 1, too high by ``off``."""
 
     def trial(rng: np.random.Generator) -> bool:
-        said = rng.uniform(least, 1.0, size=n)
-        index = np.unique(equal_mass(said), return_inverse=True)[1]
+        predicted = rng.uniform(least, 1.0, size=n)
+        index = np.unique(equal_mass(predicted), return_inverse=True)[1]
         root = math.sqrt(float(np.sum((np.bincount(index) * off) ** 2 / np.bincount(index))) / n)
-        low, high = debiased_interval(said, rng.random(n) < said - off, draws=300)
+        low, high = debiased_interval(predicted, rng.random(n) < predicted - off, draws=300)
         return low <= root + 1e-12 and root <= high
 
     return trial

@@ -145,15 +145,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=100)
     parser.add_argument("cells", nargs="*", metavar="CELL")
-    asked = parser.parse_args()
-    for name in asked.cells or CELLS:
-        found = measure(CELLS[name], asked.sets)
+    options = parser.parse_args()
+    for name in options.cells or CELLS:
+        found = measure(CELLS[name], options.sets)
         for population in ("source", "changed"):
             for n in ROWS:
-                said = {
+                shown = {
                     what: found.get((population, n, what), float("nan")) for what in ("alarm", "refused", "coverage")
                 }
-                numbers = ", ".join(f"{what} {value:.3f}" for what, value in said.items())
+                numbers = ", ".join(f"{what} {value:.3f}" for what, value in shown.items())
                 sys.stdout.write(f"{name}; {population}, N = {n}: {numbers}\n")
                 sys.stdout.flush()
 

@@ -50,12 +50,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--long", action="store_true", help=f"{LONG:,} requests")
     total = LONG if parser.parse_args().long else SHORT
-    said = f"Requests of 1 row, :decide, {CONNECTIONS} connections, a hundred different rows in turn; K = 2, A = 3, "
+    caption = f"Requests of 1 row, :decide, {CONNECTIONS} connections, a hundred different rows; K = 2, A = 3, "
     with ours() as server:
         show(
             f"Resident memory over {total:,} requests, shipped model",
             figures(server, total),
-            caption=said + "nll and mahalanobis with p-values, ranges, temperature, risks. One process, one run.",
+            caption=caption + "nll and mahalanobis with p-values, ranges, temperature, risks. One process, one run.",
         )
 
 

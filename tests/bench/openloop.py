@@ -17,7 +17,7 @@ import numpy as np
 from tests.bench.client import Seen, constant, poisson, send
 from tests.bench.servers import Server, ours
 from tests.bench.shipped import DECIDE, breast_rows
-from tests.bench.table import judged, milliseconds, show_rows
+from tests.bench.table import milliseconds, show_rows, with_target
 from tests.bench.wrk import JSON, Request, measure, required
 
 CAPACITY_CONNECTIONS: Final = 64
@@ -54,7 +54,7 @@ def cells(rounds: Sequence[Round]) -> list[Sequence[str]]:
         seen = [r.loaded[share] for r in rounds]
         ratio = median(r.loaded[share].quantile(0.99) / r.unloaded.quantile(0.99) for r in rounds)
         rate = median(share * r.capacity for r in rounds)
-        row = (f"{share:.0%} of capacity", f"{rate:,.0f}", *_times(seen), judged(ratio, ".1f", at_most=target))
+        row = (f"{share:.0%} of capacity", f"{rate:,.0f}", *_times(seen), with_target(ratio, ".1f", at_most=target))
         rows.append(row)
     return list(rows)
 
@@ -73,12 +73,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     required()
     request = Request(DECIDE, json.dumps({"instances": breast_rows(1)}).encode(), JSON)
     with ours() as server:
         send(server, request, constant(UNLOADED_RATE, 1.0), connections=1)
-        rounds = [one_round(server, request, asked.seconds, seed=i) for i in range(asked.rounds)]
+        rounds = [one_round(server, request, options.seconds, seed=i) for i in range(options.rounds)]
     columns = (
         "open loop, Poisson arrivals",
         "requests/s",
@@ -88,12 +88,15 @@ def main() -> None:
         "client busy",
         "p99 x unloaded",
     )
-    said = "K = 2, A = 3; the whole :decide answer of 1 row: nll and mahalanobis with p-values, ranges of 30 features, "
+    caption = (
+        "K = 2, A = 3; the whole :decide answer of 1 row: nll and mahalanobis with p-values, ranges of 30 features, "
+    )
     show_rows(
         "Latency from the scheduled moment, shipped model",
         columns,
         cells(rounds),
-        caption=said + f"temperature, risks, margin, action. Medians of {asked.rounds} rounds of {asked.seconds:g} s.",
+        caption=caption
+        + f"temperature, risks, margin, action. Medians of {options.rounds} rounds of {options.seconds:g} s.",
     )
 
 

@@ -45,7 +45,7 @@ app = FastAPI()
 
 
 class Parameters(BaseModel):
-    """How much of an answer is wanted."""
+    """How much of an answer is returned."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,7 +62,7 @@ class Request(BaseModel):
 
 
 def raw_logits(x: Any) -> Any:
-    """What the graph says, one column for every class."""
+    """The graph's output, one column for every class."""
     logits = session.run([MANIFEST["graph"]["output"]], {"X": x.astype(np.float32)})[0].astype(float)
     return logits if logits.shape[1] > 1 else np.hstack([np.zeros_like(logits), logits])
 
@@ -80,7 +80,7 @@ def p_values(name: str, scores: Any) -> Any:
     return (n + 1 - np.searchsorted(calibration, scores)) / (n + 1)
 
 
-def beliefs(p: Any, top_k: int | None) -> list[dict[str, Any]]:
+def probabilities_of(p: Any, top_k: int | None) -> list[dict[str, Any]]:
     """Classes with their probabilities."""
     if top_k is None:
         return [{"probabilities": dict(zip(CLASSES, row, strict=True))} for row in p.tolist()]
@@ -112,15 +112,15 @@ def predict(request: Request) -> dict[str, Any]:
     p = softmax(raw_logits(np.array(request.instances)) / T, axis=1)
     request_id, best = str(uuid.uuid4()), p.argmax(axis=1)
     rows = [
-        {"prediction_id": f"{request_id}.{i}", "label": CLASSES[best[i]], **said}
-        for i, said in enumerate(beliefs(p, request.parameters.top_k))
+        {"prediction_id": f"{request_id}.{i}", "label": CLASSES[best[i]], **members}
+        for i, members in enumerate(probabilities_of(p, request.parameters.top_k))
     ]
     return answer(request_id, rows)
 
 
 @app.post(f"/v1/models/{MODEL}:decide")
 def decide(request: Request) -> dict[str, Any]:
-    """Judge rows."""
+    """Decide on rows."""
     x = np.array(request.instances)
     logits = raw_logits(x)
     p = softmax(logits / T, axis=1)
@@ -129,20 +129,20 @@ def decide(request: Request) -> dict[str, Any]:
         scores["mahalanobis"] = mahalanobis(x)
     ps = {name: p_values(name, values) for name, values in scores.items()}
     limits = {name: RECORD["scores"][name]["threshold"] for name in scores}
-    outside = (x < LOW) | (x > HIGH)
+    out_of_range = (x < LOW) | (x > HIGH)
     flagged = scores[GATE_SCORE] > limits[GATE_SCORE]
     if "range" in GATE:
-        flagged |= outside.any(axis=1)
+        flagged |= out_of_range.any(axis=1)
     risks = p @ COST.T
     known = np.maximum(risks.min(axis=1) - p @ COST.min(axis=0), 0.0)
     candidates = risks - risks.min(axis=1, keepdims=True) <= 1e-6 * SCALE
     request_id, rows = str(uuid.uuid4()), []
-    for i, said in enumerate(beliefs(p, request.parameters.top_k)):
+    for i, members in enumerate(probabilities_of(p, request.parameters.top_k)):
         least = int(candidates[i].argmax())
         action = DEFER if flagged[i] and DEFER is not None else least
         evidence: list[dict[str, Any]] = []
-        if outside[i].any():
-            evidence.append({"rule": "range", "features": [COLUMNS[j] for j in np.flatnonzero(outside[i])]})
+        if out_of_range[i].any():
+            evidence.append({"rule": "range", "features": [COLUMNS[j] for j in np.flatnonzero(out_of_range[i])]})
         if scores[GATE_SCORE][i] > limits[GATE_SCORE]:
             evidence.append({"score": GATE_SCORE})
         ood = {
@@ -173,7 +173,7 @@ def decide(request: Request) -> dict[str, Any]:
             {
                 "prediction_id": f"{request_id}.{i}",
                 "label": CLASSES[int(p[i].argmax())],
-                **said,
+                **members,
                 "ood": {
                     "flagged": bool(flagged[i]),
                     "p_value": float(ps[GATE_SCORE][i]),

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,22 +32,30 @@ class Server:
 
 def ours(models: Path = ROOT / "models") -> AbstractContextManager[Server]:
     """Temperance over a repository, as it comes: validation and metrics on; it logs warnings alone."""
-    command = (TEMPERANCE, "serve", "--models", str(models), "--port", "PORT")
-    return running(*command, ready="/readyz", TEMPERANCE_LOG_LEVEL="warning")
+    return of_checkout(ROOT, models)
+
+
+def of_checkout(checkout: Path, models: Path) -> AbstractContextManager[Server]:
+    """Temperance from the source in a directory, with this environment's packages; SystemExit if it does not start."""
+    module = "service.cli.main" if (checkout / "service/cli/main.py").exists() else "service.cli"
+    start = f"from {module} import main; main()"
+    command = (sys.executable, "-c", start, "serve", "--models", str(models.resolve()), "--port", "PORT")
+    return running(*command, ready="/readyz", cwd=checkout, environment={"TEMPERANCE_LOG_LEVEL": "warning"})
 
 
 def under_uvicorn(app: str, ready: str, **environment: str) -> AbstractContextManager[Server]:
     """Any other application, under the same HTTP server."""
     quiet = ("--no-access-log", "--log-level", "warning")
-    return running(sys.executable, "-m", "uvicorn", app, "--port", "PORT", *quiet, ready=ready, **environment)
+    command = (sys.executable, "-m", "uvicorn", app, "--port", "PORT", *quiet)
+    return running(*command, ready=ready, environment=environment)
 
 
 @contextmanager
-def running(*command: str, ready: str, **environment: str) -> Iterator[Server]:
-    """A command whose argument PORT becomes a free port, from its first answer at ``ready`` on."""
+def running(*command: str, ready: str, environment: Mapping[str, str], cwd: Path = ROOT) -> Iterator[Server]:
+    """A command whose argument PORT becomes a free port, from its first response at ``ready`` on."""
     port = free_port()
     filled = [part.replace("PORT", str(port)) for part in command]
-    with subprocess.Popen(filled, env={**os.environ, **environment}, cwd=ROOT) as process:
+    with subprocess.Popen(filled, env={**os.environ, **environment}, cwd=cwd) as process:
         server = Server(port, process.pid)
         try:
             _wait(server.url + ready, process)
@@ -58,7 +66,7 @@ def running(*command: str, ready: str, **environment: str) -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -16,7 +16,7 @@ from tests.bench.table import show_rows
 from tests.bench.wrk import JSON, Request, required
 
 MANY: Final = 256
-SAID: Final = (
+CAPTION: Final = (
     "K = 2, A = 3; every :decide answer holds probabilities after a temperature, nll and mahalanobis with p-values, "
     "ranges of 30 features, risks, margin and action; /v2 gives all nine outputs. "
     "Validation and metrics on in ours, logs off in all."
@@ -46,16 +46,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=1)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     required()
     with ours() as server, under_uvicorn("tests.bench.plain:app", "/docs") as plain:
         beside.require_agreement(server, plain, decided(breast_rows(100)))
         rows = [
-            beside.cells(work, beside.compare(server, plain, work, rounds=asked.rounds, seconds=asked.seconds))
+            beside.cells(work, beside.compare(server, plain, work, rounds=options.rounds, seconds=options.seconds))
             for work in works()
         ]
-    said = f"{SAID} Medians of {asked.rounds} rounds of {asked.seconds} s, interleaved."
-    show_rows("Serving the shipped model", beside.COLUMNS, rows, caption=said)
+    caption = f"{CAPTION} Medians of {options.rounds} rounds of {options.seconds} s, interleaved."
+    show_rows("Serving the shipped model", beside.COLUMNS, rows, caption=caption)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is asked of the shipped model."""
+"""Requests to the shipped model."""
 
 from typing import Final
 

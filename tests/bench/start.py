@@ -116,10 +116,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=REPEATS)
     repeats = parser.parse_args().repeats
-    said = (
+    caption = (
         f"K = 2, A = 3, nll, mahalanobis, temperature. Medians of {repeats} starts; steps of others, under importtime."
     )
-    show("Start to ready, shipped models", figures(repeats), caption=said)
+    show("Start to ready, shipped models", figures(repeats), caption=caption)
 
 
 if __name__ == "__main__":

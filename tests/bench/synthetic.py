@@ -12,12 +12,14 @@ import onnx
 import tomlkit
 from onnx import TensorProto, helper, numpy_helper
 
+from service.bundle.drafts import open_draft
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
 from service.fitting.fit import FitRequest, fit
+from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model, open_draft, publish_draft
+from service.importer.import_model import import_model
 from tests.bench.wrk import JSON, Request
 
 Matrix = npt.NDArray[np.float32]
@@ -87,7 +89,7 @@ class Network:
         return np.random.default_rng(seed).random((rows, self.widths[0])).round(4).astype(np.float32)
 
     def labelled(self) -> tuple[Matrix, npt.NDArray[np.str_]]:
-        """Rows to calibrate on, with labels that the network itself thinks likely, though less than it says."""
+        """Rows to calibrate on, with labels that the network finds likely, though less so than its probabilities."""
         x = self.sample(self.rows, seed=self.seed + 1)
         logits = x
         for i, (weight, offset) in enumerate(self.layers()):
@@ -101,7 +103,7 @@ class Network:
         return {f"action-{a}": dict(zip(self.classes, row, strict=True)) for a, row in enumerate(drawn.tolist())}
 
     def request(self, verb: str, rows: int, *, version: int | None = None, **parameters: Any) -> Request:
-        """Rows to judge."""
+        """Rows to decide on, or for another verb."""
         instances = [[round(cell, 4) for cell in row] for row in self.sample(rows, seed=self.seed + 4).tolist()]
         body = {"instances": instances, **({"parameters": parameters} if parameters else {})}
         place = "" if version is None else f"/versions/{version}"
@@ -116,8 +118,8 @@ def publish(models: Path, network: Network) -> None:
         onnx.save(network.graph(), graph)
         x, labels = network.labelled()
         np.savez(data, X=x, y=labels)
-        said = Declared(output_kind="logits", classes=network.classes)
-        draft = import_model(repository, network.name, graph, said).draft
+        declared = Declared(output_kind="logits", classes=network.classes)
+        draft = import_model(repository, network.name, graph, declared).draft
         policy = {"fixed": {"default": True, "costs": network.costs()}}
         _declare(draft, title=network.name, ood={"scores": ["nll"]}, policies=policy)
         fit(repository, network.name, FitRequest(data))

@@ -1,4 +1,4 @@
-"""Benchmarks as one table: what was measured, and what is asked for."""
+"""Benchmarks as one table: what was measured, and the targets."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ WIDTH = 120
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number, and the one it must stay below; None where nothing is asked for."""
+    """One number, and the one it must stay below; None where there is no target."""
 
     name: str
     value: float
@@ -40,20 +40,22 @@ def show(title: str, figures: Iterable[Figure], *, caption: str = "") -> None:
     show_rows(title, ("figure", "measured", "target", ""), rows, caption=caption)
 
 
-def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> None:
+def show_rows(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "", width: int = WIDTH
+) -> None:
     """Print rows under columns."""
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    console = Console(width=WIDTH)
+    console = Console(width=width)
     console.print(table, highlight=False)
     if caption:  # below the table and not in it: rich would fold it to the table's width
         console.print(caption, highlight=False)
     console.print()
 
 
-def judged(value: float, form: str, *, at_least: float | None = None, at_most: float | None = None) -> str:
-    """A number in a cell, beside what is asked of it."""
+def with_target(value: float, form: str, *, at_least: float | None = None, at_most: float | None = None) -> str:
+    """A number in a cell, beside its target."""
     if at_least is not None:
         return f"{value:{form}} (≥ {at_least:g} {'met' if value >= at_least else 'MISSED'})"
     if at_most is not None:

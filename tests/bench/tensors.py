@@ -13,13 +13,13 @@ TENSOR = "X"
 
 
 def flat(path: str, rows: Sequence[Sequence[float]]) -> Request:
-    """Rows as one flat JSON list; every output is wanted."""
+    """Rows as one flat JSON list; every output is requested."""
     x = np.array(rows)
     return Request(path, json.dumps({"inputs": [{**_entry(x), "data": x.ravel().tolist()}]}).encode(), JSON)
 
 
 def binary(path: str, rows: Sequence[Sequence[float]], *outputs: str) -> Request:
-    """Rows as bytes, answered in bytes; without names, every output is wanted."""
+    """Rows as bytes, answered in bytes; without names, every output is requested."""
     x = np.array(rows)
     blob = x.astype("<f4").tobytes()
     document: dict[str, Any] = {

@@ -41,12 +41,12 @@ def measure(url: str, request: Request, *, connections: int, seconds: int = 1) -
     return parse(done.stdout)
 
 
-def parse(said: str) -> Load:
+def parse(report: str) -> Load:
     """The figures in wrk's report; SystemExit where an answer failed, for then they measure something else."""
-    rate = RATE.search(said)
-    if rate is None or any(trouble in said for trouble in TROUBLE):
-        raise SystemExit(said)
-    return Load(float(rate[1]), _percentile(said, 50), _percentile(said, 99))
+    rate = RATE.search(report)
+    if rate is None or any(trouble in report for trouble in TROUBLE):
+        raise SystemExit(report)
+    return Load(float(rate[1]), _percentile(report, 50), _percentile(report, 99))
 
 
 def required() -> None:
@@ -55,10 +55,10 @@ def required() -> None:
         raise SystemExit("this benchmark needs wrk: apt-get install wrk")
 
 
-def _percentile(said: str, percent: int) -> float:
-    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)$", said, re.MULTILINE)
+def _percentile(report: str, percent: int) -> float:
+    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)$", report, re.MULTILINE)
     if found is None:
-        raise SystemExit(said)
+        raise SystemExit(report)
     return float(found[1]) * SECOND[found[2]]
 
 

@@ -67,14 +67,14 @@ def by_class(scores: Array) -> conformal.ByClass:
 def test_references_of_every_class_survive_the_disk_and_the_rarest_share_that_of_all_rows() -> None:
     scores = np.random.default_rng(1).normal(size=200)
     fitted = by_class(scores)
-    told = zip(CLASSES, (100, 90, 10), fitted.thresholds.tolist(), fitted.own, strict=True)
+    rows_by_class = zip(CLASSES, (100, 90, 10), fitted.thresholds.tolist(), fitted.own, strict=True)
     record = ScoreRecord.model_validate(
         {
             "threshold": 1.5,
             "false_alarm": 0.05,
             "rows": 200,
             "trained_on": "nothing",
-            "by_class": {c: {"rows": n, "threshold": t if own else None} for c, n, t, own in told},
+            "by_class": {c: {"rows": n, "threshold": t if own else None} for c, n, t, own in rows_by_class},
         }
     )
     state = load_state(dump_state(pack_score("nll", Nll(), conformal.reference(scores), fitted)), where="s")
@@ -84,9 +84,9 @@ def test_references_of_every_class_survive_the_disk_and_the_rarest_share_that_of
     np.testing.assert_array_equal(restored.thresholds, fitted.thresholds)
     assert restored.own.tolist() == [True, True, False]
     assert [group.n for group in restored.references] == [100, 90, 200]
-    new, predicted = np.linspace(-3, 3, 60), np.arange(60) % 3
-    found, expected = (conformal.p_values_by_class(c.references, new, predicted) for c in (restored, fitted))
-    np.testing.assert_array_equal(found, expected)
+    for found, expected in zip(restored.references, fitted.references, strict=True):
+        new = np.linspace(-3, 3, 60)
+        np.testing.assert_array_equal(conformal.p_values(found, new), conformal.p_values(expected, new))
 
 
 def test_a_threshold_for_all_rows_needs_no_classes() -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.errors import GraphError
+from service.importer.analysis import Analysis, analyse
 from service.importer.declared import Declared
-from service.importer.feeds import DTYPES, Filled
-from service.importer.onboarding import import_model
+from service.importer.import_model import import_model
+from service.importer.manifest_text import manifest_text
 from service.importer.sandbox import Limits
-from service.importer.study import Study, study
-from service.importer.text import manifest_text
+from service.importer.synthetic_inputs import DTYPES, Filled
 from tests.conformance.case import Case, softmax, two
 from tests.conformance.exporters import EXPORTERS
 
@@ -118,7 +118,7 @@ def feed(filled: tuple[Filled, ...], instance: Any) -> dict[str, Any]:
     return feeds
 
 
-def answer(found: Study, case: Case) -> list[Any]:
+def answer(found: Analysis, case: Case) -> list[Any]:
     """Probabilities of every row, alone, by the graph that the manifest speaks of."""
     graph = case.path.with_suffix(".draft.onnx")
     graph.write_bytes(case.path.read_bytes() if found.graph is None else found.graph)
@@ -131,7 +131,7 @@ def answer(found: Study, case: Case) -> list[Any]:
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_a_real_export_is_understood_and_its_numbers_bear_it_out(name: str, exported: Exported) -> None:
     case = exported(name)
-    found = study(case.path, Declared(**case.flags), Limits())
+    found = analyse(case.path, Declared(**case.flags), Limits())
     said = {c.subject: c for c in found.conclusions}
     kind, evidence = KINDS[name]
     assert (said["output_kind"].value, said["task"].value) == (kind, case.task)
@@ -157,25 +157,25 @@ INPUTS = {
 @pytest.mark.parametrize("name", INPUTS)
 def test_the_manifest_says_what_fills_every_input(name: str, exported: Exported) -> None:
     case = exported(name)
-    manifest = tomllib.loads(manifest_text(name, study(case.path, Declared(**case.flags), Limits())))
+    manifest = tomllib.loads(manifest_text(name, analyse(case.path, Declared(**case.flags), Limits())))
     assert [{k: v for k, v in entry.items() if k != "allowed"} for entry in manifest["inputs"]] == INPUTS[name]
     assert ("allowed" in manifest["inputs"][0]) == (name == "torch-tagger")  # ids of a vocabulary
 
 
 def test_missing_values_are_let_in_where_the_graph_takes_them(exported: Exported) -> None:
     case = exported("catboost-missing")
-    text = manifest_text("m", study(case.path, Declared(missing="nan"), Limits()))
+    text = manifest_text("m", analyse(case.path, Declared(missing="nan"), Limits()))
     assert tomllib.loads(text)["features"] == {f"x{i}": {"missing": "nan"} for i in range(4)}
 
 
 def test_missing_values_are_refused_where_the_graph_answers_nothing(exported: Exported) -> None:
     with pytest.raises(GraphError, match="--missing nan: with a value missing in input 'X' the output is not finite"):
-        study(exported("sklearn-tensor").path, Declared(missing="nan"), Limits())
+        analyse(exported("sklearn-tensor").path, Declared(missing="nan"), Limits())
 
 
 def test_categories_that_the_graph_fails_without_are_written_down(exported: Exported) -> None:
     case = exported("sklearn-column-transformer")
-    manifest = tomllib.loads(manifest_text("m", study(case.path, Declared(), Limits())))
+    manifest = tomllib.loads(manifest_text("m", analyse(case.path, Declared(), Limits())))
     assert manifest["features"]["ward"] == {"categories": ["er", "icu", "ward"]}
     assert all(manifest["features"][name]["plausible"] for name in ("age", "lactate"))  # of the scaler
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from service.bundle.repository import Repository
+from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model, publish_draft
+from service.importer.import_model import import_model
 from service.main import compose
 from service.runtime.registry import load_registry
 from service.settings import Settings

@@ -1,4 +1,4 @@
-"""Probabilities with what happened: said as it is, and said too boldly."""
+"""Probabilities with what outcomes: predicted as it is, and predicted too boldly."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ from service.core.numerics import Array, Flags
 def perfect(n: int, *, seed: int) -> tuple[Array, Flags]:
     """Probabilities that come true as often as they say."""
     rng = np.random.default_rng(seed)
-    said = rng.beta(2.0, 1.0, size=n)
-    return said, rng.random(n) < said
+    predicted = rng.beta(2.0, 1.0, size=n)
+    return predicted, rng.random(n) < predicted
 
 
 def distorted(n: int, *, seed: int) -> tuple[Array, Flags]:
     """The same with the odds squared."""
-    said, happened = perfect(n, seed=seed)
-    odds = (said / (1.0 - said)) ** 2.0
-    return odds / (1.0 + odds), happened
+    predicted, outcomes = perfect(n, seed=seed)
+    odds = (predicted / (1.0 - predicted)) ** 2.0
+    return odds / (1.0 + odds), outcomes

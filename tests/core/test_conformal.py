@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from service.core.conformal import (
     FEWEST_STORED,
     STORED_SCORES,
+    Reference,
     attainable,
     benjamini_hochberg,
     binomial_cdf,
     confident_rank,
     marginal_rank,
     p_values,
-    p_values_by_class,
     reference,
     references_by_class,
     threshold,
@@ -290,11 +290,16 @@ def test_false_alarms_are_bounded_within_every_predicted_class() -> None:
     assert together[2] > 0.5
 
 
+def of_predicted(references: Sequence[Reference], scores: Array, predicted: Indices) -> Array:
+    """p-value of every row among the calibration rows of its predicted class."""
+    return np.array([p_values(references[k], scores[i : i + 1])[0] for i, k in enumerate(predicted)])
+
+
 def test_flags_and_p_values_per_class_agree() -> None:
     rng = np.random.default_rng(9)
     scores, predicted = rng.normal(size=500), rng.integers(0, 3, size=500)
     groups = references_by_class(scores, predicted, classes=3)
-    limits, p = thresholds_by_class(groups, alpha=0.1), p_values_by_class(groups, scores, predicted)
+    limits, p = thresholds_by_class(groups, alpha=0.1), of_predicted(groups, scores, predicted)
     np.testing.assert_array_equal(scores > limits[predicted], p <= 0.1)
 
 
@@ -309,7 +314,7 @@ def test_a_class_predicted_too_rarely_has_the_threshold_and_the_p_values_of_all_
     assert filled.thresholds.tolist() == [threshold(groups[0], alpha=0.05, confidence=confidence), usual, usual]
     new = np.array([94.5, 94.5, 94.5])
     alone = p_values(groups[0], new[:1])[0], p_values(among, new[:1])[0]
-    assert p_values_by_class(filled.references, new, np.arange(3)).tolist() == [alone[0], alone[1], alone[1]]
+    assert of_predicted(filled.references, new, np.arange(3)).tolist() == [alone[0], alone[1], alone[1]]
 
 
 @pytest.mark.parametrize("rarest", [4, 40])
@@ -319,7 +324,7 @@ def test_flags_and_p_values_agree_for_a_class_that_falls_back_too(rarest: int) -
     among, groups = reference(scores), references_by_class(scores, predicted, classes=2)
     own = thresholds_by_class(groups, alpha=0.1)
     filled = with_fallback(groups, own, among=among, usual=threshold(among, alpha=0.1))
-    p = p_values_by_class(filled.references, scores, predicted)
+    p = of_predicted(filled.references, scores, predicted)
     np.testing.assert_array_equal(scores > filled.thresholds[predicted], p <= 0.1)
 
 

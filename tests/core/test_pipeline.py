@@ -12,7 +12,7 @@ from service.core.decision import REASONS, TIE_TOLERANCE
 from service.core.detector import Detector
 from service.core.numerics import Array
 from service.core.ood import SCORES
-from service.core.ood.logits import Energy, MaxLogit
+from service.core.ood.logit_scores import Energy, MaxLogit
 from service.core.ood.nll import Nll
 from service.core.pipeline import Chain, Policy, Posterior, act, at_prevalence, postprocess
 from service.core.prior import shift
@@ -134,7 +134,7 @@ def test_what_cannot_be_scored_does_not_pass_as_known(n: int, value: float) -> N
 
 
 @pytest.mark.parametrize("gated", [True, False])
-def test_a_value_outside_its_range_is_evidence_and_flags_where_the_gate_says_so(*, gated: bool) -> None:
+def test_a_value_outside_its_range_is_evidence_and_flags_where_the_gate_includes_it(*, gated: bool) -> None:
     logits, features = rows_of(2, seed=8)
     features[:, 2] = [0.0, 2.0]
     low, high = -UNBOUNDED, np.array([np.inf, np.inf, 1.0, np.inf])
@@ -170,10 +170,10 @@ def test_an_uncalibrated_version_has_scores_and_claims_nothing() -> None:
 
 def test_log_probs_are_the_calibrators() -> None:
     logits, features = rows_of(20, seed=11)
-    believed = postprocess(BOTH, logits, features)
-    np.testing.assert_allclose(believed.log_probs, Temperature(1.7).apply(logits), rtol=1e-13)
-    assert believed.probabilities is not None
-    np.testing.assert_allclose(believed.probabilities, np.exp(believed.log_probs), rtol=1e-13)
+    posterior_of_rows = postprocess(BOTH, logits, features)
+    np.testing.assert_allclose(posterior_of_rows.log_probs, Temperature(1.7).apply(logits), rtol=1e-13)
+    assert posterior_of_rows.probabilities is not None
+    np.testing.assert_allclose(posterior_of_rows.probabilities, np.exp(posterior_of_rows.log_probs), rtol=1e-13)
 
 
 # ------------------------------------------------------------------------------------------ D, E: prevalence, action
@@ -189,7 +189,7 @@ def test_a_separable_versions_rows_are_mixed_alone_and_in_a_batch() -> None:
     np.testing.assert_array_equal(together.probabilities, np.exp(together.log_probs))
 
 
-def believed(*, n: int = 30, seed: int = 12) -> Posterior:
+def posterior_of_rows(*, n: int = 30, seed: int = 12) -> Posterior:
     return postprocess(BOTH, *rows_of(n, seed=seed))
 
 
@@ -197,13 +197,13 @@ SOURCE, TARGET = np.array([0.5, 0.3, 0.2]), np.array([0.9, 0.08, 0.02])
 
 
 def test_without_a_target_nothing_is_shifted() -> None:
-    log_probs = believed().log_probs
+    log_probs = posterior_of_rows().log_probs
     assert at_prevalence(log_probs, source=SOURCE, target=None) is log_probs
     assert at_prevalence(log_probs, source=None, target=None) is log_probs
 
 
 def test_a_target_shifts_the_posterior() -> None:
-    log_probs = believed().log_probs
+    log_probs = posterior_of_rows().log_probs
     np.testing.assert_array_equal(
         at_prevalence(log_probs, source=SOURCE, target=TARGET), shift(log_probs, source=SOURCE, target=TARGET)
     )
@@ -211,25 +211,25 @@ def test_a_target_shifts_the_posterior() -> None:
 
 def test_a_target_without_a_known_source_is_refused() -> None:
     with pytest.raises(ValueError, match="source prevalence is unknown"):
-        at_prevalence(believed().log_probs, source=None, target=TARGET)
+        at_prevalence(posterior_of_rows().log_probs, source=None, target=TARGET)
 
 
 def test_the_decision_is_taken_under_the_target_prevalence() -> None:
-    posterior = believed(n=300)
+    posterior = posterior_of_rows(n=300)
     log_probs, decisions = act(posterior, COSTS_ALONE, source=SOURCE, target=TARGET)
     np.testing.assert_allclose(decisions.risks, np.exp(log_probs) @ POLICY.cost.T, rtol=1e-13)
     assert (decisions.action == 0).sum() > (act(posterior, COSTS_ALONE)[1].action == 0).sum()
 
 
-def test_neither_prevalence_nor_costs_touch_what_is_believed() -> None:
-    posterior = believed()
+def test_neither_prevalence_nor_costs_touch_the_posterior() -> None:
+    posterior = posterior_of_rows()
     before = {f.name: np.copy(getattr(posterior, f.name)) for f in dataclasses.fields(posterior)}
     act(posterior, POLICY, source=SOURCE, target=TARGET)
     for name, value in before.items():
         np.testing.assert_array_equal(getattr(posterior, name), value)
 
 
-def test_the_policy_says_what_a_flag_does() -> None:
+def test_the_policy_defines_what_a_flag_does() -> None:
     posterior = postprocess(BOTH, FAR @ HEAD, FAR)
     handed, kept = act(posterior, POLICY)[1], act(posterior, COSTS_ALONE)[1]
     assert (handed.action[0], REASONS[handed.reason[0]]) == (2, "ood")
@@ -253,7 +253,7 @@ UNCALIBRATED = dataclasses.replace(BOTH, calibrator=Identity(), calibrated=False
 
 
 @pytest.mark.parametrize("of", [BOTH, RANGED, WITHOUT_GATE, UNCALIBRATED], ids=["both", "ranged", "no gate", "bare"])
-def test_everything_believed_of_a_row_is_the_same_alone_and_in_a_batch(of: Chain) -> None:
+def test_the_posterior_of_a_row_is_the_same_alone_and_in_a_batch(of: Chain) -> None:
     logits, features = rows_of(60, seed=15)
     features[3, 1] = np.nan
     batch = postprocess(of, logits, features)
@@ -305,5 +305,5 @@ def test_nll_keeps_a_temperature_of_its_own(n: int) -> None:
     logits, features = rows_of(n, seed=3)
     tempered = Nll(np.array(4.0))
     tuned = dataclasses.replace(detector("nll", gate_size=1), score=tempered)
-    judged = postprocess(dataclasses.replace(chain("nll"), detectors=(tuned,)), logits, features)
-    np.testing.assert_allclose(judged.scores[:, 0], tempered.score(logits), rtol=1e-12)
+    found = postprocess(dataclasses.replace(chain("nll"), detectors=(tuned,)), logits, features)
+    np.testing.assert_allclose(found.scores[:, 0], tempered.score(logits), rtol=1e-12)

@@ -44,9 +44,9 @@ def test_padding_is_never_looked_at(garbage: float) -> None:
     dirty = LOGITS.copy()
     for i, n in enumerate(LENGTHS):
         dirty[i, n:] = garbage
-    clean, judged = (postprocess(CHAIN, z, NONE, lengths=LENGTHS) for z in (LOGITS, dirty))
-    np.testing.assert_array_equal(clean.log_probs, judged.log_probs)
-    np.testing.assert_array_equal(clean.scores, judged.scores)
+    clean, padded_with_noise = (postprocess(CHAIN, z, NONE, lengths=LENGTHS) for z in (LOGITS, dirty))
+    np.testing.assert_array_equal(clean.log_probs, padded_with_noise.log_probs)
+    np.testing.assert_array_equal(clean.scores, padded_with_noise.scores)
 
 
 def test_positions_are_calibrated_one_by_one_and_scored_as_a_mean() -> None:

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.conformal import p_value, p_values, reference, references_by_class, threshold, thresholds_by_class
+from service.core.conformal import p_values, reference, references_by_class, threshold, thresholds_by_class
 from service.core.numerics import Array
+from service.core.single_row import p_value
 from service.core.ties import CHAIN_BANDS, ROUNDING, UNMEASURED, Band, caps, clear_edge
 
 scores_near_zero = st.lists(st.floats(-3.0, 3.0) | st.floats(-1e-9, 1e-9), min_size=1, max_size=60).map(np.array)

@@ -11,11 +11,11 @@ from service.core.calibration.beta import Beta
 @pytest.mark.parametrize("seed", range(6))
 def test_beta_calibration(seed) -> None:
     rng = np.random.default_rng(seed)
-    said = rng.beta(1.5, 1.5, size=2000)
-    happened = (rng.random(2000) < said**2 / (said**2 + (1.0 - said) ** 0.7)).astype(np.intp)
-    theirs = BetaCalibration(parameters="abm").fit(said[:, None], happened).predict(said)
-    logits = np.log(np.stack([1.0 - said, said], axis=1))
-    ours = np.exp(Beta.fit(logits, happened).apply(logits)[:, 1])
+    predicted = rng.beta(1.5, 1.5, size=2000)
+    outcomes = (rng.random(2000) < predicted**2 / (predicted**2 + (1.0 - predicted) ** 0.7)).astype(np.intp)
+    theirs = BetaCalibration(parameters="abm").fit(predicted[:, None], outcomes).predict(predicted)
+    logits = np.log(np.stack([1.0 - predicted, predicted], axis=1))
+    ours = np.exp(Beta.fit(logits, outcomes).apply(logits)[:, 1])
     assert np.mean(np.abs(ours - theirs)) < 1e-4
     np.testing.assert_allclose(ours, theirs, atol=2e-4)  # where its solver stops short of the optimum
-    assert log_loss(happened, ours) <= log_loss(happened, theirs) + 1e-12
+    assert log_loss(outcomes, ours) <= log_loss(outcomes, theirs) + 1e-12

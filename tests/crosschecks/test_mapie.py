@@ -15,7 +15,7 @@ EDGES = BINS + 1  # MAPIE counts edges as bins
 HALF = 1000
 
 
-class Said(ClassifierMixin, BaseEstimator):
+class Given(ClassifierMixin, BaseEstimator):
     """A fitted classifier that says its input."""
 
     def fit(self, rows, labels):
@@ -32,7 +32,7 @@ class Said(ClassifierMixin, BaseEstimator):
 
 def conformalised(p, y, *, method: str, coverage: float):
     model = SplitConformalClassifier(
-        Said().fit(p, y), confidence_level=coverage, conformity_score=method, prefit=True, random_state=0
+        Given().fit(p, y), confidence_level=coverage, conformity_score=method, prefit=True, random_state=0
     )
     return model.conformalize(p[:HALF], y[:HALF])
 

@@ -18,21 +18,21 @@ def test_calibration_errors(k, rows) -> None:
 
     z, y = rows(k=k)
     p = np.exp(log_softmax(z))
-    said = p if k > 2 else p.max(axis=1)  # of a binary, net:cal bins the positive class; ours the predicted one
+    top = p if k > 2 else p.max(axis=1)  # of a binary, net:cal bins the positive class; ours the predicted one
     truth = y if k > 2 else (p.argmax(axis=1) == y).astype(int)
     # Bins are closed on the left there and on the right here: no value of these lies on an edge.
-    assert METRICS["calibration_error"](log_softmax(z), y) == pytest.approx(ECE(15).measure(said, truth), rel=1e-10)
+    assert METRICS["calibration_error"](log_softmax(z), y) == pytest.approx(ECE(15).measure(top, truth), rel=1e-10)
     assert METRICS["maximum_calibration_error"](log_softmax(z), y) == pytest.approx(
-        MCE(15).measure(said, truth), rel=1e-10
+        MCE(15).measure(top, truth), rel=1e-10
     )
 
 
 def test_the_two_conventions_of_a_bin_s_edge_are_the_two_known_numbers() -> None:
     from netcal.metrics import ECE
 
-    said, happened = np.array([0.5, 0.4, 0.7, 0.75]), np.array([1, 0, 0, 1])  # science.md, finding 9
-    assert binned_gap(said, happened, bins=4) == pytest.approx(0.1375, rel=1e-12)
-    assert ECE(4).measure(said, happened) == pytest.approx(0.2125, rel=1e-12)
+    predicted, outcomes = np.array([0.5, 0.4, 0.7, 0.75]), np.array([1, 0, 0, 1])  # science.md, finding 9
+    assert binned_gap(predicted, outcomes, bins=4) == pytest.approx(0.1375, rel=1e-12)
+    assert ECE(4).measure(predicted, outcomes) == pytest.approx(0.2125, rel=1e-12)
 
 
 def test_temperature(rows) -> None:

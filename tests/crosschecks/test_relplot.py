@@ -11,16 +11,16 @@ from service.core.assessment.miscalibration import smooth_gap
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_smooth_calibration_error(power, n) -> None:
     rng = np.random.default_rng(n)
-    said = rng.beta(2.0, 1.0, size=n)
-    happened = (rng.random(n) < said**power).astype(np.float64)
-    theirs = relplot.smECE(said, happened)
-    assert smooth_gap(said, happened) == pytest.approx(theirs, rel=0.01, abs=1e-3)
+    predicted = rng.beta(2.0, 1.0, size=n)
+    outcomes = (rng.random(n) < predicted**power).astype(np.float64)
+    theirs = relplot.smECE(predicted, outcomes)
+    assert smooth_gap(predicted, outcomes) == pytest.approx(theirs, rel=0.01, abs=1e-3)
 
 
 @pytest.mark.parametrize("bandwidth", [0.02, 0.1, 0.3])
 def test_at_one_bandwidth(bandwidth) -> None:
     rng = np.random.default_rng(1)
-    said = rng.random(1000)
-    happened = (rng.random(1000) < said**2).astype(np.float64)
-    theirs = relplot.metrics.smECE_sigma(said, happened, bandwidth)
-    assert smooth_gap(said, happened, bandwidth=bandwidth) == pytest.approx(theirs, rel=0.01)
+    predicted = rng.random(1000)
+    outcomes = (rng.random(1000) < predicted**2).astype(np.float64)
+    theirs = relplot.metrics.smECE_sigma(predicted, outcomes, bandwidth)
+    assert smooth_gap(predicted, outcomes, bandwidth=bandwidth) == pytest.approx(theirs, rel=0.01)

@@ -35,10 +35,10 @@ def test_log_softmax(scale) -> None:
 
 def test_isotonic_regression(rows) -> None:
     z, y = rows(k=2)
-    said, weights = np.exp(log_softmax(z)[:, 1]), np.random.default_rng(1).exponential(size=len(y))
-    order = np.argsort(said)
+    predicted, weights = np.exp(log_softmax(z)[:, 1]), np.random.default_rng(1).exponential(size=len(y))
+    order = np.argsort(predicted)
     theirs = scipy.optimize.isotonic_regression(y[order], weights=weights[order]).x
-    np.testing.assert_allclose(monotone_recalibration(said, y, weights=weights)[order], theirs, rtol=1e-10)
+    np.testing.assert_allclose(monotone_recalibration(predicted, y, weights=weights)[order], theirs, rtol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from service.bundle.manifest import Manifest, parse_manifest
 from service.bundle.repository import Repository
 from service.cli import main as cli
-from service.data.columns import Columns
+from service.data.column_roles import Columns
 from service.data.dataset import read_dataset, read_rows
 from service.data.labels import read_labels
 from service.errors import DataError
@@ -187,7 +187,7 @@ def test_labels_are_names_or_indices(values: list[object], classes: tuple[str, .
         (
             ["0", "1"],
             ("a", "b"),
-            "is neither one of the classes 'a', 'b' nor an index from 0 to 1; say labels-as names",
+            "is neither one of the classes 'a', 'b' nor an index from 0 to 1; set labels-as names",
         ),
     ],
 )

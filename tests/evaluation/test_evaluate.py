@@ -10,10 +10,10 @@ from rich.console import Console
 from service.bundle.repository import Repository
 from service.core.assessment.metrics import METRICS
 from service.core.numerics import Array, Indices
-from service.data.columns import Columns
+from service.data.column_roles import Columns
 from service.errors import DataError, InvalidParameters
 from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
-from service.evaluation.report import Part
+from service.evaluation.report import PartReport
 from service.fitting.fit import FitRequest, fit
 from service.reporting.terminal import render_report
 from service.runtime.model import Model, load_model
@@ -40,7 +40,7 @@ def said(found: Evaluation) -> list[str]:
     return [note for note in found.report.notes if not note.startswith("labels are indices of classes: 0 → ")]
 
 
-def rows(found: Evaluation) -> Part:
+def rows(found: Evaluation) -> PartReport:
     return found.report.parts["rows"]
 
 

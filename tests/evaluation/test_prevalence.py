@@ -19,8 +19,8 @@ from service.evaluation.prevalence import (
     PrevalenceEstimate,
     estimate,
 )
-from service.fitting.estimation import MOST_CLASSES, NOT_RETURNED, check_estimation
 from service.fitting.fit import FitRequest, fit
+from service.fitting.prevalence_estimation import MOST_CLASSES, NOT_RETURNED, check_estimation
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 
@@ -105,9 +105,9 @@ def test_what_stands_against_estimates_is_said_in_words_and_nothing_is_stored() 
 
 
 def test_a_rare_class_is_not_missed_where_only_some_rows_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.fitting import estimation
+    from service.fitting import prevalence_estimation
 
-    monkeypatch.setattr(estimation, "MOST_CELLS", 100)
+    monkeypatch.setattr(prevalence_estimation, "MOST_CELLS", 100)
     labels = np.zeros(1001, dtype=np.intp)
     labels[::7] = 1
     labels[::21] = 0  # the rows that are looked at, but for the first of each class

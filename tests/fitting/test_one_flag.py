@@ -16,7 +16,7 @@ from service.core.numerics import Array
 from service.core.ood import SCORES
 from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model
+from service.importer.import_model import import_model
 from service.runtime.model import Model, load_model
 
 ROWS, FEATURES, HIDDEN = 330, 24, 96

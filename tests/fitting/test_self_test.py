@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.bundle.drafts import open_draft
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Bundle, Repository
 from service.bundle.self_test import PREFIX, TOLERANCE, SelfTest, pack_self_test, restore_self_test
 from service.errors import BundleDamaged
 from service.fitting.fit import FitRequest, fit
-from service.importer.onboarding import open_draft, publish_draft
+from service.fitting.publish import publish_draft
 from service.runtime.model import SELF_TEST_ROWS, load_model
 
 

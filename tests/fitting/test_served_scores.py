@@ -11,8 +11,9 @@ from service.core.numerics import Array, Indices
 from service.core.ood import SCORES
 from service.errors import FitError, ManifestInvalid
 from service.fitting.fit import FitRequest, fit
+from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model, publish_draft
+from service.importer.import_model import import_model
 from service.prediction.bulk import posterior_of
 from service.runtime.model import load_model
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.repository import Repository
 from service.errors import GraphError
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model
+from service.importer.import_model import import_model
 from service.importer.sandbox import GIBIBYTE, Limits
 
 FLOAT, TEXT = TensorProto.FLOAT, TensorProto.STRING
@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "a one-class machine": (converted(estimator_of(svm="OneClassSVM")), "comes from a regressor"),
     "an isolation forest": (
         converted(lambda: estimator_of(ensemble="IsolationForest")(n_estimators=3)),
-        r"what 'scores' holds cannot be told .*--output-kind",
+        r"the kind of 'scores' is unknown .*--output-kind",
     ),
     "a clusterer": (
         converted(lambda: estimator_of(cluster="KMeans")(n_clusters=3, n_init=1)),

@@ -17,8 +17,9 @@ from service.errors import (
     InvalidInstances,
     ModelOutputInvalid,
 )
+from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
-from service.importer.onboarding import import_model, publish_draft
+from service.importer.import_model import import_model
 from service.prediction.call import Call
 from service.prediction.options import FROM_REQUEST, Options
 from service.prediction.predictor import Predictor

@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from service.bundle.repository import Repository
 from service.core.assessment.metrics import METRICS
 from service.core.numerics import Array, Indices
-from service.data.columns import Columns
+from service.data.column_roles import Columns
 from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
 from service.evaluation.reasons import REASONS
 from service.fitting.fit import FitRequest, fit

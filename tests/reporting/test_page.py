@@ -14,7 +14,7 @@ from service.core.numerics import Array, Indices
 from service.evaluation.evaluate import answer_of, evaluate
 from service.evaluation.notation import money, percent, short
 from service.evaluation.problem import Labelled
-from service.evaluation.report import Part, Report
+from service.evaluation.report import PartReport, Report
 from service.fitting.fit import FitRequest, fit
 from service.prediction.bulk import posterior_of
 from service.reporting import page
@@ -87,7 +87,7 @@ def built(model: Model, x: Array, y: Indices, ood: Array | None = None) -> tuple
     return page.build(found), found.report
 
 
-def rows(report: Report) -> Part:
+def rows(report: Report) -> PartReport:
     return report.parts["rows"]
 
 

@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 
 from service.cli.main import command
 from service.errors import DataError, FitError, ServiceError
+from service.fitting.cost_warnings import never_taken
 from service.fitting.fit import FitRequest, fit
-from service.importer.onboarding import never_taken, publish_draft
+from service.fitting.publish import publish_draft
 
 Make = Callable[..., Any]
 

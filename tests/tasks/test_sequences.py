@@ -157,12 +157,12 @@ def test_calibration_sequences_keep_their_flag_and_p_value_on_every_path(
 ) -> None:
     x = sequences_drawn(400, 0)[0].astype(np.float64)
     raw, rng = tagger.raw(x), np.random.default_rng(2)
-    whole = tagger.judge(raw)
+    whole = tagger.posterior_of(raw)
     moved = dataclasses.replace(raw, logits=raw.logits * (1.0 + 2.0**-22 * rng.uniform(-1.0, 1.0, raw.logits.shape)))
     parts = [tagger.posterior(x[i : i + size]) for i in range(0, len(x), size)]
     np.testing.assert_array_equal(np.concatenate([np.asarray(part.p_values) for part in parts]), whole.p_values)
     np.testing.assert_array_equal(np.concatenate([np.asarray(part.flagged) for part in parts]), whole.flagged)
-    np.testing.assert_array_equal(tagger.judge(moved).p_values, whole.p_values)
+    np.testing.assert_array_equal(tagger.posterior_of(moved).p_values, whole.p_values)
 
 
 def test_a_score_with_state_learns_from_positions_of_other_sequences(

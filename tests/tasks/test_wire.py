@@ -11,7 +11,7 @@ import pytest
 from service.api.v1.responses import Answer
 from service.bundle.repository import Repository
 from service.core.smoothing import min_cost_path
-from service.importer.onboarding import publish_draft
+from service.fitting.publish import publish_draft
 from service.main import compose
 from service.runtime.registry import Registry, load_registry
 from service.settings import Settings

@@ -1,22 +1,19 @@
-"""Tensors of the Open Inference Protocol: as JSON, or as bytes behind it (the binary tensor data extension)."""
+"""Tensors of the Open Inference Protocol: their datatypes, and the values of those that a request brings."""
 
 import struct
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import add
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
-from service.api.body import parse_json
-from service.errors import BodyTooLarge, Fault, InvalidRequest, MalformedBody, UnsupportedMediaType
-from service.runtime.integers import EXACT, INEXACT, beyond, integers
+from service.errors import Fault, InvalidRequest
+from service.runtime.integers import EXACT, INEXACT, beyond
 
 Json = dict[str, Any]
 Values = npt.NDArray[Any]
+Place = tuple[str | int, ...]
 
 NUMBERS: Final[dict[str, np.dtype[Any]]] = {
     "UINT8": np.dtype("<u1"),
@@ -32,122 +29,40 @@ NUMBERS: Final[dict[str, np.dtype[Any]]] = {
     "FP64": np.dtype("<f8"),
     "BOOL": np.dtype("u1"),
 }
-"""Datatypes that a column may come as, and their elements; of BOOL each byte is 0 or 1."""
+"""Datatypes of numbers, and their elements in binary data; of BOOL each byte is 0 or 1."""
 
+TEXT: Final = "BYTES"
 WIDE: Final = frozenset({"INT64", "UINT64"})
+OF_GRAPH: Final = {"bool": "BOOL", "object": TEXT} | {d.name: name for name, d in NUMBERS.items() if name != "BOOL"}
+"""Datatypes by the name of the graph's own."""
 
-LENGTH: Final = struct.Struct("<I")  # before every element of BYTES
-OF_GRAPH: Final = {"bool": "BOOL"} | {dtype.name: name for name, dtype in NUMBERS.items() if name != "BOOL"}
-"""Datatypes by the graph's own."""
+MOST_NAMES: Final = 20  # in a message
+LENGTH: Final = struct.Struct("<I")  # in binary data, before every element of BYTES
+ENCODED: Final = frozenset({"base64", "datetime", "hg_json", "pd_json"})
+"""Content types of MLServer whose elements of BYTES stand for something else than the text that they are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """A tensor to answer.
+class Tensor:
+    """One tensor of a request.
 
     Attributes
     ----------
     name, datatype : str
-    shape : tuple of int
-    values : ndarray, or sequence of str for BYTES
-    binary : bool
+    values : ndarray
+        In the shape that the request declares. Of BYTES an array of objects, each a str; None and NaN are missing.
+    place : int
+        Among the request's inputs.
     """
 
     name: str
     datatype: str
-    shape: tuple[int, ...]
-    values: Values | Sequence[str]
-    binary: bool
+    values: Values
+    place: int
 
-
-def decompress(raw: bytes, encoding: str, *, limit: int) -> bytes:
-    """A request body without its Content-Encoding, never making more than ``limit`` bytes of it.
-
-    Raises
-    ------
-    BodyTooLarge, MalformedBody, UnsupportedMediaType
-    """
-    if encoding == "identity":
-        return raw
-    if encoding not in _WINDOWS:
-        raise UnsupportedMediaType("send the body as it is, or with Content-Encoding: gzip or deflate")
-    inflater = zlib.decompressobj(_WINDOWS[encoding])
-    try:
-        plain = inflater.decompress(raw, limit + 1)
-    except zlib.error:
-        raise MalformedBody(f"the body is not {encoding}, as its Content-Encoding says") from None
-    if len(plain) > limit:
-        raise BodyTooLarge(f"the served models take bodies of at most {limit} bytes; this one holds more, compressed")
-    if not inflater.eof or inflater.unused_data:
-        raise MalformedBody(f"the body is not one whole {encoding} stream")
-    return plain
-
-
-def parse_document(raw: bytes) -> object:
-    """The JSON of a request; a flat array of plain numbers becomes an array without passing through the strict parser.
-
-    Raises
-    ------
-    MalformedBody
-    """
-    key = raw.find(b'"data"')
-    start = raw.find(b"[", key)
-    if key < 0 or start < 0 or raw.find(b'"data"', key + 1) >= 0 or raw[key + 6 : start].strip() != b":":
-        return parse_json(raw)
-    cut = end_of_numbers(raw, start)
-    numbers = plain_numbers(raw[start:cut])
-    if numbers is None:
-        return parse_json(raw)
-    document = parse_json(raw[:start] + b"[]" + raw[cut:])
-    if not _put(document, numbers):
-        return parse_json(raw)
-    return document
-
-
-def plain_numbers(text: bytes) -> list[Any] | None:
-    """A JSON array of numbers, or of arrays of them; None where anything else may be in it, valid or not."""
-    if b"l" in text or b"r" in text:  # null, false, true: what NumPy would take for a number
-        return None
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return found if isinstance(found, list) else None
-
-
-def end_of_numbers(raw: bytes, start: int) -> int:
-    """Where the array that begins at ``start`` ends, if it holds but numbers and arrays of them; else too early."""
-    ends = [end for end in (raw.find(b'"', start), raw.find(b"}", start)) if end >= 0]
-    return raw.rfind(b"]", start, min(ends, default=len(raw))) + 1
-
-
-def read_input(entry: Json, place: tuple[str | int, ...], blobs: "Blobs") -> Values:
-    """Values of one input tensor, in its declared shape and of a number's type.
-
-    Raises
-    ------
-    InvalidRequest
-    """
-    name, shape, datatype = entry.get("name"), entry.get("shape"), entry.get("datatype")
-    if not isinstance(name, str):
-        raise _refusal((*place, "name"), "missing-field", "must be the name of an input")
-    if not isinstance(datatype, str) or datatype not in NUMBERS:
-        raise _refusal((*place, "datatype"), "wrong-type", f"must be one of {', '.join(NUMBERS)}")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise _refusal((*place, "shape"), "wrong-type", "must be a list of sizes")
-    values = _values(entry, datatype, place, blobs)
-    count = 1
-    for size in shape:
-        count *= size
-    if values.size != count:
-        raise _refusal((*place, "data"), "wrong-length", f"must have the {count} values of its shape")
-    return values.reshape(shape)
-
-
-def switch(parameters: object, name: str, *, default: bool) -> bool:
-    """A boolean parameter."""
-    value = parameters.get(name) if isinstance(parameters, dict) else None
-    return value if isinstance(value, bool) else default
+    def refusal(self, member: str, code: str, detail: str) -> InvalidRequest:
+        """The error about a member of this tensor: its name, datatype, shape or data."""
+        return refusal(("inputs", self.place, member), code, detail)
 
 
 class Blobs:
@@ -156,11 +71,11 @@ class Blobs:
     def __init__(self, raw: bytes) -> None:
         self._rest = memoryview(raw)
 
-    def take(self, size: object, place: tuple[str | int, ...]) -> memoryview:
+    def take(self, size: object, place: Place) -> memoryview:
         """The next ``size`` bytes."""
         if type(size) is not int or not 0 <= size <= len(self._rest):
             where = (*place, "parameters", "binary_data_size")
-            raise _refusal(where, "wrong-length", "must be the number of bytes that follow the JSON for this input")
+            raise refusal(where, "wrong-length", "must be the number of bytes that follow the JSON for this input")
         piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
 
@@ -170,97 +85,206 @@ class Blobs:
             raise InvalidRequest("more bytes follow the JSON than the inputs' binary_data_size say")
 
 
-def encode(head: Json, outputs: Sequence[Output]) -> tuple[bytes, int | None]:
-    """An answer's body, and the length of its JSON where bytes follow it."""
-    blobs = [_blob(output) if output.binary else b"" for output in outputs]
-    entries = [_entry(output, len(blob)) for output, blob in zip(outputs, blobs, strict=True)]
-    text = orjson.dumps({**head, "outputs": entries}, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not any(output.binary for output in outputs):
-        return text, None
-    return b"".join([text, *blobs]), len(text)
+class Sent:
+    """Tensors of a request by name, each taken once.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+
+    Raises
+    ------
+    InvalidRequest
+        If two have one name, or their numbers of rows differ.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._left: dict[str, Tensor] = {}
+        for tensor in tensors:
+            if tensor.name in self._left:
+                raise tensor.refusal("name", "duplicate-input", "is the name of an earlier input too")
+            self._left[tensor.name] = tensor
+        self.rows = _row_count(tensors)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._left
+
+    def take(self, name: str) -> Tensor:
+        """The tensor of a name that is there."""
+        return self._left.pop(name)
+
+    def finish(self, known: Iterable[str]) -> None:
+        """Refuse what was not taken, naming what is known."""
+        for tensor in self._left.values():
+            raise tensor.refusal("name", "unknown-input", f"must be one of {listed(known)}")
 
 
-def _entry(output: Output, size: int) -> Json:
-    entry: Json = {"name": output.name, "shape": output.shape, "datatype": output.datatype}
-    if output.binary:
-        return {**entry, "parameters": {"binary_data_size": size}}
-    values = output.values
-    return {**entry, "data": np.ascontiguousarray(values).ravel() if isinstance(values, np.ndarray) else values}
+def read_tensors(inputs: object, blobs: Blobs) -> list[Tensor]:
+    """Tensors of a request, in its order.
+
+    Parameters
+    ----------
+    inputs : object
+        The request's member of that name.
+    blobs : Blobs
+        The bytes behind its JSON.
+
+    Raises
+    ------
+    InvalidRequest
+    """
+    if not isinstance(inputs, list) or not all(isinstance(entry, dict) for entry in inputs):
+        raise refusal(("inputs",), "wrong-type", "must be a list of tensors")
+    found = [_tensor(entry, i, blobs) for i, entry in enumerate(inputs)]
+    blobs.finish()
+    return found
 
 
-def _blob(output: Output) -> bytes:
-    if isinstance(output.values, np.ndarray):
-        return output.values.astype(output.values.dtype.newbyteorder("<"), copy=False).tobytes()
-    texts = list(set(output.values))  # most are one of few names
-    raw = list(map(str.encode, texts))
-    prefixed = dict(zip(texts, map(add, map(LENGTH.pack, map(len, raw)), raw), strict=True))
-    return b"".join(map(prefixed.__getitem__, output.values))
+def refusal(path: Place, code: str, detail: str) -> InvalidRequest:
+    """The error about a place in a request."""
+    return InvalidRequest(f"{'.'.join(map(str, path))}: {detail}", [Fault(path, code, detail)])
 
 
-def _values(entry: Json, datatype: str, place: tuple[str | int, ...], blobs: Blobs) -> Values:
-    dtype = NUMBERS[datatype]
-    parameters = entry.get("parameters", {})
-    if isinstance(parameters, dict) and "binary_data_size" in parameters:
-        piece = blobs.take(parameters["binary_data_size"], place)
-        if len(piece) % dtype.itemsize:
-            raise _refusal(place, "wrong-length", "its bytes are no whole number of values")
-        return np.frombuffer(piece, dtype)
+def listed(names: Iterable[str]) -> str:
+    """Names as a message repeats them, the first few of many."""
+    known = list(names)
+    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+    return ", ".join(map(repr, known[:MOST_NAMES])) + more
+
+
+def texts(cells: Sequence[object]) -> Values:
+    """An array of objects, shape (N,)."""
+    found = np.empty(len(cells), dtype=object)
+    found[:] = cells
+    return found
+
+
+def _row_count(tensors: Sequence[Tensor]) -> int:
+    for tensor in tensors:
+        if tensor.values.ndim == 0 or len(tensor.values) != len(tensors[0].values):
+            raise tensor.refusal("shape", "wrong-shape", "must begin with the number of rows, the same for all inputs")
+        if len(tensor.values) == 0:
+            raise tensor.refusal("shape", "wrong-shape", "must have one row at least")
+    return len(tensors[0].values) if tensors else 0
+
+
+def _tensor(entry: Json, i: int, blobs: Blobs) -> Tensor:
+    name, shape, datatype, place = entry.get("name"), entry.get("shape"), entry.get("datatype"), ("inputs", i)
+    if not isinstance(name, str):
+        raise refusal((*place, "name"), "missing-field", "must be the name of an input")
+    if not isinstance(datatype, str) or datatype not in _READERS:
+        raise refusal((*place, "datatype"), "wrong-type", f"must be one of {', '.join(_READERS)}")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise refusal((*place, "shape"), "wrong-type", "must be a list of sizes")
+    values = _values(entry, datatype, place, blobs)
+    count = 1
+    for size in shape:
+        count *= size
+    if values.size != count:
+        raise refusal((*place, "data"), "wrong-length", f"must have the {count} values of its shape")
+    return Tensor(name, datatype, values.reshape(shape), i)
+
+
+def _values(entry: Json, datatype: str, place: Place, blobs: Blobs) -> Values:
+    from_bytes, from_list = _READERS[datatype]
+    parameters = entry.get("parameters")
+    given = parameters if isinstance(parameters, dict) else {}
+    if datatype == TEXT and given.get("content_type") in ENCODED:
+        where = (*place, "parameters", "content_type")
+        raise refusal(where, "wrong-type", "must be `str`, and the data the text itself; numbers have datatypes")
+    if "binary_data_size" in given:
+        return from_bytes(blobs.take(given["binary_data_size"], place), datatype, place)
     data = entry.get("data")
-    if isinstance(data, np.ndarray):
+    if isinstance(data, np.ndarray):  # of numbers, read on the quick way
         return data
     if not isinstance(data, list):
-        raise _refusal(
-            (*place, "data"), "missing-field", "must be a list of numbers, or binary_data_size must be given"
-        )
-    return _numbers(data, datatype, place)
+        raise refusal((*place, "data"), "missing-field", "must be a list, or binary_data_size must be given")
+    return from_list(_flat(data), datatype, (*place, "data"))
 
 
-def _numbers(data: list[object], datatype: str, place: tuple[str | int, ...]) -> Values:
-    taken = {int, float, bool} if datatype == "BOOL" else {int, float}
+def _flat(data: list[object]) -> list[object]:
+    """Elements of a list and of the lists in it, in order."""
+    if list not in set(map(type, data)):
+        return data
     flat: list[object] = []
     pending: list[object] = [data]
     while pending:
         item = pending.pop()
         if isinstance(item, list):
             pending.extend(reversed(item))
-        elif type(item) in taken:
-            flat.append(item)
         else:
-            wanted = "true and false" if datatype == "BOOL" else "numbers"
-            raise _refusal((*place, "data"), "wrong-type", f"must hold {wanted} only")
+            flat.append(item)
+    return flat
+
+
+def _numbers_of_bytes(piece: memoryview, datatype: str, place: Place) -> Values:
+    dtype = NUMBERS[datatype]
+    if len(piece) % dtype.itemsize:
+        raise refusal(place, "wrong-length", "its bytes are no whole number of values")
+    return np.frombuffer(piece, dtype)
+
+
+def _texts_of_bytes(piece: memoryview, datatype: str, place: Place) -> Values:
+    del datatype
+    found: list[object] = []
+    start = 0
+    while start < len(piece):
+        begin = start + LENGTH.size
+        size = LENGTH.unpack_from(piece, start)[0] if begin <= len(piece) else len(piece)
+        start = begin + size
+        if start > len(piece):
+            raise refusal(
+                place, "wrong-length", "each element must be four bytes, which say its length, and as many more"
+            )
+        found.append(text_of(piece[begin:start], place))
+    return texts(found)
+
+
+def text_of(raw: memoryview | bytes, place: Place) -> str:
+    """The text of one element of BYTES."""
     try:
-        doubles = np.array(flat, dtype=np.float64)
+        return str(raw, "utf-8")
+    except UnicodeDecodeError:
+        raise refusal(place, "wrong-type", "must hold text in UTF-8") from None
+
+
+def _numbers_of_list(flat: list[Any], datatype: str, place: Place) -> Values:
+    taken = {int, float, bool, type(None)} if datatype == "BOOL" else {int, float, type(None)}
+    kinds = set(map(type, flat))
+    if not taken.issuperset(kinds):
+        needed = "true, false and null" if datatype == "BOOL" else "numbers and null"
+        raise refusal(place, "wrong-type", f"must hold {needed} only")
+    try:
+        doubles = np.array(flat, dtype=np.float64)  # of null it makes NaN
     except OverflowError:
-        raise _refusal((*place, "data"), "number-out-of-range", "must fit a double") from None
+        raise refusal(place, "number-out-of-range", "must fit a double") from None
     return _whole(flat, place) if datatype in WIDE and beyond(doubles).any() else doubles
 
 
-def _whole(flat: list[Any], place: tuple[str | int, ...]) -> Values:
-    """Integers of which doubles do not hold all."""
+def _whole(flat: list[Any], place: Place) -> Values:
+    """Integers of which doubles do not hold all; of objects where one is missing or fits no 64 bits."""
     if any(type(item) is float and (abs(item) >= EXACT or not item.is_integer()) for item in flat):
-        raise _refusal((*place, "data"), "wrong-type", f"each {INEXACT}")
-    return integers([int(item) for item in flat])
+        raise refusal(place, "wrong-type", f"each {INEXACT}")
+    found = [None if item is None else int(item) for item in flat]
+    for dtype in () if None in found else (np.int64, np.uint64):
+        try:
+            return np.array(found, dtype=dtype)
+        except OverflowError:
+            continue
+    return texts(found)
 
 
-def _put(document: object, numbers: list[Any]) -> bool:
-    entries = document.get("inputs") if isinstance(document, dict) else None
-    if not isinstance(entries, list):
-        return False
-    holders = [entry for entry in entries if isinstance(entry, dict) and entry.get("data") == []]
-    if len(holders) != 1:
-        return False
-    try:
-        doubles = np.array(numbers, dtype=np.float64).ravel()
-    except ValueError:  # ragged
-        return False
-    if holders[0].get("datatype") in WIDE and beyond(doubles).any():
-        return False  # the strict reading keeps integers whole
-    holders[0]["data"] = doubles
-    return True
+def _texts_of_list(flat: list[object], datatype: str, place: Place) -> Values:
+    del datatype
+    if not {str, type(None)}.issuperset(map(type, flat)):
+        raise refusal(place, "wrong-type", "must hold strings and null only")
+    return texts(flat)
 
 
-def _refusal(path: tuple[str | int, ...], code: str, detail: str) -> InvalidRequest:
-    return InvalidRequest(f"{'.'.join(map(str, path))}: {detail}", [Fault(path, code, detail)])
+FromBytes = Callable[[memoryview, str, Place], Values]
+FromList = Callable[[list[Any], str, Place], Values]
 
-
-_WINDOWS: Final = {"gzip": 31, "deflate": 15}
+_READERS: Final[dict[str, tuple[FromBytes, FromList]]] = {
+    **dict.fromkeys(NUMBERS, (_numbers_of_bytes, _numbers_of_list)),
+    TEXT: (_texts_of_bytes, _texts_of_list),
+}

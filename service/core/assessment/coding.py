@@ -1,6 +1,6 @@
 """Log loss as code length: how many bits the labels cost once the model is known.
 
-A model that assigns probability q to what happened lets an arithmetic coder write it in -log2 q bits. The length counts
+A model that assigns probability q to the outcome lets an arithmetic coder write it in -log2 q bits. The length counts
 the labels alone; what the model itself costs to write down is no part of it.
 """
 

@@ -71,12 +71,12 @@ def confusion_matrix(
     return counted.astype(np.float64).reshape(shape)
 
 
-def rates(said: Flags, event: Flags, *, weights: Array | None = None, groups: Indices | None = None) -> Rates:
+def rates(predicted: Flags, event: Flags, *, weights: Array | None = None, groups: Indices | None = None) -> Rates:
     """Sensitivity, specificity and predictive values of a yes or no, each with its interval.
 
     Parameters
     ----------
-    said, event : ndarray of shape (N,)
+    predicted, event : ndarray of shape (N,)
         Whether yes was answered, and whether it was true.
     weights : ndarray of shape (N,), optional
         Positive.
@@ -94,7 +94,7 @@ def rates(said: Flags, event: Flags, *, weights: Array | None = None, groups: In
         own = None if groups is None else groups[among]
         return proportion(hits[among], weights=None if weights is None else weights[among], groups=own)
 
-    return Rates(share(said, event), share(~said, ~event), share(event, said), share(~event, ~said))
+    return Rates(share(predicted, event), share(~predicted, ~event), share(event, predicted), share(~event, ~predicted))
 
 
 def proportion(hits: Flags, *, weights: Array | None = None, groups: Indices | None = None) -> Estimate:

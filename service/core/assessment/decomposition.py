@@ -1,6 +1,6 @@
-"""Where a loss comes from: what was said wrongly, what telling rows apart saves, what the base rate costs.
+"""Where a loss comes from: miscalibration, discrimination and the uncertainty of the base rate.
 
-Everything takes the probabilities of one event and whether it happened, as `service.core.assessment.reliability` does.
+Functions take the probabilities of one event and its outcomes (whether it occurred), as those of `reliability` do.
 """
 
 import math
@@ -64,14 +64,14 @@ class Binned:
     within: float
 
 
-def monotone_recalibration(probabilities: Array, happened: np.ndarray, *, weights: Array | None = None) -> Array:
-    """Best non-decreasing function of the probabilities for what happened (isotonic regression).
+def monotone_recalibration(probabilities: Array, outcomes: np.ndarray, *, weights: Array | None = None) -> Array:
+    """Best non-decreasing function of the probabilities for the outcomes (isotonic regression).
 
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
         Equal ones get equal values.
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
     weights : ndarray of shape (N,), optional
         Positive.
 
@@ -87,12 +87,12 @@ def monotone_recalibration(probabilities: Array, happened: np.ndarray, *, weight
     share = np.ones(len(probabilities)) if weights is None else weights
     _, group = np.unique(probabilities, return_inverse=True)
     mass = np.bincount(group, share).astype(np.float64)
-    levels, starts = pool_adjacent_violators(np.bincount(group, share * happened) / mass, mass)
+    levels, starts = pool_adjacent_violators(np.bincount(group, share * outcomes) / mass, mass)
     return levels[np.searchsorted(starts, group, side="right") - 1]
 
 
 def corp_decomposition(
-    probabilities: Array, happened: np.ndarray, *, loss: Loss = "brier", weights: Array | None = None
+    probabilities: Array, outcomes: np.ndarray, *, loss: Loss = "brier", weights: Array | None = None
 ) -> Decomposition:
     r"""Split a mean loss into miscalibration, discrimination and uncertainty (CORP), without bins.
 
@@ -101,7 +101,7 @@ def corp_decomposition(
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
     loss : {"brier", "log_loss"}
         Of the one event: ``(p - y)**2``, which for two classes is `brier_loss`.
     weights : ndarray of shape (N,), optional
@@ -117,16 +117,16 @@ def corp_decomposition(
     ----------
     Dimitriadis, Gneiting & Jordan (2021), *Stable Reliability Diagrams for Probabilistic Classifiers*, PNAS 118.
     """
-    rate = np.full(len(happened), np.average(happened, weights=weights))
-    better = monotone_recalibration(probabilities, happened, weights=weights)
+    rate = np.full(len(outcomes), np.average(outcomes, weights=weights))
+    better = monotone_recalibration(probabilities, outcomes, weights=weights)
     mean_loss = _MEAN_LOSS[loss]
-    score, recalibrated, base = (mean_loss(said, happened, weights) for said in (probabilities, better, rate))
+    score, recalibrated, base = (mean_loss(p, outcomes, weights) for p in (probabilities, better, rate))
     return Decomposition(score, score - recalibrated, base - recalibrated, base)
 
 
 def binned_decomposition(
     probabilities: Array,
-    happened: np.ndarray,
+    outcomes: np.ndarray,
     *,
     index: Indices | None = None,
     loss: Loss = "brier",
@@ -143,7 +143,7 @@ def binned_decomposition(
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
     index : ndarray of shape (N,), optional
         Bin of every row; `equal_width` by default.
     loss : {"brier", "log_loss"}
@@ -164,21 +164,21 @@ def binned_decomposition(
     share = np.ones(len(probabilities)) if weights is None else weights
     _, place = np.unique(equal_width(probabilities) if index is None else index, return_inverse=True)
     mass = np.bincount(place, share)
-    said, frequency = (np.bincount(place, share * v) / mass for v in (probabilities, happened))
-    mean_loss, rate = _MEAN_LOSS[loss], np.full(len(happened), np.average(happened, weights=weights))
-    levels = (probabilities, said[place], frequency[place], rate)
-    score, coarse, sharp, base = (mean_loss(level, happened, weights) for level in levels)
-    within = 0.0 if math.isinf(coarse) else score - coarse  # what a whole bin ruled out happened: infinite by itself
+    predicted, observed = (np.bincount(place, share * v) / mass for v in (probabilities, outcomes))
+    mean_loss, rate = _MEAN_LOSS[loss], np.full(len(outcomes), np.average(outcomes, weights=weights))
+    levels = (probabilities, predicted[place], observed[place], rate)
+    score, coarse, sharp, base = (mean_loss(level, outcomes, weights) for level in levels)
+    within = 0.0 if math.isinf(coarse) else score - coarse  # infinite where a whole bin ruled out what occurred
     return Binned(score, coarse - sharp, base - sharp, base, within)
 
 
-def _mean_squared(probabilities: Array, happened: np.ndarray, weights: Array | None) -> float:
-    return float(np.average((probabilities - happened) ** 2, weights=weights))
+def _mean_squared(probabilities: Array, outcomes: np.ndarray, weights: Array | None) -> float:
+    return float(np.average((probabilities - outcomes) ** 2, weights=weights))
 
 
-def _mean_log(probabilities: Array, happened: np.ndarray, weights: Array | None) -> float:
-    """Infinite where something ruled out happened."""
-    own = np.where(happened, probabilities, 1.0 - probabilities)
+def _mean_log(probabilities: Array, outcomes: np.ndarray, weights: Array | None) -> float:
+    """Infinite where an event of probability zero occurred."""
+    own = np.where(outcomes, probabilities, 1.0 - probabilities)
     return float(np.average(-np.log(own), weights=weights)) + 0.0 if own.all() else math.inf  # never minus zero
 
 

@@ -1,4 +1,4 @@
-"""How well events are told from others: the ROC curve, and the area under it with an interval."""
+"""Discrimination: the ROC curve, and the area under it with an interval."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from service.core.numerics import Array, Flags, Indices
 from service.core.sampling import effective_rows
 
 FEWEST: Final = 5
-"""Events, and others, below which an area has no interval: its variance cannot be told."""
+"""Events, and others, below which an area has no interval: its variance cannot be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _interval(
     low, high = 1.0 / (1.0 + math.exp(step - odds)), 1.0 / (1.0 + math.exp(-step - odds))
     if not independent:
         return low, high
-    least, most = _newcombe(area, *worth)  # near 0 and 1 placements say too little of their own spread
+    least, most = _newcombe(area, *worth)  # near 0 and 1 placements underestimate their own spread
     return min(low, least), max(high, most)
 
 

@@ -1,4 +1,4 @@
-"""Several labels at once: what their own probabilities say about all of them together, and what they do not."""
+"""The probability that several labels hold at once: bounds from the marginals, and a test of their product."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ STANDARD_ERRORS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """How often several events came together, against what their own probabilities claim.
+    """Observed frequency of several events together, beside what their marginal probabilities imply.
 
     Attributes
     ----------
     observed : float
-        Share of rows in which all of them happened.
+        Share of rows in which all of them occurred.
     product : float
         Mean product of their probabilities: the share, were they independent given the row.
     low, high : float
@@ -39,11 +39,11 @@ class Joint:
 
 
 def frechet_bounds(probabilities: Array) -> tuple[Array, Array]:
-    r"""Least and greatest probability, shape (N,) each, that all events of a row happen.
+    r"""Least and greatest probability, shape (N,) each, that all events of a row occur.
 
     .. math:: \max\Bigl(0, \sum_j q_j - (M - 1)\Bigr) \le P(\text{all}) \le \min_j q_j
 
-    All that follows from the events' own probabilities; some dependence reaches each bound.
+    Nothing narrower follows from the marginal probabilities: each bound is reached under some dependence.
 
     Parameters
     ----------
@@ -66,20 +66,21 @@ def frechet_bounds(probabilities: Array) -> tuple[Array, Array]:
 
 def joint(
     probabilities: Array,
-    happened: Flags | Indices,
+    outcomes: Flags | Indices,
     *,
     weights: Array | None = None,
     groups: Indices | None = None,
 ) -> Joint:
-    """Whether the product of probabilities may be told as the probability of all events.
+    """Whether the product of the marginal probabilities is the probability that all events occur.
 
     For the exact match of a predicted set: the probability of what is predicted of every label, and whether that is
-    true. A network with one sigmoid per label makes this product by construction, whatever its labels have in common.
+    true. A network with one sigmoid per label implies this product, however its labels depend on each other.
 
     Parameters
     ----------
     probabilities : ndarray of shape (N, M)
-    happened : ndarray of shape (N, M)
+    outcomes : ndarray of shape (N, M)
+        Whether each event occurred.
     weights, groups : ndarray of shape (N,), optional
         Rows of a group are taken to share one draw.
 
@@ -90,8 +91,8 @@ def joint(
     >>> found.observed, found.product, found.low, found.high, found.product_is_wrong
     (0.5, 0.25, 0.0, 0.5, True)
     """
-    claimed, all_happened = probabilities.prod(axis=1), happened.all(axis=1)
-    columns = (all_happened, claimed, *frechet_bounds(probabilities))
+    product_of_row, all_occurred = probabilities.prod(axis=1), outcomes.all(axis=1)
+    columns = (all_occurred, product_of_row, *frechet_bounds(probabilities))
     observed, product, low, high = (float(np.average(column, weights=weights)) for column in columns)
-    error = mean_noise(np.sqrt(claimed * (1.0 - claimed)), weights=weights, groups=groups)
+    error = mean_noise(np.sqrt(product_of_row * (1.0 - product_of_row)), weights=weights, groups=groups)
     return Joint(observed, product, low, high, error)

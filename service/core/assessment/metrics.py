@@ -108,7 +108,7 @@ def auroc_score(log_probs: Array, labels: Indices, *, weights: Array | None = No
     """
     w = np.ones(len(labels)) if weights is None else weights
     events = ((log_probs[:, k], labels == k) for k in _present(log_probs, labels))
-    parts = [separation_score(said[~own], said[own], inside_weights=w[~own], weights=w[own]) for said, own in events]
+    parts = [separation_score(p[~own], p[own], weights=w[~own], ood_weights=w[own]) for p, own in events]
     return float(np.mean(parts)) if parts else math.nan
 
 
@@ -151,29 +151,29 @@ def aurc_loss(log_probs: Array, labels: Indices) -> float:
 
 
 def separation_score(
-    inside: Array, outside: Array, *, inside_weights: Array | None = None, weights: Array | None = None
+    scores: Array, ood_scores: Array, *, weights: Array | None = None, ood_weights: Array | None = None
 ) -> float:
-    """Probability that a row from elsewhere scores above one from the training population (AUROC; ties count half).
+    """Probability that an out-of-distribution row scores above an in-distribution one (AUROC; ties count half).
 
     Parameters
     ----------
-    inside : ndarray of shape (N,)
-        OOD scores of rows like the training data.
-    outside : ndarray of shape (M,)
-        OOD scores of other rows.
-    inside_weights, weights : ndarray of shape (N,) and (M,), optional
+    scores : ndarray of shape (N,)
+        OOD scores of in-distribution rows.
+    ood_scores : ndarray of shape (M,)
+        OOD scores of out-of-distribution rows.
+    weights, ood_weights : ndarray of shape (N,) and (M,), optional
 
     Examples
     --------
     >>> separation_score(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
     0.875
     """
-    order = np.argsort(inside)
-    mass = np.ones(len(inside)) if inside_weights is None else inside_weights[order]
+    order = np.argsort(scores)
+    mass = np.ones(len(scores)) if weights is None else weights[order]
     cumulated = np.concatenate([[0.0], mass.cumsum()])
-    ends = (np.searchsorted(inside[order], outside, side=side) for side in ("left", "right"))
+    ends = (np.searchsorted(scores[order], ood_scores, side=side) for side in ("left", "right"))
     below = sum(cumulated[end] for end in ends)
-    return float(np.average(below, weights=weights) / (2.0 * cumulated[-1]))
+    return float(np.average(below, weights=ood_weights) / (2.0 * cumulated[-1]))
 
 
 def realised_cost(actions: Indices, cost: Array, labels: Indices, *, weights: Array | None = None) -> float:

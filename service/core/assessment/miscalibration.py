@@ -1,6 +1,6 @@
-"""Gaps between what was said and what happened: every calibration error, and the bins beneath them.
+"""Gaps between predicted probability and observed frequency: every calibration error, and the bins beneath them.
 
-The building blocks take probabilities of one event and whether it happened; the metrics take all classes.
+Building blocks take probabilities of one event and its outcomes (whether it occurred); metrics take all classes.
 """
 
 import numpy as np
@@ -70,8 +70,8 @@ def equal_mass(probabilities: Array, *, bins: int = BINS) -> Indices:
     return np.searchsorted(np.sort(probabilities)[first], probabilities, side="right") - 1
 
 
-def gap_in(index: Indices, probabilities: Array, happened: np.ndarray, *, weights: Array | None = None) -> float:
-    r"""Weighted mean over given bins of the gap between what was said and what happened.
+def gap_in(index: Indices, probabilities: Array, outcomes: np.ndarray, *, weights: Array | None = None) -> float:
+    r"""Weighted mean over given bins of the gap between predicted probability and observed frequency.
 
     .. math:: \sum_b \frac{n_b}{n} \, \lvert \bar p_b - \bar y_b \rvert
 
@@ -80,21 +80,21 @@ def gap_in(index: Indices, probabilities: Array, happened: np.ndarray, *, weight
     index : ndarray of shape (N,)
         Bin of every row.
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
         0 or 1, or booleans.
     weights : ndarray of shape (N,), optional
     """
     share = np.ones(len(index)) if weights is None else weights
-    return float(np.abs(np.bincount(index, share * (probabilities - happened))).sum() / share.sum())
+    return float(np.abs(np.bincount(index, share * (probabilities - outcomes))).sum() / share.sum())
 
 
-def binned_gap(probabilities: Array, happened: np.ndarray, *, bins: int = BINS, weights: Array | None = None) -> float:
+def binned_gap(probabilities: Array, outcomes: np.ndarray, *, bins: int = BINS, weights: Array | None = None) -> float:
     """`gap_in` bins of `equal_width`.
 
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
         0 or 1, or booleans.
     bins : int
     weights : ndarray of shape (N,), optional
@@ -104,11 +104,11 @@ def binned_gap(probabilities: Array, happened: np.ndarray, *, bins: int = BINS, 
     >>> round(binned_gap(np.array([0.5, 0.4, 0.7, 0.75]), np.array([1, 0, 0, 1]), bins=4), 6)
     0.1375
     """
-    return gap_in(equal_width(probabilities, bins=bins), probabilities, happened, weights=weights)
+    return gap_in(equal_width(probabilities, bins=bins), probabilities, outcomes, weights=weights)
 
 
 def smooth_gap(
-    probabilities: Array, happened: np.ndarray, *, bandwidth: float | None = None, weights: Array | None = None
+    probabilities: Array, outcomes: np.ndarray, *, bandwidth: float | None = None, weights: Array | None = None
 ) -> float:
     r"""Calibration error without bins (smECE): gaps smoothed along the probability before they are counted.
 
@@ -120,7 +120,7 @@ def smooth_gap(
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
         0 or 1, or booleans.
     bandwidth : float, optional
     weights : ndarray of shape (N,), optional
@@ -136,7 +136,7 @@ def smooth_gap(
     """
     share = np.ones(len(probabilities)) if weights is None else weights
     cell = np.minimum((probabilities * CELLS).astype(np.intp), CELLS - 1)
-    gaps = np.bincount(cell, share * (probabilities - happened), minlength=CELLS) / share.sum()
+    gaps = np.bincount(cell, share * (probabilities - outcomes), minlength=CELLS) / share.sum()
     spectrum = np.fft.rfft(np.concatenate([gaps, gaps[::-1]]))  # mirrored, it is a circle: that is the reflection
     if bandwidth is not None:
         return _smoothed(spectrum, bandwidth)
@@ -147,7 +147,7 @@ def smooth_gap(
     return _smoothed(spectrum, high)
 
 
-def debiased_squared_gap(index: Indices, probabilities: Array, happened: np.ndarray) -> float:
+def debiased_squared_gap(index: Indices, probabilities: Array, outcomes: np.ndarray) -> float:
     r"""Weighted mean over given bins of the squared gap, less what chance alone adds to it.
 
     .. math:: \sum_b \frac{n_b}{n} \Bigl[(\bar p_b - \bar y_b)^2 - \frac{\bar y_b (1 - \bar y_b)}{n_b - 1}\Bigr]
@@ -159,7 +159,7 @@ def debiased_squared_gap(index: Indices, probabilities: Array, happened: np.ndar
     index : ndarray of shape (N,)
         Bin of every row.
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
 
     Examples
     --------
@@ -172,8 +172,8 @@ def debiased_squared_gap(index: Indices, probabilities: Array, happened: np.ndar
     """
     count = np.bincount(index)
     rows = np.maximum(count, 1)
-    gap = np.bincount(index, probabilities - happened) / rows
-    rate = np.bincount(index, happened) / rows
+    gap = np.bincount(index, probabilities - outcomes) / rows
+    rate = np.bincount(index, outcomes) / rows
     squared = np.where(count > 1, gap**2 - rate * (1.0 - rate) / np.maximum(count - 1, 1), 0.0)
     return float(count @ squared / len(probabilities))
 

@@ -9,7 +9,7 @@ from service.core.numerics import Array, Indices
 
 @dataclass(frozen=True, slots=True)
 class DecisionCurve:
-    """Net benefit per row at every threshold; treating nobody is worth 0.
+    """Net benefit per row at every threshold; treating no one is worth 0.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class DecisionCurve:
 
 
 def net_benefit(
-    probabilities: Array, happened: np.ndarray, thresholds: Array, *, weights: Array | None = None
+    probabilities: Array, outcomes: np.ndarray, thresholds: Array, *, weights: Array | None = None
 ) -> Array:
     r"""True positives per row, less false positives at the exchange rate that the threshold implies.
 
@@ -37,7 +37,7 @@ def net_benefit(
     ----------
     probabilities : ndarray of shape (N,)
         Of the event; positive where at least the threshold.
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
     thresholds : ndarray of shape (T,)
         Below 1.
     weights : ndarray of shape (N,), optional
@@ -51,21 +51,21 @@ def net_benefit(
     ----------
     Vickers & Elkin (2006), *Decision Curve Analysis*, Medical Decision Making 26.
     """
-    w, happened = np.ones(len(probabilities)) if weights is None else weights, happened.astype(np.bool_)
-    hits = _at_least(probabilities[happened], w[happened], thresholds)
-    alarms = _at_least(probabilities[~happened], w[~happened], thresholds)
+    w, outcomes = np.ones(len(probabilities)) if weights is None else weights, outcomes.astype(np.bool_)
+    hits = _at_least(probabilities[outcomes], w[outcomes], thresholds)
+    alarms = _at_least(probabilities[~outcomes], w[~outcomes], thresholds)
     return (hits - alarms * thresholds / (1.0 - thresholds)) / w.sum()
 
 
 def decision_curve(
-    probabilities: Array, happened: np.ndarray, thresholds: Array, *, weights: Array | None = None
+    probabilities: Array, outcomes: np.ndarray, thresholds: Array, *, weights: Array | None = None
 ) -> DecisionCurve:
     """Net benefit of the model and of treating everyone.
 
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
     thresholds : ndarray of shape (T,)
         Below 1.
     weights : ndarray of shape (N,), optional
@@ -76,9 +76,9 @@ def decision_curve(
     >>> curve.model, curve.treat_all, curve.prevalence
     (array([0.5, 0.5]), array([0.375, 0.   ]), 0.5)
     """
-    everyone = net_benefit(np.ones_like(probabilities), happened, thresholds, weights=weights)
-    model = net_benefit(probabilities, happened, thresholds, weights=weights)
-    return DecisionCurve(thresholds, model, everyone, float(np.average(happened, weights=weights)))
+    everyone = net_benefit(np.ones_like(probabilities), outcomes, thresholds, weights=weights)
+    model = net_benefit(probabilities, outcomes, thresholds, weights=weights)
+    return DecisionCurve(thresholds, model, everyone, float(np.average(outcomes, weights=weights)))
 
 
 def prevalence_line(source: Array, k: int, values: Array) -> Array:
@@ -134,8 +134,8 @@ def cost_across_prevalence(
     """
     w = np.ones(len(labels)) if weights is None else weights
     mass = np.bincount(labels, w, minlength=cost.shape[1])
-    paid = np.bincount(labels, w * cost[actions, labels], minlength=cost.shape[1])
-    per_class = np.where(mass > 0.0, paid / np.where(mass > 0.0, mass, 1.0), np.nan)
+    realised = np.bincount(labels, w * cost[actions, labels], minlength=cost.shape[1])
+    per_class = np.where(mass > 0.0, realised / np.where(mass > 0.0, mass, 1.0), np.nan)
     return np.where(prevalences > 0.0, prevalences * per_class, 0.0).sum(axis=1)
 
 

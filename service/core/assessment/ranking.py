@@ -41,7 +41,7 @@ def average_precision(scores: Array, positives: np.ndarray, *, weights: Array | 
 
 
 def area_under_precision_recall(
-    inside: Array, outside: Array, *, positive: Positive, inside_weights: Array | None = None
+    scores: Array, ood_scores: Array, *, positive: Positive, weights: Array | None = None
 ) -> float:
     """`average_precision` of an OOD score at finding rows out of distribution ("out") or in distribution ("in").
 
@@ -49,34 +49,34 @@ def area_under_precision_recall(
 
     Parameters
     ----------
-    inside : ndarray of shape (N,)
-        OOD scores of rows like the training data.
-    outside : ndarray of shape (M,)
-        OOD scores of other rows.
+    scores : ndarray of shape (N,)
+        OOD scores of in-distribution rows.
+    ood_scores : ndarray of shape (M,)
+        OOD scores of out-of-distribution rows.
     positive : {"in", "out"}
-    inside_weights : ndarray of shape (N,), optional
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
     >>> area_under_precision_recall(np.array([0.0, 1.0]), np.array([2.0]), positive="out")
     1.0
     """
-    wanted, others = _oriented(inside, outside, positive)
-    found = np.arange(len(wanted) + len(others)) < len(wanted)
+    sought, others = _oriented(scores, ood_scores, positive)
+    found = np.arange(len(sought) + len(others)) < len(sought)
     mass = None
-    if inside_weights is not None:  # only their ratios matter: the mix of the two kinds stays that of the rows
-        even = inside_weights * (len(inside) / inside_weights.sum())
-        mass = np.concatenate(_paired(even, np.ones(len(outside)), positive))
-    return average_precision(np.concatenate([wanted, others]), found, weights=mass)
+    if weights is not None:  # only their ratios matter: the mix of the two kinds stays that of the rows
+        even = weights * (len(scores) / weights.sum())
+        mass = np.concatenate(_paired(even, np.ones(len(ood_scores)), positive))
+    return average_precision(np.concatenate([sought, others]), found, weights=mass)
 
 
 def fpr_at_tpr(
-    inside: Array,
-    outside: Array,
+    scores: Array,
+    ood_scores: Array,
     *,
     positive: Positive,
     tpr: float = 0.95,
-    inside_weights: Array | None = None,
+    weights: Array | None = None,
 ) -> float:
     """Share of the other kind let through once at least ``tpr`` of the positive kind is found (FPR@95).
 
@@ -86,49 +86,49 @@ def fpr_at_tpr(
 
     Parameters
     ----------
-    inside : ndarray of shape (N,)
-        OOD scores of rows like the training data.
-    outside : ndarray of shape (M,)
-        OOD scores of other rows.
+    scores : ndarray of shape (N,)
+        OOD scores of in-distribution rows.
+    ood_scores : ndarray of shape (M,)
+        OOD scores of out-of-distribution rows.
     positive : {"in", "out"}
         Which kind is to be found; no default, because there is no convention.
     tpr : float
-    inside_weights : ndarray of shape (N,), optional
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
-    >>> inside, outside = np.array([0.0, 1.0, 2.0, 9.0]), np.array([3.0, 4.0, 5.0, 6.0])
-    >>> fpr_at_tpr(inside, outside, positive="in"), fpr_at_tpr(inside, outside, positive="out")
+    >>> scores, ood_scores = np.array([0.0, 1.0, 2.0, 9.0]), np.array([3.0, 4.0, 5.0, 6.0])
+    >>> fpr_at_tpr(scores, ood_scores, positive="in"), fpr_at_tpr(scores, ood_scores, positive="out")
     (1.0, 0.25)
 
     References
     ----------
     Hendrycks & Gimpel (2017), *A Baseline for Detecting Misclassified and Out-of-Distribution Examples*, ICLR.
     """
-    wanted, others = _oriented(inside, outside, positive)
-    weights = np.ones(len(inside)) if inside_weights is None else inside_weights
-    wanted_mass, other_mass = _paired(weights, np.ones(len(outside)), positive)
-    descending = np.argsort(-wanted)
-    found = wanted_mass[descending].cumsum()
+    sought, others = _oriented(scores, ood_scores, positive)
+    weights = np.ones(len(scores)) if weights is None else weights
+    positive_mass, other_mass = _paired(weights, np.ones(len(ood_scores)), positive)
+    descending = np.argsort(-sought)
+    found = positive_mass[descending].cumsum()
     reached = found >= tpr * found[-1] * (1.0 - 1e-12)  # 0.07 * 100 is above 7 in float64
-    return float(np.average(others >= wanted[descending[reached.argmax()]], weights=other_mass))
+    return float(np.average(others >= sought[descending[reached.argmax()]], weights=other_mass))
 
 
-def placements(inside: Array, outside: Array) -> tuple[Array, Array]:
+def placements(scores: Array, ood_scores: Array) -> tuple[Array, Array]:
     """How each row stands among the other kind; the mean of either is the AUROC.
 
     Parameters
     ----------
-    inside : ndarray of shape (N,)
-        OOD scores of rows like the training data.
-    outside : ndarray of shape (M,)
-        OOD scores of other rows.
+    scores : ndarray of shape (N,)
+        OOD scores of in-distribution rows.
+    ood_scores : ndarray of shape (M,)
+        OOD scores of out-of-distribution rows.
 
     Returns
     -------
-    of_inside : ndarray of shape (N,)
+    of_rows : ndarray of shape (N,)
         Share of the others above the row, ties counted half.
-    of_outside : ndarray of shape (M,)
+    of_ood_rows : ndarray of shape (M,)
         Share of the others below it.
 
     Examples
@@ -141,10 +141,10 @@ def placements(inside: Array, outside: Array) -> tuple[Array, Array]:
     DeLong, DeLong and Clarke-Pearson (1988), *Comparing the Areas under Two or More Correlated Receiver Operating
     Characteristic Curves*, Biometrics 44.
     """
-    return 1.0 - _share_below(inside, outside), _share_below(outside, inside)
+    return 1.0 - _share_below(scores, ood_scores), _share_below(ood_scores, scores)
 
 
-def separation_interval(inside: Array, outside: Array) -> tuple[float, float]:
+def separation_interval(scores: Array, ood_scores: Array) -> tuple[float, float]:
     r"""95 % interval of the AUROC, which does not shrink to nothing where no row is out of order.
 
     .. math:: \{\theta : (\hat\theta - \theta)^2 \le t^2 s \, V(\theta)\}, \quad
@@ -156,7 +156,7 @@ def separation_interval(inside: Array, outside: Array) -> tuple[float, float]:
 
     Parameters
     ----------
-    inside, outside : ndarray of shape (N,) and (M,)
+    scores, ood_scores : ndarray of shape (N,) and (M,)
         As in `placements`; independent rows, two of each kind at least.
 
     Examples
@@ -173,9 +173,9 @@ def separation_interval(inside: Array, outside: Array) -> tuple[float, float]:
     Newcombe (2006), *Confidence Intervals for an Effect Size Measure Based on the Mann-Whitney Statistic. Part 2*,
     Statistics in Medicine 25.
     """
-    n, m, (of_inside, of_outside) = len(inside), len(outside), placements(inside, outside)
-    estimate, fewest = float(of_outside.mean()), max(min(n, m), 2)
-    delong = float(of_inside.var() / max(n - 1, 1) + of_outside.var() / max(m - 1, 1))
+    n, m, (of_rows, of_ood_rows) = len(scores), len(ood_scores), placements(scores, ood_scores)
+    estimate, fewest = float(of_ood_rows.mean()), max(min(n, m), 2)
+    delong = float(of_rows.var() / max(n - 1, 1) + of_ood_rows.var() / max(m - 1, 1))
     supposed = _newcombe(estimate, n, m)
     quantile = NORMAL + (NORMAL**3 + NORMAL) / (4.0 * (fewest - 1))  # Student's, to first order
     scale = quantile**2 * (max(1.0, delong / supposed) if supposed > 0.0 else 1.0)
@@ -197,18 +197,18 @@ def _farthest(estimate: float, end: float, allowed: Callable[[float], float]) ->
     return far
 
 
-def detection_error(inside: Array, outside: Array, *, inside_weights: Array | None = None) -> float:
+def detection_error(scores: Array, ood_scores: Array, *, weights: Array | None = None) -> float:
     r"""Least error of any threshold when both kinds are equally frequent.
 
     .. math:: \min_t \tfrac12 P_{in}(s > t) + \tfrac12 P_{out}(s \le t)
 
     Parameters
     ----------
-    inside : ndarray of shape (N,)
-        OOD scores of rows like the training data.
-    outside : ndarray of shape (M,)
-        OOD scores of other rows.
-    inside_weights : ndarray of shape (N,), optional
+    scores : ndarray of shape (N,)
+        OOD scores of in-distribution rows.
+    ood_scores : ndarray of shape (M,)
+        OOD scores of out-of-distribution rows.
+    weights : ndarray of shape (N,), optional
 
     Examples
     --------
@@ -219,12 +219,12 @@ def detection_error(inside: Array, outside: Array, *, inside_weights: Array | No
     ----------
     Liang, Li & Srikant (2018), *Enhancing the Reliability of Out-of-distribution Image Detection*, ICLR.
     """
-    thresholds = np.concatenate([inside, outside])
-    order = np.argsort(inside)
-    mass = np.ones(len(inside)) if inside_weights is None else inside_weights[order]
+    thresholds = np.concatenate([scores, ood_scores])
+    order = np.argsort(scores)
+    mass = np.ones(len(scores)) if weights is None else weights[order]
     below = np.concatenate([[0.0], mass.cumsum()])
-    alarms = 1.0 - below[np.searchsorted(inside[order], thresholds, side="right")] / below[-1]
-    misses = np.searchsorted(np.sort(outside), thresholds, side="right") / len(outside)
+    alarms = 1.0 - below[np.searchsorted(scores[order], thresholds, side="right")] / below[-1]
+    misses = np.searchsorted(np.sort(ood_scores), thresholds, side="right") / len(ood_scores)
     return min(0.5, float((alarms + misses).min() / 2.0))
 
 
@@ -234,11 +234,11 @@ def _share_below(points: Array, others: Array) -> Array:
     return below / (2.0 * len(others))
 
 
-def _oriented(inside: Array, outside: Array, positive: Positive) -> tuple[Array, Array]:
-    """Scores of the wanted kind and of the other, larger for the wanted."""
-    return (outside, inside) if positive == "out" else (-inside, -outside)
+def _oriented(scores: Array, ood_scores: Array, positive: Positive) -> tuple[Array, Array]:
+    """Scores of the positive kind and of the other, larger for the positive."""
+    return (ood_scores, scores) if positive == "out" else (-scores, -ood_scores)
 
 
-def _paired(inside: Array, outside: Array, positive: Positive) -> tuple[Array, Array]:
+def _paired(scores: Array, ood_scores: Array, positive: Positive) -> tuple[Array, Array]:
     """Weights in the order of `_oriented`."""
-    return (outside, inside) if positive == "out" else (inside, outside)
+    return (ood_scores, scores) if positive == "out" else (scores, ood_scores)

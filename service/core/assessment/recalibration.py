@@ -97,7 +97,7 @@ def class_log_odds(log_probs: Array, k: int) -> Array:
 
 def cox(
     log_odds: Array,
-    happened: np.ndarray,
+    outcomes: np.ndarray,
     *,
     weights: Array | None = None,
     groups: Indices | None = None,
@@ -105,14 +105,14 @@ def cox(
 ) -> Cox:
     r"""Maximum-likelihood recalibration line: logistic regression on the log-odds, by damped Newton steps.
 
-    With weights or groups the standard errors are those of the sandwich estimator, which believes neither in equal
+    With weights or groups the standard errors are those of the sandwich estimator, which assumes neither equal
     weights nor in independent rows.
 
     Parameters
     ----------
     log_odds : ndarray of shape (N,)
         Finite.
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
     weights : ndarray of shape (N,), optional
         Positive.
     groups : ndarray of shape (N,), optional
@@ -133,7 +133,7 @@ def cox(
     Albert & Anderson (1984), *On the Existence of Maximum Likelihood Estimates in Logistic Regression*, Biometrika 71.
     Liang & Zeger (1986), *Longitudinal Data Analysis Using Generalized Linear Models*, Biometrika 73.
     """
-    y = happened.astype(np.float64)
+    y = outcomes.astype(np.float64)
     w = np.ones(len(y)) if weights is None else weights * (len(y) / weights.sum())
     degenerate = _without_estimate(log_odds, y)
     if degenerate is not None:

@@ -1,6 +1,6 @@
-"""Said against happened, looked at closely: curves, and what chance alone would show.
+"""Reliability: predicted probability against observed frequency, as curves and against chance.
 
-Everything takes the probabilities of one event and whether it happened, so it serves the predicted class
+Functions take the probabilities of one event and its outcomes (whether it occurred), so it serves the predicted class
 (`assessment.miscalibration.favourite`), the positive class of a binary and every class of many (`class_event`).
 """
 
@@ -24,7 +24,7 @@ class Curve:
     Attributes
     ----------
     predicted, observed : ndarray of shape (B,)
-        Mean probability, and how often it happened.
+        Mean predicted probability, and observed frequency.
     count : ndarray of shape (B,)
     low, high : ndarray of shape (B,)
         Consistency band: where ``observed`` would lie if the probabilities were right.
@@ -73,7 +73,7 @@ def class_event(log_probs: Array, labels: Indices, k: int) -> tuple[Array, Flags
 
 def reliability_curve(
     probabilities: Array,
-    happened: np.ndarray,
+    outcomes: np.ndarray,
     *,
     index: Indices | None = None,
     weights: Array | None = None,
@@ -87,7 +87,7 @@ def reliability_curve(
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
     index : ndarray of shape (N,), optional
         Bin of every row; `equal_width` by default.
     weights : ndarray of shape (N,), optional
@@ -114,7 +114,7 @@ def reliability_curve(
     share = np.ones(len(place)) if weights is None else weights
     simulated = np.sort(list(_drawn(place, probabilities, share, groups, draws=draws, seed=seed)), axis=0)
     outer, mass = int((1.0 - level) / 2.0 * draws), np.bincount(place, share)
-    predicted, observed = (np.bincount(place, share * values) / mass for values in (probabilities, happened))
+    predicted, observed = (np.bincount(place, share * values) / mass for values in (probabilities, outcomes))
     return Curve(predicted, observed, count, simulated[outer] / mass, simulated[-1 - outer] / mass)
 
 
@@ -149,14 +149,14 @@ def null_errors(
     """
     share = np.ones(len(probabilities)) if weights is None else weights
     index = equal_width(probabilities, bins=bins)
-    said = np.bincount(index, share * probabilities)
+    predicted = np.bincount(index, share * probabilities)
     drawn = _drawn(index, probabilities, share, groups, draws=draws, seed=seed)
-    return np.sort([np.abs(said - happened).sum() / share.sum() for happened in drawn])
+    return np.sort([np.abs(predicted - observed).sum() / share.sum() for observed in drawn])
 
 
 def null_test(
     probabilities: Array,
-    happened: np.ndarray,
+    outcomes: np.ndarray,
     *,
     bins: int = BINS,
     weights: Array | None = None,
@@ -172,7 +172,7 @@ def null_test(
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
     bins : int
     weights, groups : ndarray of shape (N,), optional
         As for `null_errors`.
@@ -189,7 +189,7 @@ def null_test(
     Vaicenavicius et al. (2019), *Evaluating Model Calibration in Classification*, AISTATS.
     """
     null = null_errors(probabilities, bins=bins, weights=weights, groups=groups, draws=draws, seed=seed)
-    error = binned_gap(probabilities, happened, bins=bins, weights=weights)
+    error = binned_gap(probabilities, outcomes, bins=bins, weights=weights)
     slack = 1e-12  # a simulated sample equal to the real one differs in the last bit
     above = draws - int(np.searchsorted(null, error - slack))
     rank = min(draws, math.ceil(level * (draws + 1) - 1e-9))
@@ -198,7 +198,7 @@ def null_test(
 
 def debiased_interval(
     probabilities: Array,
-    happened: np.ndarray,
+    outcomes: np.ndarray,
     *,
     bins: int = BINS,
     level: float = 0.95,
@@ -218,7 +218,7 @@ def debiased_interval(
     Parameters
     ----------
     probabilities : ndarray of shape (N,)
-    happened : ndarray of shape (N,)
+    outcomes : ndarray of shape (N,)
     bins : int
     level : float
     draws, seed : int
@@ -241,11 +241,11 @@ def debiased_interval(
     Kumar, Liang & Ma (2019), *Verified Uncertainty Calibration*, NeurIPS.
     """
     _, index, count = np.unique(equal_mass(probabilities, bins=bins), return_inverse=True, return_counts=True)
-    said, events = np.bincount(index, probabilities) / count, np.bincount(index, happened).astype(np.float64)
-    estimate = debiased_squared_gap(index, probabilities, happened)
+    predicted, events = np.bincount(index, probabilities) / count, np.bincount(index, outcomes).astype(np.float64)
+    estimate = debiased_squared_gap(index, probabilities, outcomes)
     rng = np.random.default_rng(seed)
-    worlds = (events + said) / (count + 1), (events + 0.5) / (count + 1), _as_many_as_may_be(events, count)
-    noises = [_gap_noise(count, said, np.clip(rates, 0.0, 1.0), draws, rng) for rates in worlds]
+    worlds = (events + predicted) / (count + 1), (events + 0.5) / (count + 1), _as_many_as_may_be(events, count)
+    noises = [_gap_noise(count, predicted, np.clip(rates, 0.0, 1.0), draws, rng) for rates in worlds]
     outer = (1.0 - level) / 2.0
     reach = max(float(np.abs(np.quantile(noise, [outer, 1.0 - outer])).max()) for noise in noises)
     return math.sqrt(max(estimate - reach, 0.0)), math.sqrt(max(estimate + reach, 0.0))
@@ -260,12 +260,12 @@ def _as_many_as_may_be(events: Array, count: Indices) -> Array:
     return rates if rarer is events else 1.0 - rates
 
 
-def _gap_noise(count: Indices, said: Array, rates: Array, draws: int, rng: np.random.Generator) -> Array:
+def _gap_noise(count: Indices, predicted: Array, rates: Array, draws: int, rng: np.random.Generator) -> Array:
     """How far the debiased squared gap of samples lies from the one behind them, shape (draws,)."""
     observed = rng.binomial(count, rates, size=(draws, len(count))) / count
     chance = observed * (1.0 - observed) / np.maximum(count - 1, 1)
-    squared = np.where(count > 1, (said - observed) ** 2 - chance, 0.0)
-    return (squared - (said - rates) ** 2) @ count / count.sum()
+    squared = np.where(count > 1, (predicted - observed) ** 2 - chance, 0.0)
+    return (squared - (predicted - rates) ** 2) @ count / count.sum()
 
 
 def _drawn(
@@ -276,5 +276,5 @@ def _drawn(
     units = len(place) if groups is None else int(groups.max()) + 1
     for _ in range(draws):
         uniform = rng.random(units)
-        happened = (uniform if groups is None else uniform[groups]) < probabilities
-        yield np.bincount(place, share * happened).astype(np.float64)
+        outcomes = (uniform if groups is None else uniform[groups]) < probabilities
+        yield np.bincount(place, share * outcomes).astype(np.float64)

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.core.conformal import binomial_cdf
 from service.core.numerics import Array
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The most rows one may answer while the risk keeps a promise.
+    """The most rows one may answer while the risk stays below a bound.
 
     Attributes
     ----------
     threshold : float
-        Answer where the confidence is at least this; infinite when no threshold keeps the promise.
+        Answer where the confidence is at least this; infinite when no threshold keeps the bound.
     coverage : float
         Share of the rows answered.
     risk : float
@@ -127,7 +128,7 @@ def clopper_pearson_upper(errors: int, n: int, *, confidence: float = 0.95) -> f
     low, high = errors / n, 1.0
     for _ in range(60):  # halves the interval to float64's resolution
         middle = (low + high) / 2.0
-        likely = _binomial_cdf(errors, n, middle) >= 1.0 - confidence
+        likely = _at_most(errors, n, middle) >= 1.0 - confidence
         low, high = (middle, high) if likely else (low, middle)
     return high
 
@@ -143,9 +144,9 @@ def coverage_at_risk(confidences: Array, errors: np.ndarray, *, risk: float, con
     errors : ndarray of shape (N,)
         1 where the answer was wrong. Rows that chose neither the model nor its calibration.
     risk : float
-        Error rate promised, between 0 and 1.
+        Error rate not to be exceeded, between 0 and 1.
     confidence : float
-        Probability, over such samples, that the promise holds.
+        Probability, over such samples, that the bound holds.
 
     Examples
     --------
@@ -162,10 +163,10 @@ def coverage_at_risk(confidences: Array, errors: np.ndarray, *, risk: float, con
     thresholds, wrong = confidences[order], errors[order].cumsum()
     last = np.searchsorted(-thresholds, -thresholds, side="right") - 1  # rows of equal confidence go together
     allowed = (1.0 - confidence) / max(1, math.ceil(math.log2(len(order) + 1)))
-    low, high = 0, len(order)  # the first low rows keep the promise
+    low, high = 0, len(order)  # the first low rows keep the bound
     while low < high:
         end = int(last[(low + high) // 2])
-        kept = _binomial_cdf(int(wrong[end]), end + 1, risk) <= allowed
+        kept = _at_most(int(wrong[end]), end + 1, risk) <= allowed
         low, high = (end + 1, high) if kept else (low, (low + high) // 2)
     if low == 0:
         return Coverage(math.inf, 0.0, math.nan, 0.0)
@@ -174,9 +175,6 @@ def coverage_at_risk(confidences: Array, errors: np.ndarray, *, risk: float, con
     return Coverage(float(thresholds[low - 1]), low / len(order), failed / low, bound)
 
 
-def _binomial_cdf(k: int, n: int, q: float) -> float:
-    """P(Bin(n, q) <= k) for 0 < q < 1, summed in logarithms."""
-    j = np.arange(1, k + 1)
-    ratios = np.log((n - j + 1) / j) + math.log(q) - math.log1p(-q)
-    terms = np.concatenate([[0.0], ratios.cumsum()]) + n * math.log1p(-q)
-    return float(np.exp(terms).sum())
+def _at_most(k: int, n: int, q: float) -> float:
+    """P(Bin(n, q) <= k)."""
+    return float(binomial_cdf(n, q, most=k)[-1])

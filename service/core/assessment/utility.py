@@ -1,4 +1,4 @@
-"""What decisions were worth: promised against paid, against other strategies, and what better knowledge would buy."""
+"""The value of decisions: expected against realised cost, against other strategies, and the value of information."""
 
 import math
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from service.core.numerics import Array, Indices
 
 @dataclass(frozen=True, slots=True)
 class CostCalibration:
-    """Promised against paid, action by action; not a number for an action never taken.
+    """Expected and realised cost, action by action; not a number for an action never taken.
 
     Attributes
     ----------
     count : ndarray of shape (A,)
         Rows on which the action was taken.
     expected, realised : ndarray of shape (A,)
-        Mean predicted risk, and mean cost once the classes were known.
+        Mean risk that was predicted, and mean cost given the true classes.
     standard_error : ndarray of shape (A,)
         Of their difference; needs two rows.
     """
@@ -41,7 +41,7 @@ class Difference:
 def cost_calibration(
     risks: Array, actions: Indices, cost: Array, labels: Indices, *, weights: Array | None = None
 ) -> CostCalibration:
-    r"""Whether every action costs what was promised when it was taken.
+    r"""Whether the realised cost of every action is the one that was expected when it was taken.
 
     .. math:: \frac{1}{n_a} \sum_{i : a_i = a} R_{ia} \quad\text{and}\quad \frac{1}{n_a} \sum_{i : a_i = a} C_{a y_i}
 
@@ -59,22 +59,22 @@ def cost_calibration(
     Examples
     --------
     >>> costs = np.array([[0.0, 10.0], [1.0, 1.0]])
-    >>> promised = cost_calibration(np.array([[0.5, 1.0], [0.5, 1.0]]), np.array([0, 0]), costs, np.array([0, 1]))
-    >>> promised.expected, promised.realised
+    >>> found = cost_calibration(np.array([[0.5, 1.0], [0.5, 1.0]]), np.array([0, 0]), costs, np.array([0, 1]))
+    >>> found.expected, found.realised
     (array([0.5, nan]), array([ 5., nan]))
 
     References
     ----------
     Zhao et al. (2021), *Calibrating Predictions to Decisions*, NeurIPS.
     """
-    expected, realised = risks[np.arange(len(actions)), actions], cost[actions, labels]
+    foreseen, incurred = risks[np.arange(len(actions)), actions], cost[actions, labels]
     count, w = np.bincount(actions, minlength=len(cost)), np.ones(len(actions)) if weights is None else weights
-    weight, surprise = _sum_by(actions, w, len(cost)), realised - expected
+    weight, surprise = _sum_by(actions, w, len(cost)), incurred - foreseen
     deviation = w * (surprise - _mean_by(actions, w * surprise, weight)[actions])
     spread = _sum_by(actions, deviation**2, len(cost)) * count / np.maximum(count - 1, 1)
     error = np.where(count > 1, np.sqrt(spread) / np.where(count > 1, weight, 1.0), np.nan)
-    promised, paid = (_mean_by(actions, w * values, weight) for values in (expected, realised))
-    return CostCalibration(count, promised, paid, error)
+    expected, realised = (_mean_by(actions, w * values, weight) for values in (foreseen, incurred))
+    return CostCalibration(count, expected, realised, error)
 
 
 def paired_difference(
@@ -172,8 +172,8 @@ def savings_score(actions: Indices, cost: Array, labels: Indices, *, weights: Ar
     Bahnsen, Aouada & Ottersten (2015), *Example-dependent Cost-sensitive Decision Trees*, Expert Systems 42.
     """
     constant = float(np.average(cost[:, labels], axis=1, weights=weights).min())
-    paid = float(np.average(cost[actions, labels], weights=weights))
-    return 1.0 - paid / constant if constant > 0.0 else math.nan
+    realised = float(np.average(cost[actions, labels], weights=weights))
+    return 1.0 - realised / constant if constant > 0.0 else math.nan
 
 
 def dominated_actions(cost: Array) -> list[tuple[int, int]]:

@@ -18,14 +18,14 @@ class Map(Protocol):
     """What stage C applies."""
 
     def apply(self, logits: Array) -> Array:
-        """Calibrated log-probabilities of raw logits: (N, K) of (N, K), or (N, M, 2) of labels, (N, M)."""
+        """Calibrated log-probabilities of raw logits: (N, K) (N, K) of (N, K); multilabel (N, M, 2) of (N, M)."""
 
 
 class Calibrator(Map, Protocol):
     """A fitted map of classes. Its dataclass fields are what `calibration.json` stores."""
 
     free_intercepts: ClassVar[bool]
-    """Whether it can move the mean probability of a class, and so speaks of the calibration rows' prevalence."""
+    """Whether it can move the mean probability of a class, and so has the calibration rows' prevalence."""
 
     needs: ClassVar[str]
     """What models it can serve: ``any``, or ``binary`` for those of two classes."""

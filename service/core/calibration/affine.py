@@ -134,7 +134,7 @@ class AffineLoss:
 
     Slopes are measured in the unit u, so that the penalties mean the same for logits of any size. Biases are taken
     less their mean, since a constant changes nothing. A class without rows keeps bias zero and its slope at C: the
-    rows say nothing of it, and the likelihood alone would push it to infinity.
+    rows hold no information about it, and the likelihood alone would push it to infinity.
 
     Attributes
     ----------

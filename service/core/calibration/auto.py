@@ -10,7 +10,7 @@ from service.core.calibration.mixture import fit_mixed, support
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.sampling import mean_and_error
 
-NOISE = 1e-9  # nats; two chains that say the same differ by rounding, and rounding is not to choose between them
+NOISE = 1e-9  # nats; two equal chains differ by rounding, and rounding is not to choose between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def choose(
         0..G-1; standard errors count rows of a group as one draw.
     offset : ndarray of shape (K,), optional
         ``log(prevalence of these rows / prevalence the model speaks of)``: added to the output of methods without
-        free intercepts, both when fitted and when judged.
+        free intercepts, both when fitted and when evaluated.
 
     Returns
     -------
@@ -124,10 +124,10 @@ def elect(
     """
     own = np.arange(len(labels)), labels
     losses = {name: -log_probs[own] for name, log_probs in outputs.items()}
-    judged = _judged(losses, weights=weights, groups=groups)
-    within = [name for name, found in judged.items() if found.excess <= found.excess_standard_error + NOISE]
-    winner = min(within, key=lambda name: (sizes[name], round(judged[name].mean / NOISE)))
-    return Choice(winner, judged, outputs[winner])
+    compared = _compared(losses, weights=weights, groups=groups)
+    within = [name for name, found in compared.items() if found.excess <= found.excess_standard_error + NOISE]
+    winner = min(within, key=lambda name: (sizes[name], round(compared[name].mean / NOISE)))
+    return Choice(winner, compared, outputs[winner])
 
 
 def out_of_fold(
@@ -156,7 +156,7 @@ def out_of_fold(
     return log_probs if offset is None or method.free_intercepts else log_softmax(log_probs + offset)
 
 
-def _judged(losses: Mapping[str, Array], *, weights: Array | None, groups: Indices | None) -> dict[str, Candidate]:
+def _compared(losses: Mapping[str, Array], *, weights: Array | None, groups: Indices | None) -> dict[str, Candidate]:
     alone = {name: mean_and_error(loss, weights=weights, groups=groups) for name, loss in losses.items()}
     best = losses[min(alone, key=lambda name: alone[name][0])]
     beyond = {name: mean_and_error(loss - best, weights=weights, groups=groups) for name, loss in losses.items()}

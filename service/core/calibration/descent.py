@@ -1,4 +1,7 @@
-"""Minimum of a smooth strictly convex loss: L-BFGS with a diagonal start and a backtracking line search."""
+"""Minimum of a smooth strictly convex loss: L-BFGS with a diagonal start and a backtracking line search.
+
+Tested in `tests/core/calibration/test_affine.py`.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -74,7 +77,7 @@ def _quasi_newton(gradient: Array, memory: Sequence[tuple[Array, Array]], curvat
 def line_search(
     loss: Loss, point: Array, value: float, direction: Array, decrease: float
 ) -> tuple[float, float, Array]:
-    """Halve the step until the loss falls by a fair share of what its slope promises.
+    """Halve the step until the loss falls by a fair share of what its slope predicts.
 
     Parameters
     ----------

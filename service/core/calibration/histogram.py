@@ -104,7 +104,7 @@ class Histogram:
 
 def _steps(x: Array, mass: Array, shares: Array) -> tuple[Array, Array]:
     before = mass.cumsum() - 0.5 * mass
-    wanted = np.minimum(before / mass.sum() * BINS, BINS - 1).astype(np.intp)
-    _, bin_of = np.unique(wanted, return_inverse=True)  # bins that a tie has swallowed are left out
+    places = np.minimum(before / mass.sum() * BINS, BINS - 1).astype(np.intp)
+    _, bin_of = np.unique(places, return_inverse=True)  # bins that a tie has swallowed are left out
     last = np.flatnonzero(np.diff(bin_of))
     return 0.5 * (x[last] + x[last + 1]), np.bincount(bin_of, mass * shares) / np.bincount(bin_of, mass)

@@ -9,7 +9,7 @@ from service.core.calibration.affine import row_weights
 from service.core.calibration.onevsrest import blended, log_odds, pooled, rectangular
 from service.core.numerics import Array, Indices
 
-NOMINAL_SIZE = 100  # a curve has as many blocks as the rows ask for; in `auto` it is to rank after everything else
+NOMINAL_SIZE = 100  # a curve has as many blocks as the rows need; in `auto` it is to rank after everything else
 
 
 @dataclass(frozen=True, slots=True)

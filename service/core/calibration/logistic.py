@@ -1,4 +1,7 @@
-"""What Platt and beta calibration share: logistic regression on one or two columns."""
+"""Logistic regression on one or two columns, shared by Platt and beta calibration.
+
+Tested in `tests/core/calibration/test_platt.py`.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +17,7 @@ RIDGE = 1e-13  # of the largest curvature: lets columns that never change have a
 
 
 def platt_targets(labels: Indices, weights: Array) -> Array:
-    r"""Targets that a uniform prior makes of labels: never zero, never one.
+    r"""Labels smoothed by a uniform prior: never zero, never one.
 
     .. math:: t_+ = \frac{n_+ + 1}{n_+ + 2}, \qquad t_- = \frac{1}{n_- + 2}
 
@@ -48,7 +51,7 @@ def threshold_separates(x: Array, labels: Indices) -> bool:
     ----------
     x : ndarray of shape (N,)
     labels : ndarray of shape (N,)
-        0 or 1. Where one of them does not occur, nothing is told apart.
+        0 or 1. Where one of them does not occur, nothing is discriminated.
 
     Examples
     --------

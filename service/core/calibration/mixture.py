@@ -1,4 +1,7 @@
-"""What separable rows leave unsaid: a share of the uniform distribution, mixed into every answer of such a fit."""
+"""A share of the uniform distribution in every answer of a fit on separable rows.
+
+Tested in `tests/core/calibration/test_separation.py`.
+"""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +32,7 @@ def mixed(log_probs: Array, share: float) -> Array:
 
 
 def support(units: int) -> float:
-    r"""Smallest error probability that so many rows, or groups of rows, speak for.
+    r"""Smallest error probability that so many rows, or groups of rows, support.
 
     .. math:: m = 1 / (n + 1)
 

@@ -1,4 +1,7 @@
-"""What isotonic and histogram calibration share: one curve for each class against the rest, then one row again."""
+"""One curve for each class against the rest, renormalised: shared by isotonic and histogram calibration.
+
+Tested in `tests/core/calibration/test_isotonic.py`.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Whether logits say anything about the labels that the class frequencies do not: a score test of a common slope."""
+"""Whether logits predict the labels better than the class frequencies do: a score test of a common slope."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from service.core.numerics import Array, Indices
 
-CRITICAL: Final = 2.326  # one in a hundred shuffled sets of labels exceeds it
+CRITICAL: Final = 2.326  # one in a hundred label vectors, shuffled, exceeds it
 ENOUGH: Final = 25.0  # n π (1 - π) at which a model of AUROC .7 exceeds it nine times in ten
 
 
@@ -64,7 +64,7 @@ def says_something(
     .. math:: U / \operatorname{se}(U) > 2.326 \min(1, \nu / 25), \qquad \nu = \tfrac n2 \sum_k π_k (1 - π_k)
 
     With 100 rows of two equal classes, or 25 of a rare one, one in a hundred sets of shuffled labels passes. Fewer rows
-    could not show a useful model to be better than chance, so less is asked of them, and more chance passes.
+    could not show a useful model to be better than chance, so their test is less strict, and more chance passes.
 
     Parameters
     ----------

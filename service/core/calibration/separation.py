@@ -25,7 +25,7 @@ def separates(logits: Array, labels: Indices, *, slope: Array, bias: Array, weig
     There is one if, and only if, it takes no row's own class down against another class and some up (complete or
     quasi-complete separation). Then no finite parameters are best. The fit is followed from where it is while a ridge
     on its departure from there goes to 0: with such a direction the margins grow for ever along it, otherwise the fit
-    comes to rest. A class without rows is left out: its bias alone could fall for ever, and says nothing.
+    comes to rest. A class without rows is left out: its bias alone could fall for ever, and carries no information.
 
     Parameters
     ----------

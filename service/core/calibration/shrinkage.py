@@ -3,7 +3,7 @@ r"""Temperature scaling for few rows: T is pulled towards 1, and biases towards 
 .. math:: \log T \sim 0.5 \, t_3, \qquad b_k \sim 0.5 \, t_3
 
 Student's t with three degrees of freedom: nearly normal where most models are, and of little weight against rows that
-speak for a temperature or a bias far away. The prior counts rows, or groups of rows, so that its share falls as 1 / n.
+support a temperature or a bias far away. The prior counts rows, or groups of rows, so that its share falls as 1 / n.
 
 References
 ----------
@@ -171,13 +171,13 @@ def effective_units(
     weights: Array | None = None,
     offset: Array | None = None,
 ) -> int:
-    r"""How many independent rows tell as much of T as rows that belong together.
+    r"""How many independent rows are as informative about T as rows in groups.
 
     .. math:: n \frac{\sum_g m_g \sum_{i \in g} r_i^2}{\sum_g (\sum_{i \in g} r_i)^2},
               \quad m_g = W_g^2 / \sum_{i \in g} w_i^2
 
-    with r the slopes of the rows' losses at the best T. Copies of a row tell no more than the row; rows of a group that
-    are independent tell as much as rows of several. Between the number of groups and that of rows.
+    with r the slopes of the rows' losses at the best T. Copies of a row add no information; rows of a group that
+    are independent are as informative as rows of several. Between the number of groups and that of rows.
 
     Parameters
     ----------

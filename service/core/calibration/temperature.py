@@ -50,7 +50,7 @@ class Temperature:
         offset: Array | None = None,
         units: int | None = None,
     ) -> Self:
-        """Temperature of least log loss; `fit_temperature` says more about it, and whether it may be trusted."""
+        """Temperature of least log loss; `fit_temperature` tells whether the rows are separable."""
         fit = fit_temperature(logits, labels, weights=weights, offset=offset, units=units)
         return cls(fit.calibrator.temperature)
 

@@ -1,4 +1,7 @@
-"""What a loss is: a function with a name, and what it must be given."""
+"""The type of a loss: a function with a name and its parameters.
+
+Tested in `tests/core/losses/test_losses.py`.
+"""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Losses of sequences: a softmax at every position, and what neighbours have to do with each other."""
+"""Losses of the sequence task: a softmax at every position, and terms that couple neighbours."""
 
 import math
 

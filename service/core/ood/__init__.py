@@ -5,7 +5,7 @@ from typing import ClassVar, Final, Protocol, Self
 from service.core.numerics import Array, Indices
 from service.core.ood.kl_matching import KlMatching
 from service.core.ood.knn import Knn
-from service.core.ood.logits import Energy, LogitNorm, MaxLogit
+from service.core.ood.logit_scores import Energy, LogitNorm, MaxLogit
 from service.core.ood.mahalanobis import Mahalanobis
 from service.core.ood.multilabel import JointEnergy, MaxLabel
 from service.core.ood.nll import Nll

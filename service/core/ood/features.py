@@ -1,4 +1,7 @@
-"""What scores with state share: units taken away, and state that stays small."""
+"""Standardisation and compact storage, shared by the scores on features.
+
+Tested in `tests/core/ood/test_scores.py`.
+"""
 
 from typing import Final
 

@@ -67,14 +67,7 @@ class Mahalanobis:
         >>> fitted.score(np.array([[0.0, 0.0], [3.0, 0.0]])).round(6)
         array([ 0., 18.])
         """
-        if len(values) == 1:
-            return self._score_of_one(values[0])
         return nearest_squared((values - self.center) @ self.whitening, self.means)
-
-    def _score_of_one(self, row: Array) -> Array:
-        # All means at once, and no broadcasting where it can be helped: what calls cost is most of one row's score.
-        gaps = self.means - (row - self.center).dot(self.whitening)
-        return np.array([min(np.einsum("kf,kf->k", gaps, gaps).tolist())])
 
 
 def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Array]:

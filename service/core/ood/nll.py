@@ -17,7 +17,7 @@ class Nll(Stateless):
 
     It ranks as the maximum softmax probability does, reversed. It measures ambiguity, which costs already
     price, and can fall far away from the data; `mahalanobis` sees what it cannot. T has nothing to do with that of
-    calibration: it is 1 unless rows from elsewhere showed a better one, and moves no ranking of two classes.
+    calibration: it is 1 unless out-of-distribution data showed a better one, and moves no ranking of two classes.
 
     Attributes
     ----------

@@ -1,4 +1,7 @@
-"""What scores without state share."""
+"""The base of scores without state.
+
+Tested in `tests/core/ood/test_scores.py`.
+"""
 
 from typing import ClassVar, Self
 

@@ -1,10 +1,13 @@
-"""Scores that need no pass of their own: whoever makes the softmax has their parts already."""
+"""Scores that need no pass of their own: they follow from parts of the softmax.
+
+Tested in `tests/core/test_pipeline.py` and `tests/core/test_single_row.py`.
+"""
 
 from collections.abc import Callable
 from typing import Any, Final
 
 from service.core.ood import Score
-from service.core.ood.logits import Energy, MaxLogit
+from service.core.ood.logit_scores import Energy, MaxLogit
 from service.core.ood.nll import Nll
 
 ByProduct = Callable[[Any, Any], Any]

@@ -20,15 +20,15 @@ def values(found: Rates) -> list[float]:
 
 
 def test_the_matrix_and_its_rates_agree_with_scikit_learn() -> None:
-    said, event = drawn(300, 0)
+    predicted, event = drawn(300, 0)
     weights = np.random.default_rng(1).uniform(0.5, 3.0, 300)
     for w in (None, weights):
-        oracle = sklearn.metrics.confusion_matrix(event, said, sample_weight=w)
-        found = confusion_matrix(said.astype(np.intp), event.astype(np.intp), shape=(2, 2), weights=w)
+        oracle = sklearn.metrics.confusion_matrix(event, predicted, sample_weight=w)
+        found = confusion_matrix(predicted.astype(np.intp), event.astype(np.intp), shape=(2, 2), weights=w)
         np.testing.assert_allclose(found, oracle.T)
         (tn, fp), (fn, tp) = oracle
         expected = [tp / (tp + fn), tn / (tn + fp), tp / (tp + fp), tn / (tn + fn)]
-        assert values(rates(said, event, weights=w)) == pytest.approx(expected)
+        assert values(rates(predicted, event, weights=w)) == pytest.approx(expected)
 
 
 @given(st.integers(1, 60), st.integers(0, 60))
@@ -41,15 +41,15 @@ def test_an_interval_of_equal_independent_rows_is_wilsons(n: int, hits: int) -> 
 
 
 def test_a_weight_of_two_is_the_row_twice_in_every_share() -> None:
-    said, event = drawn(100, 2)
+    predicted, event = drawn(100, 2)
     weights = np.random.default_rng(3).integers(1, 4, 100)
-    twice = rates(np.repeat(said, weights), np.repeat(event, weights))
-    assert values(rates(said, event, weights=weights.astype(float))) == pytest.approx(values(twice))
+    twice = rates(np.repeat(predicted, weights), np.repeat(event, weights))
+    assert values(rates(predicted, event, weights=weights.astype(float))) == pytest.approx(values(twice))
 
 
 def test_rows_copied_within_groups_tell_no_more_than_one_of_them() -> None:
-    said, event = drawn(40, 4)
-    alone, copied = proportion(said), proportion(np.repeat(said, 5), groups=np.repeat(np.arange(40), 5))
+    predicted, event = drawn(40, 4)
+    alone, copied = proportion(predicted), proportion(np.repeat(predicted, 5), groups=np.repeat(np.arange(40), 5))
     assert copied.value == alone.value
     assert copied.high - copied.low >= alone.high - alone.low
     assert event.any()

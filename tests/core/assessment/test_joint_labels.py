@@ -92,9 +92,9 @@ def test_the_product_lies_within_the_bounds() -> None:
 def test_a_weight_of_two_is_the_row_twice_in_its_group() -> None:
     rng = np.random.default_rng(4)
     q, copies = rng.uniform(0.2, 0.9, size=(80, 3)), rng.integers(1, 4, size=80)
-    happened = (rng.random(q.shape) < q).astype(np.intp)
+    outcomes = (rng.random(q.shape) < q).astype(np.intp)
     rows = np.repeat(np.arange(80), copies)
-    weighted = joint(q, happened, weights=copies.astype(np.float64), groups=np.arange(80))
-    repeated = joint(q[rows], happened[rows], groups=rows)
+    weighted = joint(q, outcomes, weights=copies.astype(np.float64), groups=np.arange(80))
+    repeated = joint(q[rows], outcomes[rows], groups=rows)
     for name in ("observed", "product", "low", "high", "standard_error"):
         assert getattr(weighted, name) == pytest.approx(getattr(repeated, name), rel=1e-11), name

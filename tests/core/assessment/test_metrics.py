@@ -201,10 +201,10 @@ def test_a_metric_without_a_meaning_for_weights_is_left_out_for_weighted_rows() 
 def test_weighted_ranking_scores_agree_with_scikit_learn() -> None:
     log_p, labels = drawn(400, 2, seed=11)
     weights = np.random.default_rng(11).exponential(size=400)
-    said = log_p[:, 1] - log_p[:, 0]
-    roc = sklearn.metrics.roc_auc_score(labels, said, sample_weight=weights)
+    predicted = log_p[:, 1] - log_p[:, 0]
+    roc = sklearn.metrics.roc_auc_score(labels, predicted, sample_weight=weights)
     assert auroc_score(log_p, labels, weights=weights) == pytest.approx(roc, rel=1e-11)
-    pairs = ((said, labels == 1), (-said, labels == 0))
+    pairs = ((predicted, labels == 1), (-predicted, labels == 0))
     precision = [sklearn.metrics.average_precision_score(y, z, sample_weight=weights) for z, y in pairs]
     assert average_precision_score(log_p, labels, weights=weights) == pytest.approx(np.mean(precision), rel=1e-11)
 

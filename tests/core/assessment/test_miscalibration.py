@@ -55,9 +55,9 @@ def test_a_posterior_sharpened_too_far_has_more_error_than_the_truth(name: str) 
 
 
 def test_bins_are_closed_on_the_right() -> None:
-    said, happened = np.array([0.5, 0.4, 0.7, 0.75]), np.array([1, 0, 0, 1])
-    assert binned_gap(said, happened, bins=4) == pytest.approx(0.1375, rel=1e-12)
-    assert binned_gap(said, happened, bins=4) != pytest.approx(0.2125, abs=0.01)  # closed on the left
+    predicted, outcomes = np.array([0.5, 0.4, 0.7, 0.75]), np.array([1, 0, 0, 1])
+    assert binned_gap(predicted, outcomes, bins=4) == pytest.approx(0.1375, rel=1e-12)
+    assert binned_gap(predicted, outcomes, bins=4) != pytest.approx(0.2125, abs=0.01)  # closed on the left
 
 
 def test_zero_and_one_fall_into_the_outer_bins() -> None:
@@ -93,16 +93,16 @@ def test_classwise_error_sees_two_classes_mixed_up_below_the_favourite() -> None
 
 
 def test_bins_of_equal_mass_are_those_of_array_split_when_nothing_ties() -> None:
-    said = np.random.default_rng(0).random(47)
-    index = equal_mass(said, bins=15)
-    for b, rows in enumerate(np.array_split(np.sort(said), 15)):
-        np.testing.assert_array_equal(np.sort(said[index == b]), rows)
+    predicted = np.random.default_rng(0).random(47)
+    index = equal_mass(predicted, bins=15)
+    for b, rows in enumerate(np.array_split(np.sort(predicted), 15)):
+        np.testing.assert_array_equal(np.sort(predicted[index == b]), rows)
 
 
 def test_bins_of_equal_mass_never_part_equal_values_and_need_no_more_rows_than_there_are() -> None:
-    said = np.repeat([0.2, 0.3, 0.9], [10, 1, 30])
-    index = equal_mass(said, bins=15)
-    assert all(np.ptp(index[said == value]) == 0 for value in said)
+    predicted = np.repeat([0.2, 0.3, 0.9], [10, 1, 30])
+    index = equal_mass(predicted, bins=15)
+    assert all(np.ptp(index[predicted == value]) == 0 for value in predicted)
     assert equal_mass(np.array([0.7]), bins=15).tolist() == [0]
 
 
@@ -158,13 +158,15 @@ def test_without_bias_of_bins_one_constant_gap_is_read_off_exactly(metric: Calla
 
 def test_the_debiased_squared_gap_is_right_on_average() -> None:
     rng = np.random.default_rng(5)
-    said = np.repeat([0.1, 0.4, 0.8], [10, 20, 30])
+    predicted = np.repeat([0.1, 0.4, 0.8], [10, 20, 30])
     true = np.repeat([0.1, 0.6, 0.7], [10, 20, 30])
     index = np.repeat([0, 1, 2], [10, 20, 30])
-    truth = np.mean((said - true) ** 2)
-    drawn_gaps = [debiased_squared_gap(index, said, rng.random(60) < true) for _ in range(4000)]
+    truth = np.mean((predicted - true) ** 2)
+    drawn_gaps = [debiased_squared_gap(index, predicted, rng.random(60) < true) for _ in range(4000)]
     assert np.mean(drawn_gaps) == pytest.approx(truth, abs=4 * np.std(drawn_gaps) / np.sqrt(4000))
-    biased = [sum(np.bincount(index, said - (rng.random(60) < true)) ** 2 / [10, 20, 30]) / 60 for _ in range(1000)]
+    biased = [
+        sum(np.bincount(index, predicted - (rng.random(60) < true)) ** 2 / [10, 20, 30]) / 60 for _ in range(1000)
+    ]
     assert np.mean(biased) > 1.3 * truth
 
 
@@ -183,42 +185,42 @@ def test_a_bin_of_one_row_adds_nothing() -> None:
 
 def test_the_smooth_error_is_the_fixed_point_of_its_bandwidth() -> None:
     rng = np.random.default_rng(0)
-    said = rng.beta(2.0, 1.0, size=500)
-    happened = rng.random(500) < said**1.5
-    error = smooth_gap(said, happened)
-    assert smooth_gap(said, happened, bandwidth=error) == pytest.approx(error, abs=1e-8)
+    predicted = rng.beta(2.0, 1.0, size=500)
+    outcomes = rng.random(500) < predicted**1.5
+    error = smooth_gap(predicted, outcomes)
+    assert smooth_gap(predicted, outcomes, bandwidth=error) == pytest.approx(error, abs=1e-8)
 
 
 def test_the_smooth_error_falls_as_the_bandwidth_grows_and_is_at_last_the_gap_in_the_large() -> None:
     rng = np.random.default_rng(1)
-    said = rng.random(300)
-    happened = rng.random(300) < said
-    errors = [smooth_gap(said, happened, bandwidth=b) for b in (0.001, 0.01, 0.1, 1.0, 10.0)]
+    predicted = rng.random(300)
+    outcomes = rng.random(300) < predicted
+    errors = [smooth_gap(predicted, outcomes, bandwidth=b) for b in (0.001, 0.01, 0.1, 1.0, 10.0)]
     assert errors == sorted(errors, reverse=True)
-    assert errors[-1] == pytest.approx(abs(np.mean(said - happened)), rel=1e-9)
+    assert errors[-1] == pytest.approx(abs(np.mean(predicted - outcomes)), rel=1e-9)
 
 
 def test_the_smooth_error_is_the_integral_that_defines_it() -> None:
     rng = np.random.default_rng(2)
-    said, bandwidth = rng.beta(0.7, 0.7, size=60), 0.07
-    happened = rng.random(60) < 0.4
+    predicted, bandwidth = rng.beta(0.7, 0.7, size=60), 0.07
+    outcomes = rng.random(60) < 0.4
     t = (np.arange(4000) + 0.5) / 4000
-    images = [side * said + shift for shift in (-2.0, 0.0, 2.0) for side in (1.0, -1.0)]  # reflections at 0 and 1
+    images = [side * predicted + shift for shift in (-2.0, 0.0, 2.0) for side in (1.0, -1.0)]  # reflections at 0 and 1
     kernel = sum(np.exp(-0.5 * ((t[:, None] - image) / bandwidth) ** 2) for image in images)
-    smoothed = kernel @ (said - happened) / (60 * bandwidth * np.sqrt(2.0 * np.pi))
-    assert smooth_gap(said, happened, bandwidth=bandwidth) == pytest.approx(np.abs(smoothed).mean(), rel=2e-3)
+    smoothed = kernel @ (predicted - outcomes) / (60 * bandwidth * np.sqrt(2.0 * np.pi))
+    assert smooth_gap(predicted, outcomes, bandwidth=bandwidth) == pytest.approx(np.abs(smoothed).mean(), rel=2e-3)
 
 
 @pytest.mark.parametrize("gap", [-0.2, 0.1])
 def test_one_constant_gap_is_read_off_without_bins(gap: float) -> None:
-    said = np.random.default_rng(3).uniform(0.3, 0.7, size=100_000)
-    happened = np.random.default_rng(4).random(100_000) < said + gap
-    assert smooth_gap(said, happened) == pytest.approx(abs(gap), abs=0.01)
+    predicted = np.random.default_rng(3).uniform(0.3, 0.7, size=100_000)
+    outcomes = np.random.default_rng(4).random(100_000) < predicted + gap
+    assert smooth_gap(predicted, outcomes) == pytest.approx(abs(gap), abs=0.01)
 
 
 def test_a_weight_of_two_is_the_row_twice_for_the_smooth_error() -> None:
     rng = np.random.default_rng(5)
-    said, copies = rng.random(200), rng.integers(1, 4, size=200)
-    happened, rows = rng.random(200) < said**2, np.repeat(np.arange(200), copies)
-    weighted = smooth_gap(said, happened, weights=copies.astype(np.float64))
-    assert weighted == pytest.approx(smooth_gap(said[rows], happened[rows]), rel=1e-9)
+    predicted, copies = rng.random(200), rng.integers(1, 4, size=200)
+    outcomes, rows = rng.random(200) < predicted**2, np.repeat(np.arange(200), copies)
+    weighted = smooth_gap(predicted, outcomes, weights=copies.astype(np.float64))
+    assert weighted == pytest.approx(smooth_gap(predicted[rows], outcomes[rows]), rel=1e-9)

@@ -24,21 +24,21 @@ def drawn(n: int, *, seed: int, k: int = 2) -> tuple[Array, Indices]:
 
 def test_net_benefit_is_the_prevalence_less_the_cost_of_mistakes() -> None:
     log_p, labels = drawn(750, seed=0)
-    said: Array = np.exp(log_p[:, 1]).round(2)  # values on the thresholds too
+    predicted: Array = np.exp(log_p[:, 1]).round(2)  # values on the thresholds too
     by_cost = []
     for t in THRESHOLDS:
-        treated = said >= t
+        treated = predicted >= t
         misses, alarms = np.sum(~treated & (labels == 1)), np.sum(treated & (labels == 0))
         by_cost.append(labels.mean() - (misses + alarms * t / (1.0 - t)) / 750)
-    np.testing.assert_allclose(net_benefit(said, labels, THRESHOLDS), by_cost, atol=1e-14)
+    np.testing.assert_allclose(net_benefit(predicted, labels, THRESHOLDS), by_cost, atol=1e-14)
 
 
 def test_net_benefit_is_what_the_least_cost_decision_saves() -> None:
     log_p, labels = drawn(750, seed=1)
     for t, benefit in zip(THRESHOLDS, net_benefit(np.exp(log_p[:, 1]), labels, THRESHOLDS), strict=True):
         cost = np.array([[0.0, 1.0], [t / (1.0 - t), 0.0]])
-        paid = realised_cost(decide(log_p, cost).action, cost, labels)
-        assert benefit == pytest.approx(labels.mean() - paid, abs=1e-12)
+        realised = realised_cost(decide(log_p, cost).action, cost, labels)
+        assert benefit == pytest.approx(labels.mean() - realised, abs=1e-12)
 
 
 def test_treating_all_crosses_nothing_at_the_prevalence() -> None:
@@ -112,10 +112,14 @@ def test_being_told_the_prevalence_helps_away_from_home_and_changes_nothing_ther
 def test_a_weight_of_two_is_the_row_twice() -> None:
     log_p, labels = drawn(300, seed=30)
     copies = np.random.default_rng(30).integers(1, 4, size=300)
-    rows, weights, said = np.repeat(np.arange(300), copies), copies.astype(np.float64), np.exp(log_p[:, 1]).round(2)
+    rows, weights, predicted = (
+        np.repeat(np.arange(300), copies),
+        copies.astype(np.float64),
+        np.exp(log_p[:, 1]).round(2),
+    )
     one, two = (
-        decision_curve(said, labels, THRESHOLDS, weights=weights),
-        decision_curve(said[rows], labels[rows], THRESHOLDS),
+        decision_curve(predicted, labels, THRESHOLDS, weights=weights),
+        decision_curve(predicted[rows], labels[rows], THRESHOLDS),
     )
     np.testing.assert_allclose(one.model, two.model, atol=1e-14)
     np.testing.assert_allclose(one.treat_all, two.treat_all, atol=1e-14)

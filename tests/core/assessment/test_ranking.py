@@ -132,10 +132,10 @@ def test_the_interval_of_many_rows_is_delongs() -> None:
 
 # ------------------------------------------------------------------------------------------------------------ weights
 WEIGHTED_COMPARISONS = {
-    "fpr out": lambda i, o, w: fpr_at_tpr(i, o, positive="out", inside_weights=w),
-    "fpr in": lambda i, o, w: fpr_at_tpr(i, o, positive="in", inside_weights=w),
-    "detection error": lambda i, o, w: detection_error(i, o, inside_weights=w),
-    "auroc": lambda i, o, w: separation_score(i, o, inside_weights=w),
+    "fpr out": lambda i, o, w: fpr_at_tpr(i, o, positive="out", weights=w),
+    "fpr in": lambda i, o, w: fpr_at_tpr(i, o, positive="in", weights=w),
+    "detection error": lambda i, o, w: detection_error(i, o, weights=w),
+    "auroc": lambda i, o, w: separation_score(i, o, weights=w),
 }
 
 
@@ -153,7 +153,7 @@ def test_a_weight_of_two_is_the_row_twice_where_two_kinds_are_told_apart(name: s
 def test_weights_leave_the_mix_of_two_kinds_alone(positive: Positive) -> None:
     inside, outside = two_kinds(seed=6)
     plain = area_under_precision_recall(inside, outside, positive=positive)
-    even = area_under_precision_recall(inside, outside, positive=positive, inside_weights=np.full(len(inside), 7.0))
+    even = area_under_precision_recall(inside, outside, positive=positive, weights=np.full(len(inside), 7.0))
     assert even == pytest.approx(plain, rel=1e-11)
     lean = np.where(inside > 1.0, 5.0, 1.0)
-    assert area_under_precision_recall(inside, outside, positive=positive, inside_weights=lean) < plain
+    assert area_under_precision_recall(inside, outside, positive=positive, weights=lean) < plain

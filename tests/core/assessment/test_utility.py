@@ -47,9 +47,9 @@ def excess_risk(risks: Array, actions: Indices) -> float:
 
 def test_a_calibrated_favourite_may_still_break_the_promise_of_its_action() -> None:
     n = 1000
-    said = np.tile(SAID, (n, 1))
+    predicted = np.tile(SAID, (n, 1))
     labels = np.repeat([0, 1, 2], [600, 100, 300])
-    risks, actions = taken(said, GOLDEN)
+    risks, actions = taken(predicted, GOLDEN)
     found = cost_calibration(risks, actions, GOLDEN, labels)
     assert found.count.tolist() == [n, 0, 0]
     assert found.expected[0] == pytest.approx(1.3, rel=1e-12)
@@ -58,8 +58,8 @@ def test_a_calibrated_favourite_may_still_break_the_promise_of_its_action() -> N
 
 
 def test_the_golden_risks_pick_the_golden_actions() -> None:
-    (said, chosen), (true, best) = taken(SAID, GOLDEN), taken(TRUE, GOLDEN)
-    np.testing.assert_allclose(said, [[1.3, 1.4, 8.1]])
+    (predicted, chosen), (true, best) = taken(SAID, GOLDEN), taken(TRUE, GOLDEN)
+    np.testing.assert_allclose(predicted, [[1.3, 1.4, 8.1]])
     np.testing.assert_allclose(true, [[3.1, 1.8, 6.3]])
     assert (chosen[0], best[0]) == (0, 1)
     assert excess_risk(true, best) == 0.0

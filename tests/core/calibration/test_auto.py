@@ -62,8 +62,8 @@ def test_an_offset_counts_for_methods_without_free_intercepts_alone(weighted_mod
     found = choose(balanced, labels, candidates=ROUTINE, folds=folds(3000), offset=offset)
     assert found.winner == "identity"
     assert found.candidates["identity"].mean == pytest.approx(log_loss(log_softmax(unweighted), labels), rel=1e-12)
-    told = out_of_fold(Temperature, balanced, labels, folds=folds(3000), offset=offset)
-    assert log_loss(told, labels) < found.candidates["identity"].mean + 0.002
+    log_p = out_of_fold(Temperature, balanced, labels, folds=folds(3000), offset=offset)
+    assert log_loss(log_p, labels) < found.candidates["identity"].mean + 0.002
 
 
 def test_a_row_without_weight_does_not_count(truth) -> None:

@@ -1,0 +1,1 @@
+"""Answers as the bodies of responses."""

@@ -1,0 +1,90 @@
+"""What a request's bytes say: one JSON document, and the bytes of tensors behind it."""
+
+import zlib
+from typing import Any, Final
+
+import numpy as np
+
+from service.api.body import parse_json
+from service.api.plain_numbers import end_of_numbers, plain_numbers
+from service.api.v2.tensors import WIDE
+from service.errors import BodyTooLarge, InvalidRequest, MalformedBody, UnsupportedMediaType
+from service.runtime.integers import beyond
+
+
+def decompress(raw: bytes, encoding: str, *, limit: int) -> bytes:
+    """A request body without its Content-Encoding, never making more than ``limit`` bytes of it.
+
+    Raises
+    ------
+    BodyTooLarge, MalformedBody, UnsupportedMediaType
+    """
+    if encoding == "identity":
+        return raw
+    if encoding not in _WINDOWS:
+        raise UnsupportedMediaType("send the body as it is, or with Content-Encoding: gzip or deflate")
+    inflater = zlib.decompressobj(_WINDOWS[encoding])
+    try:
+        plain = inflater.decompress(raw, limit + 1)
+    except zlib.error:
+        raise MalformedBody(f"the body is not {encoding}, as its Content-Encoding says") from None
+    if len(plain) > limit:
+        raise BodyTooLarge(f"the served models take bodies of at most {limit} bytes; this one holds more, compressed")
+    if not inflater.eof or inflater.unused_data:
+        raise MalformedBody(f"the body is not one whole {encoding} stream")
+    return plain
+
+
+def split(body: bytes, json_length: str | None) -> tuple[bytes, bytes]:
+    """The JSON of a body, and what follows it; ``json_length`` is the header that says where it ends.
+
+    Raises
+    ------
+    InvalidRequest
+    """
+    if json_length is None:
+        return body, b""
+    if not (json_length.isdigit() and int(json_length) <= len(body)):
+        raise InvalidRequest("the header Inference-Header-Content-Length must be the length of the JSON in the body")
+    return body[: int(json_length)], body[int(json_length) :]
+
+
+def parse_document(raw: bytes) -> object:
+    """The JSON of a request; a flat array of plain numbers becomes an array without passing through the strict parser.
+
+    Raises
+    ------
+    MalformedBody
+    """
+    key = raw.find(b'"data"')
+    start = raw.find(b"[", key)
+    if key < 0 or start < 0 or raw.find(b'"data"', key + 1) >= 0 or raw[key + 6 : start].strip() != b":":
+        return parse_json(raw)
+    cut = end_of_numbers(raw, start)
+    numbers = plain_numbers(raw[start:cut])
+    if numbers is None:
+        return parse_json(raw)
+    document = parse_json(raw[:start] + b"[]" + raw[cut:])
+    if not _put(document, numbers):
+        return parse_json(raw)
+    return document
+
+
+def _put(document: object, numbers: list[Any]) -> bool:
+    entries = document.get("inputs") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        return False
+    holders = [entry for entry in entries if isinstance(entry, dict) and entry.get("data") == []]
+    if len(holders) != 1 or holders[0].get("datatype") == "BYTES":
+        return False
+    try:
+        doubles = np.array(numbers, dtype=np.float64).ravel()
+    except ValueError:  # ragged
+        return False
+    if holders[0].get("datatype") in WIDE and beyond(doubles).any():
+        return False  # the strict reading keeps integers whole
+    holders[0]["data"] = doubles
+    return True
+
+
+_WINDOWS: Final = {"gzip": 31, "deflate": 15}

@@ -1,0 +1,61 @@
+"""Tensors that a model takes: what a request must bring, and what it may."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from service.api.v2.tensors import OF_GRAPH
+from service.runtime.fields import FieldInputs
+from service.runtime.inputs import Inputs
+from service.runtime.rows import Entry
+
+LENGTHS: Final = "lengths"
+Size = int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A tensor that a model takes; an open dimension is None, and the first is the rows."""
+
+    name: str
+    datatype: str
+    shape: tuple[Size, ...]
+
+
+def expected_tensors(inputs: Inputs) -> list[Expected]:
+    """What a request must bring, by input of the graph."""
+    return [Expected(entry.name, OF_GRAPH[entry.dtype.name], (None, *row_shape(entry))) for entry in inputs.entries]
+
+
+def optional_tensors(inputs: Inputs) -> list[Expected]:
+    """What a request may bring besides: masks and lengths of padded rows, and constants that the service fills in."""
+    if not isinstance(inputs, FieldInputs):
+        return []
+    masks = [Expected(mask.name, OF_GRAPH[mask.dtype.name], (None, None)) for mask in inputs.masks]
+    fixed = [Expected(one.name, OF_GRAPH[one.dtype.name], (None, *one.shape)) for one in inputs.constants]
+    return [*masks, *fixed, *([Expected(LENGTHS, "INT64", (None,))] if takes_lengths(inputs) else [])]
+
+
+def row_shape(entry: Entry) -> tuple[Size, ...]:
+    """Shape of one row; a row that may be padded may be of any length up to the graph's."""
+    if not entry.shape:
+        return (len(entry.cells),)
+    return entry.shape if entry.pad is None else (None, *entry.shape[1:])
+
+
+def takes_lengths(inputs: FieldInputs) -> bool:
+    """Whether a request may say how long its rows are, in an input called `lengths` that the graph does not have."""
+    taken = {name for entry in inputs.entries for name in (entry.name, *entry.cells)}
+    taken |= {mask.name for mask in inputs.masks} | {constant.name for constant in inputs.constants}
+    return inputs.varying is not None and LENGTHS not in taken
+
+
+def spoken(shape: tuple[Size, ...]) -> str:
+    """A shape as a message has it.
+
+    Examples
+    --------
+    >>> spoken((None, 3, None))
+    '[rows, 3, any]'
+    """
+    _, *row = shape
+    return f"[{', '.join(['rows', *('any' if size is None else str(size) for size in row)])}]"

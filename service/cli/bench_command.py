@@ -1,0 +1,90 @@
+"""`temperance bench`: a server under load, beside a floor that answers as many bytes."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import numpy as np
+
+from service import main as composition
+from service.api import bench
+from service.bundle.repository import Repository
+from service.cli.arguments import file_path, json_flag, models_option, published, split
+from service.cli.console import print_json, print_table
+from service.cli.messages import identity
+from service.cli.serve_command import one_blas_thread
+from service.data.dataset import read_rows
+from service.errors import BenchFailed
+from service.runtime.model import Model, load_model
+from service.settings import Settings
+
+
+@click.command("bench")
+@click.argument("name")
+@click.option("--data", type=file_path, help="Rows to send.  [default: one made of the declared ranges]")
+@click.option("--url", help="A running server that serves the same model.  [default: one of its own]")
+@click.option("--verb", type=click.Choice(["predict", "detect", "decide"]), default="decide", show_default=True)
+@click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Rows in a request.")
+@click.option("--connections", default="1,8,64", show_default=True, help="How many at once, separated by commas.")
+@click.option("--seconds", type=click.FloatRange(min=0.5), default=2.0, show_default=True, help="Of one run.")
+@models_option
+@json_flag
+def bench_(
+    name: str,
+    repository: Repository,
+    *,
+    data: Path | None,
+    url: str | None,
+    verb: str,
+    rows: int,
+    connections: str,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Drive a server with rows, beside a floor that answers as many bytes and computes nothing."""
+    counts = _whole_numbers(connections)
+    model = load_model(published(repository, name, None))
+    path, body = f"/v1/models/{name}:{verb}", _instances(model, data, rows)
+    settings = composition.read_settings().model_copy(update={"models": repository.root, "log_level": "error"})
+    one_blas_thread()  # of a server of its own, which inherits the environment
+    with nullcontext(_address(url)) if url else bench.running(_serve_own, settings) as server:
+        request = bench.request_bytes(server, path, body)
+        with bench.running(bench.serve_floor, bench.ask(server, request)) as floor:
+            found = list(bench.compare(server, floor, request, connections=counts, seconds=seconds))
+    if as_json:
+        print_json({"model": identity(model), "verb": verb, "rows": rows, "runs": [asdict(one) for one in found]})
+        return
+    click.echo(
+        f"{model.bundle.title}, :{verb}, {rows} row{'s' if rows > 1 else ''} in a request, validated and counted"
+    )
+    print_table(bench.as_table(found, rows=rows))
+
+
+def _serve_own(settings: Settings, port: int) -> None:
+    composition.serve(settings.model_copy(update={"port": port}))
+
+
+def _instances(model: Model, data: Path | None, rows: int) -> bytes:
+    found = model.inputs.synthetic() if data is None else read_rows(data, model.manifest, inputs=model.inputs)
+    if not isinstance(found, np.ndarray):
+        raise BenchFailed(f"{model.bundle.title} takes more than columns of numbers; bench sends nothing else")
+    chosen = np.resize(found, (rows, found.shape[1]))
+    instances = [[None if cell != cell else cell for cell in row] for row in chosen.tolist()]  # noqa: PLR0124  # NaN
+    return json.dumps({"instances": instances}).encode()
+
+
+def _address(url: str) -> bench.Address:
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.hostname is None:
+        raise click.BadParameter("a server's URL is http://HOST:PORT", param_hint="--url")
+    return bench.Address(parts.hostname, parts.port or 80)
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    numbers = split(text) or ()
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise click.BadParameter("whole numbers above 0, separated by commas", param_hint="--connections")
+    return tuple(map(int, numbers))

@@ -1,0 +1,30 @@
+"""`temperance serve`: requests are answered. It starts often, so it imports nothing that only other verbs need."""
+
+import os
+
+import click
+
+from service.settings import PREFIX
+
+
+def one_blas_thread() -> None:
+    """Let NumPy, which must not be imported yet, multiply on one thread; a number that is set already stays.
+
+    For matrices as small as those of a request, the threads of OpenBLAS wait for each other longer than they multiply.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@click.command()
+@click.option("--models", type=click.Path(), help="Model repository.")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: 1]")
+def serve(**flags: str | int | None) -> None:
+    """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
+    # Worker processes read their settings from the environment, so that is where the flags go.
+    os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None})
+    one_blas_thread()
+    from service import main as composition  # noqa: PLC0415  # it imports NumPy
+
+    composition.serve(composition.read_settings())

@@ -1,0 +1,38 @@
+"""`temperance verify`: every version's files against their sums."""
+
+import click
+
+from service.bundle.repository import Repository, verify_retired
+from service.cli.arguments import json_flag, models_option
+from service.cli.console import print_json
+from service.errors import BundleNotFound
+from service.runtime.model import load_model
+
+
+@click.command()
+@click.argument("name")
+@models_option
+@json_flag
+def verify(name: str, repository: Repository, *, as_json: bool) -> None:
+    """Check every version's files against their sums, and that each still loads and answers."""
+    versions, retired = repository.versions(name), repository.retired(name)
+    if not versions and not retired:
+        raise BundleNotFound(f"{name} has no published version")
+    digests = {version: load_model(repository.bundle(name, version)).bundle.digest for version in versions}
+    withdrawn = {version: _retired_line(repository, name, version) for version in retired}
+    if as_json:
+        print_json({"name": name, "versions": digests} | ({"retired": retired} if retired else {}))
+        return
+    for version, digest in digests.items():
+        click.echo(f"{name} version {version}: ok, {digest}")
+    for version, line in withdrawn.items():
+        click.echo(f"{name} version {version}: retired, {line}")
+
+
+def _retired_line(repository: Repository, name: str, version: int) -> str:
+    """What is left of a retired version, in words; what is left is checked."""
+    folder = repository.folder(name) / str(version)
+    if not folder.is_dir():
+        return "nothing is left"
+    is_purged = verify_retired(folder)
+    return "manifest and record match their sums, weights are deleted" if is_purged else "all files match their sums"

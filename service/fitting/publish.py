@@ -1,0 +1,43 @@
+"""A draft is published as it is, without new data: its calibration is kept where it still holds."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from service.bundle.repository import Bundle, Repository, graph_sha256
+from service.bundle.writer import publish
+from service.graph.inspect import check_draft
+from service.runtime.model import load_model
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version. ``why_uncalibrated`` is None when the draft's calibration holds for it."""
+
+    version: int
+    why_uncalibrated: str | None
+
+
+def publish_draft(repository: Repository, name: str) -> Published:
+    """Publish a draft as it is, with its calibration if that still holds for it.
+
+    Raises
+    ------
+    BundleNotFound, ManifestInvalid, GraphError
+    """
+    draft = repository.draft(name)
+    check_draft(draft)
+    reason = why_uncalibrated(draft)
+    kept = draft if reason is None else dataclasses.replace(draft, record=None, state={})
+    load_model(kept)
+    return Published(publish(repository, kept, record=kept.record, state=kept.state), reason)
+
+
+def why_uncalibrated(draft: Bundle) -> str | None:
+    """Why a draft's calibration does not hold for it, in words; None when it does."""
+    if draft.record is None:
+        return "it was never fitted"
+    if draft.record.graph_sha256 != graph_sha256(draft.path):
+        return "the graph changed"
+    current = draft.manifest.fingerprints()
+    changed = [section for section, value in draft.record.sections.items() if current.get(section) != value]
+    return f"[{'], ['.join(changed)}] changed" if changed else None

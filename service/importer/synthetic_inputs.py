@@ -1,0 +1,354 @@
+"""How every input of a graph is filled (columns, tensors, masks), and synthetic rows that fill them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import GraphError
+from service.graph.inspect import Input
+from service.importer.sandbox import Arrays
+
+DTYPES: Final[dict[str, str]] = {
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "FLOAT16": "float16",
+    "INT64": "int64",
+    "INT32": "int32",
+    "INT16": "int16",
+    "INT8": "int8",
+    "UINT64": "uint64",
+    "UINT32": "uint32",
+    "UINT16": "uint16",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+    "STRING": "str",
+}
+MOST_ROWS = 16
+MOST_CELLS = 2_000_000
+SIZES: Final = (8, 32, 48, 224)
+"""Tried for dimensions that vary: some networks need more than a few pixels."""
+
+SCALES: Final = np.array([1.0, 0.1, 1.0, 0.01])
+"""Of synthetic rows in turn: some are small, or a saturating operator would saturate in all of them."""
+
+LARGEST_TABLE: Final = 10**6
+LARGEST_ROW: Final = 10**8
+LARGEST_BATCH: Final = 2 * 10**7
+LONGER = 3
+SEGMENTS: Final = ("token_type", "segment_ids")
+PADDING = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """The values that a cell of a row may hold, as the graph proves them.
+
+    Attributes
+    ----------
+    low, high : int or None
+        Bounds of a whole number: beyond them the graph fails, or takes another column's entry of a table.
+    categories : tuple of (str or int) or None
+        Categories that an encoder knows.
+    centre, spread : float or None
+        Mean and scale of a scaler.
+    why : str
+    """
+
+    low: int | None = None
+    high: int | None = None
+    categories: tuple[str | int, ...] | None = None
+    centre: float | None = None
+    spread: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A graph input and how it is filled.
+
+    Attributes
+    ----------
+    input : Input
+    features : tuple of str or None
+        Names of its columns; None for a tensor.
+    evidence : str
+    pad : int or None
+        Value that pads rows of unequal length.
+    mask : bool
+        Whether the service fills it: 1 where a row has values, 0 where it was padded.
+    fill : int or None
+        Value that the service fills it with.
+    domains : tuple of (Domain or None)
+        Of its cells, in row-major order; empty where nothing is known of any.
+    """
+
+    input: Input
+    features: tuple[str, ...] | None
+    evidence: str
+    pad: int | None = None
+    mask: bool = False
+    fill: int | None = None
+    domains: tuple[Domain | None, ...] = ()
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether its rows may differ in length."""
+        dims = self.input.dims or ()
+        return self.features is None and len(dims) in (2, 3) and not isinstance(dims[1], int)
+
+
+def plan(inputs: Sequence[Input], features: tuple[str, ...] | None, width: int | None = None) -> tuple[Filled, ...]:
+    """Decide how every input is filled; ``width`` is that of the one table whose width nothing else shows.
+
+    Raises
+    ------
+    GraphError
+        If an input has no row axis, another width than its coefficients, or columns that must be named.
+    """
+    if not inputs:
+        raise GraphError("the graph takes no inputs, so it cannot classify rows")
+    for entry in inputs:
+        _check(entry)
+    if width is not None:
+        return _widened(inputs, width)
+    if features is not None:
+        return _named(inputs, features)
+    if wrong := next((i for i in inputs if _contradicts(i)), None):
+        raise GraphError(
+            f"input {wrong.name!r} declares {wrong.dims[1] if wrong.dims else 0} columns, and the operators behind it "
+            f"have coefficients for {wrong.width}; name them: --features with {wrong.width} names, or "
+            f"number them: --width {wrong.width}"
+        )
+    if nameless := next((i for i in inputs if _is_table(i) and _width(i) is None), None):
+        raise GraphError(
+            f"the graph does not show how wide the rows of {nameless.name!r} are; name the features: --features a,b,…, "
+            "or number them: --width N"
+        )
+    return tuple(_numbered(entry, inputs) for entry in inputs)
+
+
+def _widened(inputs: Sequence[Input], width: int) -> tuple[Filled, ...]:
+    flat = [i for i in inputs if i.dims is None or len(i.dims) <= 2]
+    open_ones = [i for i in flat if _contradicts(i) or _width(i) is None]
+    if len(open_ones) != 1:
+        raise GraphError(
+            f"--width: the width of {len(open_ones)} inputs is open, and of one it must be; leave the flag out, or "
+            "name the features: --features a,b,…"
+        )
+    (entry,) = open_ones
+    if entry.width not in (None, width):
+        raise GraphError(
+            f"--width {width}: the operators behind input {entry.name!r} have coefficients for {entry.width}"
+        )
+    prefix = "x" if len(inputs) == 1 else f"{entry.name}_"
+    names = tuple(f"{prefix}{i}" for i in range(width))
+    return tuple(
+        Filled(i, names, f"{width} columns, as declared at import; nothing names them: numbered")
+        if i is entry
+        else _numbered(i, inputs)
+        for i in inputs
+    )
+
+
+def with_mask(filled: Sequence[Filled]) -> tuple[Filled, ...] | None:
+    """The same inputs, one of them a mask of the others' positions; None if none looks like one."""
+    candidates = [f for f in filled if f.has_positions and "mask" in f.input.name.lower() and f.input.table is None]
+    tokens = [f for f in filled if f.has_positions and f not in candidates and f.fill is None]
+    if len(candidates) != 1 or not tokens:
+        return None
+    return tuple(
+        replace(f, mask=True) if f is candidates[0] else replace(f, pad=PADDING) if f in tokens else f for f in filled
+    )
+
+
+def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) -> int:
+    """How many synthetic rows to run: a few of large ones; a fixed batch as it is, unless of ``several``."""
+    fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
+    cells = sum(int(np.prod(shape_of(f, 1, size))) for f in filled)
+    most = max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
+    return most if several or fixed is None else fixed
+
+
+def draw(filled: Sequence[Filled], rows: int, size: int, *, seed: int = 0) -> Arrays:
+    """Synthetic rows; dimensions that vary have a size."""
+    rng = np.random.default_rng(seed)
+    scales = SCALES[(seed + np.arange(rows)) % len(SCALES)]
+    return {f.input.name: _values(f, shape_of(f, rows, size), rng, scales) for f in filled}
+
+
+def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
+    """The same rows with positions added that a mask leaves out."""
+    padded = {}
+    for f in filled:
+        value = feeds[f.input.name]
+        if f.has_positions:
+            widths = [(0, positions if axis == 1 else 0) for axis in range(value.ndim)]
+            value = np.pad(value, widths, constant_values=PADDING)  # a mask's zeros, a segment's, or padding tokens
+        padded[f.input.name] = value
+    return padded
+
+
+def _check(entry: Input) -> None:
+    if entry.type not in DTYPES:
+        raise GraphError(f"input {entry.name!r} holds {entry.type}; rows of JSON fill {', '.join(DTYPES)}")
+    if entry.dims is not None and len(entry.dims) < 1:
+        raise GraphError(
+            f"input {entry.name!r} has rank 0: it is no table of rows; export the model with a row "
+            "axis and a column axis, and fix what is the same for every row inside the graph"
+        )
+    cells = math.prod(d for d in (entry.dims or ())[1:] if isinstance(d, int))
+    if cells > (LARGEST_TABLE if len(entry.dims or ()) <= 2 else LARGEST_ROW):
+        raise GraphError(
+            f"input {entry.name!r} has rows of {cells} numbers, which no request can hold; check the shape in the file"
+        )
+    if entry.batch is not None and entry.batch * cells > LARGEST_BATCH:
+        raise GraphError(
+            f"input {entry.name!r} takes {entry.batch} rows of {cells} numbers at a time, no more and no fewer; export "
+            "the model with a row axis that varies, or with one row"
+        )
+    if entry.type == "STRING" and len(entry.dims or ()) > 2:
+        raise GraphError(f"input {entry.name!r} is text of rank {len(entry.dims or ())}; rows fill text of rank 2")
+
+
+def _is_tokens(entry: Input) -> bool:
+    return _integer(entry) and (_width(entry) is None or (entry.table is not None and _width(entry) != 1))
+
+
+def _is_table(entry: Input) -> bool:
+    return (entry.dims is None or len(entry.dims) <= 2) and not _is_tokens(entry)
+
+
+def _width(entry: Input) -> int | None:
+    if entry.is_flat:
+        return 1
+    width = entry.dims[1] if entry.dims else None
+    return width if isinstance(width, int) else entry.width if not _integer(entry) or entry.is_row else None
+
+
+def _integer(entry: Input) -> bool:
+    return entry.type.startswith(("INT", "UINT", "BOOL"))
+
+
+def _contradicts(entry: Input) -> bool:
+    declared = entry.dims[1] if entry.dims and len(entry.dims) == 2 else None
+    return isinstance(declared, int) and entry.width is not None and declared != entry.width
+
+
+def _numbered(entry: Input, inputs: Sequence[Input]) -> Filled:
+    alike = [i for i in inputs if _is_tokens(i)]
+    if entry in alike and len(alike) > 1 and any(sign in entry.name.lower() for sign in SEGMENTS):
+        return Filled(entry, None, "by its name the segment of every token, and a row has one segment here", fill=0)
+    if not _is_table(entry) or (alike and _integer(entry) and entry.dims == alike[0].dims):
+        return Filled(entry, None, f"a tensor of {entry.type.lower()}, {_shown(entry)}")
+    width = _width(entry) or 1
+    if width == 1:
+        return Filled(entry, (entry.name,), f"one column of {entry.type.lower()}")
+    prefix = "x" if len(inputs) == 1 else f"{entry.name}_"
+    names = tuple(f"{prefix}{i}" for i in range(width))
+    return Filled(entry, names, f"{width} columns of {entry.type.lower()}; nothing names them: numbered")
+
+
+def _named(inputs: Sequence[Input], features: tuple[str, ...]) -> tuple[Filled, ...]:
+    tables = [entry for entry in inputs if entry.dims is None or len(entry.dims) <= 2]
+    if not tables:
+        raise GraphError("--features names columns, and the graph takes tensors only; leave the flag out")
+    widths = [_true_width(entry) for entry in tables]
+    if widths.count(None) == 1:
+        rest = len(features) - sum(w or 0 for w in widths)
+        widths = [rest if w is None else w for w in widths]
+    needed = sum(w or 1 for w in widths)
+    if needed != len(features) or min(w or 1 for w in widths) < 1:
+        raise GraphError(f"--features names {len(features)} columns; the graph takes {needed}")
+    rest_of = iter(features)
+    names = {e.name: tuple(next(rest_of) for _ in range(w or 1)) for e, w in zip(tables, widths, strict=True)}
+    return tuple(Filled(entry, names.get(entry.name), _named_evidence(entry)) for entry in inputs)
+
+
+def _named_evidence(entry: Input) -> str:
+    if _contradicts(entry):
+        return f"named at import; the file declares {_shown(entry)}, its coefficients have {entry.width} columns"
+    return "named at import"
+
+
+def _true_width(entry: Input) -> int | None:
+    if entry.is_flat:
+        return 1
+    declared = entry.dims[1] if entry.dims else None
+    return entry.width or (declared if isinstance(declared, int) else None)
+
+
+def _shown(entry: Input) -> str:
+    return f"[{', '.join('?' if d is None else str(d) for d in entry.dims or ())}]"
+
+
+def shape_of(f: Filled, rows: int, size: int) -> tuple[int, ...]:
+    """Shape of an input for some rows; dimensions that vary have a size."""
+    if f.features is not None:
+        return (rows,) if f.input.is_flat else (rows, len(f.features))
+    return (rows, *(d if isinstance(d, int) else size for d in (f.input.dims or ())[1:]))
+
+
+def _values(
+    f: Filled, shape: tuple[int, ...], rng: np.random.Generator, scales: npt.NDArray[np.float64]
+) -> npt.NDArray[Any]:
+    if f.mask or "mask" in f.input.name.lower():
+        return np.ones(shape, DTYPES[f.input.type])
+    if f.fill is not None:
+        return np.full(shape, f.fill, DTYPES[f.input.type])
+    if f.input.type == "STRING":
+        return _text(f, shape, rng)
+    if f.domains:
+        return _within(f, shape, rng)
+    if f.input.type == "UINT8":
+        return rng.integers(0, min(f.input.table or 256, 256), shape).astype(np.uint8)
+    values = np.abs(rng.normal(size=shape)) * 3
+    if not _integer(f.input):
+        values = values * scales.reshape(-1, *[1] * (values.ndim - 1))
+    if f.input.table is not None:
+        values = np.minimum(values, f.input.table - 1)
+    return values.astype(DTYPES[f.input.type])
+
+
+def _within(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Numbers that the graph knows; a tensor of another size than was probed holds what all cells may hold."""
+    count = int(np.prod(shape[1:]))
+    domains = f.domains if len(f.domains) == count else (shared_domain(f.domains),) * count
+    columns = [_drawn(domain, shape[0], rng) for domain in domains]
+    return np.stack(columns, axis=1).reshape(shape).astype(DTYPES[f.input.type])
+
+
+def _drawn(domain: Domain | None, rows: int, rng: np.random.Generator) -> npt.NDArray[Any]:
+    normal = rng.normal(size=rows)
+    if domain is None:
+        return np.abs(normal) * 3
+    if domain.categories is not None:
+        return rng.choice(np.array([c for c in domain.categories if isinstance(c, int)], dtype=np.int64), size=rows)
+    if domain.low is not None or domain.high is not None:
+        low = domain.low if domain.low is not None else min(0, domain.high or 0)
+        high = domain.high if domain.high is not None else max(low, 3)
+        return rng.integers(low, high, size=rows, endpoint=True)
+    return (domain.centre or 0.0) + (domain.spread or 1.0) * normal
+
+
+def shared_domain(domains: Sequence[Domain | None]) -> Domain | None:
+    """The values that all cells may hold, of cells that are whole numbers within bounds."""
+    known = [d for d in domains if d is not None and (d.low is not None or d.high is not None)]
+    if not known:
+        return None
+    lows, highs = ([v for v in ends if v is not None] for ends in ([d.low for d in known], [d.high for d in known]))
+    return Domain(max(lows, default=None), min(highs, default=None), why=known[0].why)
+
+
+def _text(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+    pools = f.input.words or (("a", "b c"),)
+    width = len(f.features or ())
+    columns = []
+    for i in range(width):
+        known = f.domains[i] if f.domains else None
+        words = pools[i if len(pools) == width else 0] if known is None else known.categories or ("a",)
+        columns.append(rng.choice(np.array(words, dtype=object), size=shape[0]).astype(str))
+    return columns[0] if f.input.is_flat else np.stack(columns, axis=1)
