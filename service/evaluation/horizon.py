@@ -20,7 +20,7 @@ class Horizon:
     Attributes
     ----------
     steps : int
-        T.
+        Length of the trajectory, T.
     recovery : float
         Probability per step of returning to the expert's course after an error.
     error, error_high : float

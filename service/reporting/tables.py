@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from service.evaluation.notation import money, percent, short
+from service.evaluation.notation import money, percent
 from service.evaluation.problem import Difference
 from service.evaluation.rates import Rate
 from service.evaluation.reasons import REASONS
@@ -93,7 +93,7 @@ FORMS: Final[dict[Kind, Callable[[Any], str]]] = {
     "count": "{:,}".format,
     "weight": "{:,.6g}".format,
     "decimal": money,
-    "number": short,
+    "number": "{:.4g}".format,
     "share": percent,
     "points": lambda share: f"{100.0 * share:+.2f}",
     "margin": lambda share: f"{100.0 * share:.2f}",

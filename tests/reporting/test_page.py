@@ -121,6 +121,10 @@ def test_a_page_names_what_it_is_about(model: Model, truth: Truth) -> None:
     assert f"300 rows: {(y == 0).sum()} ann, {(y == 1).sum()} bob" in text
 
 
+def number(value: float | None) -> str:
+    return f"{value:.4g}"
+
+
 def test_numbers_on_a_page_are_the_report_s(model: Model, truth: Truth) -> None:
     text, report = built(model, *truth(300, seed=5), truth(100, seed=6)[0] + 6.0)
     text = Reader(text).text
@@ -128,9 +132,11 @@ def test_numbers_on_a_page_are_the_report_s(model: Model, truth: Truth) -> None:
         assert f"{name} {money(report.uncalibrated_metrics[name])} {money(value)}" in text
     for name, score in report.ood.scores.items():
         rates = f"{percent(score.flag_rate)} {percent(score.ood_flag_rate)}"
-        assert f"{name} {short(score.threshold)} {rates}" in text
-        positive = f"{percent(score.fpr95_ood_positive)} {percent(score.fpr95_id_positive)} {short(score.aupr_out)}"
-        assert f"{name} {short(score.auroc)} {positive} {short(score.aupr_in)} {percent(score.detection_error)}" in text
+        assert f"{name} {number(score.threshold)} {rates}" in text
+        positive = f"{percent(score.fpr95_ood_positive)} {percent(score.fpr95_id_positive)} {number(score.aupr_out)}"
+        assert (
+            f"{name} {number(score.auroc)} {positive} {number(score.aupr_in)} {percent(score.detection_error)}" in text
+        )
     assert f"the gate {percent(report.ood.flag_rate)} {percent(report.ood.ood_flag_rate)}" in text
     policy = rows(report).policies["triage"]
     assert f"as decided {money(policy.expected_cost)} {money(policy.realised_cost)}" in text

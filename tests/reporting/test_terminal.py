@@ -99,7 +99,7 @@ def test_a_report_s_tables_hold_its_numbers(
     assert ("300 rows of --ood-data" if ood else "no --ood-data was given") in text
     if ood:
         own = report.ood.scores["mahalanobis"]
-        assert all(short(number) in text for number in (own.auroc, own.aupr_out, own.aupr_in))
+        assert all(f"{number:.4g}" in text for number in (own.auroc, own.aupr_out, own.aupr_in))
         assert percent(own.detection_error) in text
     found = report.parts["rows"].probabilities.code_length
     assert f"{found.bits:.1f} bits in all" in text

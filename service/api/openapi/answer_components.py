@@ -7,8 +7,12 @@ from service.api.encoders.answer_schemas import columns_response_schema, header_
 from service.api.encoders.encoder import TOPICS
 from service.api.openapi.json_schemas import Json, reference
 from service.api.v1.verbs import VERBS, Verb
+from service.evaluation.json_schema import json_schema
+from service.evaluation.prevalence import PrevalenceEstimate
+from service.evaluation.report import Report
 from service.prediction.tasks import TASKS
 
+REPORTS: Final = {"evaluate": ("evaluation", Report), "estimate": ("estimate", PrevalenceEstimate)}
 LAYOUTS: Final = {"Rows": rows_response_schema, "Columns": columns_response_schema}
 
 
@@ -75,8 +79,8 @@ def _of_rows(verb: Verb) -> Iterator[tuple[str, Json]]:
 
 def _report(verb: Verb) -> Json:
     schema = header_schema()
-    name = {"evaluate": "evaluation", "estimate": "estimate"}[verb.name]
+    name, kind = REPORTS[verb.name]
     schema["description"] = verb.summary + "."
-    schema["properties"][name] = {"type": "object", "description": verb.summary + "."}
+    schema["properties"][name] = json_schema(kind)
     schema["required"].append(name)
     return schema

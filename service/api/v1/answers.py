@@ -12,7 +12,6 @@ from service.bundle.sections import Input
 from service.core.decision import REASONS, Decisions
 from service.core.numerics import Array, largest
 from service.core.pipeline import Policy
-from service.evaluation.prevalence import LEVEL, MethodEstimate, PrevalenceEstimate, RowsEstimate
 from service.prediction.answer import Answer, Decided, Prediction, RowSets
 from service.runtime.inputs import ANYTHING
 from service.runtime.model import Model
@@ -94,19 +93,6 @@ def decide_rows(prediction: Prediction, ids: Sequence[str] | None, top_k: int | 
     for part in prediction.decided:
         _PLACES[prediction.model.task](rows, part, _decisions(part.policy, part.decisions), prediction)
     return rows
-
-
-def estimate_body(found: PrevalenceEstimate, classes: tuple[str, ...]) -> Json:
-    """Body of `:estimate`."""
-    return {
-        "alarm": found.alarm,
-        "condition": found.condition,
-        "level": LEVEL,
-        "flagged": found.flagged,
-        "all_rows": _rows_estimate(found.all_rows, classes),
-        "unflagged_rows": None if found.unflagged_rows is None else _rows_estimate(found.unflagged_rows, classes),
-        **({} if found.obstacle is None else {"obstacle": found.obstacle}),
-    }
 
 
 def description(model: Model, served: Served) -> Json:
@@ -240,19 +226,6 @@ def _decisions(policy: Policy, decisions: Decisions) -> list[Json]:
         )
         for action, least, reason, risks, margin, known, deferred in zip(*listed, deferral, strict=True)
     ]
-
-
-def _rows_estimate(found: RowsEstimate, classes: tuple[str, ...]) -> Json:
-    return {"rows": found.rows, **{name: _method_estimate(m, classes) for name, m in found.methods.items()}}
-
-
-def _method_estimate(found: MethodEstimate, classes: tuple[str, ...]) -> Json:
-    columns = (column.tolist() for column in (found.prevalence, found.low, found.high))
-    shares = {
-        name: {"share": share, "low": low, "high": high}
-        for name, share, low, high in zip(classes, *columns, strict=True)
-    }
-    return {"prevalence": shares, "differs": found.differs, "settled": found.settled}
 
 
 def _input(entry: Input, model: Model) -> Json:

@@ -1,9 +1,9 @@
 """What `:evaluate` and `:estimate` compute of all rows of a request."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from service.api.v1.answers import estimate_body
 from service.api.v1.labelled import evaluate_answer, read_labelled
 from service.api.v1.requests import EstimateRequest, EvaluateRequest
 from service.evaluation.prevalence import estimate
@@ -37,6 +37,6 @@ def estimate_report(request: EstimateRequest, model: Model) -> Report:
     del request
 
     def report(prediction: Prediction) -> Json:
-        return {"estimate": estimate_body(estimate(model, prediction.posterior), model.classes)}
+        return {"estimate": asdict(estimate(model, prediction.posterior))}
 
     return report
