@@ -147,9 +147,9 @@ def evaluate_file(model: Model, request: EvaluateRequest, *, track: Track = untr
         groups=data.groups,
         ood_posterior=None if ood is None else posterior_of(model, ood),
     )
-    said = tuple(_notes(data, model, left_out=len(whole) - len(data)))
+    notes = tuple(_notes(data, model, left_out=len(whole) - len(data)))
     ahead = None if request.horizon is None else (request.horizon, request.recovery)
-    found = evaluate(labelled, losses=request.losses, horizon=ahead, notes=said)
+    found = evaluate(labelled, losses=request.losses, horizon=ahead, notes=notes)
     return replace(found, origin=Origin.of(request, data.digest))
 
 

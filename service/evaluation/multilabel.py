@@ -1,4 +1,7 @@
-"""Multilabel rows as problems of an evaluation: each label a binary one, and all labels of a row together."""
+"""Multilabel rows as problems of an evaluation: each label a binary one, and all labels of a row together.
+
+Tested in tests/tasks/test_labels.py and tests/evaluation/test_evaluate_before.py.
+"""
 
 from dataclasses import asdict, dataclass
 

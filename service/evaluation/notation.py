@@ -1,4 +1,4 @@
-"""Numbers as sentences and tables write them."""
+"""Numbers as sentences and tables write them. Tested in tests/reporting/test_agreement.py."""
 
 import math
 

@@ -1,7 +1,4 @@
-"""OOD scores and flags of labelled rows, and of out-of-distribution data where there is some.
-
-Tested in tests/evaluation/test_report.py and tests/evaluation/test_diagnostics.py.
-"""
+"""OOD scores and flags of labelled rows, and of out-of-distribution data where there is some."""
 
 import math
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""What a policy cost: expected against realised cost, other strategies, each action, and actions by the true class.
-
-Tested in tests/evaluation/test_report.py and tests/evaluation/test_diagnostics.py.
-"""
+"""What a policy cost: expected against realised cost, other strategies, each action, and actions by the true class."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,4 @@
-"""How good probabilities are: metrics, discrimination, calibration, code length, and what calibration changed.
-
-Tested in tests/evaluation/test_report.py and tests/evaluation/test_diagnostics.py.
-"""
+"""How good probabilities are: metrics, discrimination, calibration, code length, and what calibration changed."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -83,7 +83,7 @@ class Sample:
 
     @classmethod
     def of(cls, weights: Array | None, groups: Indices | None) -> "Sample":
-        """Weights and groups, without those that say nothing."""
+        """Weights and groups; equal weights and groups of one row each are left out."""
         return cls(*informative(weights, groups))
 
     @property

@@ -1,4 +1,7 @@
-"""Why a report has no interval, or no value: the key that its JSON holds, and the words that terminal and page show."""
+"""Why a report has no interval, or no value: the key that its JSON holds, and the words that terminal and page show.
+
+Tested in tests/reporting/test_agreement.py.
+"""
 
 from collections.abc import Callable
 from typing import Final

@@ -78,7 +78,7 @@ class Report:
     structure : LabelStructure or SequenceStructure, or None
         What concerns several labels of a row, or neighbouring positions; None for multiclass.
     losses : dict of str to float
-        Mean training losses, those asked for.
+        Mean training losses by name.
     horizon : Horizon or None
     notes : tuple of str
         What the numbers rest on, and what they leave out.

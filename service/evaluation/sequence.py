@@ -1,4 +1,7 @@
-"""Sequences as a problem of an evaluation: every position a row; segments, and what paths of actions cost."""
+"""Sequences as a problem of an evaluation: every position a row; segments, and what paths of actions cost.
+
+Tested in tests/tasks/test_sequences.py and tests/evaluation/test_evaluate_before.py.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Final

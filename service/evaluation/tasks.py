@@ -1,4 +1,7 @@
-"""How every task becomes the classification problems of an evaluation."""
+"""How every task becomes the classification problems of an evaluation.
+
+Tested in tests/evaluation/test_evaluate_before.py.
+"""
 
 from collections.abc import Callable
 from typing import Final

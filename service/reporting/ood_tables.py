@@ -1,9 +1,19 @@
-"""Flags and OOD scores as tables."""
+"""Flags and OOD scores as tables.
+
+Tested in tests/reporting/test_agreement.py and tests/reporting/test_terminal.py.
+"""
 
 from collections.abc import Iterator
+from typing import Final
 
-from service.evaluation.ood_report import OodReport
-from service.reporting.tables import Column, Table
+from service.evaluation.ood_report import OodReport, ScoreReport
+from service.reporting.tables import Column, Kind, Table
+
+SEPARATION: Final = (
+    "AUROC: probability that a row of the OOD data scores above a labelled one. OOD +: OOD data is the positive class; "
+    "ID +: the labelled rows are. AUPR depends on the mix of the two. Detection error: the least of any threshold, if "
+    "both are equally frequent."
+)
 
 
 def ood_tables(found: OodReport) -> Iterator[Table]:
@@ -37,30 +47,19 @@ def _score(found: OodReport, name: str) -> Iterator[tuple[str, float | None, flo
 
 
 def _separation(found: OodReport) -> Table:
-    heads = (
-        Column("score", "name"),
-        Column("AUROC", "number"),
-        Column("FPR@95, OOD +", "share"),
-        Column("FPR@95, ID +", "share"),
-        Column("AUPR, OOD +", "number"),
-        Column("AUPR, ID +", "number"),
-        Column("detection error", "share"),
-    )
-    rows = [
-        (
-            name,
-            own.auroc,
-            own.fpr95_ood_positive,
-            own.fpr95_id_positive,
-            own.aupr_out,
-            own.aupr_in,
-            own.detection_error,
-        )
-        for name, own in found.scores.items()
-    ]
-    note = (
-        "AUROC: probability that a row of the OOD data scores above a labelled one. OOD +: OOD data is the positive "
-        "class; ID +: the labelled rows are. AUPR depends on the mix of the two. Detection error: the least of any "
-        "threshold, were both equally frequent."
-    )
-    return Table("how well do scores separate the OOD data?", heads, rows, (note,))
+    kinds: dict[str, Kind] = {
+        "AUROC": "number",
+        "FPR@95, OOD +": "share",
+        "FPR@95, ID +": "share",
+        "AUPR, OOD +": "number",
+        "AUPR, ID +": "number",
+        "detection error": "share",
+    }
+    heads = (Column("score", "name"), *(Column(header, kind) for header, kind in kinds.items()))
+    rows = [(name, *_separations(own)) for name, own in found.scores.items()]
+    return Table("how well do scores separate the OOD data?", heads, rows, (SEPARATION,))
+
+
+def _separations(own: ScoreReport) -> tuple[float | None, ...]:
+    fprs = own.fpr95_ood_positive, own.fpr95_id_positive
+    return own.auroc, *fprs, own.aupr_out, own.aupr_in, own.detection_error

@@ -9,7 +9,7 @@ import jinja2
 
 from service.evaluation.evaluate import Evaluation
 from service.evaluation.report import Report
-from service.reporting import sections as headings
+from service.reporting import report_sections as headings
 from service.reporting.figures import (
     CHARTED_CLASSES,
     Charted,
@@ -19,7 +19,7 @@ from service.reporting.figures import (
     roc_curves,
     score_figures,
 )
-from service.reporting.sections import describe_rows, sections
+from service.reporting.report_sections import describe_rows, sections
 
 
 def write(path: Path, evaluation: Evaluation) -> None:

@@ -1,4 +1,7 @@
-"""Costs as tables: of a policy against other strategies, of its actions, of paths, of errors over a horizon."""
+"""Costs as tables: of a policy against other strategies, of its actions, of paths, of errors over a horizon.
+
+Tested in tests/reporting/test_agreement.py and tests/reporting/test_terminal.py.
+"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,7 @@
-"""How good probabilities are, as tables: metrics, calibration, parts of the loss, selective answers, code length."""
+"""How good probabilities are, as tables: metrics, calibration, parts of the loss, selective answers, code length.
+
+Tested in tests/reporting/test_agreement.py and tests/reporting/test_terminal.py.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Final

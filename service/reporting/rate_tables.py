@@ -1,4 +1,7 @@
-"""AUROC, sensitivity, predictive values and confusion matrices as tables."""
+"""AUROC, sensitivity, predictive values and confusion matrices as tables.
+
+Tested in tests/reporting/test_agreement.py and tests/reporting/test_terminal.py.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Final

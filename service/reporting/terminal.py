@@ -12,7 +12,7 @@ from service.bundle.record import Record
 from service.core.ood.features import STATE_BYTES
 from service.evaluation.report import Mood, Report, Verdict
 from service.reporting.record_tables import record_facts, record_tables
-from service.reporting.sections import describe_rows, sections
+from service.reporting.report_sections import describe_rows, sections
 from service.reporting.tables import Table
 
 MARKS: Final[dict[Mood, str]] = {"good": "ok", "caution": "caution", "note": "note"}

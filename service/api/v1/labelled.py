@@ -106,7 +106,7 @@ def _read_positions(entries: Entries, model: Model, labels_as: str | None) -> In
 
 
 def _classes_of(entries: Sequence[list[Label]], model: Model, labels_as: str | None) -> Indices:
-    """Classes of all positions, one sequence behind the other: together they tell how to read them."""
+    """Classes of all positions, one sequence after the other: read together, for a label alone may be ambiguous."""
     places = [(row, position) for row, entry in enumerate(entries) for position in range(len(entry))]
     every = [label for entry in entries for label in entry]
     try:

@@ -1,7 +1,8 @@
 """The losses of the family without their gradients, for reports; formulas and papers stand at the functions with both.
 
-Each takes what the function of the same name takes and returns one number per row, shape (N,). Tested in
-`tests/core/losses/test_losses.py`: every value is that of the function with the gradient.
+Each takes what the function of the same name takes and returns one number per row, shape (N,).
+
+Tested in `tests/core/losses/test_losses.py`: every value is that of the function with the gradient.
 """
 
 import math

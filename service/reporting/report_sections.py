@@ -1,4 +1,7 @@
-"""The tables of a report, in sections: the same for terminal and page."""
+"""The tables of a report, in sections: the same for terminal and page.
+
+Tested in tests/reporting/test_agreement.py and tests/reporting/test_terminal.py.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Final
