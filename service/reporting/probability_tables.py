@@ -46,7 +46,7 @@ def metric_table(
     after: Mapping[str, float],
     *,
     heads: tuple[str, str] = ("uncalibrated", "served"),
-    names: tuple[str, ...] = tuple(METRICS),
+    names: tuple[str, ...] | None = None,
 ) -> Table:
     """Metrics before and after, with what they mean; an empty cell where the rows do not define one."""
     columns = (
@@ -54,7 +54,8 @@ def metric_table(
         *(Column(head, "decimal") for head in heads),
         Column("meaning", "prose"),
     )
-    rows = [(name, *(money(side.get(name)) for side in (before, after)), METRICS[name].meaning) for name in names]
+    chosen = METRICS if names is None else names
+    rows = [(name, *(money(side.get(name)) for side in (before, after)), METRICS[name].meaning) for name in chosen]
     return Table(title, columns, rows)
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from service.bundle.repository import Repository
-from service.core.assessment.metrics import METRICS
+from service.core.assessment.metrics import METRICS, Metric
 from service.core.numerics import Array, Indices
 from service.data.column_roles import Columns
 from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
@@ -237,3 +237,17 @@ def test_a_report_says_when_from_what_and_by_which_program(toy: Toy, truth: Trut
     assert found.origin.as_text() == f"evaluated 2026-11-26T12:30:00Z by {tool} from test.npz"
     assert str(save("x", X=np.zeros(1))).rpartition("/")[0] not in json.dumps(origin)
     assert page.build(found) == page.build(replace(found))
+
+
+def test_a_metric_is_one_entry_and_appears_in_json_terminal_and_page(
+    toy: Toy, truth: Truth, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def zero_one_loss(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
+        return float(np.average(log_probs.argmax(axis=1) != labels, weights=weights))
+
+    monkeypatch.setitem(METRICS, "zero_one_loss", Metric(zero_one_loss, "share of rows that are predicted wrong"))
+    found = evaluated(CASES["two classes"], toy, truth, save)
+    value = found.report.as_json()["metrics"]["zero_one_loss"]
+    assert value == pytest.approx(1.0 - found.report.metrics["accuracy_score"])
+    for text in (" ".join(terminal_text(render_report(found.report)).split()), page_text(found)):
+        assert re.search(rf"zero_one_loss 0\.\d{{4}} {value:.4f} share of rows that are predicted wrong", text)
