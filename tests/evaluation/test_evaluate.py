@@ -35,8 +35,8 @@ def model(toy: Toy, truth: Truth, save: Save) -> Model:
     return load_model(repository.bundle("toy", fit(repository, "toy", FitRequest(save(X=x, y=y))).version))
 
 
-def said(found: Evaluation) -> list[str]:
-    """Notes, without the one that says what indices stand for."""
+def other_notes(found: Evaluation) -> list[str]:
+    """Notes, without the one on what indices stand for."""
     return [note for note in found.report.notes if not note.startswith("labels are indices of classes: 0 → ")]
 
 
@@ -47,7 +47,7 @@ def rows(found: Evaluation) -> PartReport:
 def test_without_groups_and_weights_there_is_nothing_to_note(model: Model, truth: Truth, save: Save) -> None:
     x, y = truth(300, seed=1)
     found = evaluate_file(model, EvaluateRequest(save("test", X=x, y=y)))
-    assert said(found) == []
+    assert other_notes(found) == []
     assert found.report.horizon is None
     json.dumps(found.report.as_json(), allow_nan=False)
 
@@ -91,7 +91,7 @@ def test_a_weight_of_two_is_the_row_twice(model: Model, truth: Truth, save: Save
 def test_metrics_without_a_meaning_for_weights_are_left_out_and_named(model: Model, truth: Truth, save: Save) -> None:
     x, y = truth(100, seed=3)
     found = evaluate_file(model, EvaluateRequest(save("w", X=x, y=y, weight=np.linspace(1.0, 2.0, 100))))
-    note, reserved = said(found)
+    note, reserved = other_notes(found)
     assert reserved == "column 'weight' is read as row weights, because of its name"
     for name in METRICS:
         assert (name in found.report.metrics) == METRICS[name].weighted
@@ -145,7 +145,7 @@ def test_a_named_group_column_is_used(model: Model, truth: Truth, save: Save) ->
     x, y = truth(60, seed=4)
     path = save("named", X=x, y=y, patient=np.arange(60) // 2, load=np.ones(60))
     found = evaluate_file(model, EvaluateRequest(path, columns=Columns(group="patient", weight="load")))
-    assert len(said(found)) == 2
+    assert len(other_notes(found)) == 2
     with pytest.raises(DataError, match="no column 'nurse' for --group"):
         evaluate_file(model, EvaluateRequest(path, columns=Columns(group="nurse")))
 

@@ -1,4 +1,4 @@
-"""Whether prevalence can be told, before any request."""
+"""Whether prevalence can be estimated, before any request."""
 
 import dataclasses
 from collections.abc import Callable
@@ -63,9 +63,9 @@ def test_calibrated_rows_allow_estimates_and_leave_what_estimates_are_compared_w
 
 def test_a_declared_source_that_is_not_the_rows_own_is_no_obstacle() -> None:
     log_probs, data = calibrated(800, 2)
-    elsewhere = np.array([0.9, 0.1])
+    target = np.array([0.9, 0.1])
     own = np.bincount(data.labels) / len(data)
-    tilted = log_probs + np.log(elsewhere / own)
+    tilted = log_probs + np.log(target / own)
     tilted -= np.log(np.exp(tilted).sum(axis=1, keepdims=True))
     declared = PrevalenceRecord(basis="declared", prevalence={"c0": 0.9, "c1": 0.1})
     assert check(tilted, data, declared, 2)[0].obstacle is None

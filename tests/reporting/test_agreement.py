@@ -129,8 +129,8 @@ def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> Evalu
     model = load_model(repository.draft("toy"))
     if case.get("calibrator", "temperature") is not None:
         x, y = truth(900, k)
-        asked = FitRequest(save("cal", X=x, y=y), calibrator=case.get("calibrator", "temperature"))
-        model = load_model(repository.bundle("toy", fit(repository, "toy", asked).version))
+        request = FitRequest(save("cal", X=x, y=y), calibrator=case.get("calibrator", "temperature"))
+        model = load_model(repository.bundle("toy", fit(repository, "toy", request).version))
     x, y = truth(n, k, seed=5, log_ratio=case.get("log_ratio"))
     x = x * case.get("scale", 1.0)
     y = (
@@ -175,7 +175,7 @@ REASONS_BESIDE = {
     "realised_cost": "reason",
     "noise": "reason",
 }
-"""Keys of a report that may be null, and the key beside them that says why."""
+"""Keys of a report that may be null, and the key beside them with the reason."""
 
 
 def absent(found: Any) -> Iterator[tuple[str, str | None]]:

@@ -280,20 +280,20 @@ def test_a_browser_shows_the_page_without_complaint_and_asks_the_network_for_not
     chromium: str, model: Model, truth: Truth, tmp_path: Path
 ) -> None:
     text, _ = built(model, *truth(300, seed=5), truth(100, seed=6)[0])
-    shown, complaints, wanted = browse(chromium, text, tmp_path)
+    shown, complaints, requested = browse(chromium, text, tmp_path)
     assert shown.count("<figure>") == 8
-    assert (complaints, wanted) == ([], [])
+    assert (complaints, requested) == ([], [])
 
 
 def test_the_browser_would_have_noticed(chromium: str, tmp_path: Path) -> None:
     text = '<p><img src="http://example.invalid/a.png"><script>missing()</script>'
-    _, complaints, wanted = browse(chromium, text, tmp_path)
+    _, complaints, requested = browse(chromium, text, tmp_path)
     assert "missing is not defined" in complaints[0]
-    assert "http://example.invalid/a.png" in wanted
+    assert "http://example.invalid/a.png" in requested
 
 
 def browse(chromium: str, text: str, folder: Path) -> tuple[str, list[str], list[str]]:
-    """The document as shown, what the console says, and which addresses the page asked for."""
+    """The document as shown, console messages, and the addresses that the page requests."""
     path, log = folder / "page.html", folder / "net.json"
     path.write_text(text, encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -302,7 +302,7 @@ def browse(chromium: str, text: str, folder: Path) -> tuple[str, list[str], list
     command = [chromium, *flags.split(), *places, path.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    # the browser's own housekeeping is asked for by no origin
-    asked = [p.get("url", "") for p in events if p.get("initiator", "not an origin") != "not an origin"]
+    # the browser's own housekeeping has no origin
+    urls = [p.get("url", "") for p in events if p.get("initiator", "not an origin") != "not an origin"]
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return done.stdout, complaints, [url for url in asked if url.startswith(("http:", "https:", "ws:", "wss:"))]
+    return done.stdout, complaints, [url for url in urls if url.startswith(("http:", "https:", "ws:", "wss:"))]

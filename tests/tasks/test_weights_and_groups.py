@@ -1,4 +1,4 @@
-"""An evaluation says the same of rows however they are counted: by weights, in groups, or written twice."""
+"""An evaluation is the same however rows are counted: by weights, in groups, or written twice."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ Make = Callable[..., Any]
 COUNTS = {"rows", "sequences", "class_counts", "actions", "overruled", "flagged", "taken", "confusion", "code_length",
           "structure", "counts", "events", "n", "notes", "data", "origin", "verdicts", "of"}  # fmt: skip
 UNCOUNTED = frozenset({"excess_area", "area", "at_risk", "at_risk_reason", "diagram", "aurc_loss", "rms_gap"})
-"""What is of rows that are neither weighted nor grouped, and says so."""
+"""What applies to rows that are neither weighted nor grouped alone, with a reason beside it."""
 
 TASKS = ("multiclass", "multilabel", "sequence")
 
