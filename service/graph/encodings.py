@@ -1,6 +1,6 @@
 """Operators that restrict an input's columns: tables that they index, categories, means and scales.
 
-Tested in `tests/importer/test_domains.py`.
+Tested in `tests/importer/test_column_domains.py`.
 """
 
 from collections.abc import Iterator

@@ -245,8 +245,8 @@ def _check_shape(entry: Entry, values: Values) -> None:
         size in (None, had) for size, had in zip(expected[free:], found[free:], strict=True)
     )
     if not fits or values.dtype.kind not in "iufb":
-        wanted = ", ".join("any" if size is None else str(size) for size in expected)
-        raise InvalidInstances(f"{entry.name!r} must be numbers of shape [rows, {wanted}], it has {list(values.shape)}")
+        needed = ", ".join("any" if size is None else str(size) for size in expected)
+        raise InvalidInstances(f"{entry.name!r} must be numbers of shape [rows, {needed}], it has {list(values.shape)}")
 
 
 def _settled(entry: Entry, values: Values, inside: Flags | None) -> Values:
