@@ -4,25 +4,25 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import operations, problems
 from service.api.addresses import Limits
-from service.api.v1 import requests as schemas
-from service.api.v1 import responses as replies
+from service.api.direct import Direct
+from service.api.openapi import router as openapi
+from service.api.openapi.router import Contract
+from service.api.openapi.uncounted import Uncounted
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
@@ -68,8 +68,28 @@ class Parts:
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
 
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Routes of one protocol.
+
+    Attributes
+    ----------
+    router : APIRouter
+        Those that FastAPI serves.
+    direct : sequence of Route
+        Those whose endpoints are ASGI applications of their own, called without FastAPI's stack; matched first.
+    """
+
+    router: APIRouter
+    direct: Sequence[Route] = ()
+
+
 def build_app(parts: Parts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
+    return Edge(_routed(parts), parts.telemetry, parts.new_id)
+
+
+def _routed(parts: Parts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
     app = FastAPI(
         title="Temperance",
@@ -77,20 +97,31 @@ def build_app(parts: Parts) -> ASGIApp:
         version=parts.version,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json" if parts.docs else None,
+        openapi_url=None,
         lifespan=state.lifespan,
     )
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
-    for protocol in PROTOCOLS.values():
-        app.include_router(protocol(parts, limits, state.is_ready))
+    protocols = [protocol(parts, limits, state.is_ready) for protocol in PROTOCOLS.values()]
+    direct = [route for protocol in protocols for route in protocol.direct]
+    app.router.routes.extend(direct)
+    for protocol in protocols:
+        app.include_router(protocol.router)
     app.include_router(operations.health_router(state.is_ready))
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    return Edge(app, parts.telemetry, parts.new_id)
+        app.include_router(openapi.router(_contract(parts)))
+    return Direct(app, direct)
+
+
+def _contract(parts: Parts) -> Contract:
+    # Examples come from applications of their own, which neither count nor log.
+    telemetry = Uncounted()
+    own = replace(parts, docs=False, predictor=Predictor(telemetry, parts.predictor.now), background=nullcontext)
+    closed = replace(own, reloader=None, deadline=0.0)
+    return Contract(parts.registry, parts.version, lambda: _routed(own), lambda: _routed(closed))
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:
@@ -186,19 +217,6 @@ def _log_fault(error: Exception, request_id: str) -> None:
     log.error("%s unexpected %s\n%s", request_id, type(error).__name__, frames)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        kinds: list[type[BaseModel]] = [*schemas.REQUESTS.values(), replies.Problem]
-        _, definitions = models_json_schema(
-            [(kind, "validation") for kind in kinds],
-            ref_template="#/components/schemas/{model}",
-        )
-        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
 def _limits(parts: Parts) -> Limits:
     @lru_cache(maxsize=1)
     def limit(generation: int) -> int:
@@ -208,13 +226,13 @@ def _limits(parts: Parts) -> Limits:
     return Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
 
 
-def _v1(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter:
+def _v1(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
     del is_ready
-    return v1.router(parts.registry, parts.predictor, limits)
+    return Routes(v1.router(parts.registry), v1.verb_routes(parts.registry, parts.predictor, limits))
 
 
-def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> APIRouter:
-    return v2.router(_server(parts, limits, is_ready))
+def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
+    return Routes(v2.router(_server(parts, limits, is_ready)))
 
 
 def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Server:
@@ -222,7 +240,7 @@ def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Serve
     return Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
 
 
-Protocol = Callable[[Parts, Limits, Callable[[], bool]], APIRouter]
+Protocol = Callable[[Parts, Limits, Callable[[], bool]], Routes]
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}

@@ -4,7 +4,8 @@ import math
 import re
 
 import jiter
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope
 
 from service.errors import (
     BodyTooLarge,
@@ -18,38 +19,54 @@ from service.errors import (
 )
 
 JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json(?:\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
+PLAIN_TYPES = (None, b"application/json")  # nearly every request has one of them
 POSITION = re.compile(r" at line (\d+) column (\d+)$")
 NON_FINITE = re.compile(rb"-?(?:NaN|Infinity|-Infinity)")
 HUGE = re.compile(rb"[0-9.][eE]\+?0*[1-9][0-9]{2}|[0-9]{308}")  # only such spellings can exceed a double
 
 
-async def read_body(request: Request, *, limit: int) -> bytes:
-    """The whole body, never holding more than ``limit`` bytes of it.
+async def read_json(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+    """The whole body of a request for JSON, never holding much more than ``limit`` bytes of it.
 
     Raises
     ------
-    BodyTooLarge, UnsupportedMediaType
+    BodyTooLarge, UnsupportedMediaType, ClientDisconnect
     """
-    _check_headers(request)
-    return await read_raw(request, limit=limit)
+    headers = dict(reversed(scope["headers"]))  # of several with the same name the first counts
+    _check_media(headers.get(b"content-type"), headers.get(b"content-encoding"))
+    return await _read(headers.get(b"content-length", b"0"), receive, limit)
 
 
 async def read_raw(request: Request, *, limit: int) -> bytes:
-    """The whole body whatever its type, never holding more than ``limit`` bytes of it.
+    """The whole body whatever its type, never holding much more than ``limit`` bytes of it.
 
     Raises
     ------
-    BodyTooLarge
+    BodyTooLarge, ClientDisconnect
     """
-    length = request.headers.get("content-length", "0")
+    return await _read(request.headers.get("content-length", "0").encode(), request.receive, limit)
+
+
+async def _read(length: bytes, receive: Receive, limit: int) -> bytes:
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-    return bytes(body)
+    body, more = await _received(receive)
+    if more and len(body) <= limit:
+        whole = bytearray(body)
+        while more and len(whole) <= limit:
+            body, more = await _received(receive)
+            whole += body
+        body = bytes(whole)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+async def _received(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def parse_json(raw: bytes) -> object:
@@ -72,11 +89,10 @@ def parse_json(raw: bytes) -> object:
     return document
 
 
-def _check_headers(request: Request) -> None:
-    media_type = request.headers.get("content-type")
-    if media_type is not None and not JSON_TYPE.fullmatch(media_type.strip()):
+def _check_media(content_type: bytes | None, encoding: bytes | None) -> None:
+    if content_type not in PLAIN_TYPES and not JSON_TYPE.fullmatch(content_type.decode("latin-1").strip()):
         raise UnsupportedMediaType("send JSON in UTF-8 with the header Content-Type: application/json")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if encoding is not None and encoding.strip().lower() != b"identity":
         raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
 
 

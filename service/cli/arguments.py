@@ -59,7 +59,7 @@ def columns_of(flags: dict[str, Any]) -> Columns:
 
 
 def version_to_use(repository: Repository, name: str, version: int | None) -> Bundle:
-    """A published version: the one that is named, or else `stable`. A note says so where a newer one exists."""
+    """A published version: the one that is named, or else `stable`. A note is printed where a newer one exists."""
     bundle = published(repository, name, version)
     newest = max(repository.versions(name))
     if version is None and newest != bundle.version:

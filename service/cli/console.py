@@ -23,7 +23,7 @@ def track(title: str = "reading rows") -> Callable[[Iterable[int]], Iterable[int
 
 def print_table(table: Any) -> None:
     """Print what rich renders."""
-    # A pipe has no width of its own; a table cut to 80 columns there would lose what it says.
+    # A pipe has no width of its own; a table cut to 80 columns there would lose its content.
     console = Console() if sys.stdout.isatty() else Console(width=TABLE_WIDTH)
     console.print(table, highlight=False)
 

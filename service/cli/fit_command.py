@@ -17,7 +17,7 @@ from service.cli.messages import (
 )
 from service.core.label_sets import METHODS as SET_METHODS
 from service.fitting import fit as fitting
-from service.fitting.calibrate import METHODS
+from service.fitting.candidate_chains import METHODS
 from service.importer.input_kinds import kinds_of
 from service.importer.plausible_ranges import ranges_to_add
 from service.reporting.terminal import render_record
@@ -34,7 +34,7 @@ from service.reporting.terminal import render_record
 @click.option(
     "--calibrator",
     type=click.Choice(METHODS),
-    help="The map to fit. shrinkage: a temperature pulled towards 1, and biases towards 0 where held-out rows ask for "
+    help="The map to fit. shrinkage: a temperature pulled towards 1, and biases towards 0 where held-out rows need "
     "them; auto lets several compete without that pull.  [default: shrinkage; of a multilabel model platt, on Platt's "
     "targets]",
 )

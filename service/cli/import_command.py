@@ -74,7 +74,7 @@ def _names(key: str, flags: dict[str, Any]) -> tuple[str, ...] | None:
     """Names of a flag, or of the file that its twin names."""
     listed, file = split(flags.pop(key)), flags.pop(f"{key}_from")
     if listed is not None and file is not None:
-        raise click.UsageError(f"--{key} and --{key}-from say the same thing; give one of them")
+        raise click.UsageError(f"--{key} and --{key}-from name the same thing; give one of them")
     if file is not None:
         return read_names(file, f"--{key}-from")
     return None if listed is None else check_names(listed, f"--{key}")

@@ -47,7 +47,7 @@ def _print_versions(repository: Repository, name: str, *, as_json: bool) -> None
     click.echo(versions_line(repository, name))
     if versions:
         command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
-        click.echo(f"{FIRST_ALIAS} names no version, so there is none to inspect: {command} says which one it is.")
+        click.echo(f"{FIRST_ALIAS} names no version, so there is none to inspect: {command} points it to one.")
     else:
         command = repository.command("fit", name, "--data", "ROWS")
         click.echo(f"No version is published; {command} makes one from a draft.")

@@ -47,7 +47,7 @@ def guard_lines(manifest: Manifest, kinds: Kinds) -> dict[str, str | None]:
 
 
 def print_published(repository: Repository, name: str, version: int) -> None:
-    """Say which version was published, and whether it is served."""
+    """Print which version was published, and whether it is served."""
     labels = aliases_of(repository, name, version)["served_as"]
     click.echo(f"Published {name} version {version}.")
     if labels:
@@ -59,7 +59,7 @@ def print_published(repository: Repository, name: str, version: int) -> None:
 
 
 def print_removed(repository: Repository, name: str, removed: list[str]) -> None:
-    """Say which aliases were removed, and what is served without them."""
+    """Print which aliases were removed, and what is served without them."""
     command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
     if removed:
         click.echo(f"Removed alias{'es' if len(removed) > 1 else ''}: {', '.join(removed)}.")

@@ -36,5 +36,5 @@ def score(name: str, repository: Repository, *, version: int | None, **request: 
     model = load_model(version_to_use(repository, name, version))
     done = score_rows(model, ScoreRequest(**request), track=track("scoring"))
     reused = f", {done.reused} of them by an earlier run" if done.reused else ""
-    skipped = f", {done.skipped} without an answer (column error says why)" if done.skipped else ""
+    skipped = f", {done.skipped} without an answer (the reason is in column error)" if done.skipped else ""
     click.echo(f"Wrote {request['out']}: {done.rows} row{'s' if done.rows > 1 else ''}{reused}{skipped}.")

@@ -142,7 +142,7 @@ class Posterior:
         """The probabilities of these log-probabilities, if they are this posterior's own."""
         return self.probabilities if log_probs is self.log_probs else None
 
-    def __getitem__(self, rows: slice) -> "Posterior":
+    def __getitem__(self, rows: slice | Indices) -> "Posterior":
         """The same of some of the rows."""
         return Posterior(
             self.logits[rows],

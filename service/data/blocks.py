@@ -1,4 +1,4 @@
-"""Rows of a file in blocks, whatever its format: columns as the file has them, and where each row stands."""
+"""Rows of a file in blocks, whatever its format: columns as the file has them, and the place of every row."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -51,18 +51,18 @@ class Source(Protocol):
         """Its rows."""
 
     def bound(self) -> int:
-        """Its rows, or somewhat more, at little cost."""
+        """An upper bound of its rows, at little cost."""
 
     def blocks(self, names: Sequence[str], *, rows: int, first: int = 0) -> Iterator[Block]:
         """Blocks of at most ``rows`` rows of some columns, in order, from row ``first`` on."""
 
     def hint(self, missing: Sequence[str]) -> str:
-        """What may be wrong where columns are missing; empty where nothing is known."""
+        """A likely reason why columns are missing; empty where none is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where rows stand in their files, by their place among all rows that were read.
+    """Places of rows in their files, by their number among all rows that were read.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Places:
     kept: tuple[int, ...] | None = None
 
     def name(self, row: int) -> str:
-        """A row as its owner finds it: by the line of the file, or counted from 0 where there are no lines."""
+        """A row as people find it: by the line of the file, or counted from 0 where there are no lines."""
         row = row if self.kept is None else self.kept[row]
         start, path, first, lines = self.blocks[bisect_right(self.blocks, row, key=lambda block: block[0]) - 1]
         place = f"row {first + row - start} (rows count from 0)" if lines is None else f"line {lines[row - start]}"

@@ -139,7 +139,7 @@ def floats(cells: Cells) -> tuple[Values, Faults]:
 def integers(cells: Cells, *, unsigned: bool = False) -> tuple[Values, Flags, Faults]:
     """Whole numbers as they are, shape (N,), 0 where one is missing; which are missing; what is none.
 
-    They never pass through a double: they are ``int64``, or ``uint64`` where ``unsigned`` says that the graph takes it.
+    They never pass through a double: they are ``int64``, or ``uint64`` where ``unsigned``: the graph takes it.
     """
     if isinstance(cells, Text):
         return _integers_of_text(cells.cells, unsigned=unsigned)
@@ -184,7 +184,7 @@ def texts(cells: Cells) -> tuple[Values, Faults]:
 
 
 def labels(cells: Cells) -> tuple[Values, Faults]:
-    """Labels as the file has them, an array of objects; `truth` says which class each is."""
+    """Labels as the file has them, an array of objects; `labels` makes classes of them."""
     if isinstance(cells, Text):
         return _objects([_decimal(cell) for cell in cells.cells] if cells.decimal else list(cells.cells)), []
     if cells.opaque == LISTS:
@@ -269,7 +269,7 @@ def _floats_of_text(cells: Sequence[str]) -> tuple[Values, Faults]:
 
 
 def _cast(cells: Sequence[str], kind: str) -> "pl.Series":
-    """Plain numbers among some cells, null elsewhere: polars takes a part of what the rules do, four times as fast."""
+    """Plain numbers among some cells, null for the rest: polars reads part of the rules four times as fast."""
     import polars as pl  # noqa: PLC0415  # rules for labels are needed where polars is not
 
     return pl.Series(cells, dtype=pl.String).cast(getattr(pl, kind), strict=False)

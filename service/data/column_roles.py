@@ -1,4 +1,4 @@
-"""Which columns or arrays of a file are read for a model, and as what."""
+"""Which columns or arrays of a file are read for a model, and what each is: feature, label, group, weight, id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ DEFAULT_COLUMNS = Columns()
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Selection:
     """What is read of a file.
 
     Attributes
@@ -59,7 +59,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ColumnToRead:
     """One column to be read.
 
     Attributes
@@ -67,7 +67,7 @@ class Wanted:
     role : str
         feature | tensor | lengths | mask | label | state | group | weight | id
     name : str
-        What the model or its user calls it.
+        Its name in the model, or on the command line.
     kind : str
         In `cells.CONVERTERS`, or `integer`, `unsigned` or `tensor`.
     array : str
@@ -83,25 +83,25 @@ class Wanted:
     place: int | None = None
 
 
-def plan(source: Source, path: Path, manifest: Manifest, wish: Wish) -> tuple[Wanted, ...]:
-    """What to read for a model.
+def columns_to_read(source: Source, path: Path, manifest: Manifest, selection: Selection) -> tuple[ColumnToRead, ...]:
+    """The columns of a file that a model needs, in manifest order, and those of labels, groups and weights.
 
     Raises
     ------
     DataError
         Naming the first column that the file does not have.
     """
-    entries = _entries(manifest, wish.inputs)
+    entries = _entries(manifest, selection.inputs)
     if path.suffix.lower() == ".npz":
         found = _of_arrays(source, path, entries, manifest)
     else:
         found = _of_columns(source, path, entries, manifest)
-    if isinstance(wish.inputs, FieldInputs) and wish.inputs.tensors:
-        found += _of_lengths(source, wish.inputs)
-    if wish.columns is not None:
-        found += _of_truth(source, path, manifest, wish.columns)
-    if wish.id_column is not None:
-        found.append(Wanted("id", wish.id_column, "id", _named(source, wish.id_column, path, "--id")))
+    if isinstance(selection.inputs, FieldInputs) and selection.inputs.tensors:
+        found += _of_lengths(source, selection.inputs)
+    if selection.columns is not None:
+        found += _of_labelled(source, path, manifest, selection.columns)
+    if selection.id_column is not None:
+        found.append(ColumnToRead("id", selection.id_column, "id", _named(source, selection.id_column, path, "--id")))
     return tuple(found)
 
 
@@ -135,7 +135,7 @@ def _find(source: Source, name: str) -> str | None:
     return name.strip() if name.strip() and name.strip() in source.names else None
 
 
-def _of_columns(source: Source, path: Path, entries: Sequence[Entry], manifest: Manifest) -> list[Wanted]:
+def _of_columns(source: Source, path: Path, entries: Sequence[Entry], manifest: Manifest) -> list[ColumnToRead]:
     kinds = {cell: (entry, _kind(entry)) for entry in entries for cell in entry.cells}
     ordered = [name for name in manifest.columns if name in kinds]
     places = {name: _find(source, name) for name in ordered}
@@ -146,17 +146,17 @@ def _of_columns(source: Source, path: Path, entries: Sequence[Entry], manifest: 
             f"{path} has no column {missing[0]!r}{more}; the model takes {len(ordered)} features{source.hint(missing)}"
         )
     return [
-        Wanted("tensor" if kinds[name][1] == "tensor" else "feature", name, kinds[name][1], place)
+        ColumnToRead("tensor" if kinds[name][1] == "tensor" else "feature", name, kinds[name][1], place)
         for name, place in places.items()
         if place is not None
     ]
 
 
-def _of_arrays(source: Source, path: Path, entries: Sequence[Entry], manifest: Manifest) -> list[Wanted]:
+def _of_arrays(source: Source, path: Path, entries: Sequence[Entry], manifest: Manifest) -> list[ColumnToRead]:
     numbers = all(not entry.shape and not entry.is_text for entry in entries)
     one = len(entries) == 1 and entries[0].name not in source.names
     whole = "X" in source.names and "X" not in [entry.name for entry in manifest.inputs] and (numbers or one)
-    found: list[Wanted] = []
+    found: list[ColumnToRead] = []
     for entry in entries:
         array = "X" if whole else entry.name
         if array not in source.names:
@@ -164,37 +164,37 @@ def _of_arrays(source: Source, path: Path, entries: Sequence[Entry], manifest: M
             raise DataError(f"{path} has {neither} named after the graph input {entry.name!r}")
         kind, start = _kind(entry), len(found) if whole else 0
         if entry.shape:
-            found.append(Wanted("tensor", entry.name, kind, array))
+            found.append(ColumnToRead("tensor", entry.name, kind, array))
         else:
-            found += [Wanted("feature", cell, kind, array, start + i) for i, cell in enumerate(entry.cells)]
+            found += [ColumnToRead("feature", cell, kind, array, start + i) for i, cell in enumerate(entry.cells)]
     return found
 
 
-def _of_lengths(source: Source, inputs: FieldInputs) -> list[Wanted]:
+def _of_lengths(source: Source, inputs: FieldInputs) -> list[ColumnToRead]:
     taken = {cell for entry in inputs.entries for cell in entry.cells}
     present = "lengths" in source.names and "lengths" not in taken
-    found = [Wanted("lengths", "lengths", "tensor", "lengths")] if present else []
+    found = [ColumnToRead("lengths", "lengths", "tensor", "lengths")] if present else []
     return found + [
-        Wanted("mask", mask.name, "tensor", mask.name) for mask in inputs.masks if mask.name in source.names
+        ColumnToRead("mask", mask.name, "tensor", mask.name) for mask in inputs.masks if mask.name in source.names
     ]
 
 
-def _of_truth(source: Source, path: Path, manifest: Manifest, columns: Columns) -> list[Wanted]:
+def _of_labelled(source: Source, path: Path, manifest: Manifest, columns: Columns) -> list[ColumnToRead]:
     found = _of_labels(source, path, manifest, columns)
     for role, named in (("group", columns.group), ("weight", columns.weight)):
         if named is not None:
-            found.append(Wanted(role, named, role, _named(source, named, path, f"--{role}")))
+            found.append(ColumnToRead(role, named, role, _named(source, named, path, f"--{role}")))
         elif role in source.names and role not in manifest.columns:
-            found.append(Wanted(role, role, role, role))
+            found.append(ColumnToRead(role, role, role, role))
     return found
 
 
-def _of_labels(source: Source, path: Path, manifest: Manifest, columns: Columns) -> list[Wanted]:
+def _of_labels(source: Source, path: Path, manifest: Manifest, columns: Columns) -> list[ColumnToRead]:
     classes, label = manifest.graph.classes, columns.label or "y"
     if columns.label is None and manifest.graph.rules.by_label and not set(classes) & set(manifest.columns):
         own = [_find(source, name) for name in classes]
         if None not in own:
-            return [Wanted("state", name, "number", str(place)) for name, place in zip(classes, own, strict=True)]
+            return [ColumnToRead("state", name, "number", str(place)) for name, place in zip(classes, own, strict=True)]
     if columns.label is None and label in manifest.columns:
         raise DataError(f"{path}: {label!r} is a feature of the model; name the column of the labels with --label")
     place = _find(source, label)
@@ -204,7 +204,7 @@ def _of_labels(source: Source, path: Path, manifest: Manifest, columns: Columns)
         if absent and len(absent) < len(classes):
             raise DataError(f"{path} has columns of some labels, and none of {absent[0]!r}: every label needs its own")
         raise DataError(f"{path} has no column {label!r} for the labels; name it with --label{source.hint([label])}")
-    return [Wanted("label", label, "label", place)]
+    return [ColumnToRead("label", label, "label", place)]
 
 
 def _named(source: Source, name: str, path: Path, option: str) -> str:

@@ -1,6 +1,6 @@
 """CSV files, a block of rows at a time, with the line that every row begins on.
 
-Read by the standard library's csv module, which tells blank lines, rows that are too short and the lines of every row
+Read by the standard library's csv module, which shows blank lines, rows that are too short and the lines of every row
 apart; polars fills short rows with missing values and does not count lines.
 """
 

@@ -12,9 +12,9 @@ from service.bundle.manifest import Manifest
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Flags, Indices
 from service.data.blocks import Places
-from service.data.column_roles import DEFAULT_COLUMNS, Columns, Wish, reserved
+from service.data.column_roles import DEFAULT_COLUMNS, Columns, Selection, reserved
 from service.data.formats import digest_of
-from service.data.labels import Reading, Terms, interpret, read_positions, read_presences
+from service.data.labels import LabelRules, Reading, interpret, read_positions, read_presences
 from service.data.reader import Chunk, join_chunks, read_chunks
 from service.data.undeclared_padding import refuse_undeclared
 from service.errors import DataError
@@ -24,24 +24,23 @@ from service.runtime.rows import Fields, Rows
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Rows a model can judge.
+    """Labelled rows of a model.
 
     Attributes
     ----------
     rows : ndarray of shape (N, F), or Fields
         In manifest order, NaN where a value is missing.
     labels : ndarray of shape (N,)
-        Class indices. Of labels, presences of shape (N, M); of sequences class indices of shape (N, L), -1 behind
-        the end.
+        Class indices. Multilabel: 0 or 1, shape (N, M). Sequence: class indices of shape (N, L), -1 behind the end.
     groups : ndarray of shape (N,) or None
-        0..G-1; rows of a group (a patient) are never parted.
+        0..G-1; rows of a group (a patient) are never split.
     weights : ndarray of shape (N,) or None
     digest : str
         ``sha256:…`` of the file, or of a directory's parts.
     notes : tuple of str
-        What was decided in reading the file, in words.
+        Decisions made in reading the file, in words.
     places : Places or None
-        Where the rows stand in the file.
+        Places of the rows in the file.
     """
 
     rows: Rows
@@ -54,7 +53,7 @@ class Dataset:
 
     @property
     def units(self) -> int:
-        """How many rows or, if there are groups, groups: what folds and halves are drawn from."""
+        """Number of rows or, if there are groups, of groups: folds and halves are drawn from these."""
         return len(self) if self.groups is None else int(self.groups.max()) + 1
 
     def __len__(self) -> int:
@@ -67,7 +66,7 @@ class Dataset:
         return self.rows.numbers if isinstance(self.rows, Fields) else self.rows
 
     def where(self, row: int) -> str:
-        """What to call a row in an error: its file and its line."""
+        """A row as an error names it: its file and its line."""
         return f"row {row} (rows count from 0)" if self.places is None else self.places.where(row)
 
     def part(self, kept: Flags) -> "Dataset":
@@ -87,9 +86,9 @@ def read_dataset(
 
     An ``.npz`` file has one array per graph input under its own name, or all columns, or the only tensor, as ``X``;
     strings are fixed-width (``U``) arrays. The others have a column per feature; in Parquet a tensor of rank 1 may be
-    a column of lists. Rows that vary in length are padded at their end, with anything. How long each is says an array
-    ``lengths``, or that of a mask under its own name, or the labels of a sequence model, of which -1 is padding;
-    without any of these no row may end in the padding value. What a cell may be says `cells`.
+    a column of lists. Rows that vary in length are padded at their end, with any value. Their lengths come from an
+    array ``lengths``, from that of a mask under its own name, or from the labels of a sequence model, where -1 is
+    padding; without any of these no row may end in the padding value. `cells` has the rules for every cell.
 
     Parameters
     ----------
@@ -108,8 +107,8 @@ def read_dataset(
     task = manifest.graph.task
     if columns.labels_as is not None and task == "multilabel":
         raise DataError("labels of a multilabel model in a file are zeros and ones: --labels-as does not apply")
-    whole = _read(path, manifest, Wish(inputs, columns))
-    reading = _TRUTHS[task](whole, columns, manifest)
+    whole = _read(path, manifest, Selection(inputs, columns))
+    reading = _LABEL_READERS[task](whole, columns, manifest)
     _refuse_padding(whole, reading.labels, inputs)
     weights = whole.columns.get("weight")
     if weights is not None and not weights.any():
@@ -128,12 +127,12 @@ def read_dataset(
 
 def read_rows(path: Path, manifest: Manifest, *, inputs: Inputs | None = None) -> Rows:
     """Rows without labels; DataError as `read_dataset`."""
-    return _read(path, manifest, Wish(inputs)).rows
+    return _read(path, manifest, Selection(inputs)).rows
 
 
-def _read(path: Path, manifest: Manifest, wish: Wish) -> Chunk:
+def _read(path: Path, manifest: Manifest, selection: Selection) -> Chunk:
     chunks: list[Chunk] = []
-    for chunk in read_chunks(path, manifest, wish):
+    for chunk in read_chunks(path, manifest, selection):
         chunk.refuse_faults()
         chunks.append(chunk)
     if not chunks:
@@ -142,38 +141,38 @@ def _read(path: Path, manifest: Manifest, wish: Wish) -> Chunk:
 
 
 def _refuse_padding(whole: Chunk, labels: Indices, inputs: Inputs | None) -> None:
-    """Raise DataError where lengths or labels say that rows are over and no input declares what fills the rest."""
+    """Raise DataError where lengths or labels end before their row does and no input declares a padding value."""
     ends = whole.columns.get("lengths")
     if ends is not None and ends.shape == (len(whole),) and ends.dtype.kind in "iu":
-        said = "'lengths' says that they are over"
-        refuse_undeclared(whole.rows, inputs, ends.astype(np.intp), where=str(whole.path), said=said)
+        evidence = "'lengths' ends them"
+        refuse_undeclared(whole.rows, inputs, ends.astype(np.intp), where=str(whole.path), evidence=evidence)
     elif labels.ndim == 2:
-        said = f"their labels end in {PADDING}"
-        refuse_undeclared(whole.rows, inputs, (labels != PADDING).sum(axis=1), where=str(whole.path), said=said)
+        evidence = f"their labels end in {PADDING}"
+        refuse_undeclared(whole.rows, inputs, (labels != PADDING).sum(axis=1), where=str(whole.path), evidence=evidence)
 
 
-def _terms(whole: Chunk, columns: Columns, manifest: Manifest) -> Terms:
+def _label_rules(whole: Chunk, columns: Columns, manifest: Manifest) -> LabelRules:
     where = f"{whole.path}, column {columns.label or 'y'!r}"
-    return Terms(manifest.graph.classes, columns.labels_as, where, untyped=whole.untyped, place=whole.name)
+    return LabelRules.of(manifest.graph.classes, columns.labels_as, where, untyped=whole.untyped, place=whole.name)
 
 
-def _true_classes(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
+def _class_labels(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
     column = whole.columns["label"]
     found = column.tolist()
     if column.ndim != 1 or any(isinstance(value, np.ndarray) for value in found):
         raise DataError(f"{whole.path}: the labels in {columns.label or 'y'!r} are not one column")
-    return interpret(found, _terms(whole, columns, manifest))
+    return interpret(found, _label_rules(whole, columns, manifest))
 
 
-def _true_presences(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
+def _label_states(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
     own = whole.columns.get("state")
     where = str(whole.path) if own is not None else f"{whole.path}, column {columns.label or 'y'!r}"
     values = own if own is not None else _square(whole.columns["label"])
     return Reading(read_presences(values, manifest.graph.classes, where=where, place=whole.name))
 
 
-def _true_positions(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
-    return read_positions(whole.columns["label"], _terms(whole, columns, manifest))
+def _position_labels(whole: Chunk, columns: Columns, manifest: Manifest) -> Reading:
+    return read_positions(whole.columns["label"], _label_rules(whole, columns, manifest))
 
 
 def _square(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -186,7 +185,7 @@ def _square(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _numbered(column: npt.NDArray[Any] | None) -> Indices | None:
     if column is None:
         return None
-    # Numbered as they come, so that no name of a group decides which fold or half it is drawn into.
+    # In order of appearance, so that the name of a group has no influence on its fold or half.
     number: dict[str, int] = {}
     return np.array([number.setdefault(name, len(number)) for name in column.tolist()], dtype=np.intp)
 
@@ -212,8 +211,8 @@ def _absent_notes(labels: Indices, manifest: Manifest) -> list[str]:
     return [f"{'class' if len(absent) == 1 else 'classes'} {names} never {'occurs' if len(absent) == 1 else 'occur'}"]
 
 
-_TRUTHS: Final[dict[str, Callable[[Chunk, Columns, Manifest], Reading]]] = {
-    "multiclass": _true_classes,
-    "multilabel": _true_presences,
-    "sequence": _true_positions,
+_LABEL_READERS: Final[dict[str, Callable[[Chunk, Columns, Manifest], Reading]]] = {
+    "multiclass": _class_labels,
+    "multilabel": _label_states,
+    "sequence": _position_labels,
 }

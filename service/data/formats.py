@@ -1,4 +1,4 @@
-"""What a file is, told from its bytes: a data set, or something else that is named together with the remedy."""
+"""The format of a file, by its bytes: a data set, or something else, which is named together with the remedy."""
 
 import hashlib
 import zipfile
@@ -53,7 +53,7 @@ def parts_of(path: Path) -> tuple[Path, ...]:
     Raises
     ------
     DataError
-        Saying what the path is, if it is no data set, and what to do.
+        If it is no data set; the message names what it is and what to do.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist")
@@ -83,7 +83,7 @@ def digest_of(path: Path) -> str:
 
 
 def separator_of(header: str) -> str | None:
-    """What seems to separate the columns of a header that has the wanted ones nowhere; None where nothing does."""
+    """What seems to separate the columns of a header without the needed names; None where nothing does."""
     counts = {name: header.count(sign) for sign, name in _SEPARATORS.items()}
     name = max(counts, key=lambda one: counts[one])
     return name if counts[name] else None

@@ -1,12 +1,11 @@
-"""True labels as a model's task has them: one class a row, states of labels, or a class at every position."""
+"""Labels of rows, by task: a class for every row, a state for every label, or a class for every position."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,43 +27,53 @@ def _from_zero(row: int) -> str:
     return f"row {row} (rows count from 0)"
 
 
-@dataclass(frozen=True)
-class Terms:
-    """How labels are read.
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """How labels are read; made by `of`.
 
     Attributes
     ----------
     classes : tuple of str
+    places : dict of str to int
+        Classes by name.
+    numbers : dict of Decimal to (int or None)
+        Classes by the number that their name is; None where two names are the same number.
     labels_as : str or None
         ``names``, ``index0`` (indices from 0) or ``index1`` (from 1); None: names, or else indices from 0 where
         nothing else is possible.
     where : str
-        What to call the labels in an error.
+        How an error names the labels.
     untyped : bool
         Whether text may be a number, as in a CSV file.
     place : callable
-        What to call a row in an error.
+        How an error names a row.
     """
 
     classes: tuple[str, ...]
-    labels_as: str | None = None
-    where: str = "labels"
-    untyped: bool = False
-    place: Callable[[int], str] = _from_zero
+    places: dict[str, int]
+    numbers: dict[Decimal, int | None]
+    labels_as: str | None
+    where: str
+    untyped: bool
+    place: Callable[[int], str]
 
-    @cached_property
-    def places(self) -> dict[str, int]:
-        """Classes by name."""
-        return {name: k for k, name in enumerate(self.classes)}
-
-    @cached_property
-    def numbers(self) -> dict[Decimal, int | None]:
-        """Classes by the number that their name is; None where two names are the same number."""
+    @classmethod
+    def of(
+        cls,
+        classes: tuple[str, ...],
+        labels_as: str | None = None,
+        where: str = "labels",
+        *,
+        untyped: bool = False,
+        place: Callable[[int], str] = _from_zero,
+    ) -> Self:
+        """Rules for the classes of a model."""
         numbers: dict[Decimal, int | None] = {}
-        for k, name in enumerate(self.classes):
+        for k, name in enumerate(classes):
             if (number := number_of(name)) is not None:
-                numbers[number] = None if number in numbers else k  # of two alike, neither is meant
-        return numbers
+                numbers[number] = None if number in numbers else k  # of two equal numbers, neither is meant
+        places = {name: k for k, name in enumerate(classes)}
+        return cls(classes, places, numbers, labels_as, where, untyped, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,33 +103,33 @@ def read_labels(
         no class is named by a number and that they cannot count from 1.
     classes : tuple of str
     where : str
-        What to call the labels in an error.
+        How an error names the labels.
     labels_as : str, optional
-        As in `Terms`.
+        As in `LabelRules`.
 
     Raises
     ------
     DataError
         Naming the first row whose label is no class; for numbers, with both readings.
     """
-    return interpret(values, Terms(classes, labels_as, where)).labels
+    return interpret(values, LabelRules.of(classes, labels_as, where)).labels
 
 
-def interpret(values: Sequence[object], terms: Terms) -> Reading:
-    """Labels of one class a row, with what was decided about them; DataError as `read_labels`."""
+def interpret(values: Sequence[object], rules: LabelRules) -> Reading:
+    """Labels of rows with one class each, and how they were read; DataError as `read_labels`."""
     keys = [_key(value) for value in values]
-    meaning = _meanings(dict.fromkeys(keys), terms)
+    meaning = _meanings(dict.fromkeys(keys), rules)
     for row, key in enumerate(keys):
         if meaning[key] is None:
-            detail = _expected(key, terms)
+            detail = _expected(key, rules)
             fault = Fault(("labels", row), "unknown-class", detail)
-            raise DataError(f"{terms.where}: the label of {terms.place(row)} {detail}", [fault])
+            raise DataError(f"{rules.where}: the label of {rules.place(row)} {detail}", [fault])
     labels = np.array([meaning[key] for key in keys], dtype=np.intp)
-    return Reading(labels, _note(keys, meaning, terms))
+    return Reading(labels, _note(keys, meaning, rules))
 
 
 def _key(value: object) -> Key:
-    """What a label is: equal labels have equal keys, and 1, 1.0, true and "1" differ in kind."""
+    """Kind and value of a label: equal labels have equal keys, and 1, 1.0, true and "1" differ in kind."""
     if isinstance(value, str):
         return ("text", value)
     if isinstance(value, bool):
@@ -130,97 +139,99 @@ def _key(value: object) -> Key:
     return ("missing", None) if value is None else ("other", type(value).__name__)
 
 
-def _meanings(keys: dict[Key, None], terms: Terms) -> dict[Key, int | None]:
-    names = {key: _named(key, terms) for key in keys}
-    words = not terms.numbers and all(k is not None for k in names.values())  # of --train-data, say: no index at all
-    if terms.labels_as in ("index0", "index1") and not words:
-        first = int(terms.labels_as == "index1")
-        return {key: _position(_index_of(key, terms, declared=True), first, terms) for key in keys}
-    if terms.labels_as == "names" or not names or all(k is not None for k in names.values()):
+def _meanings(keys: dict[Key, None], rules: LabelRules) -> dict[Key, int | None]:
+    names = {key: _named(key, rules) for key in keys}
+    words = not rules.numbers and all(
+        k is not None for k in names.values()
+    )  # of --train-data, for example: no index at all
+    if rules.labels_as in ("index0", "index1") and not words:
+        first = int(rules.labels_as == "index1")
+        return {key: _position(_index_of(key, rules, declared=True), first, rules) for key in keys}
+    if rules.labels_as == "names" or not names or all(k is not None for k in names.values()):
         return names
-    places = {key: _index_of(key, terms) for key in keys}
+    places = {key: _index_of(key, rules) for key in keys}
     whole = [place for place in places.values() if place is not None]
-    if terms.numbers or not whole or any(k is not None for k in names.values()):
+    if rules.numbers or not whole or any(k is not None for k in names.values()):
         return names
-    if len(whole) < len(places) or min(whole) < 0 or max(whole) >= len(terms.classes):
-        return {key: _position(place, 0, terms) for key, place in places.items()}  # some are none: the first is named
+    if len(whole) < len(places) or min(whole) < 0 or max(whole) >= len(rules.classes):
+        return {key: _position(place, 0, rules) for key, place in places.items()}  # some are none: the first is named
     if min(whole) > 0:
-        raise _ambiguous(min(whole), terms)
+        raise _ambiguous(min(whole), rules)
     return places
 
 
-def _named(key: Key, terms: Terms) -> int | None:
+def _named(key: Key, rules: LabelRules) -> int | None:
     kind, value = key
     if kind in ("missing", "other"):
         return None
     if kind == "text":
         for text in (value, bare(value)):
-            if text in terms.places:
-                return terms.places[text]
+            if text in rules.places:
+                return rules.places[text]
         number = number_of(value)
     else:
         number = Decimal(int(value)) if kind == "bool" else _exact(value)
-    return None if number is None else terms.numbers.get(number)
+    return None if number is None else rules.numbers.get(number)
 
 
 def _exact(value: float) -> Decimal | None:
     return Decimal(repr(value)) if abs(value) < float("inf") else None
 
 
-def _index_of(key: Key, terms: Terms, *, declared: bool = False) -> int | None:
-    """The whole number that a label is, if it may be an index; ``declared``: labels-as says that labels are."""
+def _index_of(key: Key, rules: LabelRules, *, declared: bool = False) -> int | None:
+    """The whole number that a label is, if it may be an index; ``declared``: by labels-as."""
     kind, value = key
     if kind == "text":
         word = bare(value)
         if declared and word.lower() in ("true", "false"):
             return int(word.lower() == "true")
-        return int(float(word)) if (terms.untyped or declared) and _INDEX.fullmatch(word) else None
+        return int(float(word)) if (rules.untyped or declared) and _INDEX.fullmatch(word) else None
     if kind == "number":
         return int(value) if abs(value) < 2**53 and value == value // 1 else None
     return int(value) if kind == "bool" and declared else None
 
 
-def _position(index: int | None, first: int, terms: Terms) -> int | None:
-    return index - first if index is not None and 0 <= index - first < len(terms.classes) else None
+def _position(index: int | None, first: int, rules: LabelRules) -> int | None:
+    return index - first if index is not None and 0 <= index - first < len(rules.classes) else None
 
 
-def _ambiguous(one: int, terms: Terms) -> DataError:
-    by_zero, by_one = terms.classes[one], terms.classes[one - 1]
+def _ambiguous(one: int, rules: LabelRules) -> DataError:
+    by_zero, by_one = rules.classes[one], rules.classes[one - 1]
     detail = (
-        f"could be indices from 0 ({one} is {by_zero!r}) or from 1 ({one} is {by_one!r}), because no label is 0: say "
-        "which with labels-as index0 or index1"
+        f"could be indices from 0 ({one} is {by_zero!r}) or from 1 ({one} is {by_one!r}), because no label is 0: "
+        "choose with labels-as index0 or index1"
     )
-    return DataError(f"{terms.where}: the labels {detail}", [Fault(("labels",), "ambiguous-labels", detail)])
+    return DataError(f"{rules.where}: the labels {detail}", [Fault(("labels",), "ambiguous-labels", detail)])
 
 
-def _expected(key: Key, terms: Terms) -> str:
-    classes = terms.classes
+def _expected(key: Key, rules: LabelRules) -> str:
+    classes = rules.classes
     names = ", ".join(repr(name) for name in classes[:MOST_NAMES]) + (", …" if len(classes) > MOST_NAMES else "")
     if key[0] == "missing" or (key[0] == "text" and is_missing(key[1])):
         return f"is missing; classes are {names}"
-    if terms.labels_as in ("index0", "index1"):
-        first = int(terms.labels_as == "index1")
+    if rules.labels_as in ("index0", "index1"):
+        first = int(rules.labels_as == "index1")
         return f"is no index from {first} to {len(classes) - 1 + first}"
     number = key[0] in ("number", "bool") or (key[0] == "text" and number_of(key[1]) is not None)
-    if not number or terms.labels_as == "names":
+    if not number or rules.labels_as == "names":
         return f"is none of the classes {names}"
-    if terms.numbers:
+    if rules.numbers:
         return f"names none of the classes {names}, and is no index because they are named by numbers"
-    if _index_of(key, terms) == len(classes):
+    if _index_of(key, rules) == len(classes):
         return (
             f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}; if the labels count "
-            "from 1, say labels-as index1"
+            "from 1, set labels-as index1"
         )
-    return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}; say {WAY_OUT}"
+    return f"is neither one of the classes {names} nor an index from 0 to {len(classes) - 1}; set {WAY_OUT}"
 
 
-def _note(keys: Sequence[Key], meaning: dict[Key, int | None], terms: Terms) -> str | None:
+def _note(keys: Sequence[Key], meaning: dict[Key, int | None], rules: LabelRules) -> str | None:
     """Which class each index stands for; None where every label is a name."""
-    if terms.labels_as == "names" or all(_named(key, terms) == k for key, k in meaning.items()):
+    if rules.labels_as == "names" or all(_named(key, rules) == k for key, k in meaning.items()):
         return None
     counts = Counter(k for key in keys if (k := meaning[key]) is not None)
-    first = int(terms.labels_as == "index1")
-    found = [f"{k + first} → {terms.classes[k]} {counts[k]}" for k in sorted(counts)]
+    first = int(rules.labels_as == "index1")
+    found = [f"{k + first} → {rules.classes[k]} {counts[k]}" for k in sorted(counts)]
     more = f", and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
     return f"labels are indices of classes: {', '.join(found[:MOST_NAMES])}{more}"
 
@@ -228,12 +239,12 @@ def _note(keys: Sequence[Key], meaning: dict[Key, int | None], terms: Terms) -> 
 def read_presences(
     values: Values, labels: tuple[str, ...], *, where: str, place: Callable[[int], str] = _from_zero
 ) -> Indices:
-    """Presence of every label, shape (N, M), from zeros and ones.
+    """State of every label: 1 where it is present, shape (N, M), from zeros and ones.
 
     Raises
     ------
     DataError
-        Naming the first row that says anything else.
+        Naming the first row with any other value.
     """
     if values.ndim != 2 or values.shape[1] != len(labels):
         shape = " by ".join(map(str, values.shape)) or "a single value"
@@ -248,7 +259,7 @@ def read_presences(
     return values.astype(np.intp)
 
 
-def read_positions(values: Values, terms: Terms) -> Reading:
+def read_positions(values: Values, rules: LabelRules) -> Reading:
     """Class of every position, shape (N, L), -1 behind the end of a sequence.
 
     Parameters
@@ -256,7 +267,7 @@ def read_positions(values: Values, terms: Terms) -> Reading:
     values : ndarray of shape (N, L), or (N, …), or (N,) of lists
         Names, with an empty one for padding; or numbers as `read_labels` takes them, with -1. Further axes are
         positions too.
-    terms : Terms
+    rules : LabelRules
 
     Raises
     ------
@@ -264,25 +275,25 @@ def read_positions(values: Values, terms: Terms) -> Reading:
         Naming the first sequence at fault.
     """
     if values.ndim < 2 and not _are_lists(values):
-        raise DataError(f"{terms.where}: labels are one column; a sequence has a label for every position")
+        raise DataError(f"{rules.where}: labels are one column; a sequence has a label for every position")
     flat = _padded(values) if values.ndim < 2 else values.reshape(len(values), -1)
     padding: Flags = flat == ("" if flat.dtype.kind in "UO" else PADDING)
     found, which = np.unique(flat[~padding], return_inverse=True)
     keys = [_key(value) for value in found.tolist()]
-    meaning = _meanings(dict.fromkeys(keys), terms)
+    meaning = _meanings(dict.fromkeys(keys), rules)
     known = np.array([PADDING if meaning[key] is None else meaning[key] for key in keys], dtype=np.intp)
     labels = np.full(flat.shape, PADDING)
     labels[~padding] = known[which]
     unknown = (labels == PADDING) & ~padding
     if unknown.any():
         row, position = (int(index) for index in np.argwhere(unknown)[0])
-        why = _expected(_key(flat[row].tolist()[position]), terms)
+        why = _expected(_key(flat[row].tolist()[position]), rules)
         detail = f"has a label that is no class: at position {position} (from 0) it {why}"
-        _refuse_sequences(unknown.any(axis=1), detail, terms)
-    _refuse_sequences(np.all(padding, axis=1), "has no label", terms)
-    _refuse_sequences(np.any(padding[:, :-1] & ~padding[:, 1:], axis=1), "has a label behind its padding", terms)
+        _refuse_sequences(unknown.any(axis=1), detail, rules)
+    _refuse_sequences(np.all(padding, axis=1), "has no label", rules)
+    _refuse_sequences(np.any(padding[:, :-1] & ~padding[:, 1:], axis=1), "has a label behind its padding", rules)
     every = [key for key, n in zip(keys, np.bincount(which.ravel()).tolist(), strict=True) for _ in range(n)]
-    return Reading(labels, _note(every, meaning, terms))
+    return Reading(labels, _note(every, meaning, rules))
 
 
 def _are_lists(values: Values) -> bool:
@@ -302,8 +313,8 @@ def _any_float(rows: Sequence[Values]) -> bool:
     return any(row.dtype.kind == "f" for row in rows)
 
 
-def _refuse_sequences(bad: Flags, detail: str, terms: Terms) -> None:
+def _refuse_sequences(bad: Flags, detail: str, rules: LabelRules) -> None:
     if bad.any():
         row = int(bad.argmax())
         fault = Fault(("labels", row), "unknown-class", detail)
-        raise DataError(f"{terms.where}: the sequence of {terms.place(row)} {detail}", [fault])
+        raise DataError(f"{rules.where}: the sequence of {rules.place(row)} {detail}", [fault])

@@ -19,13 +19,13 @@ MOSTLY_UNIQUE: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How many of some rows are among others.
+    """How many calibration rows are among training rows.
 
     Attributes
     ----------
     rows : int
     shared : int
-        Of them, how many are also among the others, value by value.
+        Of them, how many are also training rows, value by value.
     distinct : int
         How many different rows they are.
     same : bool
@@ -39,13 +39,13 @@ class Overlap:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the rows are the others, as good as certainly."""
+        """Whether they are almost certainly the training rows."""
         repeated = self.shared >= NEARLY_ALL * self.rows and self.distinct >= MOSTLY_UNIQUE * self.rows
         return self.same or repeated
 
     @property
     def note(self) -> str | None:
-        """What a calibration on such rows must say; None where no row is shared."""
+        """Note for a calibration on such rows; None where no row is shared."""
         if self.same:
             return "the calibration rows are the training rows (the same file)"
         if not self.shared:
@@ -61,16 +61,16 @@ def compare(data: Dataset, train: Dataset) -> Overlap:
 
 
 def refuse_overlap(overlap: Overlap) -> None:
-    """Raise DataError where calibration rows are as good as certainly the training rows."""
+    """Raise DataError where calibration rows are almost certainly the training rows."""
     if overlap.is_refused:
         raise DataError(
             f"{overlap.note}: a calibration on them is over-confident. Give --data rows that the model was not trained "
-            "on, or say --allow-overlap. Nothing was published"
+            "on, or add --allow-overlap. Nothing was published"
         )
 
 
 def seen_notes(data: Dataset, provenance: Provenance | None) -> tuple[str, ...]:
-    """What a report must say of rows that the version was fitted on, as far as the record tells."""
+    """Notes for a report on rows that the version was fitted on, as far as the record shows."""
     if provenance is None:
         return ()
     notes = {

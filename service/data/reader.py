@@ -13,7 +13,7 @@ from service.core.numerics import Array
 from service.data import cells
 from service.data.blocks import Block, Places
 from service.data.cells import Cells, Faults, Typed, Values
-from service.data.column_roles import Wanted, Wish, plan
+from service.data.column_roles import ColumnToRead, Selection, columns_to_read
 from service.data.formats import parts_of
 from service.data.sources import open_source
 from service.data.tensor_columns import lengths_of, tensor
@@ -37,11 +37,11 @@ class Chunk:
     rows : ndarray of shape (N, F), or Fields
         In manifest order, with columns of 64-bit integers as integers.
     columns : dict of str to ndarray
-        Labels, groups, weights, ids by role; of labels with a column each, shape (N, M).
+        Labels, groups, weights, ids by role. Multilabel with a column for every label: shape (N, M).
     faults : list of (int, str)
         Rows that cannot be used, from the first of the chunk, with the column and the reason.
     places : Places
-        Where the rows stand in their files.
+        Places of the rows in their files.
     path : Path
         The file.
     untyped : bool
@@ -60,7 +60,7 @@ class Chunk:
         return len(self.rows)
 
     def name(self, row: int) -> str:
-        """Where a row of the chunk stands in its file."""
+        """Place of a row in its file, in words."""
         return self.places.name(row)
 
     def refuse_faults(self) -> None:
@@ -73,7 +73,7 @@ class Chunk:
 
 
 def read_chunks(
-    path: Path, manifest: Manifest, wish: Wish, *, rows: int = CHUNK_ROWS, first: int = 0
+    path: Path, manifest: Manifest, selection: Selection, *, rows: int = CHUNK_ROWS, first: int = 0
 ) -> Iterator[Chunk]:
     """Read a data set for a model, a chunk at a time; only one is in memory.
 
@@ -82,8 +82,8 @@ def read_chunks(
     path : Path
         ``.csv``, ``.parquet`` or ``.npz``; or a directory of parts, all ``.csv`` or all ``.parquet``.
     manifest : Manifest
-    wish : Wish
-        What is read beside the rows.
+    selection : Selection
+        What is read beside the features.
     rows : int
         Of a chunk, at most; chunks never reach across files.
     first : int
@@ -97,7 +97,7 @@ def read_chunks(
     parts, done, earlier = parts_of(path), 0, None
     for part in parts:
         source = open_source(part)
-        found = plan(source, part, manifest, wish)
+        found = columns_to_read(source, part, manifest, selection)
         keys = [(one.role, one.name) for one in found]
         if earlier is not None and keys != earlier:
             raise DataError(f"{part} does not have the same columns as the parts before it")
@@ -105,13 +105,13 @@ def read_chunks(
         if done < first:
             skipped = min(first - done, source.count())
             done += skipped
-        for chunk in _chunks(source.blocks(_arrays(found), rows=rows, first=skipped), found, manifest, wish, rows):
+        for chunk in _chunks(source.blocks(_arrays(found), rows=rows, first=skipped), found, manifest, selection, rows):
             yield replace(chunk, first=done, places=replace(chunk.places, several=len(parts) > 1))
             done += len(chunk)
 
 
 def bound_of(path: Path) -> int:
-    """Rows of a data set, or somewhat more, at little cost."""
+    """An upper bound of the rows of a data set, at little cost."""
     return sum(open_source(part).bound() for part in parts_of(path))
 
 
@@ -141,28 +141,28 @@ def _stacked(parts: list[Values]) -> Values:
 
 
 def _chunks(
-    blocks: Iterator[Block], found: tuple[Wanted, ...], manifest: Manifest, wish: Wish, rows: int
+    blocks: Iterator[Block], found: tuple[ColumnToRead, ...], manifest: Manifest, selection: Selection, rows: int
 ) -> Iterator[Chunk]:
-    """Blocks of a file converted, small ones put together until they are as many rows as asked for."""
+    """Blocks of a file converted, small ones put together up to a number of rows."""
     waiting: list[Chunk] = []
     for block in blocks:
         if waiting and sum(map(len, waiting)) + block.rows > rows:
             yield join_chunks(waiting, block.path)
             waiting = []
-        waiting.append(_Conversion(block, found, manifest, wish).chunk(sum(map(len, waiting))))
+        waiting.append(_Conversion(block, found, manifest, selection).chunk(sum(map(len, waiting))))
     if waiting:
         yield join_chunks(waiting, waiting[0].path)
 
 
-def _arrays(found: tuple[Wanted, ...]) -> tuple[str, ...]:
+def _arrays(found: tuple[ColumnToRead, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.array for one in found))
 
 
 class _Conversion:
     """One block made rows of a model."""
 
-    def __init__(self, block: Block, found: tuple[Wanted, ...], manifest: Manifest, wish: Wish) -> None:
-        self.block, self.found, self.manifest, self.inputs = block, found, manifest, wish.inputs
+    def __init__(self, block: Block, found: tuple[ColumnToRead, ...], manifest: Manifest, selection: Selection) -> None:
+        self.block, self.found, self.manifest, self.inputs = block, found, manifest, selection.inputs
         self.faults: Faults = [(row, f" {detail}") for row, detail in block.faults]
         self._broken = {row for row, _ in block.faults}
         self._width: dict[str, int] = {}
@@ -191,16 +191,16 @@ class _Conversion:
         sizes = None
         for entry in self.inputs.tensors:
             (one,) = (one for one in self.found if one.role == "tensor" and one.name == entry.name)
-            others[entry.name], told, faults = tensor(self._raw(one), entry, self.block.path)
+            others[entry.name], lengths, faults = tensor(self._raw(one), entry, self.block.path)
             self._note(one, faults)
-            sizes = told if entry.pad is not None and told is not None else sizes
+            sizes = lengths if entry.pad is not None and lengths is not None else sizes
         if self.inputs.varying is not None and sizes is None:
             helpers = {one.role: self._raw(one) for one in self.found if one.role in ("lengths", "label")}
             helpers |= {one.name: self._raw(one) for one in self.found if one.role == "mask"}
             sizes = lengths_of(others[self.inputs.varying.name], self.inputs, helpers, self.block)
         return Fields(numbers, others, sizes)
 
-    def _text(self, one: Wanted) -> Values:
+    def _text(self, one: ColumnToRead) -> Values:
         values = self._converted(one)
         if _substitute(self.manifest, one.name) is None:
             self._note(one, [(row, MISSING) for row, cell in enumerate(values.tolist()) if cell is None])
@@ -208,13 +208,13 @@ class _Conversion:
 
     def _numbers(self) -> tuple[Array, Whole]:
         """Columns of numbers, and the whole numbers among them that doubles may not hold."""
-        wanted = [one for one in self.found if one.role == "feature" and one.kind in ("number", "integer", "unsigned")]
-        if not wanted:
+        numeric = [one for one in self.found if one.role == "feature" and one.kind in ("number", "integer", "unsigned")]
+        if not numeric:
             return np.empty((self.block.rows, 0)), {}
-        columns = {one.name: self._floats(one) if one.kind == "number" else self._integers(one) for one in wanted}
+        columns = {one.name: self._floats(one) if one.kind == "number" else self._integers(one) for one in numeric}
         return gathered(columns, () if self.inputs is None else self.inputs.wide, every=True)
 
-    def _floats(self, one: Wanted) -> Values:
+    def _floats(self, one: ColumnToRead) -> Values:
         values = self._converted(one)
         feature = self.manifest.features.get(one.name, Feature())
         if feature.missing == "reject":
@@ -223,8 +223,8 @@ class _Conversion:
             self._note(one, [(row, MISSING) for row in gaps])
         return values
 
-    def _integers(self, one: Wanted) -> Values:
-        """Whole numbers, of objects where one is missing: what stands in for it may be beyond what doubles hold."""
+    def _integers(self, one: ColumnToRead) -> Values:
+        """Whole numbers; objects where one is missing, because its substitute may be beyond the range of doubles."""
         values: Values
         values, gaps, faults = self._typed(one, lambda raw: cells.integers(raw, unsigned=one.kind == "unsigned"))
         self._note(one, faults)
@@ -244,22 +244,22 @@ class _Conversion:
         states = [self._converted(one) for one in self.found if one.role == "state"]
         return columns | ({"state": np.column_stack(states)} if states else {})
 
-    def _lengths(self, one: Wanted) -> Cells | None:
+    def _lengths(self, one: ColumnToRead) -> Cells | None:
         return self.block.columns[one.array] if one.role == "lengths" else None
 
-    def _converted(self, one: Wanted) -> Values:
+    def _converted(self, one: ColumnToRead) -> Values:
         values: Values
         values, faults = self._typed(one, cells.CONVERTERS[one.kind])
         self._note(one, faults)
         return values
 
-    def _typed(self, one: Wanted, convert: Any) -> Any:
+    def _typed(self, one: ColumnToRead, convert: Any) -> Any:
         try:
             return convert(self._raw(one))
         except cells.WrongColumn as error:
             raise DataError(f"{self.block.path}: column {one.name!r} {error}") from None
 
-    def _raw(self, one: Wanted) -> Cells:
+    def _raw(self, one: ColumnToRead) -> Cells:
         raw = self.block.columns[one.array]
         if not isinstance(raw, Typed) or one.place is None:
             self._check_rank(one, raw)
@@ -274,12 +274,12 @@ class _Conversion:
             )
         return Typed(values[:, one.place], None, raw.opaque)
 
-    def _check_rank(self, one: Wanted, raw: Cells) -> None:
+    def _check_rank(self, one: ColumnToRead, raw: Cells) -> None:
         single = one.role in ("feature", "group", "weight", "id", "state")
         if single and isinstance(raw, Typed) and raw.values.ndim != 1:
             raise DataError(f"{self.block.path}: {one.array!r} is not one column")
 
-    def _note(self, one: Wanted, faults: Faults) -> None:
+    def _note(self, one: ColumnToRead, faults: Faults) -> None:
         self.faults += [(r, f", column {one.name!r} {detail}") for r, detail in faults if r not in self._broken]
 
 

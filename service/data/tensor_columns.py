@@ -1,4 +1,4 @@
-"""Tensors of a file, and how long their rows are."""
+"""Tensors of a file, and the lengths of their rows."""
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def lengths_of(values: Values, inputs: FieldInputs, helpers: dict[str, Cells], b
     Raises
     ------
     DataError
-        If nothing says it and rows end in the padding value, or what says it contradicts the rows.
+        If there are no lengths and rows end in the padding value, or the lengths contradict the rows.
     """
     rows, width = values.shape[:2]
     arrays = {name: raw.values for name, raw in helpers.items() if isinstance(raw, Typed) and raw.opaque is None}
@@ -71,16 +71,18 @@ def lengths_of(values: Values, inputs: FieldInputs, helpers: dict[str, Cells], b
         name, real = next(iter(sources.items()))
         return _counted(real, name, (rows, width), block)
     if inputs.varying is not None and (values[:, -1] == inputs.varying.pad).reshape(rows, -1).all(axis=1).any():
-        raise DataError(f"{block.path}: rows end in the padding value; say how long each row is in an array 'lengths'")
+        raise DataError(
+            f"{block.path}: rows end in the padding value; give the length of every row in an array 'lengths'"
+        )
     return np.full(rows, width, dtype=np.intp)
 
 
 def _given(lengths: Values, rows: int, width: int, block: Block) -> Indices:
     if lengths.shape != (rows,) or lengths.dtype.kind not in "iu":
         raise DataError(f"{block.path}: 'lengths' is not one whole number for each of {rows} rows")
-    outside = (lengths < 1) | (lengths > width)
-    if outside.any():
-        place = Places(((0, block.path, block.first, block.lines),)).name(int(outside.argmax()))
+    invalid = (lengths < 1) | (lengths > width)
+    if invalid.any():
+        place = Places(((0, block.path, block.first, block.lines),)).name(int(invalid.argmax()))
         raise DataError(f"{block.path}: 'lengths' does not lie in 1 to {width} in {place}")
     return lengths.astype(np.intp)
 
@@ -90,5 +92,5 @@ def _counted(real: Flags, name: str, shape: tuple[int, int], block: Block) -> In
         raise DataError(f"{block.path}: {name} is not {shape[0]} by {shape[1]}, as the rows are")
     lengths: Indices = real.sum(axis=1)
     if (lengths == 0).any() or (real != (np.arange(shape[1]) < lengths[:, None])).any():
-        raise DataError(f"{block.path}: {name} says that a row is empty or has padding before its end")
+        raise DataError(f"{block.path}: by {name} a row is empty or has padding before its end")
     return lengths

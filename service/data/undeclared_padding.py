@@ -1,4 +1,4 @@
-"""Padding that a file holds and no manifest declares."""
+"""Padding that a file holds and the manifest does not declare."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from service.runtime.inputs import Inputs
 from service.runtime.rows import Fields, Rows, Values
 
 
-def refuse_undeclared(rows: Rows, inputs: Inputs | None, ends: Indices, *, where: str, said: str) -> None:
-    """Raise DataError if rows end earlier than their tensors do and no input declares what fills the rest.
+def refuse_undeclared(rows: Rows, inputs: Inputs | None, ends: Indices, *, where: str, evidence: str) -> None:
+    """Raise DataError if rows end before their tensors do and no input declares the padding value.
 
     Parameters
     ----------
@@ -18,8 +18,8 @@ def refuse_undeclared(rows: Rows, inputs: Inputs | None, ends: Indices, *, where
     inputs : Inputs or None
     ends : ndarray of shape (N,)
         How many positions every row has.
-    where, said : str
-        The file, and what tells the ends, in words.
+    where, evidence : str
+        The file, and what shows the ends of the rows, in words.
     """
     if not isinstance(rows, Fields) or not isinstance(inputs, FieldInputs) or inputs.varying is not None:
         return
@@ -28,8 +28,8 @@ def refuse_undeclared(rows: Rows, inputs: Inputs | None, ends: Indices, *, where
         behind = np.arange(values.shape[1])[None, :] >= ends[:, None]
         if behind.any() and (fill := _one_value(values[behind])) is not None:
             raise DataError(
-                f"{where}: rows of {entry.name!r} end in {fill} where {said}; declare pad = {fill} for it under "
-                "[[inputs]], so that what fills a row up is none of its positions"
+                f"{where}: rows of {entry.name!r} end in {fill} where {evidence}; declare pad = {fill} for it under "
+                "[[inputs]], so that padding is not read as positions"
             )
 
 

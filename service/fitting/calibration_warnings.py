@@ -1,4 +1,4 @@
-"""What `fit` says of a calibration: refusals and warnings in words."""
+"""Refusals and warnings of a calibration, in words."""
 
 from typing import Final
 
@@ -13,22 +13,22 @@ NOTHING_LEARNED: Final = (
     "the labels do not belong to these rows, the classes are in another order, or the model learned nothing"
 )
 BIAS_NEEDED: Final = (
-    "a class is favoured in all rows alike, and no temperature can mend that. Leave --calibrator out, or name one that "
-    "has a bias, as bcts"
+    "a class is favoured in all rows alike, and no temperature can correct that. Leave --calibrator out, or name one "
+    "that has a bias, as bcts"
 )
 SEPARABLE: Final = "these rows are separable, so no finite parameters are best and certainty would have no bound"
 
 
 def no_signal(*, needs_bias: bool) -> NoSignal:
-    """The refusal of logits that say nothing; ``needs_bias``: they do once a constant is taken off each class."""
+    """The refusal of logits without signal; ``needs_bias``: a constant taken off each class gives them one."""
     why = f"without a bias: {BIAS_NEEDED}" if needs_bias else f"explains: {NOTHING_LEARNED}"
     return NoSignal(f"the true class' logit is on average no larger than chance {why}. Nothing was published")
 
 
 def mixture_words(support: float) -> str:
-    """What is done about separable rows."""
+    """How separable rows are handled."""
     share = f"1/{1.0 / support:.0f}"
-    return f"{share} of the uniform distribution is mixed in, the smallest error that so many rows or groups speak for"
+    return f"{share} of the uniform distribution is mixed in, the smallest error that so many rows or groups can show"
 
 
 def of_loss(manifest: Manifest, record: CalibratorRecord, *, inverted: bool) -> dict[str, bool]:
@@ -61,7 +61,7 @@ def of_source(*, unknown: bool, missing: bool) -> dict[str, bool]:
 
 
 def of_rows(classes: tuple[str, ...], counts: Indices, *, units: int, grouped: bool) -> dict[str, bool]:
-    """What is said of few rows, or groups, of all classes and of any; ``counts`` are those of every class."""
+    """Warnings about few rows, or groups, of all classes and of any; ``counts`` are those of every class."""
     rare = [name for name, count in zip(classes, counts, strict=True) if count < FEW_PER_CLASS]
     kind = "groups" if grouped else "rows"
     return {

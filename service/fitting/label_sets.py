@@ -1,4 +1,4 @@
-"""What label sets and prevalence estimates rest on: the model's own output, and the calibrated chain out of fold."""
+"""Label sets fitted to the model's own output, and the out-of-fold probabilities that prevalence estimates rest on."""
 
 from typing import Final
 
@@ -16,16 +16,18 @@ from service.core.numerics import Array, log_softmax
 from service.core.ties import UNMEASURED, Band
 from service.data.dataset import Dataset
 from service.errors import FitError
-from service.fitting.calibrate import Calibration, folds_of
+from service.fitting.calibrate import Calibration
+from service.fitting.source_prevalence import frequencies, log_ratio
+from service.fitting.splits import folds_of
 
 MOST_CONDITIONAL: Final = 20
-"""Classes beyond which sets that hold within each are too large to help."""
+"""With more classes, sets that hold within every class are too large to help."""
 
 
 def held_out(manifest: Manifest, calibration: Calibration, logits: Array, data: Dataset, *, seed: int) -> Array:
     """Calibrated log-probabilities of every row by the fit on the other folds, shape (N, K).
 
-    Unlike those that candidates are judged by, they speak of the source prevalence, as those of a request do.
+    They are under the source prevalence, as those of a request are. Those that candidates are compared by are not.
 
     Parameters
     ----------
@@ -58,11 +60,11 @@ def fit_sets(
 ) -> tuple[LabelSetsRecord, State]:
     """Rank the true labels of calibration rows, all together and, for up to 20 classes, within every class.
 
-    The model's own probabilities rank them. Those of stage C have learned from these rows, fold by fold or all at once,
-    and then a new row is not exchangeable with them: no coverage could be proved.
+    The model's own probabilities rank them. Those of stage C have learned from these rows, fold by fold or all at once.
+    A new row is then not exchangeable with them, and no coverage could be proved.
 
-    Which of the two a request gets depends on the coverage it asks for. With groups a row counts one over the rows of
-    its group; weights play no part.
+    The coverage of a request decides which of the two it gets. With groups a row counts one over the rows of its
+    group. Weights are not used.
 
     Parameters
     ----------
@@ -99,8 +101,4 @@ def _offset(manifest: Manifest, calibration: Calibration, data: Dataset) -> Arra
     source, classes = calibration.source, manifest.graph.classes
     if source.basis != "declared" or source.prevalence is None:
         return None
-    counts = np.bincount(data.labels, weights=data.weights, minlength=len(classes))
-    declared = np.array([source.prevalence[c] for c in classes])
-    with np.errstate(divide="ignore"):  # a class without rows gets probability zero among these rows
-        offset: Array = np.log(counts / counts.sum() / declared)
-    return offset
+    return log_ratio(frequencies(data, len(classes)), np.array([source.prevalence[c] for c in classes]))

@@ -1,4 +1,4 @@
-"""Stages B and C of labels: each is a binary problem with rows, contenders and a winner of its own."""
+"""Stages B and C of a multilabel model: every label is a binary problem with candidates and a winner of its own."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -21,35 +21,28 @@ from service.core.multilabel import LabelChain, PerLabel, shares_of, undo
 from service.core.numerics import Array, two_column
 from service.data.dataset import Dataset
 from service.errors import FitError, NoSignal
-from service.fitting.calibrate import (
-    DEFAULT,
-    METHODS,
-    SHRINKING,
-    TOO_FEW,
-    Calibration,
-    Contender,
-    frequencies,
-    independent_units,
-    log_ratio,
-    settle,
-)
+from service.fitting.calibrate import TOO_FEW, Calibration, fit_best
 from service.fitting.calibration_warnings import FEW_PER_CLASS, FEW_ROWS, SEPARABLE, mixture_words
-from service.fitting.ood_detectors import Detectors, Judged, Terms, fit_detectors
+from service.fitting.candidate_chains import DEFAULT, METHODS, SHRINKING, CandidateChain
+from service.fitting.labelled_outputs import LabelledOutputs
+from service.fitting.ood_detectors import Detectors, Terms, fit_detectors
+from service.fitting.source_prevalence import frequencies, log_ratio
+from service.fitting.splits import independent_units
 
 STATES: Final = (ABSENT, PRESENT)
 MANY_OF_A_STATE = 1000  # from here on isotonic regression may compete
 
 
-def calibrate_labels(manifest: Manifest, judged: Judged, *, method: str | None, seed: int) -> Calibration:
+def calibrate_labels(manifest: Manifest, outputs: LabelledOutputs, *, method: str | None, seed: int) -> Calibration:
     """Calibrate every label by itself.
 
     Parameters
     ----------
     manifest : Manifest
-    judged : Judged
+    outputs : LabelledOutputs
         Raw log-odds of shape (N, M), labels of shape (N, M).
     method : str, optional
-        In `calibrate.METHODS`, for every label; ``auto`` lets several compete for each. Without it a label gets
+        In `candidate_chains.METHODS`, for every label; ``auto`` lets several compete for each. Without it a label gets
         Platt scaling with Firth's penalty, whose mean probability is the label's frequency.
     seed : int
 
@@ -62,18 +55,20 @@ def calibrate_labels(manifest: Manifest, judged: Judged, *, method: str | None, 
     """
     if method is not None and method not in METHODS:
         raise FitError(f"--calibrator is one of {', '.join(METHODS)}. Nothing was published")
-    if independent_units(judged.data) < 2:
+    if independent_units(outputs.data) < 2:
         raise FitError(TOO_FEW)
     found = {
-        label: _of_label(manifest, m, judged.logits[:, m], _of_one(judged.data, m), method=method, seed=seed)
+        label: _calibrate_label(manifest, m, outputs.logits[:, m], _rows_of(outputs.data, m), method=method, seed=seed)
         for m, label in enumerate(manifest.graph.classes)
     }
-    return _together(found, judged.data)
+    return _together(found, outputs.data)
 
 
-def detect_labels(manifest: Manifest, judged: Judged, train: Judged | None, terms: Terms) -> Detectors:
-    """OOD scores of rows with labels: what looks at features sees one class, because no row has one of several."""
-    return fit_detectors(manifest, _unlabelled(judged), None if train is None else _unlabelled(train), terms)
+def detect_labels(
+    manifest: Manifest, outputs: LabelledOutputs, train: LabelledOutputs | None, terms: Terms
+) -> Detectors:
+    """OOD scores of multilabel rows. Scores of features see one class, because no row is of one class alone."""
+    return fit_detectors(manifest, _unlabelled(outputs), None if train is None else _unlabelled(train), terms)
 
 
 def count_labels(data: Dataset, labels: tuple[str, ...]) -> dict[str, int]:
@@ -81,16 +76,16 @@ def count_labels(data: Dataset, labels: tuple[str, ...]) -> dict[str, int]:
     return {label: int(count) for label, count in zip(labels, data.labels.sum(axis=0), strict=True)}
 
 
-def _unlabelled(judged: Judged) -> Judged:
-    one_class = np.zeros(len(judged.data), dtype=np.intp)
-    return dataclasses.replace(judged, data=dataclasses.replace(judged.data, labels=one_class))
+def _unlabelled(outputs: LabelledOutputs) -> LabelledOutputs:
+    one_class = np.zeros(len(outputs.data), dtype=np.intp)
+    return dataclasses.replace(outputs, data=dataclasses.replace(outputs.data, labels=one_class))
 
 
-def _of_one(data: Dataset, m: int) -> Dataset:
+def _rows_of(data: Dataset, m: int) -> Dataset:
     return dataclasses.replace(data, labels=data.labels[:, m])
 
 
-def _of_label(
+def _calibrate_label(
     manifest: Manifest, m: int, log_odds: Array, data: Dataset, *, method: str | None, seed: int
 ) -> Calibration:
     label = manifest.graph.classes[m]
@@ -101,13 +96,13 @@ def _of_label(
     if rows.min() > 0:
         _refuse_no_signal(label, log_odds, data)
     methods, shrunk = _methods(method, int(rows.min())), method in (None, DEFAULT) and rows.min() > 0
-    contenders = list(_contenders(manifest, label, log_odds, data, methods, shrunk=shrunk))
-    return settle(contenders, data, classes=STATES, seed=seed, signal=True)
+    chains = list(_candidate_chains(manifest, label, log_odds, data, methods, shrunk=shrunk))
+    return fit_best(chains, data, classes=STATES, seed=seed, signal=True)
 
 
 def _methods(method: str | None, rarer: int) -> Sequence[str]:
     if rarer == 0:
-        return ("identity",)  # rows of one state say nothing about the other
+        return ("identity",)  # rows of one state have no signal about the other
     if method is None:
         return ("platt",)  # however rare a label is: a temperature cannot move its mean probability
     if method != "auto":
@@ -126,16 +121,16 @@ def _refuse_no_signal(label: str, log_odds: Array, data: Dataset) -> None:
         )
 
 
-def _contenders(
+def _candidate_chains(
     manifest: Manifest, label: str, log_odds: Array, data: Dataset, methods: Sequence[str], *, shrunk: bool
-) -> Iterator[Contender]:
+) -> Iterator[CandidateChain]:
     inverse, observed = label_inverse_record(manifest, label), frequencies(data, 2)
     for undone in (None,) if inverse is None else (inverse, None):
         seen = two_column(undo(None if undone is None else restore_inverse(undone), log_odds))
         speaks_of = _declared(manifest, label, weighted=undone is None)
         offset = None if speaks_of is None or observed.min() == 0.0 else log_ratio(observed, speaks_of)
         for method in methods:
-            yield Contender(undone, method, seen, speaks_of, offset, shrunk=shrunk)
+            yield CandidateChain(undone, method, seen, speaks_of, offset, shrunk=shrunk)
 
 
 def _declared(manifest: Manifest, label: str, *, weighted: bool) -> Array | None:

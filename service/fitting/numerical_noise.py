@@ -1,8 +1,8 @@
-"""What the model's output changes by between batches, and what that does to every OOD score.
+"""How much the model's output differs between batches, and how much every OOD score differs with it.
 
-ONNX Runtime chooses kernels by the batch, and other kernels on other processors: the same row comes out with other last
-digits. `fit` runs some calibration rows alone, in batches and in another order, and carries the noise that it finds
-through each score by moving logits (or features) by as much.
+ONNX Runtime chooses kernels by the batch and by the processor, so the last digits of a row's output differ. `fit` runs
+some calibration rows alone, in batches and in another order. It then propagates the difference that it finds through
+each score, by moving logits (or features) by as much.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from service.runtime.rows import Rows
 ROWS: Final = 128  # that are run again: five more runs of each
 BATCHES: Final = (1, 2, 7, 64)
 SAFETY: Final = 8.0
-"""Times the largest difference measured: other processors have other kernels, and other rows more of it."""
+"""Times the largest difference measured: other processors have other kernels, and other rows may differ more."""
 
 DIGITS: Final = 4.0
 """Units in the last place of the graph's own output, the least noise that is assumed."""
@@ -40,7 +40,7 @@ Plain = Callable[[Raw], Array]
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Some calibration rows as several paths through the model answer them.
+    """Outputs for some calibration rows by several paths through the model.
 
     Attributes
     ----------
@@ -70,10 +70,10 @@ class Noise:
         arithmetic = SAFETY * self._arithmetic(bare, plain)
         if featured and not self.model.manifest.ood.looks_at_tensor:
             return ROUNDING.widths(plain(raw)) + arithmetic  # inputs are the same on every path
-        return self.carried(plain, raw, featured=featured) + arithmetic
+        return self.propagated(plain, raw, featured=featured) + arithmetic
 
-    def carried(self, plain: Plain, raw: Raw, *, featured: bool = False) -> Array:
-        """What noise in the logits, or in the features, changes in any number computed from them, shape (N,).
+    def propagated(self, plain: Plain, raw: Raw, *, featured: bool = False) -> Array:
+        """How much noise in the logits, or in the features, changes a number computed from them, shape (N,).
 
         Parameters
         ----------
@@ -85,9 +85,9 @@ class Noise:
         """
         starts = range(0, len(raw.logits), CHUNK_ROWS)
         parts = (raw.part(np.arange(i, min(i + CHUNK_ROWS, len(raw.logits)))) for i in starts)
-        return np.concatenate([self._carried(plain, part, featured=featured) for part in parts])
+        return np.concatenate([self._propagated(plain, part, featured=featured) for part in parts])
 
-    def _carried(self, plain: Plain, raw: Raw, *, featured: bool) -> Array:
+    def _propagated(self, plain: Plain, raw: Raw, *, featured: bool) -> Array:
         values, numbers = raw.features if featured else raw.logits, plain(raw)
         step = self._feature_steps(values) if featured else self._logit_steps(values)
 
@@ -141,7 +141,7 @@ class Noise:
         return np.asarray(step)
 
     def _arithmetic(self, bare: Detector, plain: Plain) -> float:
-        # The service's own paths of the same output: one row, a batch, the fused sweep, float32 above 100 classes.
+        # The service's own paths for the same output: one row, a batch, the fused sweep, float32 above 100 classes.
         chain = dataclasses.replace(self.model.chain, detectors=(bare,), calibrated=False)
         model, widest = dataclasses.replace(self.model, chain=chain), 0.0
         for raw in (raw for path in self.paths for raw in path):
@@ -163,7 +163,7 @@ def measure_noise(model: Model, data: Dataset, raw: Raw, *, seed: int) -> Noise:
     model : Model
     data : Dataset
     raw : Raw
-        What the graph made of all its rows.
+        The graph's outputs for all rows.
     seed : int
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:ROWS])
@@ -188,8 +188,8 @@ def _difference(one: Array, parts: list[Array]) -> float:
 
 
 def _largest_change(changes: Callable[[Array], Array], values: Array) -> Array:
-    # First order: what numbers change one by one adds up at worst. Of many, rounding of each is a draw of its own: the
-    # most that some directions come to, twice. And the predicted class against all others, of every position its own.
+    # First order: changes of single numbers add up at worst. Of many numbers, each rounding is a draw of its own: twice
+    # the largest change along some directions. And the predicted class of every position against all others.
     width, top = values.shape[-1], np.zeros(values.shape)
     np.put_along_axis(top, values.argmax(axis=-1, keepdims=True), 2.0, axis=-1)
     against = np.maximum(changes(top - 1.0), changes(1.0 - top))

@@ -19,9 +19,10 @@ from service.core.ood.knn import Knn
 from service.core.ood.nll import Nll
 from service.core.pipeline import bounded
 from service.core.ties import ROUNDING
-from service.data.dataset import Dataset
 from service.errors import FitError
+from service.fitting.labelled_outputs import LabelledOutputs
 from service.fitting.numerical_noise import Noise, Plain
+from service.fitting.splits import halves, one_per_group
 from service.runtime.model import Raw
 
 TUNED: Final = "nll"
@@ -31,31 +32,8 @@ MEBIBYTE: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Rows with what the graph makes of them."""
-
-    data: Dataset
-    raw: Raw
-
-    @property
-    def logits(self) -> Array:
-        """Raw logits, shape (N, K)."""
-        return self.raw.logits
-
-    @property
-    def columns(self) -> Array:
-        """Inputs with a plausible range, shape (N, F)."""
-        return self.raw.columns
-
-    @property
-    def features(self) -> Array:
-        """What feature scores look at, shape (N, D)."""
-        return self.raw.features
-
-
-@dataclass(frozen=True, slots=True)
 class Detectors:
-    """Scores with thresholds.
+    """OOD scores with thresholds.
 
     Attributes
     ----------
@@ -97,10 +75,10 @@ class Terms:
     temperature : float
         Of `nll`.
     apart : bool
-        Whether thresholds are kept off the learning half even where no score has state, because the temperature or
-        the choice of the score was learned there.
+        Whether thresholds rest on the other half even where no score has state, because the temperature or the
+        choice of the score was learned on the first half.
     noise : Noise or None
-        What another path through the model may change in a score; None: arithmetic alone.
+        How much a score may differ between batches; None: rounding of the arithmetic alone.
     """
 
     seed: int
@@ -110,15 +88,17 @@ class Terms:
     noise: Noise | None = None
 
 
-def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, terms: Terms) -> Detectors:
+def fit_detectors(
+    manifest: Manifest, outputs: LabelledOutputs, train: LabelledOutputs | None, terms: Terms
+) -> Detectors:
     """Learn every configured score, and its threshold from rows it did not learn from.
 
     Parameters
     ----------
     manifest : Manifest
-    judged : Judged
+    outputs : LabelledOutputs
         Calibration rows.
-    train : Judged or None
+    train : LabelledOutputs or None
         Rows that scores with state learn from; without them a seeded half of the calibration rows.
     terms : Terms
 
@@ -128,23 +108,25 @@ def fit_detectors(manifest: Manifest, judged: Judged, train: Judged | None, term
         If there are fewer rows than a false-alarm rate or a score needs, or the state of the scores is too large for
         a bundle.
     """
-    needy = any(SCORES[name].stateful for name in manifest.ood.scores) and train is None
-    everyone = np.arange(len(judged.data))
-    learning, held = halves(judged.data, terms.seed) if needy or terms.apart else (everyone, everyone)
-    held = one_per_group(judged.data, held, terms.seed)
-    raw, detectors, bands = judged.raw.part(held), list[Detector](), dict[str, BandRecord]()
+    stateful = any(SCORES[name].stateful for name in manifest.ood.scores) and train is None
+    all_rows = np.arange(len(outputs.data))
+    learning, held = halves(outputs.data, terms.seed) if stateful or terms.apart else (all_rows, all_rows)
+    held = one_per_group(outputs.data, held, terms.seed)
+    raw, detectors, bands = outputs.raw.part(held), list[Detector](), dict[str, BandRecord]()
     for name in manifest.ood.scores:
-        score = _learned(name, judged, train, learning, terms)
+        score = _learned(name, outputs, train, learning, terms)
         bare = Detector(name, score, None, None, gated=name in manifest.ood.gate_members)
         detectors.append(with_thresholds(bare, plain_of(name, score), raw, manifest, terms, bands=bands))
     refuse_large(tuple(detectors))
     trained_on = {name: training_source(name, train, terms.temperature) for name in manifest.ood.scores}
     learned_rows = len(learning) if train is None else len(train.data)
-    class_rows = np.bincount(predicted_class(raw.logits), minlength=judged.logits.shape[1])
+    class_rows = np.bincount(predicted_class(raw.logits), minlength=outputs.logits.shape[1])
     return Detectors(tuple(detectors), trained_on, held, learned_rows, class_rows, bands)
 
 
-def fit_score(name: str, judged: Judged, train: Judged | None, learning: Indices, *, temperature: float = 1.0) -> Score:
+def fit_score(
+    name: str, outputs: LabelledOutputs, train: LabelledOutputs | None, learning: Indices, *, temperature: float = 1.0
+) -> Score:
     """A score that has learned from ``train``, or else from some of the calibration rows.
 
     Raises
@@ -154,14 +136,16 @@ def fit_score(name: str, judged: Judged, train: Judged | None, learning: Indices
     """
     if name == TUNED:
         return Nll(np.array(temperature))
-    rows, chosen = (judged, learning) if train is None else (train, np.arange(len(train.data)))
+    rows, chosen = (outputs, learning) if train is None else (train, np.arange(len(train.data)))
     values = seen_by(name, rows.raw)
     return SCORES[name].fit(values[chosen], rows.data.labels[chosen], logits=rows.logits[chosen])
 
 
-def _learned(name: str, judged: Judged, train: Judged | None, learning: Indices, terms: Terms) -> Score:
+def _learned(
+    name: str, outputs: LabelledOutputs, train: LabelledOutputs | None, learning: Indices, terms: Terms
+) -> Score:
     try:
-        return fit_score(name, judged, train, learning, temperature=terms.temperature)
+        return fit_score(name, outputs, train, learning, temperature=terms.temperature)
     except ValueError as error:
         source = "half of --data" if train is None else "--train-data"
         raise FitError(
@@ -171,7 +155,7 @@ def _learned(name: str, judged: Judged, train: Judged | None, learning: Indices,
 
 
 def seen_by(name: str, raw: Raw) -> Array:
-    """What a score looks at: features, shape (N, D), or logits, shape (N, K)."""
+    """The input of a score: features, shape (N, D), or logits, shape (N, K)."""
     return raw.features if SCORES[name].needs == "features" else raw.logits
 
 
@@ -180,31 +164,14 @@ def plain_of(name: str, score: Score) -> Plain:
     return lambda raw: bounded(score.score(seen_by(name, raw)))
 
 
-def halves(data: Dataset, seed: int) -> tuple[Indices, Indices]:
-    """Rows to learn from, and rows that thresholds rest on; units (rows, or groups) are drawn and never parted."""
-    units = data.units
-    chosen = np.random.default_rng(seed).permutation(units) < units // 2
-    learning = chosen if data.groups is None else chosen[data.groups]
-    return np.flatnonzero(learning), np.flatnonzero(~learning)
-
-
-def one_per_group(data: Dataset, rows: Indices, seed: int) -> Indices:
-    """Those of the rows that stand for their groups, drawn; all of them where there are no groups."""
-    if data.groups is None:
-        return rows
-    # Rows of one patient are not exchangeable with those of another; one drawn from each is.
-    shuffled = np.random.default_rng(seed).permutation(rows)
-    return np.sort(shuffled[np.unique(data.groups[shuffled], return_index=True)[1]])
-
-
 def refuse_large(detectors: tuple[Detector, ...]) -> None:
     """Raise FitError if the scores' state is more than a bundle may hold."""
     sizes = state_bytes(packed(detectors), [d.name for d in detectors])
     if sum(sizes.values()) <= STATE_BYTES:
         return
-    said = ", ".join(f"{name} {size / MEBIBYTE:.1f}" for name, size in sizes.items())
+    parts = ", ".join(f"{name} {size / MEBIBYTE:.1f}" for name, size in sizes.items())
     raise FitError(
-        f"what the scores learned takes {sum(sizes.values()) / MEBIBYTE:.1f} MiB ({said}), and a bundle holds at most "
+        f"what the scores learned takes {sum(sizes.values()) / MEBIBYTE:.1f} MiB ({parts}), and a bundle holds at most "
         f"{STATE_BYTES / MEBIBYTE:g}: list fewer [ood] scores, or look at a narrower space. Nothing was published"
     )
 
@@ -220,7 +187,7 @@ def with_thresholds(
 ) -> Detector:
     """A score with its threshold at its share of the false-alarm rate; FitError where the rows are too few for it.
 
-    The band that rounding has around it is added to ``bands``, where the model's noise was measured.
+    The band of rounding around the threshold is added to ``bands``, where the model's noise was measured.
     """
     alpha, scores = manifest.ood.alpha(bare.name), plain(raw)
     reach = ROUNDING.widths(scores) if terms.noise is None else terms.noise.reach(bare, plain, raw)
@@ -242,8 +209,8 @@ def with_thresholds(
     return dataclasses.replace(bare, calibration=among, threshold=usual, by_class=by_class, tie=tie)
 
 
-def training_source(name: str, train: Judged | None, temperature: float) -> str:
-    """What a score learned from, as the record says it."""
+def training_source(name: str, train: LabelledOutputs | None, temperature: float) -> str:
+    """What a score learned from, as the record names it."""
     if name == TUNED and temperature != 1.0:
         return "ood_data"
     if not SCORES[name].stateful:

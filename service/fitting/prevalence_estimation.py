@@ -1,4 +1,4 @@
-"""Whether a version will be able to tell the prevalence of unlabelled rows: checked on its calibration rows."""
+"""Whether a version can estimate the prevalence of unlabelled rows: checked on its calibration rows."""
 
 import math
 from typing import Final
@@ -16,7 +16,7 @@ from service.data.dataset import Dataset
 MOST_CLASSES: Final = 100
 MOST_CELLS: Final = 1_000_000  # of rows times classes in the self-check of a fit
 UNKNOWN_SOURCE: Final = (
-    "the prevalence that its probabilities speak of is unknown: declare [training] prevalence in the manifest, or fit "
+    "the source prevalence of its probabilities is unknown: declare [training] prevalence in the manifest, or fit "
     "a calibration with a bias (--calibrator auto or bcts)"
 )
 NOT_RETURNED: Final = (
@@ -28,7 +28,7 @@ NOT_RETURNED: Final = (
 def check_estimation(
     log_probs: Array, data: Dataset, source: PrevalenceRecord, classes: tuple[str, ...], *, gate: Indices
 ) -> tuple[EstimationRecord, State]:
-    """Whether estimates of other rows can be relied on: on calibration rows they must return what is known.
+    """Whether estimates are reliable: on the calibration rows they must return the known prevalence.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Sequences calibrated: positions one by one, folds, thresholds and p-values by the sequence."""
+"""Sequences calibrated: every position is a row; folds, thresholds and p-values are by the sequence."""
 
 import dataclasses
 
@@ -14,41 +14,35 @@ from service.core.sequence import flat, row_sums
 from service.core.smoothing import fit_transitions
 from service.data.dataset import Dataset
 from service.errors import DataError
-from service.fitting.calibrate import DEFAULT, Calibration, calibrate
+from service.fitting.calibrate import Calibration, calibrate
+from service.fitting.candidate_chains import DEFAULT
+from service.fitting.labelled_outputs import LabelledOutputs
 from service.fitting.numerical_noise import Plain
-from service.fitting.ood_detectors import (
-    Detectors,
-    Judged,
-    Terms,
-    halves,
-    one_per_group,
-    training_source,
-    with_thresholds,
-)
+from service.fitting.ood_detectors import Detectors, Terms, training_source, with_thresholds
+from service.fitting.splits import halves, one_per_group
 from service.runtime.model import Raw
 
 CHAIN_UNKNOWN = (
-    "the source prevalence is unknown, so neighbours cannot speak: the hmm smoother is not available, and positions "
-    "are answered one by one"
+    "the source prevalence is unknown, so the hmm smoother is not available: positions are answered one by one"
 )
 
 
-def calibrate_sequences(manifest: Manifest, judged: Judged, *, method: str | None, seed: int) -> Calibration:
+def calibrate_sequences(manifest: Manifest, outputs: LabelledOutputs, *, method: str | None, seed: int) -> Calibration:
     """Calibrate positions, sequences as their groups, and learn how classes follow each other.
 
     Parameters
     ----------
     manifest : Manifest
-    judged : Judged
+    outputs : LabelledOutputs
         Raw logits of shape (N, L, K), labels of shape (N, L).
     method : str, optional
-        In `calibrate.METHODS`; a temperature without it.
+        In `candidate_chains.METHODS`; without it a temperature with a prior.
     seed : int
     """
-    _check_positions(judged)
-    positions = positions_of(judged.data)
-    found = calibrate(manifest, flat_logits(judged), positions, method=method or DEFAULT, seed=seed)
-    chain = fit_transitions(judged.data.labels, classes=len(manifest.graph.classes), weights=judged.data.weights)
+    _check_positions(outputs)
+    positions = positions_of(outputs.data)
+    found = calibrate(manifest, flat_logits(outputs), positions, method=method or DEFAULT, seed=seed)
+    chain = fit_transitions(outputs.data.labels, classes=len(manifest.graph.classes), weights=outputs.data.weights)
     record = SequenceRecord(
         positions=len(positions),
         initial=tuple(chain.initial.tolist()),
@@ -88,9 +82,9 @@ def check_lengths(labels: Indices, lengths: Indices) -> None:
         )
 
 
-def flat_logits(judged: Judged) -> Array:
+def flat_logits(outputs: LabelledOutputs) -> Array:
     """Raw logits of unpadded positions, shape (P, K)."""
-    return flat(judged.logits, lengths_of(judged.data.labels))
+    return flat(outputs.logits, lengths_of(outputs.data.labels))
 
 
 def count_positions(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
@@ -99,28 +93,30 @@ def count_positions(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(classes, counts, strict=True)}
 
 
-def detect_sequences(manifest: Manifest, judged: Judged, train: Judged | None, terms: Terms) -> Detectors:
+def detect_sequences(
+    manifest: Manifest, outputs: LabelledOutputs, train: LabelledOutputs | None, terms: Terms
+) -> Detectors:
     """OOD scores learned from positions, thresholds on their mean over a sequence; parameters as `fit_detectors`."""
     if train is not None:
         _check_positions(train)
     stateful = any(SCORES[name].stateful for name in manifest.ood.scores)
-    everything = np.arange(len(judged.data))
-    learning, held = halves(judged.data, terms.seed) if stateful and train is None else (everything, everything)
-    held = one_per_group(judged.data, held, terms.seed)
-    teacher, seen = (judged, learning) if train is None else (train, np.arange(len(train.data)))
+    all_rows = np.arange(len(outputs.data))
+    learning, held = halves(outputs.data, terms.seed) if stateful and train is None else (all_rows, all_rows)
+    held = one_per_group(outputs.data, held, terms.seed)
+    teacher, seen = (outputs, learning) if train is None else (train, np.arange(len(train.data)))
     detectors, bands = list[Detector](), dict[str, BandRecord]()
     for name in manifest.ood.scores:
         bare = Detector(name, _fitted(name, teacher, seen), None, None, name in manifest.ood.gate_members)
         plain = _means_of(bare.score)
-        detectors.append(with_thresholds(bare, plain, judged.raw.part(held), manifest, terms, bands=bands))
+        detectors.append(with_thresholds(bare, plain, outputs.raw.part(held), manifest, terms, bands=bands))
     sources = {name: training_source(name, train, terms.temperature) for name in manifest.ood.scores}
-    nowhere = np.zeros(len(manifest.graph.classes), dtype=np.intp)
-    return Detectors(tuple(detectors), sources, held, len(seen), nowhere, bands)
+    no_class = np.zeros(len(manifest.graph.classes), dtype=np.intp)
+    return Detectors(tuple(detectors), sources, held, len(seen), no_class, bands)
 
 
-def _fitted(name: str, judged: Judged, rows: Indices) -> Score:
-    labels = judged.data.labels[rows]
-    logits = flat(judged.logits[rows], lengths_of(labels))
+def _fitted(name: str, outputs: LabelledOutputs, rows: Indices) -> Score:
+    labels = outputs.data.labels[rows]
+    logits = flat(outputs.logits[rows], lengths_of(labels))
     return SCORES[name].fit(logits, labels[labels != PADDING], logits=logits)
 
 
@@ -132,6 +128,6 @@ def _means_of(score: Score) -> Plain:
     return means
 
 
-def _check_positions(judged: Judged) -> None:
-    if judged.raw.lengths is not None:
-        check_lengths(judged.data.labels, judged.raw.lengths)
+def _check_positions(outputs: LabelledOutputs) -> None:
+    if outputs.raw.lengths is not None:
+        check_lengths(outputs.data.labels, outputs.raw.lengths)

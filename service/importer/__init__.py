@@ -1,1 +1,1 @@
-"""From a graph and what its user says to what it means: evidence, one dry run in a child, conclusions."""
+"""An .onnx file becomes a draft: evidence from the graph, one dry run in a child process, conclusions."""

@@ -1,4 +1,4 @@
-"""Whether a row's answer depends on the rows beside it: synthetic rows run alone, beside other rows, and permuted."""
+"""Whether a row's output depends on the rows beside it: synthetic rows run alone, beside other rows, and permuted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,9 +57,9 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Two runs that hold the same rows: how many each has, and where those rows are in them.
+    """Two runs that hold the same rows: the number of rows of each, and the places of those rows.
 
-    ``because`` says what differs between the runs, where a row's answer does.
+    ``because`` is the reason where the outputs of a row differ.
     """
 
     one: Arrays
@@ -71,13 +71,13 @@ class Trial:
 
 
 def check_batches(child: Sandbox, folder: Path, run: Run, findings: Findings, output: str) -> Conclusion | None:
-    """Find out whether rows can be run together.
+    """Find out whether rows can be run in one batch.
 
     Parameters
     ----------
     child : Sandbox
     folder : Path
-        Where the graph's weights lie, and where graphs may be written.
+        With the graph's weights; changed graphs are written there.
     run : Run
         The dry run.
     findings : Findings
@@ -126,7 +126,7 @@ def _refuse_mixing(
     verb = "work" if ", " in names else "works"
     culprit = f"{names or 'something in the graph'} {verb} across the row axis"
     raise GraphError(
-        f"output {output!r} of a row {trial.because}: {culprit}, so a row would be answered otherwise alone than in a "
+        f"output {output!r} of a row {trial.because}: {culprit}, so a row would get another answer alone than in a "
         "batch; export the model so that every row is computed by itself, as in evaluation mode with statistics that "
         "were fixed in training"
     )
@@ -154,7 +154,7 @@ def _trials(filled: tuple[Filled, ...], size: int, numbers: Sequence[int]) -> It
 
 
 def _companions(filled: tuple[Filled, ...], base: Arrays, kept: tuple[int, ...], size: int) -> Iterator[Arrays]:
-    """The same rows to be compared, beside others: drawn anew, copies of one of them, far larger and of either sign."""
+    """The same rows to compare, beside others: drawn anew, copies of one row, far larger and of either sign."""
     rows = len(next(iter(base.values())))
     beside = tuple(place for place in range(rows) if place not in kept)
     drawn = draw(filled, rows, size, seed=1)
@@ -196,7 +196,7 @@ def _both(child: Sandbox, graph: Path, outputs: Sequence[str], trial: Trial) -> 
     try:
         return child.run(graph, outputs, [trial.one, trial.other], together=True)
     except GraphError:
-        return None  # no such rows: what a graph fails on has no answer that could depend on others
+        return None  # no such rows: where a graph fails, there is no output that could depend on others
 
 
 def _mixing(child: Sandbox, folder: Path, model: Any, output: str, trial: Trial) -> list[Step] | None:
@@ -217,7 +217,7 @@ def _mixing(child: Sandbox, folder: Path, model: Any, output: str, trial: Trial)
 
 
 def _first_apart(path: Sequence[Step], answers: Sequence[Arrays], trial: Trial) -> list[Step]:
-    """Operators whose outputs are apart and whose inputs are not; a step of rounding, and all behind it, are none."""
+    """Operators whose outputs are apart and whose inputs are not; rounding does not count, nor what follows it."""
     found = []
     apart: set[str] = set()
     rounded: set[str] = set()
@@ -242,7 +242,7 @@ def _agree(one: Array, other: Array, trial: Trial) -> bool:
 
 
 def _off(one: Array, other: Array, trial: Trial) -> float:
-    """How far the rows compared are apart, along the axis that suits best."""
+    """Distance of the rows compared, along the axis that fits best."""
     found = [float(np.max(np.abs(a - b) / (1.0 + np.abs(a)), initial=0.0)) for a, b in _rows_of(one, other, trial)]
     return min(found, default=np.inf)
 

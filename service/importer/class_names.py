@@ -37,7 +37,7 @@ def _written(findings: Findings, k: int) -> Conclusion:
     others = [n for n in (findings.classes, *(names for names, _ in findings.classes_written)) if n is not None]
     why = "nothing names them"
     if fitting:
-        why = "the file's metadata names them in several ways (say which is right: --classes a,b,…)"
+        why = "the file's metadata names them in several ways (give the right ones: --classes a,b,…)"
     elif others:
         why = f"the graph names {len(others[0])}, not {k}, so nothing names them"
     return Conclusion("classes", tuple(map(str, range(k))), f"{why}: numbered in output order")

@@ -1,7 +1,7 @@
-"""What a row's cells may hold: found by running the part of a graph that reads them, on whole numbers and words.
+"""The values that a row's cells may hold: found by running the part of a graph that reads them on numbers and words.
 
-A table of an embedding has so many rows, and what lies before it (offsets, differences, a clip, a remainder) decides
-which codes reach them. No rule for every operator says that; a search over what the operators answer does.
+The table of an embedding has a number of rows. The operators before it (offsets, differences, a clip, a remainder)
+decide which codes reach them. There is no rule for every operator, so a search over their outputs finds the codes.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ MOST_CELLS: Final = 1024
 """Cells whose bounds are searched: every one is moved by itself."""
 
 MOST_READ: Final = 8192
-"""Cells of which two rows tell what reads them."""
+"""Cells for which two rows show what reads them."""
 
 MOST_CATEGORIES: Final = 1000
 Array = npt.NDArray[Any]
@@ -107,7 +107,7 @@ class Part:
 
 
 def with_domains(child: Sandbox, findings: Findings, folder: Path, filled: tuple[Filled, ...]) -> tuple[Filled, ...]:
-    """The inputs, with what their cells may hold wherever the graph proves it."""
+    """The inputs, with the values that their cells may hold wherever the graph proves it."""
     encodings = find_encodings(findings.model)
     probed = tuple(f for f in filled if f.fill is None and not f.mask and f.input.type != "BOOL")
     cells = Cells(probed, tuple(int(np.prod(shape_of(f, 1, SIZES[0])[1:])) for f in probed))
@@ -138,7 +138,7 @@ def _bounds(probe: Probe, lookups: tuple[Lookup, ...]) -> list[Domain | None]:
             part = probe.open([lookup.indices for lookup in level])
             reach = search(part.run, level, reach)
         except GraphError:
-            continue  # the dry run says what is wrong with it
+            continue  # the dry run reports the error
     split_table(reach)
     found: list[Domain | None] = []
     for i, owner in enumerate(reach.owners):

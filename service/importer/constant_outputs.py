@@ -1,4 +1,4 @@
-"""Outputs that cannot tell rows apart: refused where the graph proves it, said where only synthetic rows show it."""
+"""Outputs that are the same for all rows: refused where the graph proves it, noted where synthetic rows show it."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 def refuse_constant(findings: Findings, output: Output) -> None:
     """Raise GraphError if no operator behind an output looks at a value of an input."""
     if reason := findings.constant.get(output.name):
-        raise GraphError(f"output {output.name!r} does not depend on the input: {reason}; it cannot tell classes apart")
+        raise GraphError(f"output {output.name!r} does not depend on the input: {reason}; it cannot separate classes")
 
 
 def refuse_one_column(findings: Findings, output: Output, values: Array) -> None:
@@ -38,7 +38,7 @@ def refuse_one_column(findings: Findings, output: Output, values: Array) -> None
 
 
 def refuse_constant_softmax(child: Sandbox, folder: Path, run: Run, findings: Findings, name: str) -> None:
-    """Raise GraphError if all that a tensor knows of the rows went through softmaxes over one column.
+    """Raise GraphError if a tensor depends on the rows only through softmaxes over one column.
 
     Called where all synthetic rows got the same scores; the length of an axis is what a run shows.
     """
@@ -53,8 +53,9 @@ def refuse_constant_softmax(child: Sandbox, folder: Path, run: Run, findings: Fi
     inputs = frozenset(f.input.name for f in run.filled)
     if one and constant_answer(graph, name, inputs, frozenset(one)):
         raise GraphError(
-            f"output {name!r} is the same for every row: all that it knows of a row is a softmax over one column, or "
-            "an axis of length 1, which is always 1; train the network with a sigmoid, or with a column for every class"
+            f"output {name!r} is the same for every row: it depends on a row only through a softmax over one column, "
+            "or an axis of length 1, which is always 1; train the network with a sigmoid, or with a column for every "
+            "class"
         )
 
 
@@ -64,7 +65,7 @@ def is_constant(table: Array) -> bool:
 
 
 def one_answer(table: Array) -> Conclusion | None:
-    """Say that all synthetic rows gave one answer: inputs that are not scaled do it, and so does a broken export."""
+    """A note that all synthetic rows gave one answer: unscaled inputs cause it, and so does a broken export."""
     if len(table) < 2:
         return None
     if is_constant(table):

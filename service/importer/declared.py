@@ -1,4 +1,4 @@
-"""What the user says, and what is concluded from that and from evidence."""
+"""What the user declares about a graph, and conclusions from that and from evidence."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ DECLARED = "declared at import"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the user says about a graph; None leaves it to the evidence.
+    """What the user declares about a graph; None leaves it to the evidence.
 
     Attributes
     ----------
@@ -17,7 +17,7 @@ class Declared:
     output_kind, task : str or None
     classes, features : tuple of str or None
     width : int or None
-        How many columns the one table has whose width neither the file nor its operators tell.
+        Number of columns of the one table whose width neither the file nor its operators show.
     missing : str or None
         ``nan``: every column of numbers may miss, as NaN.
     expose_logits : bool

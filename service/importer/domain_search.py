@@ -30,7 +30,7 @@ class Owner:
 
 @dataclass
 class Reach:
-    """What every cell may hold.
+    """The values that every cell may hold.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class _Elements:
 
 
 def search(run: Run, lookups: Sequence[Lookup], reach: Reach) -> Reach:
-    """Narrow what cells may hold to what reaches rows of the tables that they are indices into."""
+    """Narrow the values of cells to those that reach rows of the tables that they are indices into."""
     base = np.clip(np.zeros_like(reach.low), reach.low, reach.high)
     elements = _moved(run, lookups, base, reach)
     cells = np.unique(elements.cells[elements.cells >= 0])
@@ -67,7 +67,7 @@ def search(run: Run, lookups: Sequence[Lookup], reach: Reach) -> Reach:
     turned = set()
     for i, cell in enumerate(cells.tolist()):
         plain, negative = (_span(points[:, cell], flags[:, i]) for flags in (inside, backwards))
-        # Codes from 0 or 1 on that are counted from the table's end; what begins elsewhere is counted from its front.
+        # Codes from 0 or 1 on that are counted from the table's end; other codes are counted from its front.
         turn = negative is not None and negative[1] in (0, 1) and (plain is None or plain[1] > 1)
         if (span := negative if turn else plain) is not None:
             held[cell] = span
@@ -78,7 +78,7 @@ def search(run: Run, lookups: Sequence[Lookup], reach: Reach) -> Reach:
 
 
 def split_table(reach: Reach) -> None:
-    """Part the rows of a table among cells that reach it behind different offsets: each has those before the next."""
+    """Divide the rows of a table among cells that reach it with different offsets: each has those before the next."""
     owners = dict(enumerate(reach.owners))
     for table in {owner.table for owner in reach.owners if owner is not None}:
         placed = {i: o for i, o in owners.items() if o is not None and o.table == table and o.start is not None}
@@ -124,7 +124,7 @@ def _points(lookups: Sequence[Lookup]) -> Whole:
 
 
 def _valid(run: Run, elements: _Elements, rows: Whole, cells: Whole) -> tuple[Array, Array]:
-    """By row and cell whether all of its indices lie in their tables: from the front, and counted from the end."""
+    """By row and cell, whether all of its indices lie in their tables: from the front, and counted from the end."""
     answers = np.concatenate(run(rows), axis=1)
     front = (answers >= 0) & (answers < elements.sizes)
     back = (answers < 0) & (answers >= -elements.sizes)
@@ -133,7 +133,7 @@ def _valid(run: Run, elements: _Elements, rows: Whole, cells: Whole) -> tuple[Ar
 
 
 Span = tuple[int | None, int, int, int | None]
-"""The last number outside below, the least and the largest inside, the first outside above."""
+"""The last invalid number below, the least and the largest valid ones, the first invalid number above."""
 
 
 def _span(points: Whole, inside: Array) -> Span | None:
@@ -198,7 +198,7 @@ def _narrowed(span: Span, points: Whole, inside: Array) -> Span:
 
 
 def _own(run: Run, elements: _Elements, reach: Reach, cells: list[int]) -> None:
-    """Say which table bounds a cell, and where in it a cell that is zero would point."""
+    """Note which table bounds a cell, and the row that a cell of zero points to."""
     bottom = np.stack([reach.low, np.minimum(reach.low + 1, reach.high)])
     first, second = np.concatenate(run(bottom), axis=1)
     for cell in cells:

@@ -1,4 +1,4 @@
-"""A graph run twice on synthetic rows, then on fewer and on longer ones: what comes out, and what follows the rows."""
+"""A graph run twice on synthetic rows, then on fewer and on longer ones: its outputs, and how they follow the rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a graph answered.
+    """Outputs of a graph.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Run:
     fewer, longer : Arrays or None
         The same for fewer rows, and for rows of twice the size where their dimensions vary, if the graph takes them.
     size : int
-        What dimensions that vary were.
+        Size of the dimensions that vary.
     """
 
     filled: tuple[Filled, ...]
@@ -57,12 +57,12 @@ class Run:
 
 
 def dry_run(child: Sandbox, graph: Path, outputs: Sequence[str], findings: Findings, filled: tuple[Filled, ...]) -> Run:
-    """Run a graph, and look whether its answers can be trusted to mean anything.
+    """Run a graph, and check that its outputs are finite and repeatable.
 
     Raises
     ------
     GraphError
-        If it fails, answers what is no finite number, or answers differently the second time.
+        If it fails, or an output is not finite or differs the second time.
     """
     size, feeds, both = _first_that_runs(child, graph, outputs, filled)
     answers, again = both[: len(feeds)], both[len(feeds) :]
@@ -136,6 +136,6 @@ def _check(name: str, first: list[Array], second: list[Array], findings: Finding
     if not all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
         named = f" (it uses {', '.join(findings.random)})" if findings.random else ""
         raise GraphError(
-            f"output {name!r} differs between two runs on the same rows{named}; such answers cannot be traced: "
+            f"output {name!r} differs between two runs on the same rows{named}; such outputs cannot be reproduced: "
             "export the model in evaluation mode"
         )

@@ -1,4 +1,4 @@
-"""Reference rows with the toolchain's own probabilities: an import answers the same, or it is refused."""
+"""Reference rows with the toolchain's own probabilities: the graph must return the same, or the import is refused."""
 
 import zipfile
 from pathlib import Path
@@ -15,9 +15,9 @@ from service.importer.sandbox import Arrays, Sandbox
 from service.importer.synthetic_inputs import DTYPES, Filled
 from service.runtime.logits import to_logits
 
-ANSWERS: Final = "probabilities"
+PROBABILITIES: Final = "probabilities"
 ROWS: Final = "X"
-ALONE: Final = "; the graph quantises by the batch, so the toolchain must answer every row by itself too"
+ALONE: Final = "; the graph quantises by the batch, so the toolchain must run every row by itself too"
 Array = npt.NDArray[Any]
 
 
@@ -33,14 +33,14 @@ def check_expected(
         The graph as it will be served.
     filled : tuple of Filled
     graph : Graph
-        What was concluded about its output.
+        The conclusions about its output.
     declared : Declared
         ``expect`` is an .npz file with `probabilities`, and with `X` or one array for every input under its own name.
 
     Returns
     -------
     Conclusion or None
-        How near the two are; None where nothing is expected.
+        How near the two are; None without ``expect``.
 
     Raises
     ------
@@ -52,13 +52,13 @@ def check_expected(
     if declared.expect is None:
         return None
     path, held = declared.expect, _read(declared.expect)
-    wanted = held.pop(ANSWERS).astype(np.float64)
+    expected = held.pop(PROBABILITIES).astype(np.float64)
     feeds, rows = _feeds(held, filled, path)
-    if len(wanted) != rows:
-        raise DataError(f"--expect: {path} has {rows} rows and {len(wanted)} rows of {ANSWERS!r}")
+    if len(expected) != rows:
+        raise DataError(f"--expect: {path} has {rows} rows and {len(expected)} rows of {PROBABILITIES!r}")
     found = _probabilities(_run(child, place, graph.output, feeds, filled), graph)
     note = ALONE if child.alone else ""
-    return _compared(found, _shaped(wanted, found, path), graph.classes, declared.tolerance, note)
+    return _compared(found, _shaped(expected, found, path), graph.classes, declared.tolerance, note)
 
 
 def _read(path: Path) -> Arrays:
@@ -67,42 +67,42 @@ def _read(path: Path) -> Arrays:
             held = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
         raise DataError(f"--expect: {path} does not exist, or is no .npz file of plain arrays") from None
-    if ANSWERS not in held or held[ANSWERS].dtype.kind not in "iufb" or held[ANSWERS].ndim < 1:
+    if PROBABILITIES not in held or held[PROBABILITIES].dtype.kind not in "iufb" or held[PROBABILITIES].ndim < 1:
         known = ", ".join(held) or "nothing"
         raise DataError(
-            f"--expect: {path} needs the toolchain's answers as an array {ANSWERS!r} of numbers (it holds {known})"
+            f"--expect: {path} needs an array {PROBABILITIES!r} of numbers, the toolchain's own (it holds {known})"
         )
     return held
 
 
 def _feeds(held: Arrays, filled: tuple[Filled, ...], path: Path) -> tuple[Arrays, int]:
     """Arrays that the graph takes, and how many rows they hold."""
-    asked = [f for f in filled if not f.mask and f.fill is None]
-    if ROWS in held and ROWS not in {f.input.name for f in asked}:
-        held = _split(held[ROWS], asked, path)
-    missing = [f.input.name for f in asked if f.input.name not in held]
+    given_inputs = [f for f in filled if not f.mask and f.fill is None]
+    if ROWS in held and ROWS not in {f.input.name for f in given_inputs}:
+        held = _split(held[ROWS], given_inputs, path)
+    missing = [f.input.name for f in given_inputs if f.input.name not in held]
     if missing:
         raise DataError(f"--expect: {path} lacks {missing[0]!r}; it needs {ROWS!r}, or an array for every input")
-    feeds = {f.input.name: _typed(held[f.input.name], f, path) for f in asked}
-    rows = len(feeds[asked[0].input.name])
+    feeds = {f.input.name: _typed(held[f.input.name], f, path) for f in given_inputs}
+    rows = len(feeds[given_inputs[0].input.name])
     if rows < 1 or any(len(values) != rows for values in feeds.values()):
         raise DataError(f"--expect: the arrays of {path} have different numbers of rows, or none")
-    for f in (f for f in filled if f not in asked):
-        shape = held[f.input.name].shape if f.input.name in held else feeds[asked[0].input.name].shape[:2]
+    for f in (f for f in filled if f not in given_inputs):
+        shape = held[f.input.name].shape if f.input.name in held else feeds[given_inputs[0].input.name].shape[:2]
         given = held.get(f.input.name, np.full(shape, 1 if f.mask else f.fill))
         feeds[f.input.name] = _typed(given, f, path)
     return feeds, rows
 
 
-def _split(rows: Array, asked: list[Filled], path: Path) -> Arrays:
+def _split(rows: Array, given_inputs: list[Filled], path: Path) -> Arrays:
     """Columns of one array, to the inputs in their order."""
-    if len(asked) == 1:
-        return {asked[0].input.name: rows}
-    widths = [len(f.features or ()) for f in asked]
+    if len(given_inputs) == 1:
+        return {given_inputs[0].input.name: rows}
+    widths = [len(f.features or ()) for f in given_inputs]
     if rows.ndim != 2 or 0 in widths or rows.shape[1] != sum(widths):
         raise DataError(f"--expect: {path} has one array {ROWS!r}; the graph takes an array for every input")
     parts = np.split(rows, np.cumsum(widths)[:-1], axis=1)
-    return {f.input.name: part for f, part in zip(asked, parts, strict=True)}
+    return {f.input.name: part for f, part in zip(given_inputs, parts, strict=True)}
 
 
 def _typed(values: Array, f: Filled, path: Path) -> Array:
@@ -116,7 +116,9 @@ def _typed(values: Array, f: Filled, path: Path) -> Array:
         typed = flat.astype(DTYPES[f.input.type])
     lost = np.isfinite(flat) & ~np.isfinite(typed) if typed.dtype.kind == "f" else typed != flat
     if lost.any():
-        raise DataError(f"--expect: {path}: {name!r} holds numbers that {f.input.type} has not, such as fractions")
+        raise DataError(
+            f"--expect: {path}: {name!r} holds numbers that {f.input.type} does not have, such as fractions"
+        )
     return typed
 
 
@@ -128,8 +130,8 @@ def _check_shape(found: tuple[int, ...], f: Filled, path: Path) -> None:
         isinstance(d, int) and d != n for d, n in zip(sizes, found[1:], strict=True)
     )
     if known and wrong:
-        wanted = ", ".join(["rows", *(str(d) if isinstance(d, int) else "any" for d in sizes)])
-        raise DataError(f"--expect: {path}: {f.input.name!r} has shape {list(found)}, [{wanted}] is needed")
+        expected = ", ".join(["rows", *(str(d) if isinstance(d, int) else "any" for d in sizes)])
+        raise DataError(f"--expect: {path}: {f.input.name!r} has shape {list(found)}, [{expected}] is needed")
 
 
 def _run(child: Sandbox, place: Path, output: str, feeds: Arrays, filled: tuple[Filled, ...]) -> Array:
@@ -154,20 +156,22 @@ def _probabilities(raw: Array, graph: Graph) -> Array:
     return softmax_of(logits)
 
 
-def _shaped(wanted: Array, found: Array, path: Path) -> Array:
-    """The toolchain's answers in the shape of ours; one column is the second of two classes."""
-    if found.shape[-1] == 2 and wanted.size * 2 == found.size:
-        second = wanted.reshape(found.shape[:-1])
-        wanted = np.stack([1.0 - second, second], axis=-1)
-    if wanted.shape != found.shape:
-        raise DataError(f"--expect: {path}: {ANSWERS!r} has shape {list(wanted.shape)}, {list(found.shape)} is needed")
-    if not np.isfinite(wanted).all():
-        raise DataError(f"--expect: {path}: {ANSWERS!r} must be finite numbers")
-    return wanted
+def _shaped(expected: Array, found: Array, path: Path) -> Array:
+    """The toolchain's probabilities in the shape of ours; one column is the second of two classes."""
+    if found.shape[-1] == 2 and expected.size * 2 == found.size:
+        second = expected.reshape(found.shape[:-1])
+        expected = np.stack([1.0 - second, second], axis=-1)
+    if expected.shape != found.shape:
+        raise DataError(
+            f"--expect: {path}: {PROBABILITIES!r} has shape {list(expected.shape)}, {list(found.shape)} is needed"
+        )
+    if not np.isfinite(expected).all():
+        raise DataError(f"--expect: {path}: {PROBABILITIES!r} must be finite numbers")
+    return expected
 
 
-def _compared(found: Array, wanted: Array, classes: tuple[str, ...], tolerance: float, other: str) -> Conclusion:
-    off = np.abs(found - wanted)
+def _compared(found: Array, expected: Array, classes: tuple[str, ...], tolerance: float, other: str) -> Conclusion:
+    off = np.abs(found - expected)
     worst = float(off.max())
     if worst <= tolerance:
         note = f"{len(found)} reference rows are at most {worst:.1e} from the toolchain's probabilities"
@@ -177,14 +181,14 @@ def _compared(found: Array, wanted: Array, classes: tuple[str, ...], tolerance: 
     raise GraphError(
         f"--expect: {rows} of {len(found)} rows are further from the toolchain's probabilities than "
         f"{tolerance:g}; the worst is row {row} (rows count from 0), {worst:.2g} off for class "
-        f"{classes[column]!r}{_hint(found, wanted, tolerance, other)}"
+        f"{classes[column]!r}{_hint(found, expected, tolerance, other)}"
     )
 
 
-def _hint(found: Array, wanted: Array, tolerance: float, otherwise: str) -> str:
+def _hint(found: Array, expected: Array, tolerance: float, otherwise: str) -> str:
     for what, other in (
-        ("in the reverse order they agree: name the classes so, or choose another --output", wanted[..., ::-1]),
-        ("a softmax was taken of probabilities: say --output-kind probabilities", softmax_of(wanted)),
+        ("in the reverse order they agree: name the classes so, or choose another --output", expected[..., ::-1]),
+        ("a softmax was taken of probabilities: give --output-kind probabilities", softmax_of(expected)),
     ):
         if np.abs(found - other).max() <= tolerance:
             return f"; {what}"

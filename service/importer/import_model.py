@@ -37,7 +37,7 @@ def import_model(
 ) -> Imported:
     """Make a draft from an .onnx file.
 
-    Evidence is taken in this order: what the user says, the graph's operators and attributes, a dry run on synthetic
+    Evidence is taken in this order: the user's flags, the graph's operators and attributes, a dry run on synthetic
     rows in a child process. An error names the flag for what none of them shows.
 
     Raises

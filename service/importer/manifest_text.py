@@ -17,7 +17,7 @@ SLACK: Final = 1e-6
 
 WIDE: Final = 10
 """Spreads about a centre: where these are a standard deviation and a mean, at most 1 % of the rows that they were
-computed from lie further away (Chebyshev). A graph does not say what they are: they may be quartiles and a median."""
+computed from lie further away (Chebyshev). A graph does not show what they are: they may be quartiles and a median."""
 
 OFFERED: Final = """
 # [ood]  # without it nll alone flags rows: those of which the model is unsure; this looks at the numeric inputs too

@@ -34,7 +34,7 @@ def read_names(path: Path, flag: str) -> tuple[str, ...]:
 
 
 def check_names(names: tuple[str, ...], flag: str) -> tuple[str, ...]:
-    """The names, or DataError that says which of them is empty, no text of one line, or there twice."""
+    """The names; DataError for one that is empty, no text of one line, or there twice."""
     seen: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         if not name.strip():
@@ -72,5 +72,5 @@ def _from_json(text: str, path: Path, flag: str) -> tuple[str, ...]:
 
 
 def _in_order(value: dict[str, Any]) -> list[Any] | None:
-    wanted = [str(i) for i in range(len(value))]
-    return [value[key] for key in wanted] if set(value) == set(wanted) else None
+    keys = [str(i) for i in range(len(value))]
+    return [value[key] for key in keys] if set(value) == set(keys) else None

@@ -29,7 +29,9 @@ def choose_output(findings: Findings, declared: Declared) -> tuple[Output, str]:
     if len(names) == 1:
         return findings.outputs[0], "the only floating-point tensor"
     if names:
-        raise GraphError(f"the graph has several outputs; say which carries the scores: --output {'|'.join(names)}")
+        raise GraphError(
+            f"the graph has several outputs; name the one that carries the scores: --output {'|'.join(names)}"
+        )
     if findings.decisions:
         shown = ", ".join(f"{name!r} is what {made} made of scores" for name, made in findings.decisions.items())
         raise GraphError(

@@ -1,4 +1,4 @@
-"""What scores are: from what the user says, from operators, from what a dry run answered; else a question."""
+"""The output kind and the task: as declared, by the operators, or by the dry run; else an error asks for a flag."""
 
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ MULTILABEL: Final = {
 
 
 def conclude_kind(output: Output, declared: Declared, probe: Array) -> Conclusion:
-    """Say what an output's values are.
+    """Conclude what an output's values are.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ def conclude_kind(output: Output, declared: Declared, probe: Array) -> Conclusio
     Raises
     ------
     GraphError
-        If the dry run contradicts what is said or proven, or nothing tells.
+        If the dry run contradicts what is declared or proven, or the kind is unknown.
     """
     if declared.output_kind is not None:
-        return _as_said(output, declared.output_kind, probe)
+        return _as_declared(output, declared.output_kind, probe)
     if output.kind == "regression":
         raise GraphError(
             f"{output.name!r} comes from a regressor ({output.evidence}), which predicts a quantity, not a class; "
-            "if it was trained on classes all the same, say --output-kind logits"
+            "if it was trained on classes all the same, give --output-kind logits"
         )
     if declared.task == "multilabel" and output.kind in MULTILABEL:
         kind = "sigmoid_logits" if output.kind == "margins" and not _inside(probe) else MULTILABEL[output.kind]
@@ -50,12 +50,12 @@ def conclude_kind(output: Output, declared: Declared, probe: Array) -> Conclusio
 
 
 def conclude_task(kind: str, declared: Declared, *, positions: bool) -> Conclusion:
-    """Say what is classified: one class of several, any of several labels, every position of a row.
+    """Conclude what is classified: one class of several, any of several labels, every position of a row.
 
     Raises
     ------
     GraphError
-        If the user says what the output cannot be.
+        If the declared task does not fit the output.
     """
     found = "multilabel" if kind.startswith("sigmoid_") else "sequence" if positions else "multiclass"
     why = {
@@ -64,7 +64,7 @@ def conclude_task(kind: str, declared: Declared, *, positions: bool) -> Conclusi
         "multiclass": "one class of several for every row",
     }[found]
     if declared.task not in (None, found):
-        raise GraphError(f"--task {declared.task}: the output is that of a {found} model ({why}); say --task {found}")
+        raise GraphError(f"--task {declared.task}: the output is that of a {found} model ({why}); give --task {found}")
     return Conclusion("task", found, DECLARED if declared.task else why)
 
 
@@ -82,17 +82,17 @@ def _inside(probe: Array) -> bool:
     return bool(((probe >= -RANGE_TOLERANCE) & (probe <= 1 + RANGE_TOLERANCE)).all())
 
 
-def _as_said(output: Output, kind: str, probe: Array) -> Conclusion:
+def _as_declared(output: Output, kind: str, probe: Array) -> Conclusion:
     proven = {"margins": "logits", "sigmoid": "sigmoid_probabilities"}.get(output.kind or "", output.kind)
     agrees = proven is None or kind == proven or (output.kind == "sigmoid" and kind == "probabilities")
     agrees = agrees or (kind == "sigmoid_logits" and proven == "logits") or output.kind == "margins"
     note = DECLARED if agrees else f"{DECLARED}, although {output.evidence}"
     if agrees and kind in {"logits", "sigmoid_logits"} and probe.shape[1] > 1 and are_probabilities(probe):
         note = f"{DECLARED}, although {len(probe)} synthetic rows lie in [0, 1] and sum to 1"
-    return _check(output, Conclusion("output_kind", kind, note), probe, said=f"--output-kind {kind}: ")
+    return _check(output, Conclusion("output_kind", kind, note), probe, flag=f"--output-kind {kind}: ")
 
 
-def _check(output: Output, found: Conclusion, probe: Array, *, said: str = "") -> Conclusion:
+def _check(output: Output, found: Conclusion, probe: Array, *, flag: str = "") -> Conclusion:
     fits = {
         "probabilities": are_probabilities(probe),
         "sigmoid_probabilities": _inside(probe),
@@ -101,9 +101,9 @@ def _check(output: Output, found: Conclusion, probe: Array, *, said: str = "") -
     if fits:
         return found
     words = str(found.value).replace("_", " ").removeprefix("sigmoid ")
-    if said:
-        raise GraphError(f"{said}{output.name!r} is none on synthetic rows")
-    raise GraphError(f"{output.name!r} should be {words} ({output.evidence}) and is none: say --output-kind")
+    if flag:
+        raise GraphError(f"{flag}{output.name!r} is none on synthetic rows")
+    raise GraphError(f"{output.name!r} should be {words} ({output.evidence}) and is none: give --output-kind")
 
 
 def _from_evidence(output: Output, declared: Declared, probe: Array) -> Conclusion:
@@ -126,14 +126,14 @@ def _from_evidence(output: Output, declared: Declared, probe: Array) -> Conclusi
         note = f"{len(probe)} synthetic rows lie in [0, 1] and sum to 1"
         return Conclusion("output_kind", "probabilities", note)
     raise GraphError(
-        f"what {output.name!r} holds cannot be told ({output.evidence}); say --output-kind logits, log_probabilities, "
+        f"the kind of {output.name!r} is unknown ({output.evidence}); give --output-kind logits, log_probabilities, "
         "probabilities, sigmoid_logits or sigmoid_probabilities (with one value per label: --task multilabel)"
     )
 
 
 def _of_sigmoids(output: Output, probe: Array) -> Conclusion:
     if not _inside(probe):
-        raise GraphError(f"{output.name!r} should lie in [0, 1] ({output.evidence}) and does not: say --output-kind")
+        raise GraphError(f"{output.name!r} should lie in [0, 1] ({output.evidence}) and does not: give --output-kind")
     if probe.shape[1] == 1:
         note = f"{output.evidence}; one column is the probability of the second of two classes"
         return Conclusion("output_kind", "probabilities", note)

@@ -1,4 +1,4 @@
-"""Which axis of an output holds rows, which classes, which positions, and what brings them into that order."""
+"""Which axes of an output hold rows, classes and positions, and the rewrite that brings them into that order."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -44,12 +44,12 @@ class Shapes:
 
 
 def lay_out(name: str, shapes: Shapes, classes: int | None) -> Layout:
-    """Read the axes off what changed when the rows did.
+    """Find the axes by what changes with the rows.
 
     Raises
     ------
     GraphError
-        If there is not one answer for every row, or nothing tells which axis holds the classes.
+        If there is not one answer for every row, or the axis of the classes is unknown.
     """
     axis = _row_axis(name, shapes)
     inner = shapes.base[1:]
@@ -109,7 +109,7 @@ def _sequence(name: str, shapes: Shapes, classes: int | None) -> Layout:
     if (a in lengths) != (b in lengths):
         last = a in lengths
         return Layout(None if last else "channels last", positions=True, evidence="as many answers as positions go in")
-    raise GraphError(_ask(name, shapes))
+    raise GraphError(_unknown_axis(name, shapes))
 
 
 def _pixels(name: str, shapes: Shapes, classes: int | None) -> Layout:
@@ -119,15 +119,15 @@ def _pixels(name: str, shapes: Shapes, classes: int | None) -> Layout:
     if first == last:
         first, last = (b, c) in sides, (a, b) in sides
     if first == last:
-        raise GraphError(_ask(name, shapes))
+        raise GraphError(_unknown_axis(name, shapes))
     rewrite = "pixels" if first else "pixels, channels last"
     return Layout(rewrite, positions=True, evidence=f"{_shown(shapes.base)}: pixels as positions, row by row")
 
 
-def _ask(name: str, shapes: Shapes) -> str:
+def _unknown_axis(name: str, shapes: Shapes) -> str:
     return (
-        f"output {name!r} has shape {_shown(shapes.base)}, and nothing tells which axis holds the classes; name them, "
-        "their number tells: --classes a,b,…"
+        f"output {name!r} has shape {_shown(shapes.base)}, and the axis of the classes is unknown; name the "
+        "classes, their number shows it: --classes a,b,…"
     )
 
 

@@ -36,7 +36,7 @@ def _own(answers: dict[str, Array], findings: Findings, rows: int) -> Array | No
 
 
 def compare_labels(answers: dict[str, Array], findings: Findings, scores: Array, kind: str) -> Conclusion | None:
-    """What the graph's own label says of its scores; None where it answers none, or no row tells.
+    """Whether the graph's own label agrees with its scores; None without such a label, or where no row decides it.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def compare_labels(answers: dict[str, Array], findings: Findings, scores: Array,
     findings : Findings
     scores : ndarray of shape (rows, columns)
     kind : str
-        An output kind: says where one column turns from the first class to the second.
+        An output kind: decides where one column changes from the first class to the second.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def compare_labels(answers: dict[str, Array], findings: Findings, scores: Array,
     if share < LEAST_AGREEMENT and not _at_a_threshold(_own(answers, findings, len(scores)), scores):
         raise GraphError(
             f"the graph's own label is the class of its largest score in {share:.0%} of synthetic rows only: the "
-            "scores are in another order than the class labels, or are none; say which tensor carries them: --output"
+            "scores are in another order than the class labels, or are none; name the tensor of scores: --output"
         )
     rows = f"{int(decided.sum())} synthetic rows without a tie"
     if share == 1.0:

@@ -1,4 +1,4 @@
-"""What was done to a graph is proven on the dry run, or the import fails."""
+"""Changes of a graph are checked on the rows of the dry run, or the import fails."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ TOLERANCE = 1e-6
 Array = npt.NDArray[Any]
 
 
-def check_same(child: Sandbox, graph: Path, run: Run, output: str, wanted: Array) -> None:
-    """Raise GraphError unless an output that was made by appended operators is what NumPy makes of the original."""
+def check_same(child: Sandbox, graph: Path, run: Run, output: str, expected: Array) -> None:
+    """Raise GraphError unless an output of appended operators equals what NumPy computes from the original."""
     found = answered(child, graph, run, output)
-    if found.shape != wanted.shape or not np.allclose(found, wanted, atol=TOLERANCE):
+    if found.shape != expected.shape or not np.allclose(found, expected, atol=TOLERANCE):
         raise GraphError(
             f"output {output!r}, made from the graph's own, is not what it was made from; please report it"
         )
@@ -58,7 +58,7 @@ def check_missing(child: Sandbox, graph: Path, run: Run, output: str) -> None:
             if not np.isfinite(child.run(graph, [output], [feeds])[0][output]).all():
                 raise GraphError(
                     f"--missing nan: with a value missing in input {f.input.name!r} the output is not finite; leave "
-                    "the flag out, and say missing = { impute = … } in the manifest where a value can stand in"
+                    "the flag out, and declare missing = { impute = … } in the manifest where a value can stand in"
                 )
 
 

@@ -1,4 +1,4 @@
-"""A child process in which graphs are loaded and run, so that a bad one cannot hang or harm whoever imports it."""
+"""A child process in which graphs are loaded and run, so that a bad one cannot hang or harm the import."""
 
 import json
 import os
@@ -26,12 +26,12 @@ LOCALE = re.compile(r"Failed to construct locale with name:([^:]+)")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a dry run may take.
+    """Time and memory of a dry run.
 
     Attributes
     ----------
     seconds : float
-        For one run; a load or an operator that cannot be stopped gets three times as much, then the child is killed.
+        For one run. A load or an operator that cannot be stopped gets three times as much; then the child is killed.
     memory : int
         Bytes, beyond what Python itself has.
     """
@@ -60,7 +60,7 @@ class Sandbox:
     def run(
         self, graph: Path, outputs: Sequence[str], feeds: Sequence[Arrays], *, together: bool = False
     ) -> list[Arrays]:
-        """Outputs of a graph, by name, for several sets of rows; ``together`` in one batch each, whatever `alone` says.
+        """Outputs of a graph, by name, for several sets of rows; ``together``: one batch each, even with `alone`.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Sandbox:
 
 @contextmanager
 def sandbox(path: Path, limits: Limits) -> Iterator[Sandbox]:
-    """A child process for what becomes of one file, and nothing of it afterwards."""
+    """A child process for one file and its changed graphs; its files are removed afterwards."""
     with ExitStack() as exits:
         folder = exits.enter_context(tempfile.TemporaryDirectory(prefix="temperance-"))
         yield Sandbox(exits, path, Path(folder), limits)
@@ -130,9 +130,9 @@ def _child(limits: Limits) -> Iterator["subprocess.Popen[str]"]:
     path = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "service.importer.sandbox_process", str(limits.memory), str(limits.seconds)]
-    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    pipe, discard = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(  # noqa: S603  # our own module
-        command, text=True, env=environment, stdin=pipe, stdout=pipe, stderr=nowhere
+        command, text=True, env=environment, stdin=pipe, stdout=pipe, stderr=discard
     ) as process:
         try:
             assert process.stdout is not None  # noqa: S101  # it is a pipe

@@ -1,4 +1,4 @@
-"""What a graph's inputs are to be filled with: columns of a row, whole tensors, masks; and synthetic rows of them."""
+"""How every input of a graph is filled (columns, tensors, masks), and synthetic rows that fill them."""
 
 import math
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ DTYPES: Final[dict[str, str]] = {
 MOST_ROWS = 16
 MOST_CELLS = 2_000_000
 SIZES: Final = (8, 32, 48, 224)
-"""What is tried for dimensions that vary: some networks need more than a few pixels."""
+"""Tried for dimensions that vary: some networks need more than a few pixels."""
 
 SCALES: Final = np.array([1.0, 0.1, 1.0, 0.01])
-"""Of synthetic rows in turn: some small, or whatever saturates would saturate in all of them."""
+"""Of synthetic rows in turn: some are small, or a saturating operator would saturate in all of them."""
 
 LARGEST_TABLE: Final = 10**6
 LARGEST_ROW: Final = 10**8
@@ -45,16 +45,16 @@ PADDING = 0
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """What a cell of a row may hold, as the graph proves it.
+    """The values that a cell of a row may hold, as the graph proves them.
 
     Attributes
     ----------
     low, high : int or None
         Bounds of a whole number: beyond them the graph fails, or takes another column's entry of a table.
     categories : tuple of (str or int) or None
-        What an encoder knows.
+        Categories that an encoder knows.
     centre, spread : float or None
-        What a scaler brings to zero and one.
+        Mean and scale of a scaler.
     why : str
     """
 
@@ -68,7 +68,7 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A graph input and what fills it.
+    """A graph input and how it is filled.
 
     Attributes
     ----------
@@ -77,11 +77,11 @@ class Filled:
         Names of its columns; None for a tensor.
     evidence : str
     pad : int or None
-        What rows of unequal length are padded with.
+        Value that pads rows of unequal length.
     mask : bool
         Whether the service fills it: 1 where a row has values, 0 where it was padded.
     fill : int or None
-        What the service fills it with.
+        Value that the service fills it with.
     domains : tuple of (Domain or None)
         Of its cells, in row-major order; empty where nothing is known of any.
     """
@@ -102,15 +102,15 @@ class Filled:
 
 
 def plan(inputs: Sequence[Input], features: tuple[str, ...] | None, width: int | None = None) -> tuple[Filled, ...]:
-    """Say what fills every input; ``width`` is that of the one table whose width nothing else tells.
+    """Decide how every input is filled; ``width`` is that of the one table whose width nothing else shows.
 
     Raises
     ------
     GraphError
-        If an input has no row axis, another width than its coefficients, or columns that somebody must name.
+        If an input has no row axis, another width than its coefficients, or columns that must be named.
     """
     if not inputs:
-        raise GraphError("the graph takes no inputs, so it cannot judge rows")
+        raise GraphError("the graph takes no inputs, so it cannot classify rows")
     for entry in inputs:
         _check(entry)
     if width is not None:
@@ -125,7 +125,7 @@ def plan(inputs: Sequence[Input], features: tuple[str, ...] | None, width: int |
         )
     if nameless := next((i for i in inputs if _is_table(i) and _width(i) is None), None):
         raise GraphError(
-            f"the graph does not say how wide the rows of {nameless.name!r} are; name the features: --features a,b,…, "
+            f"the graph does not show how wide the rows of {nameless.name!r} are; name the features: --features a,b,…, "
             "or number them: --width N"
         )
     return tuple(_numbered(entry, inputs) for entry in inputs)
@@ -169,8 +169,8 @@ def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) 
     """How many synthetic rows to run: a few of large ones; a fixed batch as it is, unless of ``several``."""
     fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
     cells = sum(int(np.prod(shape_of(f, 1, size))) for f in filled)
-    wanted = max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
-    return wanted if several or fixed is None else fixed
+    most = max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
+    return most if several or fixed is None else fixed
 
 
 def draw(filled: Sequence[Filled], rows: int, size: int, *, seed: int = 0) -> Arrays:
@@ -181,13 +181,13 @@ def draw(filled: Sequence[Filled], rows: int, size: int, *, seed: int = 0) -> Ar
 
 
 def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
-    """The same rows with positions added that a mask says are none."""
+    """The same rows with positions added that a mask leaves out."""
     padded = {}
     for f in filled:
         value = feeds[f.input.name]
         if f.has_positions:
             widths = [(0, positions if axis == 1 else 0) for axis in range(value.ndim)]
-            value = np.pad(value, widths, constant_values=PADDING)  # a mask's zeros, a segment's, or what is no token
+            value = np.pad(value, widths, constant_values=PADDING)  # a mask's zeros, a segment's, or padding tokens
         padded[f.input.name] = value
     return padded
 
@@ -241,7 +241,7 @@ def _contradicts(entry: Input) -> bool:
 def _numbered(entry: Input, inputs: Sequence[Input]) -> Filled:
     alike = [i for i in inputs if _is_tokens(i)]
     if entry in alike and len(alike) > 1 and any(sign in entry.name.lower() for sign in SEGMENTS):
-        return Filled(entry, None, "by its name the segment of every token, of which rows here have one", fill=0)
+        return Filled(entry, None, "by its name the segment of every token, and a row has one segment here", fill=0)
     if not _is_table(entry) or (alike and _integer(entry) and entry.dims == alike[0].dims):
         return Filled(entry, None, f"a tensor of {entry.type.lower()}, {_shown(entry)}")
     width = _width(entry) or 1
@@ -270,7 +270,7 @@ def _named(inputs: Sequence[Input], features: tuple[str, ...]) -> tuple[Filled, 
 
 def _named_evidence(entry: Input) -> str:
     if _contradicts(entry):
-        return f"named at import; the file declares {_shown(entry)}, its coefficients say {entry.width} columns"
+        return f"named at import; the file declares {_shown(entry)}, its coefficients have {entry.width} columns"
     return "named at import"
 
 
@@ -314,7 +314,7 @@ def _values(
 
 
 def _within(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Numbers that the graph knows; a tensor of another size than was probed keeps to what all cells may hold."""
+    """Numbers that the graph knows; a tensor of another size than was probed holds what all cells may hold."""
     count = int(np.prod(shape[1:]))
     domains = f.domains if len(f.domains) == count else (shared_domain(f.domains),) * count
     columns = [_drawn(domain, shape[0], rng) for domain in domains]
@@ -335,7 +335,7 @@ def _drawn(domain: Domain | None, rows: int, rng: np.random.Generator) -> npt.ND
 
 
 def shared_domain(domains: Sequence[Domain | None]) -> Domain | None:
-    """What every cell may hold, of cells that are whole numbers within bounds."""
+    """The values that all cells may hold, of cells that are whole numbers within bounds."""
     known = [d for d in domains if d is not None and (d.low is not None or d.high is not None)]
     if not known:
         return None

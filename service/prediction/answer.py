@@ -7,11 +7,12 @@ from typing import Self
 
 import numpy as np
 
-from service.core.numerics import Array, Flags
-from service.core.pipeline import Posterior
+from service.core.decision import Decisions
+from service.core.numerics import Array, Flags, Indices
+from service.core.pipeline import Policy, Posterior
+from service.core.sequence import Plan
 from service.prediction.call import Call
-from service.prediction.sessions import Watched
-from service.prediction.tasks import Decided
+from service.prediction.sessions import Monitored
 from service.runtime.model import Model
 
 
@@ -26,11 +27,56 @@ class Part:
         How many; they follow those of the parts before.
     ids : sequence of str or None
         The caller's names of these rows.
+    places : sequence of int or None
+        Places of these rows in the request, where they are not all of its rows.
     """
 
     request_id: str
     rows: int
     ids: Sequence[str] | None = None
+    places: Sequence[int] | None = None
+
+    def of(self, places: Sequence[int]) -> Self:
+        """Some of the rows of a whole request."""
+        ids = None if self.ids is None else [self.ids[place] for place in places]
+        return replace(self, rows=len(places), ids=ids, places=places)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What one policy decided.
+
+    Attributes
+    ----------
+    policy : Policy
+    rows : ndarray of shape (n,)
+        The rows that it decided, ascending; all of them unless the request names a policy per row.
+    decisions : Decisions
+        Of these n rows, or of their unpadded positions.
+    label : str or None
+        Of a multilabel model: which one.
+    plan : Plan or None
+        Of a sequence model: switches and the cost of every sequence.
+    """
+
+    policy: Policy
+    rows: Indices
+    decisions: Decisions
+    label: str | None = None
+    plan: Plan | None = None
+
+    def part(self, rows: slice, places: slice) -> Self:
+        """What was decided of some rows, where every row was decided by this policy.
+
+        Parameters
+        ----------
+        rows : slice
+        places : slice
+            Of the same rows among the decisions.
+        """
+        decisions = _some(self.decisions, places)
+        plan = None if self.plan is None else Plan(decisions, self.plan.switches[rows], self.plan.total[rows])
+        return replace(self, rows=np.arange(len(self.rows[rows])), decisions=decisions, plan=plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +98,7 @@ class RowSets:
     coverage: float
     method: str
 
-    def __getitem__(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice | Indices) -> Self:
         """The same of some of the rows."""
         return replace(self, members=self.members[rows], valid=self.valid[rows])
 
@@ -67,21 +113,23 @@ class Answer:
     posterior : Posterior
         Under the source prevalence.
     log_probs : ndarray of shape (N, K)
-        Under the target prevalence. Of labels (N, M, 2), of sequences (N, L, K) and smoothed.
+        Under the target prevalence. Of a multilabel model (N, M, 2); of a sequence model (N, L, K), smoothed.
     target : ndarray of shape (K,) or (N, K), or None
-        Prevalence that ``log_probs`` speak of; None when it is not known. Of labels (M, 2).
+        Prevalence that ``log_probs`` speak of; None when it is not known. Of a multilabel model (M, 2).
     site : str or tuple of str or None
     decided : tuple of Decided
-        Every row belongs to one (of every label that has costs); empty where no action was wanted.
+        Every row belongs to one (of every label that has costs); empty where no decision was requested.
     sets : RowSets or None
-        None where no coverage was asked for.
+        None where no coverage was requested.
     fdr : float or None
     discovered : ndarray of shape (N,) or None
         Rows out of distribution at that rate of false discoveries; None where there are no p-values.
-    watched : Watched or None
+    monitored : Monitored or None
         The session after these rows; None where none was sent.
     smoother : str or None
-        Of sequences: what let neighbours speak.
+        Of a sequence model: how neighbouring positions were smoothed.
+    top_k : int or None
+        How many of the most probable classes stand in for all probabilities.
     """
 
     model: Model
@@ -93,8 +141,13 @@ class Answer:
     sets: RowSets | None = None
     fdr: float | None = None
     discovered: Flags | None = None
-    watched: Watched | None = None
+    monitored: Monitored | None = None
     smoother: str | None = None
+    top_k: int | None = None
+
+    def __len__(self) -> int:
+        """Rows."""
+        return len(self.log_probs)
 
     @property
     def probabilities(self) -> Array:
@@ -110,16 +163,35 @@ class Answer:
         ValueError
             If there is a session or a rate of false discoveries: both are of all rows.
         """
-        if self.watched is not None or self.discovered is not None:
+        if self.monitored is not None or self.discovered is not None:
             raise ValueError("a session and a rate of false discoveries are of all rows of a request")
-        places = _places(self.posterior, rows)
+        places, posterior = _places(self.posterior, rows), self.posterior[rows]
         return replace(
             self,
-            posterior=self.posterior[rows],
-            log_probs=self.log_probs[rows],
+            posterior=posterior,
+            log_probs=self._shifted(posterior, rows),
             decided=tuple(decided.part(rows, places) for decided in self.decided),
             sets=None if self.sets is None else self.sets[rows],
         )
+
+    def by_policy(self) -> Iterator[Self]:
+        """An answer for each policy, of the rows that it decided, where a request names one per row."""
+        for decided in self.decided:
+            rows, monitored = decided.rows, self.monitored
+            posterior = self.posterior[rows]
+            yield replace(
+                self,
+                posterior=posterior,
+                log_probs=self._shifted(posterior, rows),
+                decided=(decided,),
+                sets=None if self.sets is None else self.sets[rows],
+                discovered=None if self.discovered is None else self.discovered[rows],
+                monitored=None if monitored is None else replace(monitored, alarm=monitored.alarm[rows]),
+            )
+
+    def _shifted(self, posterior: Posterior, rows: slice | Indices) -> Array:
+        # What no prevalence moved stays the posterior's own, whose probabilities are known to the last digit.
+        return posterior.log_probs if self.log_probs is self.posterior.log_probs else self.log_probs[rows]
 
 
 def parted(answer: Answer, parts: Sequence[Part]) -> Iterator[tuple[Answer, Part]]:
@@ -142,9 +214,21 @@ def _places(posterior: Posterior, rows: slice) -> slice:
     return slice(int(ends[start]), int(ends[max(start, stop)]))
 
 
+def _some(taken: Decisions, places: slice) -> Decisions:
+    return Decisions(
+        taken.action[places],
+        taken.risks[places],
+        taken.margin[places],
+        taken.reason[places],
+        taken.least_cost[places],
+        taken.information[places],
+        None if taken.deferral is None else taken.deferral[places],
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction(Answer):
-    """The judgement of one call's rows; an audit needs nothing else.
+    """The answer to one call; an audit needs nothing else.
 
     Attributes
     ----------
@@ -156,7 +240,7 @@ class Prediction(Answer):
     created: datetime
 
     @classmethod
-    def of(cls, judgement: Answer, *, call: Call, created: datetime) -> Self:
-        """What a call is answered."""
-        computed = {field.name: getattr(judgement, field.name) for field in fields(judgement)}
+    def of(cls, answer: Answer, *, call: Call, created: datetime) -> Self:
+        """The response to a call."""
+        computed = {field.name: getattr(answer, field.name) for field in fields(answer)}
         return cls(**computed, call=call, created=created)

@@ -1,7 +1,8 @@
-"""What is asked of a model, checked against it."""
+"""What a request asks of a model, checked against it."""
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,33 +12,37 @@ from service.core.numerics import Array, Flags
 from service.core.pipeline import Posterior
 from service.core.trajectory import Monitor
 from service.prediction.answer import Answer, RowSets
+from service.prediction.member import Group, Plan, Scope, plan
+from service.prediction.members import TOPICS
 from service.prediction.options import Options, choose_sets
-from service.prediction.sessions import handed_over, watch
-from service.prediction.tasks import APPROACHES, Approach
+from service.prediction.sessions import flagged_or_alarmed, monitor_steps
+from service.prediction.tasks import TASKS
+from service.prediction.tasks.stages import Stages
 from service.runtime.model import Model
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked of a model, checked against it; nothing in it depends on how many rows come, unless a list per row.
+    """What a request asks of a model; nothing in it depends on how many rows come, unless an option is a list per row.
 
     Attributes
     ----------
     model : Model
     options : Options
-    approach : Approach
+    stages : Stages
+        D and E under these options.
     sets : LabelSets or None
     """
 
     model: Model
     options: Options
-    approach: Approach
+    stages: Stages
     sets: LabelSets | None
 
     @property
     def target(self) -> Array | None:
         """Prevalence that answers speak of; None when it is not known."""
-        return self.model.source if self.approach.target is None else self.approach.target
+        return self.model.source if self.stages.target is None else self.stages.target
 
     @property
     def joins(self) -> bool:
@@ -57,29 +62,66 @@ class Query:
         ------
         InvalidParameters, PolicyRequired, PrevalenceUnavailable, CoverageUnavailable
         """
-        approach, coverage = APPROACHES[model.task].of(model, options), options.coverage
-        sets = None if coverage is None else choose_sets(model, coverage, target=approach.target)
-        return cls(model, options, approach, sets)
+        stages, coverage = TASKS[model.task].stages.of(model, options), options.coverage
+        sets = None if coverage is None else choose_sets(model, coverage, target=stages.target)
+        return cls(model, options, stages, sets)
+
+    def by_policy(self) -> list[Self]:
+        """Queries of one policy each, where the request names one per row; the query itself elsewhere."""
+        if not isinstance(self.options.policy, tuple):
+            return [self]
+        names = dict.fromkeys(self.options.policy)
+        return [self.of(self.model, replace(self.options, policy=name)) for name in names]
+
+    def plan(self, topics: Sequence[str]) -> Plan:
+        """Members of the answers.
+
+        Parameters
+        ----------
+        topics : sequence of str
+            In `members.TOPICS` or the task's groups.
+        """
+        return plan(groups_of(self.model.task, topics), scope_of(self))
 
     def conclude(self, posterior: Posterior, *, monitor: Monitor | None = None) -> Answer:
-        """Stages D and E, and what else was asked for, of rows that went through A to C."""
-        model, options, approach = self.model, self.options, self.approach
+        """Stages D and E, and what else was requested, of rows that went through A to C."""
+        model, options, stages = self.model, self.options, self.stages
         session = options.session
-        watched = None if session is None or monitor is None else watch(session, posterior, monitor=monitor)
-        log_probs = approach.believe(posterior)
+        monitored = None if session is None or monitor is None else monitor_steps(session, posterior, monitor=monitor)
+        log_probs = stages.shift(posterior)
         return Answer(
             model,
             posterior,
             log_probs,
             self.target,
             options.site,
-            approach.decide(log_probs, posterior, flagged=handed_over(posterior, watched)),
+            stages.decide(log_probs, posterior, flagged=flagged_or_alarmed(posterior, monitored)),
             _row_sets(self.sets, posterior, options.coverage),
             options.fdr,
             _discovered(posterior, options.fdr),
-            watched,
-            approach.smoother,
+            monitored,
+            stages.smoother,
+            options.top_k,
         )
+
+
+def scope_of(query: Query) -> Scope:
+    """What is known of a query's answers before there are rows."""
+    stages = query.stages
+    return Scope(query.model, query.options, stages.chosen, stages.labels)
+
+
+def groups_of(task: str, topics: Sequence[str]) -> list[Group[Any]]:
+    """Descriptions of a task's members.
+
+    Parameters
+    ----------
+    task : str
+    topics : sequence of str
+        ``identity``, ``probabilities``, ``ood``, ``decision`` or ``tensors``, in the order of the members.
+    """
+    own = TASKS[task].groups
+    return [group for topic in topics for group in (*TOPICS.get(topic, ()), *own.get(topic, ()))]
 
 
 def _row_sets(sets: LabelSets | None, posterior: Posterior, coverage: float | None) -> RowSets | None:

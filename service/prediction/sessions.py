@@ -1,6 +1,6 @@
-"""A trajectory under watch: rows that follow one another, and the alarm for having left known ground.
+"""Sessions: rows that follow one another, monitored for leaving the training distribution.
 
-Nothing is kept here: the answer carries the state, and the caller sends it back with the next steps.
+Nothing is kept here: the answer carries the state, and the client sends it back with the next steps.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Session:
     Attributes
     ----------
     per_thousand : float
-        False alarms per 1000 steps on known ground, at most, on average over calibration sets.
+        False alarms per 1000 in-distribution steps, at most, on average over calibration sets.
     state : State
     """
 
@@ -33,14 +33,14 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class Monitored:
     """A session after N more steps.
 
     Attributes
     ----------
     session : Session
     alarm : ndarray of shape (N,)
-        Steps at which an alarm stood: it was raised there or before, and no step has been inside since.
+        Steps at which an alarm stood: it was raised there or before, and no later step was in distribution.
     """
 
     session: Session
@@ -48,7 +48,7 @@ class Watched:
 
 
 def monitor_of(model: Model, session: Session) -> Monitor:
-    """What the alarm is set to.
+    """The alarm for a session.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def monitor_of(model: Model, session: Session) -> Monitor:
         )
     if not ood.gate_scores:
         raise SessionUnavailable(f"{title} has no score in its gate, so steps have no p-value; name one in [ood] gate")
-    threshold = alarm_threshold(session.per_thousand, rows=_rows_behind(model))
+    threshold = alarm_threshold(session.per_thousand, rows=_smallest_reference(model))
     if session.state.statistic > threshold:
         detail = "is more than a session at this rate can hold; send back what the last answer returned"
         fault = Fault(("parameters", "session", "statistic"), "out-of-range", detail)
@@ -72,7 +72,7 @@ def monitor_of(model: Model, session: Session) -> Monitor:
     return Monitor(threshold, alpha=ood.false_alarm)
 
 
-def _rows_behind(model: Model) -> int | None:
+def _smallest_reference(model: Model) -> int | None:
     # Of the smallest set that a p-value in the gate can rest on.
     gated = [detector for detector in model.chain.detectors if detector.gated]
     alone = [detector.calibration.n for detector in gated if detector.by_class is None and detector.calibration]
@@ -80,7 +80,7 @@ def _rows_behind(model: Model) -> int | None:
     return min(alone + by_class, default=None)
 
 
-def watch(session: Session, posterior: Posterior, *, monitor: Monitor) -> Watched:
+def monitor_steps(session: Session, posterior: Posterior, *, monitor: Monitor) -> Monitored:
     """Rows in the order of their steps.
 
     Parameters
@@ -94,11 +94,11 @@ def watch(session: Session, posterior: Posterior, *, monitor: Monitor) -> Watche
         raise ValueError("a session needs p-values")
     states = observe_all(session.state, posterior.p_value, monitor=monitor, flagged=posterior.flagged)
     alarm = np.array([state.standing for state in states])
-    return Watched(Session(session.per_thousand, states[-1] if states else session.state), alarm)
+    return Monitored(Session(session.per_thousand, states[-1] if states else session.state), alarm)
 
 
-def handed_over(posterior: Posterior, watched: Watched | None) -> Flags | None:
+def flagged_or_alarmed(posterior: Posterior, monitored: Monitored | None) -> Flags | None:
     """Rows that a policy's OOD action takes: the flagged ones, and those under an alarm."""
-    if watched is None or posterior.flagged is None:
+    if monitored is None or posterior.flagged is None:
         return posterior.flagged
-    return posterior.flagged | watched.alarm
+    return posterior.flagged | monitored.alarm

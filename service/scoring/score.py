@@ -13,7 +13,7 @@ import polars as pl
 from service.core.decision import REASONS
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior, act, at_prevalence
-from service.data.column_roles import Wish
+from service.data.column_roles import Selection
 from service.data.formats import digest_of, parts_of
 from service.data.reader import Chunk, bound_of, read_chunks
 from service.errors import DataError, InvalidInstances, ModelOutputInvalid
@@ -139,14 +139,14 @@ def _changed(request: ScoreRequest, parts: Path) -> DataError:
 
 def _refuse_unreadable(judge: "_Judge") -> None:
     """Raise DataError for a data set that lacks rows or columns, before anything is written."""
-    if next(read_chunks(judge.request.data, judge.model.manifest, judge.wish, rows=1), None) is None:
+    if next(read_chunks(judge.request.data, judge.model.manifest, judge.selection, rows=1), None) is None:
         raise DataError(f"{judge.request.data} has no rows")
 
 
 def _tracked(judge: "_Judge", first: int, track: Track) -> Iterator[Chunk]:
     """Chunks from a row on; a file of text tells how many there are only when it ends."""
     request = judge.request
-    chunks = read_chunks(request.data, judge.model.manifest, judge.wish, rows=request.chunk_rows, first=first)
+    chunks = read_chunks(request.data, judge.model.manifest, judge.selection, rows=request.chunk_rows, first=first)
     chunk = next(chunks, None)
     for _ in track(range(first, bound_of(request.data), request.chunk_rows)):
         if chunk is None:
@@ -172,9 +172,9 @@ class _Judge:
         return cls(model, request, policy, choose_target(model, Options("score", site=request.site)))
 
     @property
-    def wish(self) -> Wish:
+    def selection(self) -> Selection:
         """What is read of the data."""
-        return Wish(self.model.inputs, id_column=self.request.id_column)
+        return Selection(self.model.inputs, id_column=self.request.id_column)
 
     def answers(self, chunk: Chunk) -> pl.DataFrame:
         """An answer for every row of a chunk, or the reason why there is none."""

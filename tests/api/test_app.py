@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from starlette.requests import ClientDisconnect
 from service.api.app import SMALLEST_BODY_LIMIT, Parts, body_limit, build_app
 from service.api.problems import MEDIA_TYPE
 from service.errors import ServiceError
-from service.prediction.answer import Answer
+from service.prediction.answer import Part
 from service.prediction.predictor import Predictor
 from service.prediction.query import Query
+from service.prediction.queue import Result
 from service.runtime.registry import Registry
 from service.runtime.rows import Rows
 from service.telemetry import Telemetry
@@ -27,14 +28,14 @@ CANARY = "zq7canary"
 
 
 class Breaking(Predictor):
-    """A predictor that meets what nobody foresaw."""
+    """A predictor that meets an unexpected error."""
 
     def __init__(self, telemetry: Telemetry, error: Exception) -> None:
         super().__init__(telemetry, lambda: datetime.now(UTC))
         self._error = error
 
-    async def judge(self, query: Query, rows: Rows, *, sizes: Sequence[int], deadline: float | None = None) -> Answer:
-        del query, rows, sizes, deadline
+    async def answer(self, query: Query, rows: Rows, part: Part, *, deadline: float | None = None) -> Result:
+        del query, rows, part, deadline
         raise self._error
 
 
@@ -61,7 +62,7 @@ def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
     return make
 
 
-async def test_a_fault_nobody_foresaw_is_a_problem_that_says_nothing_else(
+async def test_an_unexpected_error_is_a_problem_that_says_nothing_else(
     breaking: Callable[[Exception], httpx.AsyncClient], example_row: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="temperance"):
@@ -94,7 +95,7 @@ async def test_a_fault_leaves_the_service_answering(
         assert (await client.get("/v1/models")).status_code == 200
 
 
-async def test_a_caller_who_hangs_up_is_no_fault_of_ours(
+async def test_a_disconnected_client_is_no_fault_of_the_service(
     breaking: Callable[[Exception], httpx.AsyncClient], example_row: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="temperance"):

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper
 
-from service.api.v1.instances import MOST_FAULTS, at_home, example, parse_rows
+from service.api.v1.instances import MOST_FAULTS, InstanceReader, example
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.errors import DataError, Fault, InvalidInstances
@@ -49,7 +49,7 @@ LOOK = FieldInputs((PIXELS,), numbers(), (), (), ())
 
 
 def parse(*instances: object, inputs: Inputs) -> Fields:
-    rows = parse_rows(instances, inputs, most=100)
+    rows = InstanceReader(inputs, most=100).parse(instances)
     assert isinstance(rows, Fields)
     return rows
 
@@ -89,7 +89,7 @@ def test_a_tensor_that_is_all_there_is_may_be_the_row_itself(row: object) -> Non
 
 
 def test_booleans_are_taken_where_the_graph_takes_them() -> None:
-    rows = parse_rows([[True], [0]], numbers(("seen", BOOL)), most=9)
+    rows = InstanceReader(numbers(("seen", BOOL)), most=9).parse([[True], [0]])
     assert np.asarray(rows).tolist() == [[1.0], [0.0]]
     beside = FieldInputs((SEEN, PIXELS), numbers(("seen", BOOL)), (), (), ())
     assert parse([False, [[1, 2], [3, 4]]], inputs=beside).numbers.tolist() == [[0.0]]
@@ -135,8 +135,15 @@ def test_faults_are_counted_up_to_a_bound() -> None:
 
 def test_a_later_error_finds_its_way_into_a_tensor() -> None:
     later = InvalidInstances("", [Fault(("instances", 0, "pixels", 1, 0), "number-out-of-range", "does not fit")])
-    assert at_home(later, [[[1, 2], [300, 4]]], LOOK).faults[0].path == ("instances", 0, 1, 0)
-    assert at_home(later, [{"pixels": [[1, 2], [300, 4]]}], LOOK).faults[0].path == ("instances", 0, "pixels", 1, 0)
+    assert InstanceReader(LOOK, most=100).located(later, [[[1, 2], [300, 4]]]).faults[0].path == ("instances", 0, 1, 0)
+    named = InstanceReader(LOOK, most=100).located(later, [{"pixels": [[1, 2], [300, 4]]}])
+    assert named.faults[0].path == (
+        "instances",
+        0,
+        "pixels",
+        1,
+        0,
+    )
 
 
 @pytest.mark.parametrize("inputs", [STAY, READ, LOOK], ids=["stay", "read", "look"])

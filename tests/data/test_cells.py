@@ -23,7 +23,7 @@ from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.core.numerics import Array
 from service.data import cells
-from service.data.column_roles import DEFAULT_COLUMNS, Columns, Wish
+from service.data.column_roles import DEFAULT_COLUMNS, Columns, Selection
 from service.data.dataset import read_dataset
 from service.data.reader import join_chunks, read_chunks
 from service.errors import NoSignal, ServiceError
@@ -144,8 +144,8 @@ class Verbs:
 
     def read(self, path: Path) -> tuple[Rows, dict[str, Any]]:
         """Rows and columns as `score` reads them, and as `fit` and `evaluate` do; both are the same."""
-        wish = Wish(self.model.inputs, DEFAULT_COLUMNS, "id")
-        parts = list(read_chunks(path, self.model.manifest, wish, rows=7))
+        selection = Selection(self.model.inputs, DEFAULT_COLUMNS, "id")
+        parts = list(read_chunks(path, self.model.manifest, selection, rows=7))
         whole = join_chunks(parts, path)
         data = read_dataset(path, self.model.manifest, inputs=self.model.inputs)
         assert isinstance(whole.rows, Fields)

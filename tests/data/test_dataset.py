@@ -187,7 +187,7 @@ def test_labels_are_names_or_indices(values: list[object], classes: tuple[str, .
         (
             ["0", "1"],
             ("a", "b"),
-            "is neither one of the classes 'a', 'b' nor an index from 0 to 1; say labels-as names",
+            "is neither one of the classes 'a', 'b' nor an index from 0 to 1; set labels-as names",
         ),
     ],
 )

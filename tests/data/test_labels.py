@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.data.labels import Reading, Terms, interpret, read_positions, read_presences
+from service.data.labels import LabelRules, Reading, interpret, read_positions, read_presences
 from service.errors import DataError
 
 MASS = ("benign", "malignant")
@@ -15,7 +15,7 @@ TRIPLE = ("a", "b", "c")
 def read(
     values: list[Any], classes: tuple[str, ...], labels_as: str | None = None, *, untyped: bool = False
 ) -> Reading:
-    return interpret(values, Terms(classes, labels_as, "y", untyped=untyped))
+    return interpret(values, LabelRules.of(classes, labels_as, "y", untyped=untyped))
 
 
 BY_NAME: dict[str, tuple[list[Any], tuple[str, ...], list[int]]] = {
@@ -79,7 +79,7 @@ def test_indices_that_may_count_from_one_are_refused_with_both_readings(
 
 
 def test_indices_that_must_count_from_one_are_refused_with_the_way_out() -> None:
-    with pytest.raises(DataError, match=r"the label of row 2 .* if the labels count from 1, say labels-as index1"):
+    with pytest.raises(DataError, match=r"the label of row 2 .* if the labels count from 1, set labels-as index1"):
         read([1, 2, 3], TRIPLE)
 
 
@@ -112,7 +112,7 @@ def test_what_labels_are_may_be_said(kind: str) -> None:
         ([0, "b"], "index0", "row 1 .* is no index"),
         ([0, None], "index0", "row 1 .* is missing"),
         ([0, "01"], "index0", "row 1 .* is no index"),
-        ([True, False], None, "row 0 .* say labels-as"),
+        ([True, False], None, "row 0 .* set labels-as"),
         (["a", 1], None, "row 1 .* is neither"),
         (["a", "1"], None, "row 1 .* is neither"),
         (["NA"], None, "row 0 .* is missing"),
@@ -128,7 +128,7 @@ def test_no_labels_are_no_fault() -> None:
 
 
 def positions(values: Any, classes: tuple[str, ...], labels_as: str | None = None) -> Reading:
-    return read_positions(np.array(values), Terms(classes, labels_as, "y"))
+    return read_positions(np.array(values), LabelRules.of(classes, labels_as, "y"))
 
 
 def test_positions_follow_the_same_rules() -> None:
@@ -144,9 +144,9 @@ def test_positions_follow_the_same_rules() -> None:
 def test_lists_of_positions_are_padded() -> None:
     lists = np.empty(2, dtype=object)
     lists[:] = [np.array(["a", "b"]), np.array(["c"])]
-    assert read_positions(lists, Terms(TRIPLE)).labels.tolist() == [[0, 1], [2, -1]]
+    assert read_positions(lists, LabelRules.of(TRIPLE)).labels.tolist() == [[0, 1], [2, -1]]
     lists[:] = [np.array([0, 1]), np.array([2])]
-    assert read_positions(lists, Terms(TRIPLE)).labels.tolist() == [[0, 1], [2, -1]]
+    assert read_positions(lists, LabelRules.of(TRIPLE)).labels.tolist() == [[0, 1], [2, -1]]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_lists_of_positions_are_padded() -> None:
     [
         ([["a", None]], ("a", "None"), "at position 1 .* it is missing"),
         ([["a", "d"]], TRIPLE, "at position 1 .* it is none of the classes 'a', 'b', 'c'"),
-        ([[1, 2], [0, 3]], TRIPLE, "row 1 .* at position 1 .* if the labels count from 1, say labels-as index1"),
+        ([[1, 2], [0, 3]], TRIPLE, "row 1 .* at position 1 .* if the labels count from 1, set labels-as index1"),
         ([[0.0, np.nan]], TRIPLE, "at position 1 .* it is missing"),
     ],
 )
@@ -164,7 +164,7 @@ def test_a_label_of_a_sequence_that_is_no_class_has_its_position(
     column = np.empty(len(lists), dtype=object)
     column[:] = [np.array(row, dtype=object if isinstance(row[0], str) else None) for row in lists]
     with pytest.raises(DataError, match=words):
-        read_positions(column, Terms(classes))
+        read_positions(column, LabelRules.of(classes))
 
 
 @pytest.mark.parametrize("gap", [None, np.nan])

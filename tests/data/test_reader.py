@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.bundle.manifest import Manifest, parse_manifest
-from service.data.column_roles import DEFAULT_COLUMNS, Wish
+from service.data.column_roles import DEFAULT_COLUMNS, Selection
 from service.data.dataset import read_dataset, read_rows
 from service.data.reader import read_chunks
 from service.errors import DataError
@@ -122,7 +122,7 @@ def test_labels_of_positions_say_it_too(texts: Bound, save: Callable[..., Path])
     manifest, inputs = texts
     labels = np.where(MASK == 1, 1, -1)
     path = save(ids=IDS, y=labels)
-    (chunk,) = read_chunks(path, manifest, Wish(inputs, DEFAULT_COLUMNS))
+    (chunk,) = read_chunks(path, manifest, Selection(inputs, DEFAULT_COLUMNS))
     rows = chunk.rows
     assert isinstance(rows, Fields)
     assert rows.lengths is not None
@@ -131,7 +131,11 @@ def test_labels_of_positions_say_it_too(texts: Bound, save: Callable[..., Path])
 
 def test_labels_that_are_no_positions_of_the_rows_are_called_labels(texts: Bound, save: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match="the array of labels is not 3 by 3, as the rows are"):
-        list(read_chunks(save(ids=IDS, y=np.zeros((3, 2), dtype=np.int64)), texts[0], Wish(texts[1], DEFAULT_COLUMNS)))
+        list(
+            read_chunks(
+                save(ids=IDS, y=np.zeros((3, 2), dtype=np.int64)), texts[0], Selection(texts[1], DEFAULT_COLUMNS)
+            )
+        )
 
 
 def test_rows_of_equal_length_need_no_telling(texts: Bound, save: Callable[..., Path]) -> None:

@@ -15,7 +15,8 @@ from service.core.numerics import Array, Indices
 from service.core.pipeline import at_prevalence
 from service.data.dataset import Dataset
 from service.errors import FitError
-from service.fitting.calibrate import AUTO, METHODS, calibrate
+from service.fitting.calibrate import calibrate
+from service.fitting.candidate_chains import AUTO, METHODS
 from service.fitting.fit import FitRequest, FitResult, fit
 from service.runtime.model import Model, load_model
 

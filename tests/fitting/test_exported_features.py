@@ -14,8 +14,8 @@ from service.data.dataset import Dataset
 from service.errors import FitError, ManifestInvalid
 from service.fitting import ood_detectors
 from service.fitting.fit import FitRequest, fit
-from service.fitting.ood_detectors import halves
 from service.fitting.publish import publish_draft
+from service.fitting.splits import halves
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 from tests.conftest import HiddenLayer
@@ -159,11 +159,11 @@ def test_rows_from_elsewhere_choose_among_the_scores_that_look_at_the_tensor(
     record = model.bundle.record
     assert record is not None
     assert record.ood_data is not None
-    judged = record.ood_data.candidates
+    outputs = record.ood_data.candidates
     assert model.manifest.ood.scores == ("mahalanobis",)
-    assert judged["mahalanobis"].auroc > 0.95
-    assert judged["nll"].auroc < 0.1
-    assert judged["energy"].auroc < 0.1
+    assert outputs["mahalanobis"].auroc > 0.95
+    assert outputs["nll"].auroc < 0.1
+    assert outputs["energy"].auroc < 0.1
 
 
 # --------------------------------------------------------------------------------------------------------- their size

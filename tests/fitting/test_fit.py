@@ -15,8 +15,9 @@ from service.core.assessment.metrics import METRICS, all_metrics
 from service.core.numerics import Array, Indices, log_softmax
 from service.data.dataset import Dataset
 from service.errors import BundleError, BundleNotFound, FitError, ManifestInvalid, NoSignal
-from service.fitting.calibrate import FOLDS, declared_prevalence, folds_of
 from service.fitting.fit import FitRequest, FitResult, fit
+from service.fitting.source_prevalence import declared_prevalence
+from service.fitting.splits import FOLDS, folds_of
 from service.runtime.model import load_model
 
 Toy = Callable[..., Repository]

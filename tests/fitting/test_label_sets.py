@@ -11,8 +11,9 @@ from service.core.calibration.temperature import Temperature
 from service.core.numerics import Array, Indices, log_softmax
 from service.data.dataset import Dataset
 from service.errors import FitError
-from service.fitting.calibrate import calibrate, folds_of
+from service.fitting.calibrate import calibrate
 from service.fitting.label_sets import fit_sets, held_out
+from service.fitting.splits import folds_of
 
 Truth = Callable[..., tuple[Array, Indices]]
 Toy = Callable[..., Manifest]

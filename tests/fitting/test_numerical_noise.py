@@ -12,8 +12,9 @@ from service.bundle.repository import Repository
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES
 from service.fitting.fit import FitRequest, fit
+from service.fitting.labelled_outputs import LabelledOutputs
 from service.fitting.numerical_noise import DIGITS, SAFETY, measure_noise
-from service.fitting.ood_detectors import Judged, Terms, fit_detectors
+from service.fitting.ood_detectors import Terms, fit_detectors
 from service.prediction.bulk import raw_of
 from service.runtime.model import Model, Raw, load_model
 
@@ -94,7 +95,7 @@ def test_noise_between_batches_is_measured_and_carried_through_the_score(toy: To
     data: Any = type("Rows", (), {"rows": x, "labels": y, "groups": None, "units": 300, "__len__": lambda _: 300})()
     noise = measure_noise(model, data, raw, seed=0)
     assert 1e-5 < noise.logits < 2.1e-4
-    found = fit_detectors(model.manifest, Judged(data, raw), None, Terms(0, noise=noise))
+    found = fit_detectors(model.manifest, LabelledOutputs(data, raw), None, Terms(0, noise=noise))
     detector, reach = found.detectors[0], found.bands["margin"].at_threshold
     assert reach > SAFETY * noise.logits
     assert detector.threshold is not None

@@ -1,4 +1,4 @@
-"""Scores judged on rows from elsewhere: what learns never judges, and what people declared is never overruled."""
+"""OOD scores compared on out-of-distribution rows: never on rows they learned from; the manifest is never overruled."""
 
 import tomllib
 from collections.abc import Callable
@@ -18,8 +18,10 @@ from service.core.ood.nll import Nll
 from service.data.dataset import Dataset
 from service.errors import DataError, FitError
 from service.fitting.fit import FitRequest, fit
+from service.fitting.labelled_outputs import LabelledOutputs
 from service.fitting.ood_candidates import TEMPERATURES, compare_scores, part, tune
-from service.fitting.ood_detectors import Judged, fit_score, halves, seen_by
+from service.fitting.ood_detectors import fit_score, seen_by
+from service.fitting.splits import halves
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, Raw, load_model
 
@@ -50,8 +52,8 @@ def one_peaked(n: int, k: int = 10, *, seed: int = 5) -> Array:
     return peaks(n, (4.0,), k, seed=seed)
 
 
-def judged_rows(x: Array, y: Indices, groups: Indices | None = None) -> Judged:
-    return Judged(Dataset(x, y, groups, None, "sha256:0"), Raw(x, x, x))
+def judged_rows(x: Array, y: Indices, groups: Indices | None = None) -> LabelledOutputs:
+    return LabelledOutputs(Dataset(x, y, groups, None, "sha256:0"), Raw(x, x, x))
 
 
 def fitted(repository: Repository, data: Path, elsewhere: Path, **options: object) -> tuple[Model, OodDataRecord]:
@@ -69,46 +71,44 @@ def fitted(repository: Repository, data: Path, elsewhere: Path, **options: objec
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_learns_what_judges_and_what_gives_thresholds_share_no_unit(per_group: int | None, seed: int) -> None:
     groups = None if per_group is None else np.random.default_rng(seed).permutation(np.arange(400) // per_group)
-    judged = judged_rows(*two_peaked(400), groups)
-    parts, (_, held) = part(judged, 101, seed), halves(judged.data, seed)
+    outputs = judged_rows(*two_peaked(400), groups)
+    parts, (_, held) = part(outputs, 101, seed), halves(outputs.data, seed)
     units = np.arange(400) if groups is None else groups
-    sides = [set(units[rows].tolist()) for rows in (parts.learning, parts.judging, held)]
+    sides = [set(units[rows].tolist()) for rows in (parts.learning, parts.held, held)]
     assert all(sides)
     assert sum(map(len, sides)) == len(set.union(*sides)) == len(np.unique(units))
     assert len(sides[0]) == len(parts.learning)
-    assert sorted([*parts.ood_learning, *parts.ood_judging]) == list(range(101))
+    assert sorted([*parts.ood_learning, *parts.ood_held]) == list(range(101))
 
 
 @pytest.mark.parametrize(("own", "other"), [(38, 100), (100, 18)])
 def test_too_few_rows_of_either_kind_are_refused_with_both_numbers(own: int, other: int) -> None:
-    judged = judged_rows(*two_peaked(own))
+    outputs = judged_rows(*two_peaked(own))
     told = rf"--ood-data needs 20 rows, of 40 calibration rows \(or groups\).*there are {other} and {own}"
     with pytest.raises(FitError, match=told):
-        part(judged, other, 0)
+        part(outputs, other, 0)
 
 
 def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest: Make) -> None:
-    judged, elsewhere = judged_rows(*two_peaked(400, 3)), one_peaked(200, 3)
+    outputs, elsewhere = judged_rows(*two_peaked(400, 3)), one_peaked(200, 3)
     strangers = Raw(elsewhere, elsewhere, elsewhere)
     found = compare_scores(
         toy_manifest(3),
-        judged,
+        outputs,
         None,
         strangers,
         refusal=lambda _name: None,
         digest="",
         seed=0,
     )
-    parts = part(judged, 200, 0)
-    assert set(found.candidates) == set(SCORES) - SIGMOID  # they are of another task: neither judged nor refused
+    parts = part(outputs, 200, 0)
+    assert set(found.candidates) == set(SCORES) - SIGMOID  # they are of another task: neither outputs nor refused
     assert found.refused == {}
-    assert (
-        (found.evaluated_rows, found.evaluated_ood_rows) == (len(parts.judging), len(parts.ood_judging)) == (100, 100)
-    )
+    assert (found.evaluated_rows, found.evaluated_ood_rows) == (len(parts.held), len(parts.ood_held)) == (100, 100)
     for name, one in found.candidates.items():
-        score = fit_score(name, judged, None, parts.learning, temperature=found.temperature)
-        values = [score.score(seen_by(name, judged.raw)[parts.judging])]
-        values.append(score.score(seen_by(name, strangers)[parts.ood_judging]))
+        score = fit_score(name, outputs, None, parts.learning, temperature=found.temperature)
+        values = [score.score(seen_by(name, outputs.raw)[parts.held])]
+        values.append(score.score(seen_by(name, strangers)[parts.ood_held]))
         oracle = sklearn.metrics.roc_auc_score(np.repeat([0, 1], 100), np.concatenate(values))
         assert one.auroc == pytest.approx(oracle, abs=1e-12)
         assert one.low <= one.auroc <= one.high
@@ -116,10 +116,10 @@ def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest
 
 
 def test_a_score_that_cannot_learn_from_so_few_rows_is_left_out_with_the_reason(toy_manifest: Make) -> None:
-    judged, elsewhere = judged_rows(*two_peaked(400, 3)), one_peaked(200, 3)
+    outputs, elsewhere = judged_rows(*two_peaked(400, 3)), one_peaked(200, 3)
     train = judged_rows(np.eye(3), np.arange(3))
     strangers = Raw(elsewhere, elsewhere, elsewhere)
-    found = compare_scores(toy_manifest(3), judged, train, strangers, refusal=lambda _: None, digest="", seed=0)
+    found = compare_scores(toy_manifest(3), outputs, train, strangers, refusal=lambda _: None, digest="", seed=0)
     assert set(found.refused) == {"mahalanobis", "relative_mahalanobis"}
     assert "cannot learn from so few rows: no class has two rows" in found.refused["mahalanobis"]
     assert {"nll", "knn"} <= set(found.candidates)
@@ -133,7 +133,10 @@ def test_the_temperature_of_nll_is_tuned_where_it_helps_and_survives_the_disk(to
     repository = toy(10, '[ood]\nscores = ["nll"]\n')
     model, found = fitted(repository, save(X=x, y=y), save("far", X=one_peaked(400)))
     assert found.temperature > 2.0
-    assert found.tuning == f"nll has T = {found.temperature:.3g}, tuned on 200 calibration rows and 200 from elsewhere"
+    assert (
+        found.tuning
+        == f"nll has T = {found.temperature:.3g}, tuned on 200 calibration and 200 out-of-distribution rows"
+    )
     assert found.candidates["nll"].auroc > 0.95
     new, far = two_peaked(500, seed=9)[0], one_peaked(500, seed=10)
     at_one = separation_score(Nll().score(new), Nll().score(far))
@@ -220,7 +223,7 @@ def test_rows_that_are_no_different_change_no_default(toy: Toy, save: Save, trut
     x, y = truth(400, 3)
     model, found = fitted(toy(3), save(X=x, y=y), save("same", X=truth(300, 3, seed=1)[0]))
     assert model.manifest.ood.scores == ("nll",)
-    assert "nll is the default, as no score tells these rows" in found.choice
+    assert "nll is the default, as no score separates these rows" in found.choice
     assert model.bundle.record is not None
     assert model.bundle.record.scores["nll"].rows == 400
 

@@ -250,7 +250,7 @@ def test_an_axis_that_nothing_tells_is_asked_for(shape: tuple[int | None, ...], 
         inputs=(value("x", [None, width]),),
         outputs=(value("s", None),),
     )
-    with pytest.raises(GraphError, match=r"nothing tells which axis holds the classes; name them.*--classes"):
+    with pytest.raises(GraphError, match=r"the axis of the classes is unknown; name the classes.*--classes"):
         learn(build, output_kind="logits")
 
 

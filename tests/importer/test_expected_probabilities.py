@@ -58,7 +58,7 @@ def test_classes_in_the_reverse_order_are_recognised(learn: Learn, reference: An
 
 
 def test_probabilities_taken_for_logits_are_recognised(learn: Learn, reference: Any) -> None:
-    with pytest.raises(GraphError, match="say --output-kind probabilities"):
+    with pytest.raises(GraphError, match="give --output-kind probabilities"):
         learn(THREE, output_kind="logits", expect=reference(X=X, probabilities=softmax(X @ W)))
 
 
@@ -104,10 +104,10 @@ def test_columns_of_text_are_read_by_name(learn: Learn, reference: Any) -> None:
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
-        ({"X": X}, "needs the toolchain's answers as an array 'probabilities' of numbers .it holds X."),
+        ({"X": X}, "needs an array 'probabilities' of numbers, the toolchain's own .it holds X."),
         ({"X": X[:, :1], "probabilities": softmax(X @ W)}, r"'x' has shape \[50, 1\], \[rows, 2\] is needed"),
         ({"X": X[:, :, None], "probabilities": softmax(X @ W)}, r"'x' has shape \[50, 2, 1\], \[rows, 2\] is needed"),
-        ({"X": X * 1e300, "probabilities": softmax(X @ W)}, "'x' holds numbers that FLOAT has not"),
+        ({"X": X * 1e300, "probabilities": softmax(X @ W)}, "'x' holds numbers that FLOAT does not have"),
         ({"X": X * 1j, "probabilities": softmax(X @ W)}, "'x' must hold numbers"),
         ({"probabilities": softmax(X @ W)}, "lacks 'x'; it needs 'X'"),
         ({"X": X[:9], "probabilities": softmax(X @ W)}, "has 9 rows and 50 rows of 'probabilities'"),
@@ -134,7 +134,7 @@ def test_fractions_are_no_whole_numbers(codes: list[float], learn: Learn, refere
         inputs=(value("x", [None, 1], onnx.TensorProto.INT64),),
         outputs=(value("s", [None, 2]),),
     )
-    with pytest.raises(DataError, match="'x' holds numbers that INT64 has not, such as fractions"):
+    with pytest.raises(DataError, match="'x' holds numbers that INT64 does not have, such as fractions"):
         learn(build, expect=reference(X=np.array(codes), probabilities=np.full((2, 2), 0.5)))
     with pytest.raises(GraphError, match=r"^--expect: the graph fails on the reference rows"):
         learn(build, expect=reference(X=np.array([0, 99]), probabilities=np.full((2, 2), 0.5)))

@@ -158,7 +158,7 @@ def test_an_output_the_graph_lacks_is_refused_beside_those_it_has(linear_graph: 
 
 
 def test_a_kind_that_cannot_be_told_is_asked_for(linear_graph: Write, empty: Repository) -> None:
-    with pytest.raises(GraphError, match=r"cannot be told .*Tanh.*--output-kind"):
+    with pytest.raises(GraphError, match=r"is unknown .*Tanh.*--output-kind"):
         import_model(empty, "m", linear_graph(*IDENTITY, activation="Tanh"), Declared())
 
 

@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "a one-class machine": (converted(estimator_of(svm="OneClassSVM")), "comes from a regressor"),
     "an isolation forest": (
         converted(lambda: estimator_of(ensemble="IsolationForest")(n_estimators=3)),
-        r"what 'scores' holds cannot be told .*--output-kind",
+        r"the kind of 'scores' is unknown .*--output-kind",
     ),
     "a clusterer": (
         converted(lambda: estimator_of(cluster="KMeans")(n_clusters=3, n_init=1)),

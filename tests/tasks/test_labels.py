@@ -15,8 +15,8 @@ from service.data.dataset import Dataset, read_dataset
 from service.errors import DataError, FitError, ManifestInvalid, NoSignal
 from service.evaluation.by_task import evaluate_task
 from service.fitting.fit import FitResult
+from service.fitting.labelled_outputs import LabelledOutputs
 from service.fitting.multilabel import calibrate_labels
-from service.fitting.ood_detectors import Judged
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, Raw, load_model
 
@@ -396,8 +396,8 @@ def test_a_manifest_that_names_no_score_gets_its_task_s(task: str, kind: str, sc
 # -------------------------------------------------------------------------------------------------------- rare labels
 
 
-def judged_of(data: Dataset, log_odds: Array) -> Judged:
-    return Judged(data, Raw(np.empty((len(data), 0)), log_odds, np.empty((len(data), 0)), None))
+def judged_of(data: Dataset, log_odds: Array) -> LabelledOutputs:
+    return LabelledOutputs(data, Raw(np.empty((len(data), 0)), log_odds, np.empty((len(data), 0)), None))
 
 
 def rare(n: int, expected: float, seed: int, *, intercept: float | None = None) -> tuple[Array, Array, float]:

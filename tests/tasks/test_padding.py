@@ -146,7 +146,7 @@ def test_padding_that_no_manifest_declares_is_named_with_its_remedy(said: str, f
     repository = Repository(folder / f"undeclared-{said}")
     repository.root.mkdir()
     _draft(repository, folder, TEXT.replace("pad = 0.0\n", "shape = [25]\n"))
-    where = "their labels end in -1" if said == "labels" else "'lengths' says that they are over"
+    where = "their labels end in -1" if said == "labels" else "'lengths' ends them"
     with pytest.raises(DataError, match=rf"rows of 'x' end in -3 where {where}; declare pad = -3 for it under"):
         fit(repository, "motion", FitRequest(folder / "padded.npz"))
 

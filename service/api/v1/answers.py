@@ -13,8 +13,7 @@ from service.core.decision import REASONS, Decisions
 from service.core.numerics import Array, largest
 from service.core.pipeline import Policy
 from service.evaluation.prevalence import LEVEL, MethodEstimate, PrevalenceEstimate, RowsEstimate
-from service.prediction.answer import Answer, Prediction, RowSets
-from service.prediction.tasks import Decided
+from service.prediction.answer import Answer, Decided, Prediction, RowSets
 from service.runtime.inputs import ANYTHING
 from service.runtime.model import Model
 from service.runtime.registry import Served
@@ -53,9 +52,9 @@ def timestamp(moment: datetime) -> str:
 
 def session_member(prediction: Prediction) -> Json:
     """What an answer adds about its session; nothing where there is none."""
-    if prediction.watched is None:
+    if prediction.monitored is None:
         return {}
-    session, model = prediction.watched.session, prediction.model
+    session, model = prediction.monitored.session, prediction.model
     said = {
         "model": model.name,
         "version": model.version,
@@ -224,8 +223,8 @@ def evidence_of(judgement: Answer) -> dict[int, list[Json]]:
 
 
 def _alarms(judgement: Answer, evidence: dict[int, list[Json]]) -> dict[int, list[Json]]:
-    if judgement.watched is not None:
-        for row in np.flatnonzero(judgement.watched.alarm).tolist():
+    if judgement.monitored is not None:
+        for row in np.flatnonzero(judgement.monitored.alarm).tolist():
             evidence.setdefault(row, []).append({"rule": "session"})
     return evidence
 

@@ -15,8 +15,7 @@ from service.core.decision import REASONS
 from service.core.detector import Detector
 from service.core.numerics import Array, Flags, Indices, largest
 from service.core.pipeline import Posterior
-from service.prediction.answer import Prediction, RowSets
-from service.prediction.tasks import Decided
+from service.prediction.answer import Decided, Prediction, RowSets
 
 Json = dict[str, Any]
 

@@ -3,16 +3,18 @@
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 
+from service.api.plain_numbers import plain_numbers
 from service.api.v1.filled_inputs import Filled
 from service.core.numerics import Array, Indices
 from service.errors import Fault, InvalidInstances, TooManyRows
 from service.runtime.inputs import Inputs
-from service.runtime.integers import EXACT, INEXACT, among, beyond, integers, is_wide, rows_with
+from service.runtime.integers import EXACT, INEXACT, Wide, among, beyond, integers, is_wide, rows_with
 from service.runtime.numbers import misfits
 from service.runtime.rows import Entry, Fields, Rows, Values, stretched
 
@@ -38,7 +40,7 @@ NOTHING: Final = Fields(np.empty((0, 0)), {})
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What a model's rows look like, worked out once per request."""
+    """What a model's rows look like."""
 
     entries: tuple[Entry, ...]
     names: tuple[str, ...]
@@ -53,35 +55,93 @@ class _Layout:
         return len(self.entries) == 1 and bool(self.entries[0].shape)
 
 
-def parse_rows(instances: Sequence[object], inputs: Inputs, *, most: int) -> Rows:
-    """Rows of a model: an array of shape (N, F), NaN for null, where all its inputs are columns of numbers.
+class InstanceReader:
+    """Reads the instances of requests to one model.
 
-    A row is a list of cells in manifest order, an object by feature name, or an object by graph input whose
-    values are lists. The cell of a tensor is a nested list; where a tensor is all there is, it may be the row itself.
-
-    Raises
-    ------
-    InvalidInstances
-        With a fault for every cell at fault, 20 at most.
-    TooManyRows
+    Parameters
+    ----------
+    inputs : Inputs
+    most : int
+        Rows of one request.
     """
-    if len(instances) > most:
-        raise TooManyRows(f"a request has at most {most} instances; send them in parts")
-    faults: list[Fault] = []
-    layout = _layout(inputs)
-    rows = [_cells(row, i, layout, faults) for i, row in enumerate(instances) if len(faults) < MOST_FAULTS]
-    if not faults:
-        found = _table(rows, layout, inputs, faults) if layout.numbers else _fields(rows, layout, inputs, faults)
+
+    def __init__(self, inputs: Inputs, *, most: int) -> None:
+        self._inputs = inputs
+        self._most = most
+        self._layout = _layout(inputs)
+        self._quick = _QuickTable(self._layout.names, inputs.wide) if self._layout.numbers else None
+
+    def plain(self, text: bytes) -> tuple[list[Any], Rows] | None:
+        """Instances, and the rows that they are, of a JSON array of rows of numbers; None for any other."""
+        instances = None if self._quick is None else plain_numbers(text)
+        if not instances or self._quick is None or len(instances) > self._most:
+            return None
+        rows = self._quick.table(instances)
+        return None if rows is None else (instances, rows)
+
+    def parse(self, instances: Sequence[object]) -> Rows:
+        """Rows of a model: an array of shape (N, F), NaN for null, where all its inputs are columns of numbers.
+
+        A row is a list of cells in manifest order, an object by feature name, or an object by graph input whose
+        values are lists. The cell of a tensor is a nested list; where a tensor is all there is, it may be the row
+        itself.
+
+        Raises
+        ------
+        InvalidInstances
+            With a fault for every cell at fault, 20 at most.
+        TooManyRows
+        """
+        if len(instances) > self._most:
+            raise TooManyRows(f"a request has at most {self._most} instances; send them in parts")
+        rows = None if self._quick is None else self._quick.rows(instances)
+        return self._checked(instances) if rows is None else rows
+
+    def located(self, error: InvalidInstances, instances: Sequence[object]) -> InvalidInstances:
+        """The same error, its paths pointing into the rows as they were sent: by name or by index."""
+        faults = [_placed(fault, instances, self._layout) for fault in error.faults]
+        return InvalidInstances(error.detail, faults)
+
+    def _checked(self, instances: Sequence[object]) -> Rows:
+        faults: list[Fault] = []
+        layout, inputs = self._layout, self._inputs
+        rows = [_cells(row, i, layout, faults) for i, row in enumerate(instances) if len(faults) < MOST_FAULTS]
         if not faults:
-            return found
-    raise at_home(InvalidInstances(_summary(faults), faults), instances, inputs)
+            found = _table(rows, layout, inputs, faults) if layout.numbers else _fields(rows, layout, inputs, faults)
+            if not faults:
+                return found
+        raise self.located(InvalidInstances(_summary(faults), faults), instances)
 
 
-def at_home(error: InvalidInstances, instances: Sequence[object], inputs: Inputs) -> InvalidInstances:
-    """The same error, its paths pointing into the rows as they were sent: by name into objects, by index into lists."""
-    layout = _layout(inputs)
-    faults = [_placed(fault, instances, layout) for fault in error.faults]
-    return InvalidInstances(error.detail, faults)
+class _QuickTable:
+    """Rows of numbers as one array, where all have the same form; None for all others, which are checked one by one."""
+
+    def __init__(self, names: tuple[str, ...], wide: tuple[Wide, ...]) -> None:
+        self._width = len(names)
+        self._wide = wide
+        self._cells = itemgetter(*names) if len(names) > 1 else None
+
+    def rows(self, instances: Sequence[Any]) -> Rows | None:
+        kinds = set(map(type, instances))
+        cells = instances if kinds == {list} else self._by_name(instances) if kinds == {dict} else None
+        if cells is None or set(map(len, instances)) != {self._width}:
+            return None
+        return self.table(cells) if NUMBERS_OR_NULL.issuperset(map(type, chain.from_iterable(cells))) else None
+
+    def table(self, cells: Sequence[Any]) -> Rows | None:
+        try:
+            table: Array = np.array(cells, dtype=np.float64)
+        except (ValueError, TypeError, OverflowError):  # ragged, or beyond a double
+            return None
+        if table.ndim != 2 or table.shape[1] != self._width:
+            return None
+        return rows_with(table, among(cells, table, self._wide)) if self._wide else table
+
+    def _by_name(self, instances: Sequence[Any]) -> Sequence[Any] | None:
+        try:
+            return None if self._cells is None else list(map(self._cells, instances))
+        except KeyError:
+            return None
 
 
 def example(inputs: Inputs) -> list[object] | None:

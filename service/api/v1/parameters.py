@@ -8,6 +8,7 @@ from service.api.v1.instances import nearest
 from service.api.v1.requests import (
     DecideParameters,
     DetectParameters,
+    EstimateParameters,
     EvaluateParameters,
     PredictParameters,
     SessionState,
@@ -52,7 +53,7 @@ CARRIED: Final = tuple(name for name in SessionState.model_fields if name != "fa
 """What only an answer can have said of a session."""
 
 
-def predict_options(wanted: PredictParameters, model: Model, *, rows: int) -> Options:
+def predict_options(wanted: PredictParameters, model: Model, rows: int) -> Options:
     """Options of `:predict`; InvalidParameters where they contradict each other, the model or the rows."""
     return Options(
         "predict",
@@ -64,12 +65,13 @@ def predict_options(wanted: PredictParameters, model: Model, *, rows: int) -> Op
     )
 
 
-def detect_options(wanted: DetectParameters, model: Model) -> Options:
+def detect_options(wanted: DetectParameters, model: Model, rows: int) -> Options:
     """Options of `:detect`; InvalidParameters where they contradict the model."""
+    del rows
     return Options("detect", fdr=wanted.fdr, session=_session(wanted, model))
 
 
-def decide_options(wanted: DecideParameters, model: Model, *, rows: int) -> Options:
+def decide_options(wanted: DecideParameters, model: Model, rows: int) -> Options:
     """Options of `:decide`; InvalidParameters where they contradict each other, the model or the rows."""
     return Options(
         "decide",
@@ -87,14 +89,21 @@ def decide_options(wanted: DecideParameters, model: Model, *, rows: int) -> Opti
     )
 
 
-def evaluate_options(wanted: EvaluateParameters, model: Model) -> Options:
+def evaluate_options(wanted: EvaluateParameters, model: Model, rows: int) -> Options:
     """Options of `:evaluate`; InvalidParameters where they contradict each other or the model."""
+    del rows
     return Options(
         "evaluate",
         site=wanted.site,
         prevalence=prevalence_of(wanted.prevalence, wanted.site, model),
         **_neighbours(wanted),
     )
+
+
+def estimate_options(wanted: EstimateParameters, model: Model, rows: int) -> Options:
+    """Options of `:estimate`: none."""
+    del wanted, model, rows
+    return Options("estimate")
 
 
 def label_policies_of(wanted: EvaluateParameters, model: Model) -> dict[str, dict[int, Policy]]:

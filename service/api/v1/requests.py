@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.api.v1.instances import MOST_FAULTS, nearest
@@ -174,12 +174,23 @@ class EvaluateParameters(Wire):
     labels_as: LabelsAs | None = None
 
 
+ROW: Final = {
+    "anyOf": [
+        {"type": "array", "items": {}, "description": "Values in the order of the manifest, or a nested tensor."},
+        {
+            "type": "object",
+            "title": "RowObject",
+            "additionalProperties": True,
+            "description": "Values by the name of a feature or of a graph input.",
+        },
+    ]
+}
 Instances = Annotated[
     list[Any],
     Field(
         min_length=1,
         description="Rows: lists of numbers in manifest order, or objects by feature name.",
-        json_schema_extra={"items": {"anyOf": [{"type": "array"}, {"type": "object"}]}},
+        json_schema_extra={"items": ROW},
     ),
 ]
 
@@ -220,13 +231,13 @@ class EstimateRequest(Wire):
     parameters: EstimateParameters = EstimateParameters()
 
 
-REQUESTS: Final[dict[str, type[Wire]]] = {
-    "predict": PredictRequest,
-    "detect": DetectRequest,
-    "decide": DecideRequest,
-    "evaluate": EvaluateRequest,
-    "estimate": EstimateRequest,
-}
+def valid_ids(ids: object) -> bool:
+    """Whether these may be the ids of instances."""
+    try:
+        _IDS.validate_python(ids)
+    except ValidationError:
+        return False
+    return True
 
 
 def parse_request(kind: type[Body], document: object, known: Iterable[str]) -> Body:
@@ -298,6 +309,7 @@ def _sentence(fault: Fault) -> str:
     return f"{place}: {fault.detail}"
 
 
+_IDS: Final = TypeAdapter(Ids)
 _CODES: Final = {"missing": "missing-field"}
 
 _WORDS: Final = {

@@ -309,4 +309,16 @@ class Problem(BaseModel):
     errors: list[ProblemEntry] | None = None
 
 
+class ModelList(BaseModel):
+    """The served models.
+
+    Attributes
+    ----------
+    models : list of str
+        Their names.
+    """
+
+    models: list[str]
+
+
 PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -7,8 +7,7 @@ import numpy as np
 
 from service.core.numerics import Indices
 from service.core.sequence import SMOOTHERS, flat, lengths_of
-from service.prediction.answer import Prediction
-from service.prediction.tasks import Decided
+from service.prediction.answer import Decided, Prediction
 
 Json = dict[str, Any]
 Item = TypeVar("Item")

@@ -4,9 +4,9 @@ import zlib
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
 from service.api.body import parse_json
+from service.api.plain_numbers import end_of_numbers, plain_numbers
 from service.api.v2.tensors import WIDE
 from service.errors import BodyTooLarge, InvalidRequest, MalformedBody, UnsupportedMediaType
 from service.runtime.integers import beyond
@@ -68,23 +68,6 @@ def parse_document(raw: bytes) -> object:
     if not _put(document, numbers):
         return parse_json(raw)
     return document
-
-
-def plain_numbers(text: bytes) -> list[Any] | None:
-    """A JSON array of numbers, or of arrays of them; None where anything else may be in it, valid or not."""
-    if b"l" in text or b"r" in text:  # null, false, true: what NumPy would take for a number
-        return None
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return found if isinstance(found, list) else None
-
-
-def end_of_numbers(raw: bytes, start: int) -> int:
-    """Where the array that begins at ``start`` ends, if it holds but numbers and arrays of them; else too early."""
-    ends = [end for end in (raw.find(b'"', start), raw.find(b"}", start)) if end >= 0]
-    return raw.rfind(b"]", start, min(ends, default=len(raw))) + 1
 
 
 def _put(document: object, numbers: list[Any]) -> bool:

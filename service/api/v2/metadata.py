@@ -5,8 +5,10 @@ from typing import Final
 import orjson
 
 from service.api.v2.expected_tensors import Expected, expected_tensors, optional_tensors
-from service.api.v2.output_tensors import actions_of, described
+from service.api.v2.output_tensors import VERB, OutputTensors
 from service.api.v2.tensors import Json
+from service.prediction.options import Options
+from service.prediction.query import Query
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
@@ -30,18 +32,32 @@ def model_metadata(model: Model, registry: Registry) -> Json:
         "versions": [str(version) for version in registry.served(model.name).models],
         "platform": PLATFORM,
         "inputs": [_entry(expected) for expected in expected_tensors(model.inputs)],
-        "outputs": described(model),
+        "outputs": OutputTensors(_default_query(model)).described(),
         "properties": {
             "task": model.task,
             "calibration": model.status,
             "classes": orjson.dumps(model.classes).decode(),
-            "actions": orjson.dumps(actions_of(model)).decode(),
+            "actions": orjson.dumps(_actions(model)).decode(),
             "ood_score": gated[0] if gated else "",
             "columns": orjson.dumps(
                 {entry.name: entry.cells for entry in model.inputs.entries if not entry.shape}
             ).decode(),
             "optional_inputs": orjson.dumps([_entry(one) for one in optional_tensors(model.inputs)]).decode(),
         },
+    }
+
+
+def _default_query(model: Model) -> Query:
+    return Query.of(model, Options(VERB, decide=model.manifest.default_policy is not None))
+
+
+def _actions(model: Model) -> Json:
+    """Actions of every policy, in the order of their risks; of labels by label."""
+    if not model.label_policies:
+        return {name: policy.actions for name, policy in model.policies.items()}
+    return {
+        name: {model.classes[m]: policy.actions for m, policy in own.items()}
+        for name, own in model.label_policies.items()
     }
 
 

@@ -1,13 +1,15 @@
 """Requests of `/v2` as they are checked: rows, outputs and parameters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.api.v2.documents import parse_document, split
 from service.api.v2.input_tensors import raw_tensor, rows_of
-from service.api.v2.output_tensors import DECIDED, OUTPUTS, RANKED, RequestedOutput, output_names
+from service.api.v2.output_tensors import VERB, RequestedOutput, decision_names, output_names, ranked_names
 from service.api.v2.parameter_names import check_document, check_parameters
 from service.api.v2.tensors import Blobs, Json, Tensor, read_tensors, refusal
 from service.errors import InvalidInstances, InvalidRequest, TooManyRows
+from service.prediction.options import Options
 from service.runtime.model import Model
 from service.runtime.rows import Rows
 
@@ -24,7 +26,7 @@ class InferRequest:
         As they were sent; errors point into them.
     rows : ndarray of shape (N, F), or Fields
     outputs : tuple of RequestedOutput
-    policy, site : str or None
+    options : Options
     timeout : float or None
         In seconds: how long the client will wait.
     """
@@ -33,14 +35,8 @@ class InferRequest:
     tensors: tuple[Tensor, ...]
     rows: Rows
     outputs: tuple[RequestedOutput, ...]
-    policy: str | None = None
-    site: str | None = None
+    options: Options
     timeout: float | None = None
-
-    @property
-    def decides(self) -> bool:
-        """Whether an output needs a decision."""
-        return any(output.name in DECIDED for output in self.outputs)
 
 
 def read_request(body: bytes, json_length: str | None, model: Model, *, most_rows: int) -> InferRequest:
@@ -69,13 +65,13 @@ def read_request(body: bytes, json_length: str | None, model: Model, *, most_row
     tensors = read_tensors(document.get("inputs"), Blobs(rest))
     parameters = document.get("parameters")
     binary = _switch(parameters, "binary_data_output", default=False)
+    outputs = _outputs(document.get("outputs"), parameters, model, binary=binary)
     return InferRequest(
         _text(document, "id"),
         tuple(tensors),
         _checked(rows_of(tensors, model.inputs), most_rows),
-        _outputs(document.get("outputs"), parameters, model, binary=binary),
-        _text(parameters, "policy"),
-        _text(parameters, "site"),
+        outputs,
+        _options(outputs, parameters, model),
         _seconds(parameters),
     )
 
@@ -83,7 +79,8 @@ def read_request(body: bytes, json_length: str | None, model: Model, *, most_row
 def _raw_request(body: bytes, model: Model, most_rows: int) -> InferRequest:
     tensor = raw_tensor(body, model.inputs)
     rows = _checked(rows_of([tensor], model.inputs), most_rows)
-    return InferRequest(None, (tensor,), rows, _outputs(None, None, model, binary=True))
+    outputs = _outputs(None, None, model, binary=True)
+    return InferRequest(None, (tensor,), rows, outputs, _options(outputs, None, model))
 
 
 def _checked(rows: Rows, most: int) -> Rows:
@@ -104,32 +101,37 @@ def _check_names(document: Json) -> None:
                 check_parameters(entry.get("parameters"), (side, i, "parameters"))
 
 
+def _options(outputs: Sequence[RequestedOutput], parameters: object, model: Model) -> Options:
+    decide = not decision_names(model).isdisjoint(output.name for output in outputs)
+    return Options(VERB, decide=decide, policy=_text(parameters, "policy"), site=_text(parameters, "site"))
+
+
 def _outputs(outputs: object, parameters: object, model: Model, *, binary: bool) -> tuple[RequestedOutput, ...]:
-    available = output_names(model, policy=_text(parameters, "policy"))
     if outputs is None:
-        return tuple(RequestedOutput(name, binary) for name in available)
+        chosen = _text(parameters, "policy") or model.manifest.default_policy
+        return tuple(RequestedOutput(name, binary) for name in output_names(model, decide=chosen is not None))
     if not isinstance(outputs, list) or not outputs:
         raise refusal(("outputs",), "wrong-type", "must be a list of outputs, or absent")
-    known = {*available, *(DECIDED if model.manifest.policies else ())}
+    known = output_names(model, decide=bool(model.manifest.policies))
     return tuple(_output(entry, i, known, model, binary=binary) for i, entry in enumerate(outputs))
 
 
-def _output(entry: object, i: int, known: set[str], model: Model, *, binary: bool) -> RequestedOutput:
+def _output(entry: object, i: int, known: Sequence[str], model: Model, *, binary: bool) -> RequestedOutput:
     name = entry.get("name") if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or name not in known:
-        names = [own for own in OUTPUTS[model.task] if own in known]
-        raise refusal(("outputs", i, "name"), "unknown-output", f"must be one of {', '.join(names)}")
+    if not isinstance(entry, dict) or not isinstance(name, str) or name not in known:
+        raise refusal(("outputs", i, "name"), "unknown-output", f"must be one of {', '.join(known)}")
     own = entry.get("parameters")
-    return RequestedOutput(name, _switch(own, "binary_data", default=binary), _classification(own, name, i))
+    return RequestedOutput(name, _switch(own, "binary_data", default=binary), _classification(own, name, i, model))
 
 
-def _classification(parameters: object, name: str, i: int) -> int | None:
+def _classification(parameters: object, name: str, i: int, model: Model) -> int | None:
     count = parameters.get("classification") if isinstance(parameters, dict) else None
     if count is None:
         return None
-    if type(count) is not int or count < 1 or name not in RANKED:
+    ranked = ranked_names(model)
+    if type(count) is not int or count < 1 or name not in ranked:
         where = ("outputs", i, "parameters", "classification")
-        raise refusal(where, "wrong-type", f"must be a positive number, on {' or '.join(sorted(RANKED))}")
+        raise refusal(where, "wrong-type", f"must be a positive number, on {' or '.join(sorted(ranked))}")
     return count
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from service.api.addresses import addressed
 from service.api.body import read_raw
 from service.api.v2 import model_repository
-from service.api.v2.endpoint import Server, infer
+from service.api.v2.endpoint import Inference, Server
 from service.api.v2.metadata import model_metadata, server_metadata, statistics
 from service.api.v2.responses import json_response
 from service.api.v2.tensors import Json
@@ -25,8 +25,9 @@ def router(server: Server) -> APIRouter:
     for path, endpoint in _model_endpoints(server).items():
         for place in PLACES:
             routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=["GET"], summary=endpoint.__doc__)
+    inference = Inference(server)
     for place in PLACES:
-        _add_infer(routes, f"/models/{{name}}{place}/infer", server)
+        _add_infer(routes, f"/models/{{name}}{place}/infer", server, inference)
     both = APIRouter()  # routers side by side: metrics and logs name a route by the prefix of its own router alone
     both.include_router(routes)
     both.include_router(model_repository.router(server.repository, limit=server.limits.body))
@@ -73,11 +74,11 @@ def _model_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
     return {"": metadata, "/ready": ready, "/stats": model_statistics}
 
 
-def _add_infer(routes: APIRouter, path: str, server: Server) -> None:
+def _add_infer(routes: APIRouter, path: str, server: Server, inference: Inference) -> None:
     async def endpoint(request: Request) -> Response:
         model = addressed(server.registry, request.path_params)
         raw = await read_raw(request, limit=server.limits.body())
-        return await infer(server, model, request.headers, raw, request.state.request_id, receive=request.receive)
+        return await inference.respond(model, request.headers, raw, request.state.request_id, receive=request.receive)
 
     routes.add_api_route(path, endpoint, methods=["POST"], summary="Predict rows of tensors", openapi_extra=_INFER_BODY)
 

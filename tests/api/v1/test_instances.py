@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.api.v1.instances import MOST_FAULTS, at_home, nearest, parse_rows
+from service.api.v1.instances import MOST_FAULTS, InstanceReader, nearest
 from service.core.numerics import Array
 from service.errors import Fault, InvalidInstances, TooManyRows
 from service.runtime.inputs import Inputs
@@ -29,7 +29,7 @@ ONE, TWO = inputs_of(3), inputs_of(1, 2)
 
 
 def parse(*instances: object, inputs: Inputs = ONE) -> Array:
-    rows = parse_rows(instances, inputs, most=100)
+    rows = InstanceReader(inputs, most=100).parse(instances)
     assert isinstance(rows, np.ndarray)
     return rows
 
@@ -81,7 +81,7 @@ def test_a_fault_in_a_graph_inputs_list_is_pointed_to_by_both() -> None:
 def test_a_later_error_finds_its_way_back_into_the_rows_as_sent() -> None:
     later = InvalidInstances("", [Fault(("instances", i, "weight"), "not-allowed", "must be less") for i in range(3)])
     rows = [[1, 2, 3], {"age": 1, "dose/day": 2, "weight": 3}, {"in0": [1, 2, 3]}]
-    paths = [fault.path for fault in at_home(later, rows, ONE).faults]
+    paths = [fault.path for fault in InstanceReader(ONE, most=100).located(later, rows).faults]
     assert paths == [("instances", 0, 2), ("instances", 1, "weight"), ("instances", 2, "in0", 2)]
 
 
@@ -124,7 +124,7 @@ def test_faults_are_counted_up_to_a_bound() -> None:
 
 def test_more_rows_than_allowed_are_refused_unread() -> None:
     with pytest.raises(TooManyRows, match="at most 2"):
-        parse_rows([None] * 3, ONE, most=2)
+        InstanceReader(ONE, most=2).parse([None] * 3)
 
 
 def test_a_hint_never_repeats_what_was_typed() -> None:

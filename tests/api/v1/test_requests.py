@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.v1.requests import REQUESTS, DecideRequest, EvaluateRequest, PredictRequest, field_names, parse_request
+from service.api.v1.requests import DecideRequest, EvaluateRequest, PredictRequest, field_names, parse_request
+from service.api.v1.verbs import VERBS
 from service.errors import InvalidParameters, InvalidRequest, RequestError
 
 KNOWN = ["benign", "malignant", "biopsy"]
@@ -19,10 +20,10 @@ def refusal(document: object, kind: Any = DecideRequest) -> RequestError:
     return caught.value
 
 
-@pytest.mark.parametrize("verb", REQUESTS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_the_smallest_request_of_every_verb_is_accepted(verb: str) -> None:
     document = {"instances": [[1]], **({"labels": ["benign"]} if verb == "evaluate" else {})}
-    assert parse_request(REQUESTS[verb], document, KNOWN).instances == [[1]]  # type: ignore[attr-defined]  # all have
+    assert parse_request(VERBS[verb].request, document, KNOWN).instances == [[1]]  # type: ignore[attr-defined]  # all have
 
 
 def test_every_parameter_is_read() -> None:
@@ -138,12 +139,12 @@ def test_integers_that_are_whole_floats_are_costs_but_floats_are_no_counts() -> 
     assert refusal({"instances": [[1]], "parameters": {"top_k": 1.0}}, PredictRequest).faults[0].code == "wrong-type"
 
 
-@pytest.mark.parametrize("verb", REQUESTS)
+@pytest.mark.parametrize("verb", VERBS)
 async def test_the_openapi_document_lists_every_field_of_a_request(verb: str, client: httpx.AsyncClient) -> None:
     components = (await client.get("/openapi.json")).json()["components"]["schemas"]
-    request = components[REQUESTS[verb].__name__]
+    request = components[VERBS[verb].request.__name__]
     parameters = components[request["properties"]["parameters"]["$ref"].rpartition("/")[2]]
-    assert [*request["properties"], *parameters["properties"]] == field_names(REQUESTS[verb])
+    assert [*request["properties"], *parameters["properties"]] == field_names(VERBS[verb].request)
     assert request["additionalProperties"] is parameters["additionalProperties"] is False
 
 

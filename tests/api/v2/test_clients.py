@@ -44,7 +44,7 @@ def test_tritonclient_sees_health_and_metadata(client) -> None:
     assert client.is_server_ready()
     assert client.is_model_ready("breast-cancer")
     assert client.is_model_ready("breast-cancer", "1")
-    assert not client.is_model_ready("nobody")
+    assert not client.is_model_ready("missing")
     assert client.get_server_metadata()["name"] == "temperance"
     assert client.get_model_metadata("breast-cancer")["inputs"][0]["shape"] == [-1, 30]
     assert client.get_inference_statistics("breast-cancer")["model_stats"][0]["name"] == "breast-cancer"
@@ -52,10 +52,10 @@ def test_tritonclient_sees_health_and_metadata(client) -> None:
 
 def test_tritonclient_infers_with_its_defaults_untouched(client, server, rows) -> None:
     answer = client.infer("breast-cancer", [as_input(rows)])
-    said = server.client.post("/v1/models/breast-cancer:decide", json={"instances": rows.tolist()}).json()
-    expected = [list(row["probabilities"].values()) for row in said["predictions"]]
+    plain = server.client.post("/v1/models/breast-cancer:decide", json={"instances": rows.tolist()}).json()
+    expected = [list(row["probabilities"].values()) for row in plain["predictions"]]
     np.testing.assert_allclose(answer.as_numpy("probabilities"), expected)
-    assert [label.decode() for label in answer.as_numpy("label")] == [row["label"] for row in said["predictions"]]
+    assert [label.decode() for label in answer.as_numpy("label")] == [row["label"] for row in plain["predictions"]]
     assert answer.as_numpy("ood").dtype == np.bool_
     assert answer.as_numpy("risk").shape == (4, 3)
 
@@ -63,9 +63,9 @@ def test_tritonclient_infers_with_its_defaults_untouched(client, server, rows) -
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
 @pytest.mark.parametrize("binary", [True, False])
 def test_tritonclient_chooses_outputs_and_compression(client, rows, algorithm, binary) -> None:
-    wanted = [triton.InferRequestedOutput("action", binary_data=binary)]
+    requested = [triton.InferRequestedOutput("action", binary_data=binary)]
     answer = client.infer(
-        "breast-cancer", [as_input(rows)], outputs=wanted, request_compression_algorithm=algorithm, request_id="mine"
+        "breast-cancer", [as_input(rows)], outputs=requested, request_compression_algorithm=algorithm, request_id="mine"
     )
     assert answer.get_response()["id"] == "mine"
     assert answer.as_numpy("action").shape == (4,)
@@ -73,8 +73,8 @@ def test_tritonclient_chooses_outputs_and_compression(client, rows, algorithm, b
 
 
 def test_tritonclient_asks_for_classes(client, rows) -> None:
-    wanted = [triton.InferRequestedOutput("probabilities", class_count=2)]
-    answer = client.infer("breast-cancer", [as_input(rows)], outputs=wanted)
+    requested = [triton.InferRequestedOutput("probabilities", class_count=2)]
+    answer = client.infer("breast-cancer", [as_input(rows)], outputs=requested)
     assert answer.as_numpy("probabilities").shape == (4, 2)
 
 
@@ -82,7 +82,7 @@ def test_tritonclient_understands_a_refusal(client, rows) -> None:
     with pytest.raises(InferenceServerException, match=r"must be \[rows, 30\]"):
         client.infer("breast-cancer", [as_input(rows[:, :29].copy())])
     with pytest.raises(InferenceServerException, match="no model has that name"):
-        client.infer("nobody", [as_input(rows)])
+        client.infer("missing", [as_input(rows)])
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -94,9 +94,9 @@ async def test_kserves_rest_client_infers(url, server, rows, binary) -> None:
     tensor = InferInput("X", list(rows.shape), "FP32")
     tensor.set_data_from_numpy(rows, binary_data=binary)
     answer = await client.infer(url, InferRequest("breast-cancer", [tensor]), model_name="breast-cancer")
-    said = server.client.post("/v1/models/breast-cancer:predict", json={"instances": rows.tolist()}).json()
+    plain = server.client.post("/v1/models/breast-cancer:predict", json={"instances": rows.tolist()}).json()
     found = next(output for output in answer.outputs if output.name == "probabilities")
-    expected = [list(row["probabilities"].values()) for row in said["predictions"]]
+    expected = [list(row["probabilities"].values()) for row in plain["predictions"]]
     np.testing.assert_allclose(found.as_numpy(), expected)
     await client.close()
 
@@ -136,7 +136,7 @@ def test_tritonclient_hears_why_a_load_fails(deployable, repository: Repository,
         with pytest.raises(InferenceServerException, match="a load takes none"):
             deployable.load_model("breast-cancer", **given)
     with pytest.raises(InferenceServerException, match="no model of that name is published"):
-        deployable.load_model("nobody")
+        deployable.load_model("missing")
     (repository.root / "breast-cancer" / str(publish_again()) / "model.onnx").write_bytes(b"no graph")
     set_alias(repository, "breast-cancer", "stable", 2)
     with pytest.raises(InferenceServerException, match="does not match its sum"):

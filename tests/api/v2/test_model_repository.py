@@ -36,11 +36,11 @@ async def client(
 
 @asynccontextmanager
 async def alive(app: ASGIApp) -> AsyncIterator[None]:
-    """An application's lifespan, as a server drives it; without one nobody is told ready."""
-    sent, said = asyncio.Queue[Any](), asyncio.Queue[Any]()
-    life = asyncio.ensure_future(app({"type": "lifespan"}, sent.get, said.put))
+    """An application's lifespan, as a server drives it; without one the server is never ready."""
+    sent, received = asyncio.Queue[Any](), asyncio.Queue[Any]()
+    life = asyncio.ensure_future(app({"type": "lifespan"}, sent.get, received.put))
     await sent.put({"type": "lifespan.startup"})
-    assert (await said.get())["type"] == "lifespan.startup.complete"
+    assert (await received.get())["type"] == "lifespan.startup.complete"
     yield
     await sent.put({"type": "lifespan.shutdown"})
     await life
@@ -107,17 +107,17 @@ async def test_a_request_under_way_keeps_the_model_that_is_unloaded(client_of, h
     tensor = {"name": "x", "shape": [8000, 2], "datatype": "FP32", "data": [0.5] * 16000}
     body = {"inputs": [tensor]} if "v2" in path else {"instances": [[0.5, 0.5]] * 8000}
     async with client_of(registry, models=heavy.root, repository_api=True) as client:
-        asked = asyncio.ensure_future(client.post(path, json=body))
+        pending = asyncio.ensure_future(client.post(path, json=body))
         async with asyncio.timeout(30.0):
             while not tally.waited:  # noqa: ASYNC110  # a tally is no event
                 await asyncio.sleep(0)
         assert (await client.post("/v2/repository/models/heavy/unload")).status_code == 200
-        assert not asked.done()
+        assert not pending.done()
         assert (await client.post(path, json=body)).status_code == 404
-        assert (await asked).status_code == 200
+        assert (await pending).status_code == 200
 
 
-async def test_nobody_is_told_ready_when_the_last_model_is_unloaded(repository, registry) -> None:
+async def test_the_server_is_not_ready_once_the_last_model_is_unloaded(repository, registry) -> None:
     app = compose(Settings(models=repository.root, repository_api=True, reload_seconds=0), registry)
     transport = httpx.ASGITransport(app)
     async with alive(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
@@ -129,8 +129,8 @@ async def test_nobody_is_told_ready_when_the_last_model_is_unloaded(repository, 
         await client.post(f"{AT}/unload")
         assert await ready() == [503, 503]
         assert (await client.get("/livez")).status_code == 200
-        nobody = await client.post(f"/v1/models/{NAME}:decide", content=b'{"instances": [[1]]}')
-        assert (nobody.status_code, "was unloaded" in nobody.json()["detail"]) == (404, True)
+        missing = await client.post(f"/v1/models/{NAME}:decide", content=b'{"instances": [[1]]}')
+        assert (missing.status_code, "was unloaded" in missing.json()["detail"]) == (404, True)
         await client.post(f"{AT}/load")
         assert await ready() == [200, 200]
 
@@ -152,7 +152,7 @@ async def test_a_body_that_cannot_be_read_changes_nothing(client, body, status, 
     assert await index(client) == {(NAME, "1"): "READY"}
 
 
-@pytest.mark.parametrize("name", ["nobody", "..%2F..", "%2e%2e", "breast-cancer%2F1"])
+@pytest.mark.parametrize("name", ["missing", "..%2F..", "%2e%2e", "breast-cancer%2F1"])
 @pytest.mark.parametrize("verb", ["load", "unload"])
 async def test_a_name_that_is_not_published_is_not_found(client, name, verb) -> None:
     refused = await client.post(f"/v2/repository/models/{name}/{verb}", json={})
@@ -172,15 +172,15 @@ async def test_one_worker_of_several_changes_nothing_that_the_others_would_not_h
 
 async def test_loads_take_turns_and_hold_up_no_probe(client) -> None:
     verbs = ["load", "unload", "load", "load", "unload", "load"]
-    asked = [asyncio.ensure_future(client.post(f"{AT}/{verb}")) for verb in verbs]
+    pending = [asyncio.ensure_future(client.post(f"{AT}/{verb}")) for verb in verbs]
     assert (await client.get("/livez")).status_code == 200
-    assert {(await one).status_code for one in asked} == {200}
+    assert {(await one).status_code for one in pending} == {200}
     assert await index(client) == {(NAME, "1"): "READY"}
 
 
 async def test_metrics_name_the_whole_route(client) -> None:
     await client.post("/v2/repository/index")
     await client.get(f"/v2/models/{NAME}/stats")
-    said = (await client.get("/metrics")).text
+    metrics = (await client.get("/metrics")).text
     for method, route in (("POST", "/v2/repository/index"), ("GET", "/v2/models/{name}/stats")):
-        assert f'temperance_requests_total{{method="{method}",route="{route}",status="200"}} 1.0' in said
+        assert f'temperance_requests_total{{method="{method}",route="{route}",status="200"}} 1.0' in metrics

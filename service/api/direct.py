@@ -1,0 +1,52 @@
+"""Routes whose endpoints are called without the stack that FastAPI puts around them.
+
+They stand in FastAPI's router as all routes do. What the router decides about a method and a path never changes, so it
+is remembered, and the endpoint is then called directly: the stack costs about 100 microseconds, which is as much as
+answering a row does.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+MOST_PATHS: Final = 1024
+
+Found = tuple[Route, dict[str, Any]]
+
+
+class Direct:
+    """ASGI application in front of another.
+
+    Parameters
+    ----------
+    app : ASGI application
+        Everything else.
+    routes : sequence of Route
+        Their endpoints are ASGI applications that answer for the service's errors themselves.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
+        self._app = app
+        self._routes = routes
+        self._found = lru_cache(maxsize=MOST_PATHS)(self._find)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass it on."""
+        is_http = scope["type"] == "http"
+        found = self._found(scope["method"], scope["path"], scope.get("root_path", "")) if is_http else None
+        if found is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"], scope["path_params"] = found
+        await found[0].app(scope, receive, send)
+
+    def _find(self, method: str, path: str, root_path: str) -> Found | None:
+        scope = {"type": "http", "method": method, "path": path, "root_path": root_path}
+        for route in self._routes:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                return route, child["path_params"]
+        return None

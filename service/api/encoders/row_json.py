@@ -1,0 +1,257 @@
+"""Rows of answers as JSON: one object for every row.
+
+The JSON of rows is compiled once per query into templates: text with places. What is one of few values (a flag, an
+action, a reason) chooses the template of a row; all other text fills places; the numbers of all rows become text in one
+call. An object or list that has templates of its own (a label's decision, the positions of a sequence) fills one place
+of the row.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import count, repeat
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from service.api.encoders.templates import Json, Template, number_lines, place
+from service.core.numerics import Flags, Indices
+from service.core.sequence import lengths_of
+from service.prediction.answer import Answer, Part
+from service.prediction.member import ABSENT, Column, Plan, put
+
+EMPTY: Final = b"[]"
+FEW: Final = ("action", "reason")  # of these names, a row's own chooses its template
+MOST_PLACES: Final = 1 << 16  # in the templates of one query
+VARIES: Final = "%varies"
+MISSING: Final = object()
+Texts = list[bytes]
+Key = tuple[Any, ...]
+
+
+class RowWriter:
+    """Writes the rows of the answers to one query.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of one policy.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._inner = [_Inner(plan.columns, frame) for frame in _frames(plan.columns)]
+        whole = [i for i, column in enumerate(plan.columns) if column.within == 0]
+        self._rows = _Frame(plan.columns, whole, 0, {inner.first: inner.path for inner in self._inner})
+
+    def write(self, answer: Answer, parts: Sequence[Part]) -> Texts:
+        """JSON of every row.
+
+        Parameters
+        ----------
+        answer : Answer
+            Of the rows of all parts.
+        parts : sequence of Part
+        """
+        found = self._plan.values(answer, parts)
+        return self._rows.write(found, len(answer), [inner.write(found, answer) for inner in self._inner])
+
+
+class _Inner:
+    """An object or a list within every row that has templates of its own."""
+
+    def __init__(self, columns: Sequence[Column], frame: Sequence[int]) -> None:
+        first = columns[frame[0]]
+        self.first, self.path = frame[0], first.path[: first.within]
+        self._columns, self._listed, self._positions = frame, first.listed, first.positions
+        self._items = _Frame(columns, frame, first.within, {})
+
+    def write(self, found: Sequence[Any], answer: Answer) -> Texts:
+        """JSON of the object or list of every row."""
+        if not self._listed:
+            return self._items.write(found, len(answer), [])
+        if self._positions:
+            lengths = lengths_of(answer.posterior).tolist()
+            return _joined(self._items.write(found, sum(lengths), []), lengths)
+        rows, length = found[self.first].shape[:2]
+        flat = [value.reshape(-1, *value.shape[2:]) if i in self._columns else None for i, value in enumerate(found)]
+        return _joined(self._items.write(flat, rows * length, []), [length] * rows)
+
+
+class _Frame:
+    """Objects whose JSON is made of the same templates.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        All of the plan.
+    members : sequence of int
+        Places of those that belong to these objects.
+    depth : int
+        Steps of their paths that lead to the object.
+    inner : dict of int to tuple of str
+        Paths of what has templates of its own, by the place of its first column.
+    """
+
+    def __init__(
+        self, columns: Sequence[Column], members: Sequence[int], depth: int, inner: Mapping[int, tuple[str, ...]]
+    ) -> None:
+        self._members = members
+        self._variants = lru_cache(maxsize=8)(lambda shape: _Variant(columns, members, depth, inner, shape))
+
+    def write(self, found: Sequence[Any], rows: int, inner: Sequence[Texts]) -> Texts:
+        """JSON of every object.
+
+        Parameters
+        ----------
+        found : sequence
+            Values of all columns of the plan.
+        rows : int
+        inner : sequence of list of bytes
+            JSON of what has templates of its own.
+        """
+        values = [found[i] for i in self._members]
+        shape = tuple([VARIES if isinstance(value, np.ndarray | list) else value for value in values])
+        return self._variants(shape).write(found, rows, inner)
+
+
+class _Variant:
+    """Templates of objects, once it is known which of their members are the same for all of them.
+
+    Parameters
+    ----------
+    shape : tuple
+        What each member is for all of them, or `VARIES`.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        members: Sequence[int],
+        depth: int,
+        inner: Mapping[int, tuple[str, ...]],
+        shape: tuple[Any, ...],
+    ) -> None:
+        self._columns, self._depth, self._inner = columns, depth, inner
+        self._fixed = {i: value for i, value in zip(members, shape, strict=True) if value is not VARIES}
+        varying = [i for i, value in zip(members, shape, strict=True) if value is VARIES]
+        self._numbers = [i for i in varying if columns[i].member.kind == "number"]
+        self._keys = [i for i in varying if _chooses(columns[i])]
+        texts = [i for i in varying if i not in self._numbers and i not in self._keys]
+        self._texts = [(i, TEXTS[columns[i].member.kind](columns[i])) for i in texts]
+        self._optional = [i for i in texts if columns[i].member.optional]
+        self._order = sorted([*members, *inner])
+        self._places, places = self._placed(texts)
+        self._template = lru_cache(maxsize=max(1, MOST_PLACES // (1 + places)))(self._compiled)
+
+    def write(self, found: Sequence[Any], rows: int, inner: Sequence[Texts]) -> Texts:
+        """JSON of every object; as `_Frame.write`."""
+        chosen = [found[i].tolist() for i in self._keys]
+        chosen += [[entry is not None for entry in found[i]] for i in self._optional]
+        texts = [write(found[i]) for i, write in self._texts]
+        lines = number_lines([found[i] for i in self._numbers], rows)
+        return [
+            template.filled([*text, *line.split(b",")])
+            for template, text, line in zip(
+                map(self._template, zip(*chosen, strict=True) if chosen else repeat((), rows)),
+                zip(*texts, *inner, strict=True) if texts or inner else repeat((), rows),
+                lines,
+                strict=True,
+            )
+        ]
+
+    def _placed(self, texts: Sequence[int]) -> tuple[dict[int, Any], int]:
+        # Places of texts, of what has its own templates, then of numbers: as `write` lines up the values.
+        numbers = count()
+        places: dict[int, Any] = {i: place(next(numbers)) for i in (*texts, *self._inner)}
+        for i in self._numbers:
+            axis = self._columns[i].axis
+            places[i] = place(next(numbers)) if axis is None else {name: place(next(numbers)) for name in axis}
+        return places, next(numbers)
+
+    def _compiled(self, key: Key) -> Template:
+        chosen = dict(zip((*self._keys, *self._optional), key, strict=True))
+        document: Json = {}
+        for i in self._order:
+            path = self._inner.get(i) or self._columns[i].path[self._depth :]
+            value = self._value(i, chosen)
+            if value is not MISSING:
+                put(document, path or ("",), value)
+        return Template(document.get("", document))
+
+    def _value(self, i: int, chosen: Mapping[int, Any]) -> Any:
+        if i in self._inner:
+            return self._places[i]
+        column = self._columns[i]
+        if column.pick is not None:
+            among, name = self._places[column.pick[0]], _named(self._columns[column.pick[1]], chosen[column.pick[1]])
+            return name if name is MISSING else among[name]
+        if i in self._fixed:
+            return MISSING if self._fixed[i] is None and column.member.optional else self._fixed[i]
+        if i in self._keys:
+            return _named(column, chosen[i])
+        return MISSING if chosen.get(i) is False else self._places[i]
+
+
+def _frames(columns: Sequence[Column]) -> list[list[int]]:
+    # Columns of every object or list that has templates of its own.
+    frames: dict[tuple[str, ...], list[int]] = {}
+    for i, column in enumerate(columns):
+        if column.within:
+            frames.setdefault(column.path[: column.within], []).append(i)
+    return list(frames.values())
+
+
+def _joined(items: Texts, lengths: Iterable[int]) -> Texts:
+    texts, end = [], 0
+    for length in lengths:
+        start, end = end, end + length
+        texts.append(b"[%b]" % b",".join(items[start:end]))
+    return texts
+
+
+def _chooses(column: Column) -> bool:
+    return column.member.kind == "flag" or (column.member.kind == "name" and column.member.of in FEW)
+
+
+def _named(column: Column, chosen: Any) -> Any:
+    if column.member.kind == "flag":
+        return chosen
+    return MISSING if chosen == ABSENT else column.names[chosen]
+
+
+def _name_texts(column: Column) -> Callable[[Indices], Texts]:
+    encoded = [orjson.dumps(name) for name in column.names]
+    return lambda index: [encoded[k] for k in index.tolist()]
+
+
+def _names_texts(column: Column) -> Callable[[Flags], Texts]:
+    @lru_cache(maxsize=1024)
+    def text(members: bytes) -> bytes:
+        return orjson.dumps([name for name, member in zip(column.names, members, strict=True) if member])
+
+    return lambda flags: [text(row.tobytes()) for row in flags]
+
+
+def _plain_texts(column: Column) -> Callable[[list[Any]], Texts]:
+    del column
+    return lambda values: list(map(orjson.dumps, values))
+
+
+def _count_texts(column: Column) -> Callable[[Indices], Texts]:
+    del column
+    return lambda counts: [b"%d" % number for number in counts.tolist()]
+
+
+def _value_texts(column: Column) -> Callable[[list[Any]], Texts]:
+    del column
+    return lambda values: [EMPTY if value == [] else orjson.dumps(value) for value in values]
+
+
+TEXTS: Final[dict[str, Callable[[Column], Callable[[Any], Texts]]]] = {
+    "name": _name_texts,
+    "names": _names_texts,
+    "text": _plain_texts,
+    "count": _count_texts,
+    "value": _value_texts,
+}

@@ -1,0 +1,68 @@
+"""JSON documents as text with places, filled without an object for any value."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from service.core.numerics import Array
+
+Json = dict[str, Any]
+
+PLACE: Final = "%" * 201  # no name is as long, so none can be mistaken for it
+PLACE_TEXT: Final = re.compile(rb'"' + PLACE.encode() + rb'(\d+)"')
+
+
+def place(number: int) -> str:
+    """What stands in a document for a value that is not known yet."""
+    return f"{PLACE}{number}"
+
+
+class Template:
+    """A document's JSON with places.
+
+    Parameters
+    ----------
+    document : dict, or any other JSON value
+        With `place` for every value that is not known yet.
+
+    Examples
+    --------
+    >>> Template({"a": place(1), "b": [place(0), 2]}).filled([b"true", b'"x"'])
+    b'{"a":"x","b":[true,2]}'
+    """
+
+    def __init__(self, document: object) -> None:
+        self._pieces = PLACE_TEXT.split(orjson.dumps(document))
+        self._places = list(map(int, self._pieces[1::2]))
+
+    def filled(self, values: Sequence[bytes]) -> bytes:
+        """The text with values in their places."""
+        pieces = self._pieces.copy()
+        pieces[1::2] = map(values.__getitem__, self._places)
+        return b"".join(pieces)
+
+
+def number_lines(columns: Sequence[Array], rows: int) -> list[bytes]:
+    """JSON of the numbers of every row, joined by commas; NaN is null.
+
+    Parameters
+    ----------
+    columns : sequence of ndarray of shape (N,) or (N, M)
+    rows : int
+
+    Examples
+    --------
+    >>> number_lines([np.array([1.0, 2.0]), np.array([[3.0, 0.5], [4.0, np.nan]])], 2)
+    [b'1.0,3.0,0.5', b'2.0,4.0,null']
+    """
+    if not columns:
+        return [b""] * rows
+    if rows == 1:  # for one row a list is made sooner than an array: 1 us instead of 4
+        return [orjson.dumps([number for column in columns for number in column.ravel().tolist()])[1:-1]]
+    parts = [column if column.ndim == 2 else column[:, None] for column in columns]
+    table = np.empty((rows, sum(part.shape[1] for part in parts)))
+    np.concatenate(parts, axis=1, out=table)
+    return orjson.dumps(table, option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")

@@ -1,0 +1,81 @@
+"""A real error for every status that the document names, as the body of its response."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.types import ASGIApp
+
+from service.api import problems
+from service.api.openapi.in_process import Sent, ask
+from service.api.openapi.operation import error_name
+from service.errors import LoadFailed
+
+LARGE: Final = str(1 << 40)
+FAULTS: Final = (problems.internal(), LoadFailed("model.onnx does not match its line in SHA256SUMS"))
+"""What no request brings about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A request that cannot be answered.
+
+    Attributes
+    ----------
+    status : int
+    sent : Sent
+    is_for_closed : bool
+        Whether it is put to the application that is closed.
+    """
+
+    status: int
+    sent: Sent
+    is_for_closed: bool = False
+
+
+async def errors_of(app: ASGIApp, closed: ASGIApp, model: str) -> dict[str, Any]:
+    """Errors by the name of their response.
+
+    Parameters
+    ----------
+    app : ASGI application
+    closed : ASGI application
+        One that has not started, shows no repository, and gives requests no time.
+    model : str
+        Name of a served model.
+    """
+    found: dict[str, Any] = {}
+    for wrong in (*_of_v1(model), *_of_v2(model)):
+        received = await ask(closed if wrong.is_for_closed else app, wrong.sent)
+        if received.status == wrong.status:
+            found[error_name(wrong.sent.path, wrong.status)] = received.document
+    return {**found, **_faults("/v1"), **_faults("/v2")}
+
+
+def _faults(path: str) -> dict[str, Any]:
+    answers = [problems.refusal(path, fault) for fault in FAULTS]
+    return {error_name(path, answer.status_code): orjson.loads(bytes(answer.body)) for answer in answers}
+
+
+def _of_v1(model: str) -> Iterator[Wrong]:
+    path = f"/v1/models/{model}:predict"
+    row = b'{"instances": [[1.0]], "parameters": {"layout": "column"}}'
+    yield Wrong(400, Sent("post", path, b'{"instances": [[1.0, 2.0]'))
+    yield Wrong(404, Sent("get", "/v1/models/unknown"))
+    yield Wrong(413, Sent("post", path, b"{}", {"content-length": LARGE}))
+    yield Wrong(415, Sent("post", path, b"1.0,2.0", {"content-type": "text/csv"}))
+    yield Wrong(422, Sent("post", path, row))
+    yield Wrong(503, Sent("get", "/readyz"), is_for_closed=True)
+    yield Wrong(504, Sent("post", path, row), is_for_closed=True)
+
+
+def _of_v2(model: str) -> Iterator[Wrong]:
+    path, index = f"/v2/models/{model}/infer", "/v2/repository/index"
+    yield Wrong(400, Sent("post", path, b'{"inputs": ['))
+    yield Wrong(403, Sent("post", index), is_for_closed=True)
+    yield Wrong(404, Sent("get", "/v2/models/unknown"))
+    yield Wrong(413, Sent("post", path, b"{}", {"content-length": LARGE}))
+    yield Wrong(415, Sent("post", path, b"{}", {"content-encoding": "br"}))
+    yield Wrong(422, Sent("post", path, b'{"inputs": [{"name": "unknown", "shape": [1, 1], "datatype": "FP32"}]}'))
+    yield Wrong(503, Sent("get", "/v2/health/ready"), is_for_closed=True)

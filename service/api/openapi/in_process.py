@@ -1,0 +1,102 @@
+"""Requests to an ASGI application in this process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from starlette.types import ASGIApp, Message, Scope
+
+REQUEST_ID: Final = "01900000-0000-7000-8000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request.
+
+    Attributes
+    ----------
+    method, path : str
+    body : bytes
+    headers : dict of str to str
+    """
+
+    method: str
+    path: str
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A response."""
+
+    status: int
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        """Its JSON; None where it is something else."""
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return None
+
+
+async def ask(app: ASGIApp, sent: Sent) -> Received:
+    """The response to one request."""
+    messages: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": sent.body, "more_body": False}
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    await app(_scope(sent), receive, send)
+    return Received(messages[0]["status"], b"".join(message.get("body", b"") for message in messages[1:]))
+
+
+@asynccontextmanager
+async def started(app: ASGIApp) -> AsyncIterator[ASGIApp]:
+    """An application that has started, and is stopped afterwards."""
+    running, ending = asyncio.Event(), asyncio.Event()
+    events = iter(("lifespan.startup", "lifespan.shutdown"))
+
+    async def receive() -> Message:
+        if running.is_set():
+            await ending.wait()
+        return {"type": next(events)}
+
+    async def send(message: Message) -> None:
+        del message
+        running.set()
+
+    lifespan = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send))  # type: ignore[arg-type]  # an awaitable that is a coroutine
+    await running.wait()
+    try:
+        yield app
+    finally:
+        ending.set()
+        await lifespan
+
+
+def _scope(sent: Sent) -> Scope:
+    headers = {"content-type": "application/json", "content-length": str(len(sent.body)), **sent.headers}
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": sent.method.upper(),
+        "scheme": "http",
+        "path": sent.path,
+        "raw_path": sent.path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": None,
+        "server": None,
+        "state": {"request_id": REQUEST_ID},
+    }

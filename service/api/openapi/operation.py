@@ -1,0 +1,179 @@
+"""One operation of the document: a method on a path, what it takes and what it answers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from service.api.openapi.json_schemas import Json, reference
+from service.api.problems import MEDIA_TYPE
+
+JSON: Final = "application/json"
+PLACES: Final = {"": "", "/versions/{version}": "_version", "/labels/{alias}": "_alias"}
+"""What may stand behind a model's name -> what the id of the operation then ends in."""
+PARAMETER: Final = re.compile(r"\{(\w+)\}")
+STATUSES: Final = {
+    400: "The body is not strict JSON.",
+    403: "The server was started without this interface, or with several workers.",
+    404: "No such model or version is served.",
+    409: "The model cannot be loaded.",
+    413: "The body is too large.",
+    415: "The body has another format than this path reads.",
+    422: "The request does not fit the model.",
+    500: "The service is at fault.",
+    503: "Too many requests wait, or no model is loaded.",
+    504: "The model did not answer in time.",
+}
+OF_ROWS: Final = (400, 404, 413, 415, 422, 500, 503, 504)
+"""What an operation that reads rows may answer instead."""
+PATH_PARAMETERS: Final = {
+    "name": "Name of a model.",
+    "version": "Version of the model, a positive whole number.",
+    "alias": "Alias of a version, such as `stable`.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A method on a path.
+
+    Attributes
+    ----------
+    id : str
+        Name that generated clients call it by; no two operations share one.
+    method, path, tag, summary : str
+    answers : dict of str to dict
+        Media type -> schema of a successful response.
+    takes : dict of str to dict
+        Media type -> schema of the body; empty where there is none.
+    body_is_optional : bool
+    headers : sequence of dict
+        Parameters in headers.
+    errors : sequence of int
+        Statuses it may answer instead.
+    """
+
+    id: str
+    method: str
+    path: str
+    tag: str
+    summary: str
+    answers: Mapping[str, Json]
+    takes: Mapping[str, Json] = field(default_factory=dict)
+    body_is_optional: bool = False
+    headers: Sequence[Json] = ()
+    errors: Sequence[int] = (500,)
+
+    @property
+    def base(self) -> str:
+        """Its id without what stands for the place of a version or an alias."""
+        suffix = next((suffix for place, suffix in PLACES.items() if suffix and place in self.path), "")
+        return self.id.removesuffix(suffix)
+
+    @property
+    def names(self) -> list[str]:
+        """Parameters in the path."""
+        return PARAMETER.findall(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Requests to one operation with their responses.
+
+    Attributes
+    ----------
+    path : dict of str to str
+        Values of the path's parameters.
+    bodies : dict of str to object
+        Title -> body of a request.
+    responses : dict of str to object
+        Title -> what was answered.
+    """
+
+    path: Mapping[str, str] = field(default_factory=dict)
+    bodies: Mapping[str, Any] = field(default_factory=dict)
+    responses: Mapping[str, Any] = field(default_factory=dict)
+
+
+def operation_object(operation: Operation, examples: Examples) -> Json:
+    """The operation as the document holds it."""
+    described: Json = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "parameters": [*_path_parameters(operation, examples), *operation.headers],
+        "responses": _responses(operation, examples),
+    }
+    if operation.takes:
+        content = _content(operation.takes, _references(operation, "request", examples.bodies))
+        described["requestBody"] = {"required": not operation.body_is_optional, "content": content}
+    return described
+
+
+def example_name(base: str, side: str, title: str) -> str:
+    """Name of an example among the components; ``side`` is ``request`` or ``response``."""
+    return f"{base}.{side}.{title}"
+
+
+def example_components(base: str, examples: Examples) -> Json:
+    """Examples of operations that share the base of their ids, as components."""
+    sides = {"request": examples.bodies, "response": examples.responses}
+    return {
+        example_name(base, side, title): {"summary": title, "value": value}
+        for side, values in sides.items()
+        for title, value in values.items()
+    }
+
+
+def error_name(path: str, status: int) -> str:
+    """Name of the response among the components that a path answers a status with."""
+    return f"{'Error' if is_v2(path) else 'Problem'}{status}"
+
+
+def error_response(path: str, status: int, example: Any) -> Json:
+    """The response with which a path answers a status: a problem, or under `/v2` what its clients read."""
+    media_type, schema = (JSON, "InferenceError") if is_v2(path) else (MEDIA_TYPE, "Problem")
+    content = {"schema": reference(schema), **({} if example is None else {"example": example})}
+    return {"description": STATUSES[status], "content": {media_type: content}}
+
+
+def is_v2(path: str) -> bool:
+    """Whether errors of a path are those of the Open Inference Protocol."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def _path_parameters(operation: Operation, examples: Examples) -> list[Json]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": PATH_PARAMETERS[name],
+            "schema": {"type": "string"},
+            **({"example": examples.path[name]} if name in examples.path else {}),
+        }
+        for name in operation.names
+    ]
+
+
+def _responses(operation: Operation, examples: Examples) -> Json:
+    success = {
+        "description": "Success.",
+        "headers": {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}},
+        "content": _content(operation.answers, _references(operation, "response", examples.responses)),
+    }
+    names = {status: error_name(operation.path, status) for status in operation.errors}
+    errors = {str(status): {"$ref": f"#/components/responses/{name}"} for status, name in names.items()}
+    return {"200": success, **errors}
+
+
+def _content(schemas: Mapping[str, Json], examples: Json) -> Json:
+    return {
+        media_type: {"schema": schema, **({"examples": examples} if examples and media_type == JSON else {})}
+        for media_type, schema in schemas.items()
+    }
+
+
+def _references(operation: Operation, side: str, examples: Mapping[str, Any]) -> Json:
+    names = {title: example_name(operation.base, side, title) for title in examples}
+    return {title: {"$ref": f"#/components/examples/{name}"} for title, name in names.items()}

@@ -1,0 +1,41 @@
+"""Operations for those who run the service: health and metrics."""
+
+from typing import Final
+
+from pydantic import BaseModel
+
+from service.api.openapi.json_schemas import Json, reference
+from service.api.openapi.operation import JSON, Operation
+
+TAG: Final = "operations"
+TEXT: Final[Json] = {"type": "string"}
+
+
+class ServiceStatus(BaseModel):
+    """State of the process.
+
+    Attributes
+    ----------
+    status : str
+        `alive` or `ready`.
+    """
+
+    status: str
+
+
+def service_operations() -> list[Operation]:
+    """`/livez`, `/readyz` and `/metrics`."""
+    status = {JSON: reference(ServiceStatus.__name__)}
+    return [
+        _get("alive", "/livez", "Whether the process responds", status, 500),
+        _get("ready", "/readyz", "Whether every model is loaded and has answered a row", status, 500, 503),
+        _get("metrics", "/metrics", "Counters and histograms for Prometheus", {"text/plain": TEXT}, 500),
+    ]
+
+
+def _get(name: str, path: str, summary: str, answers: dict[str, Json], *errors: int) -> Operation:
+    return Operation(id=name, method="get", path=path, tag=TAG, summary=summary, answers=answers, errors=errors)
+
+
+SERVICE_TYPES: Final = ((ServiceStatus, "serialization"),)
+"""What their bodies are made of."""

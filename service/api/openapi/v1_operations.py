@@ -1,0 +1,66 @@
+"""Operations of `/v1`: the verbs, and what the models are."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from service.api.openapi.answer_components import answer_names
+from service.api.openapi.json_schemas import Json, reference
+from service.api.openapi.operation import JSON, OF_ROWS, PLACES, Operation
+from service.api.v1.responses import ModelList, Problem
+from service.api.v1.verbs import VERBS, Verb
+
+TAG: Final = "v1"
+
+
+def v1_operations() -> list[Operation]:
+    """All of them, those of a model also by version and by alias."""
+    models = Operation(
+        id="list_models",
+        method="get",
+        path="/v1/models",
+        tag=TAG,
+        summary="Names of the served models",
+        answers={JSON: reference(ModelList.__name__)},
+    )
+    return [models, *_descriptions(), *_verbs()]
+
+
+def _descriptions() -> Iterator[Operation]:
+    for place, suffix in PLACES.items():
+        yield Operation(
+            id=f"describe_model{suffix}",
+            method="get",
+            path=f"/v1/models/{{name}}{place}",
+            tag=TAG,
+            summary="What a model takes, answers and costs, and how it was calibrated",
+            answers={JSON: {"type": "object"}},
+            errors=(404, 500),
+        )
+
+
+def _verbs() -> Iterator[Operation]:
+    for verb in VERBS.values():
+        for place, suffix in PLACES.items():
+            yield Operation(
+                id=f"{verb.name}{suffix}",
+                method="post",
+                path=f"/v1/models/{{name}}{place}:{verb.name}",
+                tag=TAG,
+                summary=verb.summary,
+                takes={JSON: reference(verb.request.__name__)},
+                answers={JSON: _answer(verb)},
+                errors=OF_ROWS,
+            )
+
+
+def _answer(verb: Verb) -> Json:
+    refs = [reference(name) for name in answer_names(verb)]
+    return refs[0] if len(refs) == 1 else {"anyOf": refs}
+
+
+V1_TYPES: Final[tuple[tuple[Any, str], ...]] = (
+    (Problem, "serialization"),
+    (ModelList, "serialization"),
+    *((verb.request, "validation") for verb in VERBS.values()),
+)
+"""What their bodies are made of."""

@@ -1,0 +1,77 @@
+"""Verbs: what a model can be asked to do with rows. The router, the document, metrics and messages read `VERBS`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.api.v1.parameters import (
+    decide_options,
+    detect_options,
+    estimate_options,
+    evaluate_options,
+    predict_options,
+)
+from service.api.v1.reports import Report, estimate_report, evaluation_report
+from service.api.v1.requests import (
+    DecideRequest,
+    DetectRequest,
+    EstimateRequest,
+    EvaluateRequest,
+    PredictRequest,
+    Wire,
+)
+from service.prediction.options import Options
+from service.runtime.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What a model can be asked to do with rows.
+
+    Attributes
+    ----------
+    name : str
+        As it stands after the colon of a path.
+    summary : str
+    request : type of Wire
+        Its body: ``instances``, ``parameters``, and what else it takes.
+    options : callable
+        What its parameters mean: of the parameters, the model and the number of rows.
+    report : callable or None
+        Of the request and the model: what is computed of all rows together. None answers every row, by its members.
+    """
+
+    name: str
+    summary: str
+    request: type[Wire]
+    options: Callable[[Any, Model, int], Options]
+    report: Callable[[Any, Model], Report] | None = None
+
+
+VERBS: Final[dict[str, Verb]] = {
+    verb.name: verb
+    for verb in (
+        Verb("predict", "Calibrated probabilities", PredictRequest, predict_options),
+        Verb("detect", "Out-of-distribution scores and flags", DetectRequest, detect_options),
+        Verb(
+            "decide",
+            "Probabilities, flags, expected costs and the action of least cost",
+            DecideRequest,
+            decide_options,
+        ),
+        Verb(
+            "evaluate",
+            "Metrics and realised costs of labelled rows",
+            EvaluateRequest,
+            evaluate_options,
+            evaluation_report,
+        ),
+        Verb(
+            "estimate",
+            "Prevalence of unlabelled rows, and whether it differs from the source",
+            EstimateRequest,
+            estimate_options,
+            estimate_report,
+        ),
+    )
+}

@@ -1,0 +1,322 @@
+"""The members of answers that all tasks have: written down here once, for every way of writing an answer.
+
+To add one, add a `Member` to a group. What only one task has is in `service.prediction.tasks`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+
+from service.core.decision import Decisions
+from service.core.detector import Detector
+from service.core.numerics import Array, Flags
+from service.core.pipeline import Policy, Posterior
+from service.prediction.answer import Answer, Decided, Part
+from service.prediction.evidence import evidence_of
+from service.prediction.member import ABSENT, Group, Json, Member, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One OOD score of an answer's rows."""
+
+    posterior: Posterior
+    detector: Detector
+    place: int
+
+    @property
+    def threshold(self) -> float | Array | None:
+        """Of all rows, or of each where it depends on the predicted class."""
+        detector = self.detector
+        return detector.threshold if detector.by_class is None else detector.thresholds(self.posterior.logits)
+
+    @property
+    def p_values(self) -> Array | None:
+        """Of every row."""
+        return None if self.posterior.p_values is None else self.posterior.p_values[:, self.place]
+
+    @property
+    def flags(self) -> Flags | None:
+        """Of every row."""
+        return None if self.posterior.flags is None else self.posterior.flags[:, self.place]
+
+
+def of_answer(answer: Answer, parts: Sequence[Part], place: int) -> Answer:
+    """The answer itself, as the source of a group."""
+    del parts, place
+    return answer
+
+
+def _of_parts(answer: Answer, parts: Sequence[Part], place: int) -> Sequence[Part]:
+    del answer, place
+    return parts
+
+
+def _scored(answer: Answer, parts: Sequence[Part], place: int) -> Scored:
+    del parts
+    return Scored(answer.posterior, answer.model.chain.detectors[place], place)
+
+
+def _decided(answer: Answer, parts: Sequence[Part], place: int) -> Decided:
+    del parts
+    return answer.decided[place]
+
+
+def _prediction_ids(parts: Sequence[Part]) -> list[str]:
+    return [f"{part.request_id}.{row}" for part in parts for row in part.places or range(part.rows)]
+
+
+def _ids(parts: Sequence[Part]) -> list[str | None] | None:
+    if all(part.ids is None for part in parts):
+        return None
+    return list(chain.from_iterable([None] * part.rows if part.ids is None else part.ids for part in parts))
+
+
+def _evidence(answer: Answer) -> list[list[Json]]:
+    found = evidence_of(answer)
+    return [found.get(row, []) for row in range(len(answer))]
+
+
+def _overridden(decided: Decided) -> Array:
+    taken: Decisions = decided.decisions
+    least: Array = np.where(taken.action == taken.least_cost, ABSENT, taken.least_cost)
+    return least
+
+
+def _takes_flagged_rows(scope: Scope) -> bool:
+    return any(policy.on_ood is not None for policy in _own(scope))
+
+
+def _own(scope: Scope) -> Sequence[Policy]:
+    return scope.policies if scope.policy is None else (scope.policy,)
+
+
+def _calibrated(scope: Scope) -> bool:
+    return scope.model.chain.calibrated
+
+
+def _gated(scope: Scope) -> bool:
+    return bool(scope.model.chain.gate)
+
+
+IDENTITY: Final[Group[Sequence[Part]]] = Group(
+    "",
+    (
+        Member(
+            "prediction_id",
+            "text",
+            "Name of this answered row; outcomes refer to it.",
+            _prediction_ids,
+            tensor="prediction_id",
+        ),
+        Member("id", "text", "The caller's name of this row.", _ids, optional=True),
+    ),
+    _of_parts,
+)
+OOD: Final[Group[Answer]] = Group(
+    "ood",
+    (
+        Member(
+            "flagged",
+            "flag",
+            "Whether the row is out of distribution: a score or rule of the gate flags it.",
+            lambda answer: answer.posterior.flagged,
+            nullable=True,
+            known=_calibrated,
+            tensor="ood",
+        ),
+        Member(
+            "p_value",
+            "number",
+            "Joint p-value of the scores in the gate.",
+            lambda answer: answer.posterior.p_value,
+            nullable=True,
+            known=lambda scope: _calibrated(scope) and _gated(scope),
+            tensor="p_value",
+        ),
+        Member(
+            "discovered",
+            "flag",
+            "Whether the row is out of distribution at the requested rate of false discoveries.",
+            lambda answer: answer.discovered,
+            nullable=True,
+            when=lambda scope: scope.options.fdr is not None,
+        ),
+        Member(
+            "evidence",
+            "value",
+            "Why the row is flagged: scores, and rules with the features concerned.",
+            _evidence,
+            schema={
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "description": "A score, or a rule with the features that it concerns.",
+                    "properties": {
+                        "rule": {"type": "string", "description": "`range` or `session`."},
+                        "features": {
+                            "type": "array",
+                            "items": {"type": "string"},
+                            "description": "Features outside their plausible range.",
+                        },
+                        "score": {"type": "string", "description": "A score above its threshold."},
+                    },
+                },
+            },
+        ),
+    ),
+    of_answer,
+    {"ood": "Whether the row is out of distribution.", "ood.scores": "Every out-of-distribution score, by name."},
+)
+SCORES: Final[Group[Scored]] = Group(
+    "ood.scores.{score}",
+    (
+        Member(
+            "score",
+            "number",
+            "The score; a larger one is further from the training data.",
+            lambda scored: scored.posterior.scores[:, scored.place],
+        ),
+        Member(
+            "threshold",
+            "number",
+            "Above it, the score flags the row.",
+            lambda scored: scored.threshold,
+            nullable=True,
+        ),
+        Member(
+            "p_value",
+            "number",
+            "Share of calibration rows that score at least as high.",
+            lambda scored: scored.p_values,
+            nullable=True,
+        ),
+        Member("flagged", "flag", "Whether this score flags the row.", lambda scored: scored.flags, nullable=True),
+    ),
+    _scored,
+    {"ood.scores.{score}": "One out-of-distribution score."},
+)
+DECISION: Final[tuple[Member[Decided], ...]] = (
+    Member("policy.name", "text", "Name of the policy.", lambda decided: decided.policy.name),
+    Member(
+        "policy.source",
+        "text",
+        "Where its costs were declared: `manifest` or `request`.",
+        lambda decided: decided.policy.source,
+    ),
+    Member(
+        "action",
+        "name",
+        "The action to take.",
+        lambda decided: decided.decisions.action,
+        of="action",
+        tensor="action",
+    ),
+    Member("risk", "number", "Expected cost of that action.", pick=("risks.{action}", "action")),
+    Member(
+        "risks.{action}",
+        "number",
+        "Expected cost of every action.",
+        lambda decided: decided.decisions.risks,
+        tensor="risk",
+    ),
+    Member(
+        "margin",
+        "number",
+        "Least expected cost of the other actions, minus that of this one.",
+        lambda decided: decided.decisions.margin,
+    ),
+    Member(
+        "value_of_information",
+        "number",
+        "Expected saving if the true class were known before acting.",
+        lambda decided: decided.decisions.information,
+    ),
+    Member(
+        "value_of_deferring",
+        "number",
+        "Least expected cost of the other actions, minus that of the action for flagged rows.",
+        lambda decided: decided.decisions.deferral,
+        when=_takes_flagged_rows,
+    ),
+    Member(
+        "reason",
+        "name",
+        "Why this action: `lowest_risk`, `tie`, `ood`, `ood_unavailable` or `path`.",
+        lambda decided: decided.decisions.reason,
+        of="reason",
+    ),
+    Member(
+        "overridden.action",
+        "name",
+        "The action of least expected cost.",
+        _overridden,
+        of="action",
+        optional=True,
+    ),
+    Member(
+        "overridden.risk",
+        "number",
+        "Its expected cost.",
+        pick=("risks.{action}", "overridden.action"),
+        optional=True,
+    ),
+)
+OOD_SCORE: Final[Group[Answer]] = Group(
+    "",
+    (
+        Member(
+            "ood_score",
+            "number",
+            "The first score in the gate.",
+            lambda answer: answer.posterior.scores[:, answer.model.chain.gate[0]],
+            when=_gated,
+            tensor="ood_score",
+        ),
+    ),
+    of_answer,
+)
+LOGITS: Final[Group[Answer]] = Group(
+    "",
+    (
+        Member(
+            "logits.{class}",
+            "number",
+            "Raw output of the model as logits, before calibration.",
+            lambda answer: answer.posterior.logits,
+            tensor="logits",
+            single=True,
+        ),
+    ),
+    of_answer,
+)
+
+
+def decisions(path: str, *, positions: bool = False) -> Group[Decided]:
+    """Decisions, as a task's rows hold them.
+
+    Parameters
+    ----------
+    path : str
+    positions : bool
+        Whether every position of a sequence has one.
+    """
+    whole, _, label = path.partition(".")
+    name = whole.removesuffix("[]")
+    objects = {
+        path: "What to do, and why.",
+        **({name: "What to do about every label that has costs, and why."} if label else {}),
+        f"{path}.policy": "Which costs decided.",
+        f"{path}.overridden": "What the costs alone would choose, where a flag or the path overruled it.",
+    }
+    return Group(path, DECISION, _decided, objects, when=lambda scope: bool(scope.policies), positions=positions)
+
+
+TOPICS: Final[dict[str, tuple[Group[Any], ...]]] = {
+    "identity": (IDENTITY,),
+    "ood": (OOD, SCORES),
+    "tensors": (OOD_SCORE,),
+}

@@ -1,0 +1,43 @@
+"""One entry is a verb: the router, the document, metrics and messages know it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.v1 import verbs
+from service.api.v1.reports import Report
+from service.api.v1.verbs import VERBS
+from service.runtime.model import Model
+from service.runtime.registry import Registry
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_listed_under_its_name(verb: str) -> None:
+    assert VERBS[verb].name == verb
+    assert VERBS[verb].summary
+
+
+async def test_a_new_verb_is_one_entry(
+    monkeypatch: pytest.MonkeyPatch,
+    client_of: Callable[..., httpx.AsyncClient],
+    shipped: Registry,
+    test_rows: list[list[float]],
+) -> None:
+    def report(request: Any, model: Model) -> Report:
+        del request, model
+        return lambda prediction: {"rows": len(prediction.log_probs)}
+
+    count = dataclasses.replace(VERBS["estimate"], name="count", summary="How many rows", report=report)
+    monkeypatch.setitem(verbs.VERBS, "count", count)
+    async with client_of(shipped) as client:
+        answer = await client.post("/v1/models/breast-cancer:count", json={"instances": test_rows[:3]})
+        document = (await client.get("/openapi.json")).json()
+        unknown = await client.post("/v1/models/breast-cancer:explain", json={})
+        metrics = (await client.get("/metrics")).text
+    assert (answer.status_code, answer.json()["rows"]) == (200, 3)
+    assert document["paths"]["/v1/models/{name}:count"]["post"]["summary"] == "How many rows"
+    assert "count" in unknown.json()["detail"]
+    assert 'route="/v1/models/{name}:count"' in metrics
