@@ -199,7 +199,7 @@ class FieldInputs:
 
     def _check_lengths(self, rows: Fields) -> None:
         if rows.lengths is None or rows.lengths.shape != (len(rows),):
-            raise TypeError("rows that vary in length must say how long each of them is")
+            raise TypeError("rows that vary in length need their lengths")
         varying = [entry for entry in self.tensors if entry.pad is not None]
         room = min(rows.others[entry.name].shape[1] for entry in varying)
         most = min(room, varying[0].shape[0] or room)
