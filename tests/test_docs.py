@@ -304,6 +304,11 @@ def test_every_endpoint_of_the_document_is_in_the_http_reference(client):
             assert f"| `{method.upper()} {short}` |" in http, path
 
 
+def test_every_member_of_a_models_metadata_is_documented_and_no_other(client):
+    documented = first_cells(section(reference("http"), "Model metadata"))
+    assert documented == client.get("/v1/models/breast-cancer").json().keys()
+
+
 def test_every_verb_of_the_wire_is_documented():
     assert first_cells(section(reference("http"), "Verbs")) == set(HTTP_VERBS)
 
