@@ -72,7 +72,9 @@ def test_a_new_member_may_pick_one_of_the_numbers_of_another(
     every_task: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (classes, *others) = MULTICLASS.groups["probabilities"]
-    entry: Member[Answer] = Member("confidence", "number", "Probability of the label.", pick=("probabilities.{class}", "label"))
+    entry: Member[Answer] = Member(
+        "confidence", "number", "Probability of the label.", pick=("probabilities.{class}", "label")
+    )
     groups = {**MULTICLASS.groups, "probabilities": (replace(classes, members=(*classes.members, entry)), *others)}
     monkeypatch.setitem(TASKS, "multiclass", replace(MULTICLASS, groups=groups))
     query = Case("letters", "predict").query(every_task)

@@ -25,7 +25,7 @@ from service.prediction.member import ABSENT, Column, Plan, picked, put
 EMPTY: Final = b"[]"
 FEW: Final = ("action", "reason")  # of these names, a row's own chooses its template
 MOST_PLACES: Final = 1 << 16  # in the templates of one query
-PERHAPS_FIXED: Final = ("number", "flag", "text")  # kinds of members that can be the same for all rows
+PERHAPS_FIXED: Final = ("number", "flag", "text", "name")  # kinds of members that can be the same for all rows
 VARIES: Final = "%varies"
 VARYING: Final = frozenset({np.ndarray, list})
 MISSING: Final = object()
@@ -191,14 +191,17 @@ class _Variant:
         if i in self._inner:
             return self._places[i]
         column = self._columns[i]
-        if column.pick is not None and column.pick[1] in chosen:
-            among, name = self._places[column.pick[0]], _named(self._columns[column.pick[1]], chosen[column.pick[1]])
-            return name if name is MISSING else among[name]
+        if column.pick is not None and i not in self._numbers:
+            return self._picked(*column.pick, chosen)
         if i in self._fixed:
             return MISSING if self._fixed[i] is None and column.member.optional else self._fixed[i]
         if i in self._keys:
             return _named(column, chosen[i])
         return MISSING if chosen.get(i) is False else self._places[i]
+
+    def _picked(self, among: int, index: int, chosen: Mapping[int, Any]) -> Any:
+        name = MISSING if index in self._fixed else _named(self._columns[index], chosen[index])
+        return MISSING if name is MISSING else self._places[among][name]
 
 
 def _frames(columns: Sequence[Column]) -> list[list[int]]:
