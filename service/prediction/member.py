@@ -86,8 +86,8 @@ class Member(Generic[S]):
         Of the group's source, for all rows: an array of shape (N,), or (N, M) where the path ends in an axis of M
         names. A ``name`` is an array of indices into its axis, `ABSENT` where a row has none; ``names`` are flags of
         shape (N, M); a ``text`` and a ``value`` are lists. A number or a text that is the same for all rows may be one
-        float or str. None is null for all rows. Within a list of positions, N counts the unpadded positions; within any
-        other list, arrays have one more axis for its items.
+        float or str. None is null, or `ABSENT`, for all rows. Within a list of positions, N counts the unpadded
+        positions; within any other list, arrays have one more axis for its items.
     of : str
         The axis of a ``name`` or of ``names``.
     pick : tuple of str, or None
@@ -242,14 +242,16 @@ class Plan:
         ]
 
 
-def picked(values: Array, index: Indices) -> Array:
-    """One of the numbers of every row, shape (N,); NaN where the index is `ABSENT`.
+def picked(values: Array, index: Indices | None) -> Array | None:
+    """One of the numbers of every row, shape (N,); NaN where the index is `ABSENT`, None where it is for all rows.
 
     Examples
     --------
     >>> picked(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1, ABSENT]))
     array([ 2., nan])
     """
+    if index is None:
+        return None
     chosen: Array = values[np.arange(len(index)), index].astype(np.float64, copy=False)
     chosen[index == ABSENT] = np.nan
     return chosen

@@ -35,7 +35,7 @@ class Template:
     """
 
     def __init__(self, document: object) -> None:
-        self._pieces = PLACE_TEXT.split(orjson.dumps(document))
+        self._pieces = PLACE_TEXT.split(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
         self._places = list(map(int, self._pieces[1::2]))
 
     def filled(self, values: Sequence[bytes]) -> bytes:
