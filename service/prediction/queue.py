@@ -352,10 +352,13 @@ def _latest(batch: Sequence[Waiting]) -> float | None:
 
 def _groups(batch: list[Waiting]) -> list[list[Waiting]]:
     """Requests whose stages D and E run once for all: those with the same query, if it joins."""
+    first = batch[0].query
+    if first.joins and all(request.query is first for request in batch):
+        return [batch]
     groups: dict[int, list[Waiting]] = {}
     for request in batch:
-        groups.setdefault(id(request.query), []).append(request)
-    return [part for group in groups.values() for part in ([group] if group[0].query.joins else [[r] for r in group])]
+        groups.setdefault(id(request.query if request.query.joins else request), []).append(request)
+    return list(groups.values())
 
 
 def _timed(model: Model, rows: Rows, deadline: float | None) -> Posterior:
