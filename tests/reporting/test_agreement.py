@@ -129,8 +129,8 @@ def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> Evalu
     model = load_model(repository.draft("toy"))
     if case.get("calibrator", "temperature") is not None:
         x, y = truth(900, k)
-        request = FitRequest(save("cal", X=x, y=y), calibrator=case.get("calibrator", "temperature"))
-        model = load_model(repository.bundle("toy", fit(repository, "toy", request).version))
+        fitting = FitRequest(save("cal", X=x, y=y), calibrator=case.get("calibrator", "temperature"))
+        model = load_model(repository.bundle("toy", fit(repository, "toy", fitting).version))
     x, y = truth(n, k, seed=5, log_ratio=case.get("log_ratio"))
     x = x * case.get("scale", 1.0)
     y = (

@@ -42,29 +42,29 @@ def run(workshop: Any, verb: str, *more: object) -> Result:
     return CliRunner().invoke(command, arguments)
 
 
-SAID = {
+PRINTED = {
     "multilabel": ("whole set right", "policy care, label burn", "multilabel_cross_entropy"),
     "sequence": ("smoother: hmm", "along the cheapest path", "sequence_cross_entropy"),
 }
 
 
-@pytest.mark.parametrize("task", SAID)
+@pytest.mark.parametrize("task", PRINTED)
 def test_fit_and_evaluate_say_what_there_is_to_say(task: str, drawn: Callable[[str], Any], tmp_path: Path) -> None:
     workshop = drawn(task)
     data = workshop.folder / "cal.npz"
     fitted = run(workshop, "fit", "--data", data)
     assert fitted.exit_code == 0, fitted.output
     assert "per_label" in fitted.output or "temperature" in fitted.output
-    told = run(workshop, "evaluate", "--data", data, "--losses", SAID[task][2], "--json", tmp_path / "found.json")
-    assert told.exit_code == 0, told.output
-    for fragment in SAID[task]:
-        assert fragment in told.output
+    done = run(workshop, "evaluate", "--data", data, "--losses", PRINTED[task][2], "--json", tmp_path / "found.json")
+    assert done.exit_code == 0, done.output
+    for fragment in PRINTED[task]:
+        assert fragment in done.output
     found = json.loads((tmp_path / "found.json").read_text())
     assert set(found) == {"model", "version", "digest", "calibration", "origin", "evaluation"}
-    assert set(found["evaluation"]["losses"]) == {SAID[task][2]}
+    assert set(found["evaluation"]["losses"]) == {PRINTED[task][2]}
 
 
-@pytest.mark.parametrize("task", SAID)
+@pytest.mark.parametrize("task", PRINTED)
 def test_an_evaluation_is_also_a_page(task: str, drawn: Callable[[str], Any], tmp_path: Path) -> None:
     workshop, page = drawn(task), tmp_path / "page.html"
     data = workshop.folder / "cal.npz"
@@ -76,13 +76,12 @@ def test_an_evaluation_is_also_a_page(task: str, drawn: Callable[[str], Any], tm
     assert "Are probabilities the observed frequencies?" in text
 
 
-@pytest.mark.parametrize("task", SAID)
+@pytest.mark.parametrize("task", PRINTED)
 @pytest.mark.parametrize(
     ("verb", "more", "fragment"),
     [
         ("evaluate", ("--horizon", 10), "--horizon looks ahead from rows of one class"),
         ("evaluate", ("--losses", "hinge"), "is none of"),
-        ("score", ("--out", "out.csv"), "score writes one class a row"),
     ],
 )
 def test_what_is_of_single_classes_alone_is_refused_in_one_sentence(
@@ -97,15 +96,15 @@ def test_what_is_of_single_classes_alone_is_refused_in_one_sentence(
     assert "\n" not in str(refused.exception)
 
 
-@pytest.mark.parametrize("task", SAID)
-def test_rows_from_elsewhere_choose_no_score_for_them(task: str, drawn: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("task", PRINTED)
+def test_ood_data_chooses_no_score_for_them(task: str, drawn: Callable[[str], Any]) -> None:
     workshop = drawn(task)
     data = workshop.folder / "cal.npz"
     with pytest.raises(FitError, match="--ood-data compares scores of one class"):
         fit(workshop.repository, workshop.name, FitRequest(data, ood_data=data))
 
 
-@pytest.mark.parametrize("task", SAID)
+@pytest.mark.parametrize("task", PRINTED)
 def test_a_new_price_needs_no_new_rows(task: str, drawn: Callable[[str], Any]) -> None:
     workshop = drawn(task)
     first = run(workshop, "fit", "--data", workshop.folder / "cal.npz")
@@ -118,8 +117,8 @@ def test_a_new_price_needs_no_new_rows(task: str, drawn: Callable[[str], Any]) -
 
 def test_an_action_that_is_never_worth_taking_is_named_with_its_label(label_workshop: Make) -> None:
     more = "[policies.p.labels.burn.costs]\na = { absent = 0, present = 1 }\nb = { absent = 1, present = 1 }\n"
-    (said,) = never_taken(label_workshop(more=more).repository.draft("complaints").manifest)
-    assert said.startswith("policy 'p', label 'burn': action 'b' is never taken")
+    (sentence,) = never_taken(label_workshop(more=more).repository.draft("complaints").manifest)
+    assert sentence.startswith("policy 'p', label 'burn': action 'b' is never taken")
 
 
 def test_a_real_export_of_one_sigmoid_a_label_is_calibrated_and_answers(tmp_path: Path) -> None:
@@ -157,12 +156,13 @@ def test_a_real_export_of_one_sigmoid_a_label_is_calibrated_and_answers(tmp_path
     np.testing.assert_allclose(shares.mean(axis=0), y[500:].mean(axis=0), rtol=0, atol=0.01)
 
 
-def test_scoring_a_file_is_refused_before_anything_is_written(drawn: Callable[[str], Any], tmp_path: Path) -> None:
+def test_scoring_sequences_is_refused_before_anything_is_written(drawn: Callable[[str], Any], tmp_path: Path) -> None:
     from service.runtime.model import load_model
-    from service.scoring.score import ScoreRequest, score
+    from service.scoring.score import score
+    from service.scoring.score_request import ScoreRequest
 
-    workshop = drawn("multilabel")
-    model = load_model(workshop.repository.draft("complaints"))
-    with pytest.raises(DataError, match="score writes one class a row"):
+    workshop = drawn("sequence")
+    model = load_model(workshop.repository.draft("motion"))
+    with pytest.raises(DataError, match="score writes one line per row"):
         score(model, ScoreRequest(workshop.folder / "cal.npz", tmp_path / "out.csv"))
     assert not list(tmp_path.glob("out*"))

@@ -8,7 +8,6 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.v1.responses import Answer
 from service.bundle.repository import Repository
 from service.core.smoothing import min_cost_path
 from service.fitting.publish import publish_draft
@@ -54,13 +53,12 @@ async def refused(client: httpx.AsyncClient, verb: str, instances: Any, **more: 
 
 
 @pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
-async def test_columns_are_of_other_models_and_rows_of_all(complaints: Any, motion: Any, verb: str) -> None:
+async def test_models_of_every_task_answer_by_column_too(complaints: Any, motion: Any, verb: str) -> None:
     for client, name, rows in ((complaints, "complaints", [[2.0]]), (motion, "motion", [[0.5] * 25])):
-        said = await refused(client, f"{name}:{verb}", rows, parameters={"layout": "columns"})
-        assert said["errors"][0]["pointer"] == "/parameters/layout"
-        assert "columns are of multiclass models" in said["detail"]
-        more = {"policy": "alone"} if name == "motion" and verb == "decide" else {}
-        assert "predictions" in await asked(client, f"{name}:{verb}", rows, parameters={"layout": "rows", **more})
+        by_column = await asked(client, f"{name}:{verb}", rows, parameters={"layout": "columns"})
+        assert len(by_column["columns"]["prediction_id"]) == 1
+        assert "predictions" not in by_column
+        assert "predictions" in await asked(client, f"{name}:{verb}", rows, parameters={"layout": "rows"})
 
 
 async def test_labels_are_those_more_likely_than_not_and_each_has_its_probability(complaints: Any) -> None:
@@ -375,14 +373,6 @@ async def test_parameters_of_other_tasks_are_refused_by_a_model_of_classes(name:
     async with client_of(load_registry(Repository(Path(__file__).parents[2] / "models"))) as client:
         problem = await refused(client, "breast-cancer:decide", [[1.0] * 30], parameters={name: value})
         assert problem["errors"][0]["pointer"] == f"/parameters/{name}"
-
-
-@pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
-async def test_answers_are_as_the_document_says(complaints: Any, motion: Any, verb: str, sequences_drawn: Make) -> None:
-    rows = {"complaints": [[0.1]], "motion": sequences_drawn(1, 1)[0].tolist()}
-    for client, name in ((complaints, "complaints"), (motion, "motion")):
-        answer = await asked(client, f"{name}:{verb}", rows[name])
-        assert Answer.model_validate(answer).model_dump(exclude_unset=True) == answer
 
 
 async def test_models_say_their_task_and_their_policies(complaints: Any, motion: Any) -> None:
