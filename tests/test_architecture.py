@@ -208,6 +208,12 @@ def is_tested(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_is_dispatched_by_the_names_of_attributes(package: str) -> None:
+    forbidden = re.compile(r"\b(hasattr|setattr|globals)\(|inspect\.signature")
+    assert [named(path) for path in modules(package) if forbidden.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_frozen_values_are_never_written_to(package: str) -> None:
     assert [named(path) for path in modules(package) if "__setattr__" in path.read_text(encoding="utf-8")] == []
 

@@ -10,11 +10,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from service.core.numerics import Array, log_softmax
 from service.data.dataset import read_dataset
 from service.evaluation.evaluate import answer_of, evaluate
+from service.evaluation.json_schema import json_schema
 from service.evaluation.problem import Labelled
+from service.evaluation.report import Report
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model
 from service.runtime.registry import Registry
@@ -251,7 +254,11 @@ async def test_an_answer_names_the_version_and_digest_that_gave_it(
 
 @pytest.mark.parametrize("wanted", [{}, {"site": "screening"}, {"policy": "biopsy"}], ids=str)
 async def test_evaluate_equals_the_offline_evaluation(
-    wanted: dict[str, str], client: httpx.AsyncClient, data_folder: Path, shipped_model: Model, conforms: Any
+    wanted: dict[str, str],
+    client: httpx.AsyncClient,
+    data_folder: Path,
+    shipped_model: Model,
+    conforms: Callable[..., list[str]],
 ) -> None:
     data = read_dataset(data_folder / "test.csv", shipped_model.manifest)
     body = {
@@ -274,6 +281,7 @@ async def test_evaluate_equals_the_offline_evaluation(
     assert answer["evaluation"]["uncalibrated_metrics"]["log_loss"] == pytest.approx(uncalibrated, rel=1e-9)
     assert set(answer) == {*HEADER, "evaluation"}
     assert conforms(answer, "evaluate") == []
+    Draft202012Validator(json_schema(Report)).validate(answer["evaluation"])
 
 
 def flat(report: Any, place: str = "") -> dict[str, Any]:

@@ -143,10 +143,10 @@ def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> Evalu
     more = {name: case[name] for name in ("group", "weight") if name in case}
     ood = save("ood", X=truth(80, k, seed=6)[0] + 6.0) if case.get("far") else None
     columns = Columns(labels_as="index0")
-    request = EvaluateRequest(
+    evaluated = EvaluateRequest(
         save("test", X=x, y=y, **more), ood_data=ood, columns=columns, at=AT, horizon=50, recovery=0.1
     )
-    return evaluate_file(model, request)
+    return evaluate_file(model, evaluated)
 
 
 @pytest.mark.parametrize("name", CASES)

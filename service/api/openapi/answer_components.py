@@ -75,8 +75,8 @@ def _of_rows(verb: Verb) -> Iterator[tuple[str, Json]]:
 
 def _report(verb: Verb) -> Json:
     schema = header_schema()
-    if verb.report is not None:
-        schema["properties"][verb.report.member] = json_schema(verb.report.kind)
-        schema["required"].append(verb.report.member)
+    name = verb.name if verb.report is None else verb.report.member
     schema["description"] = verb.summary + "."
+    schema["properties"][name] = {"type": "object"} if verb.report is None else json_schema(verb.report.values)
+    schema["required"].append(name)
     return schema

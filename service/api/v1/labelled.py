@@ -1,6 +1,6 @@
 """Labelled rows of a request, read by task, and the report that `:evaluate` answers.
 
-Tested in tests/api/v1/test_answers.py and tests/tasks/test_wire.py.
+Tested in tests/api/test_served_numbers.py and tests/tasks/test_wire.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """What `:evaluate` and `:estimate` compute of all rows of a request.
 
-Tested in tests/api/v1/test_answers.py and tests/api/test_estimate.py.
+Tested in tests/api/test_served_numbers.py and tests/api/test_estimate.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,14 +32,14 @@ class Report:
     ----------
     member : str
         Where it stands, beside the header.
-    kind : type
-        What `json_schema` describes it by: a dataclass, or a dict of scalars.
+    values : type
+        The dataclass that holds it; the OpenAPI document is made of its docstring.
     prepared : callable
         Of the request and the model: checks what is special about the request, and gives what computes the report.
     """
 
     member: str
-    kind: Any
+    values: type
     prepared: Callable[[Any, Model], Compute]
 
 
@@ -74,14 +74,20 @@ def _evaluation(request: EvaluateRequest, model: Model) -> Compute:
     rows, losses = read_labelled(request, model), request.parameters.losses
     check_names(losses, model.manifest)
 
-    return lambda prediction: evaluate_answer(rows, prediction, losses)
+    def compute(prediction: Prediction) -> Json:
+        return evaluate_answer(rows, prediction, losses)
+
+    return compute
 
 
 def _estimate(request: EstimateRequest, model: Model) -> Compute:
     """Prevalence of unlabelled rows."""
     del request
 
-    return lambda prediction: asdict(estimate(model, prediction.posterior))
+    def compute(prediction: Prediction) -> Json:
+        return asdict(estimate(model, prediction.posterior))
+
+    return compute
 
 
 EVALUATION: Final = Report("evaluation", EvaluationReport, _evaluation)

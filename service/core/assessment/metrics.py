@@ -228,7 +228,7 @@ class Metric:
 
 
 def all_metrics(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> dict[str, float]:
-    """Every registered metric by name; one that these rows do not define (one class only, say) is left out.
+    """Every registered metric by name; one that these rows do not define (of one class only, for example) is left out.
 
     So is, for weighted rows, one that has no meaning with weights.
     """
