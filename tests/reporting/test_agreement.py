@@ -229,12 +229,13 @@ def test_a_report_says_when_from_what_and_by_which_program(toy: Toy, truth: Trut
     found = evaluated(CASES["two classes"], toy, truth, save)
     origin = asdict(found.origin)
     tool = origin["tool"]
-    assert origin.pop("data").startswith("sha256:")
+    digest = origin.pop("data")
+    assert digest.startswith("sha256:")
     assert origin == {"created": "2026-11-26T12:30:00Z", "file": "test.npz", "ood_file": None, "tool": tool}
     assert re.fullmatch(r"temperance \d+\.\d+.*", tool)
     text = page_text(found)
     assert all(part in text for part in ("2026-11-26T12:30:00Z", "test.npz", tool))
-    assert found.origin.as_text() == f"evaluated 2026-11-26T12:30:00Z by {tool} from test.npz"
+    assert found.origin.as_text() == f"evaluated 2026-11-26T12:30:00Z by {tool} from test.npz ({digest})"
     assert str(save("x", X=np.zeros(1))).rpartition("/")[0] not in json.dumps(origin)
     assert page.build(found) == page.build(replace(found))
 
