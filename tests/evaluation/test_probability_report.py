@@ -99,7 +99,7 @@ def not_plain(value: Any, place: str = "") -> Iterator[str]:
 @pytest.mark.parametrize(("n", "k"), [(1, 2), (1, 120), (50, 2), (50, 120)])
 def test_reports_hold_plain_values_for_logits_of_any_width(n: int, k: int, width: type) -> None:
     rng = np.random.default_rng(0)
-    log_probs = log_softmax(rng.normal(size=(n, k))).astype(width)
+    log_probs: Array = log_softmax(rng.normal(size=(n, k))).astype(width)
     labels = rng.integers(0, k, size=n)
     policy = Policy("p", "manifest", ("a", "b", "c"), rng.random((3, k)), None)
     decisions = {"p": choose(log_probs, policy, flagged=None)}
