@@ -56,11 +56,11 @@ def test_smoothing_gains_what_the_chain_knows_and_keeps_calibration(tagger: Mode
     x, y = sequences_drawn(400, 1)
     posterior = posterior_of(tagger, x.astype(np.float64))
     true = y.ravel()
-    alone, told = (flat(tagger.smoothed(posterior, name), lengths_of(posterior)) for name in ("none", "hmm"))
+    alone, smoothed = (flat(tagger.smoothed(posterior, name), lengths_of(posterior)) for name in ("none", "hmm"))
     assert log_loss(alone, true) == pytest.approx(0.43, abs=0.02)
-    assert log_loss(told, true) < 0.16
+    assert log_loss(smoothed, true) < 0.16
     drawn = flat(tagger.smoothed(posterior, "jsd", strength=8.0), lengths_of(posterior))
-    errors = [classwise_calibration_error(log_probs, true) for log_probs in (told, drawn)]
+    errors = [classwise_calibration_error(log_probs, true) for log_probs in (smoothed, drawn)]
     assert errors[0] < 0.02  # a chance bound of independent rows would be .008: neighbours are none
     assert errors[1] > 5.0 * errors[0]
 
