@@ -204,11 +204,6 @@ class CalibrationReport:
         """How sentences call the probability."""
         return f"the probability of {self.of}" if self.of == PREDICTED else f"the probability of “{self.of}”"
 
-    @property
-    def is_within_chance(self) -> bool:
-        """Whether exact probabilities might well look like this."""
-        return self.error <= self.chance
-
 
 def calibration_report(problem: Problem) -> CalibrationReport:
     """Check the probabilities of a problem against its labels.
