@@ -158,6 +158,8 @@ class _Variant:
         chosen += [[entry is not None for entry in found[i]] for i in self._optional]
         texts = [write(found[i]) for i, write in self._texts]
         lines = number_lines([found[i] for i in self._numbers], rows)
+        if not chosen and rows > 1:
+            return self._alike([*texts, *inner], lines)
         return [
             template.filled([*text, *line.split(b",")])
             for template, text, line in zip(
@@ -167,6 +169,12 @@ class _Variant:
                 strict=True,
             )
         ]
+
+    def _alike(self, texts: Sequence[Texts], lines: Sequence[bytes]) -> Texts:
+        # One template for all: its places are filled for all objects at once, in half the time.
+        numbers = b",".join(lines).split(b",")
+        width = len(numbers) // len(lines)
+        return self._template(()).filled_all([*texts, *(numbers[k::width] for k in range(width))], len(lines))
 
     def _placed(self, texts: Sequence[int]) -> tuple[dict[int, Any], int]:
         # Places of texts, of what has its own templates, then of numbers: as `write` lines up the values.

@@ -44,6 +44,19 @@ class Template:
         pieces[1::2] = map(values.__getitem__, self._places)
         return b"".join(pieces)
 
+    def filled_all(self, columns: Sequence[Sequence[bytes]], rows: int) -> list[bytes]:
+        """The text for every row, with a column of values for every place.
+
+        Examples
+        --------
+        >>> Template([place(1), place(0)]).filled_all([[b"1", b"2"], [b"3", b"4"]], 2)
+        [b'[3,1]', b'[4,2]']
+        """
+        stride, pieces = len(self._pieces), self._pieces * rows
+        for i, number in enumerate(self._places):
+            pieces[2 * i + 1 :: stride] = columns[number]
+        return [b"".join(pieces[start : start + stride]) for start in range(0, rows * stride, stride)]
+
 
 def number_lines(columns: Sequence[Array], rows: int) -> list[bytes]:
     """JSON of the numbers of every row, joined by commas; NaN is null.
