@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.core.decision import Decisions
 from service.core.detector import Detector
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior
@@ -80,8 +79,10 @@ def _evidence(answer: Answer) -> list[list[Json]]:
     return [found.get(row, []) for row in range(len(answer))]
 
 
-def _overridden(decided: Decided) -> Array:
-    taken: Decisions = decided.decisions
+def _overridden(decided: Decided) -> Array | None:
+    taken = decided.decisions
+    if taken.action is taken.least_cost:
+        return None
     least: Array = np.where(taken.action == taken.least_cost, ABSENT, taken.least_cost)
     return least
 

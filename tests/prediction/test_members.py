@@ -16,6 +16,7 @@ from service.prediction.answer import Answer, Part
 from service.prediction.member import Member
 from service.prediction.query import groups_of
 from service.prediction.tasks import TASKS
+from service.prediction.tasks.multiclass import MULTICLASS
 from service.runtime.registry import Registry
 from service.scoring.score import score
 from service.scoring.score_request import ScoreRequest
@@ -65,6 +66,23 @@ def test_a_new_member_is_in_scored_files(every_task: Registry, name: str, tmp_pa
     np.savez(tmp_path / "rows.npz", X=rows)
     score(query.model, ScoreRequest(tmp_path / "rows.npz", tmp_path / "out.parquet"))
     assert pl.read_parquet(tmp_path / "out.parquet")["ood.lowest"].to_list() == lowest(answer_of(query, rows)).tolist()
+
+
+def test_a_new_member_may_pick_one_of_the_numbers_of_another(
+    every_task: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (classes, *others) = MULTICLASS.groups["probabilities"]
+    entry: Member[Answer] = Member(
+        "confidence", "number", "Probability of the label.", pick=("probabilities.{class}", "label")
+    )
+    groups = {**MULTICLASS.groups, "probabilities": (replace(classes, members=(*classes.members, entry)), *others)}
+    monkeypatch.setitem(TASKS, "multiclass", replace(MULTICLASS, groups=groups))
+    query = Case("letters", "predict").query(every_task)
+    answer, part = answer_of(query, rows_of(query.model)), Part("request", ROWS)
+    by_row, by_column = (written(query, answer, "predict", layout, [part])[0] for layout in ("rows", "columns"))
+    expected = answer.probabilities.max(axis=1).tolist()
+    assert [row["confidence"] for row in by_row["predictions"]] == expected
+    assert by_column["columns"]["confidence"] == expected
 
 
 @pytest.mark.parametrize("task", TASKS)

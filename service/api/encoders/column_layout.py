@@ -20,7 +20,7 @@ from service.api.encoders.templates import Template, place
 from service.core.sequence import lengths_of
 from service.prediction.answer import Answer, Part
 from service.prediction.header import head_of_query, header, session_json, timestamp
-from service.prediction.member import Column, Json, Plan
+from service.prediction.member import ABSENT, Column, Json, Plan
 from service.prediction.query import Query
 
 FEW_ROWS: Final = 16  # per request: fewer are lists before they are text, since every array costs a microsecond
@@ -78,12 +78,20 @@ def columns_of(plan: Plan, answer: Answer, parts: Sequence[Part]) -> list[tuple[
     parts : sequence of Part
     """
     few = len(answer) < FEW_ROWS * len(parts)
-    rows, positions = len(answer), 0 if answer.posterior.lengths is None else int(answer.posterior.lengths.sum())
-    columns = []
-    for column, found in zip(plan.columns, plan.all_values(answer, parts), strict=True):
-        values = _entries(column, found, positions if column.positions else rows)
-        columns.append((column, values.tolist() if few and isinstance(values, np.ndarray) else values))
-    return columns
+    found = plan.values(answer, parts) if few else plan.all_values(answer, parts)
+    counts = len(answer), 0 if answer.posterior.lengths is None else int(answer.posterior.lengths.sum())
+    columns = zip(plan.columns, found, strict=True)
+    entries = [_entries(column, values, counts[column.positions]) for column, values in columns]
+    return list(zip(plan.columns, _listed_all(plan, found, entries) if few else entries, strict=True))
+
+
+def _listed_all(plan: Plan, found: Sequence[Any], entries: Sequence[Values]) -> list[Values]:
+    listed = [values.tolist() if isinstance(values, np.ndarray) else values for values in entries]
+    for i, column in enumerate(plan.columns):
+        if column.pick is not None and found[column.pick[1]] is not None:
+            rows, index = listed[column.pick[0]], found[column.pick[1]].tolist()
+            listed[i] = [None if k == ABSENT else row[k] for row, k in zip(rows, index, strict=True)]
+    return listed
 
 
 def _entries(column: Column, found: Any, count: int) -> Values:

@@ -20,11 +20,12 @@ from service.api.encoders.templates import Json, Template, number_lines, place
 from service.core.numerics import Flags, Indices
 from service.core.sequence import lengths_of
 from service.prediction.answer import Answer, Part
-from service.prediction.member import ABSENT, Column, Plan, put
+from service.prediction.member import ABSENT, Column, Plan, picked, put
 
 EMPTY: Final = b"[]"
 FEW: Final = ("action", "reason")  # of these names, a row's own chooses its template
 MOST_PLACES: Final = 1 << 16  # in the templates of one query
+PERHAPS_FIXED: Final = ("number", "flag", "text", "name")  # kinds of members that can be the same for all rows
 VARIES: Final = "%varies"
 VARYING: Final = frozenset({np.ndarray, list})
 MISSING: Final = object()
@@ -46,6 +47,7 @@ class RowWriter:
         self._inner = [_Inner(plan.columns, frame) for frame in _frames(plan.columns)]
         whole = [i for i, column in enumerate(plan.columns) if column.within == 0]
         self._rows = _Frame(plan.columns, whole, 0, {inner.first: inner.path for inner in self._inner})
+        self._computed = [(i, *pick) for i, pick in _picks(plan.columns) if not _chooses(plan.columns[pick[1]])]
 
     def write(self, answer: Answer, parts: Sequence[Part]) -> Texts:
         """JSON of every row.
@@ -57,6 +59,8 @@ class RowWriter:
         parts : sequence of Part
         """
         found = self._plan.values(answer, parts)
+        for i, among, index in self._computed:
+            found[i] = picked(found[among], found[index])
         return self._rows.write(found, len(answer), [inner.write(found, answer) for inner in self._inner])
 
 
@@ -99,7 +103,7 @@ class _Frame:
     def __init__(
         self, columns: Sequence[Column], members: Sequence[int], depth: int, inner: Mapping[int, tuple[str, ...]]
     ) -> None:
-        self._members = members
+        self._perhaps_fixed = [i for i in members if columns[i].member.kind in PERHAPS_FIXED]
         self._variants = lru_cache(maxsize=8)(lambda shape: _Variant(columns, members, depth, inner, shape))
 
     def write(self, found: Sequence[Any], rows: int, inner: Sequence[Texts]) -> Texts:
@@ -113,7 +117,7 @@ class _Frame:
         inner : sequence of list of bytes
             JSON of what has templates of its own.
         """
-        values = [found[i] for i in self._members]
+        values = [found[i] for i in self._perhaps_fixed]
         shape = tuple([VARIES if type(value) in VARYING else value for value in values])
         return self._variants(shape).write(found, rows, inner)
 
@@ -124,7 +128,7 @@ class _Variant:
     Parameters
     ----------
     shape : tuple
-        What each member is for all of them, or `VARIES`.
+        What each member in `PERHAPS_FIXED` is for all of them, or `VARIES`.
     """
 
     def __init__(
@@ -136,8 +140,9 @@ class _Variant:
         shape: tuple[Any, ...],
     ) -> None:
         self._columns, self._depth, self._inner = columns, depth, inner
-        self._fixed = {i: value for i, value in zip(members, shape, strict=True) if value is not VARIES}
-        varying = [i for i, value in zip(members, shape, strict=True) if value is VARIES]
+        known = [i for i in members if columns[i].member.kind in PERHAPS_FIXED]
+        self._fixed = {i: value for i, value in zip(known, shape, strict=True) if value is not VARIES}
+        varying = [i for i in members if i not in self._fixed]
         self._numbers = [i for i in varying if columns[i].member.kind == "number"]
         self._keys = [i for i in varying if _chooses(columns[i])]
         texts = [i for i in varying if i not in self._numbers and i not in self._keys]
@@ -153,6 +158,8 @@ class _Variant:
         chosen += [[entry is not None for entry in found[i]] for i in self._optional]
         texts = [write(found[i]) for i, write in self._texts]
         lines = number_lines([found[i] for i in self._numbers], rows)
+        if not chosen and rows > 1:
+            return self._alike([*texts, *inner], lines)
         return [
             template.filled([*text, *line.split(b",")])
             for template, text, line in zip(
@@ -162,6 +169,12 @@ class _Variant:
                 strict=True,
             )
         ]
+
+    def _alike(self, texts: Sequence[Texts], lines: Sequence[bytes]) -> Texts:
+        # One template for all: its places are filled for all objects at once, in half the time.
+        numbers = b",".join(lines).split(b",")
+        width = len(numbers) // len(lines)
+        return self._template(()).filled_all([*texts, *(numbers[k::width] for k in range(width))], len(lines))
 
     def _placed(self, texts: Sequence[int]) -> tuple[dict[int, Any], int]:
         # Places of texts, of what has its own templates, then of numbers: as `write` lines up the values.
@@ -186,14 +199,17 @@ class _Variant:
         if i in self._inner:
             return self._places[i]
         column = self._columns[i]
-        if column.pick is not None:
-            among, name = self._places[column.pick[0]], _named(self._columns[column.pick[1]], chosen[column.pick[1]])
-            return name if name is MISSING else among[name]
+        if column.pick is not None and i not in self._numbers:
+            return self._picked(*column.pick, chosen)
         if i in self._fixed:
             return MISSING if self._fixed[i] is None and column.member.optional else self._fixed[i]
         if i in self._keys:
             return _named(column, chosen[i])
         return MISSING if chosen.get(i) is False else self._places[i]
+
+    def _picked(self, among: int, index: int, chosen: Mapping[int, Any]) -> Any:
+        name = MISSING if index in self._fixed else _named(self._columns[index], chosen[index])
+        return MISSING if name is MISSING else self._places[among][name]
 
 
 def _frames(columns: Sequence[Column]) -> list[list[int]]:
@@ -203,6 +219,10 @@ def _frames(columns: Sequence[Column]) -> list[list[int]]:
         if column.within:
             frames.setdefault(column.path[: column.within], []).append(i)
     return list(frames.values())
+
+
+def _picks(columns: Sequence[Column]) -> list[tuple[int, tuple[int, int]]]:
+    return [(i, column.pick) for i, column in enumerate(columns) if column.pick is not None]
 
 
 def _joined(items: Texts, lengths: Iterable[int]) -> Texts:

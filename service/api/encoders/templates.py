@@ -35,7 +35,7 @@ class Template:
     """
 
     def __init__(self, document: object) -> None:
-        self._pieces = PLACE_TEXT.split(orjson.dumps(document))
+        self._pieces = PLACE_TEXT.split(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
         self._places = list(map(int, self._pieces[1::2]))
 
     def filled(self, values: Sequence[bytes]) -> bytes:
@@ -43,6 +43,19 @@ class Template:
         pieces = self._pieces.copy()
         pieces[1::2] = map(values.__getitem__, self._places)
         return b"".join(pieces)
+
+    def filled_all(self, columns: Sequence[Sequence[bytes]], rows: int) -> list[bytes]:
+        """The text for every row, with a column of values for every place.
+
+        Examples
+        --------
+        >>> Template([place(1), place(0)]).filled_all([[b"1", b"2"], [b"3", b"4"]], 2)
+        [b'[3,1]', b'[4,2]']
+        """
+        stride, pieces = len(self._pieces), self._pieces * rows
+        for i, number in enumerate(self._places):
+            pieces[2 * i + 1 :: stride] = columns[number]
+        return [b"".join(pieces[start : start + stride]) for start in range(0, rows * stride, stride)]
 
 
 def number_lines(columns: Sequence[Array], rows: int) -> list[bytes]:
