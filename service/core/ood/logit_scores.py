@@ -1,4 +1,4 @@
-"""Scores on raw logits (energy, maximum, norm): probabilities, or one column of output, no longer hold what they need."""
+"""Scores on raw logits (energy, maximum, norm), which probabilities and one column of output no longer hold."""
 
 from dataclasses import dataclass
 from typing import ClassVar
