@@ -144,9 +144,9 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
 @asynccontextmanager
 async def watching(reloader: Reloader, seconds: float) -> AsyncIterator[None]:
     """Aliases are looked at every so often, and at once on SIGHUP, while the context lasts."""
-    loop, asked = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, asked.set)
-    watch = asyncio.create_task(_watch(reloader, asked, seconds or None))
+    loop, requested = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, requested.set)
+    watch = asyncio.create_task(_watch(reloader, requested, seconds or None))
     try:
         yield
     finally:
@@ -154,14 +154,14 @@ async def watching(reloader: Reloader, seconds: float) -> AsyncIterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _watch(reloader: Reloader, asked: asyncio.Event, seconds: float | None) -> None:
+async def _watch(reloader: Reloader, requested: asyncio.Event, seconds: float | None) -> None:
     while True:
         try:
-            await asyncio.wait_for(asked.wait(), seconds)
+            await asyncio.wait_for(requested.wait(), seconds)
         except TimeoutError:
             await asyncio.to_thread(reloader.poll)
         else:
-            asked.clear()
+            requested.clear()
             await asyncio.to_thread(reloader.reload)
 
 
