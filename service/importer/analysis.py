@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from service.bundle.manifest import describe
 from service.bundle.sections import Graph
 from service.errors import GraphError, ManifestInvalid
-from service.graph.evidence import Output
 from service.graph.inspect import inspect_graph
 from service.graph.loading import readable
 from service.graph.mixing import dynamic_operators
+from service.graph.output_evidence import Output
 from service.graph.rewrite import stack
 from service.graph.tap import Tapped, expose_features, expose_logits
 from service.importer.batch_dependence import check_batches
