@@ -31,7 +31,7 @@ from service.runtime.model import Model
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class FitSettings:
     """How to learn, whatever the rows.
 
     Attributes
@@ -79,7 +79,7 @@ def learn(
     model: Model,
     outputs: LabelledOutputs,
     train: LabelledOutputs | None,
-    settings: Settings,
+    settings: FitSettings,
     compared: OodDataRecord | None,
 ) -> tuple[Record, State]:
     """Learn every stage.
@@ -92,7 +92,7 @@ def learn(
         Calibration rows.
     train : LabelledOutputs or None
         Rows that scores with state learn from.
-    settings : Settings
+    settings : FitSettings
     compared : OodDataRecord or None
         OOD scores compared on out-of-distribution rows.
 
@@ -143,7 +143,7 @@ def _record(model: Model, calibration: Calibration, **parts: Any) -> Record:
     )
 
 
-def _terms(manifest: Manifest, settings: Settings, compared: OodDataRecord | None, noise: Noise) -> Terms:
+def _terms(manifest: Manifest, settings: FitSettings, compared: OodDataRecord | None, noise: Noise) -> Terms:
     if compared is None:
         return Terms(settings.seed, settings.confidence, noise=noise)
     tuned = TUNED in manifest.ood.scores and compared.temperature != 1.0
@@ -181,7 +181,13 @@ def _count_rows(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
 
 
 def _sets_and_estimation(
-    model: Model, outputs: LabelledOutputs, calibration: Calibration, settings: Settings, *, noise: Noise, gate: Indices
+    model: Model,
+    outputs: LabelledOutputs,
+    calibration: Calibration,
+    settings: FitSettings,
+    *,
+    noise: Noise,
+    gate: Indices,
 ) -> Extras:
     held = held_out(model.manifest, calibration, outputs.logits, outputs.data, seed=settings.seed)
     label_sets, set_state = fit_sets(
@@ -196,7 +202,13 @@ def _sets_and_estimation(
 
 
 def _no_extras(
-    model: Model, outputs: LabelledOutputs, calibration: Calibration, settings: Settings, *, noise: Noise, gate: Indices
+    model: Model,
+    outputs: LabelledOutputs,
+    calibration: Calibration,
+    settings: FitSettings,
+    *,
+    noise: Noise,
+    gate: Indices,
 ) -> Extras:
     del model, outputs, calibration, settings, noise, gate
     return None, None, {}
