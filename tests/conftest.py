@@ -31,7 +31,7 @@ from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
 from service.runtime.model import Model
-from service.runtime.registry import load_registry
+from service.runtime.registry import Registry, load_registry
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "models"
@@ -74,6 +74,14 @@ def test_rows(data_folder: Path, features: list[str]) -> list[list[float]]:
 def test_labels(data_folder: Path) -> list[str]:
     """Class names of the test patients."""
     return pl.read_csv(data_folder / "test.csv")["y"].to_list()
+
+
+@pytest.fixture(scope="session")
+def every_task(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A calibrated model of every task, and one that is uncalibrated; `tests.every_task` has requests for them."""
+    from tests.every_task import models_of_every_task
+
+    return models_of_every_task(tmp_path_factory.mktemp("every"))
 
 
 @pytest.fixture

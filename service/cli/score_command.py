@@ -8,8 +8,8 @@ from service.bundle.repository import Repository
 from service.cli.arguments import file_path, models_option, version_to_use
 from service.cli.console import track
 from service.runtime.model import load_model
-from service.scoring.score import ON_ERROR, ScoreRequest
 from service.scoring.score import score as score_rows
+from service.scoring.score_request import ON_ERROR, ScoreRequest
 
 
 @click.command()

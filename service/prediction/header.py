@@ -18,7 +18,7 @@ from service.prediction.query import Query
 from service.prediction.sessions import Session
 from service.runtime.model import Model
 
-STRUCTURE_ONLY: Final = "structure only: this smoother does not keep probabilities calibrated"
+STRUCTURE_ONLY: Final = "structure only: probabilities smoothed by jsd are no longer calibrated"
 SHARES: Final[Json] = {
     "type": "object",
     "additionalProperties": {"type": "number"},
@@ -63,6 +63,11 @@ def head_of(answer: Answer, *, request_id: str, created: datetime) -> Head:
 def header(head: Head) -> Json:
     """The members of a response besides those about its rows."""
     return _document(HEADER, head)
+
+
+def headed(head: Head, paths: Sequence[str]) -> Json:
+    """Some of these members, by their dotted paths."""
+    return {member.path: member.values(head) for member in HEADER if member.path in paths}
 
 
 def session_json(model: Model, session: Session) -> Json:

@@ -15,7 +15,8 @@ from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.fitting.publish import publish_draft
 from service.runtime.registry import Registry, load_registry
-from service.scoring.score import ScoreRequest, score
+from service.scoring.score import score
+from service.scoring.score_request import ScoreRequest
 
 TEXT = """\
 schema = 1
@@ -91,5 +92,5 @@ def test_score(kind: str, registry: Registry, tmp_path: Path) -> None:
         frame.write_csv(data) if kind == "csv" else frame.write_parquet(data)
     score(registry.model("doubles"), ScoreRequest(data, tmp_path / "out.parquet"))
     answers = pl.read_parquet(tmp_path / "out.parquet")
-    told = np.log(answers["probability b"] / answers["probability a"])
+    told = np.log(answers["probabilities.b"] / answers["probabilities.a"])
     np.testing.assert_allclose(told, ANSWERS, rtol=0, atol=1e-12)

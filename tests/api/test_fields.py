@@ -21,7 +21,8 @@ from service.runtime.inputs import Inputs
 from service.runtime.numbers import NumberInputs, Slot
 from service.runtime.registry import Registry, load_registry
 from service.runtime.rows import Entry, Fields
-from service.scoring.score import ScoreRequest, score
+from service.scoring.score import score
+from service.scoring.score_request import ScoreRequest
 
 I64, F32, U8, BOOL, TEXT = (np.dtype(name) for name in ("int64", "float32", "uint8", "bool", "object"))
 

@@ -13,7 +13,8 @@ from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
 from service.runtime.registry import load_registry
-from service.scoring.score import ScoreRequest, score
+from service.scoring.score import score
+from service.scoring.score_request import ScoreRequest
 from tests.graph.mutants import seeds
 
 

@@ -14,12 +14,13 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.core.numerics import Array
-from service.evaluation.measure import EvaluateRequest, measure
+from service.evaluation.evaluate import EvaluateRequest, evaluate_file
 from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
 from service.runtime.registry import Registry, load_registry
-from service.scoring.score import ScoreRequest, score
+from service.scoring.score import score
+from service.scoring.score_request import ScoreRequest
 from tests.importer.test_batch_dependence import DYNAMIC, write
 
 ROWS = np.random.default_rng(1).normal(size=(40, 4)) * 10.0 ** np.arange(-2, 3).repeat(8)[:, None]
@@ -108,7 +109,7 @@ def test_score(kind: str, registry: Registry, alone: Array, tmp_path: Path) -> N
         frame.write_csv(data) if kind == "csv" else frame.write_parquet(data)
     score(registry.model("m"), ScoreRequest(data, tmp_path / "out.parquet", chunk_rows=7))
     answers = pl.read_parquet(tmp_path / "out.parquet")
-    same(answers.select([f"probability {k}" for k in range(3)]).to_numpy(), alone)
+    same(answers.select([f"probabilities.{k}" for k in range(3)]).to_numpy(), alone)
 
 
 def test_fit_and_evaluate(folder: Path, registry: Registry, alone: Array) -> None:
@@ -119,6 +120,6 @@ def test_fit_and_evaluate(folder: Path, registry: Registry, alone: Array) -> Non
     record = model.bundle.record
     assert record is not None
     assert record.provenance.before["log_loss"] == pytest.approx(expected, abs=1e-5)
-    assert measure(model, EvaluateRequest(folder / "cal.npz")).report.metrics["log_loss"] == pytest.approx(
+    assert evaluate_file(model, EvaluateRequest(folder / "cal.npz")).report.metrics["log_loss"] == pytest.approx(
         expected, abs=1e-5
     )

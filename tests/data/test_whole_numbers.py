@@ -10,7 +10,8 @@ from service.data.dataset import read_dataset
 from service.errors import ServiceError
 from service.prediction.bulk import raw_of
 from service.runtime.model import Model, load_model
-from service.scoring.score import ScoreRequest, score
+from service.scoring.score import score
+from service.scoring.score_request import ScoreRequest
 from tests.runtime.test_integers import CODE, bits_repository, read_back
 
 SMALL = [(i - 5, i) for i in range(12)]
@@ -43,7 +44,7 @@ def scored(model: Model, data: Path, *, chunk_rows: int) -> list[tuple[int, int]
     out = data.with_name("out.parquet")
     score(model, ScoreRequest(data, out, chunk_rows=chunk_rows))
     answers = pl.read_parquet(out)
-    return read_back(np.log(answers.select([f"probability {k}" for k in range(9)]).to_numpy()))
+    return read_back(np.log(answers.select([f"probabilities.{k}" for k in range(9)]).to_numpy()))
 
 
 @pytest.mark.parametrize("kind", KINDS)

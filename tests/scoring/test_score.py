@@ -14,7 +14,8 @@ from service.bundle.repository import Repository
 from service.core.pipeline import act
 from service.errors import DataError, InvalidParameters, ServiceError
 from service.runtime.model import Model, load_model
-from service.scoring.score import ScoreRequest, score
+from service.scoring.score import score
+from service.scoring.score_request import ScoreRequest
 
 
 @pytest.fixture
@@ -50,11 +51,11 @@ def test_every_row_is_answered_as_the_core_answers_it(
     log_probs, made = act(posterior, model.policies["biopsy"])
     assert (done.rows, done.reused, len(answers)) == (len(test_rows), 0, len(test_rows))
     assert answers["row"].to_list() == list(range(len(test_rows)))
-    np.testing.assert_allclose(answers["probability malignant"], np.exp(log_probs[:, 1]), rtol=1e-6)
-    np.testing.assert_allclose(answers["risk dismiss"], made.risks[:, 0], rtol=1e-6)
-    assert answers["action"].to_list() == [model.policies["biopsy"].actions[a] for a in made.action]
+    np.testing.assert_allclose(answers["probabilities.malignant"], np.exp(log_probs[:, 1]), rtol=1e-6)
+    np.testing.assert_allclose(answers["decision.risks.dismiss"], made.risks[:, 0], rtol=1e-6)
+    assert answers["decision.action"].to_list() == [model.policies["biopsy"].actions[a] for a in made.action]
     assert posterior.flagged is not None
-    assert answers["flagged"].to_list() == posterior.flagged.tolist()
+    assert answers["ood.flagged"].to_list() == posterior.flagged.tolist()
     assert answers["digest"].unique().to_list() == [model.bundle.digest]
 
 
@@ -255,7 +256,7 @@ def test_a_prevalence_a_policy_and_ids_are_as_asked(
     score(model, replace(request_, out=tmp_path / "plain.parquet"))
     moved, plain = pl.read_csv(tmp_path / "out.csv"), pl.read_parquet(tmp_path / "plain.parquet")
     assert moved["id"].to_list() == frame["who"].to_list()
-    assert (moved["probability malignant"] < plain["probability malignant"]).all()
+    assert (moved["probabilities.malignant"] < plain["probabilities.malignant"]).all()
 
 
 @pytest.mark.parametrize(

@@ -60,18 +60,28 @@ def test_fit_and_evaluate_say_what_there_is_to_say(task: str, drawn: Callable[[s
     for fragment in PRINTED[task]:
         assert fragment in done.output
     found = json.loads((tmp_path / "found.json").read_text())
-    assert set(found) >= {"model", "digest", "data", "evaluation", "diagnostics", "losses", "notes"}
-    assert set(found["losses"]) == {PRINTED[task][2]}
+    assert set(found) == {"model", "version", "digest", "calibration", "origin", "evaluation"}
+    assert set(found["evaluation"]["losses"]) == {PRINTED[task][2]}
+
+
+@pytest.mark.parametrize("task", PRINTED)
+def test_an_evaluation_is_also_a_page(task: str, drawn: Callable[[str], Any], tmp_path: Path) -> None:
+    workshop, page = drawn(task), tmp_path / "page.html"
+    data = workshop.folder / "cal.npz"
+    run(workshop, "fit", "--data", data)
+    done = run(workshop, "evaluate", "--data", data, "--html", page)
+    assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert {"multilabel": "Label burn: ", "sequence": "Structure of the sequences"}[task] in text
+    assert "Are probabilities the observed frequencies?" in text
 
 
 @pytest.mark.parametrize("task", PRINTED)
 @pytest.mark.parametrize(
     ("verb", "more", "fragment"),
     [
-        ("evaluate", ("--html", "page.html"), "--html draws multiclass models"),
         ("evaluate", ("--horizon", 10), "--horizon looks ahead from rows of one class"),
         ("evaluate", ("--losses", "hinge"), "is none of"),
-        ("score", ("--out", "out.csv"), "score writes one class a row"),
     ],
 )
 def test_what_is_of_single_classes_alone_is_refused_in_one_sentence(
@@ -146,12 +156,13 @@ def test_a_real_export_of_one_sigmoid_a_label_is_calibrated_and_answers(tmp_path
     np.testing.assert_allclose(shares.mean(axis=0), y[500:].mean(axis=0), rtol=0, atol=0.01)
 
 
-def test_scoring_a_file_is_refused_before_anything_is_written(drawn: Callable[[str], Any], tmp_path: Path) -> None:
+def test_scoring_sequences_is_refused_before_anything_is_written(drawn: Callable[[str], Any], tmp_path: Path) -> None:
     from service.runtime.model import load_model
-    from service.scoring.score import ScoreRequest, score
+    from service.scoring.score import score
+    from service.scoring.score_request import ScoreRequest
 
-    workshop = drawn("multilabel")
-    model = load_model(workshop.repository.draft("complaints"))
-    with pytest.raises(DataError, match="score writes one class a row"):
+    workshop = drawn("sequence")
+    model = load_model(workshop.repository.draft("motion"))
+    with pytest.raises(DataError, match="score writes one line per row"):
         score(model, ScoreRequest(workshop.folder / "cal.npz", tmp_path / "out.csv"))
     assert not list(tmp_path.glob("out*"))

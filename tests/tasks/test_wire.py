@@ -8,7 +8,6 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.v1.responses import Answer
 from service.bundle.repository import Repository
 from service.core.smoothing import min_cost_path
 from service.fitting.publish import publish_draft
@@ -54,13 +53,12 @@ async def refused(client: httpx.AsyncClient, verb: str, instances: Any, **more: 
 
 
 @pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
-async def test_columns_are_of_other_models_and_rows_of_all(complaints: Any, motion: Any, verb: str) -> None:
+async def test_models_of_every_task_answer_by_column_too(complaints: Any, motion: Any, verb: str) -> None:
     for client, name, rows in ((complaints, "complaints", [[2.0]]), (motion, "motion", [[0.5] * 25])):
-        said = await refused(client, f"{name}:{verb}", rows, parameters={"layout": "columns"})
-        assert said["errors"][0]["pointer"] == "/parameters/layout"
-        assert "columns are of multiclass models" in said["detail"]
-        more = {"policy": "alone"} if name == "motion" and verb == "decide" else {}
-        assert "predictions" in await asked(client, f"{name}:{verb}", rows, parameters={"layout": "rows", **more})
+        by_column = await asked(client, f"{name}:{verb}", rows, parameters={"layout": "columns"})
+        assert len(by_column["columns"]["prediction_id"]) == 1
+        assert "predictions" not in by_column
+        assert "predictions" in await asked(client, f"{name}:{verb}", rows, parameters={"layout": "rows"})
 
 
 async def test_labels_are_those_more_likely_than_not_and_each_has_its_probability(complaints: Any) -> None:
@@ -167,13 +165,13 @@ async def test_labelled_rows_are_judged_label_by_label(complaints: Any, labels_d
     )
     found = answer["evaluation"]
     assert found["rows"] == 200
-    assert {name: found["labels"][name]["class_counts"]["present"] for name in LABELS} == dict(
+    assert {name: found["parts"][name]["class_counts"]["present"] for name in LABELS} == dict(
         zip(LABELS, y.sum(axis=0).tolist(), strict=True)
     )
-    total = sum(found["labels"][name]["metrics"]["log_loss"] for name in LABELS)
+    total = sum(found["parts"][name]["probabilities"]["metrics"]["log_loss"] for name in LABELS)
     assert found["losses"]["multilabel_cross_entropy"] == pytest.approx(total)
-    assert set(found["labels"]["ache"]["policies"]) == {"care"}
-    assert 0.0 <= found["exact_match"]["observed"] <= 1.0
+    assert set(found["parts"]["ache"]["policies"]) == {"care"}
+    assert 0.0 <= found["structure"]["exact_match"]["observed"] <= 1.0
 
 
 LABEL_REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
@@ -321,13 +319,14 @@ async def test_labelled_sequences_are_judged_by_position_and_by_structure(motion
         parameters={"losses": ["sequence_cross_entropy", "cross_entropy"]},
     )
     found = answer["evaluation"]
-    assert (found["sequences"], found["rows"], found["smoother"]) == (20, 500, "hmm")
+    structure = found["structure"]
+    assert (found["rows"], found["parts"]["positions"]["rows"], structure["smoother"]) == (20, 500, "hmm")
     assert found["losses"]["sequence_cross_entropy"] == pytest.approx(25 * found["losses"]["cross_entropy"])
-    assert set(found["paths"]) == {"path"}
+    assert set(structure["paths"]) == {"path"}
     plain = await asked(
         motion, "motion:evaluate", x.tolist(), labels=y.tolist(), parameters={"smoother": "none", "policy": "alone"}
     )
-    assert plain["evaluation"]["metrics"]["log_loss"] == pytest.approx(found["unsmoothed_log_loss"])
+    assert plain["evaluation"]["metrics"]["log_loss"] == pytest.approx(structure["unsmoothed_log_loss"])
 
 
 SEQUENCE_REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
@@ -374,14 +373,6 @@ async def test_parameters_of_other_tasks_are_refused_by_a_model_of_classes(name:
     async with client_of(load_registry(Repository(Path(__file__).parents[2] / "models"))) as client:
         problem = await refused(client, "breast-cancer:decide", [[1.0] * 30], parameters={name: value})
         assert problem["errors"][0]["pointer"] == f"/parameters/{name}"
-
-
-@pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
-async def test_answers_are_as_the_document_says(complaints: Any, motion: Any, verb: str, sequences_drawn: Make) -> None:
-    rows = {"complaints": [[0.1]], "motion": sequences_drawn(1, 1)[0].tolist()}
-    for client, name in ((complaints, "complaints"), (motion, "motion")):
-        answer = await asked(client, f"{name}:{verb}", rows[name])
-        assert Answer.model_validate(answer).model_dump(exclude_unset=True) == answer
 
 
 async def test_models_say_their_task_and_their_policies(complaints: Any, motion: Any) -> None:

@@ -246,8 +246,6 @@ def refuse_foreign(wanted: Wire, model: Model) -> None:
             )
     if model.task == "multiclass":
         return
-    if getattr(wanted, "layout", "rows") == "columns":
-        raise parameter_error(("layout",), "other-task", f"columns are of multiclass models; this one is {model.task}")
     for name in PER_ROW:
         if isinstance(getattr(wanted, name, None), list):
             raise parameter_error((name,), "other-task", f"of a {model.task} model must be one for all instances")
