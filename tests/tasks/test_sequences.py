@@ -53,11 +53,11 @@ def test_smoothing_gains_what_the_chain_knows_and_keeps_calibration(tagger: Mode
     x, y = sequences_drawn(400, 1)
     posterior = posterior_of(tagger, x.astype(np.float64))
     true = y.ravel()
-    alone, told = (flat(tagger.smoothed(posterior, name), lengths_of(posterior)) for name in ("none", "hmm"))
+    alone, smoothed = (flat(tagger.smoothed(posterior, name), lengths_of(posterior)) for name in ("none", "hmm"))
     assert log_loss(alone, true) == pytest.approx(0.43, abs=0.02)
-    assert log_loss(told, true) < 0.16
+    assert log_loss(smoothed, true) < 0.16
     drawn = flat(tagger.smoothed(posterior, "jsd", strength=8.0), lengths_of(posterior))
-    errors = [classwise_calibration_error(log_probs, true) for log_probs in (told, drawn)]
+    errors = [classwise_calibration_error(log_probs, true) for log_probs in (smoothed, drawn)]
     assert errors[0] < 0.02  # a chance bound of independent rows would be .008: neighbours are none
     assert errors[1] > 5.0 * errors[0]
 
@@ -177,7 +177,7 @@ def test_a_score_with_state_learns_from_positions_of_other_sequences(
     }
 
 
-def test_sequences_of_a_group_are_never_parted(sequence_workshop: Make, sequences_drawn: Draw) -> None:
+def test_sequences_of_a_group_are_never_split(sequence_workshop: Make, sequences_drawn: Draw) -> None:
     workshop = sequence_workshop()
     x, y = sequences_drawn(200, 0)
     record = workshop.fit(workshop.rows("cal", X=x, y=y, group=np.arange(200) // 4)).record
