@@ -1,7 +1,4 @@
-"""The calibration of a version: every stage learned from labelled rows. Nothing is written.
-
-Tested in tests/fitting/test_fit.py.
-"""
+"""The calibration of a version: every stage learned from labelled rows. Nothing is written."""
 
 import dataclasses
 from collections.abc import Callable
