@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -50,6 +50,32 @@ Extras = tuple[LabelSetsRecord | None, EstimationRecord | None, State]
 """Label sets and prevalence estimation, with their arrays."""
 
 
+class Calibrate(Protocol):
+    """Fits stages B and C."""
+
+    def __call__(
+        self, manifest: Manifest, outputs: LabelledOutputs, /, *, method: str | None, seed: int
+    ) -> Calibration:
+        """A calibration by the method, or by the task's default."""
+
+
+class FindExtras(Protocol):
+    """Fits label sets, and checks prevalence estimation."""
+
+    def __call__(
+        self,
+        model: Model,
+        outputs: LabelledOutputs,
+        calibration: Calibration,
+        settings: FitSettings,
+        /,
+        *,
+        noise: Noise,
+        gate: Indices,
+    ) -> Extras:
+        """Both, as far as the task has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Learner:
     """How a task learns.
@@ -66,10 +92,10 @@ class Learner:
         Label sets and prevalence estimation, where the task has them; takes the gate's answer for every row.
     """
 
-    calibrate: Callable[..., Calibration]
-    detect: Callable[..., Detectors]
+    calibrate: Calibrate
+    detect: Callable[[Manifest, LabelledOutputs, LabelledOutputs | None, Terms], Detectors]
     count: Callable[[Dataset, tuple[str, ...]], dict[str, int]]
-    extras: Callable[..., Extras]
+    extras: FindExtras
 
 
 def learn(
