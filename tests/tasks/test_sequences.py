@@ -191,7 +191,7 @@ def test_a_score_with_state_learns_from_positions_of_other_sequences(
     }
 
 
-def test_sequences_of_a_group_are_never_parted(sequence_workshop: Make, sequences_drawn: Draw) -> None:
+def test_sequences_of_a_group_are_never_split(sequence_workshop: Make, sequences_drawn: Draw) -> None:
     workshop = sequence_workshop()
     x, y = sequences_drawn(200, 0)
     record = workshop.fit(workshop.rows("cal", X=x, y=y, group=np.arange(200) // 4)).record
