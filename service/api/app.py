@@ -242,7 +242,8 @@ def _v1(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
 
 
 def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
-    return Routes(v2.router(_server(parts, limits, is_ready)))
+    server = _server(parts, limits, is_ready)
+    return Routes(v2.router(server), v2.infer_routes(server))
 
 
 def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Server:

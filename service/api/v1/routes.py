@@ -10,7 +10,7 @@ from starlette.routing import Route
 from service.api.addresses import Limits, addressed
 from service.api.v1.endpoint import VerbEndpoint
 from service.api.v1.model_description import Json, description
-from service.api.v1.reader import Readers
+from service.api.v1.targets import Targets
 from service.api.v1.verbs import VERBS
 from service.errors import NotFound, VerbNotFound
 from service.prediction.predictor import Predictor
@@ -21,10 +21,9 @@ PLACES: Final = ("", "/versions/{version}", "/labels/{alias}")
 
 def verb_routes(registry: Registry, predictor: Predictor, limits: Limits) -> list[Route]:
     """Routes of the verbs; their endpoints are ASGI applications."""
-    readers = Readers(registry, most_rows=limits.rows)
+    targets = Targets(registry, predictor, limits)
     endpoints = {
-        verb.name: VerbEndpoint(verb, registry=registry, predictor=predictor, limits=limits, readers=readers)
-        for verb in VERBS.values()
+        verb.name: VerbEndpoint(verb, targets, seconds=limits.seconds, clock=predictor.now) for verb in VERBS.values()
     }
     return [
         Route(f"/v1/models/{{name}}{place}:{verb}", endpoint, methods=["POST"], name=verb)

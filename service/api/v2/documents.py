@@ -1,4 +1,4 @@
-"""What a request's bytes say: one JSON document, and the bytes of tensors behind it."""
+"""The two parts of a request's body: one JSON document, and the bytes of tensors behind it."""
 
 import zlib
 from typing import Any, Final
@@ -27,7 +27,7 @@ def decompress(raw: bytes, encoding: str, *, limit: int) -> bytes:
     try:
         plain = inflater.decompress(raw, limit + 1)
     except zlib.error:
-        raise MalformedBody(f"the body is not {encoding}, as its Content-Encoding says") from None
+        raise MalformedBody(f"the body is not {encoding}, as its Content-Encoding declares") from None
     if len(plain) > limit:
         raise BodyTooLarge(f"the served models take bodies of at most {limit} bytes; this one holds more, compressed")
     if not inflater.eof or inflater.unused_data:
@@ -36,7 +36,7 @@ def decompress(raw: bytes, encoding: str, *, limit: int) -> bytes:
 
 
 def split(body: bytes, json_length: str | None) -> tuple[bytes, bytes]:
-    """The JSON of a body, and what follows it; ``json_length`` is the header that says where it ends.
+    """The JSON of a body, and what follows it; ``json_length`` is the header with its length.
 
     Raises
     ------

@@ -1,29 +1,31 @@
 """Inference: the bytes of a request in, tensors out."""
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
-from fastapi import Response
-from starlette.types import Receive
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from service.api.addresses import Limits
+from service.api import problems
+from service.api.addresses import Limits, addressed
+from service.api.body import read_raw
 from service.api.disconnect import while_connected
 from service.api.v2.documents import decompress
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
-from service.api.v2.output_tensors import OutputTensors
-from service.api.v2.requests import InferRequest, read_request
-from service.api.v2.responses import JSON_LENGTH, tensor_response
+from service.api.v2.output_tensors import JointTensors, OutputTensors, RequestedOutput
+from service.api.v2.requests import InferRequest, RequestReader
+from service.api.v2.responses import JSON_LENGTH, Output, tensor_response
 from service.api.v2.tensors import Json
-from service.errors import InvalidInstances
-from service.prediction.answer import Answer, Part
-from service.prediction.options import Options
+from service.errors import InvalidInstances, ServiceError
+from service.prediction.answer import Part
 from service.prediction.predictor import Predictor
 from service.prediction.query import Query
-from service.prediction.queue import Result
+from service.prediction.queue import JointAnswer, Result
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
@@ -54,18 +56,50 @@ class Server:
     repository: Access
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """What requests with the same options have in common."""
+    """What requests with the same options have in common: they share a query, and so can be answered together.
 
-    query: Query
-    tensors: OutputTensors
+    Parameters
+    ----------
+    query : Query
+    """
+
+    def __init__(self, query: Query) -> None:
+        model, site, chosen = query.model, query.options.site, query.stages.chosen
+        self.query = query
+        self.tensors = OutputTensors(query)
+        self._last: tuple[JointAnswer, JointTensors] | None = None
+        self._head = {"model_name": model.name, "model_version": model.version}
+        policy = chosen[0].name if chosen else ""
+        self._parameters = {"digest": model.bundle.digest, "version": model.version}
+        self._parameters |= {"site": str(site or ""), "policy": policy}
+
+    def written(self, requested: Sequence[RequestedOutput], joint: JointAnswer, place: int) -> list[Output]:
+        """The tensors that one of the requests asks for."""
+        if len(joint.parts) == 1:
+            return self.tensors.written(requested, joint.answer, joint.parts[0])
+        if self._last is None or self._last[0] is not joint:  # requests that were answered together come back in a row
+            self._last = joint, JointTensors(self.tensors, joint.answer, joint.parts)
+        own = self._last[1]
+        if place == len(joint.parts) - 1:
+            self._last = None
+        return own.written(requested, place)
+
+    def head(self, request_id: str) -> Json:
+        """What a response holds besides its tensors."""
+        return {**self._head, "id": request_id, "parameters": self._parameters}
 
 
-class Inference:
-    """Answers inference requests.
+class ModelRequests:
+    """Requests to one model: how they are read, and what those with the same options have in common."""
 
-    Requests with the same options share one query, and so can be answered together.
+    def __init__(self, model: Model, *, most_rows: int) -> None:
+        self.reader = RequestReader(model, most_rows=most_rows)
+        self.kind = lru_cache(maxsize=MOST_KINDS)(lambda options: Kind(Query.of(model, options)))
+
+
+class InferEndpoint:
+    """ASGI application that answers inference requests to every model.
 
     Parameters
     ----------
@@ -74,58 +108,47 @@ class Inference:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._kinds = lru_cache(maxsize=MOST_KINDS)(_kind)
+        self._models: dict[Model, ModelRequests] = {}
         self._generation = server.registry.generation
 
-    async def respond(
-        self, model: Model, headers: Mapping[str, str], raw: bytes, request_id: str, *, receive: Receive | None = None
-    ) -> Response:
-        """The response to one request; ``receive``, ASGI's, tells when its client disconnects.
-
-        Raises
-        ------
-        ServiceError, ClientDisconnect
-        """
-        limits = self._server.limits
-        body = decompress(raw, headers.get("content-encoding", "identity").lower(), limit=limits.body())
-        request = read_request(body, headers.get(JSON_LENGTH), model, most_rows=limits.rows)
-        seconds = limits.seconds if request.timeout is None else min(request.timeout, limits.seconds)
-        part = Part(request_id, len(request.rows))
-        kind = self._kind(model, request.options)
-        answering = self._server.predictor.answer(kind.query, request.rows, part, deadline=time.monotonic() + seconds)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; with an error where it cannot be answered."""
         try:
-            joint, place = await self._connected(answering, model, part, receive)
+            response = await self._response(scope, receive)
+        except ServiceError as error:
+            response = problems.refusal(scope["path"], error)
+        await response(scope, receive, send)
+
+    async def _response(self, scope: Scope, receive: Receive) -> Response:
+        own = self._requests(addressed(self._server.registry, scope["path_params"]))
+        request = own.reader.read(*await self._body(Request(scope, receive)))
+        kind, part = own.kind(request.options), Part(scope["state"]["request_id"], len(request.rows))
+        try:
+            joint, place = await self._answer(kind.query, request, part, receive)
         except InvalidInstances as error:
-            raise in_tensors(error, request.tensors, model.inputs) from None
-        answer = joint.own(place)
-        return tensor_response(_head(answer, request, request_id), kind.tensors.written(request.outputs, answer, part))
+            raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
+        outputs = kind.written(request.outputs, joint, place)
+        return tensor_response(kind.head(request.id or part.request_id), outputs)
 
-    def _kind(self, model: Model, options: Options) -> Kind:
-        if self._generation != self._server.registry.generation:  # kinds hold models
-            self._kinds.cache_clear()
+    async def _body(self, request: Request) -> tuple[bytes, str | None]:
+        limit, encoding = self._server.limits.body(), request.headers.get("content-encoding", "identity")
+        raw = await read_raw(request, limit=limit)
+        return decompress(raw, encoding.lower(), limit=limit), request.headers.get(JSON_LENGTH)
+
+    async def _answer(self, query: Query, request: InferRequest, part: Part, receive: Receive) -> Result:
+        limit = self._server.limits.seconds
+        seconds = limit if request.timeout is None else min(request.timeout, limit)
+        queue = self._server.predictor.queue(query.model)
+        answering = queue.answer(query, request.rows, part, deadline=time.monotonic() + seconds)
+        if queue.immediate(query.model, part.rows):
+            return await answering
+        return await while_connected(answering, receive)
+
+    def _requests(self, model: Model) -> ModelRequests:
+        if self._generation != self._server.registry.generation:  # they hold models
+            self._models.clear()
             self._generation = self._server.registry.generation
-        return self._kinds(model, options)
-
-    def _connected(
-        self, answering: Coroutine[Any, Any, Result], model: Model, part: Part, receive: Receive | None
-    ) -> Awaitable[Result]:
-        if receive is None or self._server.predictor.immediate(model, part.rows):
-            return answering
-        return while_connected(answering, receive)
-
-
-def _kind(model: Model, options: Options) -> Kind:
-    query = Query.of(model, options)
-    return Kind(query, OutputTensors(query))
-
-
-def _head(answer: Answer, request: InferRequest, request_id: str) -> Json:
-    model = answer.model
-    parameters = {"digest": model.bundle.digest, "version": model.version, "site": answer.site or ""}
-    parameters["policy"] = answer.decided[0].policy.name if answer.decided else ""
-    return {
-        "model_name": model.name,
-        "model_version": model.version,
-        "id": request.id or request_id,
-        "parameters": parameters,
-    }
+        found = self._models.get(model)
+        if found is None:
+            found = self._models[model] = ModelRequests(model, most_rows=self._server.limits.rows)
+        return found

@@ -1,4 +1,7 @@
-"""Tensors that a model takes: what a request must bring, and what it may."""
+"""Tensors that a model takes: what a request must bring, and what it may.
+
+Tested in tests/api/v2/test_input_tensors.py.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -43,18 +46,18 @@ def row_shape(entry: Entry) -> tuple[Size, ...]:
 
 
 def takes_lengths(inputs: FieldInputs) -> bool:
-    """Whether a request may say how long its rows are, in an input called `lengths` that the graph does not have."""
+    """Whether a request may hold the lengths of its rows, as an input `lengths` that the graph does not have."""
     taken = {name for entry in inputs.entries for name in (entry.name, *entry.cells)}
     taken |= {mask.name for mask in inputs.masks} | {constant.name for constant in inputs.constants}
     return inputs.varying is not None and LENGTHS not in taken
 
 
-def spoken(shape: tuple[Size, ...]) -> str:
+def shape_text(shape: tuple[Size, ...]) -> str:
     """A shape as a message has it.
 
     Examples
     --------
-    >>> spoken((None, 3, None))
+    >>> shape_text((None, 3, None))
     '[rows, 3, any]'
     """
     _, *row = shape

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from service.api.v2.expected_tensors import Expected, expected_tensors, optional_tensors, row_shape, spoken
+from service.api.v2.expected_tensors import Expected, expected_tensors, optional_tensors, row_shape, shape_text
 from service.api.v2.row_lengths import check_constants, lengths_of_rows
 from service.api.v2.tensors import NUMBERS, OF_GRAPH, TEXT, Place, Sent, Tensor, Values, listed, refusal, text_of, texts
 from service.errors import Fault, InvalidInstances, InvalidRequest
@@ -133,7 +133,7 @@ def _take(entry: Entry, sent: Sent, parts: _Parts) -> None:
 
 
 def _refuse_absent(entry: Entry, sent: Sent) -> NoReturn:
-    needed = f"{entry.name!r} of shape {spoken((None, *row_shape(entry)))}"
+    needed = f"{entry.name!r} of shape {shape_text((None, *row_shape(entry)))}"
     missing = [cell for cell in entry.cells if cell not in sent]
     if 0 < len(missing) < len(entry.cells):
         raise refusal(("inputs",), "missing-input", f"lacks columns of {entry.name!r}: {listed(missing)}")
@@ -147,7 +147,7 @@ def _table(tensor: Tensor, entry: Entry, *, width: int | None = None) -> Values:
     wide = len(entry.cells) if width is None else width
     values = tensor.values[:, None] if tensor.values.ndim == 1 and wide == 1 else tensor.values
     if values.ndim != 2 or values.shape[1] != wide:
-        raise tensor.refusal("shape", "wrong-shape", f"must be {spoken((None, wide))}")
+        raise tensor.refusal("shape", "wrong-shape", f"must be {shape_text((None, wide))}")
     return values
 
 
@@ -159,7 +159,7 @@ def _block(tensor: Tensor, entry: Entry) -> Values:
         size in (None, own) and own > 0 for own, size in zip(found, expected, strict=True)
     )
     if not fits:
-        raise tensor.refusal("shape", "wrong-shape", f"must be {spoken((None, *expected))}")
+        raise tensor.refusal("shape", "wrong-shape", f"must be {shape_text((None, *expected))}")
     if tensor.values.dtype.kind == "O":
         raise tensor.refusal("data", "number-out-of-range", f"must fit {entry.dtype}, without null")
     return tensor.values

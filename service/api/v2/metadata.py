@@ -19,7 +19,7 @@ NANOSECONDS: Final = 10**9
 
 
 def server_metadata(version: str, *, repository: bool) -> Json:
-    """Name, version and extensions of the server; ``repository`` says whether models are loaded by name."""
+    """Name, version and extensions of the server; ``repository`` is whether models can be loaded by name."""
     extensions = [*EXTENSIONS, *([REPOSITORY_EXTENSION] if repository else [])]
     return {"name": "temperance", "version": version, "extensions": extensions}
 

@@ -21,12 +21,12 @@ Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """To what lies on disk.
+    """Access to the models on disk.
 
     Attributes
     ----------
     reloader : Reloader or None
-        None where the operator lets nobody in.
+        None where the operator closed it.
     workers : int
         Processes that serve; each has models of its own.
     """
@@ -36,21 +36,21 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody is let in."""
+        """Whether clients have access."""
         return self.reloader is not None
 
-    def to_look(self) -> Reloader:
-        """Whom to ask what is published; RepositoryClosed where nobody may."""
+    def for_listing(self) -> Reloader:
+        """What lists the published models; RepositoryClosed without access."""
         if self.reloader is None:
             raise RepositoryClosed("the repository is not shown over HTTP; TEMPERANCE_REPOSITORY_API=true shows it")
         return self.reloader
 
-    def to_change(self) -> Reloader:
-        """Whom to ask for a load; RepositoryClosed where nobody may, or where it would reach one worker of many."""
-        reloader = self.to_look()
+    def for_changes(self) -> Reloader:
+        """What loads models; RepositoryClosed without access, or where a load would reach one worker of many."""
+        reloader = self.for_listing()
         if self.workers > 1:
             raise RepositoryClosed(
-                f"only one of {self.workers} workers would hear of this; move an alias with `temperance alias`, which "
+                f"this would reach one of {self.workers} workers; move an alias with `temperance alias`, which "
                 "all of them follow, or serve with one worker"
             )
         return reloader
@@ -74,7 +74,7 @@ def router(access: Access, *, limit: Callable[[], int]) -> APIRouter:
 def _index(access: Access, limit: Callable[[], int]) -> Endpoint:
     async def index(request: Request) -> Response:
         """Published models and their state."""
-        reloader = access.to_look()
+        reloader = access.for_listing()
         document = await _document(request, limit())
         listing = await asyncio.to_thread(reloader.listing)
         ready_alone = document.get("ready") is True
@@ -84,21 +84,21 @@ def _index(access: Access, limit: Callable[[], int]) -> Endpoint:
 
 
 def _changes(access: Access, limit: Callable[[], int]) -> dict[str, Endpoint]:
-    turn = asyncio.Lock()  # whoever waits for a load to end waits here, and not on a thread that others need
+    one_at_a_time = asyncio.Lock()  # a request waits here for the last load to end, not on a thread that others need
 
     async def load(request: Request) -> Response:
-        """Load what a model's aliases name."""
-        reloader = access.to_change()
+        """Load the versions that a model's aliases name."""
+        reloader = access.for_changes()
         _refuse_overrides(await _document(request, limit()))
-        async with turn:
+        async with one_at_a_time:
             await asyncio.to_thread(reloader.load, request.path_params["name"])
         return _json({})
 
     async def unload(request: Request) -> Response:
-        """Serve a model no longer, until a load is asked for."""
-        reloader = access.to_change()
+        """Stop serving a model, until it is loaded again."""
+        reloader = access.for_changes()
         await _document(request, limit())
-        async with turn:
+        async with one_at_a_time:
             await asyncio.to_thread(reloader.unload, request.path_params["name"])
         return _json({})
 

@@ -1,13 +1,14 @@
 """Tensors that a model answers: those members of an answer that have a tensor's name (`service.prediction.members`).
 
-Sequences are padded to the longest of the request, and `lengths` says where each ends. With several labels, actions and
-risks have a place for every label, in the order of the classes, and risks one for every action of the label that has
-most. Where a row has no value, numbers are NaN (null in JSON) and texts are empty.
+Sequences are padded to the longest of the request, and `lengths` has the length of each. With several labels, actions
+and risks have a place for every label, in the order of the classes, and risks one for every action of the label that
+has most. Where a row has no value, numbers are NaN (null in JSON) and texts are empty.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import accumulate
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from service.core.sequence import lengths_of, present
 from service.prediction.answer import Answer, Part
 from service.prediction.member import Column, Kind, Member, Scope
 from service.prediction.options import Options
-from service.prediction.query import Query, groups_of
+from service.prediction.query import Query, groups_of, scope_of
 from service.runtime.model import Model
 
 TOPICS: Final = ("tensors", "probabilities", "ood")
@@ -45,21 +46,41 @@ class RequestedOutput:
     classification: int | None = None
 
 
-def output_names(model: Model, *, decide: bool) -> list[str]:
-    """Outputs that a model has; decisions need a policy, and flags a calibrated version."""
-    topics = (*TOPICS, *(DECISION if decide else ()), *IDENTITY)
-    return list(dict.fromkeys(member.tensor for member in _members(model, topics) if member.tensor))
+@dataclass(frozen=True, slots=True)
+class OutputNames:
+    """Names of the outputs of a model.
 
+    Attributes
+    ----------
+    always : tuple of str
+        Those that need no policy; flags only of a calibrated version.
+    decided : tuple of str
+        The same, and those of decisions.
+    ranked : frozenset of str
+        With a number for every class, which the classification extension ranks.
+    """
 
-def decision_names(model: Model) -> frozenset[str]:
-    """Outputs that need a policy."""
-    return frozenset(member.tensor for member in _members(model, DECISION) if member.tensor)
+    always: tuple[str, ...]
+    decided: tuple[str, ...]
+    ranked: frozenset[str]
 
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """Names of a model's outputs."""
+        ranked = (member for member in _members(model, TOPICS) if member.path.endswith(PER_CLASS))
+        return cls(
+            _names(_members(model, (*TOPICS, *IDENTITY))),
+            _names(_members(model, (*TOPICS, *DECISION, *IDENTITY))),
+            frozenset(_names(ranked)),
+        )
 
-def ranked_names(model: Model) -> frozenset[str]:
-    """Outputs with a number for every class, which the classification extension ranks."""
-    found = (member for member in _members(model, TOPICS) if member.path.endswith(PER_CLASS))
-    return frozenset(member.tensor for member in found if member.tensor)
+    def chosen(self, *, decide: bool) -> tuple[str, ...]:
+        """All outputs, with those of decisions or without."""
+        return self.decided if decide else self.always
+
+    def need_decision(self, names: Iterable[str]) -> bool:
+        """Whether one of the names is of decisions."""
+        return any(name not in self.always for name in names)
 
 
 class OutputTensors:
@@ -72,55 +93,92 @@ class OutputTensors:
 
     def __init__(self, query: Query) -> None:
         self._model = query.model
-        plan = query.plan((*TOPICS, *DECISION, *IDENTITY))
+        plan, scope = query.plan((*TOPICS, *DECISION, *IDENTITY)), scope_of(query)
         self._sources = plan.sources
         self._columns: dict[str, list[Column]] = {}
         for column in plan.columns:
-            if column.member.tensor:
+            if column.member.tensor and column.member.known(scope):
                 self._columns.setdefault(column.member.tensor, []).append(column)
 
     def described(self) -> list[Json]:
         """Names, datatypes and shapes, as metadata lists them; -1 stands for rows and positions."""
-        names = output_names(self._model, decide=not decision_names(self._model).isdisjoint(self._columns))
-        return [self._described(name) for name in names]
+        return [self._described(name) for name in self._columns]
 
     def written(self, requested: Sequence[RequestedOutput], answer: Answer, part: Part) -> list[Output]:
         """The requested ones of an answer to one request."""
-        sources: dict[int, Any] = {}
-        return [self._output(one, answer, part, sources) for one in requested]
+        return JointTensors(self, answer, [part]).written(requested, 0)
+
+    def columns(self, name: str) -> list[Column]:
+        """What a tensor is made of: one column, or one for every label that has the member."""
+        return self._columns[name]
+
+    def source(self, column: Column, answer: Answer, parts: Sequence[Part]) -> Any:
+        """What a column is computed from."""
+        return self._sources[column.source](answer, parts)
 
     def _described(self, name: str) -> Json:
         columns = self._columns[name]
         first = columns[0]
         positions = [-1] if first.positions else []
         labels = [] if first.group is None else [len(self._model.classes)]
-        return {"name": name, "datatype": _datatype(first.member), "shape": [-1, *positions, *labels, *_width(columns)]}
+        return {
+            "name": name,
+            "datatype": datatype_of(first.member),
+            "shape": [-1, *positions, *labels, *_width(columns)],
+        }
 
-    def _output(self, requested: RequestedOutput, answer: Answer, part: Part, sources: dict[int, Any]) -> Output:
-        columns = self._columns[requested.name]
-        datatype, padding = _datatype(columns[0].member), PADDING[columns[0].member.kind]
-        found = [self._values(column, answer, part, sources) for column in columns]
-        values = found[0] if columns[0].group is None else self._by_label(columns, found, padding)
-        if columns[0].positions:
-            values = _padded(values, lengths_of(answer.posterior), padding)
+
+class JointTensors:
+    """The tensors of an answer to several requests: each is made once, when the first of them needs it.
+
+    Parameters
+    ----------
+    tensors : OutputTensors
+    answer : Answer
+        Of the rows of all parts, in order.
+    parts : sequence of Part
+    """
+
+    def __init__(self, tensors: OutputTensors, answer: Answer, parts: Sequence[Part]) -> None:
+        self._tensors, self._answer, self._parts = tensors, answer, parts
+        self._starts = [0, *accumulate(part.rows for part in parts)]
+        self._sources: dict[int, Any] = {}
+        self._made: dict[str, Values] = {}
+
+    def written(self, requested: Sequence[RequestedOutput], place: int) -> list[Output]:
+        """The tensors that one of the requests asks for."""
+        rows = slice(self._starts[place], self._starts[place + 1])
+        return [self._output(one, rows) for one in requested]
+
+    def _output(self, requested: RequestedOutput, rows: slice) -> Output:
+        columns = self._tensors.columns(requested.name)
+        if requested.name not in self._made:
+            self._made[requested.name] = self._whole(columns)
+        values, datatype = self._made[requested.name][rows], datatype_of(columns[0].member)
+        if columns[0].positions and len(self._parts) > 1:
+            values = values[:, : int(lengths_of(self._answer.posterior)[rows].max())]
         if requested.classification is not None:
-            values, datatype = _classification(values, answer.model.classes, requested.classification), TEXT
-        if datatype == TEXT:
-            return Output(requested.name, datatype, values.shape, values.ravel().tolist(), requested.binary)
-        return Output(requested.name, datatype, values.shape, values.astype(DTYPES[datatype]), requested.binary)
+            values, datatype = _classification(values, self._answer.model.classes, requested.classification), TEXT
+        cells = values.ravel().tolist() if datatype == TEXT else values
+        return Output(requested.name, datatype, values.shape, cells, requested.binary)
 
-    def _values(self, column: Column, answer: Answer, part: Part, sources: dict[int, Any]) -> Values:
-        if column.source not in sources:
-            sources[column.source] = self._sources[column.source](answer, [part])
-        return MADE[column.member.kind](column, column.member.values(sources[column.source]))
+    def _whole(self, columns: Sequence[Column]) -> Values:
+        """Values of all rows."""
+        first, padding = columns[0], PADDING[columns[0].member.kind]
+        found = [self._values(column) for column in columns]
+        values = found[0] if first.group is None else _by_label(columns, found, self._answer.model.classes, padding)
+        if first.positions:
+            values = _padded(values, lengths_of(self._answer.posterior), padding)
+        return values.astype(DTYPES[datatype_of(first.member)], copy=False)
 
-    def _by_label(self, columns: Sequence[Column], found: Sequence[Values], padding: object) -> Values:
-        """Values of every label side by side, in the order of the classes."""
-        whole = np.full((len(found[0]), len(self._model.classes), *_width(columns)), padding, dtype=found[0].dtype)
-        for column, values in zip(columns, found, strict=True):
-            own = whole[:, self._model.classes.index(column.group or "")]
-            own[..., : values.shape[-1]] = values
-        return whole
+    def _values(self, column: Column) -> Values:
+        if column.source not in self._sources:
+            self._sources[column.source] = self._tensors.source(column, self._answer, self._parts)
+        return MADE[column.member.kind](column, column.member.values(self._sources[column.source]))
+
+
+def _names(members: Iterable[Member[Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(member.tensor for member in members if member.tensor))
 
 
 def _members(model: Model, topics: Sequence[str]) -> Iterator[Member[Any]]:
@@ -131,7 +189,17 @@ def _members(model: Model, topics: Sequence[str]) -> Iterator[Member[Any]]:
                 yield from (member for member in group.members if member.when(scope) and member.known(scope))
 
 
-def _datatype(member: Member[Any]) -> str:
+def _by_label(columns: Sequence[Column], found: Sequence[Values], classes: Sequence[str], padding: object) -> Values:
+    """Values of every label side by side, in the order of the classes."""
+    whole = np.full((len(found[0]), len(classes), *_width(columns)), padding, dtype=found[0].dtype)
+    for column, values in zip(columns, found, strict=True):
+        own = whole[:, classes.index(column.group or "")]
+        own[..., : values.shape[-1]] = values
+    return whole
+
+
+def datatype_of(member: Member[Any]) -> str:
+    """Datatype of a member's tensor."""
     return "FP32" if member.single else DATATYPES[member.kind]
 
 
@@ -182,7 +250,13 @@ DATATYPES: Final[dict[Kind, str]] = {
     "names": "BOOL",
     "text": TEXT,
 }
-DTYPES: Final = {"FP32": np.float32, "FP64": np.float64, "INT64": np.int64, "BOOL": np.bool_}
+DTYPES: Final[dict[str, type[Any]]] = {
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "INT64": np.int64,
+    "BOOL": np.bool_,
+    TEXT: np.object_,
+}
 PADDING: Final[dict[Kind, object]] = {
     "number": np.nan,
     "count": 0,

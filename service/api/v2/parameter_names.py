@@ -7,8 +7,8 @@ from typing import Final
 from service.errors import Fault, InvalidRequest
 
 TAKEN: Final = ("policy", "site")
-V1_ONLY: Final = ("prevalence", "costs", "coverage", "fdr", "session")
-"""Options of `/v1` alone that change an answer: ignored, they would change it in silence."""
+V1_ONLY: Final = ("prevalence", "costs", "label_costs", "coverage", "fdr", "session", "smoother", "switch")
+"""Options of `/v1` alone that change an answer: ignored, they would silently have no effect."""
 
 PROTOCOL: Final = frozenset(
     {
@@ -117,7 +117,9 @@ def _meant(keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
 
 def _remedy(name: str, *, is_exact: bool) -> str:
     place = (
-        "belongs in the request's `parameters`" if name in TAKEN else "is a parameter of /v1 alone; /v2 takes `site`"
+        "belongs in the request's `parameters`"
+        if name in TAKEN
+        else "is a parameter of /v1 alone; /v2 takes `policy` and `site`"
     )
     if is_exact:
         return f"`{name}` {place}; ignored here, it would leave the answer as it is without it"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.api.v2.documents import parse_document, split
 from service.api.v2.input_tensors import raw_tensor, rows_of
-from service.api.v2.output_tensors import VERB, RequestedOutput, decision_names, output_names, ranked_names
+from service.api.v2.output_tensors import VERB, OutputNames, RequestedOutput
 from service.api.v2.parameter_names import check_document, check_parameters
 from service.api.v2.tensors import Blobs, Json, Tensor, read_tensors, refusal
 from service.errors import InvalidInstances, InvalidRequest, TooManyRows
@@ -39,48 +39,80 @@ class InferRequest:
     timeout: float | None = None
 
 
-def read_request(body: bytes, json_length: str | None, model: Model, *, most_rows: int) -> InferRequest:
-    """A request to a model.
+class RequestReader:
+    """Reads the requests to one model.
 
     Parameters
     ----------
-    body : bytes
-        Not compressed.
-    json_length : str or None
-        The header ``Inference-Header-Content-Length``; None where the body is JSON alone.
     model : Model
     most_rows : int
-
-    Raises
-    ------
-    MalformedBody, InvalidRequest, InvalidInstances, TooManyRows
+        In one request.
     """
-    text, rest = split(body, json_length)
-    if not text:
-        return _raw_request(rest, model, most_rows)
-    document = parse_document(text)
-    if not isinstance(document, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    _check_names(document)
-    tensors = read_tensors(document.get("inputs"), Blobs(rest))
-    parameters = document.get("parameters")
-    binary = _switch(parameters, "binary_data_output", default=False)
-    outputs = _outputs(document.get("outputs"), parameters, model, binary=binary)
-    return InferRequest(
-        _text(document, "id"),
-        tuple(tensors),
-        _checked(rows_of(tensors, model.inputs), most_rows),
-        outputs,
-        _options(outputs, parameters, model),
-        _seconds(parameters),
-    )
 
+    def __init__(self, model: Model, *, most_rows: int) -> None:
+        self._inputs = model.inputs
+        self._most_rows = most_rows
+        self._names = OutputNames.of(model)
+        self._policies = bool(model.manifest.policies)
+        self._default = model.manifest.default_policy
 
-def _raw_request(body: bytes, model: Model, most_rows: int) -> InferRequest:
-    tensor = raw_tensor(body, model.inputs)
-    rows = _checked(rows_of([tensor], model.inputs), most_rows)
-    outputs = _outputs(None, None, model, binary=True)
-    return InferRequest(None, (tensor,), rows, outputs, _options(outputs, None, model))
+    def read(self, body: bytes, json_length: str | None) -> InferRequest:
+        """A request.
+
+        Parameters
+        ----------
+        body : bytes
+            Not compressed.
+        json_length : str or None
+            The header ``Inference-Header-Content-Length``; None where the body is JSON alone.
+
+        Raises
+        ------
+        MalformedBody, InvalidRequest, InvalidInstances, TooManyRows
+        """
+        text, rest = split(body, json_length)
+        if not text:
+            return self._of([raw_tensor(rest, self._inputs)], {}, binary=True)
+        document = parse_document(text)
+        if not isinstance(document, dict):
+            raise InvalidRequest("the body must be a JSON object")
+        _check_names(document)
+        tensors = read_tensors(document.get("inputs"), Blobs(rest))
+        return self._of(tensors, document, binary=_switch(document.get("parameters"), "binary_data_output"))
+
+    def _of(self, tensors: Sequence[Tensor], document: Json, *, binary: bool) -> InferRequest:
+        parameters = document.get("parameters")
+        rows = _checked(rows_of(tensors, self._inputs), self._most_rows)
+        outputs = self._outputs(document.get("outputs"), parameters, binary=binary)
+        decide = self._names.need_decision(output.name for output in outputs)
+        options = Options(VERB, decide=decide, policy=_text(parameters, "policy"), site=_text(parameters, "site"))
+        return InferRequest(_text(document, "id"), tuple(tensors), rows, outputs, options, _seconds(parameters))
+
+    def _outputs(self, outputs: object, parameters: object, *, binary: bool) -> tuple[RequestedOutput, ...]:
+        if outputs is None:
+            decide = (_text(parameters, "policy") or self._default) is not None
+            return tuple(RequestedOutput(name, binary) for name in self._names.chosen(decide=decide))
+        if not isinstance(outputs, list) or not outputs:
+            raise refusal(("outputs",), "wrong-type", "must be a list of outputs, or absent")
+        return tuple(self._output(entry, i, binary=binary) for i, entry in enumerate(outputs))
+
+    def _output(self, entry: object, i: int, *, binary: bool) -> RequestedOutput:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        known = self._names.chosen(decide=self._policies)
+        if not isinstance(entry, dict) or not isinstance(name, str) or name not in known:
+            raise refusal(("outputs", i, "name"), "unknown-output", f"must be one of {', '.join(known)}")
+        own = entry.get("parameters")
+        return RequestedOutput(name, _switch(own, "binary_data", default=binary), self._classification(own, name, i))
+
+    def _classification(self, parameters: object, name: str, i: int) -> int | None:
+        count = parameters.get("classification") if isinstance(parameters, dict) else None
+        if count is None:
+            return None
+        if type(count) is not int or count < 1 or name not in self._names.ranked:
+            where = ("outputs", i, "parameters", "classification")
+            detail = f"must be a positive number, on {' or '.join(sorted(self._names.ranked))}"
+            raise refusal(where, "wrong-type", detail)
+        return count
 
 
 def _checked(rows: Rows, most: int) -> Rows:
@@ -101,41 +133,7 @@ def _check_names(document: Json) -> None:
                 check_parameters(entry.get("parameters"), (side, i, "parameters"))
 
 
-def _options(outputs: Sequence[RequestedOutput], parameters: object, model: Model) -> Options:
-    decide = not decision_names(model).isdisjoint(output.name for output in outputs)
-    return Options(VERB, decide=decide, policy=_text(parameters, "policy"), site=_text(parameters, "site"))
-
-
-def _outputs(outputs: object, parameters: object, model: Model, *, binary: bool) -> tuple[RequestedOutput, ...]:
-    if outputs is None:
-        chosen = _text(parameters, "policy") or model.manifest.default_policy
-        return tuple(RequestedOutput(name, binary) for name in output_names(model, decide=chosen is not None))
-    if not isinstance(outputs, list) or not outputs:
-        raise refusal(("outputs",), "wrong-type", "must be a list of outputs, or absent")
-    known = output_names(model, decide=bool(model.manifest.policies))
-    return tuple(_output(entry, i, known, model, binary=binary) for i, entry in enumerate(outputs))
-
-
-def _output(entry: object, i: int, known: Sequence[str], model: Model, *, binary: bool) -> RequestedOutput:
-    name = entry.get("name") if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or not isinstance(name, str) or name not in known:
-        raise refusal(("outputs", i, "name"), "unknown-output", f"must be one of {', '.join(known)}")
-    own = entry.get("parameters")
-    return RequestedOutput(name, _switch(own, "binary_data", default=binary), _classification(own, name, i, model))
-
-
-def _classification(parameters: object, name: str, i: int, model: Model) -> int | None:
-    count = parameters.get("classification") if isinstance(parameters, dict) else None
-    if count is None:
-        return None
-    ranked = ranked_names(model)
-    if type(count) is not int or count < 1 or name not in ranked:
-        where = ("outputs", i, "parameters", "classification")
-        raise refusal(where, "wrong-type", f"must be a positive number, on {' or '.join(sorted(ranked))}")
-    return count
-
-
-def _switch(parameters: object, name: str, *, default: bool) -> bool:
+def _switch(parameters: object, name: str, *, default: bool = False) -> bool:
     value = parameters.get(name) if isinstance(parameters, dict) else None
     return value if isinstance(value, bool) else default
 

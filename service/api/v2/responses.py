@@ -40,7 +40,7 @@ def json_response(body: object) -> Response:
 
 
 def tensor_response(head: Json, outputs: Sequence[Output]) -> Response:
-    """Tensors, and what is said of all of them."""
+    """A response with tensors; ``head`` holds what is common to them."""
     text, length = encode(head, outputs)
     if length is None:
         return Response(text, media_type="application/json")

@@ -4,30 +4,32 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+from starlette.routing import Route
 
 from service.api.addresses import addressed
-from service.api.body import read_raw
 from service.api.v2 import model_repository
-from service.api.v2.endpoint import Inference, Server
+from service.api.v2.endpoint import InferEndpoint, Server
 from service.api.v2.metadata import model_metadata, server_metadata, statistics
 from service.api.v2.responses import json_response
-from service.api.v2.tensors import Json
 from service.errors import NotReady
 
 PLACES: Final = ("", "/versions/{version}")
 
 
+def infer_routes(server: Server) -> list[Route]:
+    """Routes of inference; their endpoint is an ASGI application."""
+    endpoint = InferEndpoint(server)
+    return [Route(f"/v2/models/{{name}}{place}/infer", endpoint, methods=["POST"], name="infer") for place in PLACES]
+
+
 def router(server: Server) -> APIRouter:
-    """Routes of `/v2`."""
+    """The other routes of `/v2`."""
     routes = APIRouter(prefix="/v2", tags=["v2"])
     for path, endpoint in _server_endpoints(server).items():
         routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__)
     for path, endpoint in _model_endpoints(server).items():
         for place in PLACES:
             routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=["GET"], summary=endpoint.__doc__)
-    inference = Inference(server)
-    for place in PLACES:
-        _add_infer(routes, f"/models/{{name}}{place}/infer", server, inference)
     both = APIRouter()  # routers side by side: metrics and logs name a route by the prefix of its own router alone
     both.include_router(routes)
     both.include_router(model_repository.router(server.repository, limit=server.limits.body))
@@ -72,23 +74,3 @@ def _model_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
         return json_response({"model_stats": [statistics(addressed(server.registry, request.path_params))]})
 
     return {"": metadata, "/ready": ready, "/stats": model_statistics}
-
-
-def _add_infer(routes: APIRouter, path: str, server: Server, inference: Inference) -> None:
-    async def endpoint(request: Request) -> Response:
-        model = addressed(server.registry, request.path_params)
-        raw = await read_raw(request, limit=server.limits.body())
-        return await inference.respond(model, request.headers, raw, request.state.request_id, receive=request.receive)
-
-    routes.add_api_route(path, endpoint, methods=["POST"], summary="Predict rows of tensors", openapi_extra=_INFER_BODY)
-
-
-_INFER_BODY: Final[Json] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"type": "object"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}

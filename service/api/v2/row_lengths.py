@@ -1,10 +1,13 @@
-"""How long the rows of padded tensors are, and what a request may say of inputs that the service fills in."""
+"""Lengths of the rows of padded tensors, and checks of inputs that the service fills in itself.
+
+Tested in tests/api/v2/test_input_tensors.py.
+"""
 
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from service.api.v2.expected_tensors import LENGTHS, spoken, takes_lengths
+from service.api.v2.expected_tensors import LENGTHS, shape_text, takes_lengths
 from service.api.v2.tensors import TEXT, Sent, Tensor, Values, refusal
 from service.core.numerics import Flags, Indices
 from service.runtime.fields import Constant, FieldInputs, Mask
@@ -81,7 +84,7 @@ def _ends_padded(values: Values, entry: Entry) -> bool:
 def _of_mask(tensor: Tensor, mask: Mask, width: int) -> Indices:
     values = tensor.values
     if values.ndim != 2 or values.shape[1] != width or tensor.datatype == TEXT:
-        raise tensor.refusal("shape", "wrong-shape", f"must be {spoken((None, width))}, as the rows are")
+        raise tensor.refusal("shape", "wrong-shape", f"must be {shape_text((None, width))}, as the rows are")
     lengths: Indices = (values == 1).sum(axis=1)
     if (lengths == 0).any() or (values != (np.arange(width) < lengths[:, None])).any():
         detail = (

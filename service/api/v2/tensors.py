@@ -82,7 +82,7 @@ class Blobs:
     def finish(self) -> None:
         """Raise InvalidRequest unless everything was taken."""
         if len(self._rest):
-            raise InvalidRequest("more bytes follow the JSON than the inputs' binary_data_size say")
+            raise InvalidRequest("more bytes follow the JSON than the inputs' binary_data_size add up to")
 
 
 class Sent:
@@ -233,9 +233,7 @@ def _texts_of_bytes(piece: memoryview, datatype: str, place: Place) -> Values:
         size = LENGTH.unpack_from(piece, start)[0] if begin <= len(piece) else len(piece)
         start = begin + size
         if start > len(piece):
-            raise refusal(
-                place, "wrong-length", "each element must be four bytes, which say its length, and as many more"
-            )
+            raise refusal(place, "wrong-length", "each element must be its length, in four bytes, and that many bytes")
         found.append(text_of(piece[begin:start], place))
     return texts(found)
 

@@ -1,5 +1,9 @@
 """Inference in process: what `/v2` answers is what `/v1` decides."""
 
+import asyncio
+import re
+from typing import Any
+
 import pytest
 
 from tests.api.v2.bodies import ALL, request_of
@@ -45,3 +49,36 @@ async def test_requested_outputs_choose_what_is_answered_and_what_is_decided(cli
 async def test_a_null_policy_is_none(infer, rows) -> None:
     _, document = await infer(request_of(rows, parameters={"policy": None}))
     assert document["parameters"]["policy"] == "biopsy"
+
+
+MOTIONS = [[[1.0, -0.5, 2.0], [0.5, 0.1, 0.0]], [[0.3]], [[2.0, 1.0, -1.0, 0.5]], [[-1.0, -2.0]]]
+OUTPUTS: list[dict[str, Any]] = [
+    {},
+    {"outputs": [{"name": "label"}, {"name": "risk"}]},
+    {"outputs": [{"name": "probabilities", "parameters": {"classification": 2}}, {"name": "action"}]},
+    {"parameters": {"binary_data_output": True}},
+]
+
+
+def motion(steps: list[list[float]], more: dict[str, Any]) -> dict[str, Any]:
+    shape = [len(steps), len(steps[0])]
+    lengths = [shape[1] - (row[-1] == 0.0) for row in steps]
+    inputs = [
+        {"name": "steps", "shape": shape, "datatype": "FP32", "data": steps},
+        {"name": "lengths", "shape": shape[:1], "datatype": "INT64", "data": lengths},
+    ]
+    return {"inputs": inputs, "id": "mine", **more}
+
+
+async def test_requests_that_are_answered_together_are_answered_as_alone(client_of, kinds) -> None:
+    bodies = [motion(steps, more) for steps in MOTIONS for more in OUTPUTS]
+    async with client_of(kinds) as client:
+        alone = [(await client.post("/v2/models/motion/infer", json=body)).content for body in bodies]
+        before = kinds.model("motion").tally.runs
+        together = await asyncio.gather(*(client.post("/v2/models/motion/infer", json=body) for body in bodies))
+        assert kinds.model("motion").tally.runs - before < len(bodies) / 2
+    assert [without_ids(answer.content) for answer in together] == [without_ids(content) for content in alone]
+
+
+def without_ids(content: bytes) -> bytes:
+    return re.sub(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", b"id", content)

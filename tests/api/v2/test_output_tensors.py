@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.api.v2.metadata import model_metadata
-from service.api.v2.output_tensors import decision_names, output_names, ranked_names
+from service.api.v2.output_tensors import OutputNames
 from service.runtime.registry import Registry
 from tests.api.v2.bodies import request_of
 
@@ -87,22 +87,23 @@ async def test_the_likeliest_class_of_padding_is_empty(outputs_of) -> None:
 
 
 def test_names_are_those_of_the_members(kinds: Registry) -> None:
-    complaints, motion = kinds.model("complaints"), kinds.model("motion")
-    assert set(output_names(complaints, decide=True)) == {
+    complaints, motion = OutputNames.of(kinds.model("complaints")), OutputNames.of(kinds.model("motion"))
+    assert set(complaints.decided) == {
         *("logits", "probabilities", "labels", "ood_score", "p_value", "ood", "risk", "action", "prediction_id")
     }
-    assert set(output_names(motion, decide=False)) == {
+    assert set(motion.always) == {
         *("logits", "probabilities", "label", "lengths", "ood_score", "p_value", "ood", "prediction_id")
     }
-    assert decision_names(motion) == {"risk", "action"}
-    assert ranked_names(motion) == {"logits", "probabilities"}
+    assert motion.need_decision(["label", "risk"])
+    assert not motion.need_decision(["label"])
+    assert motion.ranked == {"logits", "probabilities"}
 
 
 @pytest.mark.parametrize("name", ["notes", "picture", "stay", "complaints", "motion"])
 def test_metadata_list_every_output_once(kinds: Registry, name: str) -> None:
     model = kinds.model(name)
-    described = [entry["name"] for entry in model_metadata(model, kinds)["outputs"]]
-    assert described == output_names(model, decide=model.manifest.default_policy is not None)
+    described = tuple(entry["name"] for entry in model_metadata(model, kinds)["outputs"])
+    assert described == OutputNames.of(model).chosen(decide=model.manifest.default_policy is not None)
 
 
 async def test_classification_names_the_likeliest_classes(infer, rows) -> None:

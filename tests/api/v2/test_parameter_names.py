@@ -4,10 +4,14 @@ from typing import Any
 
 import pytest
 
+from service.api.v2.parameter_names import TAKEN, V1_ONLY
 from tests.api.v2.bodies import INFER, binary, request_of
 
 SLIPS = ["Policy", "polcy", "policy_name", "polices", "policies", "pol-icy", "ploicy", "sites", "Site", "stie", "sit"]
 SLIPS += [
+    "smoother",
+    "Switch",
+    "label_cost",
     "site_id",
     "prevalance",
     "Prevalence",
@@ -44,10 +48,8 @@ async def test_a_near_miss_is_refused_naming_the_known_one(client, rows, key: st
     ):
         assert (answer.status_code, list(answer.json())) == (422, ["error"])
         error = answer.json()["error"]
-        assert any(
-            f"`{name}`" in error for name in ("policy", "site", "prevalence", "costs", "coverage", "fdr", "session")
-        )
-        assert key in ("prevalence", "costs") or f"`{key}`" not in error
+        assert any(f"`{name}`" in error for name in (*TAKEN, *V1_ONLY))
+        assert key in V1_ONLY or f"`{key}`" not in error
 
 
 @pytest.mark.parametrize("key", IGNORED)
