@@ -1,4 +1,7 @@
-"""Operations of `/v1`: the verbs, and what the models are."""
+"""Operations of `/v1`: the verbs, and what the models are.
+
+Tested in tests/api/openapi/test_document.py.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Final
