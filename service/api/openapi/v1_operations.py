@@ -6,7 +6,7 @@ Tested in tests/api/openapi/test_document.py.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from service.api.openapi.answer_components import answer_names
+from service.api.openapi.answer_components import answer_names, report_types
 from service.api.openapi.json_schemas import Json, reference
 from service.api.openapi.operation import JSON, OF_ROWS, PLACES, Operation
 from service.api.v1.model_description import ModelDescription
@@ -67,5 +67,6 @@ V1_TYPES: Final[tuple[tuple[Any, str], ...]] = (
     (ModelList, "serialization"),
     (ModelDescription, "serialization"),
     *((verb.request, "validation") for verb in VERBS.values()),
+    *((kind, "serialization") for kind in report_types()),
 )
 """What their bodies are made of."""
