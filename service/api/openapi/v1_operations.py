@@ -62,11 +62,8 @@ def _answer(verb: Verb) -> Json:
     return refs[0] if len(refs) == 1 else {"anyOf": refs}
 
 
-V1_TYPES: Final[tuple[tuple[Any, str], ...]] = (
-    (Problem, "serialization"),
-    (ModelList, "serialization"),
-    (ModelDescription, "serialization"),
-    *((verb.request, "validation") for verb in VERBS.values()),
-    *((kind, "serialization") for kind in report_types()),
-)
-"""What their bodies are made of."""
+def v1_types() -> list[tuple[Any, str]]:
+    """What their bodies are made of, each with the mode of its schema."""
+    written = (Problem, ModelList, ModelDescription, *report_types())
+    requests = [(verb.request, "validation") for verb in VERBS.values()]
+    return [*((kind, "serialization") for kind in written), *requests]
