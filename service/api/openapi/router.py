@@ -38,7 +38,7 @@ class Contract:
         async with self._writing:
             generation = self._registry.generation
             if self._written[0] != generation:
-                from service.api.openapi.writer import write  # noqa: PLC0415  # its schemas are no part of the start
+                from service.api.openapi.document_writer import write  # noqa: PLC0415  # its schemas are no part of the start
 
                 text = await write(self._registry, self._version, self._open_app, self._closed_app)
                 self._written = (generation, text)
