@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from service.api.encoders.encoder import encoder_of
+from service.api.v1.verbs import VERBS
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.core.pipeline import Policy
@@ -52,6 +53,11 @@ ask = { a = 1, "b.c" = 1, d = 1 }
 land = { a = 4, "b.c" = 0, d = 1 }
 go = { a = 0, "b.c" = 4, d = 1 }
 climb = { a = 1, "b.c" = 9, d = 0 }
+[policies.ponder]
+on_ood = "ask"
+[policies.ponder.costs]
+go = { a = 0, "b.c" = 10, d = 3 }
+ask = { a = 9, "b.c" = 9, d = 9 }
 [sites.north]
 prevalence = { a = 0.8, "b.c" = 0.1, d = 0.1 }
 [sites.south]
@@ -74,7 +80,8 @@ class Case:
 
     def __str__(self) -> str:
         """What the test is called."""
-        named = ["by row"] if any(isinstance(given, tuple) for given in self.options.values()) else []
+        named = [given for given in self.options.values() if given == "ponder"]
+        named += ["by row"] if any(isinstance(given, tuple) for given in self.options.values()) else []
         named += [f"costs {given.cost.ndim}" for given in self.options.values() if isinstance(given, Policy)]
         return "-".join([self.model, self.verb, *self.options, *named, *([] if self.ids is None else ["ids"])])
 
@@ -88,7 +95,7 @@ def answer_of(query: Query, rows: Any) -> Answer:
 
 def written(query: Query, answer: Answer, verb: str, layout: str, parts: list[Part]) -> list[Json]:
     """Bodies of the responses with an answer."""
-    encoder = encoder_of(query, verb=verb, layout=layout)
+    encoder = encoder_of(query, topics=VERBS[verb].topics, layout=layout)
     return [orjson.loads(body) for body in encoder.write(answer, parts, created=CREATED)]
 
 
@@ -147,6 +154,8 @@ SHARED: list[Json] = [{}, {"site": "north"}, {"coverage": 0.8}, {"top_k": 2}, {"
 BY_ROW: list[Json] = [{"site": ("north", "south") * 6}]
 POLICIES: list[Json] = [
     {"policy": "fly"},
+    {"policy": "ponder"},
+    {"policy": ("ponder", "fly") * 6},
     {"policy": own_costs()},
     {"policy": own_costs(ROWS)},
     {"policy": ("walk", "fly", "fly") * 4},

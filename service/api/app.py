@@ -7,7 +7,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -22,7 +22,7 @@ from service.api.addresses import Limits
 from service.api.direct import Direct
 from service.api.openapi import router as openapi
 from service.api.openapi.router import Contract
-from service.api.openapi.uncounted import Uncounted
+from service.api.openapi.uncounted import Uncounted, copied
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
@@ -118,10 +118,20 @@ def _routed(parts: Parts) -> ASGIApp:
 
 def _contract(parts: Parts) -> Contract:
     # Examples come from applications of their own, which neither count nor log.
-    telemetry = Uncounted()
-    own = replace(parts, docs=False, predictor=Predictor(telemetry, parts.predictor.now), background=nullcontext)
-    closed = replace(own, reloader=None, deadline=0.0)
-    return Contract(parts.registry, parts.version, lambda: _routed(own), lambda: _routed(closed))
+    def application(*, is_open: bool) -> ASGIApp:
+        own = replace(
+            parts,
+            registry=copied(parts.registry),
+            predictor=Predictor(Uncounted(), parts.predictor.now),
+            docs=False,
+            reloader=parts.reloader if is_open else None,
+            background=nullcontext,
+        )
+        return _routed(own)
+
+    return Contract(
+        parts.registry, parts.version, partial(application, is_open=True), partial(application, is_open=False)
+    )
 
 
 def body_limit(registry: Registry, *, rows: int, most: int) -> int:

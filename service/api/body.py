@@ -5,7 +5,7 @@ import re
 
 import jiter
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from service.errors import (
     BodyTooLarge,
@@ -50,23 +50,24 @@ async def read_raw(request: Request, *, limit: int) -> bytes:
 async def _read(length: bytes, receive: Receive, limit: int) -> bytes:
     if length.isdigit() and int(length) > limit:
         raise _too_large(limit)
-    body, more = await _received(receive)
-    if more and len(body) <= limit:
-        whole = bytearray(body)
-        while more and len(whole) <= limit:
-            body, more = await _received(receive)
-            whole += body
-        body = bytes(whole)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body") or message["type"] == "http.disconnect":
+        body = await _whole(message, receive, limit)
     if len(body) > limit:
         raise _too_large(limit)
     return body
 
 
-async def _received(receive: Receive) -> tuple[bytes, bool]:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return message.get("body", b""), message.get("more_body", False)
+async def _whole(message: Message, receive: Receive, limit: int) -> bytes:
+    whole = bytearray()
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        whole += message.get("body", b"")
+        if len(whole) > limit or not message.get("more_body", False):
+            return bytes(whole)
+        message = await receive()
 
 
 def parse_json(raw: bytes) -> object:

@@ -38,7 +38,7 @@ async def predict_while_connected(
     ServiceError
     """
     predicting = predictor.predict(call, model, rows, options)
-    if receive is None or predictor.immediate(model, len(rows)):
+    if receive is None or predictor.queue(model).immediate(model, len(rows)):
         return await predicting
     return await while_connected(predicting, receive)
 

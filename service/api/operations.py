@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -12,7 +12,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from service.api.v1 import responses as replies
 from service.errors import NotReady
 from service.runtime.registry import Registry
 
@@ -43,10 +42,8 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
             raise NotReady("no model is loaded: the start is not over, or each model was unloaded or has no alias")
         return Response('{"status":"ready"}', media_type="application/json")
 
-    not_ready: dict[int | str, Any] = {503: {"description": "No model is loaded", "content": replies.PROBLEM}}
-    for path, endpoint, refusals in (("/livez", livez, {}), ("/readyz", readyz, not_ready)):
-        routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__, responses=refusals)
-        routes.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+    for path, endpoint in (("/livez", livez), ("/readyz", readyz)):
+        routes.add_api_route(path, endpoint, methods=["GET", "HEAD"])
     return routes
 
 
@@ -109,7 +106,7 @@ def metrics_router(registry: CollectorRegistry) -> APIRouter:
         """Counters and histograms."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    routes.add_api_route("/metrics", metrics, methods=["GET"], summary="Counters and histograms for Prometheus")
+    routes.add_api_route("/metrics", metrics, methods=["GET"])
     return routes
 
 

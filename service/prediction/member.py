@@ -219,16 +219,19 @@ class Plan:
     ----------
     columns : tuple of Column
     sources : tuple of callable
-        What each is computed from, of an answer and its parts.
+        What they are computed from, of an answer and its parts.
+    readers : tuple of callable and int
+        What computes every column, and from which of the sources.
     """
 
     columns: tuple[Column, ...]
     sources: tuple[Callable[[Answer, Sequence[Part]], Any], ...]
+    readers: tuple[tuple[Callable[[Any], Any], int], ...]
 
     def values(self, answer: Answer, parts: Sequence[Part]) -> list[Any]:
         """What `Member.values` says of every column; None where it is a pick."""
         sources = [source(answer, parts) for source in self.sources]
-        return [column.member.values(sources[column.source]) for column in self.columns]
+        return [read(sources[source]) for read, source in self.readers]
 
     def all_values(self, answer: Answer, parts: Sequence[Part]) -> list[Any]:
         """As `values`, with the picked numbers, NaN where a row has none."""
@@ -247,8 +250,8 @@ def picked(values: Array, index: Indices) -> Array:
     >>> picked(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1, ABSENT]))
     array([ 2., nan])
     """
-    found = np.take_along_axis(values, np.maximum(index, 0)[:, None], axis=1)[:, 0]
-    chosen: Array = np.where(index == ABSENT, np.nan, found)
+    chosen: Array = values[np.arange(len(index)), index].astype(np.float64, copy=False)
+    chosen[index == ABSENT] = np.nan
     return chosen
 
 
@@ -268,7 +271,8 @@ def plan(groups: Sequence[Group[Any]], scope: Scope) -> Plan:
             for place, name in enumerate(_names(group, scope)):
                 columns += _picking(_columns(group, scope.at(place), name, len(sources)), len(columns))
                 sources.append(_source(group, place))
-    return Plan(tuple(columns), tuple(sources))
+    readers = [(column.member.values, column.source) for column in columns]
+    return Plan(tuple(columns), tuple(sources), tuple(readers))
 
 
 def put(document: Json, path: Sequence[str], value: Any) -> None:

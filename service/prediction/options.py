@@ -1,4 +1,4 @@
-"""What a request may choose, and what it comes to for a model: policies, prevalence, label sets."""
+"""Options of a request, and what they mean for a model: policies, prevalence, label sets."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -26,35 +26,35 @@ FROM_REQUEST = "(request)"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a request may choose.
+    """Options of a request, checked against no model yet.
 
     Attributes
     ----------
     verb : str
-        What is counted.
+        As metrics count it.
     decide : bool
-        Whether an action is wanted.
+        Whether decisions are requested.
     policy : str or tuple of str or Policy or None
-        A policy of the manifest by name, of all rows or one per row, or costs of the request's own.
+        A policy of the manifest by name, of all rows or one per row, or costs in the request.
     site : str or tuple of str or None
     prevalence : dict of str to float, or a tuple of such dicts, or None
-        Of all rows, or one per row; so is the site.
+        Of all rows, or one per row, as the site may be.
     coverage : float or None
-        Probability with which a label set holds the true label; without it there are no sets.
+        Probability with which a label set holds the true label; None makes no sets.
     fdr : float or None
-        Share of false discoveries among the rows found to be out of distribution, over the batch.
+        Share of false discoveries among the rows of the request that are found to be out of distribution.
     session : Session or None
-        The rows are the next steps of this trajectory; None watches nothing.
+        The rows are the next steps of this session; None monitors nothing.
     label_costs : dict of int to Policy, or None
-        Of labels: costs of the request's own, by the label's index.
+        Of a multilabel model: costs in the request, by the label's index.
     smoother : str or None
-        Of sequences: in `positions.SMOOTHERS`; None takes the model's.
+        Of a sequence model: in `sequence.SMOOTHERS`; None takes the model's.
     strength : float
         Of the ``jsd`` smoother.
     switch : float or None
-        Of sequences: price of another action at the next position; None takes the policy's.
+        Of a sequence model: price of another action at the next position; None takes the policy's.
     top_k : int or None
-        Of multiclass rows: how many of the most probable classes stand in for all probabilities.
+        Of a multiclass model: how many of the most probable classes stand in for all probabilities.
     """
 
     verb: str
@@ -78,7 +78,9 @@ class Options:
         return own_costs or any(isinstance(given, tuple) for given in (self.policy, self.site, self.prevalence))
 
 
-def choose_policies(model: Model, wanted: str | tuple[str, ...] | Policy | None) -> list[tuple[Policy, Indices | None]]:
+def choose_policies(
+    model: Model, requested: str | tuple[str, ...] | Policy | None
+) -> list[tuple[Policy, Indices | None]]:
     """Policies that decide, each with its rows: one for all (None), or those named row by row.
 
     Raises
@@ -86,22 +88,22 @@ def choose_policies(model: Model, wanted: str | tuple[str, ...] | Policy | None)
     PolicyRequired, InvalidParameters
         As `choose_policy`.
     """
-    if not isinstance(wanted, tuple):
-        return [(choose_policy(model, wanted), None)]
-    names = np.array(wanted)
-    chosen = {name: choose_policy(model, name, at=wanted.index(name)) for name in dict.fromkeys(wanted)}
+    if not isinstance(requested, tuple):
+        return [(choose_policy(model, requested), None)]
+    names = np.array(requested)
+    chosen = {name: choose_policy(model, name, at=requested.index(name)) for name in dict.fromkeys(requested)}
     return [(policy, np.flatnonzero(names == name)) for name, policy in chosen.items()]
 
 
-def choose_policy(model: Model, wanted: str | Policy | None, *, at: int | None = None) -> Policy:
-    """The policy that decides: the request's own, the named one, or the manifest's default.
+def choose_policy(model: Model, requested: str | Policy | None, *, at: int | None = None) -> Policy:
+    """The policy that decides: the costs in the request, the named policy, or the manifest's default.
 
     Parameters
     ----------
     model : Model
-    wanted : str or Policy or None
+    requested : str or Policy or None
     at : int, optional
-        The row that asks for it, where every row asks.
+        The row that requests it, where every row does.
 
     Raises
     ------
@@ -110,13 +112,13 @@ def choose_policy(model: Model, wanted: str | Policy | None, *, at: int | None =
     InvalidParameters
         If the manifest has no policy of that name.
     """
-    if isinstance(wanted, Policy):
-        return wanted
-    return model.policies[_policy_name(model, wanted, at=at)]
+    if isinstance(requested, Policy):
+        return requested
+    return model.policies[_policy_name(model, requested, at=at)]
 
 
 def choose_label_policies(model: Model, options: Options) -> dict[int, Policy]:
-    """What every label costs, by its index: the request's own, the named policy's, or the manifest's default.
+    """Costs of every label, by its index: those in the request, the named policy's, or the manifest's default.
 
     Raises
     ------
@@ -125,44 +127,44 @@ def choose_label_policies(model: Model, options: Options) -> dict[int, Policy]:
     """
     if options.label_costs is not None:
         return options.label_costs
-    wanted = options.policy if isinstance(options.policy, str) else None
-    return model.label_policies[_policy_name(model, wanted)]
+    requested = options.policy if isinstance(options.policy, str) else None
+    return model.label_policies[_policy_name(model, requested)]
 
 
 def choose_smoother(model: Model, options: Options) -> str:
-    """What lets neighbours speak: the request's choice, or the model's own; nothing where a prevalence is asked for.
+    """How neighbouring positions are smoothed: as requested, or as the model was fitted to.
 
     Raises
     ------
     InvalidParameters
-        If ``hmm`` is asked for and the version cannot have it.
+        If ``hmm`` is requested and the version cannot have it.
     PrevalenceUnavailable
-        If neighbours and another prevalence are asked for at once.
+        If a smoother and another prevalence are requested at once.
     """
-    wanted = options.smoother or model.smoother
-    if SMOOTHERS[wanted].chained and model.smoother != wanted:
+    smoother = options.smoother or model.smoother
+    if SMOOTHERS[smoother].chained and model.smoother != smoother:
         detail = (
             f"{model.bundle.title} has no transitions of a known prevalence, which 'hmm' needs: fit it (--calibrator "
             "auto or bcts finds the prevalence), or ask for 'none'"
         )
         raise InvalidParameters(detail, [Fault(("parameters", "smoother"), "unavailable", detail)])
-    if wanted != "none" and (options.site is not None or options.prevalence is not None):
+    if smoother != "none" and (options.site is not None or options.prevalence is not None):
         raise PrevalenceUnavailable(
-            f"a prevalence moves positions one by one, and the smoother {wanted!r} speaks of sequences as they were "
+            f"a prevalence moves positions one by one, and the smoother {smoother!r} speaks of sequences as they were "
             "calibrated: ask with parameters.smoother = 'none', or leave out site and prevalence"
         )
-    return wanted
+    return smoother
 
 
 def choose_target(model: Model, options: Options) -> Array | None:
-    """Prevalence asked for, shape (K,), or (N, K) row by row, or None when the request leaves it as calibrated.
+    """Requested prevalence, shape (K,), or (N, K) row by row, or None where the request leaves it as calibrated.
 
     Raises
     ------
     InvalidParameters
         If the manifest has no site of that name.
     PrevalenceUnavailable
-        If another prevalence is asked for and the one the model speaks of is unknown.
+        If another prevalence is requested and that of the model's probabilities is unknown.
     """
     prevalence = options.prevalence
     if isinstance(options.site, tuple):
@@ -190,7 +192,7 @@ def choose_sets(model: Model, coverage: float, *, target: Array | None) -> Label
     ------
     CoverageUnavailable
         If the version is uncalibrated or has no conformity scores, or if sets on average at another prevalence are
-        asked for and there are too many classes, too few rows, or one prevalence per row.
+        requested and there are too many classes, too few rows, or one prevalence per row.
     """
     record, title = model.bundle.record, model.bundle.title
     if model.task != "multiclass":
@@ -236,12 +238,12 @@ def _why_marginal(title: str, lack: str) -> str:
     )
 
 
-def _policy_name(model: Model, wanted: str | None, *, at: int | None = None) -> str:
-    name, there = wanted or model.manifest.default_policy, model.manifest.policies
-    known = ", ".join(there) or "none; send costs"
+def _policy_name(model: Model, requested: str | None, *, at: int | None = None) -> str:
+    name, policies = requested or model.manifest.default_policy, model.manifest.policies
+    known = ", ".join(policies) or "none; send costs"
     if name is None:
         raise PolicyRequired(f"{model.name} has no default policy; name one in parameters.policy (there are: {known})")
-    if name not in there:
+    if name not in policies:
         detail = f"{model.name} has no policy of that name (there are: {known})"
         raise InvalidParameters(detail, [Fault(_place("policy", at), "unknown-policy", detail)])
     return name

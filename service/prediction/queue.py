@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from service.bundle.sections import Runtime
@@ -21,6 +21,7 @@ from service.errors import DeadlineExceeded, Overloaded
 from service.prediction.answer import Answer, Part
 from service.prediction.counts import Counts
 from service.prediction.query import Query
+from service.prediction.sessions import monitor_of
 from service.runtime.model import Model
 from service.runtime.rows import Fields, Rows, alike, join
 from service.runtime.timing import INLINE_SECONDS
@@ -38,14 +39,14 @@ class JointAnswer:
     answer : Answer
         Of the rows of all parts, in order.
     parts : list of Part
-    bodies : dict
-        What is made of it once for all parts, by its maker; kept here by the first request that needs it.
+    bodies : list of bytes or None
+        The body of every part's response, once the first of them was written.
     """
 
     query: Query
     answer: Answer
     parts: list[Part]
-    bodies: dict[object, list[bytes]] = field(default_factory=dict)
+    bodies: list[bytes] | None = None
 
     def own(self, place: int) -> Answer:
         """The answer to one of the requests."""
@@ -70,10 +71,10 @@ class Waiting:
     part : Part
     deadline : float or None
         On the monotonic clock.
+    since : float
+        When it came.
     monitor : Monitor or None
         Of its session.
-    since : float
-        When it was queued.
     result : Future
     """
 
@@ -81,8 +82,8 @@ class Waiting:
     rows: Rows
     part: Part
     deadline: float | None
-    monitor: Monitor | None
-    since: float = 0.0
+    since: float
+    monitor: Monitor | None = None
     result: "asyncio.Future[Result] | None" = None
 
     @property
@@ -94,10 +95,10 @@ class Waiting:
         """Hand over the result, or what to raise in its place."""
         if self.result is None or self.result.done():
             return
-        if isinstance(outcome, Exception):
-            self.result.set_exception(outcome)
-        else:
+        if isinstance(outcome, tuple):
             self.result.set_result(outcome)
+        else:
+            self.result.set_exception(outcome)
 
 
 Outcome = tuple[Waiting, Result | Exception]
@@ -162,9 +163,7 @@ class Queue:
         """Whether so many rows would be run on the event loop, and now: before a client can disconnect."""
         return not self._running and self.inline(model, rows)
 
-    async def answer(
-        self, query: Query, rows: Rows, part: Part, *, deadline: float | None = None, monitor: Monitor | None = None
-    ) -> Result:
+    async def answer(self, query: Query, rows: Rows, part: Part, *, deadline: float | None = None) -> Result:
         """The answer to one request, or to several that were answered together.
 
         Cancelled, the request leaves the queue.
@@ -176,9 +175,8 @@ class Queue:
         rows : Rows
         part : Part
         deadline : float, optional
-            On the monotonic clock; a request that was not run by then is not run at all.
-        monitor : Monitor, optional
-            Of the query's session.
+            On the monotonic clock; a request that was not run by then is not run at all. The manifest may name a
+            sooner one.
 
         Raises
         ------
@@ -188,12 +186,22 @@ class Queue:
         Exception
             Whatever these rows, and no other request's, made the run raise.
         """
-        if deadline is not None and time.monotonic() >= deadline:
+        now = time.monotonic()
+        due = self._sooner(deadline, now)
+        if due is not None and now >= due:
             raise DeadlineExceeded.in_the_queue()
-        request = Waiting(query, rows, part, deadline, monitor)
+        request = Waiting(query, rows, part, due, now)
+        if query.options.session is not None:
+            request.monitor = await asyncio.to_thread(monitor_of, query.model, query.options.session)
         if self._idle and self._arrivals.alone() and self.inline(query.model, len(rows)):
             return self._at_once(request)
         return await self._queued(request)
+
+    def _sooner(self, deadline: float | None, now: float) -> float | None:
+        seconds = self._limits.deadline
+        if seconds is None:
+            return deadline
+        return now + seconds if deadline is None else min(deadline, now + seconds)
 
     @property
     def _idle(self) -> bool:
@@ -214,7 +222,7 @@ class Queue:
     async def _queued(self, request: Waiting) -> Result:
         loop = asyncio.get_running_loop()
         self._check_room()
-        request.since, request.result = time.monotonic(), loop.create_future()
+        request.result = loop.create_future()
         self._waiting.append(request)
         if self._idle:
             self._due = True
@@ -258,22 +266,21 @@ class Queue:
         # The oldest request, and all others that fit; those that do not keep their places.
         batch: list[Waiting] = []
         others: list[Waiting] = []
-        rows, now = 0, time.monotonic()
-        while self._waiting and rows < self._limits.batch_rows:
+        rows, waited, most, now = 0, 0.0, self._limits.batch_rows, time.monotonic()
+        while self._waiting and rows < most:
             request = self._waiting.popleft()
-            if not _is_due(request, now):
+            if request.left or _is_late(request, now):
                 continue
-            if batch and not self._fits(batch[0].rows, request.rows, rows):
+            count = rows + len(request.rows)
+            if batch and (count > most or not alike(batch[0].rows, request.rows)):
                 others.append(request)
                 continue
             batch.append(request)
-            rows += len(request.rows)
-            request.query.model.tally.waited += now - request.since
+            rows, waited = count, waited + now - request.since
         self._waiting.extendleft(reversed(others))
+        if batch:
+            batch[0].query.model.tally.waited += waited
         return batch
-
-    def _fits(self, first: Rows, rows: Rows, count: int) -> bool:
-        return count + len(rows) <= self._limits.batch_rows and alike(first, rows)
 
     def _start_on_thread(self, loop: asyncio.AbstractEventLoop, batch: list[Waiting]) -> None:
         def finished(done: Future[list[Outcome]]) -> None:
@@ -295,9 +302,9 @@ class Queue:
 
     def _deliver(self, outcomes: Iterable[Outcome]) -> None:
         for request, outcome in outcomes:
+            request.settle(outcome)
             if isinstance(outcome, tuple) and outcome[1] == 0:  # once for all parts
                 self._count(outcome[0])
-            request.settle(outcome)
 
     def _outcomes(self, batch: list[Waiting], deadline: float | None) -> list[Outcome]:
         groups = _groups(batch)
@@ -330,12 +337,10 @@ class Queue:
         return joints
 
 
-def _is_due(request: Waiting, now: float) -> bool:
-    if request.left:
+def _is_late(request: Waiting, now: float) -> bool:
+    if request.deadline is None or now <= request.deadline:
         return False
-    if request.deadline is not None and now > request.deadline:
-        request.settle(DeadlineExceeded.in_the_queue())
-        return False
+    request.settle(DeadlineExceeded.in_the_queue())
     return True
 
 
@@ -345,12 +350,12 @@ def _latest(batch: Sequence[Waiting]) -> float | None:
     return max(deadlines) if len(deadlines) == len(batch) else None
 
 
-def _groups(batch: Sequence[Waiting]) -> list[list[Waiting]]:
+def _groups(batch: list[Waiting]) -> list[list[Waiting]]:
     """Requests whose stages D and E run once for all: those with the same query, if it joins."""
     groups: dict[int, list[Waiting]] = {}
     for request in batch:
-        groups.setdefault(id(request.query if request.query.joins else request), []).append(request)
-    return list(groups.values())
+        groups.setdefault(id(request.query), []).append(request)
+    return [part for group in groups.values() for part in ([group] if group[0].query.joins else [[r] for r in group])]
 
 
 def _timed(model: Model, rows: Rows, deadline: float | None) -> Posterior:

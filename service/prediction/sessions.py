@@ -1,6 +1,8 @@
 """Sessions: rows that follow one another, monitored for leaving the training distribution.
 
 Nothing is kept here: the answer carries the state, and the client sends it back with the next steps.
+
+Tested in tests/api/test_sessions.py.
 """
 
 from dataclasses import dataclass

@@ -78,7 +78,7 @@ class Parts:
         data, folder = DataState.of(request.data), request.out.with_name(f"{request.out.name}.parts")
         job = json.dumps(_job(model, request, data, columns), indent=2)
         if request.out.exists():
-            raise DataError(f"{request.out} exists; remove it, or write elsewhere")
+            raise DataError(f"{request.out} exists; remove it, or choose another file")
         if not any(folder.glob("*.parquet")):  # what was refused before its first part leaves nothing to mix up
             folder.mkdir(exist_ok=True)
             (folder / JOB_FILE).write_text(job, encoding="utf-8")

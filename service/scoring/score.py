@@ -55,5 +55,5 @@ def _refuse_sequences(model: Model) -> None:
 def _refuse_inside(request: ScoreRequest) -> None:
     if request.data.is_dir() and request.out.parent.resolve().is_relative_to(request.data.resolve()):
         raise DataError(
-            f"{request.out} lies inside the data {request.data}, and would be read as a part: write elsewhere"
+            f"{request.out} lies inside the data {request.data}, and would be read as a part: choose another place"
         )

@@ -1,5 +1,6 @@
 """Applications in process, and models whose instances are the logits themselves."""
 
+import asyncio
 import copy
 import json
 import shutil
@@ -11,6 +12,7 @@ import httpx
 import numpy as np
 import onnx
 import pytest
+from jsonschema import Draft202012Validator
 from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.manifest import MANIFEST_FILE
@@ -152,58 +154,43 @@ def _labelled(path: Path, k: int) -> Path:
     return path
 
 
-@pytest.fixture
-def conforms(shipped: Registry, client_of: Callable[..., httpx.AsyncClient]) -> Callable[..., Any]:
-    """Says where a document departs from a component of the OpenAPI document; a member it does not list departs."""
+@pytest.fixture(scope="session")
+def contract(shipped: Registry) -> dict[str, Any]:
+    """The OpenAPI document of the shipped models."""
 
-    async def departures(document: Any, component: str) -> list[str]:
-        async with client_of(shipped) as client:
-            components = (await client.get("/openapi.json")).json()["components"]["schemas"]
-        return list(_departures(document, components[component], components, "$"))
+    async def requested() -> dict[str, Any]:
+        transport = httpx.ASGITransport(compose(Settings(), shipped))
+        async with httpx.AsyncClient(transport=transport, base_url="http://temperance") as client:
+            document: dict[str, Any] = (await client.get("/openapi.json")).json()
+        return document
+
+    return asyncio.run(requested())
+
+
+@pytest.fixture(scope="session")
+def conforms(contract: dict[str, Any]) -> Callable[..., list[str]]:
+    """Where a document departs from what an operation answers, or from a component; an unnamed member departs too."""
+    schemas = {name: _closed(schema) for name, schema in contract["components"]["schemas"].items()}
+    operations = {one["operationId"]: one for path in contract["paths"].values() for one in path.values()}
+
+    def departures(document: Any, name: str) -> list[str]:
+        schema = {"$ref": f"#/components/schemas/{name}"}
+        if name in operations:
+            schema = operations[name]["responses"]["200"]["content"]["application/json"]["schema"]
+        validator = Draft202012Validator({**schema, "components": {"schemas": schemas}})
+        return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
 
     return departures
 
 
-def _departures(value: Any, schema: dict[str, Any], components: dict[str, Any], place: str) -> list[str]:
-    if "$ref" in schema:
-        schema = components[schema["$ref"].rpartition("/")[2]]
-    if "anyOf" in schema:
-        attempts = [_departures(value, option, components, place) for option in schema["anyOf"]]
-        return min(attempts, key=len)
-    if not isinstance(value, _PYTHON[schema["type"]]) or (isinstance(value, bool) and schema["type"] != "boolean"):
-        return [f"{place} is no {schema['type']}"]
-    if isinstance(value, list):
-        return [
-            d for i, item in enumerate(value) for d in _departures(item, schema["items"], components, f"{place}.{i}")
-        ]
-    if isinstance(value, dict):
-        return _departing_members(value, schema, components, place)
-    return []
-
-
-def _departing_members(
-    value: dict[str, Any], schema: dict[str, Any], components: dict[str, Any], place: str
-) -> list[str]:
-    properties, others = schema.get("properties", {}), schema.get("additionalProperties", False)
-    found = [f"{place}.{name} is missing" for name in schema.get("required", []) if name not in value]
-    for name, item in value.items():
-        expected = properties.get(name, others)
-        if expected is False:
-            found.append(f"{place}.{name} is not documented")
-        elif expected is not True:
-            found += _departures(item, expected, components, f"{place}.{name}")
-    return found
-
-
-_PYTHON: dict[str, Any] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "number": (int, float),
-    "integer": int,
-    "boolean": bool,
-    "null": type(None),
-}
+def _closed(schema: Any) -> Any:
+    """The same schema, without room for members that it does not name."""
+    if isinstance(schema, list):
+        return [_closed(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _closed(value) for key, value in schema.items()}
+    return {**made, "additionalProperties": made.get("additionalProperties", False)} if "properties" in made else made
 
 
 @pytest.fixture

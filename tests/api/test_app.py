@@ -15,12 +15,10 @@ from starlette.requests import ClientDisconnect
 from service.api.app import SMALLEST_BODY_LIMIT, Parts, body_limit, build_app
 from service.api.problems import MEDIA_TYPE
 from service.errors import ServiceError
-from service.prediction.answer import Part
 from service.prediction.predictor import Predictor
-from service.prediction.query import Query
-from service.prediction.queue import Result
+from service.prediction.queue import Queue
+from service.runtime.model import Model
 from service.runtime.registry import Registry
-from service.runtime.rows import Rows
 from service.telemetry import Telemetry
 
 DECIDE = "/v1/models/breast-cancer:decide"
@@ -34,8 +32,8 @@ class Breaking(Predictor):
         super().__init__(telemetry, lambda: datetime.now(UTC))
         self._error = error
 
-    async def answer(self, query: Query, rows: Rows, part: Part, *, deadline: float | None = None) -> Result:
-        del query, rows, part, deadline
+    def queue(self, model: Model) -> Queue:
+        del model
         raise self._error
 
 

@@ -7,7 +7,6 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.v1.responses import Answer
 from service.runtime.registry import Registry
 
 Publish = Callable[..., Registry]
@@ -83,8 +82,7 @@ async def test_an_answer_with_discoveries_is_documented_and_one_without_has_none
 ) -> None:
     plain, answer = await ask("detect", [example_row]), await ask("detect", [example_row], fdr=0.1)
     assert "discovered" not in plain["predictions"][0]["ood"]
-    assert Answer.model_validate(answer, strict=True).model_dump(exclude_unset=True) == answer
-    assert await conforms(answer, "Answer") == []
+    assert conforms(answer, "detect") == []
 
 
 @pytest.mark.parametrize("rate", [0, 1, "0.1"])

@@ -8,7 +8,6 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.v1.responses import EstimateAnswer
 from service.core.numerics import Array
 from service.runtime.registry import Registry
 
@@ -128,8 +127,7 @@ async def test_an_estimate_is_answered_at_every_place_in_its_documented_shape(
     async with client_of(publish_logits(CLASSES, fitted=True)) as client:
         answer = (await client.post(f"/v1/models/logits{place}:estimate", json=body)).json()
         told = (await client.get("/metrics")).text
-    assert EstimateAnswer.model_validate(answer, strict=True).model_dump(exclude_unset=True) == answer
-    assert await conforms(answer, "EstimateAnswer") == []
+    assert conforms(answer, "estimate") == []
     assert answer["estimate"]["condition"] > 1.0
     assert 'verb="estimate",version="1"} 50.0' in told
 

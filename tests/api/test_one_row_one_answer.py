@@ -88,7 +88,7 @@ async def joined(model: Model, rows: Array, seed: int) -> Answers:
     query = Query.of(model, Options("detect"))
     found: list[Posterior] = []
     for first in range(0, len(parts), 64):
-        asked = (predictor.answer(query, own, Part("id", len(own))) for own in parts[first : first + 64])
+        asked = (predictor.queue(model).answer(query, own, Part("id", len(own))) for own in parts[first : first + 64])
         found += [joint.own(place).posterior for joint, place in await asyncio.gather(*asked)]
     return np.concatenate([told(model, posterior) for posterior in found])
 

@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.v1.responses import Answer, EvaluateAnswer
 from service.core.numerics import Array
 from service.data.dataset import read_dataset
 from service.evaluation.report import evaluate
@@ -182,8 +181,7 @@ async def test_an_answer_has_exactly_the_members_of_its_verb(
     answer = await ask(verb, test_rows[:3])
     assert set(answer) == {*HEADER, "predictions"}
     assert all(set(row) == {"prediction_id", *VERBS[verb]} for row in answer["predictions"])
-    assert Answer.model_validate(answer, strict=True).model_dump(exclude_unset=True) == answer
-    assert await conforms(answer, "Answer") == []
+    assert conforms(answer, verb) == []
 
 
 @pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
@@ -193,8 +191,7 @@ async def test_answers_of_a_flagged_row_and_of_chosen_costs_are_documented_too(
     wild = [1e6 * value for value in example_row]
     chosen = {} if verb == "detect" else {"top_k": 1, "site": "screening"}
     answer = await ask(verb, [wild], ids=["patient 7"], **chosen)
-    assert Answer.model_validate(answer, strict=True).model_dump(exclude_unset=True) == answer
-    assert await conforms(answer, "Answer") == []
+    assert conforms(answer, verb) == []
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -279,8 +276,7 @@ async def test_evaluate_equals_the_offline_evaluation(
     )
     assert flat(answer["evaluation"]) == pytest.approx(flat(offline.as_json()), rel=1e-9)
     assert set(answer) == {*HEADER, "evaluation"}
-    assert EvaluateAnswer.model_validate(answer, strict=True).model_dump(exclude_unset=True) == answer
-    assert await conforms(answer, "EvaluateAnswer") == []
+    assert conforms(answer, "evaluate") == []
 
 
 def flat(report: Any, place: str = "") -> dict[str, Any]:

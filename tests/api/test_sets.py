@@ -8,7 +8,6 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.v1.responses import Answer
 from service.core.numerics import Array, Indices
 from service.runtime.registry import Registry
 
@@ -251,5 +250,4 @@ async def test_an_answer_with_sets_is_documented_and_one_without_has_none(
         body = {"instances": [[0.0, 0.5]], "parameters": {"coverage": 0.9}}
         answer = (await client.post("/v1/models/logits:predict", json=body)).json()
     assert "set" not in plain["predictions"][0]
-    assert Answer.model_validate(answer, strict=True).model_dump(exclude_unset=True) == answer
-    assert await conforms(answer, "Answer") == []
+    assert conforms(answer, "predict") == []

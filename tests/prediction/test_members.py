@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from service.api.encoders.answer_schemas import columns_schema, row_schema
-from service.api.encoders.encoder import TOPICS
+from service.api.v1.verbs import VERBS
 from service.api.v2.output_tensors import OutputTensors, RequestedOutput
 from service.core.numerics import Array
 from service.prediction import members
@@ -51,8 +51,10 @@ def test_a_new_member_is_in_rows_columns_tensors_and_schemas(every_task: Registr
     (tensor,) = OutputTensors(query).written([RequestedOutput("lowest", binary=False)], answer, part)
     assert np.asarray(tensor.values).tolist() == expected
     schema = {"type": "number", "description": ABOUT}
-    assert row_schema(query.model.task, TOPICS["decide"])["properties"]["ood"]["properties"]["lowest"] == schema
-    assert columns_schema(query.model.task, TOPICS["decide"])["properties"]["ood.lowest"]["items"] == {"type": "number"}
+    assert row_schema(query.model.task, VERBS["decide"].topics)["properties"]["ood"]["properties"]["lowest"] == schema
+    assert columns_schema(query.model.task, VERBS["decide"].topics)["properties"]["ood.lowest"]["items"] == {
+        "type": "number"
+    }
 
 
 @pytest.mark.usefixtures("new_member")

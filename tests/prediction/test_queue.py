@@ -49,8 +49,9 @@ class Doubling:
 
 
 @dataclass
-class Verb:
+class Options:
     verb: str = "predict"
+    session: None = None
 
 
 @dataclass(eq=False)
@@ -59,7 +60,7 @@ class Asking:
 
     model: Doubling
     joins: bool = True
-    options: Verb = field(default_factory=Verb)
+    options: Options = field(default_factory=Options)
     concluded: list[int] = field(default_factory=list)
     fails: bool = False
 
@@ -342,14 +343,6 @@ async def test_requests_answered_together_share_one_joint_answer() -> None:
     results: Sequence[Result] = await asyncio.gather(*(queue.answer(cast("Query", query), row(1.0), p) for p in parts))
     assert {id(joint) for joint, _ in results} == {id(results[0][0])}
     assert [joint.parts[place] for joint, place in results] == parts
-
-
-async def test_the_monitor_of_a_session_reaches_its_own_request() -> None:
-    queue, model = queue_of(execution="thread"), Doubling()
-    watched = answer(queue, Asking(model, joins=False), row(1.0), monitor=object())
-    found = await asyncio.gather(watched, answer(queue, Asking(model), row(1.0)))
-    assert [float(one[0, 0]) for one in found] == [3.0, 2.0]
-    assert model.runs == [2]
 
 
 async def test_what_was_done_is_tallied(execution) -> None:

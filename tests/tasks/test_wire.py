@@ -8,7 +8,6 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.v1.responses import Answer
 from service.bundle.repository import Repository
 from service.core.smoothing import min_cost_path
 from service.fitting.publish import publish_draft
@@ -373,14 +372,6 @@ async def test_parameters_of_other_tasks_are_refused_by_a_model_of_classes(name:
     async with client_of(load_registry(Repository(Path(__file__).parents[2] / "models"))) as client:
         problem = await refused(client, "breast-cancer:decide", [[1.0] * 30], parameters={name: value})
         assert problem["errors"][0]["pointer"] == f"/parameters/{name}"
-
-
-@pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
-async def test_answers_are_as_the_document_says(complaints: Any, motion: Any, verb: str, sequences_drawn: Make) -> None:
-    rows = {"complaints": [[0.1]], "motion": sequences_drawn(1, 1)[0].tolist()}
-    for client, name in ((complaints, "complaints"), (motion, "motion")):
-        answer = await asked(client, f"{name}:{verb}", rows[name])
-        assert Answer.model_validate(answer).model_dump(exclude_unset=True) == answer
 
 
 async def test_models_say_their_task_and_their_policies(complaints: Any, motion: Any) -> None:

@@ -29,7 +29,7 @@ def row_schema(task: str, topics: Sequence[str]) -> Json:
     task : str
         ``multiclass``, ``multilabel`` or ``sequence``.
     topics : sequence of str
-        As `Query.plan`; those of a verb are in `encoder.TOPICS`.
+        As `Query.plan`; those of a verb are its `topics`.
     """
     root = _object("One answered row.")
     groups = groups_of(task, topics)

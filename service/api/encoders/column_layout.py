@@ -25,6 +25,7 @@ from service.prediction.query import Query
 
 FEW_ROWS: Final = 16  # per request: fewer are lists before they are text, since every array costs a microsecond
 NULL: Final = b"null"
+ROW_ID: Final = "id"  # not in the responses to requests without ids
 Values = Any  # a list, or an array that `orjson` writes
 
 
@@ -51,15 +52,14 @@ class ColumnEncoder:
         """Body of every response; as `Encoder.write`."""
         columns, moment, session = self._columns(answer, parts), orjson.dumps(timestamp(created)), _session(answer)
         lengths = lengths_of(answer.posterior).tolist() if self._by_position else []
+        named = [(column.name, values, column.positions) for column, values in columns]
+        unnamed = [entry for entry in named if entry[0] != ROW_ID]
         bodies = []
         for part, rows, positions in zip(parts, *_bounds(parts, lengths), strict=True):
-            own = {
-                column.name: values[positions if column.positions else rows]
-                for column, values in columns
-                if not (column.member.optional and column.member.kind == "text" and part.ids is None)
-            }
-            values = [orjson.dumps(part.request_id), moment, _json(own), session, _json(lengths[rows])]
-            bodies.append(self._body.filled(values))
+            present = unnamed if part.ids is None else named
+            own = {name: values[positions if by_position else rows] for name, values, by_position in present}
+            filled = [orjson.dumps(part.request_id), moment, _json(own), session, _json(lengths[rows])]
+            bodies.append(self._body.filled(filled))
         return bodies
 
     def _columns(self, answer: Answer, parts: Sequence[Part]) -> list[tuple[Column, Values]]:

@@ -26,23 +26,18 @@ class Encoder(Protocol):
         """
 
 
-def encoder_of(query: Query, *, verb: str, layout: str) -> Encoder:
+def encoder_of(query: Query, *, topics: Sequence[str], layout: str) -> Encoder:
     """The encoder of a query's answers.
 
     Parameters
     ----------
     query : Query
-    verb : str
-        In `TOPICS`.
+    topics : sequence of str
+        Members of every row, as `Query.plan`.
     layout : str
         In `LAYOUTS`.
     """
-    return LAYOUTS[layout](query, TOPICS[verb])
+    return LAYOUTS[layout](query, topics)
 
 
-TOPICS: Final[dict[str, tuple[str, ...]]] = {
-    "predict": ("identity", "probabilities"),
-    "detect": ("identity", "ood"),
-    "decide": ("identity", "probabilities", "ood", "decision"),
-}
 LAYOUTS: Final[dict[str, Callable[[Query, Sequence[str]], Encoder]]] = {"rows": RowEncoder, "columns": ColumnEncoder}

@@ -4,6 +4,8 @@ The JSON of rows is compiled once per query into templates: text with places. Wh
 action, a reason) chooses the template of a row; all other text fills places; the numbers of all rows become text in one
 call. An object or list that has templates of its own (a label's decision, the positions of a sequence) fills one place
 of the row.
+
+Tested in tests/api/encoders/test_encoder.py.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +26,7 @@ EMPTY: Final = b"[]"
 FEW: Final = ("action", "reason")  # of these names, a row's own chooses its template
 MOST_PLACES: Final = 1 << 16  # in the templates of one query
 VARIES: Final = "%varies"
+VARYING: Final = frozenset({np.ndarray, list})
 MISSING: Final = object()
 Texts = list[bytes]
 Key = tuple[Any, ...]
@@ -111,7 +114,7 @@ class _Frame:
             JSON of what has templates of its own.
         """
         values = [found[i] for i in self._members]
-        shape = tuple([VARIES if isinstance(value, np.ndarray | list) else value for value in values])
+        shape = tuple([VARIES if type(value) in VARYING else value for value in values])
         return self._variants(shape).write(found, rows, inner)
 
 

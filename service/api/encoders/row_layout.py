@@ -1,4 +1,7 @@
-"""Responses by row, `layout = "rows"`: `predictions` holds one object for every row."""
+"""Responses by row, `layout = "rows"`: `predictions` holds one object for every row.
+
+Tested in tests/api/encoders/test_encoder.py.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime

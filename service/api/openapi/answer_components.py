@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from service.api.encoders.answer_schemas import columns_response_schema, header_schema, rows_response_schema
-from service.api.encoders.encoder import TOPICS
 from service.api.openapi.json_schemas import Json, reference
 from service.api.v1.verbs import VERBS, Verb
 from service.prediction.tasks import TASKS
@@ -67,7 +66,7 @@ def _shared(name: str, entry: Any, shared: Json) -> Any:
 
 def _of_rows(verb: Verb) -> Iterator[tuple[str, Json]]:
     for layout, schema_of in LAYOUTS.items():
-        by_task = {task: schema_of(task, TOPICS[verb.name]) for task in TASKS}
+        by_task = {task: schema_of(task, verb.topics) for task in TASKS}
         same = all(schema == by_task["multiclass"] for schema in by_task.values())
         for task, schema in list(by_task.items())[: 1 if same else None]:
             yield f"{'' if same else task.title()}{verb.name.title()}{layout}", schema
@@ -75,7 +74,7 @@ def _of_rows(verb: Verb) -> Iterator[tuple[str, Json]]:
 
 def _report(verb: Verb) -> Json:
     schema = header_schema()
-    name = {"evaluate": "evaluation", "estimate": "estimate"}[verb.name]
+    name = verb.name if verb.report is None else verb.report.member
     schema["description"] = verb.summary + "."
     schema["properties"][name] = {"type": "object", "description": verb.summary + "."}
     schema["required"].append(name)

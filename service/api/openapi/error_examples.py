@@ -10,10 +10,14 @@ from starlette.types import ASGIApp
 from service.api import problems
 from service.api.openapi.in_process import Sent, ask
 from service.api.openapi.operation import error_name
-from service.errors import LoadFailed
+from service.errors import DeadlineExceeded, LoadFailed
 
 LARGE: Final = str(1 << 40)
-FAULTS: Final = (problems.internal(), LoadFailed("model.onnx does not match its line in SHA256SUMS"))
+FAULTS: Final = (
+    problems.internal(),
+    LoadFailed("model.onnx does not match its line in SHA256SUMS"),
+    DeadlineExceeded.in_the_queue(),
+)
 """What no request brings about."""
 
 
@@ -41,7 +45,7 @@ async def errors_of(app: ASGIApp, closed: ASGIApp, model: str) -> dict[str, Any]
     ----------
     app : ASGI application
     closed : ASGI application
-        One that has not started, shows no repository, and gives requests no time.
+        One that has not started and shows no repository.
     model : str
         Name of a served model.
     """
@@ -67,7 +71,6 @@ def _of_v1(model: str) -> Iterator[Wrong]:
     yield Wrong(415, Sent("post", path, b"1.0,2.0", {"content-type": "text/csv"}))
     yield Wrong(422, Sent("post", path, row))
     yield Wrong(503, Sent("get", "/readyz"), is_for_closed=True)
-    yield Wrong(504, Sent("post", path, row), is_for_closed=True)
 
 
 def _of_v2(model: str) -> Iterator[Wrong]:
@@ -77,5 +80,8 @@ def _of_v2(model: str) -> Iterator[Wrong]:
     yield Wrong(404, Sent("get", "/v2/models/unknown"))
     yield Wrong(413, Sent("post", path, b"{}", {"content-length": LARGE}))
     yield Wrong(415, Sent("post", path, b"{}", {"content-encoding": "br"}))
-    yield Wrong(422, Sent("post", path, b'{"inputs": [{"name": "unknown", "shape": [1, 1], "datatype": "FP32"}]}'))
+    yield Wrong(
+        422,
+        Sent("post", path, b'{"inputs": [{"name": "unknown", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}'),
+    )
     yield Wrong(503, Sent("get", "/v2/health/ready"), is_for_closed=True)

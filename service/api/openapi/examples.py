@@ -69,7 +69,10 @@ async def _examples(app: ASGIApp, operation: Operation, shown: Sequence[Subject]
     paths = {subject.model.name: subject.path for subject in shown}
     bodies = {subject.model.name: await _body(app, operation, subject.model) for subject in shown}
     bodies = {title: body for title, body in bodies.items() if body is not None}
-    return Examples(shown[0].path if shown else {}, bodies, await _responses(app, operation, bodies, paths))
+    responses = await _responses(app, operation, bodies, paths)
+    # A verb may refuse models of a task; what is refused is no example.
+    answered = {title: body for title, body in bodies.items() if title in responses or ANY in responses}
+    return Examples(shown[0].path if shown else {}, answered, responses)
 
 
 async def _body(app: ASGIApp, operation: Operation, model: Model) -> Json | None:
@@ -90,9 +93,9 @@ async def _instances(app: ASGIApp, verb: str, model: Model) -> Json:
 
 
 def _tensors(model: Model) -> Json:
-    (row,) = example(model.inputs) or [[]]
+    row: Any = (example(model.inputs) or [[]])[0]
     names = [cell for entry in model.inputs.entries for cell in entry.cells]
-    cells: Any = row if isinstance(row, dict) else dict(zip(names, row, strict=True))  # type: ignore[arg-type]  # a list
+    cells = row if isinstance(row, dict) else dict(zip(names, row, strict=True))
     tensors = []
     for expected, entry in zip(expected_tensors(model.inputs), model.inputs.entries, strict=True):
         value = cells[entry.name] if entry.shape else [cells[cell] for cell in entry.cells]

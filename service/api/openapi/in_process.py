@@ -74,7 +74,8 @@ async def started(app: ASGIApp) -> AsyncIterator[ASGIApp]:
         del message
         running.set()
 
-    lifespan = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send))  # type: ignore[arg-type]  # an awaitable that is a coroutine
+    scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    lifespan = asyncio.ensure_future(app(scope, receive, send))
     await running.wait()
     try:
         yield app

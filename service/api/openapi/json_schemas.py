@@ -2,6 +2,7 @@
 
 A class is described where it is defined: the paragraphs of its docstring become the description of its schema, and the
 entries of its ``Attributes`` section those of its properties. A description that a field states itself comes first.
+Fields of manifests and records are described in `bundle_fields`.
 """
 
 import inspect
@@ -13,6 +14,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
+
+from service.api.openapi.bundle_fields import FIELDS
 
 Json = dict[str, Any]
 
@@ -58,8 +61,9 @@ def described(schema: JsonSchemaValue, kind: type) -> JsonSchemaValue:
     if prose:
         schema["description"] = prose
     for name, entry in schema.get("properties", {}).items():
-        if name in attributes and "description" not in entry:
-            entry["description"] = attributes[name]
+        text = entry.get("description") or attributes.get(name) or _of_a_branch(entry)
+        if text:
+            entry["description"] = text
     return schema
 
 
@@ -68,7 +72,15 @@ def documented(kind: type) -> tuple[str, dict[str, str]]:
     """The prose of a class' docstring, and its ``Attributes``; those of its bases too."""
     prose, attributes = _sections(inspect.cleandoc(kind.__doc__ or ""))
     inherited = [documented(base)[1] for base in kind.__bases__ if base is not object]
-    return prose, {name: text for own in (*inherited, attributes) for name, text in own.items()}
+    every = (*inherited, FIELDS.get(kind, {}), attributes)
+    return prose, {name: text for own in every for name, text in own.items()}
+
+
+def _of_a_branch(schema: Json) -> str | None:
+    # An optional value is a union with null, and its description stands in the other branch.
+    branches = [branch for key in ("anyOf", "oneOf") for branch in schema.get(key, ())]
+    found = (branch.get("description") or _of_a_branch(branch) for branch in branches)
+    return next(filter(None, found), None)
 
 
 def _sections(text: str) -> tuple[str, dict[str, str]]:

@@ -1,10 +1,10 @@
 """`/openapi.json`: written when it is first requested, and again when other models are served."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Final
 
-import orjson
 from fastapi import APIRouter, Response
 from starlette.types import ASGIApp
 
@@ -53,7 +53,7 @@ class Contract:
             errors = await errors_of(app, self._closed_app(), names[0]) if names else {}
         # Schemas of a hundred types take a moment, in which the loop goes on answering.
         made = await asyncio.to_thread(document, self._version, examples, errors)
-        return orjson.dumps(made)
+        return json.dumps(made, separators=(",", ":")).encode()  # bounds of 64-bit integers are too large for orjson
 
 
 def router(contract: Contract) -> APIRouter:

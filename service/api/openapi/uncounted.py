@@ -1,7 +1,11 @@
 """Counters for answers that are no traffic: the examples of the document."""
 
+from dataclasses import replace
+
 from prometheus_client import CollectorRegistry
 
+from service.runtime.registry import Registry, Served
+from service.runtime.timing import Tally
 from service.telemetry import Telemetry
 
 
@@ -16,6 +20,16 @@ class Uncounted(Telemetry):
         nothing = _Nothing()
         self.requests = self.rows = self.flagged = self.actions = nothing  # type: ignore[assignment]  # as far as is used
         self.seconds = self.batch = nothing  # type: ignore[assignment]
+
+
+def copied(registry: Registry) -> Registry:
+    """The same models with statistics of their own."""
+    return Registry({name: _copied(registry.served(name)) for name in registry.names()})
+
+
+def _copied(served: Served) -> Served:
+    models = {version: replace(model, tally=Tally()) for version, model in served.models.items()}
+    return replace(served, models=models)
 
 
 class _Nothing:

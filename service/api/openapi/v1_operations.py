@@ -6,6 +6,7 @@ from typing import Any, Final
 from service.api.openapi.answer_components import answer_names
 from service.api.openapi.json_schemas import Json, reference
 from service.api.openapi.operation import JSON, OF_ROWS, PLACES, Operation
+from service.api.v1.model_description import ModelDescription
 from service.api.v1.responses import ModelList, Problem
 from service.api.v1.verbs import VERBS, Verb
 
@@ -33,7 +34,7 @@ def _descriptions() -> Iterator[Operation]:
             path=f"/v1/models/{{name}}{place}",
             tag=TAG,
             summary="What a model takes, answers and costs, and how it was calibrated",
-            answers={JSON: {"type": "object"}},
+            answers={JSON: reference(ModelDescription.__name__)},
             errors=(404, 500),
         )
 
@@ -61,6 +62,7 @@ def _answer(verb: Verb) -> Json:
 V1_TYPES: Final[tuple[tuple[Any, str], ...]] = (
     (Problem, "serialization"),
     (ModelList, "serialization"),
+    (ModelDescription, "serialization"),
     *((verb.request, "validation") for verb in VERBS.values()),
 )
 """What their bodies are made of."""

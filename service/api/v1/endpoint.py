@@ -2,24 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Final
 
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from service.api import problems
-from service.api.addresses import Limits, addressed
 from service.api.body import read_json
 from service.api.disconnect import while_connected
-from service.api.v1.reader import Readers, ReadRequest
+from service.api.v1.request_reader import Kind
+from service.api.v1.targets import Targets
 from service.api.v1.verbs import Verb
 from service.errors import InvalidInstances, ServiceError
-from service.prediction.answer import Part, Prediction
-from service.prediction.call import Call
-from service.prediction.header import head_of, header
-from service.prediction.predictor import Predictor
-from service.prediction.queue import Result
-from service.runtime.registry import Registry
+from service.prediction.answer import Part
+from service.prediction.queue import JointAnswer, Result
 
 MEDIA_TYPE: Final = (b"content-type", b"application/json")
 
@@ -30,20 +27,19 @@ class VerbEndpoint:
     Parameters
     ----------
     verb : Verb
-    registry : Registry
-    predictor : Predictor
-    limits : Limits
-    readers : Readers
+    targets : Targets
+        Shared by all verbs.
+    seconds : float
+        That an answer may take.
+    clock : callable
+        The time of day, with its zone.
     """
 
-    def __init__(
-        self, verb: Verb, *, registry: Registry, predictor: Predictor, limits: Limits, readers: Readers
-    ) -> None:
+    def __init__(self, verb: Verb, targets: Targets, *, seconds: float, clock: Callable[[], datetime]) -> None:
         self._verb = verb
-        self._registry = registry
-        self._predictor = predictor
-        self._limits = limits
-        self._readers = readers
+        self._targets = targets
+        self._seconds = seconds
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a problem where it cannot be answered."""
@@ -51,45 +47,31 @@ class VerbEndpoint:
             body = await self._body(scope, receive)
         except ServiceError as error:
             await problems.problem(error)(scope, receive, send)
-        else:
-            await _send_json(send, body)
+            return
+        headers = [(b"content-length", str(len(body)).encode()), MEDIA_TYPE]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        model = addressed(self._registry, scope["path_params"])
-        call = Call(scope["state"]["request_id"], deadline=time.monotonic() + self._limits.seconds)
-        raw = await read_json(scope, receive, limit=self._limits.body())
-        reader = self._readers.reader(self._verb, model)
-        request = reader.read(raw)
+        model, reader, queue, most_bytes = self._targets.target(self._verb, scope)
+        deadline = time.monotonic() + self._seconds
+        request = reader.read(await read_json(scope, receive, limit=most_bytes))
+        part = Part(scope["state"]["request_id"], len(request.rows), request.ids)
+        answering: Awaitable[Result] = queue.answer(request.kind.query, request.rows, part, deadline=deadline)
+        if not queue.immediate(model, part.rows):
+            answering = while_connected(answering, receive)
         try:
-            result = await self._answer(request, call, receive)
+            joint, place = await answering
         except InvalidInstances as error:
             raise reader.located(error, request) from None
-        return await self._written(result, request, call)
+        if joint.bodies is None:
+            await self._write(joint, request.kind)
+        return (joint.bodies or [])[place]
 
-    async def _answer(self, request: ReadRequest, call: Call, receive: Receive) -> Result:
-        query, rows = request.kind.query, request.rows
-        part = Part(call.request_id, len(rows), request.ids)
-        answering = self._predictor.answer(query, rows, part, deadline=call.deadline)
-        if self._predictor.immediate(query.model, len(rows)):
-            return await answering
-        return await while_connected(answering, receive)
-
-    async def _written(self, result: Result, request: ReadRequest, call: Call) -> bytes:
-        (joint, place), encoder = result, request.kind.encoder
-        if encoder is not None:
-            bodies = joint.bodies.get(encoder)
-            if bodies is None:
-                bodies = joint.bodies[encoder] = encoder.write(joint.answer, joint.parts, created=self._predictor.now())
-            return bodies[place]
-        if request.report is None:
-            raise TypeError("a verb without a report has an encoder")
-        prediction = Prediction.of(joint.own(place), call=call, created=self._predictor.now())
-        found = await asyncio.to_thread(request.report, prediction)
-        head = head_of(prediction, request_id=call.request_id, created=prediction.created)
-        return orjson.dumps({**header(head), **found})
-
-
-async def _send_json(send: Send, body: bytes) -> None:
-    headers = [(b"content-length", str(len(body)).encode()), MEDIA_TYPE]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    async def _write(self, joint: JointAnswer, kind: Kind) -> None:
+        # Once for all requests that were answered together, by the first that is back.
+        write, created = kind.encoder.write, self._clock()
+        if self._verb.report is None:
+            joint.bodies = write(joint.answer, joint.parts, created=created)
+        else:  # may take long
+            joint.bodies = await asyncio.to_thread(write, joint.answer, joint.parts, created=created)

@@ -1,8 +1,14 @@
-"""What a model takes, answers and costs, and how it was calibrated."""
+"""What a model takes, answers and costs, and how it was calibrated.
 
-from typing import Any
+Tested in tests/api/openapi/test_document.py, where its response fits the document, and in tests/api/v1.
+"""
 
-from service.bundle.sections import Input
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from service.bundle.record import Record
+from service.bundle.sections import Feature, Input, LabelCosts, Ood, Policy, Site
 from service.runtime.inputs import ANYTHING
 from service.runtime.model import Model
 from service.runtime.registry import Served
@@ -10,41 +16,212 @@ from service.runtime.registry import Served
 Json = dict[str, Any]
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
+class Named(BaseModel):
+    """Something with a name.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    """
+
+    name: str
+
+
+class FeatureDescription(Feature, Named):
+    """A column of an input."""
+
+
+class FilledInput(Named):
+    """An input of the graph that the service fills.
+
+    Attributes
+    ----------
+    filled : str or float
+        `mask`, or the constant.
+    """
+
+    filled: str | float | None
+
+
+class TensorInput(Named):
+    """An input that holds a tensor for every row.
+
+    Attributes
+    ----------
+    type : str
+        Type of its values.
+    shape : list of int or None
+        Shape of a row; null where any size fits.
+    pad : float or None
+        What shorter rows are padded with; null where they are not.
+    """
+
+    type: str
+    shape: list[int | None]
+    pad: float | int | str | None
+
+
+class TableInput(Named):
+    """An input that holds columns.
+
+    Attributes
+    ----------
+    type : str
+        Type of its values.
+    features : list of FeatureDescription
+        Its columns, in order.
+    """
+
+    type: str
+    features: list[FeatureDescription]
+
+
+class PolicyDescription(Policy):
+    """Named actions, what they cost, and what happens to flagged rows; what a policy does not have is absent."""
+
+    costs: Annotated[dict[str, dict[str, float]] | None, Field(exclude_if=_is_absent)] = None
+    labels: Annotated[dict[str, LabelCosts] | None, Field(exclude_if=_is_absent)] = None
+    switch: Annotated[float | None, Field(exclude_if=_is_absent)] = None
+
+
+class OodDescription(Ood):
+    """Out-of-distribution scores, and which of them flag a row."""
+
+    gate: tuple[str, ...]
+
+
+class Uncalibrated(BaseModel):
+    """No calibration.
+
+    Attributes
+    ----------
+    method : str
+        Always `identity`.
+    status : str
+        Always `uncalibrated`.
+    """
+
+    method: str
+    status: Literal["uncalibrated"]
+
+
+class CalibrationDescription(Record):
+    """How the model was calibrated, from what.
+
+    Attributes
+    ----------
+    method : str
+        Name of the calibrator.
+    """
+
+    schema_: Annotated[Literal[1], Field(alias="schema", exclude=True)] = 1
+    sections: Annotated[dict[str, str], Field(exclude=True)]
+    method: str
+
+
+class ModelDescription(Named):
+    """A version of a model.
+
+    Attributes
+    ----------
+    title : str
+        What it is for.
+    ready : bool
+        Always true; a model that is not served is 404.
+    version : str
+        The version that is described.
+    digest : str or None
+        SHA-256 of its files.
+    versions : list of str
+        Versions that were published.
+    served : list of str
+        Versions that are served.
+    aliases : dict of str to str
+        Version of every alias.
+    refusal : str or None
+        Why what was published last is not served; null where it is.
+    task : str
+        `multiclass`, `multilabel` or `sequence`.
+    classes : list of str
+        Classes, or labels of a multilabel model, in order.
+    inputs : list
+        Inputs of the graph, in order.
+    policies : dict of str to PolicyDescription
+        Policies by name.
+    default_policy : str or None
+        The one that decides where a request names none.
+    sites : dict of str to Site
+        Sites by name.
+    ood : OodDescription
+        Out-of-distribution scores.
+    calibration : CalibrationDescription or Uncalibrated
+        How it was calibrated.
+    """
+
+    title: str
+    ready: bool
+    version: str
+    digest: str | None
+    versions: list[str]
+    served: list[str]
+    aliases: dict[str, str]
+    refusal: str | None
+    task: Literal["multiclass", "multilabel", "sequence"]
+    classes: list[str]
+    inputs: list[TableInput | TensorInput | FilledInput]
+    policies: dict[str, PolicyDescription]
+    default_policy: str | None
+    sites: dict[str, Site]
+    ood: OodDescription
+    calibration: CalibrationDescription | Uncalibrated
+
+
 def description(model: Model, served: Served) -> Json:
-    """What a model takes, answers and costs, and how it was calibrated."""
-    manifest, record = model.manifest, model.bundle.record
-    return {
-        "name": model.name,
-        "title": manifest.title,
-        "ready": True,
-        "version": model.version,
-        "digest": model.bundle.digest,
-        "versions": [str(version) for version in served.published],
-        "served": [str(version) for version in served.models],
-        "aliases": {label: str(version) for label, version in served.aliases.items()},
-        "refusal": served.refusal,
-        "task": manifest.graph.task,
-        "classes": list(model.classes),
-        "inputs": [_input(entry, model) for entry in manifest.inputs],
-        "policies": {
-            name: section.model_dump(mode="json", exclude_none=True) for name, section in manifest.policies.items()
-        },
-        "default_policy": manifest.default_policy,
-        "sites": {name: section.model_dump(mode="json") for name, section in manifest.sites.items()},
-        "ood": {**manifest.ood.model_dump(mode="json"), "gate": list(manifest.ood.gate_members)},
-        "calibration": ({} if record is None else record.model_dump(mode="json", exclude={"schema_", "sections"}))
-        | model.calibration,
-    }
+    """What a model takes, answers and costs, and how it was calibrated, as `ModelDescription`."""
+    manifest, ood = model.manifest, model.manifest.ood
+    described = ModelDescription.model_construct(
+        name=model.name,
+        title=manifest.title,
+        ready=True,
+        version=model.version,
+        digest=model.bundle.digest,
+        versions=[str(version) for version in served.published],
+        served=[str(version) for version in served.models],
+        aliases={label: str(version) for label, version in served.aliases.items()},
+        refusal=served.refusal,
+        task=manifest.graph.task,
+        classes=list(model.classes),
+        inputs=[_input(entry, model) for entry in manifest.inputs],
+        policies={name: PolicyDescription.model_construct(**dict(own)) for name, own in manifest.policies.items()},
+        default_policy=manifest.default_policy,
+        sites=manifest.sites,
+        ood=OodDescription.model_construct(**{**dict(ood), "gate": ood.gate_members}),
+        calibration=_calibration(model),
+    )
+    return described.model_dump(mode="json")
 
 
-def _input(entry: Input, model: Model) -> Json:
+def _calibration(model: Model) -> CalibrationDescription | Uncalibrated:
+    record = model.bundle.record
+    if record is None:
+        return Uncalibrated.model_construct(method=model.method, status="uncalibrated")
+    return CalibrationDescription.model_construct(**{**dict(record), **model.calibration})
+
+
+def _input(entry: Input, model: Model) -> TableInput | TensorInput | FilledInput:
     if entry.is_filled:
-        return {"name": entry.name, "filled": "mask" if entry.mask else entry.fill}
+        return FilledInput.model_construct(name=entry.name, filled="mask" if entry.mask else entry.fill)
     taken = next(taken for taken in model.inputs.entries if taken.name == entry.name)
-    said: Json = {"name": entry.name, "type": "string" if taken.is_text else str(taken.dtype)}
+    kind = "string" if taken.is_text else str(taken.dtype)
     if taken.shape:
-        return {**said, "shape": list(taken.shape), "pad": taken.pad}
+        return TensorInput.model_construct(name=entry.name, type=kind, shape=list(taken.shape), pad=taken.pad)
     features = [
-        {"name": name, **model.manifest.features.get(name, ANYTHING).model_dump(mode="json")} for name in entry.columns
+        FeatureDescription.model_construct(name=name, **dict(model.manifest.features.get(name, ANYTHING)))
+        for name in entry.columns
     ]
-    return {**said, "features": features}
+    return TableInput.model_construct(name=entry.name, type=kind, features=features)

@@ -1,21 +1,63 @@
 """What `:evaluate` and `:estimate` compute of all rows of a request."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
 
 from service.api.v1.labelled import judge, read_case
 from service.api.v1.requests import EstimateRequest, EvaluateRequest
 from service.evaluation.prevalence import LEVEL, MethodEstimate, PrevalenceEstimate, RowsEstimate, estimate
 from service.evaluation.training_losses import check_names, named_losses
-from service.prediction.answer import Prediction
+from service.prediction.answer import Answer, Part, Prediction
+from service.prediction.call import Call
+from service.prediction.header import head_of, header
 from service.runtime.model import Model
 
 Json = dict[str, Any]
-Report = Callable[[Prediction], Json]
-"""Members that stand beside the header of an answer."""
+Compute = Callable[[Prediction], Json]
 
 
-def evaluation_report(request: EvaluateRequest, model: Model) -> Report:
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verb computes of all rows of a request together.
+
+    Attributes
+    ----------
+    member : str
+        Where it stands, beside the header.
+    prepared : callable
+        Of the request and the model: checks what is special about the request, and gives what computes the report.
+    """
+
+    member: str
+    prepared: Callable[[Any, Model], Compute]
+
+
+class ReportEncoder:
+    """Writes the response to one request with a report.
+
+    Parameters
+    ----------
+    member : str
+    compute : callable
+    """
+
+    def __init__(self, member: str, compute: Compute) -> None:
+        self._member = member
+        self._compute = compute
+
+    def write(self, answer: Answer, parts: Sequence[Part], *, created: datetime) -> list[bytes]:
+        """As `Encoder.write`; it may take long."""
+        (part,) = parts
+        prediction = Prediction.of(answer, call=Call(part.request_id), created=created)
+        head = head_of(answer, request_id=part.request_id, created=created)
+        return [orjson.dumps({**header(head), self._member: self._compute(prediction)})]
+
+
+def _evaluation(request: EvaluateRequest, model: Model) -> Compute:
     """Metrics and realised costs of labelled rows.
 
     Raises
@@ -25,22 +67,19 @@ def evaluation_report(request: EvaluateRequest, model: Model) -> Report:
     case, losses = read_case(request, model), request.parameters.losses
     check_names(losses, model.manifest)
 
-    def report(prediction: Prediction) -> Json:
+    def compute(prediction: Prediction) -> Json:
         found = judge(case, prediction)
         named = named_losses(losses, prediction.log_probs, case.labels, model.manifest)
-        return {"evaluation": {**found, "losses": named}}
+        return {**found, "losses": named}
 
-    return report
+    return compute
 
 
-def estimate_report(request: EstimateRequest, model: Model) -> Report:
+def _estimate(request: EstimateRequest, model: Model) -> Compute:
     """Prevalence of unlabelled rows."""
     del request
 
-    def report(prediction: Prediction) -> Json:
-        return {"estimate": estimate_body(estimate(model, prediction.posterior), model.classes)}
-
-    return report
+    return lambda prediction: estimate_body(estimate(model, prediction.posterior), model.classes)
 
 
 def estimate_body(found: PrevalenceEstimate, classes: tuple[str, ...]) -> Json:
@@ -67,3 +106,7 @@ def _method_estimate(found: MethodEstimate, classes: tuple[str, ...]) -> Json:
         for name, share, low, high in zip(classes, *columns, strict=True)
     }
     return {"prevalence": shares, "differs": found.differs, "settled": found.settled}
+
+
+EVALUATION: Final = Report("evaluation", _evaluation)
+ESTIMATE: Final = Report("estimate", _estimate)

@@ -104,7 +104,21 @@ Steps = Annotated[int, Field(ge=0, le=1 << 53)]
 
 
 class SessionState(Wire):
-    """A trajectory: null or {} starts one; afterwards what the last answer returned, as it was."""
+    """A trajectory: null or {} starts one; afterwards what the last answer returned, as it was.
+
+    Attributes
+    ----------
+    model, version : str
+        The model that the session belongs to.
+    statistic : float
+        Evidence that the trajectory has left the distribution.
+    steps : int
+        Rows so far.
+    steps_since_in_distribution : int
+        Rows since the last one without evidence.
+    alarm : bool
+        Whether an alarm stands.
+    """
 
     model: Name | None = None
     version: Name | None = None
@@ -161,7 +175,15 @@ class DecideParameters(PredictParameters):
 
 
 class EvaluateParameters(Wire):
-    """Options of `:evaluate`."""
+    """Options of `:evaluate`.
+
+    Attributes
+    ----------
+    site : str
+        A site of the manifest, for its prevalence.
+    policy : str
+        The one policy to report on; without it all of the manifest's.
+    """
 
     site: Name | None = None
     prevalence: Prevalence | None = None

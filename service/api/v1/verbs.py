@@ -11,7 +11,7 @@ from service.api.v1.parameters import (
     evaluate_options,
     predict_options,
 )
-from service.api.v1.reports import Report, estimate_report, evaluation_report
+from service.api.v1.reports import ESTIMATE, EVALUATION, Report
 from service.api.v1.requests import (
     DecideRequest,
     DetectRequest,
@@ -37,41 +37,55 @@ class Verb:
         Its body: ``instances``, ``parameters``, and what else it takes.
     options : callable
         What its parameters mean: of the parameters, the model and the number of rows.
-    report : callable or None
-        Of the request and the model: what is computed of all rows together. None answers every row, by its members.
+    topics : tuple of str
+        Members that it answers of every row, as `Query.plan`.
+    report : Report or None
+        What it computes of all rows together, in place of an answer for every row.
     """
 
     name: str
     summary: str
     request: type[Wire]
     options: Callable[[Any, Model, int], Options]
-    report: Callable[[Any, Model], Report] | None = None
+    topics: tuple[str, ...] = ()
+    report: Report | None = None
 
 
-VERBS: Final[dict[str, Verb]] = {
-    verb.name: verb
-    for verb in (
-        Verb("predict", "Calibrated probabilities", PredictRequest, predict_options),
-        Verb("detect", "Out-of-distribution scores and flags", DetectRequest, detect_options),
-        Verb(
-            "decide",
-            "Probabilities, flags, expected costs and the action of least cost",
-            DecideRequest,
-            decide_options,
-        ),
-        Verb(
-            "evaluate",
-            "Metrics and realised costs of labelled rows",
-            EvaluateRequest,
-            evaluate_options,
-            evaluation_report,
-        ),
-        Verb(
-            "estimate",
-            "Prevalence of unlabelled rows, and whether it differs from the source",
-            EstimateRequest,
-            estimate_options,
-            estimate_report,
-        ),
-    )
-}
+_VERBS: Final = (
+    Verb(
+        "predict",
+        "Calibrated probabilities",
+        PredictRequest,
+        predict_options,
+        topics=("identity", "probabilities"),
+    ),
+    Verb(
+        "detect",
+        "Out-of-distribution scores and flags",
+        DetectRequest,
+        detect_options,
+        topics=("identity", "ood"),
+    ),
+    Verb(
+        "decide",
+        "Probabilities, flags, expected costs and the action of least cost",
+        DecideRequest,
+        decide_options,
+        topics=("identity", "probabilities", "ood", "decision"),
+    ),
+    Verb(
+        "evaluate",
+        "Metrics and realised costs of labelled rows",
+        EvaluateRequest,
+        evaluate_options,
+        report=EVALUATION,
+    ),
+    Verb(
+        "estimate",
+        "Prevalence of unlabelled rows, and whether it differs from the source",
+        EstimateRequest,
+        estimate_options,
+        report=ESTIMATE,
+    ),
+)
+VERBS: Final[dict[str, Verb]] = {verb.name: verb for verb in _VERBS}

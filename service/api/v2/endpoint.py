@@ -136,11 +136,10 @@ class InferEndpoint:
         return decompress(raw, encoding.lower(), limit=limit), request.headers.get(JSON_LENGTH)
 
     async def _answer(self, query: Query, request: InferRequest, part: Part, receive: Receive) -> Result:
-        limit = self._server.limits.seconds
+        limit, queue = self._server.limits.seconds, self._server.predictor.queue(query.model)
         seconds = limit if request.timeout is None else min(request.timeout, limit)
-        predictor = self._server.predictor
-        answering = predictor.answer(query, request.rows, part, deadline=time.monotonic() + seconds)
-        if predictor.immediate(query.model, part.rows):
+        answering = queue.answer(query, request.rows, part, deadline=time.monotonic() + seconds)
+        if queue.immediate(query.model, part.rows):
             return await answering
         return await while_connected(answering, receive)
 

@@ -1,4 +1,7 @@
-"""What every task provides."""
+"""What every task provides.
+
+Tested in tests/prediction/tasks.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +16,7 @@ from service.runtime.model import Model
 
 
 class Stages(Protocol):
-    """Stages D and E under a request's options, which were checked against the model.
-
-    Tested in tests/prediction/tasks and, over HTTP, in tests/tasks.
-    """
+    """Stages D and E under a request's options, which were checked against the model."""
 
     @property
     def target(self) -> Array | None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.api.v1 import verbs
-from service.api.v1.reports import Report
+from service.api.v1.reports import Compute, Report
 from service.api.v1.verbs import VERBS
 from service.runtime.model import Model
 from service.runtime.registry import Registry
@@ -26,10 +26,11 @@ async def test_a_new_verb_is_one_entry(
     shipped: Registry,
     test_rows: list[list[float]],
 ) -> None:
-    def report(request: Any, model: Model) -> Report:
+    def prepared(request: Any, model: Model) -> Compute:
         del request, model
         return lambda prediction: {"rows": len(prediction.log_probs)}
 
+    report = Report("count", prepared)
     count = dataclasses.replace(VERBS["estimate"], name="count", summary="How many rows", report=report)
     monkeypatch.setitem(verbs.VERBS, "count", count)
     async with client_of(shipped) as client:
@@ -37,7 +38,7 @@ async def test_a_new_verb_is_one_entry(
         document = (await client.get("/openapi.json")).json()
         unknown = await client.post("/v1/models/breast-cancer:explain", json={})
         metrics = (await client.get("/metrics")).text
-    assert (answer.status_code, answer.json()["rows"]) == (200, 3)
+    assert (answer.status_code, answer.json()["count"]) == (200, {"rows": 3})
     assert document["paths"]["/v1/models/{name}:count"]["post"]["summary"] == "How many rows"
     assert "count" in unknown.json()["detail"]
     assert 'route="/v1/models/{name}:count"' in metrics

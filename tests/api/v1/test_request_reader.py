@@ -9,12 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.api.v1 import reader as module
-from service.api.v1.reader import KEY, MOST_REMEMBERED, Kind, Readers, ReadRequest, Remembered, RequestReader
+from service.api.v1 import request_reader as module
+from service.api.v1.request_reader import KEY, MOST_REMEMBERED, Kind, ReadRequest, Remembered, RequestReader
 from service.api.v1.verbs import VERBS
 from service.errors import RequestError, ServiceError
 from service.runtime.model import Model
-from service.runtime.registry import Registry
 
 WIDTH = 30
 NUMBER = st.one_of(
@@ -215,15 +214,6 @@ def test_long_parameters_are_not_remembered(reader: RequestReader, test_rows: li
     costs = {f"action-{i}" + "x" * 100: {"benign": 0, "malignant": 1} for i in range(40)}
     raw = json.dumps({"instances": test_rows[:1], "parameters": {"costs": costs}}).encode()
     assert reader.read(raw).kind is not reader.read(raw).kind
-
-
-def test_readers_of_an_unloaded_model_are_dropped(shipped: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    readers, model = Readers(shipped, most_rows=4), shipped.model("breast-cancer")
-    first = readers.reader(VERBS["predict"], model)
-    assert readers.reader(VERBS["predict"], model) is first
-    assert readers.reader(VERBS["detect"], model) is not first
-    monkeypatch.setattr(shipped, "generation", shipped.generation + 1)
-    assert readers.reader(VERBS["predict"], model) is not first
 
 
 def test_a_reader_decides_nothing_by_the_length_of_a_document(reader: RequestReader) -> None:

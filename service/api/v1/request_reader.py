@@ -8,7 +8,7 @@ request; it remembers what parameters mean, whatever the ids and rows beside the
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import orjson
 
@@ -17,14 +17,13 @@ from service.api.encoders.encoder import Encoder, encoder_of
 from service.api.plain_numbers import end_of_numbers
 from service.api.v1.instances import InstanceReader
 from service.api.v1.parameters import parameter_error, refuse_foreign
-from service.api.v1.reports import Report
+from service.api.v1.reports import ReportEncoder
 from service.api.v1.requests import parse_request, valid_ids
 from service.api.v1.verbs import Verb
 from service.bundle.tasks import ABSENT, PRESENT
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.query import Query
 from service.runtime.model import Model
-from service.runtime.registry import Registry
 from service.runtime.rows import Rows
 
 LONGEST_REMEMBERED: Final = 4096  # bytes around the rows, or of parameters; longer ones hardly ever come again
@@ -44,16 +43,14 @@ class Kind:
     Attributes
     ----------
     query : Query
-    encoder : Encoder or None
-        None where the verb has a report of all rows together.
+    encoder : Encoder
     """
 
     query: Query
-    encoder: Encoder | None
+    encoder: Encoder
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRequest:
+class ReadRequest(NamedTuple):
     """A request, read and checked.
 
     Attributes
@@ -63,15 +60,12 @@ class ReadRequest:
     instances : list
         The rows as they were sent.
     ids : list of str or None
-    report : callable or None
-        What is computed of all rows together, where the verb has such a report.
     """
 
     kind: Kind
     rows: Rows
     instances: list[Any]
     ids: Ids | None = None
-    report: Report | None = None
 
 
 class Remembered(Generic[Key]):
@@ -179,51 +173,22 @@ class RequestReader:
         request: Any = parse_request(verb.request, document, _names(model))
         parameters, count = request.parameters, len(request.instances)
         refuse_foreign(parameters, model)
-        report = None if verb.report is None else verb.report(request, model)
+        compute = None if verb.report is None else verb.report.prepared(request, model)
         options = verb.options(parameters, model, count)
         ids = getattr(parameters, "ids", None)
         if ids is not None and len(ids) != count:
             raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
-        rows = self._instances.parse(request.instances)
-        kind = self._kind(Query.of(model, options), parameters, document)
-        return ReadRequest(kind, rows, request.instances, ids, report=report)
+        rows, query = self._instances.parse(request.instances), Query.of(model, options)
+        if verb.report is not None and compute is not None:
+            return ReadRequest(Kind(query, ReportEncoder(verb.report.member, compute)), rows, request.instances)
+        kind = Kind(query, encoder_of(query, topics=verb.topics, layout=parameters.layout))
+        self._keep(kind, document)
+        return ReadRequest(kind, rows, request.instances, ids)
 
-    def _kind(self, query: Query, parameters: Any, document: Any) -> Kind:
-        if self._verb.report is not None:
-            return Kind(query, None)
-        encoder = encoder_of(query, verb=self._verb.name, layout=parameters.layout)
-        kind, key = Kind(query, encoder), _key(document.get("parameters", {}))
-        lasting = query.options.session is None and not query.options.vary_by_row
-        if lasting and key is not None:
+    def _keep(self, kind: Kind, document: Any) -> None:
+        options, key = kind.query.options, _key(document.get("parameters", {}))
+        if key is not None and options.session is None and not options.vary_by_row:
             self._by_parameters.keep(key, kind)
-        return kind
-
-
-class Readers:
-    """A reader for every verb of every model that is served; those of models that were unloaded are dropped.
-
-    Parameters
-    ----------
-    registry : Registry
-    most_rows : int
-        In one request.
-    """
-
-    def __init__(self, registry: Registry, *, most_rows: int) -> None:
-        self._registry = registry
-        self._most_rows = most_rows
-        self._generation = -1
-        self._readers: dict[tuple[str, Model], RequestReader] = {}
-
-    def reader(self, verb: Verb, model: Model) -> RequestReader:
-        """Of one verb of one model."""
-        if self._generation != self._registry.generation:
-            self._readers.clear()
-            self._generation = self._registry.generation
-        reader = self._readers.get((verb.name, model))
-        if reader is None:
-            reader = self._readers[verb.name, model] = RequestReader(verb, model, most_rows=self._most_rows)
-        return reader
 
 
 def _document(before: bytes, after: bytes) -> object:
