@@ -29,6 +29,9 @@ from service.core.calibration import CALIBRATORS
 from service.core.decision import REASONS
 from service.core.losses import LOSSES
 from service.core.ood import RULES, SCORES
+from service.prediction.header import HEADER
+from service.prediction.query import groups_of
+from service.prediction.tasks import TASKS
 from service.settings import PREFIX, Settings
 from service.telemetry import Telemetry
 
@@ -59,6 +62,8 @@ OURS = (
 ADDRESS = "http://127.0.0.1:8000"
 PLACES = ("/versions/{version}", "/labels/{alias}")
 README_LINES = 180
+TOPICS = ("identity", "probabilities", "ood", "decision")
+"""Of members of a row, as `prediction.query` names them."""
 
 
 def text_of(page: Path) -> str:
@@ -71,9 +76,9 @@ def reference(name: str) -> str:
 
 def section(text: str, heading: str) -> str:
     """What stands under a heading, up to the next one of its level or above."""
-    found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,2}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^(#+) {re.escape(heading)}\n", text, re.MULTILINE)
     assert found is not None, f"no heading {heading!r}"
-    return found[2]
+    return re.split(rf"^#{{1,{len(found[1])}}} ", text[found.end() :], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def first_cells(text: str) -> set[str]:
@@ -161,7 +166,7 @@ def assert_close(found: Any, shown: Any, place: str) -> None:
             assert_close(a, b, f"{place}[{i}]")
     elif isinstance(shown, Decimal):
         assert isinstance(found, float), place
-        assert abs(Decimal(found) - shown) <= Decimal(1).scaleb(shown.as_tuple().exponent), place
+        assert abs(Decimal(found) - shown) <= Decimal(1).scaleb(int(shown.as_tuple().exponent)), place
     elif isinstance(shown, str) and shown.endswith("…"):
         assert found.startswith(shown[:-1]), place
     else:
@@ -194,15 +199,21 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_every_decision_has_its_date():
+    entries = re.findall(r"^\*\*.*?(?=\n\n|\Z)", text_of(DOCS / "decisions.md"), re.MULTILINE | re.DOTALL)
+    assert len(entries) > 70
+    assert [entry[:60] for entry in entries if not re.search(r"\((20\d\d-\d\d-\d\d)\b", entry)] == []
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_uses_the_words_of_the_field(page):
     ours = re.compile(rf"\b({'|'.join(OURS)})\b", re.IGNORECASE)
     assert ours.findall(text_of(page)) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_that_a_page_names_exists(page):
-    named = re.findall(r"\b(?:service|tests|docs|deploy)/[\w./-]*\w", text_of(page))
+    named = re.findall(r"\b(?:service|tests|docs|deploy)/[\w./-]*\w(?![\w<]|/<)", text_of(page))
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
@@ -291,6 +302,11 @@ def test_every_endpoint_of_the_document_is_in_the_http_reference(client):
         short = re.sub("|".join(re.escape(place) for place in PLACES), "", path)
         for method in operations:
             assert f"| `{method.upper()} {short}` |" in http, path
+
+
+def test_every_member_of_a_models_metadata_is_documented_and_no_other(client):
+    documented = first_cells(section(reference("http"), "Model metadata"))
+    assert documented == client.get("/v1/models/breast-cancer").json().keys()
 
 
 def test_every_verb_of_the_wire_is_documented():
@@ -384,6 +400,19 @@ TABLES = {
     "policies.labels": "[policies.NAME.labels.LABEL]",
 }
 """Tables of a manifest, and the headings that document them."""
+
+
+def test_every_member_of_the_head_of_an_answer_is_documented():
+    answers = section(reference("http"), "Answers of /v1").partition("### ")[0]
+    assert first_cells(answers) == {member.path for member in HEADER}
+
+
+def test_every_member_of_a_row_is_documented_and_no_other():
+    documented = first_cells(section(reference("http"), "Members of a row"))
+    groups = [group for task in TASKS for topic in TOPICS for group in groups_of(task, (topic,))]
+    paths = {".".join(filter(None, (group.path, member.path))) for group in groups for member in group.members}
+    rewritten = {re.sub(r"^(decisions\.\{label\}|decision\[\])\.", "decision.", path) for path in paths}
+    assert documented == {re.sub(r"^(label|probabilities)\[\]", r"\1", path) for path in rewritten}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,4 +1,7 @@
-"""`temperance alias`: which version a movable name stands for."""
+"""`temperance alias`: which version a movable name stands for.
+
+Tested in tests/cli/test_retire_command.py.
+"""
 
 import click
 
@@ -16,7 +19,7 @@ from service.cli.messages import print_removed
 @click.option("--remove", is_flag=True, help="Remove LABEL; without any alias, no version is served.")
 @models_option
 def alias(name: str, label: str, version: int | None, repository: Repository, *, remove: bool) -> None:
-    """Point LABEL at VERSION: `alias NAME stable VERSION` deploys, and rolls back."""
+    """Point LABEL at VERSION. `alias NAME stable VERSION` deploys a version, and rolls back to one."""
     if (version is None) != remove:
         raise click.UsageError("give the VERSION that the alias names, or --remove, and not both")
     if version is None:

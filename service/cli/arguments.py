@@ -1,4 +1,7 @@
-"""Options that several verbs share, and the version that a verb works on."""
+"""Options that several verbs share, and the version that a verb works on.
+
+Tested in tests/cli/test_main.py.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""`temperance bench`: a server under load, beside a floor that answers as many bytes."""
+"""`temperance bench`: a server under load, beside a floor that answers as many bytes.
+
+Tested in tests/api/test_bench.py.
+"""
 
 import json
 from contextlib import nullcontext
@@ -24,12 +27,12 @@ from service.settings import Settings
 
 @click.command("bench")
 @click.argument("name")
-@click.option("--data", type=file_path, help="Rows to send.  [default: one made of the declared ranges]")
+@click.option("--data", type=file_path, help="Rows to send.  [default: a synthetic row within the declared ranges]")
 @click.option("--url", help="A running server that serves the same model.  [default: one of its own]")
 @click.option("--verb", type=click.Choice(["predict", "detect", "decide"]), default="decide", show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Rows in a request.")
-@click.option("--connections", default="1,8,64", show_default=True, help="How many at once, separated by commas.")
-@click.option("--seconds", type=click.FloatRange(min=0.5), default=2.0, show_default=True, help="Of one run.")
+@click.option("--connections", default="1,8,64", show_default=True, help="Numbers of connections, separated by commas.")
+@click.option("--seconds", type=click.FloatRange(min=0.5), default=2.0, show_default=True, help="Duration of one run.")
 @models_option
 @json_flag
 def bench_(
@@ -44,7 +47,7 @@ def bench_(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Drive a server with rows, beside a floor that answers as many bytes and computes nothing."""
+    """Measure a server under load, and a floor that answers as many bytes and computes nothing."""
     counts = _whole_numbers(connections)
     model = load_model(published(repository, name, None))
     path, body = f"/v1/models/{name}:{verb}", _instances(model, data, rows)

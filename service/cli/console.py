@@ -1,4 +1,7 @@
-"""How verbs print: tables, JSON and progress bars."""
+"""How verbs print: tables, JSON and progress bars.
+
+Tested in tests/cli/test_main.py.
+"""
 
 import json
 import sys

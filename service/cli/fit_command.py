@@ -26,7 +26,11 @@ from service.reporting.terminal import render_record
 @click.command()
 @click.argument("name")
 @click.option("--data", required=True, type=file_path, help="Labelled rows that the model was not trained on.")
-@click.option("--train-data", type=file_path, help="Rows it was trained on: fitted scores learn from them.")
+@click.option(
+    "--train-data",
+    type=file_path,
+    help="Rows that the model was trained on: OOD scores with fitted state learn from them.",
+)
 @click.option(
     "--ood-data", type=file_path, help="Out-of-distribution rows, without labels: OOD scores are compared on them."
 )
@@ -34,16 +38,16 @@ from service.reporting.terminal import render_record
 @click.option(
     "--calibrator",
     type=click.Choice(METHODS),
-    help="The map to fit. shrinkage: a temperature pulled towards 1, and biases towards 0 where held-out rows need "
+    help="Calibration method. shrinkage: a temperature pulled towards 1, and biases towards 0 where held-out rows need "
     "them; auto lets several compete without that pull.  [default: shrinkage; of a multilabel model platt, on Platt's "
     "targets]",
 )
 @click.option(
     "--false-alarm",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of good rows that may be flagged; replaces the manifest's.",
+    help="Share of in-distribution rows that may be flagged; replaces the manifest's.",
 )
-@click.option("--per-class", is_flag=True, help="Hold that share within every predicted class.")
+@click.option("--per-class", is_flag=True, help="Hold the false-alarm rate within every predicted class.")
 @click.option(
     "--label-sets",
     type=click.Choice(list(SET_METHODS)),
@@ -54,10 +58,10 @@ from service.reporting.terminal import render_record
 @click.option(
     "--confidence",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Make thresholds hold for these very rows with this probability, not on average.",
+    help="Make thresholds hold the false-alarm rate with this probability, not only on average.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of folds, halves and simulations."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of folds, halves and simulations."
 )
 @click.option("--allow-overlap", is_flag=True, help="Fit even where --data holds the rows of --train-data.")
 @models_option

@@ -20,10 +20,14 @@ OUTPUT_KINDS: Final = tuple(dict.fromkeys(kind for task in TASKS.values() for ki
 
 @click.command("import")
 @click.argument("path", type=file_path)
-@click.option("--name", required=True, help="What to call the model.")
+@click.option("--name", required=True, help="Name of the model in the repository.")
 @click.option("--output", help="Tensor that carries the scores.")
-@click.option("--output-kind", type=click.Choice(OUTPUT_KINDS), help="What the scores are.")
-@click.option("--task", type=click.Choice(list(TASKS)), help="What is classified.")
+@click.option("--output-kind", type=click.Choice(OUTPUT_KINDS), help="Kind of the scores.")
+@click.option(
+    "--task",
+    type=click.Choice(list(TASKS)),
+    help="A class of several for every row, labels that hold independently, or a class for every position.",
+)
 @click.option("--classes", help="Class names in output order, separated by commas.")
 @click.option("--classes-from", metavar="FILE", type=file_path, help="Class names: one per line, or JSON (id2label).")
 @click.option("--features", help="Feature names in column order, separated by commas.")
@@ -33,10 +37,21 @@ OUTPUT_KINDS: Final = tuple(dict.fromkeys(kind for task in TASKS.values() for ki
 @click.option("--expose-logits", is_flag=True, help="Use the input of the last softmax or sigmoid: logits.")
 @click.option("--expose-features", metavar="TENSOR|auto", help="Make a tensor an output that feature scores can use.")
 @click.option(
-    "--expect", metavar="REF.npz", type=file_path, help="Rows, and the toolchain's own probabilities of them."
+    "--expect",
+    metavar="REF.npz",
+    type=file_path,
+    help="Rows and the toolchain's own probabilities for them; the graph must return the same.",
 )
-@click.option("--tolerance", type=click.FloatRange(min=0), default=1e-4, show_default=True, help="Of --expect.")
-@click.option("--train-data", type=file_path, help="Rows it was trained on: plausible ranges are proposed from them.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=1e-4,
+    show_default=True,
+    help="Largest difference for --expect.",
+)
+@click.option(
+    "--train-data", type=file_path, help="Rows that the model was trained on: plausible ranges are proposed from them."
+)
 @click.option("--force", is_flag=True, help="Replace a draft that exists.")
 @models_option
 @json_flag

@@ -1,4 +1,7 @@
-"""`temperance list`: models with their versions and aliases."""
+"""`temperance list`: models with their versions and aliases.
+
+Tested in tests/cli/test_main.py.
+"""
 
 import click
 

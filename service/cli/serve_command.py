@@ -1,4 +1,7 @@
-"""`temperance serve`: requests are answered. It starts often, so it imports nothing that only other verbs need."""
+"""`temperance serve`: requests are answered. It starts often, so it imports nothing that only other verbs need.
+
+Tested in tests/test_main.py.
+"""
 
 import os
 

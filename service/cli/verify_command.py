@@ -14,7 +14,7 @@ from service.runtime.model import load_model
 @models_option
 @json_flag
 def verify(name: str, repository: Repository, *, as_json: bool) -> None:
-    """Check every version's files against their sums, and that each still loads and answers."""
+    """Check every version's files against their checksums, and that every version loads and answers."""
     versions, retired = repository.versions(name), repository.retired(name)
     if not versions and not retired:
         raise BundleNotFound(f"{name} has no published version")

@@ -1,4 +1,7 @@
-"""Rows of a file in blocks, whatever its format: columns as the file has them, and the place of every row."""
+"""Rows of a file in blocks, whatever its format: columns as the file has them, and the place of every row.
+
+Tested in tests/data/test_reader.py.
+"""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence

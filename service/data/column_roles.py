@@ -1,4 +1,7 @@
-"""Which columns or arrays of a file are read for a model, and what each is: feature, label, group, weight, id."""
+"""Which columns or arrays of a file are read for a model, and what each is: feature, label, group, weight, id.
+
+Tested in tests/data/test_dataset.py.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

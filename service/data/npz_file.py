@@ -1,4 +1,7 @@
-"""NPZ files, a block of rows at a time."""
+"""NPZ files, a block of rows at a time.
+
+Tested in tests/data/test_sources.py.
+"""
 
 import contextlib
 import zipfile

@@ -1,4 +1,7 @@
-"""Parquet files, a block of rows at a time, by way of polars."""
+"""Parquet files, a block of rows at a time, by way of polars.
+
+Tested in tests/data/test_sources.py.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

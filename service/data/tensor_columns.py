@@ -1,4 +1,7 @@
-"""Tensors of a file, and the lengths of their rows."""
+"""Tensors of a file, and the lengths of their rows.
+
+Tested in tests/data/test_reader.py.
+"""
 
 import numpy as np
 

@@ -1,4 +1,7 @@
-"""Padding that a file holds and the manifest does not declare."""
+"""Padding that a file holds and the manifest does not declare.
+
+Tested in tests/tasks/test_padding.py.
+"""
 
 import numpy as np
 

@@ -69,7 +69,7 @@ def _score_record(detector: Detector, manifest: Manifest, fitted: Detectors, con
 
 
 def _class_records(detector: Detector, classes: tuple[str, ...], fitted: Detectors) -> dict[str, ClassThreshold] | None:
-    if detector.by_class is None:
+    if detector.by_class is None or fitted.class_rows is None:
         return None
     thresholds = zip(
         detector.by_class.thresholds.tolist(), detector.by_class.own, fitted.class_rows.tolist(), strict=True

@@ -1,4 +1,7 @@
-"""Refusals and warnings of a calibration, in words."""
+"""Refusals and warnings of a calibration, in words.
+
+Tested in tests/fitting/test_calibrate.py.
+"""
 
 from typing import Final
 

@@ -1,4 +1,7 @@
-"""Labelled rows with what the graph answers for them: what every fit learns from."""
+"""Labelled rows with what the graph answers for them: what every fit learns from.
+
+Tested in tests/fitting/test_fit.py.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Stages B and C of a multilabel model: every label is a binary problem with candidates and a winner of its own."""
+"""Stages B and C of a multilabel model: every label is a binary problem with candidates and a winner of its own.
+
+Tested in tests/tasks/test_labels.py.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Sequence

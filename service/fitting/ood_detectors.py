@@ -1,6 +1,7 @@
 """Out-of-distribution scores fitted and given their thresholds."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,7 +11,7 @@ from service.bundle.manifest import Manifest
 from service.bundle.record import BandRecord
 from service.bundle.scores import pack_score, state_bytes
 from service.bundle.state import State
-from service.core import conformal
+from service.core import conformal, mondrian
 from service.core.detector import Detector, predicted_class
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES, Score
@@ -44,8 +45,8 @@ class Detectors:
         Which calibration rows the thresholds rest on.
     learned_rows : int
         How many rows scores with state learned from.
-    class_rows : ndarray of shape (K,)
-        How many of ``rows`` were predicted to be each class.
+    class_rows : ndarray of shape (K,) or None
+        How many of ``rows`` were predicted to be each class, where thresholds go by it.
     bands : dict of str to BandRecord
         Of every score, where the model's noise was measured.
     """
@@ -54,7 +55,7 @@ class Detectors:
     trained_on: dict[str, str]
     rows: Indices
     learned_rows: int
-    class_rows: Indices
+    class_rows: Indices | None
     bands: dict[str, BandRecord] = field(default_factory=dict)
 
     def kept_rows(self, detector: Detector) -> int | None:
@@ -88,8 +89,47 @@ class Terms:
     noise: Noise | None = None
 
 
+def seen_by(name: str, raw: Raw) -> Array:
+    """The input of a score: features, shape (N, D), or logits, shape (N, K)."""
+    return raw.features if SCORES[name].needs == "features" else raw.logits
+
+
+def plain_of(name: str, score: Score) -> Plain:
+    """The score of every row as thresholds rest on it: all rows at once, in float64."""
+    return lambda raw: bounded(score.score(seen_by(name, raw)))
+
+
+def _learn_rows(name: str, outputs: LabelledOutputs, rows: Indices) -> Score:
+    values = seen_by(name, outputs.raw)
+    return SCORES[name].fit(values[rows], outputs.data.labels[rows], logits=outputs.logits[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What a row is for a score.
+
+    Attributes
+    ----------
+    learn : callable
+        The score of a name, learned from some rows.
+    plain : callable
+        The score of every row, for a fitted one.
+    """
+
+    learn: Callable[[str, LabelledOutputs, Indices], Score] = _learn_rows
+    plain: Callable[[str, Score], Plain] = plain_of
+
+
+BY_ROW: Final = Scoring()
+
+
 def fit_detectors(
-    manifest: Manifest, outputs: LabelledOutputs, train: LabelledOutputs | None, terms: Terms
+    manifest: Manifest,
+    outputs: LabelledOutputs,
+    train: LabelledOutputs | None,
+    terms: Terms,
+    *,
+    scoring: Scoring = BY_ROW,
 ) -> Detectors:
     """Learn every configured score, and its threshold from rows it did not learn from.
 
@@ -114,18 +154,24 @@ def fit_detectors(
     held = one_per_group(outputs.data, held, terms.seed)
     raw, detectors, bands = outputs.raw.part(held), list[Detector](), dict[str, BandRecord]()
     for name in manifest.ood.scores:
-        score = _learned(name, outputs, train, learning, terms)
+        score = _learned(name, outputs, train, learning, terms, scoring=scoring)
         bare = Detector(name, score, None, None, gated=name in manifest.ood.gate_members)
-        detectors.append(with_thresholds(bare, plain_of(name, score), raw, manifest, terms, bands=bands))
+        detectors.append(_with_thresholds(bare, scoring.plain(name, score), raw, manifest, terms, bands=bands))
     refuse_large(tuple(detectors))
-    trained_on = {name: training_source(name, train, terms.temperature) for name in manifest.ood.scores}
+    trained_on = {name: _training_source(name, train, terms.temperature) for name in manifest.ood.scores}
     learned_rows = len(learning) if train is None else len(train.data)
-    class_rows = np.bincount(predicted_class(raw.logits), minlength=outputs.logits.shape[1])
+    class_rows = _rows_by_class(raw.logits) if manifest.ood.per_class else None
     return Detectors(tuple(detectors), trained_on, held, learned_rows, class_rows, bands)
 
 
 def fit_score(
-    name: str, outputs: LabelledOutputs, train: LabelledOutputs | None, learning: Indices, *, temperature: float = 1.0
+    name: str,
+    outputs: LabelledOutputs,
+    train: LabelledOutputs | None,
+    learning: Indices,
+    *,
+    temperature: float = 1.0,
+    scoring: Scoring = BY_ROW,
 ) -> Score:
     """A score that has learned from ``train``, or else from some of the calibration rows.
 
@@ -136,32 +182,28 @@ def fit_score(
     """
     if name == TUNED:
         return Nll(np.array(temperature))
-    rows, chosen = (outputs, learning) if train is None else (train, np.arange(len(train.data)))
-    values = seen_by(name, rows.raw)
-    return SCORES[name].fit(values[chosen], rows.data.labels[chosen], logits=rows.logits[chosen])
+    if train is not None:
+        return scoring.learn(name, train, np.arange(len(train.data)))
+    return scoring.learn(name, outputs, learning)
 
 
 def _learned(
-    name: str, outputs: LabelledOutputs, train: LabelledOutputs | None, learning: Indices, terms: Terms
+    name: str,
+    outputs: LabelledOutputs,
+    train: LabelledOutputs | None,
+    learning: Indices,
+    terms: Terms,
+    *,
+    scoring: Scoring,
 ) -> Score:
     try:
-        return fit_score(name, outputs, train, learning, temperature=terms.temperature)
+        return fit_score(name, outputs, train, learning, temperature=terms.temperature, scoring=scoring)
     except ValueError as error:
         source = "half of --data" if train is None else "--train-data"
         raise FitError(
             f"{name!r} cannot learn from {source}: {error}. Give more rows, or list other [ood] scores. "
             "Nothing was published"
         ) from None
-
-
-def seen_by(name: str, raw: Raw) -> Array:
-    """The input of a score: features, shape (N, D), or logits, shape (N, K)."""
-    return raw.features if SCORES[name].needs == "features" else raw.logits
-
-
-def plain_of(name: str, score: Score) -> Plain:
-    """The score of every row as thresholds rest on it: all rows at once, in float64."""
-    return lambda raw: bounded(score.score(seen_by(name, raw)))
 
 
 def refuse_large(detectors: tuple[Detector, ...]) -> None:
@@ -182,7 +224,7 @@ def packed(detectors: tuple[Detector, ...]) -> State:
     return {key: array for part in parts for key, array in part.items()}
 
 
-def with_thresholds(
+def _with_thresholds(
     bare: Detector, plain: Plain, raw: Raw, manifest: Manifest, terms: Terms, *, bands: dict[str, BandRecord]
 ) -> Detector:
     """A score with its threshold at its share of the false-alarm rate; FitError where the rows are too few for it.
@@ -202,14 +244,19 @@ def with_thresholds(
         bands[bare.name] = terms.noise.record(bare, float(reach[at]), tie)
     if not manifest.ood.per_class:
         return dataclasses.replace(bare, calibration=among, threshold=usual)
-    predicted, k = predicted_class(raw.logits), len(manifest.graph.classes)
-    groups = conformal.references_by_class(scores, predicted, classes=k, band=reach)
-    thresholds = conformal.thresholds_by_class(groups, alpha=alpha, confidence=terms.confidence)
-    by_class = conformal.with_fallback(groups, thresholds, among=among, usual=usual)
+    groups = mondrian.references_by_class(
+        scores, predicted_class(raw.logits), classes=len(manifest.graph.classes), band=reach
+    )
+    thresholds = mondrian.thresholds_by_class(groups, alpha=alpha, confidence=terms.confidence)
+    by_class = mondrian.with_fallback(groups, thresholds, among=among, usual=usual)
     return dataclasses.replace(bare, calibration=among, threshold=usual, by_class=by_class, tie=tie)
 
 
-def training_source(name: str, train: LabelledOutputs | None, temperature: float) -> str:
+def _rows_by_class(logits: Array) -> Indices:
+    return np.bincount(predicted_class(logits), minlength=logits.shape[1])
+
+
+def _training_source(name: str, train: LabelledOutputs | None, temperature: float) -> str:
     """What a score learned from, as the record names it."""
     if name == TUNED and temperature != 1.0:
         return "ood_data"

@@ -1,4 +1,7 @@
-"""Whether a version can estimate the prevalence of unlabelled rows: checked on its calibration rows."""
+"""Whether a version can estimate the prevalence of unlabelled rows: checked on its calibration rows.
+
+Tested in tests/evaluation/test_prevalence.py.
+"""
 
 import math
 from typing import Final

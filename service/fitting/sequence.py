@@ -1,12 +1,15 @@
-"""Sequences calibrated: every position is a row; folds, thresholds and p-values are by the sequence."""
+"""Sequences calibrated: every position is a row; folds, thresholds and p-values are by the sequence.
+
+Tested in tests/tasks/test_sequences.py.
+"""
 
 import dataclasses
+from typing import Final
 
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.bundle.record import BandRecord, SequenceRecord
-from service.core.detector import Detector
+from service.bundle.record import SequenceRecord
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES, Score
@@ -18,8 +21,7 @@ from service.fitting.calibrate import Calibration, calibrate
 from service.fitting.candidate_chains import DEFAULT
 from service.fitting.labelled_outputs import LabelledOutputs
 from service.fitting.numerical_noise import Plain
-from service.fitting.ood_detectors import Detectors, Terms, training_source, with_thresholds
-from service.fitting.splits import halves, one_per_group
+from service.fitting.ood_detectors import Detectors, Scoring, Terms, fit_detectors
 from service.runtime.model import Raw
 
 CHAIN_UNKNOWN = (
@@ -99,28 +101,18 @@ def detect_sequences(
     """OOD scores learned from positions, thresholds on their mean over a sequence; parameters as `fit_detectors`."""
     if train is not None:
         _check_positions(train)
-    stateful = any(SCORES[name].stateful for name in manifest.ood.scores)
-    all_rows = np.arange(len(outputs.data))
-    learning, held = halves(outputs.data, terms.seed) if stateful and train is None else (all_rows, all_rows)
-    held = one_per_group(outputs.data, held, terms.seed)
-    teacher, seen = (outputs, learning) if train is None else (train, np.arange(len(train.data)))
-    detectors, bands = list[Detector](), dict[str, BandRecord]()
-    for name in manifest.ood.scores:
-        bare = Detector(name, _fitted(name, teacher, seen), None, None, name in manifest.ood.gate_members)
-        plain = _means_of(bare.score)
-        detectors.append(with_thresholds(bare, plain, outputs.raw.part(held), manifest, terms, bands=bands))
-    sources = {name: training_source(name, train, terms.temperature) for name in manifest.ood.scores}
-    no_class = np.zeros(len(manifest.graph.classes), dtype=np.intp)
-    return Detectors(tuple(detectors), sources, held, len(seen), no_class, bands)
+    return fit_detectors(manifest, outputs, train, terms, scoring=BY_SEQUENCE)
 
 
-def _fitted(name: str, outputs: LabelledOutputs, rows: Indices) -> Score:
+def _learn_positions(name: str, outputs: LabelledOutputs, rows: Indices) -> Score:
     labels = outputs.data.labels[rows]
     logits = flat(outputs.logits[rows], lengths_of(labels))
     return SCORES[name].fit(logits, labels[labels != PADDING], logits=logits)
 
 
-def _means_of(score: Score) -> Plain:
+def _means_of(name: str, score: Score) -> Plain:
+    del name
+
     def means(raw: Raw) -> Array:
         lengths = np.full(len(raw.logits), raw.logits.shape[1]) if raw.lengths is None else raw.lengths
         return row_sums(score.score(flat(raw.logits, lengths)), lengths) / lengths
@@ -131,3 +123,7 @@ def _means_of(score: Score) -> Plain:
 def _check_positions(outputs: LabelledOutputs) -> None:
     if outputs.raw.lengths is not None:
         check_lengths(outputs.data.labels, outputs.raw.lengths)
+
+
+BY_SEQUENCE: Final = Scoring(_learn_positions, _means_of)
+"""Scores learn from positions; a sequence has their mean."""

@@ -1,4 +1,7 @@
-"""Which prevalence the calibrated probabilities speak of, and the shares of classes that it is compared with."""
+"""Which prevalence the calibrated probabilities speak of, and the shares of classes that it is compared with.
+
+Tested in tests/fitting/test_fit.py.
+"""
 
 import numpy as np
 

@@ -28,6 +28,7 @@ from service.importer.constant_outputs import (
 from service.importer.declared import DECLARED, Conclusion, Declared
 from service.importer.dry_run import Run, dry_run
 from service.importer.expected_probabilities import check_expected
+from service.importer.input_plan import Filled, plan
 from service.importer.output_choice import choose_output
 from service.importer.output_kind import conclude_kind, conclude_task
 from service.importer.output_layout import as_table
@@ -35,7 +36,6 @@ from service.importer.output_shape import Scores, in_shape
 from service.importer.predicted_label import compare_labels
 from service.importer.rewrite_checks import answered, check_missing, check_tap
 from service.importer.sandbox import Limits
-from service.importer.synthetic_inputs import Filled, plan
 from service.importer.working_graph import WorkingGraph, declare_widths, follow_specification, working_graph
 
 

@@ -23,8 +23,9 @@ from service.graph.mixing import (
 from service.graph.rewrite import save
 from service.importer.declared import Conclusion
 from service.importer.dry_run import Run
+from service.importer.input_plan import Filled
 from service.importer.sandbox import Arrays, Sandbox
-from service.importer.synthetic_inputs import MOST_CELLS, Filled, draw, rows_at_once
+from service.importer.synthetic_rows import MOST_CELLS, draw, rows_at_once
 
 MOST_ROWS: Final = 7
 EXTREME: Final = 1000.0  # times the size of other rows

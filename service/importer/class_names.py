@@ -1,4 +1,7 @@
-"""Class names in output order, and where they come from."""
+"""Class names in output order, and where they come from.
+
+Tested in tests/importer/test_import_model.py.
+"""
 
 from service.errors import GraphError
 from service.graph.inspect import Findings, check_class_order, named_in_metadata

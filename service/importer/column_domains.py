@@ -16,8 +16,9 @@ from service.errors import GraphError
 from service.graph.encodings import Encoder, Encodings, Lookup, Scaling, find_encodings, write_excerpt
 from service.graph.inspect import Findings
 from service.importer.domain_search import Reach, search, split_table
+from service.importer.input_plan import DTYPES, Domain, Filled
 from service.importer.sandbox import Arrays, Sandbox
-from service.importer.synthetic_inputs import DTYPES, SIZES, Domain, Filled, shape_of
+from service.importer.synthetic_rows import SIZES, shape_of
 
 MOST_CELLS: Final = 1024
 """Cells whose bounds are searched: every one is moved by itself."""

@@ -1,4 +1,7 @@
-"""What the user declares about a graph, and conclusions from that and from evidence."""
+"""What the user declares about a graph, and conclusions from that and from evidence.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A graph run twice on synthetic rows, then on fewer and on longer ones: its outputs, and how they follow the rows."""
+"""A graph run twice on synthetic rows, then on fewer and on longer ones: its outputs, and how they follow the rows.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +13,10 @@ import numpy.typing as npt
 
 from service.errors import GraphError
 from service.graph.inspect import Findings
+from service.importer.input_plan import Filled, with_mask
 from service.importer.output_layout import Shapes
 from service.importer.sandbox import Arrays, Sandbox
-from service.importer.synthetic_inputs import LONGER, SIZES, Filled, draw, pad, rows_at_once, with_mask
+from service.importer.synthetic_rows import LONGER, SIZES, draw, pad, rows_at_once
 
 MASK_TOLERANCE = 1e-4
 QUANTISED_TOLERANCE = 0.05  # padding changes the scale of rows that run alone; served, those are never padded

@@ -11,8 +11,8 @@ from service.bundle.sections import Graph
 from service.core.numerics import log_softmax
 from service.errors import DataError, GraphError, ServiceError
 from service.importer.declared import Conclusion, Declared
+from service.importer.input_plan import DTYPES, Filled
 from service.importer.sandbox import Arrays, Sandbox
-from service.importer.synthetic_inputs import DTYPES, Filled
 from service.runtime.logits import to_logits
 
 PROBABILITIES: Final = "probabilities"

@@ -5,7 +5,7 @@ from service.bundle.repository import Bundle
 from service.bundle.sections import Input
 from service.graph.inspect import Input as GraphInput
 from service.graph.inspect import inspect_graph
-from service.importer.synthetic_inputs import Filled
+from service.importer.input_plan import Filled
 
 MATRIX = 2
 

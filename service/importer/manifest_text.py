@@ -1,4 +1,7 @@
-"""A draft's manifest, with the evidence beside every line."""
+"""A draft's manifest, with the evidence beside every line.
+
+Tested in tests/importer/test_import_model.py.
+"""
 
 import math
 from typing import Final
@@ -8,7 +11,7 @@ from tomlkit.items import Table
 
 from service.importer.analysis import Analysis
 from service.importer.declared import Conclusion
-from service.importer.synthetic_inputs import Domain, Filled, shared_domain
+from service.importer.input_plan import Domain, Filled, shared_domain
 
 FARTHEST: Final = 2**53
 """The other end of a range that the graph bounds on one side alone."""

@@ -1,4 +1,7 @@
-"""Which tensor of a graph carries the scores."""
+"""Which tensor of a graph carries the scores.
+
+Tested in tests/importer/test_import_model.py.
+"""
 
 from service.errors import GraphError
 from service.graph.evidence import Output

@@ -1,4 +1,7 @@
-"""The output kind and the task: as declared, by the operators, or by the dry run; else an error asks for a flag."""
+"""The output kind and the task: as declared, by the operators, or by the dry run; else an error asks for a flag.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 from typing import Any, Final
 
@@ -102,8 +105,10 @@ def _check(output: Output, found: Conclusion, probe: Array, *, flag: str = "") -
         return found
     words = str(found.value).replace("_", " ").removeprefix("sigmoid ")
     if flag:
-        raise GraphError(f"{flag}{output.name!r} is none on synthetic rows")
-    raise GraphError(f"{output.name!r} should be {words} ({output.evidence}) and is none: give --output-kind")
+        raise GraphError(f"{flag}{output.name!r} has other values on synthetic rows")
+    raise GraphError(
+        f"{output.name!r} should be {words} ({output.evidence}), but is not on synthetic rows: give --output-kind"
+    )
 
 
 def _from_evidence(output: Output, declared: Declared, probe: Array) -> Conclusion:
@@ -113,7 +118,7 @@ def _from_evidence(output: Output, declared: Declared, probe: Array) -> Conclusi
     if output.kind == "sigmoid":
         return _of_sigmoids(output, probe)
     if output.kind == "margins" and not _inside(probe):
-        note = f"{output.evidence}, and synthetic rows leave [0, 1]: raw margins, whatever they are called"
+        note = f"{output.evidence}, and synthetic rows leave [0, 1]: raw margins, even where they are named otherwise"
         return Conclusion("output_kind", "logits", note)
     if output.kind == "logits" and not proper:
         if columns == 1 and declared.classes is None:

@@ -1,4 +1,7 @@
-"""Which axes of an output hold rows, classes and positions, and the rewrite that brings them into that order."""
+"""Which axes of an output hold rows, classes and positions, and the rewrite that brings them into that order.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,7 @@
-"""Scores brought into the shape `[rows, classes]` or `[rows, positions, classes]`."""
+"""Scores brought into the shape `[rows, classes]` or `[rows, positions, classes]`.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 from dataclasses import dataclass
 from typing import Any

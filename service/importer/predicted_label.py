@@ -1,4 +1,7 @@
-"""Whether the label that a graph answers itself is the class of its largest score."""
+"""Whether the label that a graph answers itself is the class of its largest score.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 from typing import Any
 

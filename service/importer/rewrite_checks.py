@@ -1,4 +1,7 @@
-"""Changes of a graph are checked on the rows of the dry run, or the import fails."""
+"""Changes of a graph are checked on the rows of the dry run, or the import fails.
+
+Tested in tests/conformance/test_tap.py.
+"""
 
 from pathlib import Path
 from typing import Any

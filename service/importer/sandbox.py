@@ -1,4 +1,7 @@
-"""A child process in which graphs are loaded and run, so that a bad one cannot hang or harm the import."""
+"""A child process in which graphs are loaded and run, so that a bad one cannot hang or harm the import.
+
+Tested in tests/importer/test_refusals.py.
+"""
 
 import json
 import os

@@ -2,6 +2,8 @@
 
 One request per line on standard input, one answer per line on standard output, both JSON; arrays travel in .npz files,
 which are read without pickle.
+
+Tested in tests/importer/test_refusals.py.
 """
 
 import json

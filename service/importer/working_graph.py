@@ -1,4 +1,7 @@
-"""The graph that an import works on: changed where it must be, and run by a child process after every change."""
+"""The graph that an import works on: changed where it must be, and run by a child process after every change.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 import copy
 import os
@@ -15,8 +18,9 @@ from service.graph.inspect import Findings
 from service.graph.rewrite import save, set_width
 from service.graph.specification import spell_transforms
 from service.importer.constant_outputs import SAME
+from service.importer.input_plan import Filled
 from service.importer.sandbox import Limits, Sandbox, sandbox
-from service.importer.synthetic_inputs import SIZES, Filled, draw, rows_at_once
+from service.importer.synthetic_rows import SIZES, draw, rows_at_once
 
 
 @dataclass

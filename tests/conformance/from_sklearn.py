@@ -108,15 +108,15 @@ def columns_by_name(path: Path) -> Case:
 
 def text(path: Path) -> Case:
     """Words in, through TF-IDF."""
-    told = [
+    texts = [
         "chest pain on exertion",
         "mild headache",
         "crushing chest pain",
         "headache and nausea",
         "pain in chest",
     ] * 8
-    urgent = ["pain" in line for line in told]
-    fitted = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(told, np.where(urgent, "urgent", "routine"))
+    urgent = ["pain" in line for line in texts]
+    fitted = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, np.where(urgent, "urgent", "routine"))
     vectors = {TfidfVectorizer: {"locale": "C"}}
     types = [("text", StringTensorType([None, 1]))]
     options = {id(fitted): {"zipmap": False}, **vectors}
@@ -130,8 +130,8 @@ def multilabel(estimator: Callable[[], Any], options: dict[str, Any] | None) -> 
 
     def export(path: Path) -> Case:
         fitted = estimator().fit(TRAIN, MANY)
-        told = fitted.predict_proba(TEST)
-        present = np.stack([p[:, 1] for p in told], axis=1) if isinstance(told, list) else told
+        expected = fitted.predict_proba(TEST)
+        present = np.stack([p[:, 1] for p in expected], axis=1) if isinstance(expected, list) else expected
         names = ("fever", "cough", "rash")
         save(path, fitted, options=options)
         return Case(path, TEST.tolist(), present, names, {"classes": names}, task="multilabel")

@@ -33,7 +33,7 @@ def hushed() -> Iterator[None]:
 
 
 def export(model: Any, example: tuple[Any, ...], path: Path, **how: Any) -> Any:
-    """Write the file; the answer is the model, ready to be asked."""
+    """Write the file; the answer is the model, ready for rows."""
     torch = pytest.importorskip("torch")
     model.eval()
     with hushed(), torch.no_grad():
@@ -247,10 +247,10 @@ def keras(units: int, activation: str, flags: dict[str, Any], to: Callable[[Any]
             inside, last = layers.layers.Dense(6, activation="relu"), layers.layers.Dense(units, activation=activation)
             model = layers.Sequential([layers.Input((4,)), inside, last])
             rows = draw(5, 4)
-            told = np.asarray(model.predict(rows, verbose=0))
+            expected = np.asarray(model.predict(rows, verbose=0))
             model.export(str(path), format="onnx", verbose=False)
         names = flags.get("classes", tuple(map(str, range(max(units, 2)))))
-        return Case(path, rows.tolist(), to(told), names, flags)
+        return Case(path, rows.tolist(), to(expected), names, flags)
 
     return exporter
 

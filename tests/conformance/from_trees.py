@@ -38,12 +38,12 @@ def lightgbm(labels: Any, *, zipmap: bool) -> Exporter:
         from onnxmltools.convert.common.data_types import FloatTensorType
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about feature names that nobody gave
+            warnings.simplefilter("ignore")  # about feature names that were not given
             fitted = LGBMClassifier(**SMALL, verbose=-1).fit(TRAIN, labels)
-            told: Any = fitted.predict_proba(TEST)
+            expected: Any = fitted.predict_proba(TEST)
         types = [("x", FloatTensorType([None, 4]))]
         onnx.save(onnxmltools.convert_lightgbm(fitted, initial_types=types, zipmap=zipmap), path)
-        return Case(path, TEST.tolist(), told, tuple(map(str, fitted.classes_)))
+        return Case(path, TEST.tolist(), expected, tuple(map(str, fitted.classes_)))
 
     return export
 

@@ -14,9 +14,9 @@ from service.errors import GraphError
 from service.importer.analysis import Analysis, analyse
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
+from service.importer.input_plan import DTYPES, Filled
 from service.importer.manifest_text import manifest_text
 from service.importer.sandbox import Limits
-from service.importer.synthetic_inputs import DTYPES, Filled
 from tests.conformance.case import Case, softmax, two
 from tests.conformance.exporters import EXPORTERS
 
@@ -123,25 +123,25 @@ def answer(found: Analysis, case: Case) -> list[Any]:
     graph = case.path.with_suffix(".draft.onnx")
     graph.write_bytes(case.path.read_bytes() if found.graph is None else found.graph)
     session = ort.InferenceSession(graph)
-    said = {c.subject: str(c.value) for c in found.conclusions}
-    rows = [session.run([said["output"]], feed(found.inputs, row))[0] for row in case.instances]
-    return [probabilities(said["output_kind"], scores)[0] for scores in rows]
+    concluded = {c.subject: str(c.value) for c in found.conclusions}
+    rows = [session.run([concluded["output"]], feed(found.inputs, row))[0] for row in case.instances]
+    return [probabilities(concluded["output_kind"], scores)[0] for scores in rows]
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_a_real_export_is_understood_and_its_numbers_bear_it_out(name: str, exported: Exported) -> None:
     case = exported(name)
     found = analyse(case.path, Declared(**case.flags), Limits())
-    said = {c.subject: c for c in found.conclusions}
+    concluded = {c.subject: c for c in found.conclusions}
     kind, evidence = KINDS[name]
-    assert (said["output_kind"].value, said["task"].value) == (kind, case.task)
-    assert evidence in said["output_kind"].evidence
-    assert OUTPUTS.get(name, "the only floating-point tensor") in said["output"].evidence
-    assert said["classes"].value == case.classes
-    for row, told in enumerate(answer(found, case)):
-        wanted = case.expected[row]
-        wanted = wanted[~np.isnan(wanted)].reshape(told.shape)
-        np.testing.assert_allclose(told, wanted, atol=case.tolerance, err_msg=f"row {row}")
+    assert (concluded["output_kind"].value, concluded["task"].value) == (kind, case.task)
+    assert evidence in concluded["output_kind"].evidence
+    assert OUTPUTS.get(name, "the only floating-point tensor") in concluded["output"].evidence
+    assert concluded["classes"].value == case.classes
+    for row, answered in enumerate(answer(found, case)):
+        expected = case.expected[row]
+        expected = expected[~np.isnan(expected)].reshape(answered.shape)
+        np.testing.assert_allclose(answered, expected, atol=case.tolerance, err_msg=f"row {row}")
 
 
 INPUTS = {
@@ -196,6 +196,6 @@ def test_a_draft_holds_the_graph_and_its_weights_and_is_all_that_import_leaves(
     assert list(Path(draft).parent.iterdir()) == [draft]
 
 
-def test_the_readme_shows_every_export() -> None:
-    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
-    assert [name for name in EXPORTERS if f"`{name}`" not in readme] == []
+def test_the_guide_shows_every_export() -> None:
+    guide = Path(__file__).parents[2].joinpath("docs/guide/own-models.md").read_text(encoding="utf-8")
+    assert [name for name in EXPORTERS if f"`{name}`" not in guide] == []

@@ -1,4 +1,4 @@
-"""Every real export, imported, published, loaded and asked over HTTP: it answers what its own toolchain answers."""
+"""Every real export, imported, published, loaded and called over HTTP: it returns what its own toolchain returns."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -99,10 +99,10 @@ def _tensor(name: str, values: Any) -> dict[str, Any]:
 
 def spoken(row: dict[str, Any], classes: tuple[str, ...]) -> list[Any]:
     """Probabilities of one answer in the classes' order, of a sequence by position."""
-    said = row["probabilities"]
-    if isinstance(said, list):
-        return [[position[c] for c in classes] for position in said]
-    return [said[c] for c in classes]
+    answered = row["probabilities"]
+    if isinstance(answered, list):
+        return [[position[c] for c in classes] for position in answered]
+    return [answered[c] for c in classes]
 
 
 def present(expected: Any) -> Any:

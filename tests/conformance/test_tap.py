@@ -51,11 +51,11 @@ def tapped(case: Case, **flags: Any) -> Analysis:
 def test_logits_are_exposed_and_mean_what_the_probabilities_meant(name: str, exported: Exported) -> None:
     case = exported(name)
     found = tapped(case, expose_logits=True)
-    said = {c.subject: c for c in found.conclusions}
+    concluded = {c.subject: c for c in found.conclusions}
     kind, evidence = LOGITS[name]
-    assert said["output_kind"].value == kind
-    assert evidence in said["output_kind"].evidence
-    assert said["classes"].value == case.classes
+    assert concluded["output_kind"].value == kind
+    assert evidence in concluded["output_kind"].evidence
+    assert concluded["classes"].value == case.classes
     if kind == "logits":
         np.testing.assert_allclose(answer(found, case), case.expected, atol=case.tolerance)
 
@@ -132,8 +132,8 @@ def test_a_graph_without_a_penultimate_tensor_says_what_to_do(name: str, exporte
 
 def test_logits_and_features_can_be_exposed_together(exported: Exported) -> None:
     found = tapped(exported("torch-softmax"), expose_logits=True, expose_features="auto")
-    said = {c.subject: c.value for c in found.conclusions}
-    assert (said["output"], said["features"]) == ("/2/Gemm_output_0", "/1/Relu_output_0")
+    concluded = {c.subject: c.value for c in found.conclusions}
+    assert (concluded["output"], concluded["features"]) == ("/2/Gemm_output_0", "/1/Relu_output_0")
 
 
 def test_a_tap_that_does_not_give_the_same_probabilities_fails_the_import(tmp_path: Path) -> None:

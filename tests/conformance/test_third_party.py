@@ -84,8 +84,8 @@ async def test_a_model_of_a_package_answers_over_http_as_it_does_alone(
         body = {"instances": [row.tolist() for row in rows]}
         answer = await connected.post(f"/v1/models/{name}:predict", json=body)
         assert answer.status_code == 200, answer.text
-    said = [list(row["probabilities"].values()) for row in answer.json()["predictions"]]
-    np.testing.assert_allclose(said, expected, atol=1e-5)
+    found = [list(row["probabilities"].values()) for row in answer.json()["predictions"]]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 async def test_one_whose_data_is_known_is_fitted_and_served(

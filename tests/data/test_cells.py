@@ -27,7 +27,7 @@ from service.data.column_roles import DEFAULT_COLUMNS, Columns, Selection
 from service.data.dataset import read_dataset
 from service.data.reader import join_chunks, read_chunks
 from service.errors import NoSignal, ServiceError
-from service.evaluation.measure import EvaluateRequest, measure
+from service.evaluation.evaluate import EvaluateRequest, evaluate_file
 from service.fitting.fit import FitRequest, fit
 from service.runtime.model import load_model
 from service.runtime.rows import Fields, Rows
@@ -130,7 +130,7 @@ class Verbs:
             fit(self.repository, "mixed", FitRequest(path, columns=columns))
 
     def evaluate(self, path: Path, columns: Columns) -> None:
-        measure(self.model, EvaluateRequest(path, columns=columns))
+        evaluate_file(self.model, EvaluateRequest(path, columns=columns))
 
     def score(self, path: Path, columns: Columns) -> None:
         del columns
@@ -141,7 +141,7 @@ class Verbs:
 
     def verdicts(self, path: Path, column: str, columns: Columns = DEFAULT_COLUMNS) -> dict[str, str | None]:
         """What every verb that reads a column says of a file: the error's sentence, or None where it is accepted."""
-        return {verb: said(getattr(self, verb), path, columns) for verb in VERBS[column]}
+        return {verb: refusal_of(getattr(self, verb), path, columns) for verb in VERBS[column]}
 
     def read(self, path: Path) -> tuple[Rows, dict[str, Any]]:
         """Rows and columns as `score` reads them, and as `fit` and `evaluate` do; both are the same."""
@@ -157,7 +157,7 @@ class Verbs:
         return whole.rows, columns
 
 
-def said(verb: Callable[[Path, Columns], None], path: Path, columns: Columns) -> str | None:
+def refusal_of(verb: Callable[[Path, Columns], None], path: Path, columns: Columns) -> str | None:
     try:
         verb(path, columns)
     except NoSignal:  # the file was read; an odd cell may take the signal of so few rows away
@@ -309,7 +309,7 @@ def assert_refused(found: dict[str, str | None], column: str, cell: str) -> None
         ("NA", "group", "every row needs its group"),
     ],
 )
-def test_what_is_wrong_with_a_cell_is_said(cell: str, column: str, words: str, declared: Verbs, tmp_path: Path) -> None:
+def test_the_fault_of_a_cell_is_named(cell: str, column: str, words: str, declared: Verbs, tmp_path: Path) -> None:
     found = declared.verdicts(with_cell(tmp_path, cell, [column]), column)
     assert all(words in str(sentence) for sentence in found.values()), found
 

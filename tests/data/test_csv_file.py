@@ -150,7 +150,7 @@ def test_another_separator_is_named_where_quotation_marks_give_it_away(opened: W
         opened('"a";"b"\n"1,5";"2"\n')
 
 
-def test_nothing_is_said_of_separators_where_there_are_none(opened: Write) -> None:
+def test_there_is_no_hint_of_separators_where_there_are_none(opened: Write) -> None:
     assert opened("a,b\n1,2\n").hint(["c"]) == ""
 
 

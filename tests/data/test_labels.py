@@ -53,7 +53,7 @@ def test_a_number_that_two_classes_are_is_neither(values: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("values", [["0", "1", "1"], ["0.0", "1.0", "1.0"], [" 0", "1 ", "1"]])
-def test_indices_are_said_with_their_classes_and_counts(values: list[str]) -> None:
+def test_indices_are_noted_with_their_classes_and_counts(values: list[str]) -> None:
     found = read(values, MASS, untyped=True)
     assert found.labels.tolist() == [0, 1, 1]
     assert found.note == "labels are indices of classes: 0 → benign 1, 1 → malignant 2"
@@ -72,9 +72,9 @@ def test_indices_that_may_count_from_one_are_refused_with_both_readings(
 ) -> None:
     with pytest.raises(DataError) as error:
         read(values, classes, untyped=True)
-    said = str(error.value)
-    assert f"from 0 (1 is {classes[1]!r}) or from 1 (1 is {classes[0]!r})" in said
-    assert "labels-as index0 or index1" in said
+    message = str(error.value)
+    assert f"from 0 (1 is {classes[1]!r}) or from 1 (1 is {classes[0]!r})" in message
+    assert "labels-as index0 or index1" in message
     assert error.value.faults[0].code == "ambiguous-labels"
 
 
@@ -83,7 +83,7 @@ def test_indices_that_must_count_from_one_are_refused_with_the_way_out() -> None
         read([1, 2, 3], TRIPLE)
 
 
-TOLD: dict[str, tuple[list[Any], tuple[str, ...], str, list[int], str | None]] = {
+DECLARED: dict[str, tuple[list[Any], tuple[str, ...], str, list[int], str | None]] = {
     "from 0": ([1, 2], TRIPLE, "index0", [1, 2], "labels are indices of classes: 1 → b 1, 2 → c 1"),
     "from 1": ([1, 2], TRIPLE, "index1", [0, 1], "labels are indices of classes: 1 → a 1, 2 → b 1"),
     "factors": ([1, 2, 3], TRIPLE, "index1", [0, 1, 2], "labels are indices of classes: 1 → a 1, 2 → b 1, 3 → c 1"),
@@ -95,9 +95,9 @@ TOLD: dict[str, tuple[list[Any], tuple[str, ...], str, list[int], str | None]] =
 }
 
 
-@pytest.mark.parametrize("kind", TOLD)
-def test_what_labels_are_may_be_said(kind: str) -> None:
-    values, classes, labels_as, expected, note = TOLD[kind]
+@pytest.mark.parametrize("kind", DECLARED)
+def test_the_kind_of_labels_can_be_declared(kind: str) -> None:
+    values, classes, labels_as, expected, note = DECLARED[kind]
     found = read(values, classes, labels_as)
     assert (found.labels.tolist(), found.note) == (expected, note)
 
@@ -118,7 +118,7 @@ def test_what_labels_are_may_be_said(kind: str) -> None:
         (["NA"], None, "row 0 .* is missing"),
     ],
 )
-def test_labels_that_are_not_what_was_said_are_refused(values: list[Any], labels_as: str | None, words: str) -> None:
+def test_labels_that_are_not_as_declared_are_refused(values: list[Any], labels_as: str | None, words: str) -> None:
     with pytest.raises(DataError, match=words):
         read(values, TRIPLE, labels_as, untyped=True)
 

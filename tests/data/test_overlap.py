@@ -11,7 +11,7 @@ from service.bundle.repository import Repository
 from service.data.dataset import Dataset
 from service.data.overlap import compare
 from service.errors import DataError
-from service.evaluation.measure import EvaluateRequest, measure
+from service.evaluation.evaluate import EvaluateRequest, evaluate_file
 from service.fitting.fit import FitRequest, FitResult, fit
 from service.runtime.model import load_model
 from service.runtime.rows import Fields
@@ -65,7 +65,7 @@ def test_nearly_all_rows_of_a_kind_of_their_own_are_refused(fitted: Any, truth: 
         fitted(save("cal", X=x, y=y), save("train", X=x[::-1], y=y[::-1]))
 
 
-def test_some_rows_are_said(fitted: Any, truth: Truth, save: Save) -> None:
+def test_some_shared_rows_are_noted(fitted: Any, truth: Truth, save: Save) -> None:
     x, y = truth(200)
     u, v = truth(200, seed=1)
     result = fitted(save("cal", X=x, y=y), save("train", X=np.vstack([u, x[:12]]), y=np.append(v, y[:12])))
@@ -79,14 +79,14 @@ def test_rows_of_few_kinds_turn_up_everywhere(fitted: Any, truth: Truth, save: S
     assert "200 of 200 calibration rows are training rows too" in result.notes
 
 
-def test_nothing_is_said_of_rows_that_are_new(fitted: Any, truth: Truth, save: Save) -> None:
+def test_new_rows_have_no_note(fitted: Any, truth: Truth, save: Save) -> None:
     x, y = truth(200)
     u, v = truth(200, seed=1)
     names = np.array(["ann", "bob"])
     assert fitted(save("cal", X=x, y=names[y]), save("train", X=u, y=v)).notes == ()
 
 
-def test_reserved_columns_and_absent_classes_are_said(toy: Toy, truth: Truth, save: Save) -> None:
+def test_reserved_columns_and_absent_classes_are_noted(toy: Toy, truth: Truth, save: Save) -> None:
     x, y = truth(200, 3)
     path = save("cal", X=x[y < 2], y=y[y < 2], group=np.arange((y < 2).sum()), weight=np.ones((y < 2).sum()))
     notes = fit(toy(3), "toy", FitRequest(path)).notes
@@ -105,7 +105,8 @@ def test_a_report_on_the_rows_of_the_fit_says_so(toy: Toy, truth: Truth, save: S
     model = load_model(repository.bundle("toy", 1))
     for path, what in ((cal, "calibration"), (train, "training")):
         assert any(
-            note.startswith(f"these are the {what} rows") for note in measure(model, EvaluateRequest(path)).notes
+            note.startswith(f"these are the {what} rows")
+            for note in evaluate_file(model, EvaluateRequest(path)).report.notes
         )
-    other = measure(model, EvaluateRequest(save("test", X=x[:150], y=y[:150])))
-    assert not any(note.startswith("these are") for note in other.notes)
+    other = evaluate_file(model, EvaluateRequest(save("test", X=x[:150], y=y[:150])))
+    assert not any(note.startswith("these are") for note in other.report.notes)

@@ -104,16 +104,16 @@ def test_a_missing_column_is_named(tmp_path: Path, stays: Bound) -> None:
         fields(tmp_path / "rows.csv", stays)
 
 
-SAID: dict[str, dict[str, Any]] = {
+LENGTHS: dict[str, dict[str, Any]] = {
     "an array of lengths": {"lengths": np.array([3, 1, 2])},
     "the mask": {"mask": MASK},
 }
 
 
-@pytest.mark.parametrize("how", SAID)
+@pytest.mark.parametrize("how", LENGTHS)
 @pytest.mark.parametrize("name", ["ids", "X"])
-def test_how_long_rows_are_is_said_by(how: str, name: str, texts: Bound, save: Callable[..., Path]) -> None:
-    rows = fields(save(y=Y, **{name: IDS}, **SAID[how]), texts)
+def test_the_lengths_of_rows_come_from(how: str, name: str, texts: Bound, save: Callable[..., Path]) -> None:
+    rows = fields(save(y=Y, **{name: IDS}, **LENGTHS[how]), texts)
     assert rows.lengths is not None
     assert rows.lengths.tolist() == [3, 1, 2]
 
@@ -153,7 +153,7 @@ def test_parquet_may_hold_lists(tmp_path: Path, texts: Bound) -> None:
 
 
 UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
-    "padding that nobody declares": ({"ids": IDS}, "in an array 'lengths'"),
+    "undeclared padding": ({"ids": IDS}, "in an array 'lengths'"),
     "a length that is too long": ({"ids": IDS, "lengths": np.array([3, 1, 4])}, "'lengths' does not lie in 1 to 3 in"),
     "a length too few": ({"ids": IDS, "lengths": np.array([3, 1])}, "'lengths' has 2"),
     "padding before the end": ({"ids": IDS, "mask": MASK[:, ::-1]}, "has padding before its end"),
@@ -166,8 +166,8 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("what", UNUSABLE)
 def test_tensors_that_cannot_be_used_are_refused_by_name(what: str, texts: Bound, save: Callable[..., Path]) -> None:
-    arrays, said = UNUSABLE[what]
-    with pytest.raises(DataError, match=said):
+    arrays, message = UNUSABLE[what]
+    with pytest.raises(DataError, match=message):
         fields(save(y=Y, **arrays), texts)
 
 

@@ -250,8 +250,8 @@ def test_compose_mounts_models_where_the_image_looks_for_them() -> None:
 def test_compose_keeps_the_images_health_check_and_its_times() -> None:
     (rest,) = final("HEALTHCHECK")
     times = dict(re.findall(r"--([\w-]+)=(\S+)", rest.split(" CMD ")[0]))
-    told = {key.rsplit(".", 1)[1].replace("_", "-"): v for key, (v,) in compose().items() if ".healthcheck." in key}
-    assert told == times
+    declared = {key.rsplit(".", 1)[1].replace("_", "-"): v for key, (v,) in compose().items() if ".healthcheck." in key}
+    assert declared == times
 
 
 @pytest.mark.parametrize("path", [DOCKERFILE, COMPOSE, IGNORED], ids=lambda path: path.name)

@@ -47,7 +47,7 @@ def float32(values: Array) -> Array:
     return values.astype(np.float32).astype(np.float64)
 
 
-def said(record: Record, fragment: str) -> bool:
+def warned(record: Record, fragment: str) -> bool:
     return any(fragment in text for text in record.provenance.warnings)
 
 
@@ -124,7 +124,7 @@ def test_a_method_for_two_classes_is_refused_for_three_in_one_line(
     assert repository.versions("toy") == []
 
 
-def test_auto_and_every_calibrator_can_be_asked_for() -> None:
+def test_auto_and_every_calibrator_can_be_chosen() -> None:
     assert ("auto", *CALIBRATORS, "shrinkage") == METHODS
     assert set(AUTO) <= set(CALIBRATORS)
 
@@ -197,12 +197,12 @@ def weighted_model(n: int = 6000, *, seed: int = 0) -> tuple[Array, Indices, Arr
     return logits, y, log_softmax(logits - np.log(WEIGHTS), axis=1)
 
 
-def paid(log_probs: Array, labels: Indices) -> float:
+def realised_cost(log_probs: Array, labels: Indices) -> float:
     """Mean cost of the actions of least expected cost."""
     return float(COST[(np.exp(log_probs) @ COST.T).argmin(axis=1), labels].mean())
 
 
-def paid_by_argmax(log_probs: Array, labels: Indices) -> float:
+def realised_cost_of_argmax(log_probs: Array, labels: Indices) -> float:
     return float(COST[log_probs.argmax(axis=1), labels].mean())
 
 
@@ -213,7 +213,7 @@ def test_temperature_cannot_mend_a_class_weighted_model_and_fit_points_at_the_bi
     assert raw - stuck < 0.02
     assert stuck - log_loss(truth, y) > 0.1
     assert record.source.basis == "unknown"
-    assert said(record, "a temperature cannot move that mean, a bias can (--calibrator auto or bcts)")
+    assert warned(record, "a temperature cannot move that mean, a bias can (--calibrator auto or bcts)")
 
 
 def test_auto_mends_a_class_weighted_model_with_a_bias(toy: Toy, save: Save) -> None:
@@ -224,7 +224,7 @@ def test_auto_mends_a_class_weighted_model_with_a_bias(toy: Toy, save: Save) -> 
     assert record.chain == ("bcts",)
     assert record.source.basis == "calibration_rows"
     assert record.source.prevalence == pytest.approx({"ann": (y == 0).mean(), "bob": y.mean()})
-    assert not said(record, "disagrees")
+    assert not warned(record, "disagrees")
     new, labels, best = weighted_model(50_000, seed=1)
     served_log_probs = served(repository, result).posterior(new).log_probs
     assert log_loss(served_log_probs, labels) - log_loss(best, labels) < 0.002
@@ -240,11 +240,13 @@ def test_expected_cost_beats_the_most_probable_class_again_on_a_class_weighted_m
     result = fitted(repository, save(X=z, y=y), "auto")
     new, labels, best = weighted_model(50_000, seed=1)
     uncalibrated = log_softmax(new, axis=1)
-    assert paid(uncalibrated, labels) > paid_by_argmax(uncalibrated, labels)  # the weights are paid for twice
+    assert realised_cost(uncalibrated, labels) > realised_cost_of_argmax(
+        uncalibrated, labels
+    )  # the weights count twice
     after = served(repository, result).posterior(new).log_probs
-    assert paid(after, labels) < paid_by_argmax(after, labels) - 0.01
-    assert paid(after, labels) < paid_by_argmax(uncalibrated, labels) - 0.002
-    assert paid(after, labels) == pytest.approx(paid(best, labels), abs=0.004)
+    assert realised_cost(after, labels) < realised_cost_of_argmax(after, labels) - 0.01
+    assert realised_cost(after, labels) < realised_cost_of_argmax(uncalibrated, labels) - 0.002
+    assert realised_cost(after, labels) == pytest.approx(realised_cost(best, labels), abs=0.004)
 
 
 def test_declared_class_weights_are_undone_where_they_were_really_used(toy: Toy, save: Save) -> None:
@@ -277,7 +279,7 @@ def test_the_source_is_multiplied_by_the_weights_where_the_inverse_did_not_win(t
     assert record.chain == ("temperature",)
     assert record.calibrator.params["temperature"] == pytest.approx(3.0, rel=0.1)
     assert record.source.prevalence == pytest.approx({"ann": 0.5, "bob": 0.5})
-    assert said(record, "the inverse of the weighted loss did not help on held-out rows and is not applied")
+    assert warned(record, "the inverse of the weighted loss did not help on held-out rows and is not applied")
 
 
 def test_a_model_that_forgot_its_class_weights_keeps_its_posterior(toy: Toy, save: Save) -> None:
@@ -285,7 +287,7 @@ def test_a_model_that_forgot_its_class_weights_keeps_its_posterior(toy: Toy, sav
     repository = toy(2, DECLARED)
     result = fitted(repository, save(X=float32(truth), y=y), "auto")
     assert (result.record.chain, result.record.inverse) == (("identity",), None)
-    assert said(result.record, "the inverse of the weighted loss did not help on held-out rows and is not applied")
+    assert warned(result.record, "the inverse of the weighted loss did not help on held-out rows and is not applied")
 
 
 # ------------------------------------------------------------------------------------------ focal and label smoothing
@@ -370,7 +372,7 @@ def test_a_declared_loss_that_was_not_used_is_left_out_with_a_note(loss: str, to
     repository = toy(3, TAILS[loss])
     result = fitted(repository, save(X=float32(np.log(p)), y=y), "auto")
     assert (result.record.chain, result.record.inverse) == (("identity",), None)
-    assert said(result.record, f"the inverse of the {loss} loss did not help on held-out rows and is not applied")
+    assert warned(result.record, f"the inverse of the {loss} loss did not help on held-out rows and is not applied")
     np.testing.assert_allclose(np.exp(served(repository, result).posterior(np.log(p)).log_probs), p, atol=1e-5)
 
 
@@ -378,7 +380,7 @@ def test_an_inverse_that_is_applied_is_not_noted_as_left_out(
     optima: dict[str, tuple[Array, Array, Indices]], toy: Toy, save: Save
 ) -> None:
     z, _, y = optima["focal"]
-    assert not said(fitted(toy(3, FOCAL), save(X=z, y=y), "auto").record, "did not help")
+    assert not warned(fitted(toy(3, FOCAL), save(X=z, y=y), "auto").record, "did not help")
 
 
 @pytest.mark.parametrize(
@@ -391,7 +393,7 @@ def test_a_loss_without_an_inverse_is_only_calibrated_and_says_so(
     record = fitted(toy(3, tail), save(X=x, y=y), "auto").record
     assert record.inverse is None
     assert tuple(record.candidates) == AUTO
-    assert said(record, "which has no exact inverse: calibration only approximates its posterior")
+    assert warned(record, "which has no exact inverse: calibration only approximates its posterior")
 
 
 # ------------------------------------------------------------------------------------------ nothing is corrected twice

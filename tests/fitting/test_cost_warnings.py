@@ -29,7 +29,7 @@ turn = {{ benign = 9, malignant = 0 }}
 
 def test_actions_that_no_costs_choose_are_named_with_what_beats_them(draft: Path) -> None:
     text = (draft / MANIFEST_FILE).read_text()
-    assert never_taken(parse_manifest(text)) == []  # nobody pays 3 where 1 will do, but flagged rows are handed over
+    assert never_taken(parse_manifest(text)) == []  # 3 is more than 1 in every class, but flagged rows are deferred
     found = never_taken(parse_manifest(text + COSTS.format(on_ood="ask")))
     assert found == ["policy 'walk': action 'stay' is never taken: 'go' costs no more in any class"]
     assert len(never_taken(parse_manifest(text + COSTS.format(on_ood="flag")))) == 2

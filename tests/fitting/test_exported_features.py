@@ -138,8 +138,8 @@ def test_any_other_rank_is_refused_with_the_remedy(shape: tuple[int, ...], netwo
 @pytest.mark.parametrize("space", ["flat", "nothing"])
 def test_a_tensor_that_is_no_output_is_refused_and_the_remedy_named(space: str, network: Make) -> None:
     repository = network(f'scores = ["knn"]\nspace = "{space}"')
-    told = rf"ood\.space: '{space}' is no .* \(those are logits, hidden\).*`--expose-features {space}`"
-    with pytest.raises(ManifestInvalid, match=told) as refusal:
+    message = rf"ood\.space: '{space}' is no .* \(those are logits, hidden\).*`--expose-features {space}`"
+    with pytest.raises(ManifestInvalid, match=message) as refusal:
         load_model(repository.draft("net"))
     assert "\n" not in str(refusal.value)
 
@@ -151,7 +151,7 @@ def test_a_tensor_that_no_score_would_look_at_is_not_fitted(network: Make, rows:
     assert repository.versions("net") == []
 
 
-def test_rows_from_elsewhere_choose_among_the_scores_that_look_at_the_tensor(
+def test_ood_data_chooses_among_the_scores_that_look_at_the_tensor(
     network: Make, rows: Path, save: Save, hidden_layer: HiddenLayer
 ) -> None:
     repository = network('space = "hidden"')

@@ -29,7 +29,7 @@ EVEN = "[training]\nprevalence = { ann = 0.5, bob = 0.5 }\n"
 
 
 def fitted(repository: Repository, data: Path, **options: object) -> FitResult:
-    """A temperature of least log loss, unless another calibrator is asked for; `test_shrinkage.py` has the default."""
+    """A temperature of least log loss, unless another calibrator is named; `test_shrinkage.py` has the default."""
     request = FitRequest(data, **({"calibrator": "temperature"} | options))  # type: ignore[arg-type]  # by name
     return fit(repository, "toy", request)
 
@@ -326,7 +326,7 @@ def test_a_score_outside_the_gate_keeps_the_whole_rate(toy: Toy, truth: Truth, s
 
 
 @pytest.mark.parametrize("gate", ['["nll"]', '["mahalanobis"]', '["nll", "mahalanobis"]'])
-def test_no_more_new_rows_are_flagged_than_was_asked(gate: str, toy: Toy, truth: Truth, save: Save) -> None:
+def test_no_more_new_rows_are_flagged_than_the_false_alarm_rate(gate: str, toy: Toy, truth: Truth, save: Save) -> None:
     x, y = truth(4000)
     repository = toy(2, f"{BOTH}gate = {gate}\n")
     result = fitted(repository, save(X=x, y=y))
@@ -381,21 +381,6 @@ def test_a_fit_that_fails_does_not_edit_the_manifest(toy: Toy, truth: Truth, sav
 def dataset(groups: Indices | None, n: int = 200) -> Dataset:
     indices = None if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.intp)
     return Dataset(np.zeros((n, 2)), np.zeros(n, dtype=np.intp), indices, None, "sha256:0")
-
-
-def test_rows_of_a_group_are_never_in_two_folds() -> None:
-    groups = np.random.default_rng(0).integers(0, 37, 200)
-    folds = folds_of(dataset(groups), 0)
-    assert all(len(np.unique(folds[groups == g])) == 1 for g in np.unique(groups))
-    assert sorted(np.unique(folds)) == list(range(FOLDS))
-
-
-def test_folds_are_of_equal_size_and_cover_every_row() -> None:
-    assert np.bincount(folds_of(dataset(None, 203), 3)).tolist() == [41, 41, 41, 40, 40]
-
-
-def test_two_units_make_two_folds() -> None:
-    assert sorted(folds_of(dataset(None, 2), 0)) == [0, 1]
 
 
 def test_groups_are_counted_and_give_one_threshold_row_each(toy: Toy, truth: Truth, save: Save) -> None:
@@ -509,9 +494,9 @@ def test_a_calibration_that_does_not_help_says_so(toy: Toy, truth: Truth, save: 
     x, y = truth(60, temperature=1.0, seed=1)
     record = fitted(toy(), save(X=x, y=y)).record
     helped = record.provenance.after_out_of_fold["log_loss"] < record.provenance.before["log_loss"]
-    said = any("did not lower the log loss" in text for text in record.provenance.warnings)
+    warned = any("did not lower the log loss" in text for text in record.provenance.warnings)
     assert not helped
-    assert said
+    assert warned
 
 
 def test_plenty_of_honest_rows_are_not_warned_about(toy: Toy, truth: Truth, save: Save) -> None:

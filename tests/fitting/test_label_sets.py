@@ -20,7 +20,7 @@ Toy = Callable[..., Manifest]
 UNEVEN = "[training]\nprevalence = { ann = 0.9, bob = 0.1 }\n"
 
 
-def test_no_row_is_judged_by_a_fit_that_saw_it(toy_manifest: Toy, truth: Truth) -> None:
+def test_no_row_gets_the_output_of_a_fit_that_saw_it(toy_manifest: Toy, truth: Truth) -> None:
     x, y = truth(200, 3)
     data = Dataset(x, y, None, None, "")
     found = calibrate(toy_manifest(3), x, data, method="temperature", seed=0)

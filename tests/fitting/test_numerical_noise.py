@@ -56,7 +56,7 @@ def test_noise_of_a_float32_output_splits_no_calibration_row(
         np.testing.assert_array_equal(found.flags, expected.flags)
 
 
-def test_bands_cost_no_resolution_where_rows_are_told_apart(fitted: Callable[..., tuple[Model, Array]]) -> None:
+def test_bands_cost_no_resolution_where_rows_are_separated(fitted: Callable[..., tuple[Model, Array]]) -> None:
     model, x = fitted(3, ALL)
     posterior = model.posterior_of(model.raw(x))
     assert posterior.p_values is not None

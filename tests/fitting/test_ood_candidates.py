@@ -52,12 +52,12 @@ def one_peaked(n: int, k: int = 10, *, seed: int = 5) -> Array:
     return peaks(n, (4.0,), k, seed=seed)
 
 
-def judged_rows(x: Array, y: Indices, groups: Indices | None = None) -> LabelledOutputs:
+def outputs_of(x: Array, y: Indices, groups: Indices | None = None) -> LabelledOutputs:
     return LabelledOutputs(Dataset(x, y, groups, None, "sha256:0"), Raw(x, x, x))
 
 
-def fitted(repository: Repository, data: Path, elsewhere: Path, **options: object) -> tuple[Model, OodDataRecord]:
-    request = FitRequest(data, ood_data=elsewhere, **options)  # type: ignore[arg-type]  # its own fields, by name
+def fitted(repository: Repository, data: Path, ood_data: Path, **options: object) -> tuple[Model, OodDataRecord]:
+    request = FitRequest(data, ood_data=ood_data, **options)  # type: ignore[arg-type]  # its own fields, by name
     model = load_model(repository.bundle("toy", fit(repository, "toy", request).version))
     assert model.bundle.record is not None
     assert model.bundle.record.ood_data is not None
@@ -69,9 +69,9 @@ def fitted(repository: Repository, data: Path, elsewhere: Path, **options: objec
 
 @pytest.mark.parametrize("per_group", [None, 1, 4])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_what_learns_what_judges_and_what_gives_thresholds_share_no_unit(per_group: int | None, seed: int) -> None:
+def test_rows_to_learn_from_to_compare_on_and_to_set_thresholds_share_no_unit(per_group: int | None, seed: int) -> None:
     groups = None if per_group is None else np.random.default_rng(seed).permutation(np.arange(400) // per_group)
-    outputs = judged_rows(*two_peaked(400), groups)
+    outputs = outputs_of(*two_peaked(400), groups)
     parts, (_, held) = part(outputs, 101, seed), halves(outputs.data, seed)
     units = np.arange(400) if groups is None else groups
     sides = [set(units[rows].tolist()) for rows in (parts.learning, parts.held, held)]
@@ -83,20 +83,20 @@ def test_what_learns_what_judges_and_what_gives_thresholds_share_no_unit(per_gro
 
 @pytest.mark.parametrize(("own", "other"), [(38, 100), (100, 18)])
 def test_too_few_rows_of_either_kind_are_refused_with_both_numbers(own: int, other: int) -> None:
-    outputs = judged_rows(*two_peaked(own))
-    told = rf"--ood-data needs 20 rows, of 40 calibration rows \(or groups\).*there are {other} and {own}"
-    with pytest.raises(FitError, match=told):
+    outputs = outputs_of(*two_peaked(own))
+    message = rf"--ood-data needs 20 rows, of 40 calibration rows \(or groups\).*there are {other} and {own}"
+    with pytest.raises(FitError, match=message):
         part(outputs, other, 0)
 
 
-def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest: Make) -> None:
-    outputs, elsewhere = judged_rows(*two_peaked(400, 3)), one_peaked(200, 3)
-    strangers = Raw(elsewhere, elsewhere, elsewhere)
+def test_candidates_are_compared_on_rows_that_they_did_not_learn_from(toy_manifest: Make) -> None:
+    outputs, ood_logits = outputs_of(*two_peaked(400, 3)), one_peaked(200, 3)
+    ood = Raw(ood_logits, ood_logits, ood_logits)
     found = compare_scores(
         toy_manifest(3),
         outputs,
         None,
-        strangers,
+        ood,
         refusal=lambda _name: None,
         digest="",
         seed=0,
@@ -108,7 +108,7 @@ def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest
     for name, one in found.candidates.items():
         score = fit_score(name, outputs, None, parts.learning, temperature=found.temperature)
         values = [score.score(seen_by(name, outputs.raw)[parts.held])]
-        values.append(score.score(seen_by(name, strangers)[parts.ood_held]))
+        values.append(score.score(seen_by(name, ood)[parts.ood_held]))
         oracle = sklearn.metrics.roc_auc_score(np.repeat([0, 1], 100), np.concatenate(values))
         assert one.auroc == pytest.approx(oracle, abs=1e-12)
         assert one.low <= one.auroc <= one.high
@@ -116,10 +116,10 @@ def test_candidates_are_judged_on_rows_that_they_did_not_learn_from(toy_manifest
 
 
 def test_a_score_that_cannot_learn_from_so_few_rows_is_left_out_with_the_reason(toy_manifest: Make) -> None:
-    outputs, elsewhere = judged_rows(*two_peaked(400, 3)), one_peaked(200, 3)
-    train = judged_rows(np.eye(3), np.arange(3))
-    strangers = Raw(elsewhere, elsewhere, elsewhere)
-    found = compare_scores(toy_manifest(3), outputs, train, strangers, refusal=lambda _: None, digest="", seed=0)
+    outputs, ood_logits = outputs_of(*two_peaked(400, 3)), one_peaked(200, 3)
+    train = outputs_of(np.eye(3), np.arange(3))
+    ood = Raw(ood_logits, ood_logits, ood_logits)
+    found = compare_scores(toy_manifest(3), outputs, train, ood, refusal=lambda _: None, digest="", seed=0)
     assert set(found.refused) == {"mahalanobis", "relative_mahalanobis"}
     assert "cannot learn from so few rows: no class has two rows" in found.refused["mahalanobis"]
     assert {"nll", "knn"} <= set(found.candidates)
@@ -162,16 +162,16 @@ def test_thresholds_of_a_tuned_score_rest_on_the_half_that_tuned_nothing(toy: To
 
 def test_a_temperature_that_helps_no_more_than_chance_stays_at_one(toy: Toy, truth: Truth, save: Save) -> None:
     x, y = truth(400, 3)
-    data, elsewhere = save(X=x, y=y), save("same", X=truth(400, 3, seed=1)[0])
+    data, ood_data = save(X=x, y=y), save("same", X=truth(400, 3, seed=1)[0])
     tail = '[ood]\nscores = ["nll"]\n'
-    model, found = fitted(toy(3, tail), data, elsewhere)
+    model, found = fitted(toy(3, tail), data, ood_data)
     assert (found.temperature, "no other temperature is better" in found.tuning) == (1.0, True)
     alone = fit(toy(3, tail), "toy", FitRequest(data)).record
     assert model.bundle.record is not None
     assert model.bundle.record.scores == alone.scores
 
 
-def test_two_classes_are_not_tuned_and_the_reason_is_said() -> None:
+def test_two_classes_are_not_tuned_and_the_reason_is_given() -> None:
     found = tune(two_peaked(100, 2)[0], one_peaked(100, 2))
     assert found.temperature == 1.0
     assert "of two classes every temperature ranks the rows alike" in found.reason
@@ -182,7 +182,7 @@ def test_the_temperatures_tried_hold_one_and_reach_both_limits() -> None:
     assert (TEMPERATURES.min(), TEMPERATURES.max()) == pytest.approx((0.1, 1000.0))
 
 
-def test_rows_as_far_as_any_temperature_sees_are_told_apart_near_one() -> None:
+def test_rows_that_any_temperature_separates_are_separated_near_one() -> None:
     perfect = tune(np.eye(4)[np.arange(80) % 4] * 20.0, np.zeros((80, 4)))
     assert perfect.temperature == 1.0
 
@@ -269,8 +269,8 @@ def test_probabilities_have_no_scores_on_logits_and_a_temperature_all_the_same(
 
 def test_the_record_names_the_rows_and_survives_the_disk(toy: Toy, save: Save, truth: Truth) -> None:
     x, y = truth(400, 3)
-    elsewhere = save("far", X=truth(300, 3, scale=40.0, seed=1)[0])
-    model, found = fitted(toy(3), save(X=x, y=y), elsewhere)
+    ood_data = save("far", X=truth(300, 3, scale=40.0, seed=1)[0])
+    model, found = fitted(toy(3), save(X=x, y=y), ood_data)
     assert (found.rows, found.digest[:7]) == (300, "sha256:")
     assert isinstance(model.bundle.record, Record)
     assert "far" not in model.bundle.record.to_json()
@@ -278,12 +278,12 @@ def test_the_record_names_the_rows_and_survives_the_disk(toy: Toy, save: Save, t
 
 def test_two_fits_with_the_same_rows_give_the_same_digest(toy: Toy, save: Save, truth: Truth) -> None:
     x, y = truth(400, 3)
-    data, elsewhere = save(X=x, y=y), save("far", X=truth(300, 3, scale=40.0, seed=1)[0])
-    one, other = (fitted(toy(3), data, elsewhere)[0].bundle.digest for _ in range(2))
+    data, ood_data = save(X=x, y=y), save("far", X=truth(300, 3, scale=40.0, seed=1)[0])
+    one, other = (fitted(toy(3), data, ood_data)[0].bundle.digest for _ in range(2))
     assert one == other
 
 
-def test_a_file_from_elsewhere_that_does_not_fit_publishes_nothing(toy: Toy, save: Save, truth: Truth) -> None:
+def test_ood_data_that_does_not_fit_publishes_nothing(toy: Toy, save: Save, truth: Truth) -> None:
     x, y = truth(400, 3)
     repository = toy(3)
     with pytest.raises(DataError):

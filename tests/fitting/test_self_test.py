@@ -1,4 +1,4 @@
-"""What a fitted version answers to rows of nobody, and must answer wherever it is loaded."""
+"""Answers of a fitted version for synthetic rows, which every load must repeat."""
 
 import dataclasses
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_a_fitted_version_keeps_a_few_rows_and_what_it_answers_to_them(bundle: B
     assert len(np.unique(test.logits, axis=0)) == SELF_TEST_ROWS, "rows that are alike would prove less"
 
 
-def test_its_rows_are_nobody_s(bundle: Bundle, data: Path) -> None:
+def test_its_rows_are_synthetic(bundle: Bundle, data: Path) -> None:
     test = restore_self_test(bundle.state)
     assert test is not None
     with np.load(data) as archive:

@@ -26,14 +26,14 @@ EYE = weights("w", np.eye(2))
 
 @pytest.fixture
 def learn(tmp_path: Path) -> Learn:
-    """Studies a graph."""
+    """Analyses a graph."""
 
-    def studied(build: Build, **said: Any) -> tuple[Analysis, dict[str, Conclusion]]:
+    def analysed(build: Build, **flags: Any) -> tuple[Analysis, dict[str, Conclusion]]:
         build(tmp_path / "m.onnx")
-        found = analyse(tmp_path / "m.onnx", Declared(**said), Limits())
+        found = analyse(tmp_path / "m.onnx", Declared(**flags), Limits())
         return found, {c.subject: c for c in found.conclusions}
 
-    return studied
+    return analysed
 
 
 def shaped(*shape: Any, operator: str = "Identity", opset: int = 17) -> Build:
@@ -54,16 +54,16 @@ def shaped(*shape: Any, operator: str = "Identity", opset: int = 17) -> Build:
         ("Tanh", "logits", "declared at import"),
     ],
 )
-def test_the_user_has_the_last_word_and_is_told_what_speaks_against_it(
+def test_a_declaration_wins_and_is_noted_beside_the_evidence_against_it(
     operator: str, kind: str, note: str, learn: Learn
 ) -> None:
-    _, said = learn(graph(node(operator)), output_kind=kind)
-    assert (said["output_kind"].value, said["output_kind"].evidence) == (kind, note)
+    _, by_subject = learn(graph(node(operator)), output_kind=kind)
+    assert (by_subject["output_kind"].value, by_subject["output_kind"].evidence) == (kind, note)
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "log_probabilities", "sigmoid_probabilities"])
-def test_the_user_is_not_believed_against_a_run(kind: str, learn: Learn) -> None:
-    with pytest.raises(GraphError, match=f"--output-kind {kind}: 's' is none on synthetic rows"):
+def test_a_declaration_does_not_win_over_a_run(kind: str, learn: Learn) -> None:
+    with pytest.raises(GraphError, match=f"--output-kind {kind}: 's' has other values on synthetic rows"):
         learn(graph(node("MatMul", "x w"), constants=(EYE,)), output_kind=kind)
 
 
@@ -83,16 +83,20 @@ def test_a_task_that_the_output_cannot_have_is_refused(task: str, build: Build, 
 @pytest.mark.parametrize(("operator", "kind"), [("Sigmoid", "sigmoid_probabilities"), ("MatMul", "sigmoid_logits")])
 def test_a_multilabel_model_is_read_from_its_last_operator(operator: str, kind: str, learn: Learn) -> None:
     build = graph(node(operator, "x w" if operator == "MatMul" else "x"), constants=(EYE,))
-    _, said = learn(build, task="multilabel")
-    assert (said["output_kind"].value, said["task"].value, said["classes"].value) == (kind, "multilabel", ("0", "1"))
+    _, by_subject = learn(build, task="multilabel")
+    assert (by_subject["output_kind"].value, by_subject["task"].value, by_subject["classes"].value) == (
+        kind,
+        "multilabel",
+        ("0", "1"),
+    )
 
 
 def test_a_name_proves_nothing(learn: Learn) -> None:
     """A real one calls a sigmoid `logits`."""
     nodes = (node("MatMul", "x w", "z"), node("Sigmoid", "z", "logits"))
     build = graph(*nodes, constants=(weights("w", np.ones((2, 1))),), outputs=(value("logits", [None, 1]),))
-    _, said = learn(build)
-    assert said["output_kind"].value == "probabilities"
+    _, by_subject = learn(build)
+    assert by_subject["output_kind"].value == "probabilities"
 
 
 @pytest.mark.parametrize("width", [None, 4])
@@ -136,12 +140,12 @@ def test_metadata_names_classes_where_all_that_fits_agrees(
         helper.set_model_props(model, entries)
         onnx.save(model, path)
 
-    _, said = learn(build)
-    assert said["classes"].value == classes
-    assert re.search(words, said["classes"].evidence)
+    _, by_subject = learn(build)
+    assert by_subject["classes"].value == classes
+    assert re.search(words, by_subject["classes"].evidence)
 
 
-def test_metadata_that_speaks_against_the_operators_is_said(learn: Learn) -> None:
+def test_metadata_that_contradicts_the_operators_is_noted(learn: Learn) -> None:
     def build(path: Path) -> None:
         graph(
             node(
@@ -160,9 +164,9 @@ def test_metadata_that_speaks_against_the_operators_is_said(learn: Learn) -> Non
         entry.key, entry.value = "names", "['a', 'b']"
         onnx.save(model, path)
 
-    _, said = learn(build)
-    assert said["classes"].value == ("b", "a")
-    assert "the file's metadata, 'names', has another order" in said["classes"].evidence
+    _, by_subject = learn(build)
+    assert by_subject["classes"].value == ("b", "a")
+    assert "the file's metadata, 'names', has another order" in by_subject["classes"].evidence
 
 
 def test_labels_that_saturate_are_not_taken_for_classes(learn: Learn) -> None:
@@ -170,25 +174,27 @@ def test_labels_that_saturate_are_not_taken_for_classes(learn: Learn) -> None:
     steep = weights("w", np.array([[40.0, -40.0], [40.0, -40.0]]))
     constants = (steep, weights("b", [0.0, -1.0]))
     nodes = (node("MatMul", "x w", "z"), node("Add", "z b", "y"), node("Sigmoid", "y"))
-    _, said = learn(graph(*nodes, constants=constants))
-    assert said["task"].value == "multilabel"
+    _, by_subject = learn(graph(*nodes, constants=constants))
+    assert by_subject["task"].value == "multilabel"
 
 
 def test_many_classes_are_numbered(learn: Learn) -> None:
     constants = (weights("w", np.random.default_rng(0).normal(size=(2, 214))),)
-    _, said = learn(
+    _, by_subject = learn(
         graph(node("MatMul", "x w", "z"), node("Softmax", "z"), constants=constants, outputs=(value("s", [None, 214]),))
     )
-    assert said["classes"].value == tuple(map(str, range(214)))
+    assert by_subject["classes"].value == tuple(map(str, range(214)))
 
 
 def test_outputs_of_one_column_each_can_be_put_side_by_side(learn: Learn) -> None:
     picks = [node("Gather", f"p i{i}", f"p{i}", axis=1) for i in range(2)]
     constants = tuple(weights(f"i{i}", np.array(i, dtype=np.int64)) for i in range(2))
     outputs = (value("p1", [None]), value("p0", [None]))
-    found, said = learn(graph(node("Softmax", "x", "p"), *picks, constants=constants, outputs=outputs), output="p1,p0")
-    assert (said["output"].value, said["output_kind"].value) == ("scores", "probabilities")
-    assert "p1, p0 were put side by side" in said["graph"].evidence
+    found, by_subject = learn(
+        graph(node("Softmax", "x", "p"), *picks, constants=constants, outputs=outputs), output="p1,p0"
+    )
+    assert (by_subject["output"].value, by_subject["output_kind"].value) == ("scores", "probabilities")
+    assert "p1, p0 were put side by side" in by_subject["graph"].evidence
     assert found.graph is not None
     (answer,) = ort.InferenceSession(found.graph).run(["scores"], {"x": np.array([[0, np.log(3)]], np.float32)})
     np.testing.assert_allclose(answer, [[0.75, 0.25]], atol=1e-6)
@@ -206,12 +212,12 @@ def test_a_support_vector_machine_says_its_second_class_in_its_first_column(lear
         opset = {"": 17, "ai.onnx.ml": 3}
         onnx.save(to_onnx(fitted, rows[:1], options={"zipmap": False}, target_opset=opset), path)
 
-    found, said = learn(build)
-    assert "the first column is the second class' logit" in said["output"].evidence
+    found, by_subject = learn(build)
+    assert "the first column is the second class' logit" in by_subject["output"].evidence
     assert found.graph is not None
     rows = np.array([[9, 0, 0, 0], [-9, 0, 0, 0]], dtype=np.float32)
-    wanted = [str(said["output"].value), "label"]
-    scores, labels = ort.InferenceSession(found.graph).run(wanted, {"X": rows / 5})
+    outputs = [str(by_subject["output"].value), "label"]
+    scores, labels = ort.InferenceSession(found.graph).run(outputs, {"X": rows / 5})
     assert ((scores[:, 0] > 0) == labels.astype(bool)).all()
 
 
@@ -219,7 +225,7 @@ def test_a_support_vector_machine_says_its_second_class_in_its_first_column(lear
 
 
 @pytest.mark.parametrize(
-    ("shape", "said", "answered"),
+    ("shape", "flags", "answered"),
     [
         ((None, 1, 3), {}, (None, 3)),
         ((None, 3, 1, 1), {}, (None, 3)),
@@ -229,10 +235,10 @@ def test_a_support_vector_machine_says_its_second_class_in_its_first_column(lear
     ],
 )
 def test_an_output_is_brought_into_rows_positions_classes(
-    shape: tuple[int | None, ...], said: dict[str, Any], answered: tuple[int | None, ...], learn: Learn
+    shape: tuple[int | None, ...], flags: dict[str, Any], answered: tuple[int | None, ...], learn: Learn
 ) -> None:
-    found, concluded = learn(shaped(*shape, operator="Abs"), output_kind="logits", **said)
-    name = str(concluded["output"].value)
+    found, by_subject = learn(shaped(*shape, operator="Abs"), output_kind="logits", **flags)
+    name = str(by_subject["output"].value)
     file = onnx.load_from_string(found.graph) if found.graph else None
     rows = np.ones([2 if d is None else d for d in shape], dtype=np.float32)
     session = ort.InferenceSession(file.SerializeToString()) if file else None
@@ -241,7 +247,7 @@ def test_an_output_is_brought_into_rows_positions_classes(
 
 
 @pytest.mark.parametrize("shape", [(None, 4, 4), (None, 3, 5, 7)])
-def test_an_axis_that_nothing_tells_is_asked_for(shape: tuple[int | None, ...], learn: Learn) -> None:
+def test_an_unknown_axis_of_classes_is_refused_with_the_flag(shape: tuple[int | None, ...], learn: Learn) -> None:
     constants = (weights("shape", np.array([0, *shape[1:]], dtype=np.int64)),)
     width = int(np.prod([d for d in shape if d]))
     build = graph(
@@ -294,7 +300,7 @@ def test_a_mask_that_the_graph_ignores_is_none(learn: Learn) -> None:
     ]
 
 
-def test_segments_that_nobody_sends_are_filled(learn: Learn) -> None:
+def test_segments_that_no_request_holds_are_filled(learn: Learn) -> None:
     table = weights("table", np.random.default_rng(0).normal(size=(9, 3)))
     inputs = tuple(value(n, [None, "L"], TensorProto.INT64) for n in ("ids", "token_type_ids"))
     nodes = (
@@ -314,8 +320,8 @@ def test_segments_that_nobody_sends_are_filled(learn: Learn) -> None:
 def test_a_column_without_an_axis_of_its_own_is_a_column(learn: Learn) -> None:
     nodes = (node("Reshape", "x column", "c"), node("Sub", "zero c", "n"), node("Concat", "c n", "z", axis=1))
     constants = (weights("column", np.array([-1, 1], dtype=np.int64)), weights("zero", [0.0]))
-    found, said = learn(graph(*nodes, node("Softmax", "z"), constants=constants, inputs=(value("x", [None]),)))
-    assert said["output_kind"].value == "probabilities"
+    found, by_subject = learn(graph(*nodes, node("Softmax", "z"), constants=constants, inputs=(value("x", [None]),)))
+    assert by_subject["output_kind"].value == "probabilities"
     assert tomllib.loads(manifest_text("m", found))["inputs"] == [{"name": "x"}]
 
 
@@ -323,8 +329,8 @@ def test_an_image_of_any_size_whose_answers_grow_with_it_has_positions(learn: Le
     nodes = (node("Squeeze", "x one", "z"), node("Transpose", "z", "t", perm=[0, 2, 1]), node("Softmax", "t", axis=2))
     constants = (weights("one", np.array([1], dtype=np.int64)),)
     inputs, outputs = (value("x", [None, 1, 4, "W"]),), (value("s", [None, "W", 4]),)
-    _, said = learn(graph(*nodes, constants=constants, inputs=inputs, outputs=outputs))
-    assert (said["task"].value, len(said["classes"].value)) == ("sequence", 4)
+    _, by_subject = learn(graph(*nodes, constants=constants, inputs=inputs, outputs=outputs))
+    assert (by_subject["task"].value, len(by_subject["classes"].value)) == ("sequence", 4)
 
 
 # -------------------------------------------------------------------------------------------------- other people's
@@ -338,8 +344,8 @@ def test_a_width_that_its_coefficients_contradict_can_be_set_right() -> None:
     with pytest.raises(GraphError, match=r"'float_input' declares 2 columns, .* coefficients for 4; name them"):
         analyse(path, Declared(), Limits())
     found = analyse(path, Declared(features=("sepal length", "sepal width", "petal length", "petal width")), Limits())
-    said = {c.subject: c.value for c in found.conclusions}
-    assert (said["output_kind"], said["classes"]) == ("probabilities", ("0", "1", "2"))
+    by_subject = {c.subject: c.value for c in found.conclusions}
+    assert (by_subject["output_kind"], by_subject["classes"]) == ("probabilities", ("0", "1", "2"))
     assert found.graph is not None
     session = ort.InferenceSession(found.graph)
     assert session.get_inputs()[0].shape[1] == 4
@@ -347,17 +353,17 @@ def test_a_width_that_its_coefficients_contradict_can_be_set_right() -> None:
 
     rows, labels = load_iris(return_X_y=True)
     batches = rows.astype(np.float32).reshape(50, 3, 4)
-    answers = np.concatenate([session.run([str(said["output"])], {"float_input": batch})[0] for batch in batches])
+    answers = np.concatenate([session.run([str(by_subject["output"])], {"float_input": batch})[0] for batch in batches])
     assert np.mean(answers.argmax(axis=1) == labels) > 0.9
 
 
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
 def test_image_classifiers_that_onnx_ships_are_understood(name: str) -> None:
     path = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
-    said = {c.subject: c for c in analyse(path, Declared(), Limits()).conclusions}
-    assert said["output_kind"].value == "probabilities"
-    assert said["output_kind"].evidence == "its last operator is Softmax"
-    assert len(said["classes"].value) == 1000
+    by_subject = {c.subject: c for c in analyse(path, Declared(), Limits()).conclusions}
+    assert by_subject["output_kind"].value == "probabilities"
+    assert by_subject["output_kind"].evidence == "its last operator is Softmax"
+    assert len(by_subject["classes"].value) == 1000
 
 
 @pytest.mark.skipif(find_spec("magika") is None, reason="magika is not installed")
@@ -365,5 +371,5 @@ def test_magika_is_understood() -> None:
     spec = find_spec("magika")
     assert spec is not None
     (path,) = Path(str(spec.origin)).parent.glob("models/standard_v3_3/model.onnx")
-    said = {c.subject: c for c in analyse(path, Declared(), Limits()).conclusions}
-    assert (said["output_kind"].value, len(said["classes"].value)) == ("probabilities", 214)
+    by_subject = {c.subject: c for c in analyse(path, Declared(), Limits()).conclusions}
+    assert (by_subject["output_kind"].value, len(by_subject["classes"].value)) == ("probabilities", 214)

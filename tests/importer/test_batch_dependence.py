@@ -306,9 +306,9 @@ DYNAMIC: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 @pytest.mark.parametrize("name", DYNAMIC)
 def test_dynamic_quantisation_runs_rows_one_by_one(name: str, tmp_path: Path) -> None:
     operator, graph = DYNAMIC[name]
-    said = learn(write(tmp_path / "m.onnx", **graph))["rows"]
-    assert said.value == "alone"
-    assert said.evidence.startswith(f"{operator} quantises by the range of the whole batch")
+    concluded = learn(write(tmp_path / "m.onnx", **graph))["rows"]
+    assert concluded.value == "alone"
+    assert concluded.evidence.startswith(f"{operator} quantises by the range of the whole batch")
 
 
 def test_an_operator_inside_a_function_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
 from service.importer.manifest_text import manifest_text, rounded
-from service.importer.synthetic_inputs import draw
+from service.importer.synthetic_rows import draw
 from service.runtime.model import Model, load_model
 from service.runtime.rows import Fields
 from tests.importer.test_analysis import Learn, learn
@@ -200,9 +200,9 @@ VARIANTS: dict[str, tuple[Build, dict[str, list[int]]]] = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_column_may_hold_what_the_table_has_rows_for(name: str, learn: Learn) -> None:
-    build, wanted = VARIANTS[name]
+    build, limits = VARIANTS[name]
     found, _ = learn(build)
-    expected = {column: bounds for column, bounds in wanted.items() if bounds[0] < bounds[1]}
+    expected = {column: bounds for column, bounds in limits.items() if bounds[0] < bounds[1]}
     assert {column: [int(v) for v in bounds] for column, bounds in ranges(found).items()} == expected
 
 
@@ -295,8 +295,8 @@ def encoded(operator: str, kind: int = TensorProto.STRING, **attributes: Any) ->
     ],
 )
 def test_what_an_encoder_knows_is_proposed(build: Build, categories: list[Any], learn: Learn) -> None:
-    found, said = learn(build)
-    assert said["output_kind"].value == "probabilities"
+    found, concluded = learn(build)
+    assert concluded["output_kind"].value == "probabilities"
     assert tomllib.loads(manifest_text("m", found))["features"] == {"c": {"categories": categories}}
     drawn = draw(found.inputs, 16, 8)["c"]
     assert set(drawn.reshape(-1).tolist()) == set(categories)
@@ -366,6 +366,6 @@ def test_categories_of_text_are_none_of_a_column_of_numbers(learn: Learn) -> Non
         constants=(weights("flat", np.array([-1, 2])),),
         inputs=(value("x", [None, 1]),),
     )
-    found, said = learn(build)
+    found, concluded = learn(build)
     assert ranges(found) == {}
-    assert said["dry run"].value == "one answer"
+    assert concluded["dry run"].value == "one answer"

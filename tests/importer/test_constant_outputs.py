@@ -1,4 +1,4 @@
-"""Synthetic rows that all give one answer are said, not refused; the graph's own label is held against the scores."""
+"""Synthetic rows that all give one answer are noted, not refused; the graph's own label is compared with the scores."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ from tests.importer.test_refusals import graph, node, value, weights
 __all__ = ["learn"]
 
 
-def test_a_saturated_answer_is_said_and_not_refused(learn: Learn) -> None:
+def test_a_saturated_answer_is_noted_and_not_refused(learn: Learn) -> None:
     steep = weights("w", np.array([[900.0, -900.0], [900.0, -900.0]]))
-    _, said = learn(graph(node("MatMul", "x w", "z"), node("Softmax", "z"), constants=(steep,)))
-    assert said["output_kind"].value == "probabilities"
-    assert said["dry run"].value == "one answer"
-    assert "usual where inputs are not scaled" in said["dry run"].evidence
+    _, concluded = learn(graph(node("MatMul", "x w", "z"), node("Softmax", "z"), constants=(steep,)))
+    assert concluded["output_kind"].value == "probabilities"
+    assert concluded["dry run"].value == "one answer"
+    assert "usual where inputs are not scaled" in concluded["dry run"].evidence
 
 
 def test_one_column_picked_from_a_softmax_is_no_constant(learn: Learn) -> None:
     picked = node("Gather", "p one", "s", axis=1)
     constants = (weights("one", np.array([1])), weights("w", np.array([[-900.0, 900.0], [-900.0, 900.0]])))
     outputs = (value("s", [None, 1]),)
-    _, said = learn(
+    _, concluded = learn(
         graph(node("MatMul", "x w", "z"), node("Softmax", "z", "p"), picked, constants=constants, outputs=outputs)
     )
-    assert (said["output_kind"].value, said["dry run"].value) == ("probabilities", "one answer")
+    assert (concluded["output_kind"].value, concluded["dry run"].value) == ("probabilities", "one answer")
 
 
 def test_two_columns_made_of_a_softmax_over_one_are_refused(learn: Learn) -> None:
@@ -51,8 +51,8 @@ def test_a_softmax_of_an_older_opset_runs_over_all_axes_that_follow(learn: Learn
         node("Softmax", "u", "p", axis=1),
         node("Squeeze", "p", axes=[2]),
     )
-    _, said = learn(graph(*nodes, constants=(steep,), opset=11))
-    assert said["dry run"].value == "one answer"
+    _, concluded = learn(graph(*nodes, constants=(steep,), opset=11))
+    assert concluded["dry run"].value == "one answer"
 
 
 SETTLED = {
@@ -96,8 +96,8 @@ def test_the_graph_s_own_label_is_compared_with_one_column(threshold: float, ver
     ]
     constants = (weights("w", [[1.0], [-1.0]]), weights("half", [threshold]))
     outputs = (value("label", [None, 1], TensorProto.INT64), value("s", [None, 1]))
-    _, said = learn(graph(*nodes, constants=constants, outputs=outputs))
-    assert said["label"].value == verdict
+    _, concluded = learn(graph(*nodes, constants=constants, outputs=outputs))
+    assert concluded["label"].value == verdict
 
 
 def test_a_label_that_is_a_floating_point_number_is_a_label(learn: Learn) -> None:
@@ -106,5 +106,5 @@ def test_a_label_that_is_a_floating_point_number_is_a_label(learn: Learn) -> Non
         node("ArgMax", "s", "i", axis=1, keepdims=0),
         node("Cast", "i", "label", to=TensorProto.FLOAT),
     )
-    _, said = learn(graph(*nodes, outputs=(value("label", [None]), value("s", [None, 2]))))
-    assert (said["output"].value, said["label"].value) == ("s", "agrees")
+    _, concluded = learn(graph(*nodes, outputs=(value("label", [None]), value("s", [None, 2]))))
+    assert (concluded["output"].value, concluded["label"].value) == ("s", "agrees")

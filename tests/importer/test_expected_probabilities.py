@@ -38,18 +38,18 @@ def reference(tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("name", ["X", "x"])
 def test_the_toolchain_s_own_probabilities_agree(name: str, learn: Learn, reference: Any) -> None:
-    _, said = learn(THREE, expect=reference(**{name: X, "probabilities": softmax(X @ W)}))
-    assert said["expected"].value == "agrees"
-    assert "50 reference rows are at most" in said["expected"].evidence
+    _, concluded = learn(THREE, expect=reference(**{name: X, "probabilities": softmax(X @ W)}))
+    assert concluded["expected"].value == "agrees"
+    assert "50 reference rows are at most" in concluded["expected"].evidence
 
 
 def test_the_worst_row_and_class_are_named(learn: Learn, reference: Any) -> None:
-    wanted = softmax(X @ W)
-    wanted[7] = wanted[7, [1, 0, 2]]
+    expected = softmax(X @ W)
+    expected[7] = expected[7, [1, 0, 2]]
     with pytest.raises(GraphError, match=r"1 of 50 rows .* the worst is row 7 .* off for class '[01]'; was it"):
-        learn(THREE, expect=reference(X=X, probabilities=wanted))
-    _, said = learn(THREE, expect=reference(X=X, probabilities=wanted), tolerance=1.0)
-    assert said["expected"].value == "agrees"
+        learn(THREE, expect=reference(X=X, probabilities=expected))
+    _, concluded = learn(THREE, expect=reference(X=X, probabilities=expected), tolerance=1.0)
+    assert concluded["expected"].value == "agrees"
 
 
 def test_classes_in_the_reverse_order_are_recognised(learn: Learn, reference: Any) -> None:
@@ -72,9 +72,9 @@ def test_one_column_is_the_second_class(activation: str, shape: tuple[int, ...],
         outputs=(value("s", [None, 1]),),
     )
     second = 1 / (1 + np.exp(-X @ (9 * W[:, :1])))
-    wanted = np.concatenate([1 - second, second], axis=1) if shape == (-1, 2) else second.reshape(shape)
-    _, said = learn(build, classes=("no", "yes"), expect=reference(X=X, probabilities=wanted))
-    assert said["expected"].value == "agrees"
+    expected = np.concatenate([1 - second, second], axis=1) if shape == (-1, 2) else second.reshape(shape)
+    _, concluded = learn(build, classes=("no", "yes"), expect=reference(X=X, probabilities=expected))
+    assert concluded["expected"].value == "agrees"
 
 
 def test_labels_and_fixed_batches_are_compared_too(learn: Learn, reference: Any) -> None:
@@ -85,9 +85,9 @@ def test_labels_and_fixed_batches_are_compared_too(learn: Learn, reference: Any)
         inputs=(value("x", [4, 2]),),
         outputs=(value("s", [4, 3]),),
     )
-    wanted = 1 / (1 + np.exp(-X @ W))
-    _, said = learn(build, expect=reference(x=X, probabilities=wanted))
-    assert (said["task"].value, said["expected"].value) == ("multilabel", "agrees")
+    expected = 1 / (1 + np.exp(-X @ W))
+    _, concluded = learn(build, expect=reference(x=X, probabilities=expected))
+    assert (concluded["task"].value, concluded["expected"].value) == ("multilabel", "agrees")
 
 
 def test_columns_of_text_are_read_by_name(learn: Learn, reference: Any) -> None:
@@ -96,9 +96,9 @@ def test_columns_of_text_are_read_by_name(learn: Learn, reference: Any) -> None:
 
     age, sex = np.array([[40.0], [60.0]]), np.array([["f"], ["m"]])
     v = np.concatenate([(age - 50) * 0.1, sex == "f", sex == "m"], axis=1)
-    wanted = softmax(v @ (0.1 * np.arange(6).reshape(3, 2)))
-    _, said = learn(build, expect=reference(age=age, sex=sex[:, 0], probabilities=wanted))
-    assert said["expected"].value == "agrees"
+    expected = softmax(v @ (0.1 * np.arange(6).reshape(3, 2)))
+    _, concluded = learn(build, expect=reference(age=age, sex=sex[:, 0], probabilities=expected))
+    assert concluded["expected"].value == "agrees"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def graph_of(tmp_path: Path) -> Write:
-    """Writes nodes from input `x` to some outputs, all of shape (rows, 2) unless said otherwise."""
+    """Writes nodes from input `x` to some outputs, all of shape (rows, 2) by default."""
 
     def write(
         nodes: list[onnx.NodeProto],
@@ -80,9 +80,9 @@ def test_what_the_operators_prove_is_written_down_with_the_proof(
     assert [c.subject for c in imported.conclusions] == ["output", "output_kind", "task", "classes"]
 
 
-def test_what_the_user_says_is_written_down_as_said(linear_graph: Write, empty: Repository) -> None:
-    said = Declared("scores", "logits", "multiclass", ("no", "yes"), ("age", "pulse"))
-    import_model(empty, "m", linear_graph(*IDENTITY), said)
+def test_what_the_user_declares_is_written_down_as_declared(linear_graph: Write, empty: Repository) -> None:
+    declared = Declared("scores", "logits", "multiclass", ("no", "yes"), ("age", "pulse"))
+    import_model(empty, "m", linear_graph(*IDENTITY), declared)
     text = manifest_text(empty)
     assert text.count("# declared at import") == 4
     assert "# named at import" in text
@@ -98,15 +98,15 @@ def test_a_draft_holds_the_graph_byte_for_byte_and_loads(linear_graph: Write, em
     assert load_model(empty.draft("m")).status == "uncalibrated"
 
 
-def test_columns_nobody_names_are_numbered(linear_graph: Write, empty: Repository) -> None:
+def test_columns_without_names_are_numbered(linear_graph: Write, empty: Repository) -> None:
     import_model(empty, "m", linear_graph(*IDENTITY), Declared())
     assert parse_manifest(manifest_text(empty)).columns == ("x0", "x1")
 
 
 @pytest.mark.parametrize("names", ['a"b', "ä ö", "a\\b", "x = 1 # y"])
 def test_odd_names_survive_the_manifest(names: str, linear_graph: Write, empty: Repository) -> None:
-    said = Declared(classes=(names, "other"), features=(names, "other"))
-    import_model(empty, "m", linear_graph(*IDENTITY), said)
+    declared = Declared(classes=(names, "other"), features=(names, "other"))
+    import_model(empty, "m", linear_graph(*IDENTITY), declared)
     assert parse_manifest(manifest_text(empty)).graph.classes == (names, "other")
 
 
@@ -129,7 +129,7 @@ def test_a_scikit_learn_classifier_needs_no_flags(
     np.testing.assert_allclose(answered, fitted.predict_proba(rows), atol=1e-5)
 
 
-def test_a_zipmap_is_dropped_and_said_to_be(empty: Repository, tmp_path: Path) -> None:
+def test_a_zipmap_is_dropped_with_a_note(empty: Repository, tmp_path: Path) -> None:
     from skl2onnx import to_onnx
     from sklearn.linear_model import LogisticRegression
 
@@ -137,14 +137,14 @@ def test_a_zipmap_is_dropped_and_said_to_be(empty: Repository, tmp_path: Path) -
     fitted = LogisticRegression().fit(rows, np.arange(60) % 2)
     onnx.save(to_onnx(fitted, rows[:1], target_opset=17), tmp_path / "m.onnx")
     imported = import_model(empty, "m", tmp_path / "m.onnx", Declared())
-    said = "the ZipMap after 'probabilities' was dropped: that tensor is an output now"
-    assert said in {c.evidence for c in imported.conclusions}
-    assert said in manifest_text(empty)
+    note = "the ZipMap after 'probabilities' was dropped: that tensor is an output now"
+    assert note in {c.evidence for c in imported.conclusions}
+    assert note in manifest_text(empty)
     answered = np.exp(load_model(empty.draft("m")).posterior(rows.astype(np.float64)).log_probs)
     np.testing.assert_allclose(answered, fitted.predict_proba(rows), atol=1e-5)
 
 
-def test_several_outputs_are_asked_about_by_name(graph_of: Write, empty: Repository) -> None:
+def test_several_outputs_are_refused_by_name(graph_of: Write, empty: Repository) -> None:
     path = graph_of([helper.make_node("Softmax", ["x"], ["p"]), helper.make_node("LogSoftmax", ["x"], ["q"])], "p", "q")
     with pytest.raises(GraphError, match=r"--output p\|q"):
         import_model(empty, "m", path, Declared())
@@ -157,17 +157,17 @@ def test_an_output_the_graph_lacks_is_refused_beside_those_it_has(linear_graph: 
         import_model(empty, "m", linear_graph(*IDENTITY), Declared(output="logits"))
 
 
-def test_a_kind_that_cannot_be_told_is_asked_for(linear_graph: Write, empty: Repository) -> None:
+def test_an_unknown_kind_is_refused_with_the_flag(linear_graph: Write, empty: Repository) -> None:
     with pytest.raises(GraphError, match=r"is unknown .*Tanh.*--output-kind"):
         import_model(empty, "m", linear_graph(*IDENTITY, activation="Tanh"), Declared())
 
 
-@pytest.mark.parametrize("said", [None, "probabilities"])
+@pytest.mark.parametrize("declared", [None, "probabilities"])
 def test_the_sigmoid_of_one_column_is_the_second_class_probability(
-    said: str | None, linear_graph: Write, empty: Repository
+    declared: str | None, linear_graph: Write, empty: Repository
 ) -> None:
     path = linear_graph([[1.0], [0.0]], [0.0], activation="Sigmoid")
-    import_model(empty, "m", path, Declared(output_kind=said, classes=("no", "yes")))
+    import_model(empty, "m", path, Declared(output_kind=declared, classes=("no", "yes")))
     found = np.exp(load_model(empty.draft("m")).posterior(np.array([[np.log(3.0), 0.0]])).log_probs)
     np.testing.assert_allclose(found, [[0.25, 0.75]], atol=1e-6)
 
@@ -178,16 +178,16 @@ def test_what_a_run_shows_to_be_probabilities_needs_no_operator(graph_of: Write,
     assert "16 synthetic rows lie in [0, 1] and sum to 1" in manifest_text(empty)
 
 
-def test_probabilities_that_are_none_are_refused_whoever_says_so(linear_graph: Write, empty: Repository) -> None:
-    with pytest.raises(GraphError, match="--output-kind probabilities: 'scores' is none"):
+def test_probabilities_that_are_none_are_refused_even_where_declared(linear_graph: Write, empty: Repository) -> None:
+    with pytest.raises(GraphError, match="--output-kind probabilities: 'scores' has other values"):
         import_model(empty, "m", linear_graph(*IDENTITY), Declared(output_kind="probabilities"))
 
 
-def test_an_operator_that_a_run_contradicts_is_not_believed(graph_of: Write, empty: Repository) -> None:
+def test_an_operator_that_a_run_contradicts_is_refused(graph_of: Write, empty: Repository) -> None:
     two = helper.make_tensor("t", TensorProto.FLOAT, [1], [2.0])
     twice = helper.make_node("Constant", [], ["two"], value=two)
     nodes = [helper.make_node("Softmax", ["x"], ["p"]), twice, helper.make_node("Mul", ["p", "two"], ["s"])]
-    with pytest.raises(GraphError, match=r"should be probabilities .* and is none"):
+    with pytest.raises(GraphError, match=r"should be probabilities .*, but is not"):
         import_model(empty, "m", graph_of(nodes, "s"), Declared())
 
 
@@ -222,7 +222,7 @@ def test_a_fixed_batch_is_run_as_it_is(graph_of: Write, empty: Repository) -> No
     assert kind.value == "probabilities"
 
 
-def test_a_width_that_the_graph_does_not_say_is_asked_for(graph_of: Write, empty: Repository) -> None:
+def test_an_unknown_width_is_refused_with_the_flag(graph_of: Write, empty: Repository) -> None:
     path = graph_of([helper.make_node("Softmax", ["x"], ["s"])], "s", shape=(TensorProto.FLOAT, [None, None]))
     with pytest.raises(GraphError, match="--features a,b"):
         import_model(empty, "m", path, Declared())
@@ -327,7 +327,7 @@ def test_external_weights_travel_with_their_graph(empty: Repository, tmp_path: P
 
 
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname"])
-def test_external_weights_elsewhere_are_refused(location: str, empty: Repository, tmp_path: Path) -> None:
+def test_external_weights_outside_the_folder_are_refused(location: str, empty: Repository, tmp_path: Path) -> None:
     with pytest.raises(GraphError, match="no regular file"):
         import_model(empty, "m", external(tmp_path / "source", location), Declared())
     assert not empty.root.exists()

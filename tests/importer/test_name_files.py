@@ -1,4 +1,4 @@
-"""Files of names: what they may look like, and what is said of those that are none."""
+"""Files of names: their forms, and the refusals of those that are none."""
 
 import json
 from pathlib import Path

@@ -55,10 +55,10 @@ def imported(run: Callable[..., Any], mixed: Path, *more: str) -> Any:
 def test_an_import_writes_ranges_of_the_training_rows_and_says_what_guards_the_model(
     run: Callable[..., Any], mixed: Path
 ) -> None:
-    said = imported(run, mixed, "--train-data", str(mixed / "train.csv")).output
-    assert "plausible: age from 0 to 150  (240 training rows hold 18 to 95)" in said
-    assert "age: a plausible range that is evidence only" in said
-    assert 'offered: [ood] scores = ["nll", "mahalanobis"] looks at age' in said
+    printed = imported(run, mixed, "--train-data", str(mixed / "train.csv")).output
+    assert "plausible: age from 0 to 150  (240 training rows hold 18 to 95)" in printed
+    assert "age: a plausible range that is evidence only" in printed
+    assert 'offered: [ood] scores = ["nll", "mahalanobis"] looks at age' in printed
     manifest = Repository(mixed / "models").draft("m").manifest
     assert manifest.features["age"].plausible == (0.0, 150.0)
     assert manifest.features["sex"].categories == ("f", "m")
@@ -69,10 +69,10 @@ def test_a_fit_proposes_ranges_and_says_what_guards_the_model(run: Callable[...,
     draft = mixed / "models" / "m" / "draft" / "manifest.toml"
     draft.write_text("".join(line for line in draft.read_text().splitlines(True) if not line.startswith("plausible")))
     rows = ["--data", str(mixed / "cal.csv"), "--train-data", str(mixed / "train.csv")]
-    said = json.loads(run("fit", "m", *rows, "--json").stdout)
-    assert said["plausible"] == {"age": [0.0, 150.0]}
-    assert "age: looked at by nothing" in said["guards"]
-    assert "mahalanobis" in said["offered"]
+    printed = json.loads(run("fit", "m", *rows, "--json").stdout)
+    assert printed["plausible"] == {"age": [0.0, 150.0]}
+    assert "age: looked at by nothing" in printed["guards"]
+    assert "mahalanobis" in printed["offered"]
 
 
 def test_training_rows_that_leave_the_manifest_s_range_are_counted(run: Callable[..., Any], mixed: Path) -> None:
@@ -82,9 +82,9 @@ def test_training_rows_that_leave_the_manifest_s_range_are_counted(run: Callable
     lines = ["plausible = [20.0, 60.0]" if li.startswith("plausible") else li for li in draft.read_text().splitlines()]
     draft.write_text("\n".join(lines))
     rows = ["--data", str(mixed / "cal.csv"), "--train-data", str(mixed / "train.csv")]
-    said = run("fit", "m", *rows).output
+    printed = run("fit", "m", *rows).output
     assert re.search(
-        r"plausible: age from 0 to 150  \(240 training rows .*; \d+ of them leave the manifest's range\)", said
+        r"plausible: age from 0 to 150  \(240 training rows .*; \d+ of them leave the manifest's range\)", printed
     )
     assert "leave the manifest" not in imported(run, mixed, "--train-data", str(mixed / "train.csv")).output
 

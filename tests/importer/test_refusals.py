@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
         graph(node("Sharpen")),
         "uses the operator Sharpen, which ONNX does not have; export the model with standard operators",
     ),
-    "somebody's own operator": (
+    "an operator of its own": (
         graph(helper.make_node("Sharpen", ["x"], ["s"], domain="my.ops"), domain="my.ops"),
         r"my\.ops:Sharpen.* is not a registered function/op",
     ),

@@ -42,33 +42,44 @@ def run(workshop: Any, verb: str, *more: object) -> Result:
     return CliRunner().invoke(command, arguments)
 
 
-SAID = {
+PRINTED = {
     "multilabel": ("whole set right", "policy care, label burn", "multilabel_cross_entropy"),
     "sequence": ("smoother: hmm", "along the cheapest path", "sequence_cross_entropy"),
 }
 
 
-@pytest.mark.parametrize("task", SAID)
+@pytest.mark.parametrize("task", PRINTED)
 def test_fit_and_evaluate_say_what_there_is_to_say(task: str, drawn: Callable[[str], Any], tmp_path: Path) -> None:
     workshop = drawn(task)
     data = workshop.folder / "cal.npz"
     fitted = run(workshop, "fit", "--data", data)
     assert fitted.exit_code == 0, fitted.output
     assert "per_label" in fitted.output or "temperature" in fitted.output
-    told = run(workshop, "evaluate", "--data", data, "--losses", SAID[task][2], "--json", tmp_path / "found.json")
-    assert told.exit_code == 0, told.output
-    for fragment in SAID[task]:
-        assert fragment in told.output
+    done = run(workshop, "evaluate", "--data", data, "--losses", PRINTED[task][2], "--json", tmp_path / "found.json")
+    assert done.exit_code == 0, done.output
+    for fragment in PRINTED[task]:
+        assert fragment in done.output
     found = json.loads((tmp_path / "found.json").read_text())
-    assert set(found) >= {"model", "digest", "data", "evaluation", "diagnostics", "losses", "notes"}
-    assert set(found["losses"]) == {SAID[task][2]}
+    assert set(found) == {"model", "version", "digest", "calibration", "origin", "evaluation"}
+    assert set(found["evaluation"]["losses"]) == {PRINTED[task][2]}
 
 
-@pytest.mark.parametrize("task", SAID)
+@pytest.mark.parametrize("task", PRINTED)
+def test_an_evaluation_is_also_a_page(task: str, drawn: Callable[[str], Any], tmp_path: Path) -> None:
+    workshop, page = drawn(task), tmp_path / "page.html"
+    data = workshop.folder / "cal.npz"
+    run(workshop, "fit", "--data", data)
+    done = run(workshop, "evaluate", "--data", data, "--html", page)
+    assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert {"multilabel": "Label burn: ", "sequence": "Structure of the sequences"}[task] in text
+    assert "Are probabilities the observed frequencies?" in text
+
+
+@pytest.mark.parametrize("task", PRINTED)
 @pytest.mark.parametrize(
     ("verb", "more", "fragment"),
     [
-        ("evaluate", ("--html", "page.html"), "--html draws multiclass models"),
         ("evaluate", ("--horizon", 10), "--horizon looks ahead from rows of one class"),
         ("evaluate", ("--losses", "hinge"), "is none of"),
     ],
@@ -85,15 +96,15 @@ def test_what_is_of_single_classes_alone_is_refused_in_one_sentence(
     assert "\n" not in str(refused.exception)
 
 
-@pytest.mark.parametrize("task", SAID)
-def test_rows_from_elsewhere_choose_no_score_for_them(task: str, drawn: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("task", PRINTED)
+def test_ood_data_chooses_no_score_for_them(task: str, drawn: Callable[[str], Any]) -> None:
     workshop = drawn(task)
     data = workshop.folder / "cal.npz"
     with pytest.raises(FitError, match="--ood-data compares scores of one class"):
         fit(workshop.repository, workshop.name, FitRequest(data, ood_data=data))
 
 
-@pytest.mark.parametrize("task", SAID)
+@pytest.mark.parametrize("task", PRINTED)
 def test_a_new_price_needs_no_new_rows(task: str, drawn: Callable[[str], Any]) -> None:
     workshop = drawn(task)
     first = run(workshop, "fit", "--data", workshop.folder / "cal.npz")
@@ -106,8 +117,8 @@ def test_a_new_price_needs_no_new_rows(task: str, drawn: Callable[[str], Any]) -
 
 def test_an_action_that_is_never_worth_taking_is_named_with_its_label(label_workshop: Make) -> None:
     more = "[policies.p.labels.burn.costs]\na = { absent = 0, present = 1 }\nb = { absent = 1, present = 1 }\n"
-    (said,) = never_taken(label_workshop(more=more).repository.draft("complaints").manifest)
-    assert said.startswith("policy 'p', label 'burn': action 'b' is never taken")
+    (sentence,) = never_taken(label_workshop(more=more).repository.draft("complaints").manifest)
+    assert sentence.startswith("policy 'p', label 'burn': action 'b' is never taken")
 
 
 def test_a_real_export_of_one_sigmoid_a_label_is_calibrated_and_answers(tmp_path: Path) -> None:

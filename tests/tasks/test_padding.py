@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tagger(folder: Path, sequences_drawn: Draw) -> Registry:
-    """A tagger of sequences of 5 to 25 positions, calibrated on 300 of them."""
+    """A sequence tagger with lengths of 5 to 25 positions, calibrated on 300 of them."""
     repository = Repository(folder / "models")
     if not repository.root.is_dir():
         repository.root.mkdir()
@@ -99,7 +99,7 @@ def test_only_positions_that_are_there_are_learned_from(tagger: Registry, folder
     assert record.calibrator.params["temperature"] == pytest.approx(2.0, abs=0.2)
 
 
-def test_a_sequence_is_judged_alike_alone_and_beside_longer_ones(tagger: Registry, folder: Path) -> None:
+def test_a_sequence_is_answered_alike_alone_and_beside_longer_ones(tagger: Registry, folder: Path) -> None:
     model: Model = tagger.model("motion")
     rows = read_dataset(folder / "cal.npz", model.manifest, inputs=model.inputs).rows
     together = posterior_of(model, rows)
@@ -123,9 +123,9 @@ async def test_answers_are_as_long_as_their_sequences(tagger: Registry, sequence
         for row, n in zip(answer.json()["predictions"], (7, 25), strict=True):
             assert len(row["label"]) == len(row["probabilities"]) == len(row["decision"]) == n
             assert row["path"]["total_risk"] >= sum(d["risk"] for d in row["decision"]) - 1e-9
-        judged = await client.post("/v1/models/motion:evaluate", json={"instances": instances, "labels": labels})
-        assert judged.status_code == 200, judged.text
-        assert judged.json()["evaluation"]["rows"] == 32
+        evaluated = await client.post("/v1/models/motion:evaluate", json={"instances": instances, "labels": labels})
+        assert evaluated.status_code == 200, evaluated.text
+        assert evaluated.json()["evaluation"]["parts"]["positions"]["rows"] == 32
         wrong = await client.post("/v1/models/motion:evaluate", json={"instances": instances, "labels": labels[::-1]})
         assert wrong.status_code == 422
         assert "sequence 0 has 25 labels and 7 positions" in wrong.json()["detail"]
@@ -135,18 +135,18 @@ def test_a_draft_of_the_version_keeps_its_calibration(tagger: Registry) -> None:
     assert why_uncalibrated(tagger.model("motion").bundle) is None
 
 
-@pytest.mark.parametrize("said", ["labels", "lengths"])
-def test_padding_that_no_manifest_declares_is_named_with_its_remedy(said: str, folder: Path) -> None:
+@pytest.mark.parametrize("source", ["labels", "lengths"])
+def test_undeclared_padding_is_named_with_its_remedy(source: str, folder: Path) -> None:
     rng, shape = np.random.default_rng(0), (30, 25)
     lengths = rng.integers(5, 26, 30)
     x, y = cut(rng.normal(size=shape) + 7.0, rng.integers(0, 2, shape), lengths)
     x[np.arange(25) >= lengths[:, None]] = -3.0
-    rows = {"x": x, "y": y} if said == "labels" else {"x": x, "y": np.maximum(y, 0), "lengths": lengths}
+    rows = {"x": x, "y": y} if source == "labels" else {"x": x, "y": np.maximum(y, 0), "lengths": lengths}
     np.savez(folder / "padded.npz", allow_pickle=False, **rows)
-    repository = Repository(folder / f"undeclared-{said}")
+    repository = Repository(folder / f"undeclared-{source}")
     repository.root.mkdir()
     _draft(repository, folder, TEXT.replace("pad = 0.0\n", "shape = [25]\n"))
-    where = "their labels end in -1" if said == "labels" else "'lengths' ends them"
+    where = "their labels end in -1" if source == "labels" else "'lengths' ends them"
     with pytest.raises(DataError, match=rf"rows of 'x' end in -3 where {where}; declare pad = -3 for it under"):
         fit(repository, "motion", FitRequest(folder / "padded.npz"))
 

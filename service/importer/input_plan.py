@@ -1,16 +1,15 @@
-"""How every input of a graph is filled (columns, tensors, masks), and synthetic rows that fill them."""
+"""How every input of a graph is filled: columns of a row with names, whole tensors, masks.
+
+Tested in tests/importer/test_analysis.py.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import Final
 
 from service.errors import GraphError
 from service.graph.inspect import Input
-from service.importer.sandbox import Arrays
 
 DTYPES: Final[dict[str, str]] = {
     "FLOAT": "float32",
@@ -27,18 +26,9 @@ DTYPES: Final[dict[str, str]] = {
     "BOOL": "bool",
     "STRING": "str",
 }
-MOST_ROWS = 16
-MOST_CELLS = 2_000_000
-SIZES: Final = (8, 32, 48, 224)
-"""Tried for dimensions that vary: some networks need more than a few pixels."""
-
-SCALES: Final = np.array([1.0, 0.1, 1.0, 0.01])
-"""Of synthetic rows in turn: some are small, or a saturating operator would saturate in all of them."""
-
 LARGEST_TABLE: Final = 10**6
 LARGEST_ROW: Final = 10**8
 LARGEST_BATCH: Final = 2 * 10**7
-LONGER = 3
 SEGMENTS: Final = ("token_type", "segment_ids")
 PADDING = 0
 
@@ -165,33 +155,6 @@ def with_mask(filled: Sequence[Filled]) -> tuple[Filled, ...] | None:
     )
 
 
-def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) -> int:
-    """How many synthetic rows to run: a few of large ones; a fixed batch as it is, unless of ``several``."""
-    fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
-    cells = sum(int(np.prod(shape_of(f, 1, size))) for f in filled)
-    most = max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
-    return most if several or fixed is None else fixed
-
-
-def draw(filled: Sequence[Filled], rows: int, size: int, *, seed: int = 0) -> Arrays:
-    """Synthetic rows; dimensions that vary have a size."""
-    rng = np.random.default_rng(seed)
-    scales = SCALES[(seed + np.arange(rows)) % len(SCALES)]
-    return {f.input.name: _values(f, shape_of(f, rows, size), rng, scales) for f in filled}
-
-
-def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
-    """The same rows with positions added that a mask leaves out."""
-    padded = {}
-    for f in filled:
-        value = feeds[f.input.name]
-        if f.has_positions:
-            widths = [(0, positions if axis == 1 else 0) for axis in range(value.ndim)]
-            value = np.pad(value, widths, constant_values=PADDING)  # a mask's zeros, a segment's, or padding tokens
-        padded[f.input.name] = value
-    return padded
-
-
 def _check(entry: Input) -> None:
     if entry.type not in DTYPES:
         raise GraphError(f"input {entry.name!r} holds {entry.type}; rows of JSON fill {', '.join(DTYPES)}")
@@ -215,7 +178,7 @@ def _check(entry: Input) -> None:
 
 
 def _is_tokens(entry: Input) -> bool:
-    return _integer(entry) and (_width(entry) is None or (entry.table is not None and _width(entry) != 1))
+    return is_integer(entry) and (_width(entry) is None or (entry.table is not None and _width(entry) != 1))
 
 
 def _is_table(entry: Input) -> bool:
@@ -226,10 +189,11 @@ def _width(entry: Input) -> int | None:
     if entry.is_flat:
         return 1
     width = entry.dims[1] if entry.dims else None
-    return width if isinstance(width, int) else entry.width if not _integer(entry) or entry.is_row else None
+    return width if isinstance(width, int) else entry.width if not is_integer(entry) or entry.is_row else None
 
 
-def _integer(entry: Input) -> bool:
+def is_integer(entry: Input) -> bool:
+    """Whether an input holds whole numbers or truth values."""
     return entry.type.startswith(("INT", "UINT", "BOOL"))
 
 
@@ -242,7 +206,7 @@ def _numbered(entry: Input, inputs: Sequence[Input]) -> Filled:
     alike = [i for i in inputs if _is_tokens(i)]
     if entry in alike and len(alike) > 1 and any(sign in entry.name.lower() for sign in SEGMENTS):
         return Filled(entry, None, "by its name the segment of every token, and a row has one segment here", fill=0)
-    if not _is_table(entry) or (alike and _integer(entry) and entry.dims == alike[0].dims):
+    if not _is_table(entry) or (alike and is_integer(entry) and entry.dims == alike[0].dims):
         return Filled(entry, None, f"a tensor of {entry.type.lower()}, {_shown(entry)}")
     width = _width(entry) or 1
     if width == 1:
@@ -285,55 +249,6 @@ def _shown(entry: Input) -> str:
     return f"[{', '.join('?' if d is None else str(d) for d in entry.dims or ())}]"
 
 
-def shape_of(f: Filled, rows: int, size: int) -> tuple[int, ...]:
-    """Shape of an input for some rows; dimensions that vary have a size."""
-    if f.features is not None:
-        return (rows,) if f.input.is_flat else (rows, len(f.features))
-    return (rows, *(d if isinstance(d, int) else size for d in (f.input.dims or ())[1:]))
-
-
-def _values(
-    f: Filled, shape: tuple[int, ...], rng: np.random.Generator, scales: npt.NDArray[np.float64]
-) -> npt.NDArray[Any]:
-    if f.mask or "mask" in f.input.name.lower():
-        return np.ones(shape, DTYPES[f.input.type])
-    if f.fill is not None:
-        return np.full(shape, f.fill, DTYPES[f.input.type])
-    if f.input.type == "STRING":
-        return _text(f, shape, rng)
-    if f.domains:
-        return _within(f, shape, rng)
-    if f.input.type == "UINT8":
-        return rng.integers(0, min(f.input.table or 256, 256), shape).astype(np.uint8)
-    values = np.abs(rng.normal(size=shape)) * 3
-    if not _integer(f.input):
-        values = values * scales.reshape(-1, *[1] * (values.ndim - 1))
-    if f.input.table is not None:
-        values = np.minimum(values, f.input.table - 1)
-    return values.astype(DTYPES[f.input.type])
-
-
-def _within(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Numbers that the graph knows; a tensor of another size than was probed holds what all cells may hold."""
-    count = int(np.prod(shape[1:]))
-    domains = f.domains if len(f.domains) == count else (shared_domain(f.domains),) * count
-    columns = [_drawn(domain, shape[0], rng) for domain in domains]
-    return np.stack(columns, axis=1).reshape(shape).astype(DTYPES[f.input.type])
-
-
-def _drawn(domain: Domain | None, rows: int, rng: np.random.Generator) -> npt.NDArray[Any]:
-    normal = rng.normal(size=rows)
-    if domain is None:
-        return np.abs(normal) * 3
-    if domain.categories is not None:
-        return rng.choice(np.array([c for c in domain.categories if isinstance(c, int)], dtype=np.int64), size=rows)
-    if domain.low is not None or domain.high is not None:
-        low = domain.low if domain.low is not None else min(0, domain.high or 0)
-        high = domain.high if domain.high is not None else max(low, 3)
-        return rng.integers(low, high, size=rows, endpoint=True)
-    return (domain.centre or 0.0) + (domain.spread or 1.0) * normal
-
-
 def shared_domain(domains: Sequence[Domain | None]) -> Domain | None:
     """The values that all cells may hold, of cells that are whole numbers within bounds."""
     known = [d for d in domains if d is not None and (d.low is not None or d.high is not None)]
@@ -341,14 +256,3 @@ def shared_domain(domains: Sequence[Domain | None]) -> Domain | None:
         return None
     lows, highs = ([v for v in ends if v is not None] for ends in ([d.low for d in known], [d.high for d in known]))
     return Domain(max(lows, default=None), min(highs, default=None), why=known[0].why)
-
-
-def _text(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
-    pools = f.input.words or (("a", "b c"),)
-    width = len(f.features or ())
-    columns = []
-    for i in range(width):
-        known = f.domains[i] if f.domains else None
-        words = pools[i if len(pools) == width else 0] if known is None else known.categories or ("a",)
-        columns.append(rng.choice(np.array(words, dtype=object), size=shape[0]).astype(str))
-    return columns[0] if f.input.is_flat else np.stack(columns, axis=1)
