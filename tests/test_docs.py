@@ -407,6 +407,12 @@ def test_every_member_of_the_head_of_an_answer_is_documented():
     assert first_cells(answers) == {member.path for member in HEADER}
 
 
+def test_every_output_of_the_open_inference_protocol_is_documented_and_no_other():
+    groups = [group for task in TASKS for group in groups_of(task, (*TOPICS, "tensors"))]
+    names = {member.tensor for group in groups for member in group.members if member.tensor}
+    assert first_cells(section(reference("http"), "Outputs")) == names
+
+
 def test_every_member_of_a_row_is_documented_and_no_other():
     documented = first_cells(section(reference("http"), "Members of a row"))
     groups = [group for task in TASKS for topic in TOPICS for group in groups_of(task, (topic,))]
