@@ -36,7 +36,7 @@ DOORS = {
 PACKAGES = sorted({path.relative_to(ROOT / "service").parts[0].removesuffix(".py") for path in SOURCES} - {"__init__"})
 LONGEST_FILE, LONGEST_BODY, MEDIAN_BODY = 400, 25, 5
 
-COUNTERPARTS = {"label_sets", "multilabel", "routes", "sequence", "tasks"}
+COUNTERPARTS = {"label_sets", "multiclass", "multilabel", "routes", "sequence", "tasks"}
 """Names that modules of several packages share, because they are the same subject in each."""
 
 NEVER = frozenset(
@@ -205,6 +205,12 @@ def is_tested(path: Path) -> bool:
     document = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     stated = re.findall(r"tests/[\w/]+(?:\.py)?", document.partition("Tested in ")[2])
     return bool(stated) and all((ROOT / test).exists() for test in stated)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_is_dispatched_by_the_names_of_attributes(package: str) -> None:
+    forbidden = re.compile(r"\b(hasattr|setattr|globals)\(|inspect\.signature")
+    assert [named(path) for path in modules(package) if forbidden.search(path.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)

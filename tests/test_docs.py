@@ -166,7 +166,7 @@ def assert_close(found: Any, shown: Any, place: str) -> None:
             assert_close(a, b, f"{place}[{i}]")
     elif isinstance(shown, Decimal):
         assert isinstance(found, float), place
-        assert abs(Decimal(found) - shown) <= Decimal(1).scaleb(shown.as_tuple().exponent), place
+        assert abs(Decimal(found) - shown) <= Decimal(1).scaleb(int(shown.as_tuple().exponent)), place
     elif isinstance(shown, str) and shown.endswith("…"):
         assert found.startswith(shown[:-1]), place
     else:

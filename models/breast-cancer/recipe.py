@@ -30,7 +30,9 @@ from service.bundle.repository import Repository
 from service.core.assessment.metrics import log_loss
 from service.core.pipeline import Posterior
 from service.data.dataset import read_dataset
-from service.evaluation.report import Report, evaluate
+from service.evaluation.evaluate import answer_of, evaluate
+from service.evaluation.problem import Labelled
+from service.evaluation.report import Report
 from service.fitting.fit import FitRequest, FitResult, fit
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
@@ -176,21 +178,14 @@ def simple_log_loss(train: Split, test: Split) -> float:
 
 def reports(model: Model, rows: Matrix, labels: Labels) -> tuple[Report, Report]:
     """Quality on the test rows, beside rows shuffled between patients and rows that no patient has."""
-    here = posterior_of(model, rows)
+    posterior = posterior_of(model, rows)
     shuffled = np.random.default_rng(SEED).permuted(rows, axis=0)
-    return _report(model, here, labels, shuffled), _report(model, here, labels, rows * IMPLAUSIBLE)
+    return _report(model, posterior, labels, shuffled), _report(model, posterior, labels, rows * IMPLAUSIBLE)
 
 
-def _report(model: Model, here: Posterior, labels: Labels, elsewhere: Matrix) -> Report:
-    return evaluate(
-        model.chain,
-        here,
-        here.log_probs,
-        labels,
-        classes=model.classes,
-        policies=model.policies,
-        elsewhere=posterior_of(model, elsewhere),
-    )
+def _report(model: Model, posterior: Posterior, labels: Labels, ood_rows: Matrix) -> Report:
+    labelled = Labelled(answer_of(model, posterior), labels, ood_posterior=posterior_of(model, ood_rows))
+    return evaluate(labelled).report
 
 
 def write_card(model: Model, splits: dict[str, Split], shuffled: Report, enlarged: Report, simple: float) -> str:
@@ -200,8 +195,8 @@ def write_card(model: Model, splits: dict[str, Split], shuffled: Report, enlarge
         raise ValueError("the model was not calibrated")
     low, limit = record.calibrator.interval["temperature"]
     high = math.inf if limit is None else limit
-    policy = shuffled.policies["biopsy"]
-    flag_rate, nll = shuffled.flag_rate or 0.0, shuffled.scores["nll"]
+    policy = shuffled.parts["rows"].policies["biopsy"]
+    flag_rate, nll = shuffled.ood.flag_rate or 0.0, shuffled.ood.scores["nll"]
     return CARD.format(
         version=model.version,
         digest=model.bundle.digest,
@@ -214,14 +209,14 @@ def write_card(model: Model, splits: dict[str, Split], shuffled: Report, enlarge
         test_rows=shuffled.rows,
         false_alarms=round(flag_rate * shuffled.rows),
         false_alarm_rate=f"{100 * flag_rate:.1f}",
-        range_rate=f"{100 * shuffled.range_rate:.1f}",
+        range_rate=f"{100 * shuffled.ood.range_rate:.1f}",
         gate_here=_percent(flag_rate),
-        gate_shuffled=_percent(shuffled.ood_flag_rate),
+        gate_shuffled=_percent(shuffled.ood.ood_flag_rate),
         nll_shuffled=_percent(nll.ood_flag_rate),
         auroc_nll=f"{nll.auroc:.3f}",
-        auroc_mahalanobis=f"{shuffled.scores['mahalanobis'].auroc:.3f}",
-        gate_enlarged=_percent(enlarged.ood_flag_rate),
-        nll_enlarged=_percent(enlarged.scores["nll"].ood_flag_rate),
+        auroc_mahalanobis=f"{shuffled.ood.scores['mahalanobis'].auroc:.3f}",
+        gate_enlarged=_percent(enlarged.ood.ood_flag_rate),
+        nll_enlarged=_percent(enlarged.ood.scores["nll"].ood_flag_rate),
         nll_here=_percent(nll.flag_rate),
         realised=f"{policy.realised_cost:.3f}",
         expected=f"{policy.expected_cost:.3f}",
@@ -229,7 +224,7 @@ def write_card(model: Model, splits: dict[str, Split], shuffled: Report, enlarge
         constant=f"{policy.constant_cost:.3f}",
         constant_action=policy.constant_action,
         overruled=policy.overruled,
-        actions=", ".join(f"{action} {count}" for action, count in policy.actions.items()),
+        actions=", ".join(f"{action} {own.taken}" for action, own in policy.actions.items()),
     )
 
 

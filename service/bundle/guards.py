@@ -42,7 +42,7 @@ def guards(manifest: Manifest, kinds: Kinds) -> str:
     ]
     certainty = [name for name in manifest.ood.gate_scores if SCORES[name].needs != "features"]
     if certainty:
-        parts.append(f"{', '.join(certainty)}: how sure the model is, which says nothing of how foreign a row is")
+        parts.append(f"{', '.join(certainty)}: how sure the model is, not how foreign a row is")
     return "guards: " + "; ".join(part for part in parts if part)
 
 

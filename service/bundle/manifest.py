@@ -128,7 +128,9 @@ class Manifest(Section):
             raise ValueError(f"{where}.{needed} is missing: a {self.graph.task} model has its costs there")
         if (policy.costs if rules.by_label else policy.labels) is not None:
             given = "costs" if rules.by_label else "labels"
-            raise ValueError(f"{where}.{given}: a {self.graph.task} model has its costs elsewhere, see [policies]")
+            raise ValueError(
+                f"{where}.{given}: a {self.graph.task} model declares its costs in another form, see [policies]"
+            )
         refuse_unknown(f"{where}.labels", tuple(policy.labels or ()), self.graph.classes)
         states = (ABSENT, PRESENT) if rules.by_label else self.graph.classes
         for key, table in policy.tables.items():
@@ -144,7 +146,7 @@ def _check_inputs(inputs: tuple[Input, ...]) -> None:
     if all(entry.is_filled for entry in inputs):
         raise ValueError("inputs: none of them is for a row to fill")
     if any(entry.mask for entry in inputs) and all(entry.pad is None for entry in inputs):
-        raise ValueError("inputs: a mask tells padding from a row's own positions, and no input declares pad")
+        raise ValueError("inputs: a mask separates padding from a row's own positions, and no input declares pad")
 
 
 def parse_manifest(text: str, *, where: str = MANIFEST_FILE) -> Manifest:

@@ -41,7 +41,7 @@ Param = Finite | tuple[Finite, ...] | tuple[tuple[Finite, ...], ...]
 class CalibratorRecord(Entry):
     """The fitted map; ``params`` are its dataclass fields, arrays as lists.
 
-    An end of null has no bound; ``interval_reason`` says why ("too_few_rows").
+    An end of null has no bound; ``interval_reason`` gives the reason ("too_few_rows").
 
     ``prior`` is what it was fitted with: degrees of freedom of Student's t, and its scale for log T and biases.
     """
@@ -91,7 +91,7 @@ class BandRecord(Entry):
 
     ``at_threshold`` is the band of the calibration score behind the threshold. ``measured`` is the largest difference
     of what the score looks at between ``paths`` of ``rows`` calibration rows through the model, relative to 1 + its
-    size; bands carry ``safety`` times as much. ``tie`` says when two classes are tied for the predicted one, where
+    size; bands carry ``safety`` times as much. ``tie`` decides when two classes are tied for the predicted one, where
     thresholds go by it.
     """
 

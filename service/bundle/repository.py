@@ -82,7 +82,7 @@ class Repository:
         self.is_named = is_named
 
     def command(self, *words: object) -> str:
-        """A command that a message tells its reader to run, in back quotes."""
+        """A command for the reader of a message, in back quotes."""
         place = f" --models {shlex.quote(str(self.root))}" if self.is_named else ""
         return f"`temperance {' '.join(map(str, words))}{place}`"
 
@@ -118,7 +118,7 @@ class Repository:
         return max([*self._numbers(name), *self.retired(name)], default=0) + 1
 
     def has_no_alias_left(self, name: str) -> bool:
-        """Whether every alias was removed on purpose, so that no version is to be served: an empty file says less."""
+        """Whether every alias was removed on purpose, so that no version is to be served."""
         path = self.folder(name) / ALIASES_FILE
         return not self.aliases(name) and path.is_file() and path.read_text(encoding="utf-8").startswith(NO_ALIAS)
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from service.bundle.record import ScoreRecord
 from service.bundle.state import State
-from service.core.conformal import ByClass, Reference, with_fallback
+from service.core.conformal import Reference
+from service.core.mondrian import ByClass, with_fallback
 from service.core.numerics import Array
 from service.core.ood import SCORES, Score
 from service.core.ties import UNMEASURED, caps

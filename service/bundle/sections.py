@@ -32,7 +32,7 @@ def _held(value: object) -> object:
 
 
 def _number(value: object) -> int | float:
-    """A number; whole ones that doubles cannot tell apart stay whole."""
+    """A number; whole ones beyond the precision of doubles stay whole."""
     if type(value) is int and BEYOND_DOUBLES <= abs(value) < 1 << 64:
         return value
     if type(value) is not int and type(value) is not float:
@@ -147,7 +147,7 @@ class Graph(Section):
 
     @property
     def rules(self) -> Task:
-        """What the task asks of a manifest."""
+        """The rules of the task."""
         return TASKS[self.task]
 
     @model_validator(mode="after")
@@ -203,7 +203,7 @@ class Input(Section):
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
         if self.mask and self.fill is not None:
-            raise ValueError("mask and fill exclude each other: each says what the service puts there")
+            raise ValueError("mask and fill exclude each other: each fills the input by itself")
         if self.allowed is not None and (self.features is not None or self.is_filled):
             raise ValueError(
                 "allowed belongs to a tensor that rows fill; what columns may hold stands under [features]"
@@ -373,7 +373,7 @@ class Runtime(Section):
     deadline : float or None
         Seconds in which a request to this model is answered; the service's own deadline may be sooner.
     execution : {"auto", "inline", "thread"}
-        On the event loop, or on a thread that leaves the loop free; by default as a measurement at the start says.
+        On the event loop, or on a thread that leaves the loop free; by default as measured at the start.
     batch_rows : int
         Rows of several requests that one run may join; 1 never joins requests.
     queue : int

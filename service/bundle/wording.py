@@ -104,5 +104,5 @@ WORDS: Final[dict[str, str | Callable[[Context], str]]] = {
     "too_short": _items("at least", "min_length"),
     "tuple_type": "must be a list",
     "union_tag_invalid": "is of no kind that is known here",
-    "union_tag_not_found": "does not say of which kind it is",
+    "union_tag_not_found": "does not name its kind",
 }

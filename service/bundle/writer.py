@@ -71,7 +71,7 @@ def set_alias(repository: Repository, name: str, label: str, version: int) -> No
 
 
 def remove_alias(repository: Repository, name: str, label: str) -> dict[str, int]:
-    """Take a movable name away, and say which are left. Without any, no version is served.
+    """Remove an alias, and return those that are left. Without any, no version is served.
 
     Raises
     ------

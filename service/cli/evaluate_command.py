@@ -1,24 +1,21 @@
 """`temperance evaluate`: a version on labelled rows, as tables, JSON or a page."""
 
-from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import RenderableType
 
 from service.bundle.repository import Repository
 from service.cli.arguments import file_path, models_option, split, version_to_use
 from service.cli.console import print_table, track, write_json
 from service.cli.messages import identity
 from service.data.column_roles import LABELS_AS, Columns
-from service.errors import ServiceError
-from service.evaluation.by_task import EVALUATIONS, measure_task
-from service.evaluation.measure import EvaluateRequest, Origin, measure
+from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
 from service.evaluation.training_losses import NAMES
 from service.reporting import page
-from service.reporting.terminal import render_measured
+from service.reporting.terminal import render_report
 from service.runtime.model import Model, load_model
 
 LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names))
@@ -27,9 +24,9 @@ LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names)
 @click.command()
 @click.argument("name")
 @click.option("--data", required=True, type=file_path, help="Labelled rows.")
-@click.option("--ood-data", type=file_path, help="Rows of another population, without labels.")
+@click.option("--ood-data", type=file_path, help="Out-of-distribution data, without labels.")
 @click.option("--label", help="Column of the labels.  [default: y]")
-@click.option("--group", help="Column that tells whose row it is; a group is one draw in intervals.  [default: group]")
+@click.option("--group", help="Column of groups (patients); a group is one draw in intervals.  [default: group]")
 @click.option("--weight", help="Column of row weights.  [default: weight]")
 @click.option(
     "--labels-as",
@@ -37,11 +34,11 @@ LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names)
     help="What labels are: names, indices from 0, or indices from 1.  [default: names, or indices where only they fit]",
 )
 @click.option("--losses", help=f"Training losses to report, separated by commas: {', '.join(LOSSES)}.")
-@click.option("--horizon", type=click.IntRange(min=1), help="Steps of a trajectory: what the error rate comes to.")
+@click.option("--horizon", type=click.IntRange(min=1), help="Steps of a trajectory: the error rate compounds.")
 @click.option(
     "--recovery",
     type=click.FloatRange(0, 1),
-    help="Chance per step of finding back, for --horizon.  [default: 0]",
+    help="Probability per step of recovering from an error, for --horizon.  [default: 0]",
 )
 @click.option("--version", type=click.IntRange(min=1), help="Version to evaluate.  [default: stable]")
 @click.option(
@@ -67,9 +64,9 @@ def evaluate(
 ) -> None:
     """Say how good a version's probabilities, flags and decisions are on labelled rows."""
     if recovery is not None and horizon is None:
-        raise click.UsageError("--recovery speaks of the steps of a trajectory: say how many with --horizon")
+        raise click.UsageError("--recovery needs the number of steps of a trajectory: --horizon")
     model = load_model(version_to_use(repository, name, version))
-    wanted = EvaluateRequest(
+    options = EvaluateRequest(
         columns=Columns(label, group, weight, labels_as),
         losses=split(losses) or (),
         horizon=horizon,
@@ -77,29 +74,16 @@ def evaluate(
         at=datetime.now(UTC),
         **request,
     )
-    if model.task in EVALUATIONS:
-        if page_path is not None:
-            raise ServiceError(f"--html draws multiclass models; of a {model.task} model take the tables, or --json")
-        said = measure_task(model, wanted, track=track())
-        _say_evaluation(model, said.origin, said.as_json(), said.tables, json_path)
-        return
-    found = measure(model, wanted, track=track())
+    found = evaluate_file(model, options, track=track())
     if page_path is not None:
-        page.write(page_path, model, found)
-    _say_evaluation(model, found.origin, found.as_json(), [render_measured(found)], json_path)
+        page.write(page_path, found)
+    _print_evaluation(model, found, json_path)
 
 
-def _say_evaluation(
-    model: Model,
-    origin: Origin,
-    found: dict[str, object],
-    tables: Iterable[RenderableType],
-    json_path: str | None,
-) -> None:
+def _print_evaluation(model: Model, found: Evaluation, json_path: str | None) -> None:
     if json_path is not None:
-        write_json({**identity(model), **found}, json_path)
+        write_json({**identity(model), "origin": asdict(found.origin), "evaluation": found.report.as_json()}, json_path)
     if json_path != "-":
         click.echo(f"{model.bundle.title}, calibration {model.method} ({model.status}), {model.bundle.digest}")
-        click.echo(origin.as_text())
-        for table in tables:
-            print_table(table)
+        click.echo(found.origin.as_text())
+        print_table(render_report(found.report))

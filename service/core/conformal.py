@@ -6,12 +6,11 @@ calibration sets; with a ``confidence`` the threshold holds for this very set, e
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from service.core.numerics import Array, Flags, Indices
+from service.core.numerics import Array, Indices
 from service.core.ties import ROUNDING, Band, caps
 
 STORED_SCORES = 10_000
@@ -79,6 +78,18 @@ def reference(scores: Array, *, limit: int = STORED_SCORES, band: Band | Array =
 def stored_ranks(n: int, *, limit: int = STORED_SCORES) -> Indices:
     """Ranks, from 1, of the order statistics kept of n: all, or half of ``limit`` in the tail and half spread evenly.
 
+    Parameters
+    ----------
+    n : int
+        How many rows were scored.
+    limit : int
+        How many scores may be stored.
+
+    Returns
+    -------
+    ndarray of shape (min(n, limit),)
+        Ascending.
+
     Examples
     --------
     >>> stored_ranks(9, limit=4)
@@ -94,6 +105,12 @@ def stored_ranks(n: int, *, limit: int = STORED_SCORES) -> Indices:
 
 def attainable(n: int, alpha: float) -> bool:
     """Whether n calibration rows can bound the false-alarm rate by ``alpha``: n >= ceil(1 / alpha) - 1.
+
+    Parameters
+    ----------
+    n : int
+    alpha : float
+        In (0, 1).
 
     Examples
     --------
@@ -144,7 +161,16 @@ def threshold(calibration: Reference, *, alpha: float, confidence: float | None 
 def marginal_rank(n: int, alpha: float) -> int:
     """Rank, from 1, of the order statistic exceeded with probability at most ``alpha``: ceil((n + 1)(1 - alpha)).
 
-    ValueError if n is smaller than ceil(1 / alpha) - 1.
+    Parameters
+    ----------
+    n : int
+    alpha : float
+        In (0, 1).
+
+    Raises
+    ------
+    ValueError
+        If n is smaller than ceil(1 / alpha) - 1.
 
     Examples
     --------
@@ -164,6 +190,12 @@ def confident_rank(n: int, alpha: float, *, confidence: float) -> int:
 
     The rate of the k-th of n order statistics follows that Beta law, whatever the distribution of the scores
     (continuous; ties lower it).
+
+    Parameters
+    ----------
+    n : int
+    alpha, confidence : float
+        In (0, 1).
 
     Raises
     ------
@@ -195,6 +227,18 @@ def binomial_cdf(n: int, probability: float, *, most: int | None = None) -> Arra
     .. math:: P(\mathrm{Bin}(n, \alpha) \le n - k) = P(\mathrm{Beta}(n + 1 - k, k) > \alpha)
         = 1 - I_\alpha(n + 1 - k, k)
 
+    Parameters
+    ----------
+    n : int
+    probability : float
+        In (0, 1).
+    most : int, optional
+        At most n.
+
+    Returns
+    -------
+    ndarray of shape (most + 1,)
+
     Examples
     --------
     >>> binomial_cdf(2, 0.5)
@@ -214,6 +258,15 @@ def p_values(calibration: Reference, scores: Array) -> Array:
 
     :math:`\kappa_i` is the upper edge of a score's tie, `ties.caps`: what is equal to rounding counts as at least as
     large. A score exceeds its threshold at α exactly when its p-value is at most α.
+
+    Parameters
+    ----------
+    calibration : Reference
+    scores : ndarray of shape (N,)
+
+    Returns
+    -------
+    ndarray of shape (N,)
 
     Examples
     --------
@@ -253,103 +306,6 @@ def benjamini_hochberg(p: Array) -> Array:
     adjusted = np.empty_like(scaled)
     adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return adjusted
-
-
-def references_by_class(
-    scores: Array, predicted: Indices, *, classes: int, limit: int = STORED_SCORES, band: Band | Array = ROUNDING
-) -> tuple[Reference, ...]:
-    """One `reference` per predicted class, so that false alarms are bounded within every predicted class (Mondrian).
-
-    Parameters
-    ----------
-    scores : ndarray of shape (N,)
-    predicted : ndarray of shape (N,)
-        Predicted class of every row: not the true one, which a request does not know.
-    classes : int
-        K.
-    limit : int
-        Shared by the classes.
-    band : Band
-        As of `reference`.
-
-    Examples
-    --------
-    >>> [r.n for r in references_by_class(np.array([3.0, 1.0, 2.0]), np.array([0, 0, 2]), classes=3)]
-    [2, 0, 1]
-
-    References
-    ----------
-    Vovk et al. (2005), *Algorithmic Learning in a Random World*, Springer, section 4.5.
-    """
-    share, own = max(FEWEST_STORED, limit // classes), [predicted == k for k in range(classes)]
-    bands = [band if isinstance(band, Band) else band[rows] for rows in own]
-    return tuple(reference(scores[rows], limit=share, band=b) for rows, b in zip(own, bands, strict=True))
-
-
-def thresholds_by_class(calibration: Sequence[Reference], *, alpha: float, confidence: float | None = None) -> Array:
-    """`threshold` of every predicted class, shape (K,); NaN where a class was predicted for too few rows.
-
-    Examples
-    --------
-    >>> groups = references_by_class(np.arange(10.0), np.repeat([0, 1, 2], [4, 4, 2]), classes=3)
-    >>> thresholds_by_class(groups, alpha=0.2).round(6)
-    array([ 3.,  7., nan])
-    """
-    return np.array([_threshold_or_nan(group, alpha, confidence) for group in calibration])
-
-
-@dataclass(frozen=True, slots=True)
-class ByClass:
-    """References and thresholds of every predicted class.
-
-    A class predicted for too few calibration rows has those of all rows together: its false alarms are then bounded
-    on average over all rows, no longer within the class.
-
-    Attributes
-    ----------
-    references : tuple of Reference
-    thresholds : ndarray of shape (K,)
-    own : ndarray of shape (K,)
-        Whether they are the class' own.
-    """
-
-    references: tuple[Reference, ...]
-    thresholds: Array
-    own: Flags
-
-
-def with_fallback(groups: Sequence[Reference], thresholds: Array, *, among: Reference, usual: float) -> ByClass:
-    """Fill in for classes that have no threshold of their own.
-
-    Parameters
-    ----------
-    groups : sequence of Reference
-        Of every predicted class.
-    thresholds : ndarray of shape (K,)
-        NaN where a class has none.
-    among : Reference
-        All rows together.
-    usual : float
-        Their threshold.
-
-    Examples
-    --------
-    >>> rows = reference(np.arange(8.0))
-    >>> groups = references_by_class(np.arange(8.0), np.repeat([0, 1], [6, 2]), classes=2)
-    >>> by_class = with_fallback(groups, thresholds_by_class(groups, alpha=0.2), among=rows, usual=7.0)
-    >>> by_class.thresholds.round(6), by_class.own, by_class.references[1].n
-    (array([5., 7.]), array([ True, False]), 8)
-    """
-    own = ~np.isnan(thresholds)
-    references = tuple(group if is_own else among for group, is_own in zip(groups, own, strict=True))
-    return ByClass(references, np.where(own, thresholds, usual), own)
-
-
-def _threshold_or_nan(calibration: Reference, alpha: float, confidence: float | None) -> float:
-    try:
-        return threshold(calibration, alpha=alpha, confidence=confidence)
-    except ValueError:
-        return math.nan
 
 
 def _allowed_exceedances(n: int, alpha: float) -> int:

@@ -81,6 +81,15 @@ def risk_of(probabilities: Array, cost: Array) -> Array:
     Probabilities sum to one only to rounding. So written, a cost that is the same in every class is the risk, to the
     last digit, and no other risk has more rounding than the products' own.
 
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N, K)
+    cost : ndarray of shape (A, K) or (N, A, K)
+
+    Returns
+    -------
+    ndarray of shape (N, A)
+
     Examples
     --------
     >>> risk_of(np.array([[0.1, 0.2, 0.7]]), np.array([[0.0, 1.0, 2.0], [0.3, 0.3, 0.3]]))

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from service.core import conformal
+from service.core import conformal, mondrian
 from service.core.numerics import Array, Flags, Indices
 from service.core.ood import Score
 from service.core.ood.sweep import ByProduct, by_product
@@ -36,7 +36,7 @@ class Detector:
     calibration: conformal.Reference | None
     threshold: float | None
     gated: bool
-    by_class: conformal.ByClass | None = None
+    by_class: mondrian.ByClass | None = None
     tie: float = 0.0
 
     @cached_property

@@ -83,7 +83,7 @@ def _classes_first(logits: Array, out: Softmax, rows: slice, temperature: float)
 
 
 def _others(shifted: Array) -> Array:
-    # Ones but for one largest class of every row: a product is quicker than assigning where a mask says so.
+    # Ones but for one largest class of every row: a product is quicker than assigning by a mask.
     k, n = shifted.shape
     others = shifted != 0.0
     if np.count_nonzero(others) < (k - 1) * n:  # where several classes are largest, all but one belong to the rest

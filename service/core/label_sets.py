@@ -274,7 +274,7 @@ def fit(
     method : str
         Of `METHODS`.
     conditional : bool
-        One ranking per class; `enough_for_classes` says whether the counts allow it.
+        One ranking per class; `enough_for_classes` checks whether the counts allow it.
     groups : ndarray of shape (N,), optional
     band : Band, or ndarray of shape (N,)
         How far two computations of each row's nonconformity may lie apart. An error of e in the logits moves it by 2e

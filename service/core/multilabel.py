@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.core import prior
+from service.core import pipeline
 from service.core.calibration import Map
 from service.core.decision import Decisions
 from service.core.inverse import Inverse
@@ -81,9 +81,11 @@ def at_prevalence(log_probs: Array, *, source: Array | None, target: Array | Non
     """
     if target is None:
         return log_probs
-    if source is None:
-        raise ValueError("the source prevalence is unknown, so nothing can be moved to another one")
-    moved = [prior.shift(log_probs[:, m], source=source[m], target=target[m]) for m in range(len(source))]
+    sources = [None] * len(target) if source is None else list(source)
+    moved = [
+        pipeline.at_prevalence(log_probs[:, m], source=own, target=aim)
+        for m, (own, aim) in enumerate(zip(sources, target, strict=True))
+    ]
     return np.stack(moved, axis=1)
 
 

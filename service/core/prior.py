@@ -1,4 +1,4 @@
-"""Prevalence: what a posterior says once the classes are mixed in other proportions."""
+"""Prevalence shift: the posterior once the classes are mixed in other proportions, and estimates of those."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -210,7 +210,7 @@ def returns_source(
     groups: Indices | None = None,
     standard_errors: float = 4.0,
 ) -> bool:
-    """Whether EM on calibration rows finds the prevalence they are known to speak of, within sampling noise.
+    """Whether EM on calibration rows finds their known source prevalence, within sampling noise.
 
     Where it does not, the model is not calibrated well enough for its estimates on other rows to hold.
 
@@ -239,7 +239,7 @@ def checked_condition(matrix: Array) -> float:
     condition = float(np.linalg.cond(matrix))
     if not condition <= CONDITION_LIMIT:
         raise ValueError(
-            f"the model does not tell the classes apart well enough to estimate their prevalence: the condition number "
+            f"the model discriminates the classes too poorly to estimate their prevalence: the condition number "
             f"of its confusion matrix is {condition:.3g}, and more than {CONDITION_LIMIT:g} is refused"
         )
     return condition

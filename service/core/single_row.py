@@ -94,6 +94,11 @@ def evidence(detectors: Sequence[Detector], logits: Array, features: Array, *, t
 def softmax(logits: list[float], *, temperature: float) -> tuple[float, float, list[float], list[float]]:
     """`fused.softmax` of one row: largest logit, nll, log-probabilities, probabilities.
 
+    Parameters
+    ----------
+    logits : list of K floats
+    temperature : float
+
     Examples
     --------
     >>> top, nll, log_probs, probabilities = softmax([0.0, 2.0], temperature=2.0)
@@ -112,6 +117,11 @@ def softmax(logits: list[float], *, temperature: float) -> tuple[float, float, l
 
 def p_value(calibration: Reference, score: float) -> float:
     """`conformal.p_values` of one score.
+
+    Parameters
+    ----------
+    calibration : Reference
+    score : float
 
     Examples
     --------

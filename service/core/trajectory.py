@@ -189,7 +189,7 @@ def observe(state: State, p_value: float, *, monitor: Monitor, flagged: bool = F
         Of this step's row; uniform, or larger than that, while the session is on known ground.
     monitor : Monitor
     flagged : bool
-        Whether a rule without a p-value says that the row is outside.
+        Whether a rule without a p-value flags the row.
 
     Examples
     --------

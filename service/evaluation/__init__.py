@@ -1,1 +1,1 @@
-"""Offline work on labelled rows: data sets, fitting, reports."""
+"""A version and labelled rows -> a report, values only; the prevalence of unlabelled rows."""

@@ -15,14 +15,14 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """Errors of single steps, compounded over a trajectory.
+    """The error rate of single steps, compounded over a trajectory.
 
     Attributes
     ----------
     steps : int
-        T.
+        Length of the trajectory, T.
     recovery : float
-        Probability per step of finding back, once off course.
+        Probability per step of returning to the expert's course after an error.
     error, error_high : float
         Share of these rows whose most probable class is not the true one, and its upper 95 % confidence limit.
     error_room : float
@@ -30,8 +30,7 @@ class Horizon:
     off_course, off_course_high : float
         Expected steps off course out of T at these two rates.
     bound : float
-        Largest excess cost that imitation can have at ``error_high`` where nothing finds back, costs per step lying in
-        [0, 1]; ``recovery`` does not lower it.
+        Largest excess cost of imitation at ``error_high`` without recovery, for costs per step in [0, 1].
     """
 
     steps: int
@@ -53,30 +52,30 @@ def look_ahead(
     weights: Array | None = None,
     groups: Indices | None = None,
 ) -> Horizon:
-    """Error rate of rows on the expert's own course, and what it comes to over a horizon.
+    """Error rate of rows on the expert's own course, compounded over a horizon.
 
     Parameters
     ----------
     log_probs : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
-        What the expert did.
+        The expert's actions.
     steps : int
     recovery : float
     weights : ndarray of shape (N,), optional
         Positive.
     groups : ndarray of shape (N,), optional
-        Rows of one trajectory: they count as few independent rows as their sizes allow.
+        Rows of one trajectory, which are not independent.
     """
     error = float(np.average(log_probs.argmax(axis=1) != labels, weights=weights))
     independent = max(1, math.floor(effective_rows(len(labels), weights=weights, groups=groups) + 1e-9))
     high = clopper_pearson_upper(math.ceil(error * independent - 1e-9), independent, confidence=LEVEL)
-    surprise = np.average(-log_probs[np.arange(len(labels)), labels], weights=weights)
+    loss = np.average(-log_probs[np.arange(len(labels)), labels], weights=weights)
     return Horizon(
         steps,
         recovery,
         error,
         high,
-        error_bound(float(surprise)),
+        error_bound(float(loss)),
         horizon_risk(error, steps, recovery=recovery),
         horizon_risk(high, steps, recovery=recovery),
         quadratic_bound(high, steps),

@@ -1,4 +1,4 @@
-"""Prevalence of unlabelled rows: whether a version can tell it, what it is, and whether it differs from the source."""
+"""Prevalence of unlabelled rows: whether it can be estimated, what it is, and whether it differs from the source."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -19,7 +19,7 @@ from service.runtime.model import Model
 LEVEL: Final = 0.95
 FALSE_ALARM: Final = 0.01
 PLANNED: Final = 0.5  # of the false alarms; the rest is left to what approximations for few rows may miss
-STRANGE: Final = 0.001  # so improbable a number of flags is no chance
+EXCESSIVE: Final = 0.001  # so improbable a number of flags is no chance
 COMPARISONS: Final = 4  # two methods, with and without flagged rows
 ITERATION_CELLS: Final = 200_000_000  # rows times classes times iterations: a second or two
 PRIOR_ROWS: Final = 10.0  # at the source: the likelihood of a few rows has its maximum where classes vanish
@@ -31,66 +31,100 @@ NOT_RETURNED_ALL_THE_SAME: Final = (
 
 ALL_FLAGGED: Final = "every row is flagged"
 CLASS_FLAGGED: Final = (
-    "the gate lets so few calibration rows of some class through that unflagged rows cannot tell its share"
+    "the gate flags so many calibration rows of some class that unflagged rows do not determine its share"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class MethodEstimate:
-    """What one method makes of some rows.
+class Share:
+    """Estimated share of one class.
 
     Attributes
     ----------
-    prevalence, low, high : ndarray of shape (K,)
-        Of the population that the rows come from, flagged rows included, with the ends of its interval: the noise of
-        these rows and of the calibration rows.
+    share : float
+        Of the population that the rows come from, flagged rows included.
+    low, high : float
+        95 % interval: the noise of these rows and of the calibration rows.
+    """
+
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class MethodEstimate:
+    """The estimate of one method.
+
+    Attributes
+    ----------
+    prevalence : dict of str to Share
+        By class.
     differs : bool
         Whether it differs from the source beyond noise.
     settled : bool
-        Whether iterations came to rest; if not, nothing is concluded.
+        Whether iterations converged; if not, nothing is concluded.
     """
 
-    prevalence: Array
-    low: Array
-    high: Array
+    prevalence: dict[str, Share]
     differs: bool
     settled: bool
 
 
 @dataclass(frozen=True, slots=True)
 class RowsEstimate:
-    """What every method makes of the population that some of its rows come from."""
+    """Estimates from some of the rows, of the population that all of them come from.
+
+    Attributes
+    ----------
+    rows : int
+    em : MethodEstimate
+        By expectation maximisation.
+    bbse : MethodEstimate
+        By black-box shift estimation.
+    """
 
     rows: int
-    methods: dict[str, MethodEstimate]
+    em: MethodEstimate
+    bbse: MethodEstimate
+
+    @property
+    def differs(self) -> bool:
+        """Whether either method differs from the source."""
+        return self.em.differs or self.bbse.differs
 
 
 @dataclass(frozen=True, slots=True)
 class PrevalenceEstimate:
-    """Answer of `:estimate`.
+    """What `:estimate` answers; `dataclasses.asdict` of it is its JSON.
 
     Attributes
     ----------
-    flagged : int
+    alarm : bool
+        Whether any estimate differs from the source. If the prevalence is the source's, the alarm is raised with
+        probability 0.01 at most.
     condition : float
         Of the confusion matrix: how much an error of the mean prediction is magnified.
-    alarm : bool
-        Whether any estimate differs from the source; where none does, it is true with probability 0.01 at most.
+    level : float
+        Of the intervals.
+    flagged : int
+        Rows that the gate flags.
     all_rows : RowsEstimate
-        What the rows say, if none is out of distribution.
+        From all rows: right if none is out of distribution.
     unflagged_rows : RowsEstimate or None
-        What unflagged rows say about the same population, flags being as frequent in every class as at calibration;
-        rows out of distribution that are flagged do not move it. None where they say nothing.
+        From unflagged rows, of the same population, if flags are as frequent in every class as at calibration; flagged
+        out-of-distribution rows do not move it. None where unflagged rows are not enough.
     obstacle : str or None
-        Why they say nothing.
+        Why there is no estimate from unflagged rows.
     """
 
-    flagged: int
-    condition: float
     alarm: bool
+    condition: float
+    level: float
+    flagged: int
     all_rows: RowsEstimate
     unflagged_rows: RowsEstimate | None
-    obstacle: str | None = None
+    obstacle: str | None
 
 
 def estimate(model: Model, posterior: Posterior) -> PrevalenceEstimate:
@@ -114,8 +148,8 @@ def estimate(model: Model, posterior: Posterior) -> PrevalenceEstimate:
     without = None
     if known.gated is not None and obstacle is None:
         without = _estimate_rows(posterior.log_probs[~flagged], known.gated, known)
-    alarm = any(method.differs for part in (everything, without) if part for method in part.methods.values())
-    return PrevalenceEstimate(int(flagged.sum()), known.condition, alarm, everything, without, obstacle)
+    alarm = everything.differs or (without is not None and without.differs)
+    return PrevalenceEstimate(alarm, known.condition, LEVEL, int(flagged.sum()), everything, without, obstacle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +161,7 @@ class _Reference:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    classes: tuple[str, ...]
     source: Array
     variance: Array
     condition: float
@@ -140,9 +175,9 @@ def _known(model: Model, record: Record) -> _Known:
         raise EstimateUnavailable(f"{model.bundle.title} was not prepared for estimates; fit it again")
     everything = _reference(samples[0], source)
     if everything is None:
-        raise EstimateUnavailable(f"{model.bundle.title} does not tell its classes apart well enough; fit it again")
+        raise EstimateUnavailable(f"{model.bundle.title} does not separate its classes well enough; fit it again")
     gated = None if samples[1] is None else _reference(samples[1], source)
-    return _Known(source, np.array(found.source_error) ** 2, found.condition, everything, gated)
+    return _Known(model.classes, source, np.array(found.source_error) ** 2, found.condition, everything, gated)
 
 
 def _reference(sample: Sample, source: Array) -> _Reference | None:
@@ -170,7 +205,7 @@ def _checked_record(model: Model) -> Record:
 def _refuse_excess_flags(log_probs: Array, flagged: Flags, known: _Known) -> None:
     if known.gated is None or not flagged.any():
         return
-    rates, z = 1.0 - known.gated.sample.unflagged_rates, NormalDist().inv_cdf(1.0 - STRANGE)
+    rates, z = 1.0 - known.gated.sample.unflagged_rates, NormalDist().inv_cdf(1.0 - EXCESSIVE)
     means, prevalence = np.zeros_like(rates), np.eye(len(rates))[rates.argmax()]
     if not flagged.all():
         found = measure(log_probs[~flagged], known.gated.black_box)
@@ -191,11 +226,11 @@ def _estimate_rows(log_probs: Array, reference: _Reference, known: _Known) -> Ro
         efficient = project(reference.sample, source=known.source, target=target)
     except ValueError as error:
         raise EstimateUnavailable(f"at the prevalence of these rows, {error}") from None
-    found = {
-        "em": _concluded(measure(log_probs, efficient), known, settled=settled),
-        "bbse": _concluded(measure(log_probs, reference.black_box), known, settled=True),
-    }
-    return RowsEstimate(len(log_probs), found)
+    return RowsEstimate(
+        rows=len(log_probs),
+        em=_concluded(measure(log_probs, efficient), known, settled=settled),
+        bbse=_concluded(measure(log_probs, reference.black_box), known, settled=True),
+    )
 
 
 def _maximise(log_probs: Array, sample: Sample, source: Array) -> tuple[Array, bool]:
@@ -213,4 +248,6 @@ def _concluded(found: Shares, known: _Known, *, settled: bool) -> MethodEstimate
     level = PLANNED * FALSE_ALARM / (COMPARISONS * len(known.source))
     differs = found.differs(known.source, z=NormalDist().inv_cdf(1.0 - 0.5 * level), variance=known.variance)
     low, high = found.interval(z=NormalDist().inv_cdf(0.5 + 0.5 * LEVEL))
-    return MethodEstimate(found.prevalence, low, high, settled and bool(differs.any()), settled)
+    columns = (column.tolist() for column in (found.prevalence, low, high))
+    shares = {name: Share(*row) for name, *row in zip(known.classes, *columns, strict=True)}
+    return MethodEstimate(shares, settled and bool(differs.any()), settled)

@@ -1,4 +1,4 @@
-"""Who is found at the most probable class and at a policy's decision; how well each class is told from the others."""
+"""Sensitivity, specificity, predictive values, confusion matrices and ROC curves, of the label and of decisions."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Rate:
     Attributes
     ----------
     value, low, high : float or None
-        None where the rows do not tell it.
+        None where the rows do not determine it.
     rows : int
         That it is a share of; of an area, the rarer of the class' rows and the others.
     reason : str or None
@@ -41,14 +41,15 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class ClassRates:
-    """What answering one class, or acting on it, is worth against its being true.
+    """Predicting one class, or acting on it, against the true class.
 
     Attributes
     ----------
     sensitivity, specificity : Rate
-        Of the rows of the class, those answered so; of the others, those not answered so.
+        Share of the rows of the class that are predicted so; share of the others that are not.
     positive_predictive_value, negative_predictive_value : Rate
-        Of the rows answered so, those of the class; of the rest, the others. At the rows' own prevalence.
+        Share of the rows predicted so that are of the class; share of the rest that are not. They hold at the rows'
+        own prevalence.
     """
 
     sensitivity: Rate
@@ -67,7 +68,7 @@ class RocPoints:
 
 @dataclass(frozen=True, slots=True)
 class ClassReport:
-    """How well one class is told from all others.
+    """How well one class is discriminated from all others.
 
     Attributes
     ----------
@@ -77,7 +78,7 @@ class ClassReport:
     roc : RocPoints or None
         None where all rows are of the class, or none.
     label : ClassRates
-        Where the most probable class is answered.
+        Where the most probable class is predicted.
     """
 
     rows: int
@@ -88,7 +89,7 @@ class ClassReport:
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """What a policy's actions came to, by the true class.
+    """A policy's actions by the true class.
 
     Attributes
     ----------
@@ -97,7 +98,7 @@ class Acted:
     acts_on : dict of str to list of str
         By class, the actions of least cost if that class were certain: taking one of them is acting on the class.
     rates : dict of str to ClassRates
-        Of acting on each class. A row that is handed over is acted on for a class only where that costs least in it.
+        Of acting on each class. A deferred row is acted on for a class only where deferring costs least in it.
     """
 
     confusion: Counts | None
@@ -119,7 +120,7 @@ def class_reports(
     weights: Array | None = None,
     groups: Indices | None = None,
 ) -> dict[str, ClassReport]:
-    """How well each class is told from the others.
+    """How well each class is discriminated from the others.
 
     Parameters
     ----------
@@ -128,13 +129,13 @@ def class_reports(
     classes : tuple of str
     weights, groups : ndarray of shape (N,), optional
     """
-    said = log_probs.argmax(axis=1)
+    predicted = log_probs.argmax(axis=1)
     return {
         classes[k]: ClassReport(
             int(np.count_nonzero(labels == k)),
             _rate(auroc(log_probs[:, k], labels == k, weights=weights, groups=groups), groups, area=True),
             _roc(log_probs[:, k], labels == k, weights),
-            _class_rates(said == k, labels == k, weights, groups),
+            _class_rates(predicted == k, labels == k, weights, groups),
         )
         for k in shown_classes(labels, classes)
     }
@@ -157,12 +158,12 @@ def acted(
     weights: Array | None = None,
     groups: Indices | None = None,
 ) -> Acted:
-    """What actions came to, by the true class.
+    """Actions by the true class.
 
     Parameters
     ----------
     action : ndarray of shape (N,)
-        Taken, whatever overruled it.
+        Taken, flags included.
     actions : tuple of str
     cost : ndarray of shape (A, K)
     labels : ndarray of shape (N,)
@@ -179,13 +180,13 @@ def acted(
 
 
 def _counts(
-    answered: Indices, answers: tuple[str, ...], labels: Indices, classes: tuple[str, ...], weights: Array | None
+    predicted: Indices, names: tuple[str, ...], labels: Indices, classes: tuple[str, ...], weights: Array | None
 ) -> Counts | None:
     if len(classes) > MOST_CLASSES:
         return None
-    counted = confusion_matrix(answered, labels, shape=(len(answers), len(classes)), weights=weights)
+    counted = confusion_matrix(predicted, labels, shape=(len(names), len(classes)), weights=weights)
     rows = (counted if weights is not None else counted.astype(np.int64)).tolist()
-    return {name: dict(zip(classes, row, strict=True)) for name, row in zip(answers, rows, strict=True)}
+    return {name: dict(zip(classes, row, strict=True)) for name, row in zip(names, rows, strict=True)}
 
 
 def _roc(scores: Array, event: Flags, weights: Array | None) -> RocPoints | None:
@@ -195,8 +196,8 @@ def _roc(scores: Array, event: Flags, weights: Array | None) -> RocPoints | None
     return RocPoints(curve.false_positive_rate.tolist(), curve.sensitivity.tolist())
 
 
-def _class_rates(said: Flags, event: Flags, weights: Array | None, groups: Indices | None) -> ClassRates:
-    found: Rates = rates(said, event, weights=weights, groups=groups)
+def _class_rates(predicted: Flags, event: Flags, weights: Array | None, groups: Indices | None) -> ClassRates:
+    found: Rates = rates(predicted, event, weights=weights, groups=groups)
     return ClassRates(
         _rate(found.sensitivity, groups),
         _rate(found.specificity, groups),

@@ -1,4 +1,7 @@
-"""Why a report has no interval, or no value: the key that its JSON holds, and the words that terminal and page show."""
+"""Why a report has no interval, or no value: the key that its JSON holds, and the words that terminal and page show.
+
+Tested in tests/reporting/test_agreement.py.
+"""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,14 +13,14 @@ REASONS: Final[dict[str, str]] = {
     "too_few_events": "too few events",
     "too_few_rows": "too few rows",
     "weights": "rows are weighted",
-    "groups": "rows come in groups",
-    "separable": "a threshold on the probabilities parts the rows without error",
+    "groups": "rows are in groups",
+    "separable": "a threshold on the probabilities separates the rows without error",
     "one_outcome": "all rows have the same outcome or the same probability",
     "infinite_loss": "a loss is infinite",
     "never_taken": "never taken",
-    "no_threshold": "no threshold keeps it",
+    "no_threshold": "no threshold keeps this error rate",
     "uncalibrated": "this version is uncalibrated",
-    "rules_only": "rules promise no rate",
+    "rules_only": "rules have no expected rate",
 }
 
 

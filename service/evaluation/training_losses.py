@@ -1,4 +1,4 @@
-"""Training losses of labelled rows, by name."""
+"""Mean training losses of labelled rows, by name."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -42,16 +42,16 @@ def named_losses(
     names : sequence of str
         Of `NAMES`.
     log_probs : ndarray of shape (N, K)
-        Of labels (N, M, 2), of sequences (N, L, K).
+        Multilabel (N, M, 2), sequence (N, L, K).
     labels : ndarray of shape (N,)
-        Of labels (N, M), of sequences (N, L) with -1 behind the end.
+        Multilabel (N, M); sequence (N, L), -1 for padding.
     manifest : Manifest
     weights : ndarray of shape (N,), optional
 
     Raises
     ------
     InvalidParameters
-        For a name that is no loss of labelled rows, or one whose parameters nobody declared.
+        For a name that is no loss of labelled rows, or one whose parameters are not declared.
     """
     check_names(names, manifest)
     rowwise = {name: _rowwise(name, log_probs, labels, manifest) for name in names}
@@ -66,8 +66,8 @@ def _mass(losses: Array, labels: Indices, weights: Array | None) -> Array | None
 
 
 def _rowwise(name: str, log_probs: Array, labels: Indices, manifest: Manifest) -> Array:
-    log_probs, labels = _seen(name, log_probs, labels)
-    return LOSSES[name](log_probs, labels, **_parameters(name, manifest))[0]
+    log_probs, labels = _inputs(name, log_probs, labels)
+    return LOSSES[name].values(log_probs, labels, **_parameters(name, manifest))
 
 
 def check_names(names: Sequence[str], manifest: Manifest) -> None:
@@ -85,8 +85,8 @@ def _check(i: int, name: str, manifest: Manifest) -> None:
         raise _refusal(i, "undeclared-loss", f"needs {min(missing)}, which [training] of the manifest can declare")
 
 
-def _seen(name: str, log_probs: Array, labels: Indices) -> tuple[Array, Indices]:
-    """What a loss takes: log-odds of labels, padded sequences, or rows of one class each."""
+def _inputs(name: str, log_probs: Array, labels: Indices) -> tuple[Array, Indices]:
+    """What a loss takes: log-odds (multilabel), padded sequences, or rows with one class each."""
     task = LOSSES[name].task
     if task == "multilabel":
         return log_probs[..., 1] - log_probs[..., 0], labels

@@ -1,21 +1,17 @@
-"""What an evaluation amounts to, in sentences: each with the number it rests on and what chance alone would do."""
+"""The conclusions of an evaluation, in sentences: each with its number and what chance alone would do."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
-from service.evaluation.checks import (
-    CalibrationCheck,
-    Diagnostics,
-    FlagCheck,
-    LossCheck,
-    Mood,
-    PolicyCheck,
-    Shift,
-    Verdict,
-)
+from service.evaluation.calibration_report import CalibrationLine, CalibrationReport, ClassCalibration
+from service.evaluation.notation import money, percent, short
+from service.evaluation.ood_report import OodReport
+from service.evaluation.policy_report import PolicyReport
+from service.evaluation.probability_report import LossChange
+from service.evaluation.problem import Difference
 from service.evaluation.reasons import REASONS, interval
-from service.evaluation.report import PolicyReport, Report
+from service.evaluation.report import Mood, PartReport, Verdict
 
 SIGNIFICANT = 0.05
 NAMED = 3  # classes in a sentence
@@ -33,204 +29,188 @@ REMEDY_BEYOND_INTERCEPTS = (
 )
 
 
-def conclude(report: Report, checks: Diagnostics, *, method: str, flagged: FlagCheck | None = None) -> list[Verdict]:
-    """Everything that an evaluation amounts to.
+def conclude(parts: Mapping[str, PartReport], ood: OodReport) -> Iterator[Verdict]:
+    """All conclusions of an evaluation.
 
     Parameters
     ----------
-    report : Report
-    checks : Diagnostics
-    method : str
-        Calibrator of the version: advice that was followed is not given again.
-    flagged : FlagCheck, optional
-        None where flags are judged elsewhere, or not at all.
+    parts : mapping of str to PartReport
+    ood : OodReport
     """
-    return list(_all(report, checks, method, flagged))
+    for name, part in parts.items():
+        yield from (replace(verdict, part=name) for verdict in _of_part(part))
+    yield flags(ood)
 
 
-def calibration(check: CalibrationCheck) -> Verdict:
-    """Whether the calibration error is more than what right probabilities would show."""
+def calibration(check: CalibrationReport) -> Verdict:
+    """Whether the calibration error is more than what exact probabilities would show."""
     n, name = check.rows, check.event[0].upper() + check.event[1:]
     text = (
-        f"On average, {check.event} is {short(check.error)} away from what happened (calibration error in 15 bins; "
-        f"{short(check.smooth_error)} without bins, smECE). "
-        f"Probabilities that are exactly right stay below {short(check.chance)} in 19 of 20 samples of {n:,} rows "
+        f"On average, {check.event} differs from the observed frequency by {short(check.error)} (calibration error in "
+        f"15 bins; {short(check.smooth_error)} without bins, smECE). "
+        f"Exact probabilities stay below {short(check.chance)} in 19 of 20 samples of {n:,} rows "
         f"(p = {short(check.p_value)}).{_corrected(check)}"
     )
     if check.p_value > SIGNIFICANT:
-        return Verdict("calibration", None, "good", f"{name} is calibrated, as far as {n:,} rows can tell", text)
-    return Verdict("calibration", None, "caution", f"{name} is not calibrated: the gap is more than chance", text)
+        return _verdict("calibration", "good", f"{name} is calibrated, as far as {n:,} rows can show", text)
+    return _verdict("calibration", "caution", f"{name} is not calibrated: the gap is more than chance", text)
 
 
-def balance(shifted: dict[str, Shift], classes: int, *, method: str = "temperature") -> Verdict:
-    """Whether every class is predicted as often as it occurs; if not, that is a bias, and what mends it.
+def balance(classes: Mapping[str, ClassCalibration], *, method: str) -> Verdict:
+    """Whether every class is predicted as often as it occurs; if not, that is a bias, and what corrects it.
 
     Parameters
     ----------
-    shifted : dict of str to Shift
-        Of `diagnostics.shifts`.
-    classes : int
-        K.
+    classes : mapping of str to ClassCalibration
     method : str
-        Calibrator of the version.
+        Calibrator of the version: advice that was followed is not given again.
     """
+    shifted = [name for name, check in classes.items() if check.shifted]
     if not shifted:
-        text = "Every class is, on average, as probable as it is frequent, up to what chance does to these rows."
-        return Verdict("balance", None, "good", "No class is predicted too often or too rarely", text)
-    worst = sorted(shifted, key=lambda name: -abs(shifted[name].said - shifted[name].happened))
-    listed = "; ".join(
-        f"“{name}” {percent(shifted[name].said)} on average, {percent(shifted[name].happened)} of the rows"
-        for name in worst[:NAMED]
-    )
-    more = f"; and {len(worst) - NAMED} more of {classes} classes" if len(worst) > NAMED else ""
-    often = shifted[worst[0]].said > shifted[worst[0]].happened
-    title = f"Biased: “{worst[0]}” is predicted too {'often' if often else 'rarely'}, beyond chance"
+        text = (
+            "The mean predicted probability of every class is its observed frequency, up to what chance does to these "
+            "rows."
+        )
+        return _verdict("balance", "good", "No class is predicted too often or too rarely", text)
+    worst = sorted(shifted, key=lambda name: -abs(classes[name].gap))
+    more = f"; and {len(worst) - NAMED} more of {len(classes)} classes" if len(worst) > NAMED else ""
+    listed = "; ".join(_means(name, classes[name]) for name in worst[:NAMED])
+    title = f"Biased: “{worst[0]}” is predicted too {'often' if classes[worst[0]].gap > 0 else 'rarely'}, beyond chance"
     remedy = REMEDY if method in ONE_SCALE else REMEDY_BEYOND_INTERCEPTS
-    return Verdict("balance", None, "caution", title, f"{listed}{more}. {remedy}")
+    return _verdict("balance", "caution", title, f"{listed}{more}. {remedy}")
 
 
-def confidence(check: CalibrationCheck) -> Verdict:
-    """Whether the probabilities are too extreme or too timid, and whether they are shifted."""
-    if check.slope is None or check.intercept is None:
-        reason = REASONS[check.undetermined or "one_outcome"]
-        reason += ", so no line through them has a best slope" if check.undetermined == "separable" else ""
-        title = "Over- or under-confidence cannot be judged"
-        return Verdict("confidence", None, "note", title, f"On these rows, {reason}.")
-    slope = _around(check.slope, check.slope_low, check.slope_high, check.line_reason)
-    intercept = _around(check.intercept, check.intercept_low, check.intercept_high, check.line_reason)
+def confidence(check: CalibrationReport) -> Verdict:
+    """Whether the probabilities are too extreme or not extreme enough, and whether they are shifted."""
+    line = check.line
+    if line.slope is None or line.intercept is None:
+        reason = REASONS[line.undetermined or "one_outcome"]
+        reason += ", so that no slope is best" if line.undetermined == "separable" else ""
+        title = "Over- or under-confidence cannot be determined"
+        return _verdict("confidence", "note", title, f"On these rows, {reason}.")
+    slope = _around(line.slope, line.slope_low, line.slope_high, line.reason)
+    intercept = _around(line.intercept, line.intercept_low, line.intercept_high, line.reason)
     text = (
         f"Slope {slope}: 1 is right, less is over-confident, more is under-confident. Intercept {intercept}: 0 is "
-        f"right. On average, {check.event} is {percent(check.probability)}; it happened in {percent(check.frequency)}."
+        f"right. The mean of {check.event} is {percent(check.mean_predicted_probability)}; the observed frequency is "
+        f"{percent(check.observed_frequency)}."
     )
-    mood, title = _tilt(check)
-    return Verdict("confidence", None, mood, title, text)
+    return _verdict("confidence", *_tilt(check, line), text)
 
 
-def improvement(check: LossCheck) -> Verdict:
-    """Whether the served probabilities surprise less than the raw ones."""
+def improvement(check: LossChange) -> Verdict:
+    """Whether the served probabilities have a lower log loss than the raw ones."""
     if not check.is_calibrated:
         text = (
             f"The probabilities are the model's own; log loss {short(check.uncalibrated)}. `temperance fit` calibrates "
             "them."
         )
-        return Verdict("improvement", None, "caution", "This version is uncalibrated", text)
-    text = f"Log loss {short(check.served)} served, {short(check.uncalibrated)} uncalibrated"
-    if check.difference is not None:
-        text += f": {_difference(check.difference, check.low, check.high, check.interval_reason)}"
-    if check.high is not None and check.high < 0.0:
-        return Verdict("improvement", None, "good", "Calibration helped", f"{text}.")
-    if check.low is not None and check.low > 0.0:
-        title = "Calibration made the probabilities worse on these rows"
-        return Verdict("improvement", None, "caution", title, f"{text}.")
-    return Verdict("improvement", None, "note", "Calibration made no difference that these rows can show", f"{text}.")
+        return _verdict("improvement", "caution", "This version is uncalibrated", text)
+    text, change = f"Log loss {short(check.served)} served, {short(check.uncalibrated)} uncalibrated", check.difference
+    if change.mean is not None:
+        text += f": {_difference(change)}"
+    if change.high is not None and change.high < 0.0:
+        return _verdict("improvement", "good", "Calibration helped", f"{text}.")
+    if change.low is not None and change.low > 0.0:
+        return _verdict("improvement", "caution", "Calibration made the probabilities worse on these rows", f"{text}.")
+    return _verdict("improvement", "note", "Calibration made no difference that these rows can show", f"{text}.")
 
 
-def flags(check: FlagCheck) -> Verdict:
-    """Whether the gate flags as many rows as its false-alarm rate says, and how many of another population."""
-    if check.flagged is None:
-        text = f"No score has a threshold: {REASONS[check.limit_reason or 'uncalibrated']}."
-        return Verdict("flags", None, "caution", "Nothing is flagged", text)
-    text = f"{check.flagged:,} of {check.rows:,} labelled rows were flagged, {percent(check.rate)}"
-    caught = ""
-    if check.ood_rate is not None:
-        caught = f" Of the {check.ood_rows:,} rows from elsewhere, {percent(check.ood_rate)} were flagged."
-    if check.expected is None or check.limit is None or check.rate is None:
-        text = f"{text}; {REASONS[check.limit_reason or 'rules_only']}.{caught}"
-        return Verdict("flags", None, "note", "Flags come from rules alone", text)
-    text += f"; {percent(check.expected)} was promised, {percent(check.limit)} is what chance allows.{caught}"
-    if check.rate > check.limit:
-        title = "More rows are flagged than promised: they differ from the calibration rows"
-        return Verdict("flags", None, "caution", title, text)
-    return Verdict("flags", None, "good", "False alarms are as rare as promised", text)
+def flags(found: OodReport) -> Verdict:
+    """Whether the gate flags as many rows as its false-alarm rate says, and how much of the OOD data."""
+    if found.flagged is None:
+        text = f"No score has a threshold: {REASONS[found.limit_reason or 'uncalibrated']}."
+        return _verdict("flags", "caution", "Nothing is flagged", text)
+    text, caught = f"{found.flagged:,} of {found.rows:,} labelled rows are flagged, {percent(found.flag_rate)}", ""
+    if found.ood_flag_rate is not None:
+        caught = f" Of the {found.ood_rows:,} rows of OOD data, {percent(found.ood_flag_rate)} are flagged."
+    if found.flag_rate_limit is None or found.flag_rate is None:
+        text = f"{text}; {REASONS[found.limit_reason or 'rules_only']}.{caught}"
+        return _verdict("flags", "note", "Flags come from rules alone", text)
+    expected, limit = percent(found.expected_flag_rate), percent(found.flag_rate_limit)
+    text += f"; {expected} is expected, and chance allows up to {limit}.{caught}"
+    if found.flag_rate > found.flag_rate_limit:
+        title = "More rows are flagged than expected: they differ from the calibration rows"
+        return _verdict("flags", "caution", title, text)
+    return _verdict("flags", "good", "False alarms are as rare as expected", text)
 
 
-def worth(name: str, found: PolicyReport, check: PolicyCheck) -> Verdict:
-    """Whether a policy was cheaper than believing the label and than doing the same for everybody.
+def worth(name: str, found: PolicyReport) -> Verdict:
+    """Whether a policy was cheaper than acting on the label and than the best single action.
 
     Parameters
     ----------
     name : str
     found : PolicyReport
-    check : PolicyCheck
     """
-    paid, believed, always = (money(cost) for cost in (found.realised_cost, found.label_cost, found.constant_cost))
-    label = _more(check.saved, check.saved_low, check.saved_high)
-    constant = _more(check.saved_of_constant, check.saved_of_constant_low, check.saved_of_constant_high)
-    against_label, against_constant = (_difference(*rival, check.interval_reason) for rival in (label, constant))
-    text = (
-        f"It cost {paid} per row. Against believing the most probable class ({believed}): {against_label}. "
-        f"Against always “{found.constant_action}”, the best single action ({always}): {against_constant}."
+    realised, of_label, constant = (
+        money(cost) for cost in (found.realised_cost, found.label_cost, found.constant_cost)
     )
-    rivals = {"believing the label": label, f"always “{found.constant_action}”": constant}
-    dearer = [rival for rival, (_, low, _high) in rivals.items() if low is not None and low > 0.0]
-    cheaper = [rival for rival, (_, _low, high) in rivals.items() if high is not None and high < 0.0]
+    always = f"always “{found.constant_action}”"
+    rivals = {"acting on the most probable class": _more(found.saved), always: _more(found.saved_of_constant)}
+    against_label, against_constant = map(_difference, rivals.values())
+    text = (
+        f"Its realised cost is {realised} per row. Against acting on the most probable class ({of_label}): "
+        f"{against_label}. Against {always}, the best single action ({constant}): {against_constant}."
+    )
+    dearer = [rival for rival, more in rivals.items() if more.low is not None and more.low > 0.0]
+    cheaper = [rival for rival, more in rivals.items() if more.high is not None and more.high < 0.0]
     if dearer:
-        title = f"Policy “{name}” cost more than {' and '.join(dearer)}"
-        return Verdict("worth", name, "caution", title, text)
+        return _verdict("worth", "caution", f"Policy “{name}” cost more than {' and '.join(dearer)}", text, name)
     if cheaper:
         mood: Mood = "good" if len(cheaper) == len(rivals) else "note"
-        return Verdict("worth", name, mood, f"Policy “{name}” was cheaper than {' and '.join(cheaper)}", text)
-    return Verdict("worth", name, "note", f"Policy “{name}” was neither cheaper nor dearer beyond chance", text)
+        return _verdict("worth", mood, f"Policy “{name}” was cheaper than {' and '.join(cheaper)}", text, name)
+    return _verdict("worth", "note", f"Policy “{name}” was neither cheaper nor dearer beyond chance", text, name)
 
 
-def promise(name: str, found: PolicyReport, check: PolicyCheck) -> Verdict:
-    """Whether a policy cost what its probabilities said it would; parameters as `worth`."""
-    promised, paid, noise = found.expected_cost, found.realised_cost, check.noise
+def cost(name: str, found: PolicyReport) -> Verdict:
+    """Whether the realised cost of a policy is the expected one; parameters as `worth`."""
+    expected, realised, noise = found.expected_cost, found.realised_cost, found.noise
     text = (
-        f"It promised {money(promised)} per row and cost {money(paid)}; if the probabilities are right, chance moves "
-        f"that by up to {money(noise)} either way in 19 of 20 samples."
+        f"The expected cost is {money(expected)} per row, the realised cost {money(realised)}; if the probabilities "
+        f"are right, chance moves it by up to {money(noise)} either way in 19 of 20 samples."
     )
-    if abs(paid - promised) <= noise + 1e-12 * abs(promised):  # constant costs add up with rounding
-        return Verdict("cost", name, "good", f"Policy “{name}” cost what it promised", text)
-    word = "more" if paid > promised else "less"
-    return Verdict("cost", name, "caution", f"Policy “{name}” cost {word} than it promised, beyond chance", text)
+    if abs(realised - expected) <= noise + 1e-12 * abs(expected):  # constant costs add up with rounding
+        return _verdict("cost", "good", f"The realised cost of policy “{name}” is what was expected", text, name)
+    word = "higher" if realised > expected else "lower"
+    title = f"The realised cost of policy “{name}” is {word} than expected, beyond chance"
+    return _verdict("cost", "caution", title, text, name)
 
 
-def short(value: float | None) -> str:
-    """Three digits."""
-    if value is None or math.isnan(value):
-        return "not known"
-    return f"{value:,.0f}" if 1000.0 <= abs(value) < math.inf else f"{value:.3g}"
+def _of_part(part: PartReport) -> Iterator[Verdict]:
+    found = part.probabilities
+    yield calibration(found.calibration)
+    yield confidence(found.calibration)
+    yield balance(found.calibration.classes, method=part.calibrator)
+    yield improvement(found.loss_change)
+    for name, policy in part.policies.items():
+        yield worth(name, policy)
+        yield cost(name, policy)
 
 
-def money(value: float | None) -> str:
-    """A cost per row."""
-    if value is None or not math.isfinite(value):
-        return "–"  # noqa: RUF001  # an en dash for a table's empty cell
-    return f"{value:,.4f}" if abs(value) < 100.0 else f"{value:,.2f}"
+def _verdict(about: str, mood: Mood, title: str, text: str, policy: str | None = None) -> Verdict:
+    return Verdict(None, about, policy, mood, title, text)
 
 
-def percent(share: float | None) -> str:
-    """A share of rows."""
-    return "not known" if share is None else f"{100.0 * share:.3g} %"
+def _means(name: str, check: ClassCalibration) -> str:
+    mean, frequency = percent(check.mean_predicted_probability), percent(check.observed_frequency)
+    return f"“{name}” has a mean predicted probability of {mean} and an observed frequency of {frequency}"
 
 
-def _all(report: Report, checks: Diagnostics, method: str, flagged: FlagCheck | None) -> Iterator[Verdict]:
-    yield calibration(checks.calibration)
-    yield confidence(checks.calibration)
-    yield balance(checks.calibration.shifted, len(checks.calibration.mean_said), method=method)
-    yield improvement(checks.losses)
-    if flagged is not None:
-        yield flags(flagged)
-    for name, check in checks.policies.items():
-        yield worth(name, report.policies[name], check)
-        yield promise(name, report.policies[name], check)
+def _corrected(check: CalibrationReport) -> str:
+    """The correction is for independent rows of equal weight."""
+    if check.rms_gap.low is None or check.rms_gap.high is None:
+        return f" Not corrected for that noise: {REASONS[check.rms_gap.reason or 'weights']}."
+    low, high = short(check.rms_gap.low), short(check.rms_gap.high)
+    return f" Corrected for that noise, the root-mean-square gap lies between {low} and {high} (95 % interval)."
 
 
-def _corrected(check: CalibrationCheck) -> str:
-    """The correction counts rows that are independent and alike."""
-    if check.gap_low is None or check.gap_high is None:
-        return f" Not corrected for that noise: {REASONS[check.gap_reason or 'weights']}."
-    gap = f"the root-mean-square gap lies between {short(check.gap_low)} and {short(check.gap_high)} (95 % interval)"
-    return f" Corrected for that noise, {gap}."
-
-
-def _tilt(check: CalibrationCheck) -> tuple[Mood, str]:
-    if _beyond(1.0, check.slope_low, check.slope_high):
-        return "caution", "Over-confident" if (check.slope or 0.0) < 1.0 else "Under-confident"
-    if _beyond(0.0, check.intercept_low, check.intercept_high):
-        return "caution", f"Shifted: {check.event} is too {'high' if (check.intercept or 0.0) < 0.0 else 'low'}"
-    return "good", "Neither over- nor under-confident, as far as these rows can tell"
+def _tilt(check: CalibrationReport, line: CalibrationLine) -> tuple[Mood, str]:
+    if _beyond(1.0, line.slope_low, line.slope_high):
+        return "caution", "Over-confident" if (line.slope or 0.0) < 1.0 else "Under-confident"
+    if _beyond(0.0, line.intercept_low, line.intercept_high):
+        return "caution", f"Shifted: {check.event} is too {'high' if (line.intercept or 0.0) < 0.0 else 'low'}"
+    return "good", "Neither over- nor under-confident, as far as these rows can show"
 
 
 def _beyond(value: float, low: float | None, high: float | None) -> bool:
@@ -241,14 +221,16 @@ def _around(value: float, low: float | None, high: float | None, reason: str | N
     return f"{short(value)} ({interval(low, high, reason, form=short)})"
 
 
-def _more(saved: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
+def _more(saved: Difference) -> Difference:
     """How much more the policy costs, from what it saved."""
-    return -saved, None if high is None else -high, None if low is None else -low
+    mean, low, high = (None if end is None else -end for end in (saved.mean, saved.high, saved.low))
+    return Difference(mean, low, high, saved.reason)
 
 
-def _difference(mean: float, low: float | None, high: float | None, reason: str | None) -> str:
+def _difference(found: Difference) -> str:
+    mean, low, high = found.mean or 0.0, found.low, found.high
     if low is None or high is None:
-        return f"a difference of {mean:+.3g} ({interval(low, high, reason)})"
+        return f"a difference of {mean:+.3g} ({interval(low, high, found.reason)})"
     if low == high == 0.0:
         return "the same on every row"
     if low <= 0.0 <= high:

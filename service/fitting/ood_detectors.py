@@ -11,7 +11,7 @@ from service.bundle.manifest import Manifest
 from service.bundle.record import BandRecord
 from service.bundle.scores import pack_score, state_bytes
 from service.bundle.state import State
-from service.core import conformal
+from service.core import conformal, mondrian
 from service.core.detector import Detector, predicted_class
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES, Score
@@ -244,11 +244,11 @@ def _with_thresholds(
         bands[bare.name] = terms.noise.record(bare, float(reach[at]), tie)
     if not manifest.ood.per_class:
         return dataclasses.replace(bare, calibration=among, threshold=usual)
-    groups = conformal.references_by_class(
+    groups = mondrian.references_by_class(
         scores, predicted_class(raw.logits), classes=len(manifest.graph.classes), band=reach
     )
-    thresholds = conformal.thresholds_by_class(groups, alpha=alpha, confidence=terms.confidence)
-    by_class = conformal.with_fallback(groups, thresholds, among=among, usual=usual)
+    thresholds = mondrian.thresholds_by_class(groups, alpha=alpha, confidence=terms.confidence)
+    by_class = mondrian.with_fallback(groups, thresholds, among=among, usual=usual)
     return dataclasses.replace(bare, calibration=among, threshold=usual, by_class=by_class, tie=tie)
 
 

@@ -1,6 +1,6 @@
 """Operators that restrict an input's columns: tables that they index, categories, means and scales.
 
-Tested in `tests/importer/test_domains.py`.
+Tested in `tests/importer/test_column_domains.py`.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Lookup:
     ----------
     indices : str
     table : str
-        Its name tells which lookups share it.
+        Lookups that share it have its name in common.
     sizes : tuple of int
         Rows of the table; of GatherND one for each position of the indices' last axis.
     operator : str
@@ -195,7 +195,7 @@ def _constant_dims(graph: View, name: str) -> tuple[int, ...] | None:
 
 
 def _inferred_dims(graph: View, name: str) -> tuple[int | None, ...] | None:
-    """Shape of a tensor as far as its operators tell it; None where they do not."""
+    """Shape of a tensor as far as its operators determine it; None where they do not."""
     part, (copied,) = excerpt(graph.model, [name])
     try:
         inferred = onnx.shape_inference.infer_shapes(part)

@@ -46,13 +46,13 @@ class Input:
     dims : tuple or None
         A number, the name of a dimension that varies, or None for one that has no name; None where nothing is declared.
     width : int or None
-        How many columns the operators behind it have coefficients for, where they say so.
+        How many columns the operators behind it have coefficients for, where they have any.
     words : tuple of (tuple of str)
         Categories that the operators behind it know.
     closed : bool
         Whether they fail on any other.
     table : int or None
-        Length of the shortest table that it is an index into: token ids, say.
+        Length of the shortest table that it is an index into: token ids, for example.
     is_row : bool
         Whether constants of a column each are added to it, or scale it.
     """
@@ -346,7 +346,7 @@ def _refuse_state(graph: View, inputs: list[onnx.ValueInfoProto], path: Path) ->
 
 
 def _carries(value: onnx.ValueInfoProto, output: onnx.ValueInfoProto) -> bool:
-    """Whether an output can be an input's next value, and their names or a row axis that is not first say it is."""
+    """Whether an output can be an input's next value, and their names or the place of the row axis suggest it."""
     given, answered = value.type.tensor_type, output.type.tensor_type
     sizes = [_dim(d) for d in given.shape.dim]
     if given.elem_type != answered.elem_type or len(sizes) < 2 or len(sizes) != len(answered.shape.dim):
@@ -364,5 +364,5 @@ def _carries(value: onnx.ValueInfoProto, output: onnx.ValueInfoProto) -> bool:
 def _refuse_stateful(path: Path, name: str, what: str) -> None:
     raise GraphError(
         f"{path}: input {name!r} takes {what}: the model carries a state from one call to the next, and rows here are "
-        "judged each for itself; export it over whole sequences, with the state inside"
+        "classified each for itself; export it over whole sequences, with the state inside"
     )

@@ -48,7 +48,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
     if not _is_file(path):
         raise GraphError(f"{path} does not exist, or is no regular file")
     try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)  # whatever its suffix says
+        model = onnx.load(path, format="protobuf", load_external_data=False)  # whatever its suffix
     except DecodeError:
         raise GraphError(f"{path} is no ONNX file: {_looks(path)}") from None
     except OSError as error:
@@ -65,7 +65,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what goes wrong on a graph that contradicts ONNX into GraphError."""
+    """Turn every error on a graph that contradicts ONNX into GraphError."""
     try:
         yield
     except MALFORMED as error:

@@ -35,7 +35,7 @@ def _entries(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
 
 
 def _literal(text: str) -> Any:
-    """What JSON or a Python literal says; the parts of a plain list between commas or lines; None for anything else."""
+    """The value of JSON or a Python literal; the parts of a plain list between commas or lines; else None."""
     text = text.lstrip("\ufeff")
     for read in (_from_json, _from_python):
         try:
@@ -77,7 +77,7 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def _turned(value: dict[Any, Any]) -> dict[Any, Any]:
-    """Indices and names of a dict that says the index of every name; empty for any other."""
+    """Indices and names of a dict from every name to its index; empty for any other."""
     turned = {index: name for name, index in value.items() if type(index) in {int, str}}
     return turned if len(turned) == len(value) else {}
 

@@ -21,7 +21,7 @@ FIXED_ZERO: Final = 128
 QUANTISE: Final = "QuantizeLinear"
 SIZES: Final = frozenset({"Shape", "Size"})
 RAGGED: Final = frozenset({"NonZero", "Unique", "Compress", "NonMaxSuppression"})
-"""Operators whose output may be as long as their input's values say."""
+"""Operators whose output may be as long as their input's values demand."""
 
 SHAPING: Final = frozenset({"Reshape", "Expand", "Slice", "Tile", "Squeeze", "Unsqueeze", "Gather", "Split", "Pad"})
 """Operators that take sizes as what shapes their output, not as numbers."""

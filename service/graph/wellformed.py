@@ -56,7 +56,7 @@ def _attribute_faults(node: onnx.NodeProto, schema: defs.OpSchema) -> Iterator[s
         elif (given_kind := _kind(found.type)) != (kind := str(defined.type).rpartition(".")[2]):
             yield f"{node.op_type}'s {name} is {given_kind}, ONNX defines it as {kind}"
         elif not _holds_its_type(found):
-            yield f"{node.op_type}'s {name} does not hold what its type says"
+            yield f"{node.op_type}'s {name} does not hold what its type declares"
 
 
 def _kind(number: int) -> str:
@@ -100,7 +100,7 @@ def _tensor_faults(tensor: onnx.TensorProto) -> Iterator[str]:
     elif any(size < 0 for size in tensor.dims):
         yield f"{what} has a negative size"
     elif tensor.data_location != onnx.TensorProto.EXTERNAL and not _is_full(tensor):
-        yield f"{what} holds another number of elements than its shape says"
+        yield f"{what} holds another number of elements than its shape declares"
 
 
 def _is_full(tensor: onnx.TensorProto) -> bool:

@@ -1,1 +1,1 @@
-"""A report as tables for a terminal and as one HTML page."""
+"""A report -> tables on a terminal, and one HTML page."""

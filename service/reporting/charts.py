@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from service.core.assessment.operating import DecisionCurve
-from service.core.assessment.reliability import Curve
 from service.core.assessment.selective import risk_coverage
 from service.core.numerics import Array
+from service.evaluation.calibration_report import ReliabilityDiagram
 from service.evaluation.rates import RocPoints
 
 if TYPE_CHECKING:  # importing matplotlib takes longer than all the rest of the command
@@ -61,46 +61,48 @@ TAIL = 0.995
 CROWDED = 50.0  # a score this many times its middle value leaves all other rows in one bar
 
 
-def reliability(curve: Curve) -> str:
-    """Said against happened, each bin with its consistency band; beneath, how many rows each bin has.
+def reliability(diagram: ReliabilityDiagram) -> str:
+    """Predicted probability against observed frequency, each bin with its consistency band; beneath, rows per bin.
 
     Parameters
     ----------
-    curve : Curve
+    diagram : ReliabilityDiagram
     """
+    predicted, low, high = diagram.mean_predicted_probability, diagram.low, diagram.high
+    observed = np.array(diagram.observed_frequency)
     with _figure(height=4.5) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        top.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, dashes=(4, 3), label="said = happened")
-        top.vlines(curve.predicted, curve.low, curve.high, color=BAND, linewidth=9, label="what chance alone allows")
-        inside = (curve.low <= curve.observed) & (curve.observed <= curve.high)
-        _dots(top, curve, inside, color=MODEL, marker="o", label="bin within it")
-        _dots(top, curve, ~inside, color=OTHER, marker="D", label="bin outside it")
-        top.set(ylabel="observed share", xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
+        top.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, dashes=(4, 3), label="calibrated")
+        top.vlines(predicted, low, high, color=BAND, linewidth=9, label="what chance alone allows")
+        inside = (np.array(low) <= observed) & (observed <= np.array(high))
+        _dots(top, diagram, inside, color=MODEL, marker="o", label="bin within it")
+        _dots(top, diagram, ~inside, color=OTHER, marker="D", label="bin outside it")
+        top.set(ylabel="observed frequency", xlim=(-0.02, 1.02), ylim=(-0.04, 1.04))
         _legend(top)
-        bottom.bar(curve.predicted, curve.count, width=0.035, color=QUIET)
-        for x, count in zip(curve.predicted, curve.count, strict=True):
+        bottom.bar(predicted, diagram.count, width=0.035, color=QUIET)
+        for x, count in zip(predicted, diagram.count, strict=True):
             bottom.annotate(str(count), (x, count), (0, 2), textcoords="offset points", ha="center", fontsize=7.0)
-        bottom.set(xlabel="predicted probability", ylabel="rows", ylim=(0, 1.35 * curve.count.max()), yticks=[])
+        bottom.set(xlabel="predicted probability", ylabel="rows", ylim=(0, 1.35 * max(diagram.count)), yticks=[])
         return _svg(figure)
 
 
-def scores(inside: Array, outside: Array | None, threshold: float | None) -> str:
-    """Shares of rows by OOD score, of the labelled rows and of those from elsewhere, and the threshold.
+def scores(labelled: Array, ood: Array | None, threshold: float | None) -> str:
+    """Shares of rows by OOD score, of the labelled rows and of OOD data, and the threshold.
 
     Parameters
     ----------
-    inside : ndarray of shape (N,)
-    outside : ndarray of shape (M,), optional
+    labelled : ndarray of shape (N,)
+    ood : ndarray of shape (M,), optional
     threshold : float, optional
         Rows above it are flagged.
     """
-    edges, scale = _bins(inside, outside, threshold)
+    edges, scale = _bins(labelled, ood, threshold)
     with _figure() as figure:
         axes = figure.subplots()
-        axes.stairs(_shares(inside, edges), edges, fill=True, color=BAND)
-        axes.stairs(_shares(inside, edges), edges, color=MODEL, linewidth=1.2, label="labelled rows")
-        if outside is not None:
-            axes.stairs(_shares(outside, edges), edges, color=OTHER, hatch="////", label="rows from elsewhere")
+        axes.stairs(_shares(labelled, edges), edges, fill=True, color=BAND)
+        axes.stairs(_shares(labelled, edges), edges, color=MODEL, linewidth=1.2, label="labelled rows")
+        if ood is not None:
+            axes.stairs(_shares(ood, edges), edges, color=OTHER, hatch="////", label="OOD data")
         if threshold is not None:
             axes.axvline(threshold, color=INK, linewidth=1.2, dashes=(4, 3), label="threshold: flagged to the right")
         label = f"score{', logarithmic' if scale == 'log' else ''}; the outermost bars hold everything beyond"
@@ -125,13 +127,13 @@ def roc(points: RocPoints) -> str:
         axes = figure.subplots()
         axes.plot([0, 100], [0, 100], color=QUIET, linewidth=1.0, dashes=(4, 3), label="chance")
         axes.plot(x, y, color=MODEL, label="as the threshold falls")
-        axes.set(xlabel="% of other rows taken for it", ylabel="% of its rows found", xlim=(-1, 101), ylim=(-1, 101))
+        axes.set(xlabel="false-positive rate, %", ylabel="sensitivity, %", xlim=(-1, 101), ylim=(-1, 101))
         _legend(axes)
         return _svg(figure)
 
 
 def selective(confidence: Array, wrong: np.ndarray) -> str:
-    """Error rate among the rows answered, as ever more of them are; with the best and the blind order.
+    """Error rate among the answered rows against coverage; with the best and a random order.
 
     Parameters
     ----------
@@ -144,16 +146,18 @@ def selective(confidence: Array, wrong: np.ndarray) -> str:
     best = risk_coverage(-wrong.astype(np.float64), wrong)[1][shown]
     with _figure() as figure:
         axes = figure.subplots()
-        axes.axhline(100 * risk[-1], color=QUIET, linewidth=1.2, dashes=(4, 3), label="left out at random")
+        axes.axhline(100 * risk[-1], color=QUIET, linewidth=1.2, dashes=(4, 3), label="random order")
         axes.plot(100 * coverage, 100 * risk, color=MODEL, label="least confident left out first")
         axes.plot(100 * coverage, 100 * best, color=OTHER, linewidth=1.2, dashes=(1, 1.5), label="best possible order")
         top = 110 * max(float(risk[len(risk) // 20 :].max()), 0.005)  # the first few rows are all noise
-        axes.set(xlabel="% of the rows answered", ylabel="% of them wrong", xlim=(0, 100), ylim=(-0.02 * top, top))
+        axes.set(
+            xlabel="coverage: % of the rows answered", ylabel="% of them wrong", xlim=(0, 100), ylim=(-0.02 * top, top)
+        )
         _legend(axes)
         return _svg(figure)
 
 
-def message(bits: Array, ends: Array, *, overall: float, prior: float) -> str:
+def code_length(bits: Array, ends: Array, *, overall: float, prior: float) -> str:
     """Bits per label in consecutive parts of the rows, each with its interval.
 
     Parameters
@@ -165,12 +169,12 @@ def message(bits: Array, ends: Array, *, overall: float, prior: float) -> str:
     overall : float
         Of all rows.
     prior : float
-        Of a coder that knows how frequent the classes are.
+        Of a coder that knows the class frequencies alone.
     """
     place = np.arange(1, len(bits) + 1)
     with _figure() as figure:
         axes = figure.subplots()
-        axes.axhline(prior, color=OTHER, linewidth=1.4, dashes=(4, 2), label="frequencies of the classes alone")
+        axes.axhline(prior, color=OTHER, linewidth=1.4, dashes=(4, 2), label="class frequencies alone")
         axes.axhline(overall, color=QUIET, linewidth=1.2, label="all rows")
         axes.vlines(place, *ends, color=BAND, linewidth=9)
         axes.plot(place, bits, color=MODEL, marker="o", markersize=5, label="this tenth, with its noise")
@@ -181,7 +185,7 @@ def message(bits: Array, ends: Array, *, overall: float, prior: float) -> str:
 
 
 def net_benefit(curve: DecisionCurve) -> str:
-    """Net benefit of acting on the model, on everybody and on nobody, at every threshold.
+    """Net benefit of acting by the model, on all rows and on none, at every threshold.
 
     Parameters
     ----------
@@ -189,11 +193,9 @@ def net_benefit(curve: DecisionCurve) -> str:
     """
     with _figure() as figure:
         axes = figure.subplots()
-        axes.axhline(0.0, color=QUIET, linewidth=1.2, label="act on nobody")
-        axes.plot(
-            curve.thresholds, curve.treat_all, color=OTHER, linewidth=1.4, dashes=(4, 2), label="act on everybody"
-        )
-        axes.plot(curve.thresholds, curve.model, color=MODEL, label="act as the model says")
+        axes.axhline(0.0, color=QUIET, linewidth=1.2, label="act on no row")
+        axes.plot(curve.thresholds, curve.treat_all, color=OTHER, linewidth=1.4, dashes=(4, 2), label="act on all rows")
+        axes.plot(curve.thresholds, curve.model, color=MODEL, label="act by the model")
         top = max(curve.prevalence, 0.01)
         axes.set(
             xlabel="threshold probability", ylabel="net benefit per row", xlim=(0, 1), ylim=(-0.2 * top, 1.3 * top)
@@ -202,7 +204,7 @@ def net_benefit(curve: DecisionCurve) -> str:
         return _svg(figure)
 
 
-def cost_lines(prevalence: Array, *, taken: Array, told: Array | None, constant: Array, here: float) -> str:
+def cost_lines(prevalence: Array, *, taken: Array, adapted: Array | None, constant: Array, observed: float) -> str:
     """Expected cost per row, were one class more or less frequent.
 
     Parameters
@@ -211,20 +213,20 @@ def cost_lines(prevalence: Array, *, taken: Array, told: Array | None, constant:
         Of that class.
     taken : ndarray of shape (P,)
         The decisions as they were taken.
-    told : ndarray of shape (P,), optional
-        The decisions of a model that is told each prevalence.
+    adapted : ndarray of shape (P,), optional
+        Decisions made with each prevalence stated.
     constant : ndarray of shape (P,)
-        The best single action for everybody.
-    here : float
+        The best single action for all rows.
+    observed : float
         Prevalence among the rows.
     """
     with _figure() as figure:
         axes = figure.subplots()
-        axes.axvline(here, color=HAIR, linewidth=3.0, label="share among these rows")
+        axes.axvline(observed, color=HAIR, linewidth=3.0, label="share among these rows")
         axes.plot(prevalence, constant, color=OTHER, linewidth=1.4, dashes=(4, 2), label="best single action")
         axes.plot(prevalence, taken, color=MODEL, label="decisions as taken")
-        if told is not None:
-            axes.plot(prevalence, told, color=INK, linewidth=1.4, dashes=(1, 1.5), label="if told the prevalence")
+        if adapted is not None:
+            axes.plot(prevalence, adapted, color=INK, linewidth=1.4, dashes=(1, 1.5), label="prevalence stated")
         values = np.concatenate([constant, taken, [0.0]])
         spare = 0.05 * max(float(np.ptp(values)), 1e-9)
         bounds = (float(values.min()) - spare, float(values.max()) + spare)
@@ -233,21 +235,23 @@ def cost_lines(prevalence: Array, *, taken: Array, told: Array | None, constant:
         return _svg(figure)
 
 
-def _dots(axes: "Axes", curve: Curve, chosen: np.ndarray, *, color: str, marker: str, label: str) -> None:
+def _dots(
+    axes: "Axes", diagram: ReliabilityDiagram, chosen: np.ndarray, *, color: str, marker: str, label: str
+) -> None:
     if chosen.any():
-        x, y = curve.predicted[chosen], curve.observed[chosen]
+        x, y = (np.array(v)[chosen] for v in (diagram.mean_predicted_probability, diagram.observed_frequency))
         axes.scatter(x, y, s=34, color=color, marker=marker, edgecolor="white", linewidth=0.7, zorder=3, label=label)
 
 
-def _bins(inside: Array, outside: Array | None, threshold: float | None) -> tuple[Array, Literal["linear", "log"]]:
-    """Edges that show nearly all labelled rows, the threshold, and the rows from elsewhere unless they are far off."""
-    low, middle, high = (float(q) for q in np.quantile(inside, [1.0 - TAIL, 0.5, TAIL]))
+def _bins(labelled: Array, ood: Array | None, threshold: float | None) -> tuple[Array, Literal["linear", "log"]]:
+    """Edges that show nearly all labelled rows, the threshold, and the OOD data unless it is far off."""
+    low, middle, high = (float(q) for q in np.quantile(labelled, [1.0 - TAIL, 0.5, TAIL]))
     marks = [low, high] if threshold is None else [low, high, threshold]
     low, high = min(marks), max(marks)
     if low > 0.0 and high > CROWDED * middle:
         return np.geomspace(max(low, 1e-6 * high), 2.0 * high, SCORE_BINS + 1), "log"
-    if outside is not None:
-        most = float(np.quantile(outside, 0.9))
+    if ood is not None:
+        most = float(np.quantile(ood, 0.9))
         low, high = min(low, max(most, 2.0 * low - high)), max(high, min(most, 4.0 * high - 3.0 * low))
     spare = 0.05 * (high - low) or 0.5
     return np.linspace(low, high + spare, SCORE_BINS + 1), "linear"

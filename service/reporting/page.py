@@ -1,43 +1,63 @@
-"""An evaluation as one HTML file: verdicts, charts, tables; no script, nothing to load, nobody's measurements."""
+"""An evaluation as one HTML file: verdicts, figures, tables; no script, nothing to load, no measurement of a row."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import jinja2
 
-from service.evaluation.measure import Measured
-from service.reporting import exhibits, outlook
-from service.reporting.exhibits import LISTED_CLASSES, Case
-from service.runtime.model import Model
+from service.evaluation.evaluate import Evaluation
+from service.evaluation.report import Report
+from service.reporting import report_sections as headings
+from service.reporting.figures import (
+    CHARTED_CLASSES,
+    Charted,
+    Figure,
+    decision_figures,
+    probability_figures,
+    roc_curves,
+    score_figures,
+)
+from service.reporting.report_sections import describe_rows, sections
 
 
-def write(path: Path, model: Model, found: Measured) -> None:
+def write(path: Path, evaluation: Evaluation) -> None:
     """Write the page of an evaluation to a file.
 
     Parameters
     ----------
     path : Path
-    model : Model
-    found : Measured
-        What `measure` made of it; of the rows only labels, groups, weights and digest are used.
+    evaluation : Evaluation
     """
-    path.write_text(build(model, found), encoding="utf-8")
+    path.write_text(build(evaluation), encoding="utf-8")
 
 
-def build(model: Model, found: Measured) -> str:
+def build(evaluation: Evaluation) -> str:
     """Text of the page, the same for the same evaluation; parameters as `write`."""
-    case = Case(model, found)
+    model, report = evaluation.labelled.answer.model, evaluation.report
+    tables = sections(report)
     return _template().render(
         title=f"{model.name} version {model.version}",
         subtitle=model.manifest.title,
-        facts=_facts(case),
-        verdicts=found.verdicts,
-        sections={
-            "Who is found": (list(exhibits.class_charts(case)), list(exhibits.class_tables(case))),
-            "Probabilities": (exhibits.probability_charts(case), list(exhibits.probability_tables(case))),
-            "Flags": (list(exhibits.score_charts(case)), list(exhibits.score_tables(case))),
-            "Decisions": (list(outlook.decision_charts(case)), list(outlook.decision_tables(case))),
-        },
+        facts=_facts(evaluation),
+        verdicts=report.verdicts,
+        labelled=report.task == "multilabel",
+        sections={heading: (list(_figures(evaluation, heading)), tables[heading]) for heading in tables},
     )
+
+
+def _figures(evaluation: Evaluation, heading: str) -> Iterator[Figure]:
+    if heading == headings.OOD:
+        yield from score_figures(evaluation)
+    if heading in FIGURES:
+        for name in list(evaluation.problems)[:CHARTED_CLASSES]:
+            case = Charted(evaluation, evaluation.problems[name], evaluation.report.parts[name])
+            yield from (_named(figure, name, evaluation.report) for figure in FIGURES[heading](case))
+
+
+def _named(figure: Figure, part: str, report: Report) -> Figure:
+    return replace(figure, title=f"Label {part}: {figure.title}") if report.task == "multilabel" else figure
 
 
 def _template() -> jinja2.Template:
@@ -48,20 +68,32 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html")
 
 
-def _facts(case: Case) -> dict[str, str]:
-    model, report, origin = case.model, case.report, case.found.origin
-    counts = [f"{count:,} {name}" for name, count in report.class_counts.items()]
-    more = f" and {len(counts) - LISTED_CLASSES} more classes" if len(counts) > LISTED_CLASSES else ""
+def _facts(evaluation: Evaluation) -> dict[str, str]:
+    model, report, origin = evaluation.labelled.answer.model, evaluation.report, evaluation.origin
     return {
         "Model": f"{model.name}, version {model.version}",
         "Digest": model.bundle.digest or "none: a draft",
         "Calibration": model.status if model.status == "uncalibrated" else f"{model.method} ({model.status})",
-        "Rows": f"{report.rows:,}: {', '.join(counts[:LISTED_CLASSES])}{more}",
+        "Rows": describe_rows(report),
         "Date": origin.created or "not given",
         "File": origin.file or "not given",
-        "Data": case.data.digest,
-        **{f"Note {i}" if i > 1 else "Note": text for i, text in enumerate(case.found.notes, start=1)},
-        "Rows from elsewhere": f"{report.ood_rows:,}" if report.ood_rows else "none given",
-        **({"File of those": origin.ood_file} if origin.ood_file else {}),
+        "Data": origin.data or "not given",
+        "OOD data": f"{report.ood.ood_rows:,} rows" if report.ood.ood_rows else "none given",
+        **({"OOD file": origin.ood_file} if origin.ood_file else {}),
+        **_notes(report),
         "Written by": origin.tool,
     }
+
+
+def _notes(report: Report) -> dict[str, str]:
+    losses = {f"Loss {name}": f"{value:.6f}" for name, value in report.losses.items()}
+    notes = {f"Note {i}" if i > 1 else "Note": text for i, text in enumerate(report.notes, start=1)}
+    return {**losses, **notes}
+
+
+FIGURES: Final = {
+    headings.DISCRIMINATION: roc_curves,
+    headings.PROBABILITIES: probability_figures,
+    headings.DECISIONS: decision_figures,
+}
+"""Of one part, by the section that they stand in."""

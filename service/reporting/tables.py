@@ -1,55 +1,103 @@
-"""Tables for a terminal, and the plain ones that a page shows too."""
+"""A table as data: a title, columns with a header and a kind, rows of values, notes. `terminal` and `page` draw it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final, Literal
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from service.evaluation.notation import money, percent
+from service.evaluation.problem import Difference
+from service.evaluation.rates import Rate
+from service.evaluation.reasons import REASONS
+
+Kind = Literal[
+    "name", "prose", "count", "weight", "decimal", "number", "share", "points", "margin", "rate", "change", "interval"
+]
+Cell = str | float | Rate | Difference | None
+"""A value; a string stands as it is in a column of any kind."""
+
+EMPTY: Final = "–"  # noqa: RUF001  # an en dash
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """Rows of cells; the first is a name, the others are numbers unless ``prose`` says that the last is text."""
+class Column:
+    """A header, and what the cells under it are: a key of `FORMS`."""
+
+    header: str
+    kind: Kind
+
+    @property
+    def is_text(self) -> bool:
+        """Whether cells are words, to the left, or numbers, to the right."""
+        return self.kind in {"name", "prose"}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Values under headers; the first column names the rows.
+
+    Attributes
+    ----------
+    title : str
+    columns : tuple of Column
+    rows : sequence of tuple of Cell
+    notes : tuple of str
+    """
 
     title: str
-    head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    note: str = ""
-    prose: bool = False
+    columns: tuple[Column, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    notes: tuple[str, ...] = ()
+
+    def written(self) -> list[tuple[str, ...]]:
+        """The rows as text, each cell as its column's kind is written.
+
+        Examples
+        --------
+        >>> columns = (Column("score", "name"), Column("rows", "count"), Column("flagged", "share"))
+        >>> Table("flags", columns, [("nll", 1200, 0.05), ("range", None, 0.0)]).written()
+        [('nll', '1,200', '5 %'), ('range', '', '0 %')]
+        """
+        kinds = [column.kind for column in self.columns]
+        return [tuple(write(kind, cell) for kind, cell in zip(kinds, row, strict=True)) for row in self.rows]
 
 
-def drawn(grid: Grid) -> RenderableType:
-    """A grid for a terminal; its title stands in the first column's head."""
-    table = new_table(grid.title, *grid.head[1:])
-    for row in grid.rows:
-        add_row(table, *row)
-    return Group(table, Text(grid.note)) if grid.note else table
+def write(kind: Kind, cell: Cell) -> str:
+    """One cell as text; nothing where there is no value."""
+    if cell is None:
+        return ""
+    return cell if isinstance(cell, str) else FORMS[kind](cell)
 
 
-def new_table(title: str, *columns: str) -> Table:
-    """A table whose first column is named by its title, the others numbers to the right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(Text(title))
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+def rate(found: Rate) -> str:
+    """A share with its interval, or why there is none."""
+    if found.value is None:
+        return f"{EMPTY} ({REASONS['no_rows']})"
+    if found.low is None or found.high is None:
+        return f"{found.value:.3f} (no interval: {REASONS[found.reason or 'one_group']})"
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def metric_table(title: str, *columns: str) -> Table:
-    """A table of metrics, with a last column for what they mean."""
-    table = new_table(title, *columns)
-    table.add_column("meaning", style="dim")
-    return table
+def _change(found: Difference) -> str:
+    return EMPTY if found.mean is None else f"{found.mean:+.4f}"
 
 
-def add_row(table: Table, *cells: str) -> None:
-    """A row of plain text."""
-    # Text, because rich takes brackets in a plain string (a class may be called "[b]") for markup.
-    table.add_row(*map(Text, cells))
+def _interval(found: Difference) -> str:
+    if found.low is None or found.high is None:
+        return f"none: {REASONS[found.reason or 'one_group']}"
+    return f"{found.low:+.4f} to {found.high:+.4f}"
 
 
-def number(value: float | None) -> str:
-    """A number in four digits; nothing where there is none."""
-    return "" if value is None else f"{value:.4g}"
+FORMS: Final[dict[Kind, Callable[[Any], str]]] = {
+    "name": str,
+    "prose": str,
+    "count": "{:,}".format,
+    "weight": "{:,.6g}".format,
+    "decimal": money,
+    "number": "{:.4g}".format,
+    "share": percent,
+    "points": lambda share: f"{100.0 * share:+.2f}",
+    "margin": lambda share: f"{100.0 * share:.2f}",
+    "rate": rate,
+    "change": _change,
+    "interval": _interval,
+}

@@ -199,7 +199,7 @@ class FieldInputs:
 
     def _check_lengths(self, rows: Fields) -> None:
         if rows.lengths is None or rows.lengths.shape != (len(rows),):
-            raise TypeError("rows that vary in length must say how long each of them is")
+            raise TypeError("rows that vary in length need their lengths")
         varying = [entry for entry in self.tensors if entry.pad is not None]
         room = min(rows.others[entry.name].shape[1] for entry in varying)
         most = min(room, varying[0].shape[0] or room)
@@ -245,8 +245,8 @@ def _check_shape(entry: Entry, values: Values) -> None:
         size in (None, had) for size, had in zip(expected[free:], found[free:], strict=True)
     )
     if not fits or values.dtype.kind not in "iufb":
-        wanted = ", ".join("any" if size is None else str(size) for size in expected)
-        raise InvalidInstances(f"{entry.name!r} must be numbers of shape [rows, {wanted}], it has {list(values.shape)}")
+        needed = ", ".join("any" if size is None else str(size) for size in expected)
+        raise InvalidInstances(f"{entry.name!r} must be numbers of shape [rows, {needed}], it has {list(values.shape)}")
 
 
 def _settled(entry: Entry, values: Values, inside: Flags | None) -> Values:

@@ -87,7 +87,7 @@ def _entry(entry: Input, tensor: Tensor, manifest: Manifest) -> Entry:
         _check_width(tensor, len(entry.columns))
         _check_features(entry, dtype, manifest)
         if entry.allowed is not None:
-            raise ManifestInvalid(f"input {entry.name!r} is a column: say what it may hold under [features]")
+            raise ManifestInvalid(f"input {entry.name!r} is a column: declare what it may hold under [features]")
         return Entry(entry.name, entry.columns, dtype)
     if dtype.kind == "O":
         raise ManifestInvalid(f"input {entry.name!r} takes text: name its columns in features")
@@ -199,7 +199,7 @@ def _wide(slot: Slot, index: int, name: str, feature: Feature) -> Wide:
 
 
 def _whole_ends(pair: tuple[float, float] | None) -> tuple[int | None, int | None]:
-    """Bounds beyond those whole numbers that doubles tell apart; doubles of that size are whole."""
+    """Bounds beyond those whole numbers that doubles hold; doubles of that size are whole."""
     low, high = (int(end) if _is_beyond(end) else None for end in pair or (None, None))
     return low, high
 

@@ -1,4 +1,4 @@
-"""Whole numbers that doubles cannot tell apart: kept beside a row's doubles, checked and fed as the integers they are.
+"""Whole numbers beyond the precision of doubles: kept beside a row's doubles, checked and fed as the integers they are.
 
 A column of INT64 or UINT64 is held as doubles like every other, which is exact below 2^53. Where a number lies beyond,
 the column's integers travel along under its name (`Fields.others`); a double beyond 2^53 without one is refused.
@@ -54,7 +54,7 @@ def is_wide(dtype: np.dtype[Any]) -> bool:
 
 
 def beyond(doubles: Array) -> Flags:
-    """Where doubles no longer say which whole number is meant."""
+    """From here on doubles no longer hold every whole number."""
     large: Flags = np.abs(doubles) >= EXACT
     return large
 
@@ -123,7 +123,7 @@ def parted(rows: Rows, wide: Sequence[Wide]) -> tuple[Array, Whole]:
 
 
 def with_substitutes(missing: Flags, whole: Whole, wide: Sequence[Wide]) -> Whole:
-    """Integers with those that stand in for missing values, where ``missing`` (N, F) says so."""
+    """Integers with those that stand in for missing values, where ``missing`` (N, F) is true."""
     filled = dict(whole)
     for one in wide:
         gaps = missing[:, one.index]

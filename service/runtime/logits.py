@@ -40,7 +40,7 @@ def to_logits(raw: Raws, graph: Graph, *, lengths: Indices | None = None) -> Arr
     Raises
     ------
     ModelOutputInvalid
-        With a fault for every row whose output is not finite, or is not what its kind says.
+        With a fault for every row whose output is not finite, or contradicts its kind.
     ManifestInvalid
         If the shape is not one of the task's.
     """
@@ -88,7 +88,7 @@ def _of_positions(raw: Array, graph: Graph, lengths: Indices | None) -> Array:
     if len(sizes) == len(table) and sizes.max(initial=0) > table.shape[1]:
         raise _misshapen(raw, graph, f"a row has {sizes.max()} positions, and each needs its scores")
     if len(sizes) != len(table):
-        return table  # the session says that rows are missing
+        return table  # the session reports that rows are missing
     rows = np.nonzero(present(sizes, table.shape[1]))[0]
     return padded(_converted(flat(table, sizes), graph, rows), sizes, length=table.shape[1])
 

@@ -209,9 +209,9 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
         If ONNX Runtime refuses the file.
     """
     runtime = bundle.manifest.runtime
-    wanted = threads if runtime.threads is None else runtime.threads
+    requested = threads if runtime.threads is None else runtime.threads
     alone = bundle.manifest.graph.rows == "alone"
-    session = Session(bundle.graph_path, threads=_threads(wanted), shared=runtime.share_weights, alone=alone)
+    session = Session(bundle.graph_path, threads=_threads(requested), shared=runtime.share_weights, alone=alone)
     check_output(bundle.manifest.graph.output, session)
     inputs = bind_inputs(bundle.manifest, session)
     check_space(bundle.manifest, session)
@@ -274,9 +274,9 @@ def _check_self_test(model: Model) -> None:
         )
 
 
-def _threads(wanted: int) -> int:
+def _threads(requested: int) -> int:
     cpus = available_cpus()
-    return min(wanted or cpus, cpus)
+    return min(requested or cpus, cpus)
 
 
 def _chain(bundle: Bundle, inputs: Inputs) -> Chain:

@@ -279,7 +279,7 @@ def misfits(values: Values, dtype: np.dtype[Any]) -> Iterator[tuple[Flags, str, 
 
 
 def refusal(faults: list[Fault]) -> InvalidInstances:
-    """The error that says where the first fault lies, and how many more there are."""
+    """The error with the place of the first fault, and how many more there are."""
     _, row, *place = faults[0].path
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     where = ", ".join([f"row {row}", *(repr(step) if isinstance(step, str) else f"position {step}" for step in place)])

@@ -59,7 +59,7 @@ class Registry:
         self.generation += 1
 
     def refuse(self, name: str, refusal: str) -> None:
-        """Go on serving what is loaded, and say why what lies on disk is not."""
+        """Go on serving what is loaded, and keep the reason why what lies on disk is not."""
         self.replace(name, replace(self._served[name], refusal=refusal))
 
     def names(self) -> list[str]:

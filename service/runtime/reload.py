@@ -1,7 +1,7 @@
 """What is served kept in step with the repository while the service runs: by looking at it, and on request.
 
-An alias that moves is noticed, and what it points at is loaded, proven and swapped in. Who may ask for a model to be
-loaded may also have it unloaded: then it stays away, whatever its aliases do, until a load is asked for.
+An alias that moves is noticed, and what it points at is loaded, proven and swapped in. A model that may be
+loaded on request may also be unloaded: then it stays away, whatever its aliases do, until a load is requested.
 """
 
 import logging
@@ -101,7 +101,7 @@ class Reloader:
                 raise LoadFailed(self._refusals[name])
 
     def unload(self, name: str) -> None:
-        """Serve a model no longer, until a load is asked for; requests under way keep it.
+        """Serve a model no longer, until a load is requested; requests under way keep it.
 
         Raises
         ------

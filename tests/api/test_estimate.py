@@ -7,8 +7,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from service.core.numerics import Array
+from service.evaluation.json_schema import json_schema
+from service.evaluation.prevalence import PrevalenceEstimate
 from service.runtime.registry import Registry
 
 Publish = Callable[..., Registry]
@@ -57,10 +60,10 @@ async def test_another_prevalence_is_estimated_within_its_interval_and_raises_th
 ) -> None:
     async with client_of(publish_logits(CLASSES, fitted=True)) as client:
         found = await estimated(client, rows_of(1000, prevalence))
-    told = found[subset][method]
-    assert found["alarm"] is told["differs"] is told["settled"] is True
+    estimate = found[subset][method]
+    assert found["alarm"] is estimate["differs"] is estimate["settled"] is True
     for name, share in zip(CLASSES, prevalence, strict=True):
-        entry = told["prevalence"][name]
+        entry = estimate["prevalence"][name]
         assert entry["low"] <= share <= entry["high"]
         assert 0.0 <= entry["low"] <= entry["share"] <= entry["high"] <= 1.0
         assert entry["high"] - entry["low"] < 0.4
@@ -121,15 +124,16 @@ async def test_the_alarm_changes_no_answer(publish_logits: Publish, client_of: C
 
 @pytest.mark.parametrize("place", ["", "/versions/1", "/labels/stable"])
 async def test_an_estimate_is_answered_at_every_place_in_its_documented_shape(
-    place: str, publish_logits: Publish, client_of: Connect, conforms: Callable[..., Any]
+    place: str, publish_logits: Publish, client_of: Connect, conforms: Callable[..., list[str]]
 ) -> None:
     body = {"instances": rows_of(50, (0.5, 0.5))}
     async with client_of(publish_logits(CLASSES, fitted=True)) as client:
         answer = (await client.post(f"/v1/models/logits{place}:estimate", json=body)).json()
-        told = (await client.get("/metrics")).text
+        metrics = (await client.get("/metrics")).text
     assert conforms(answer, "estimate") == []
+    Draft202012Validator(json_schema(PrevalenceEstimate)).validate(answer["estimate"])
     assert answer["estimate"]["condition"] > 1.0
-    assert 'verb="estimate",version="1"} 50.0' in told
+    assert 'verb="estimate",version="1"} 50.0' in metrics
 
 
 async def test_a_declared_source_is_what_estimates_are_compared_with(

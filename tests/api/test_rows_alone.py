@@ -14,7 +14,7 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.core.numerics import Array
-from service.evaluation.measure import EvaluateRequest, measure
+from service.evaluation.evaluate import EvaluateRequest, evaluate_file
 from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
@@ -120,6 +120,6 @@ def test_fit_and_evaluate(folder: Path, registry: Registry, alone: Array) -> Non
     record = model.bundle.record
     assert record is not None
     assert record.provenance.before["log_loss"] == pytest.approx(expected, abs=1e-5)
-    assert measure(model, EvaluateRequest(folder / "cal.npz")).report.metrics["log_loss"] == pytest.approx(
+    assert evaluate_file(model, EvaluateRequest(folder / "cal.npz")).report.metrics["log_loss"] == pytest.approx(
         expected, abs=1e-5
     )

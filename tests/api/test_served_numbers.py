@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
-from service.core.numerics import Array
+from service.core.numerics import Array, log_softmax
 from service.data.dataset import read_dataset
-from service.evaluation.report import evaluate
+from service.evaluation.evaluate import answer_of, evaluate
+from service.evaluation.json_schema import json_schema
+from service.evaluation.problem import Labelled
+from service.evaluation.report import Report
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model
 from service.runtime.registry import Registry
@@ -249,7 +254,11 @@ async def test_an_answer_names_the_version_and_digest_that_gave_it(
 
 @pytest.mark.parametrize("wanted", [{}, {"site": "screening"}, {"policy": "biopsy"}], ids=str)
 async def test_evaluate_equals_the_offline_evaluation(
-    wanted: dict[str, str], client: httpx.AsyncClient, data_folder: Path, shipped_model: Model, conforms: Any
+    wanted: dict[str, str],
+    client: httpx.AsyncClient,
+    data_folder: Path,
+    shipped_model: Model,
+    conforms: Callable[..., list[str]],
 ) -> None:
     data = read_dataset(data_folder / "test.csv", shipped_model.manifest)
     body = {
@@ -258,29 +267,27 @@ async def test_evaluate_equals_the_offline_evaluation(
         "parameters": wanted,
     }
     answer = (await client.post("/v1/models/breast-cancer:evaluate", json=body)).json()
-    posterior = posterior_of(shipped_model, data.numbers)
-    log_probs, raw = posterior.log_probs, posterior.logits
+    offline = answer_of(shipped_model, posterior_of(shipped_model, data.numbers))
+    raw = offline.posterior.logits
     if "site" in wanted:
         target = np.array([0.98, 0.02])
-        weights = np.exp(log_probs) * target / shipped_model.source
+        weights = np.exp(offline.log_probs) * target / shipped_model.source
         log_probs = np.log(weights / weights.sum(axis=1, keepdims=True))
+        offline = replace(offline, log_probs=log_probs, target=target)
         raw = raw + np.log(target / shipped_model.source)  # like for like: the uncalibrated ones move as well
-    offline = evaluate(
-        shipped_model.chain,
-        posterior,
-        log_probs,
-        data.labels,
-        classes=shipped_model.classes,
-        policies=shipped_model.policies,
-        raw=raw,
-    )
-    assert flat(answer["evaluation"]) == pytest.approx(flat(offline.as_json()), rel=1e-9)
+    report = evaluate(Labelled(offline, data.labels)).report
+    assert flat(answer["evaluation"]) == pytest.approx(flat(report.as_json()), rel=1e-7)
+    uncalibrated = -log_softmax(raw)[np.arange(len(raw)), data.labels].mean()
+    assert answer["evaluation"]["uncalibrated_metrics"]["log_loss"] == pytest.approx(uncalibrated, rel=1e-9)
     assert set(answer) == {*HEADER, "evaluation"}
     assert conforms(answer, "evaluate") == []
+    Draft202012Validator(json_schema(Report)).validate(answer["evaluation"])
 
 
 def flat(report: Any, place: str = "") -> dict[str, Any]:
     """Leaves of a document by their place; names that pytest.approx would not compare are part of the place."""
+    if isinstance(report, list | tuple):
+        report = dict(enumerate(report))
     if isinstance(report, dict):
         return {key: leaf for name, item in report.items() for key, leaf in flat(item, f"{place}/{name}").items()}
     return {place: report} if isinstance(report, int | float) else {f"{place}={report}": 0}
@@ -333,9 +340,9 @@ async def test_evaluate_charges_the_costs_of_the_request(
     body = {"instances": test_rows, "labels": test_labels, "parameters": {"costs": costs}}
     evaluation = (await client.post("/v1/models/breast-cancer:evaluate", json=body)).json()["evaluation"]
     share = test_labels.count("malignant") / len(test_labels)
-    (policy,) = evaluation["policies"].values()
-    assert list(evaluation["policies"]) == ["(request)"]
-    assert policy["actions"] == {"never": len(test_rows), "worse": 0}
+    ((name, policy),) = evaluation["parts"]["rows"]["policies"].items()
+    assert name == "(request)"
+    assert {action: own["taken"] for action, own in policy["actions"].items()} == {"never": len(test_rows), "worse": 0}
     assert policy["realised_cost"] == pytest.approx(7 * share, rel=1e-12)
 
 

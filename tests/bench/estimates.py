@@ -135,8 +135,9 @@ def measure(cell: Cell, sets: int) -> dict[tuple[str, int, str], float]:
                 found[name, n, "refused"].append(0.0)
                 found[name, n, "alarm"].append(float(answer.alarm))
                 for part in (answer.all_rows, answer.unflagged_rows):
-                    for one in () if part is None else part.methods.values():
-                        found[name, n, "coverage"].append(float(np.mean((one.low <= truth) & (truth <= one.high))))
+                    for one in () if part is None else (part.em, part.bbse):
+                        ends = np.array([[own.low, own.high] for own in one.prevalence.values()]).T
+                        found[name, n, "coverage"].append(float(np.mean((ends[0] <= truth) & (truth <= ends[1]))))
     return {key: float(np.mean(values)) for key, values in found.items()}
 
 

@@ -41,7 +41,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_what_clients_notice_is_said_in_words(name: str) -> None:
+def test_what_clients_notice_is_listed_in_words(name: str) -> None:
     old, new, sentence = EDITS[name]
     assert old in TEXT
     found = changes(parse_manifest(TEXT), parse_manifest(TEXT.replace(old, new)))
@@ -49,5 +49,5 @@ def test_what_clients_notice_is_said_in_words(name: str) -> None:
     assert sentence is None or any(sentence in said for said in found)
 
 
-def test_nothing_is_said_of_equal_manifests() -> None:
+def test_equal_manifests_have_no_changes() -> None:
     assert changes(parse_manifest(TEXT), parse_manifest(TEXT)) == []

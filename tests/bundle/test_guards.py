@@ -18,13 +18,13 @@ def manifest(*, features: dict[str, Any] | None = None, ood: dict[str, Any] | No
     return Manifest.model_validate(told | ({} if ood is None else {"ood": ood}))
 
 
-def test_a_default_draft_says_that_nothing_looks_at_its_inputs() -> None:
+def test_a_default_draft_has_no_guard_on_its_inputs() -> None:
     line = guards(manifest(), KINDS)
     assert "age, bmi, sex: looked at by nothing" in line
     assert "nll: how sure the model is" in line
 
 
-def test_ranges_outside_the_gate_are_said_to_be_evidence_only() -> None:
+def test_ranges_outside_the_gate_are_evidence_only() -> None:
     features = {"age": {"plausible": [0.0, 120.0]}, "sex": {"categories": ["f", "m"]}}
     line = guards(manifest(features=features), KINDS)
     assert "age: a plausible range that is evidence only" in line

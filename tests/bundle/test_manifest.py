@@ -201,7 +201,7 @@ def test_a_refusal_counts_the_other_faults() -> None:
         parse_manifest(edited("healthy = 0, ill = 50", "healthy = nan, ill = nan"))
 
 
-def test_a_valid_manifest_says_what_it_says() -> None:
+def test_a_valid_manifest_is_read_as_written() -> None:
     manifest = parse_manifest(VALID)
     assert manifest.columns == ("age", "pulse")
     assert manifest.graph.classes == ("healthy", "ill")

@@ -38,8 +38,8 @@ def test_versions_ascend_as_numbers_and_skip_what_is_no_version(repository: Repo
     assert repository.versions(NAME) == [1, 2, 10]
 
 
-def test_a_stranger_has_no_versions(repository: Repository) -> None:
-    assert repository.versions("stranger") == []
+def test_an_unknown_model_has_no_versions(repository: Repository) -> None:
+    assert repository.versions("unknown") == []
 
 
 @pytest.mark.parametrize("name", ["", "..", "../breast-cancer", "a/b", "/etc", ".hidden", "-x", "a" * 65, "a\n", "ä"])
@@ -116,7 +116,7 @@ def test_a_version_that_does_not_exist_is_refused_beside_those_that_do(repositor
         repository.bundle(NAME, 7)
 
 
-def test_a_draft_that_does_not_exist_says_how_to_make_one(repository: Repository) -> None:
+def test_a_draft_that_does_not_exist_is_refused_with_the_command_that_makes_one(repository: Repository) -> None:
     with pytest.raises(BundleNotFound, match="`temperance draft breast-cancer`"):
         repository.draft(NAME)
 

@@ -93,7 +93,7 @@ def test_the_last_alias_may_go_and_no_publication_brings_it_back(
     assert (three.aliases("copy"), three.has_no_alias_left("copy")) == ({"stable": 2}, False)
 
 
-def test_what_is_not_there_is_said(three: Repository) -> None:
+def test_a_missing_version_is_refused(three: Repository) -> None:
     with pytest.raises(BundleNotFound, match="has no version 9"):
         retire(three, "copy", 9)
     with pytest.raises(BundleNotFound, match="no alias of that name"):

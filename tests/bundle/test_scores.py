@@ -12,7 +12,7 @@ from service.bundle.scores import (
     state_names,
 )
 from service.bundle.state import State, dump_state, load_state
-from service.core import conformal
+from service.core import conformal, mondrian
 from service.core.numerics import Array
 from service.core.ood import SCORES
 from service.core.ood.nll import Nll
@@ -57,11 +57,11 @@ def test_the_usual_temperature_is_not_stored_and_any_other_survives_the_disk() -
     np.testing.assert_array_equal(restore_score("nll", state).score(ROWS), Nll(np.array(3.2)).score(ROWS))
 
 
-def by_class(scores: Array) -> conformal.ByClass:
+def by_class(scores: Array) -> mondrian.ByClass:
     """Two classes with rows enough, and one without."""
-    groups = conformal.references_by_class(scores, np.repeat([0, 1, 2], [100, 90, 10]), classes=3)
-    thresholds = conformal.thresholds_by_class(groups, alpha=0.05)
-    return conformal.with_fallback(groups, thresholds, among=conformal.reference(scores), usual=1.5)
+    groups = mondrian.references_by_class(scores, np.repeat([0, 1, 2], [100, 90, 10]), classes=3)
+    thresholds = mondrian.thresholds_by_class(groups, alpha=0.05)
+    return mondrian.with_fallback(groups, thresholds, among=conformal.reference(scores), usual=1.5)
 
 
 def test_references_of_every_class_survive_the_disk_and_the_rarest_share_that_of_all_rows() -> None:

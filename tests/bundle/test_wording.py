@@ -59,7 +59,7 @@ def refusal(call: Callable[..., object], *arguments: object) -> str | None:
     return None
 
 
-def test_manifests_say_what_is_wrong_in_our_words(published: Bundle) -> None:
+def test_errors_of_manifests_are_in_our_words(published: Bundle) -> None:
     document = tomlkit.parse((published.path / "manifest.toml").read_text()).unwrap()
     document["features"] = dict(list(document["features"].items())[:1])
     refused = 0
@@ -72,7 +72,7 @@ def test_manifests_say_what_is_wrong_in_our_words(published: Bundle) -> None:
     assert refused > 200
 
 
-def test_records_say_what_is_wrong_in_our_words(published: Bundle) -> None:
+def test_errors_of_records_are_in_our_words(published: Bundle) -> None:
     document = json.loads((published.path / "calibration.json").read_text())
     refused = 0
     for path, value in spoiled(document):
@@ -88,7 +88,7 @@ def test_records_say_what_is_wrong_in_our_words(published: Bundle) -> None:
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 @pytest.mark.parametrize("value", ["", "x", "-1", "1e400", "0.5", "nan", "999999999999", "null", "[]"])
-def test_settings_say_what_is_wrong_in_our_words(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_settings_are_in_our_words(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in [key for key in os.environ if key.startswith(PREFIX)]:
         monkeypatch.delenv(key)
     monkeypatch.setenv(f"{PREFIX}{name.upper()}", value)

@@ -19,10 +19,10 @@ def test_an_evaluation_goes_to_a_file_beside_the_table(
     written = json.loads((tmp_path / "report.json").read_text())
     printed = printed_json(invoke(*arguments, "--json"))
     for found in (written, printed):
-        report: Any = found["report"]
+        report: Any = found["origin"]
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", report.pop("created"))
     assert written == printed
-    assert written["report"]["file"] == "test.csv"
+    assert written["origin"]["file"] == "test.csv"
     assert written["evaluation"]["rows"] == 143
 
 
@@ -33,11 +33,11 @@ def test_an_evaluation_is_also_a_page_to_look_at_with_losses_and_checks_in_the_j
     arguments = ("--data", data_folder / "test.csv", "--models", repository.root, "--losses", "focal,cross_entropy")
     done = invoke("evaluate", SHIPPED, *arguments, "--html", page, "--json", found)
     assert done.exit_code == 0, done.output
-    assert "is calibrated, as far as 143 rows can tell" in done.stdout
+    assert "is calibrated, as far as 143 rows can show" in done.stdout
     assert page.read_text().startswith("<!DOCTYPE html>")
-    report = json.loads(found.read_text())
+    report = json.loads(found.read_text())["evaluation"]
     assert set(report["losses"]) == {"focal", "cross_entropy"}
-    assert report["diagnostics"]["calibration"]["of"] == "malignant"
+    assert report["parts"]["rows"]["probabilities"]["calibration"]["of"] == "malignant"
 
 
 def test_evaluate_says_which_version_it_measures_when_a_newer_one_exists(

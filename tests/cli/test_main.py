@@ -65,7 +65,8 @@ def test_a_model_goes_from_a_file_to_a_second_price_and_back(
     assert plain(run("list")) == "m: versions 1, 2; stable = 2\n"
     one, two = (json.loads(plain(run("evaluate", "m", "--data", test, "--version", v, "--json"))) for v in "12")
     assert one["evaluation"]["metrics"] == two["evaluation"]["metrics"]
-    assert one["evaluation"]["policies"]["triage"] != two["evaluation"]["policies"]["triage"]
+    one, two = (found["evaluation"]["parts"]["rows"]["policies"]["triage"] for found in (one, two))
+    assert one != two
     assert "m version 2" in plain(run("inspect", "m"))
 
     run("alias", "m", "stable", "1")
@@ -163,7 +164,7 @@ def test_every_verb_that_a_program_reads_prints_json_and_nothing_else(
     assert (found["version"], found["calibration"]["status"]) == (1, "ok")  # type: ignore[index]
     found = printed_json(invoke("evaluate", "m", "--data", data, "--horizon", "50", *models, "--json"))
     assert (found["model"], found["version"]) == ("m", "1")
-    assert found["horizon"]["steps"] == 50  # type: ignore[index]
+    assert found["evaluation"]["horizon"]["steps"] == 50  # type: ignore[index]
     found = printed_json(invoke("inspect", "m", *models, "--json"))
     assert found["manifest"]["schema"] == 1  # type: ignore[index]
     assert found["calibration"]["calibrator"]["method"] == "temperature"  # type: ignore[index]

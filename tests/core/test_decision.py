@@ -166,7 +166,7 @@ def test_the_scale_is_the_widest_choice_within_one_class() -> None:
     assert class_ranges(np.array([[-5.0, 3.0], [5.0, 3.0], [0.0, 4.0]])).max(axis=-1) == 10.0
 
 
-def test_a_tie_says_so_and_a_clear_case_does_not() -> None:
+def test_a_tie_is_a_reason_and_a_clear_case_is_none() -> None:
     decision = decide(np.log([[0.5, 0.5], [0.4, 0.6]]), 1.0 - np.eye(2))
     np.testing.assert_array_equal(decision.action, [0, 1])
     np.testing.assert_array_equal(decision.reason, [TIE, LOWEST_RISK])
@@ -223,7 +223,7 @@ def test_the_margin_is_that_of_the_action_taken(log_p: Array, cost: Array, kind:
         assert one.margin[0] == pytest.approx(many.margin[i], abs=1e-9 * (1.0 + np.abs(cost).max()))
 
 
-def test_when_nobody_can_tell_every_row_is_handed_over() -> None:
+def test_with_unknown_flags_every_row_is_handed_over() -> None:
     decision = decide(TWO_ROWS, BIOPSY, on_ood=2, flagged=None)
     np.testing.assert_array_equal(decision.action, [2, 2])
     assert reasons(decision) == ["ood_unavailable", "ood_unavailable"]

@@ -7,8 +7,9 @@ import pytest
 
 from service.core.calibration import Map
 from service.core.calibration.temperature import Temperature
-from service.core.conformal import reference, references_by_class, threshold, thresholds_by_class, with_fallback
+from service.core.conformal import reference, threshold
 from service.core.detector import Detector, predicted_class, tied_classes
+from service.core.mondrian import references_by_class, thresholds_by_class, with_fallback
 from service.core.numerics import Array, Flags, log_softmax
 from service.core.ood import SCORES, Score
 from service.core.pipeline import Chain, postprocess

@@ -10,7 +10,7 @@ from service.core.intervals import NO_EVENT, NORMAL, highest_share, mean_interva
 from service.core.numerics import Array
 
 
-def test_what_never_happened_has_clopper_and_pearsons_limit() -> None:
+def test_an_event_never_observed_has_clopper_and_pearsons_limit() -> None:
     never = np.zeros(200)
     low, high = mean_interval(never, least=never, most=never + 1.0)
     assert low == 0.0

@@ -250,7 +250,7 @@ def test_a_more_certain_model_means_a_more_certain_posterior_up_to_both_ends(gam
     assert (np.diff(log_p[:, 1] - log_p[:, 0]) > 0.0).all()
 
 
-def test_far_out_the_focal_odds_grow_by_the_factor_the_limit_says():
+def test_far_out_the_focal_odds_grow_by_the_factor_of_the_limit():
     z, gamma = np.array([50.0, 700.0, 1e4, 3e38]), 2.0
     log_p = Focal(gamma=gamma).apply(log_softmax(np.stack([np.zeros_like(z), z], axis=1)))
     np.testing.assert_allclose(log_p[:, 1] - log_p[:, 0], (1.0 + gamma) * z - np.log(1.0 + gamma), rtol=1e-13)

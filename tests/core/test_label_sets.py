@@ -99,7 +99,7 @@ def test_names_and_order_of_classes_do_not_matter(method: str) -> None:
 
 
 @every_method
-def test_marginal_sets_cover_as_they_say(method: str) -> None:
+def test_marginal_sets_have_their_stated_coverage(method: str) -> None:
     rates = repeated_coverage(method, conditional=False)[:, 0]
     noise = 4.0 * standard_error(rates)
     most = 1.0 if method in ADAPTIVE else 0.8 + 1.0 / 151 + noise  # the most probable label is never left out
@@ -166,7 +166,7 @@ def test_the_rank_is_exact(n: int, coverage: float) -> None:
 
 
 @every_method
-def test_too_few_rows_for_the_coverage_give_the_full_set_and_say_so(method: str) -> None:
+def test_too_few_rows_for_the_coverage_give_the_full_set_and_are_reported(method: str) -> None:
     log_p, labels = draw(18, np.random.default_rng(5))
     few, enough = fit(log_p, labels, method=method, conditional=False), 18 / 19
     sets = few.predict(log_p, coverage=0.95)
@@ -176,7 +176,7 @@ def test_too_few_rows_for_the_coverage_give_the_full_set_and_say_so(method: str)
 
 
 @every_method
-def test_a_class_with_too_few_rows_is_in_every_set_and_the_sets_say_so(method: str) -> None:
+def test_a_class_with_too_few_rows_is_in_every_set_and_is_reported(method: str) -> None:
     log_p, labels = draw(300, np.random.default_rng(6))
     kept = (labels < 2) | (np.cumsum(labels == 2) <= 5)
     sets = fit(log_p[kept], labels[kept], method=method).predict(log_p, coverage=0.9)

@@ -175,7 +175,7 @@ def width(sample: Sample, rows: Array) -> float:
     return float(high[0] - low[0])
 
 
-def test_rows_repeated_within_their_group_say_no_more_than_once() -> None:
+def test_rows_repeated_within_their_group_count_no_more_than_once() -> None:
     rng = np.random.default_rng(4)
     log_probs, labels = World(EVEN).draw(rng, 300)
     rows, _ = World(EVEN).draw(rng, 100_000)

@@ -172,7 +172,7 @@ def test_a_calibrated_model_returns_the_source_on_its_calibration_rows() -> None
     assert np.mean(held) > 0.95
 
 
-def test_a_model_trained_on_balanced_classes_does_not_return_the_source_it_is_said_to_have() -> None:
+def test_a_model_trained_on_balanced_classes_does_not_return_the_declared_source() -> None:
     source = np.array([0.8, 0.1, 0.1])
     rows, labels = gaussian(2000, source, seed=5, source=np.full(3, 1 / 3))
     assert not returns_source(rows, labels, source=np.full(3, 1 / 3))

@@ -60,7 +60,7 @@ def test_positions_are_calibrated_one_by_one_and_scored_as_a_mean() -> None:
 
 
 @pytest.mark.parametrize("name", SMOOTHERS)
-def test_a_smoother_says_whether_it_keeps_calibration_and_what_it_needs(name: str) -> None:
+def test_a_smoother_declares_whether_it_keeps_calibration_and_what_it_needs(name: str) -> None:
     log_probs = log_softmax(LOGITS.reshape(-1, 3)).reshape(LOGITS.shape)
     chain = Transitions(np.full(3, 1 / 3), np.full((3, 3), 1 / 3))
     found = smooth(name, log_probs, lengths=LENGTHS, prevalence=np.full(3, 1 / 3), transitions=chain)
@@ -98,7 +98,7 @@ def test_a_price_too_high_to_pay_leaves_one_action_a_sequence() -> None:
     assert plan.switches.tolist() == [0, 0, 0]
 
 
-def test_where_nobody_can_tell_every_position_is_handed_over() -> None:
+def test_with_unknown_flags_every_position_is_handed_over() -> None:
     log_probs = log_softmax(LOGITS.reshape(-1, 3)).reshape(LOGITS.shape)
     plan = decide_positions(log_probs, replace(POLICY, on_ood=1, switch=1.0), lengths=LENGTHS, flagged=None)
     assert (plan.decisions.action == 1).all()

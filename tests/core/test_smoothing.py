@@ -119,7 +119,7 @@ def test_structure_smoothing_cuts_segments_where_labels_stay_and_accuracy_where_
         assert smoothed - accuracy > gain if gain > 0 else smoothed - accuracy < gain
 
 
-def test_a_chain_that_says_nothing_changes_nothing() -> None:
+def test_an_uninformative_chain_changes_nothing() -> None:
     w = world(0.5, n=12, length=500)
     np.testing.assert_allclose(hidden_markov(w, sticky(0.5)), w.log_probs, rtol=0, atol=1e-9)
     pi, rows = prevalence(), drawn()
@@ -292,7 +292,7 @@ def test_more_strength_leaves_less_divergence() -> None:
     assert left[-1] < 0.1 * left[0]
 
 
-# ------------------------------------------------------------------------------------------------ what both promise
+# ------------------------------------------------------------------------------------------------ both
 
 
 @pytest.mark.parametrize("garbage", [0.0, -3e38, 3e38, np.nan, np.inf])

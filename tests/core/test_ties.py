@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.conformal import p_values, reference, references_by_class, threshold, thresholds_by_class
+from service.core.conformal import p_values, reference, threshold
+from service.core.mondrian import references_by_class, thresholds_by_class
 from service.core.numerics import Array
 from service.core.single_row import p_value
 from service.core.ties import CHAIN_BANDS, ROUNDING, UNMEASURED, Band, caps, clear_edge

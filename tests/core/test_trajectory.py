@@ -54,7 +54,7 @@ def test_the_risk_is_that_of_the_two_state_chain(recovery: float) -> None:
 
 
 @pytest.mark.parametrize(("recovery", "seed"), [(0.0, 0), (0.1, 1), (0.5, 2)])
-def test_a_simulated_imitator_is_off_course_as_often_as_the_formula_says(recovery: float, seed: int) -> None:
+def test_a_simulated_imitator_is_off_course_as_often_as_by_the_formula(recovery: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     off, steps_off = np.zeros(20_000, dtype=np.bool_), np.zeros(20_000)
     for _ in range(100):

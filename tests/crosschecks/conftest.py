@@ -1,4 +1,4 @@
-"""Rows that every oracle judges."""
+"""Rows for the comparison with every other library."""
 
 from collections.abc import Callable
 

@@ -76,7 +76,7 @@ def test_metrics(k, rows) -> None:
     assert {name: METRICS[name](log_p, y) for name in theirs} == pytest.approx(theirs, rel=1e-11)
 
 
-def test_rows_from_elsewhere() -> None:
+def test_out_of_distribution_data() -> None:
     rng = np.random.default_rng(0)
     inside, outside = rng.normal(size=400).round(1), rng.normal(1.0, 1.5, size=300).round(1)
     scores, strange = np.concatenate([inside, outside]), np.repeat([0, 1], [400, 300])

@@ -27,7 +27,7 @@ from service.data.column_roles import DEFAULT_COLUMNS, Columns, Selection
 from service.data.dataset import read_dataset
 from service.data.reader import join_chunks, read_chunks
 from service.errors import NoSignal, ServiceError
-from service.evaluation.measure import EvaluateRequest, measure
+from service.evaluation.evaluate import EvaluateRequest, evaluate_file
 from service.fitting.fit import FitRequest, fit
 from service.runtime.model import load_model
 from service.runtime.rows import Fields, Rows
@@ -130,7 +130,7 @@ class Verbs:
             fit(self.repository, "mixed", FitRequest(path, columns=columns))
 
     def evaluate(self, path: Path, columns: Columns) -> None:
-        measure(self.model, EvaluateRequest(path, columns=columns))
+        evaluate_file(self.model, EvaluateRequest(path, columns=columns))
 
     def score(self, path: Path, columns: Columns) -> None:
         del columns

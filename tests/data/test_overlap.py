@@ -11,7 +11,7 @@ from service.bundle.repository import Repository
 from service.data.dataset import Dataset
 from service.data.overlap import compare
 from service.errors import DataError
-from service.evaluation.measure import EvaluateRequest, measure
+from service.evaluation.evaluate import EvaluateRequest, evaluate_file
 from service.fitting.fit import FitRequest, FitResult, fit
 from service.runtime.model import load_model
 from service.runtime.rows import Fields
@@ -105,7 +105,8 @@ def test_a_report_on_the_rows_of_the_fit_says_so(toy: Toy, truth: Truth, save: S
     model = load_model(repository.bundle("toy", 1))
     for path, what in ((cal, "calibration"), (train, "training")):
         assert any(
-            note.startswith(f"these are the {what} rows") for note in measure(model, EvaluateRequest(path)).notes
+            note.startswith(f"these are the {what} rows")
+            for note in evaluate_file(model, EvaluateRequest(path)).report.notes
         )
-    other = measure(model, EvaluateRequest(save("test", X=x[:150], y=y[:150])))
-    assert not any(note.startswith("these are") for note in other.notes)
+    other = evaluate_file(model, EvaluateRequest(save("test", X=x[:150], y=y[:150])))
+    assert not any(note.startswith("these are") for note in other.report.notes)

@@ -1,4 +1,4 @@
-"""Whether prevalence can be told, before any request."""
+"""Whether prevalence can be estimated, before any request."""
 
 import dataclasses
 from collections.abc import Callable
@@ -63,9 +63,9 @@ def test_calibrated_rows_allow_estimates_and_leave_what_estimates_are_compared_w
 
 def test_a_declared_source_that_is_not_the_rows_own_is_no_obstacle() -> None:
     log_probs, data = calibrated(800, 2)
-    elsewhere = np.array([0.9, 0.1])
+    target = np.array([0.9, 0.1])
     own = np.bincount(data.labels) / len(data)
-    tilted = log_probs + np.log(elsewhere / own)
+    tilted = log_probs + np.log(target / own)
     tilted -= np.log(np.exp(tilted).sum(axis=1, keepdims=True))
     declared = PrevalenceRecord(basis="declared", prevalence={"c0": 0.9, "c1": 0.1})
     assert check(tilted, data, declared, 2)[0].obstacle is None
@@ -185,9 +185,9 @@ def test_a_pure_change_of_proportions_is_answered_with_the_shares_of_all_rows(
     assert found.alarm
     for part in (found.all_rows, found.unflagged_rows):
         assert part is not None
-        for method in part.methods.values():
-            assert (method.low <= truth).all()
-            assert (truth <= method.high).all()
+        for method in (part.em, part.bbse):
+            for own, share in zip(method.prevalence.values(), truth, strict=True):
+                assert own.low <= share <= own.high
 
 
 def test_groups_widen_the_interval_as_if_each_were_one_row(toy: Toy, tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_groups_widen_the_interval_as_if_each_were_one_row(toy: Toy, tmp_path: P
         found = estimated(
             published(toy, tmp_path, 300, k=2, seed=2, calibrator="bcts", **options), 8000, SOURCES[2], seed=3
         )
-        method = found.all_rows.methods["bbse"]
-        return float((method.high - method.low)[0])
+        first, *_ = found.all_rows.bbse.prevalence.values()
+        return first.high - first.low
 
     assert width(grouped=4) == pytest.approx(width(), rel=0.15)
 
@@ -211,7 +211,7 @@ def test_rows_that_a_score_learned_from_have_no_known_flag(toy: Toy, tmp_path: P
     assert 0.0 < 1.0 - gated.unflagged.mean() < 0.12
 
 
-def test_where_a_class_is_flagged_altogether_unflagged_rows_say_why_they_tell_nothing(toy: Toy, tmp_path: Path) -> None:
+def test_where_a_class_is_flagged_altogether_the_obstacle_is_said(toy: Toy, tmp_path: Path) -> None:
     model = published(toy, tmp_path, 400, k=2, seed=5, calibrator="bcts")
     state = model.bundle.state
     gate = np.asarray(state["prevalence:gate"]) * (np.asarray(state["prevalence:labels"]) == 0)

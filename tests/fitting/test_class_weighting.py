@@ -12,10 +12,10 @@ from scipy.special import log_softmax
 from service.bundle.record import Record
 from service.bundle.repository import Repository
 from service.core.numerics import Array, Indices
-from service.evaluation.measure import EvaluateRequest, Measured, measure
+from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
 from service.fitting.fit import FitRequest, fit
 from service.reporting import page
-from service.reporting.terminal import render_measured, render_record
+from service.reporting.terminal import render_record, render_report
 from service.runtime.model import Model, load_model
 
 Toy = Callable[..., Repository]
@@ -47,16 +47,16 @@ def weighted_model(k: int, n: int, *, seed: int) -> tuple[Array, Indices, Array]
 
 
 @pytest.fixture
-def chain(toy: Toy, save: Save) -> Callable[[int, str], tuple[Record, Model, Measured]]:
+def chain(toy: Toy, save: Save) -> Callable[[int, str], tuple[Record, Model, Evaluation]]:
     """The whole way: fit with a calibrator, publish, load, evaluate on other rows."""
 
-    def run(k: int, calibrator: str) -> tuple[Record, Model, Measured]:
+    def run(k: int, calibrator: str) -> tuple[Record, Model, Evaluation]:
         z, y, _ = weighted_model(k, 6000, seed=0)
         repository = toy(k, COSTS[k])
         result = fit(repository, "toy", FitRequest(save("cal", X=z, y=y), calibrator=calibrator))
         model = load_model(repository.bundle("toy", result.version))
         z, y, _ = weighted_model(k, 6000, seed=1)
-        return result.record, model, measure(model, EvaluateRequest(save("test", X=z, y=y)))
+        return result.record, model, evaluate_file(model, EvaluateRequest(save("test", X=z, y=y)))
 
     return run
 
@@ -69,41 +69,42 @@ def printed(renderable: object) -> str:
 
 @pytest.mark.parametrize("k", [2, 3])
 def test_with_a_temperature_fit_and_report_point_at_the_bias(
-    k: int, chain: Callable[[int, str], tuple[Record, Model, Measured]]
+    k: int, chain: Callable[[int, str], tuple[Record, Model, Evaluation]]
 ) -> None:
     record, model, found = chain(k, "temperature")
     *_, rarest = model.classes
     assert "a temperature cannot move that mean, a bias can (--calibrator auto or bcts)" in printed(
         render_record(record)
     )
-    shift = found.diagnostics.calibration.shifted[rarest]
-    assert shift.said > 1.5 * shift.happened
-    assert "is predicted too" in printed(render_measured(found))
-    assert REMEDY in printed(render_measured(found))
+    mean = found.report.parts["rows"].probabilities.calibration.classes[rarest]
+    assert mean.shifted
+    assert mean.mean_predicted_probability > 1.5 * mean.observed_frequency
+    assert "is predicted too" in printed(render_report(found.report))
+    assert REMEDY in printed(render_report(found.report))
     _, y, truth = weighted_model(k, 6000, seed=1)
     assert found.report.metrics["log_loss"] > -truth[np.arange(len(y)), y].mean() + 0.1
-    # The weights are paid for twice, once in training and once in the costs: believing the label is cheaper.
-    assert (found.diagnostics.policies["act"].saved_high or np.inf) < 0.0
+    # The weights count twice, once in training and once in the costs: acting on the label is cheaper.
+    assert (found.report.parts["rows"].policies["act"].saved.high or np.inf) < 0.0
 
 
 @pytest.mark.parametrize("k", [2, 3])
 def test_auto_takes_the_bias_and_expected_cost_beats_the_most_probable_class_again(
-    k: int, chain: Callable[[int, str], tuple[Record, Model, Measured]]
+    k: int, chain: Callable[[int, str], tuple[Record, Model, Evaluation]]
 ) -> None:
     record, _, found = chain(k, "auto")
     assert record.chain == ("bcts",)
     assert "(chosen)" in printed(render_record(record))
-    assert found.diagnostics.calibration.shifted == {}
-    assert REMEDY not in printed(render_measured(found))
+    assert not any(own.shifted for own in found.report.parts["rows"].probabilities.calibration.classes.values())
+    assert REMEDY not in printed(render_report(found.report))
     _, y, truth = weighted_model(k, 6000, seed=1)
     assert found.report.metrics["log_loss"] == pytest.approx(-truth[np.arange(len(y)), y].mean(), abs=0.005)
-    assert (found.diagnostics.policies["act"].saved_low or -np.inf) > 0.0
-    policy = found.report.policies["act"]
+    assert (found.report.parts["rows"].policies["act"].saved.low or -np.inf) > 0.0
+    policy = found.report.parts["rows"].policies["act"]
     assert policy.realised_cost < min(policy.label_cost, policy.constant_cost)
 
 
-def test_the_page_points_at_the_bias_too(chain: Callable[[int, str], tuple[Record, Model, Measured]]) -> None:
-    _, model, found = chain(2, "temperature")
-    text = page.build(model, found)
+def test_the_page_points_at_the_bias_too(chain: Callable[[int, str], tuple[Record, Model, Evaluation]]) -> None:
+    _, _, found = chain(2, "temperature")
+    text = page.build(found)
     assert "Biased: “" in text
     assert REMEDY in text

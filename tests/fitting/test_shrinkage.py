@@ -15,7 +15,7 @@ from service.data.dataset import Dataset
 from service.errors import NoSignal
 from service.fitting.calibrate import Calibration, calibrate
 from service.fitting.fit import FitRequest, fit
-from service.reporting.terminal import _facts
+from service.reporting.record_tables import record_facts
 
 Toy = Callable[..., Repository]
 Truth = Callable[..., tuple[Array, Indices]]
@@ -110,7 +110,7 @@ def test_the_record_says_what_the_default_did(toy: Toy, truth: Truth, save: Save
     assert high is not None
     assert low < fitted < high
     assert '"prior"' in record.to_json()
-    facts = dict(_facts(record))
+    facts = dict(record_facts(record))
     assert facts["prior"] == "Student's t, 3 degrees of freedom, around 0; scale of log temperature 0.5"
     plain = fit(toy(3), "toy", FitRequest(save(X=x, y=y), calibrator="temperature")).record
     assert plain.calibrator.prior == {}

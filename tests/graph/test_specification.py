@@ -44,7 +44,7 @@ def test_a_number_is_the_transform_that_onnx_gives_it(
     np.testing.assert_allclose(session.run([said["output"]], {"X": ROWS})[0], wanted, atol=1e-6)
 
 
-def test_that_it_was_written_out_is_said(tmp_path: Path) -> None:
+def test_the_written_out_transform_is_evidence(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(tree_ensemble(1), path)
     (said,) = (c for c in analyse(path, Declared(), Limits()).conclusions if c.subject == "graph")

@@ -74,7 +74,7 @@ def test_no_import_ends_in_a_traceback(tmp_path: Path) -> None:
             "LinearClassifier's post_transform is INT, ONNX defines it as STRING",
         ),
         ("trees", "nodes_modes", [1, 2, 3], "TreeEnsembleClassifier's nodes_modes is INTS, ONNX defines it as STRINGS"),
-        ("trees", "classlabels_strings", [b"\xff", b"b"], "classlabels_strings does not hold what its type says"),
+        ("trees", "classlabels_strings", [b"\xff", b"b"], "classlabels_strings does not hold what its type declares"),
         (
             "tree ensemble",
             "post_transform",
@@ -104,4 +104,4 @@ def test_an_attribute_of_another_type_is_named(
 def test_a_tensor_cut_short_is_named() -> None:
     changed = onnx.ModelProto.FromString(SEEDS["softmax"].SerializeToString())
     changed.graph.initializer[0].raw_data = changed.graph.initializer[0].raw_data[:-1]
-    assert list(faults(changed)) == ["the tensor 'W' holds another number of elements than its shape says"]
+    assert list(faults(changed)) == ["the tensor 'W' holds another number of elements than its shape declares"]

@@ -1,9 +1,9 @@
-"""The terminal and the page say what the JSON says: every verdict, and every number."""
+"""Terminal and page show what the JSON holds: every verdict, and every number."""
 
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,14 +14,15 @@ import pytest
 from rich.console import Console, RenderableType
 
 from service.bundle.repository import Repository
+from service.core.assessment.metrics import METRICS, Metric
 from service.core.numerics import Array, Indices
 from service.data.column_roles import Columns
-from service.evaluation.measure import EvaluateRequest, Measured, measure
+from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
 from service.evaluation.reasons import REASONS
 from service.fitting.fit import FitRequest, fit
 from service.reporting import page
-from service.reporting.terminal import MEANINGS, render_measured
-from service.runtime.model import Model, load_model
+from service.reporting.terminal import render_report
+from service.runtime.model import load_model
 
 Toy = Callable[..., Repository]
 Truth = Callable[..., tuple[Array, Indices]]
@@ -62,8 +63,8 @@ class Words(HTMLParser):
             self.words.append(data)
 
 
-def page_text(model: Model, found: Measured) -> str:
-    return " ".join(" ".join(Words(page.build(model, found)).words).split())
+def page_text(found: Evaluation) -> str:
+    return " ".join(" ".join(Words(page.build(found)).words).split())
 
 
 def terminal_text(*parts: RenderableType) -> str:
@@ -85,7 +86,7 @@ def leaves(found: Any) -> Iterator[float]:
         yield float(found)
 
 
-def strangers(text: str, found: Any) -> list[str]:
+def unknown_numbers(text: str, found: Any) -> list[str]:
     """Numbers of a text that are none of the JSON's, rounded as they are written, or a percentage of one."""
     known = np.array(sorted({*leaves(found)} | {-v for v in leaves(found)}))
     known = np.concatenate([known, 100.0 * known])
@@ -121,15 +122,15 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> tuple[Model, Measured]:
+def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> Evaluation:
     k, n = case["k"], case.get("n", 300)
     tail = TAIL if k == 2 else ""
     repository = toy(k, tail)
     model = load_model(repository.draft("toy"))
     if case.get("calibrator", "temperature") is not None:
         x, y = truth(900, k)
-        asked = FitRequest(save("cal", X=x, y=y), calibrator=case.get("calibrator", "temperature"))
-        model = load_model(repository.bundle("toy", fit(repository, "toy", asked).version))
+        request = FitRequest(save("cal", X=x, y=y), calibrator=case.get("calibrator", "temperature"))
+        model = load_model(repository.bundle("toy", fit(repository, "toy", request).version))
     x, y = truth(n, k, seed=5, log_ratio=case.get("log_ratio"))
     x = x * case.get("scale", 1.0)
     y = (
@@ -142,52 +143,48 @@ def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> tuple
     more = {name: case[name] for name in ("group", "weight") if name in case}
     ood = save("ood", X=truth(80, k, seed=6)[0] + 6.0) if case.get("far") else None
     columns = Columns(labels_as="index0")
-    request = EvaluateRequest(
+    evaluated = EvaluateRequest(
         save("test", X=x, y=y, **more), ood_data=ood, columns=columns, at=AT, horizon=50, recovery=0.1
     )
-    return model, measure(model, request)
+    return evaluate_file(model, evaluated)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_terminal_page_and_json_say_the_same(name: str, toy: Toy, truth: Truth, save: Save) -> None:
-    model, found = evaluated(CASES[name], toy, truth, save)
-    said = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    page_words, terminal = page_text(model, found), terminal_text(render_measured(found))
-    for verdict in said["verdicts"]:
+    found = evaluated(CASES[name], toy, truth, save)
+    report = json.loads(json.dumps(found.report.as_json(), allow_nan=False))
+    page_words, terminal = page_text(found), terminal_text(render_report(found.report))
+    for verdict in report["verdicts"]:
         assert f"{verdict['title']} {verdict['text']}" in page_words
         assert " ".join(f"{verdict['title']}. {verdict['text']}".split()) in " ".join(terminal.split())
-    facts = {**said, "model": model.name, "version": 1, "digest": model.bundle.digest}
-    own = " ".join(MEANINGS.values())
-    assert strangers(page_words, {**facts, "own": own}) == []
-    assert strangers(terminal, {**facts, "own": own}) == []
+    facts = {**report, "version": 1, "digest": found.labelled.answer.model.bundle.digest, "from": asdict(found.origin)}
+    own = " ".join(metric.meaning for metric in METRICS.values())
+    assert unknown_numbers(page_words, {**facts, "own": own}) == []
+    assert unknown_numbers(terminal, {**facts, "own": own}) == []
 
 
-REASON_OF = {
-    "low": "interval_reason",
-    "saved_low": "interval_reason",
-    "excess_low": "interval_reason",
-    "saved_of_constant_low": "interval_reason",
+REASONS_BESIDE = {
+    "low": "reason",
     "slope": "undetermined",
     "intercept": "undetermined",
-    "slope_low": "line_reason",
-    "intercept_low": "line_reason",
-    "gap_low": "gap_reason",
+    "slope_low": "reason",
+    "intercept_low": "reason",
     "at_risk": "at_risk_reason",
     "threshold": "reason",
-    "limit": "limit_reason",
-    "paid": "reason",
+    "flag_rate_limit": "limit_reason",
+    "realised_cost": "reason",
     "noise": "reason",
 }
-"""Keys of a report that may be null, and the key beside them that says why."""
+"""Keys of a report that may be null, and the key beside them with the reason."""
 
 
 def absent(found: Any) -> Iterator[tuple[str, str | None]]:
     """Intervals and values of a report: the key, and the reason beside it where it is null."""
-    if not isinstance(found, dict):
-        return
-    for key, value in found.items():
-        reason = "reason" if key == "low" and "rows" in found else REASON_OF.get(key)
-        if reason in found:
+    for value in found if isinstance(found, list) else []:
+        yield from absent(value)
+    for key, value in found.items() if isinstance(found, dict) else []:
+        reason = REASONS_BESIDE.get(key)
+        if reason in found and not isinstance(value, list):
             assert (value is None) == (found[reason] is not None), (key, found)
             yield key, found[reason]
         yield from absent(value)
@@ -197,44 +194,60 @@ def absent(found: Any) -> Iterator[tuple[str, str | None]]:
 def test_an_interval_that_is_absent_says_why_in_json_and_in_the_same_words_on_terminal_and_page(
     name: str, toy: Toy, truth: Truth, save: Save
 ) -> None:
-    model, found = evaluated(CASES[name], toy, truth, save)
-    said = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    reasons = [(key, why) for key, why in absent({k: said[k] for k in ("evaluation", "diagnostics", "flags")}) if why]
-    texts = page_text(model, found), " ".join(terminal_text(render_measured(found)).split())
+    found = evaluated(CASES[name], toy, truth, save)
+    report = json.loads(json.dumps(found.report.as_json(), allow_nan=False))
+    reasons = [(key, why) for key, why in absent(report) if why]
+    texts = page_text(found), " ".join(terminal_text(render_report(found.report)).split())
     for key, why in reasons:
         if key not in {"slope_low", "intercept_low"} or why == "one_group":  # a line that is not determined has none
             assert all(REASONS[why] in text for text in texts) or (key, why) in SHOWN_ONCE, (key, why)
     assert name not in {"one group", "one row", "groups and weights", "uncalibrated"} or reasons
 
 
-SHOWN_ONCE = {("paid", "never_taken"), ("noise", "never_taken"), ("threshold", "no_threshold")} | {
+SHOWN_ONCE = {("realised_cost", "never_taken"), ("noise", "never_taken"), ("threshold", "no_threshold")} | {
     ("at_risk", why) for why in ("weights", "groups")
 }
 """What stands in one table alone, or as an empty cell beside a count of 0."""
 
 
 def test_the_check_itself_would_notice_a_number_of_another_place() -> None:
-    assert strangers("slope 0.897", {"slope": 0.8971}) == []
-    assert strangers("slope 0.897, 12.3 %", {"slope": 0.8961, "rate": 0.12}) == ["0.897", "12.3"]
+    assert unknown_numbers("slope 0.897", {"slope": 0.8971}) == []
+    assert unknown_numbers("slope 0.897, 12.3 %", {"slope": 0.8961, "rate": 0.12}) == ["0.897", "12.3"]
 
 
 def test_what_is_not_determined_is_so_everywhere(toy: Toy, truth: Truth, save: Save) -> None:
-    model, found = evaluated(CASES["separable"], toy, truth, save)
-    check = found.diagnostics.calibration
-    assert (check.slope, check.undetermined) == (None, "separable")
-    assert "not determined" in terminal_text(render_measured(found))
-    assert "cannot be judged" in page_text(model, found)
-    assert "confident" not in page_text(model, found).replace("confidence", "").replace("least confident", "")
+    found = evaluated(CASES["separable"], toy, truth, save)
+    line = found.report.parts["rows"].probabilities.calibration.line
+    assert (line.slope, line.undetermined) == (None, "separable")
+    for text in (terminal_text(render_report(found.report)), page_text(found)):
+        assert "not determined" in text
+        assert "cannot be determined" in text
+        assert "-confident, as far as" not in text
 
 
-def test_a_report_says_when_from_what_and_by_whom(toy: Toy, truth: Truth, save: Save) -> None:
-    model, found = evaluated(CASES["two classes"], toy, truth, save)
-    said: Any = found.as_json()
-    tool = said["report"]["tool"]
-    assert said["report"] == {"created": "2026-11-26T12:30:00Z", "file": "test.npz", "ood_file": None, "tool": tool}
+def test_a_report_says_when_from_what_and_by_which_program(toy: Toy, truth: Truth, save: Save) -> None:
+    found = evaluated(CASES["two classes"], toy, truth, save)
+    origin = asdict(found.origin)
+    tool = origin["tool"]
+    assert origin.pop("data").startswith("sha256:")
+    assert origin == {"created": "2026-11-26T12:30:00Z", "file": "test.npz", "ood_file": None, "tool": tool}
     assert re.fullmatch(r"temperance \d+\.\d+.*", tool)
-    text = page_text(model, found)
+    text = page_text(found)
     assert all(part in text for part in ("2026-11-26T12:30:00Z", "test.npz", tool))
     assert found.origin.as_text() == f"evaluated 2026-11-26T12:30:00Z by {tool} from test.npz"
-    assert str(save("x", X=np.zeros(1))).rpartition("/")[0] not in json.dumps(said)
-    assert page.build(model, found) == page.build(model, replace(found))
+    assert str(save("x", X=np.zeros(1))).rpartition("/")[0] not in json.dumps(origin)
+    assert page.build(found) == page.build(replace(found))
+
+
+def test_a_metric_is_one_entry_and_appears_in_json_terminal_and_page(
+    toy: Toy, truth: Truth, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def zero_one_loss(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
+        return float(np.average(log_probs.argmax(axis=1) != labels, weights=weights))
+
+    monkeypatch.setitem(METRICS, "zero_one_loss", Metric(zero_one_loss, "share of rows that are predicted wrong"))
+    found = evaluated(CASES["two classes"], toy, truth, save)
+    value = found.report.as_json()["metrics"]["zero_one_loss"]
+    assert value == pytest.approx(1.0 - found.report.metrics["accuracy_score"])
+    for text in (" ".join(terminal_text(render_report(found.report)).split()), page_text(found)):
+        assert re.search(rf"zero_one_loss 0\.\d{{4}} {value:.4f} share of rows that are predicted wrong", text)

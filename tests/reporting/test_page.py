@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import re
 import shutil
@@ -11,24 +10,20 @@ import numpy as np
 import pytest
 
 from service.bundle.repository import Repository
-from service.core.assessment.miscalibration import calibration_error
-from service.core.assessment.reliability import null_test
 from service.core.numerics import Array, Indices
-from service.data.dataset import Dataset
-from service.evaluation.diagnostics import diagnose, event_of
-from service.evaluation.horizon import look_ahead
-from service.evaluation.measure import judge
-from service.evaluation.report import Report
-from service.evaluation.verdicts import money, percent, short
+from service.evaluation.evaluate import answer_of, evaluate
+from service.evaluation.notation import money, percent, short
+from service.evaluation.problem import Labelled
+from service.evaluation.report import PartReport, Report
 from service.fitting.fit import FitRequest, fit
 from service.prediction.bulk import posterior_of
 from service.reporting import page
 from service.runtime.model import Model, load_model
+from tests.evaluation.conftest import evaluated
 
 Toy = Callable[..., Repository]
 Truth = Callable[..., tuple[Array, Indices]]
 Save = Callable[..., Path]
-DIGEST = "sha256:of-the-rows"
 NAMES = ("ann", "bob", "cyd", "dee", "eve", "fay")
 TAIL = """\
 [ood]
@@ -87,11 +82,13 @@ def fitted(toy: Toy, truth: Truth, save: Save, k: int = 2, tail: str = TAIL) -> 
     return load_model(repository.bundle("toy", fit(repository, "toy", FitRequest(save(X=x, y=y))).version))
 
 
-def built(model: Model, x: Array, y: Indices, elsewhere: Array | None = None) -> tuple[str, Report]:
-    posterior = posterior_of(model, x)
-    other = None if elsewhere is None else posterior_of(model, elsewhere)
-    found = judge(model, Dataset(x, y, None, None, DIGEST), posterior, elsewhere=other)
-    return page.build(model, found), found.report
+def built(model: Model, x: Array, y: Indices, ood: Array | None = None) -> tuple[str, Report]:
+    found = evaluated(model, x, y, ood=ood)
+    return page.build(found), found.report
+
+
+def rows(report: Report) -> PartReport:
+    return report.parts["rows"]
 
 
 @pytest.fixture
@@ -116,12 +113,16 @@ def test_the_same_evaluation_gives_the_same_bytes(model: Model, truth: Truth) ->
     assert built(model, *rows, far)[0] == built(model, *rows, far)[0]
 
 
-def test_a_page_names_what_it_judges(model: Model, truth: Truth) -> None:
+def test_a_page_names_what_it_is_about(model: Model, truth: Truth) -> None:
     x, y = truth(300, seed=5)
     text = Reader(built(model, x, y)[0]).text
-    for fact in ("toy, version 1", model.bundle.digest, "temperance", "temperature (ok)", DIGEST, "none given"):
+    for fact in ("toy, version 1", model.bundle.digest, "temperance", "temperature (ok)", "none given"):
         assert str(fact) in text
-    assert f"300: {(y == 0).sum()} ann, {(y == 1).sum()} bob" in text
+    assert f"300 rows: {(y == 0).sum()} ann, {(y == 1).sum()} bob" in text
+
+
+def number(value: float | None) -> str:
+    return f"{value:.4g}"
 
 
 def test_numbers_on_a_page_are_the_report_s(model: Model, truth: Truth) -> None:
@@ -129,41 +130,41 @@ def test_numbers_on_a_page_are_the_report_s(model: Model, truth: Truth) -> None:
     text = Reader(text).text
     for name, value in report.metrics.items():
         assert f"{name} {money(report.uncalibrated_metrics[name])} {money(value)}" in text
-    for name, score in report.scores.items():
+    for name, score in report.ood.scores.items():
         rates = f"{percent(score.flag_rate)} {percent(score.ood_flag_rate)}"
-        assert f"{name} {short(score.threshold)} {rates}" in text
-        positive = f"{percent(score.fpr95_ood_positive)} {percent(score.fpr95_id_positive)} {short(score.aupr_out)}"
-        assert f"{name} {short(score.auroc)} {positive} {short(score.aupr_in)} {percent(score.detection_error)}" in text
-    assert f"the gate {percent(report.flag_rate)} {percent(report.ood_flag_rate)}" in text
-    policy = report.policies["triage"]
+        assert f"{name} {number(score.threshold)} {rates}" in text
+        positive = f"{percent(score.fpr95_ood_positive)} {percent(score.fpr95_id_positive)} {number(score.aupr_out)}"
+        assert (
+            f"{name} {number(score.auroc)} {positive} {number(score.aupr_in)} {percent(score.detection_error)}" in text
+        )
+    assert f"the gate {percent(report.ood.flag_rate)} {percent(report.ood.ood_flag_rate)}" in text
+    policy = rows(report).policies["triage"]
     assert f"as decided {money(policy.expected_cost)} {money(policy.realised_cost)}" in text
     assert f"most probable class {money(policy.label_cost)}" in text
-    assert f"always “{policy.constant_action}”, the best single action {money(policy.constant_cost)}" in text
-    for action, count in policy.actions.items():
-        assert f"{action} {count} " in text
+    assert f"always {policy.constant_action}, the best single action {money(policy.constant_cost)}" in text
+    for action, own in policy.actions.items():
+        assert f"{action} {own.taken} " in text
 
 
-def test_page_and_terminal_rest_on_the_same_tests(model: Model, truth: Truth) -> None:
-    x, y = truth(300, seed=5)
-    posterior = posterior_of(model, x)
-    checks = diagnose(posterior, y, classes=model.classes, policies=model.policies)
-    text = Reader(built(model, x, y)[0]).text
-    check, policy = checks.calibration, checks.policies["triage"]
-    assert check.slope is not None
-    assert f"{short(check.error)} away from what happened" in text
+def test_verdicts_and_tables_of_a_page_are_the_report_s(model: Model, truth: Truth) -> None:
+    text, report = built(model, *truth(300, seed=5))
+    text = Reader(text).text
+    check, policy = rows(report).probabilities.calibration, rows(report).policies["triage"]
+    assert check.line.slope is not None
+    assert f"differs from the observed frequency by {short(check.error)}" in text
     assert f"stay below {short(check.chance)} in 19 of 20 samples of 300 rows (p = {short(check.p_value)})" in text
-    assert f"Slope {short(check.slope)} " in text
+    assert f"Slope {short(check.line.slope)} " in text
     for part in ("miscalibration", "discrimination", "uncertainty"):
-        assert re.search(rf"{part} [\d.]+ {money(getattr(check, part))} ", text)
-    assert f"{policy.saved:+.4f} {policy.saved_low:+.4f} to {policy.saved_high:+.4f}" in text
+        assert re.search(rf"{part} [\d.]+ {money(getattr(check.parts, part))} ", text)
+    assert f"{policy.saved.mean:+.4f} {policy.saved.low:+.4f} to {policy.saved.high:+.4f}" in text
     for action, held in policy.actions.items():
-        assert f"{action} {held.taken} {money(held.promised)} {money(held.paid)} " in text
+        assert f"{action} {held.taken} {money(held.expected_cost)} {money(held.realised_cost)} " in text
 
 
 def test_every_figure_says_what_it_shows_how_to_read_it_and_what_it_looks_like(model: Model, truth: Truth) -> None:
     text, _ = built(model, *truth(300, seed=5))
     figures = re.findall(r"<figure>.*?</figure>", text, flags=re.DOTALL)
-    assert len(figures) == 1 + 3 + 2 + 2  # who is found, probabilities, scores, decisions
+    assert len(figures) == 1 + 3 + 2 + 2  # discrimination, probabilities, scores, decisions
     for figure in figures:
         assert re.search(r"<h3>[^<]{15,}</h3>", figure)
         assert re.search(r'role="img" aria-label="[^"]{30,}"', figure)
@@ -181,10 +182,11 @@ def test_names_are_text_whatever_they_hold(toy: Toy, truth: Truth, save: Save) -
     assert "the probability of “<b>恶性$x$</b>”" in Reader(text).text
 
 
-def test_many_classes_are_judged_by_the_predicted_one(toy: Toy, truth: Truth, save: Save) -> None:
+def test_many_classes_are_checked_by_the_predicted_one(toy: Toy, truth: Truth, save: Save) -> None:
     text, report = built(fitted(toy, truth, save, 4, ""), *truth(300, 4, seed=5))
     text = Reader(text).text
-    assert f"the probability of the predicted class is {short(report.metrics['calibration_error'])} away" in text
+    error = short(report.metrics["calibration_error"])
+    assert f"the probability of the predicted class differs from the observed frequency by {error}" in text
     assert all(f"At which thresholds is acting on “{name}” worth it?" in text for name in ("ann", "bob", "cyd", "dee"))
     assert "Policy" not in text
 
@@ -208,20 +210,20 @@ def test_of_many_classes_the_most_frequent_have_their_decision_curves_and_cost_l
 
 def test_a_horizon_is_a_table_of_the_page(model: Model, truth: Truth) -> None:
     x, y = truth(300, seed=5)
-    found = judge(model, Dataset(x, y, None, None, DIGEST), posterior_of(model, x))
-    ahead = look_ahead(found.posterior.log_probs, y, steps=100, recovery=0.1)
-    text = Reader(page.build(model, dataclasses.replace(found, horizon=ahead))).text
-    assert "What do errors come to over 100 steps?" in text
+    found = evaluate(Labelled(answer_of(model, posterior_of(model, x)), y), horizon=(100, 0.1))
+    ahead = found.report.horizon
+    assert ahead is not None
+    text = Reader(page.build(found)).text
+    assert "100 steps, recovery 0.1 per step" in text
     assert f"expected steps off course {short(ahead.off_course)} {short(ahead.off_course_high)}" in text
 
 
 def test_a_page_of_weighted_rows_in_groups_says_so_and_claims_no_more_than_it_can(model: Model, truth: Truth) -> None:
     x, y = truth(300, seed=5)
-    data = Dataset(x, y, np.arange(300) // 3, np.linspace(0.5, 2.0, 300), DIGEST)
-    found = judge(model, data, posterior_of(model, x))
-    text = Reader(page.build(model, found)).text
-    assert "the rows come in 100 groups" in text
-    assert "Not corrected for that noise: rows come in groups." in text
+    found = evaluated(model, x, y, groups=np.arange(300) // 3, weights=np.linspace(0.5, 2.0, 300))
+    text = Reader(page.build(found)).text
+    assert "Not corrected for that noise: rows are in groups." in text
+    assert "No error rate is guaranteed (rows are in groups)" in text
     before, after = found.report.uncalibrated_metrics["log_loss"], found.report.metrics["log_loss"]
     assert f"log_loss {money(before)} {money(after)}" in text
     assert "aurc_loss – –" in text  # noqa: RUF001  # the empty cell
@@ -244,7 +246,7 @@ def test_a_class_without_rows_leaves_a_page_that_stands(
     text, _ = built(fitted(toy, truth, save, k, TAIL if k == 2 else ""), x, np.full(50, present))
     text = Reader(text).text
     assert "nan" not in text.split()
-    assert ("cannot be judged" in text) == (k == 2)
+    assert ("cannot be determined" in text) == (k == 2)
 
 
 def test_one_row_is_enough_for_a_page(model: Model, truth: Truth) -> None:
@@ -261,18 +263,9 @@ def test_no_measurement_of_a_row_is_on_the_page(model: Model, truth: Truth) -> N
 
 def test_write_leaves_a_file_that_says_what_build_says(model: Model, truth: Truth, tmp_path: Path) -> None:
     x, y = truth(100, seed=5)
-    posterior = posterior_of(model, x)
     text, _ = built(model, x, y)
-    page.write(tmp_path / "report.html", model, judge(model, Dataset(x, y, None, None, DIGEST), posterior))
+    page.write(tmp_path / "report.html", evaluated(model, x, y))
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
-
-
-def test_the_event_of_many_classes_is_the_predicted_one(truth: Truth) -> None:
-    x, y = truth(200, 4)
-    log_probs = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
-    found = event_of(log_probs, y, tuple("abcd"))
-    np.testing.assert_allclose(1.0 / (1.0 + np.exp(-found.log_odds)), found.probabilities)
-    assert null_test(found.probabilities, found.happened).error == pytest.approx(calibration_error(log_probs, y))
 
 
 @pytest.fixture
@@ -287,20 +280,20 @@ def test_a_browser_shows_the_page_without_complaint_and_asks_the_network_for_not
     chromium: str, model: Model, truth: Truth, tmp_path: Path
 ) -> None:
     text, _ = built(model, *truth(300, seed=5), truth(100, seed=6)[0])
-    shown, complaints, wanted = browse(chromium, text, tmp_path)
+    shown, complaints, requested = browse(chromium, text, tmp_path)
     assert shown.count("<figure>") == 8
-    assert (complaints, wanted) == ([], [])
+    assert (complaints, requested) == ([], [])
 
 
 def test_the_browser_would_have_noticed(chromium: str, tmp_path: Path) -> None:
     text = '<p><img src="http://example.invalid/a.png"><script>missing()</script>'
-    _, complaints, wanted = browse(chromium, text, tmp_path)
+    _, complaints, requested = browse(chromium, text, tmp_path)
     assert "missing is not defined" in complaints[0]
-    assert "http://example.invalid/a.png" in wanted
+    assert "http://example.invalid/a.png" in requested
 
 
 def browse(chromium: str, text: str, folder: Path) -> tuple[str, list[str], list[str]]:
-    """The document as shown, what the console says, and which addresses the page asked for."""
+    """The document as shown, console messages, and the addresses that the page requests."""
     path, log = folder / "page.html", folder / "net.json"
     path.write_text(text, encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -309,7 +302,7 @@ def browse(chromium: str, text: str, folder: Path) -> tuple[str, list[str], list
     command = [chromium, *flags.split(), *places, path.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    # the browser's own housekeeping is asked for by no origin
-    asked = [p.get("url", "") for p in events if p.get("initiator", "not an origin") != "not an origin"]
+    # the browser's own housekeeping has no origin
+    urls = [p.get("url", "") for p in events if p.get("initiator", "not an origin") != "not an origin"]
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return done.stdout, complaints, [url for url in asked if url.startswith(("http:", "https:", "ws:", "wss:"))]
+    return done.stdout, complaints, [url for url in urls if url.startswith(("http:", "https:", "ws:", "wss:"))]

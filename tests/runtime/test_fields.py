@@ -244,7 +244,9 @@ CONTRADICTIONS = {
 
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
-def test_a_manifest_that_contradicts_its_graph_says_where(name: str, bind: Callable[..., FieldInputs]) -> None:
+def test_a_manifest_that_contradicts_its_graph_is_refused_with_the_place(
+    name: str, bind: Callable[..., FieldInputs]
+) -> None:
     tensors, declared, said = CONTRADICTIONS[name]
     with pytest.raises(ManifestInvalid, match=said):
         bind(tensors, declared)

@@ -207,7 +207,7 @@ def test_a_graph_that_rows_of_numbers_cannot_fill_is_refused(
         bind_inputs(manifest(TWO), Session(graph))
 
 
-def test_columns_of_a_graph_that_does_not_say_its_width_are_the_manifest_s(
+def test_columns_of_a_graph_without_a_width_are_the_manifest_s(
     graph_of: Callable[..., Path], manifest: Callable[..., Manifest]
 ) -> None:
     free = (TensorProto.FLOAT, [None, None])

@@ -223,7 +223,7 @@ def test_rows_are_drawn_within_bounds_that_doubles_cannot_hold(declare: Declare)
 
 
 @pytest.mark.parametrize("key", ["pad", "fill"])
-def test_what_doubles_cannot_hold_is_refused_elsewhere_in_a_manifest(key: str) -> None:
+def test_what_doubles_cannot_hold_is_refused_in_the_rest_of_a_manifest(key: str) -> None:
     text = 'schema = 1\ntitle = "t"\n[graph]\noutput = "s"\noutput_kind = "logits"\nclasses = ["a", "b"]\n'
     with pytest.raises(ManifestInvalid, match="a double cannot hold this whole number exactly"):
         parse_manifest(f'{text}[[inputs]]\nname = "x"\n{key} = {EXACT + 1}\n')

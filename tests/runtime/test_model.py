@@ -38,7 +38,7 @@ def draft(repository: Repository, shipped: Bundle) -> Path:
     return create_draft(repository, NAME, draft_files(shipped))
 
 
-def test_a_model_says_what_it_is(shipped: Bundle) -> None:
+def test_a_model_describes_itself(shipped: Bundle) -> None:
     model = load_model(shipped)
     assert (model.name, model.version, model.method, model.status) == (NAME, "1", "temperature", "ok")
     assert model.classes == ("benign", "malignant")
@@ -63,7 +63,7 @@ def test_rows_are_checked_before_the_graph_sees_them(shipped: Bundle, test_rows:
         load_model(shipped).posterior(rows)
 
 
-def test_a_version_without_a_calibration_flags_nothing_and_says_so(
+def test_a_version_without_a_calibration_flags_nothing_and_is_uncalibrated(
     repository: Repository, draft: Path, test_rows: list[list[float]]
 ) -> None:
     (draft / RECORD_FILE).unlink()
@@ -154,7 +154,7 @@ def test_classes_that_the_output_has_no_columns_for_are_refused(
         load_model(bundle_of(linear_graph(*IDENTITY), TWO, classes=classes))
 
 
-def test_a_model_whose_first_answer_breaks_its_promise_is_not_loaded(
+def test_a_model_whose_first_output_contradicts_its_manifest_is_not_loaded(
     linear_graph: Callable[..., Path], bundle_of: Callable[..., Bundle]
 ) -> None:
     with pytest.raises(ModelOutputInvalid, match="declared as probabilities and is not"):
@@ -224,7 +224,7 @@ def test_a_version_whose_record_lacks_a_score_of_its_manifest_is_refused(shipped
         load_model(dataclasses.replace(shipped, record=record))
 
 
-def test_a_model_that_nobody_holds_leaves_memory_at_once(shipped: Bundle) -> None:
+def test_a_model_without_references_leaves_memory_at_once(shipped: Bundle) -> None:
     model = load_model(shipped)
     model.posterior(model.inputs.synthetic())
     session = weakref.ref(model.session)

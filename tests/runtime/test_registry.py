@@ -50,9 +50,9 @@ def test_a_version_that_is_not_served_is_refused_beside_those_that_are(
         load_registry(three_versions).model(NAME, **asked)  # type: ignore[arg-type]  # one of either, by name
 
 
-def test_a_stranger_is_refused_beside_the_names_that_are_served(repository: Repository) -> None:
+def test_an_unknown_model_is_refused_beside_the_names_that_are_served(repository: Repository) -> None:
     with pytest.raises(ModelNotFound, match="the served models are breast-cancer"):
-        load_registry(repository).model("stranger")
+        load_registry(repository).model("unknown")
 
 
 def test_a_stable_that_was_taken_away_serves_only_what_is_named(three_versions: Repository) -> None:
@@ -80,7 +80,7 @@ def test_a_damaged_version_stops_the_start(three_versions: Repository) -> None:
         load_registry(three_versions)
 
 
-def test_a_damaged_version_that_nobody_is_served_does_not_stop_the_start(three_versions: Repository) -> None:
+def test_a_damaged_version_without_an_alias_does_not_stop_the_start(three_versions: Repository) -> None:
     (three_versions.root / NAME / "3" / "model.onnx").write_bytes(b"")
     assert load_registry(three_versions).names() == [NAME]
 

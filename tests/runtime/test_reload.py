@@ -65,7 +65,7 @@ def test_a_draft_is_no_deployment(reloader: Reloader, repository: Repository) ->
 
 
 @pytest.mark.parametrize("damage", ["stable = 9\n", "stable = [", ""])
-def test_aliases_that_cannot_be_followed_leave_what_is_served_and_say_why(
+def test_aliases_that_cannot_be_followed_leave_what_is_served_with_the_reason(
     damage: str, reloader: Reloader, registry: Registry, repository: Repository
 ) -> None:
     aliases = repository.root / NAME / "aliases.toml"
@@ -99,7 +99,7 @@ def test_a_new_model_that_cannot_be_loaded_is_not_served(
     assert "not serving second" in caplog.text
 
 
-def test_what_was_unloaded_stays_away_until_a_load_is_asked_for(
+def test_an_unloaded_model_stays_away_until_a_load_is_requested(
     reloader: Reloader, registry: Registry, repository: Repository, publish_again: Callable[[], int]
 ) -> None:
     reloader.unload(NAME)
@@ -167,7 +167,7 @@ def states(reloader: Reloader) -> dict[int, str | None]:
     return {listed.version: listed.reason for listed in reloader.listing()}
 
 
-def test_the_listing_says_of_every_version_why_it_is_not_served(
+def test_the_listing_gives_the_reason_why_a_version_is_not_served(
     reloader: Reloader, repository: Repository, publish_again: Callable[[], int]
 ) -> None:
     bad, unnamed = publish_again(), publish_again()
@@ -186,7 +186,7 @@ def test_the_listing_says_of_every_version_why_it_is_not_served(
     assert {"unloaded on request" in str(reason) for reason in states(reloader).values()} == {True}
 
 
-def test_a_retired_version_is_no_longer_served_and_says_why(
+def test_a_retired_version_is_no_longer_served_with_the_reason(
     reloader: Reloader, registry: Registry, repository: Repository, publish_again: Callable[[], int]
 ) -> None:
     set_alias(repository, NAME, "canary", publish_again())

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 LOGITS = Graph(output="s", output_kind="logits", classes=("a", "b"))
 
 
-def test_a_session_computes_what_the_graph_says(linear_graph: Callable[..., Path]) -> None:
+def test_a_session_computes_the_graph(linear_graph: Callable[..., Path]) -> None:
     session = Session(linear_graph([[1.0, 2.0], [3.0, 4.0]], [0.5, -0.5]))
     x = np.array([[1.0, 1.0], [2.0, 0.0]], dtype=np.float32)
     assert session.run("scores", {"x": x}).tolist() == [[4.5, 5.5], [2.5, 3.5]]
@@ -27,7 +27,7 @@ def test_a_session_computes_what_the_graph_says(linear_graph: Callable[..., Path
     assert [(t.name, t.type, t.shape) for t in session.outputs] == [("scores", "tensor(float)", (None, 2))]
 
 
-def test_one_row_is_judged_as_it_is_among_others(linear_graph: Callable[..., Path]) -> None:
+def test_one_row_has_the_output_that_it_has_in_a_batch(linear_graph: Callable[..., Path]) -> None:
     weights = np.random.default_rng(3).normal(size=(7, 4)).tolist()
     session = Session(linear_graph(weights, [0.0] * 4))
     x = np.random.default_rng(4).normal(size=(9, 7)).astype(np.float32)

@@ -60,15 +60,26 @@ def test_fit_and_evaluate_say_what_there_is_to_say(task: str, drawn: Callable[[s
     for fragment in PRINTED[task]:
         assert fragment in done.output
     found = json.loads((tmp_path / "found.json").read_text())
-    assert set(found) >= {"model", "digest", "data", "evaluation", "diagnostics", "losses", "notes"}
-    assert set(found["losses"]) == {PRINTED[task][2]}
+    assert set(found) == {"model", "version", "digest", "calibration", "origin", "evaluation"}
+    assert set(found["evaluation"]["losses"]) == {PRINTED[task][2]}
+
+
+@pytest.mark.parametrize("task", PRINTED)
+def test_an_evaluation_is_also_a_page(task: str, drawn: Callable[[str], Any], tmp_path: Path) -> None:
+    workshop, page = drawn(task), tmp_path / "page.html"
+    data = workshop.folder / "cal.npz"
+    run(workshop, "fit", "--data", data)
+    done = run(workshop, "evaluate", "--data", data, "--html", page)
+    assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert {"multilabel": "Label burn: ", "sequence": "Structure of the sequences"}[task] in text
+    assert "Are probabilities the observed frequencies?" in text
 
 
 @pytest.mark.parametrize("task", PRINTED)
 @pytest.mark.parametrize(
     ("verb", "more", "fragment"),
     [
-        ("evaluate", ("--html", "page.html"), "--html draws multiclass models"),
         ("evaluate", ("--horizon", 10), "--horizon looks ahead from rows of one class"),
         ("evaluate", ("--losses", "hinge"), "is none of"),
     ],

@@ -13,7 +13,9 @@ from service.core.assessment.metrics import log_loss
 from service.core.numerics import Array
 from service.data.dataset import Dataset, read_dataset
 from service.errors import DataError, FitError, ManifestInvalid, NoSignal
-from service.evaluation.by_task import evaluate_task
+from service.evaluation.evaluate import answer_of, evaluate
+from service.evaluation.problem import Labelled
+from service.evaluation.report import Report
 from service.fitting.fit import FitResult
 from service.fitting.labelled_outputs import LabelledOutputs
 from service.fitting.multilabel import calibrate_labels
@@ -54,15 +56,19 @@ def test_after_calibration_means_agree_with_frequencies_within_four_standard_err
     assert (gap < 4.0 * np.sqrt((truth * (1 - truth)).mean(axis=0) / 8000)).all()
 
 
-def test_the_product_of_labels_is_told_to_be_wrong(label_workshop: Make, labels_drawn: Draw) -> None:
+def reported(model: Any, rows: Any, losses: tuple[str, ...] = ()) -> Report:
+    return evaluate(Labelled(answer_of(model, posterior_of(model, rows.rows)), rows.labels), losses=losses).report
+
+
+def test_the_product_of_labels_is_reported_to_be_wrong(label_workshop: Make, labels_drawn: Draw) -> None:
     workshop = label_workshop()
     x, y, _ = labels_drawn(4000, 0)
     data = workshop.rows("cal", X=x, y=y)
     model = served(workshop, workshop.fit(data))
     rows = read_dataset(data, model.manifest)
-    found = evaluate_task(model, rows, posterior_of(model, rows.rows)).found["evaluation"]
-    assert found["exact_match"]["product_is_wrong"]
-    assert found["exact_match"]["low"] <= found["exact_match"]["observed"] <= found["exact_match"]["high"] + 0.02
+    found = reported(model, rows).as_json()["structure"]["exact_match"]
+    assert found["product_is_wrong"]
+    assert found["low"] <= found["observed"] <= found["high"] + 0.02
 
 
 def test_the_report_is_that_of_each_label_as_two_classes(label_workshop: Make, labels_drawn: Draw) -> None:
@@ -72,31 +78,30 @@ def test_the_report_is_that_of_each_label_as_two_classes(label_workshop: Make, l
     model = served(workshop, workshop.fit(data))
     rows = read_dataset(data, model.manifest)
     posterior = posterior_of(model, rows.rows)
-    said = evaluate_task(model, rows, posterior, losses=["multilabel_cross_entropy"])
+    found = reported(model, rows, losses=("multilabel_cross_entropy",))
     own = {name: log_loss(posterior.log_probs[:, m], y[:, m]) for m, name in enumerate(LABELS)}
-    labels = said.found["evaluation"]["labels"]
-    assert {name: labels[name]["metrics"]["log_loss"] for name in LABELS} == pytest.approx(own)
-    assert said.found["evaluation"]["metrics"]["log_loss"] == pytest.approx(np.mean(list(own.values())))
-    assert said.losses == {"multilabel_cross_entropy": pytest.approx(sum(own.values()))}
-    assert {name: labels[name]["class_counts"]["present"] for name in LABELS} == dict(
+    assert {name: found.parts[name].probabilities.metrics["log_loss"] for name in LABELS} == pytest.approx(own)
+    assert found.metrics["log_loss"] == pytest.approx(np.mean(list(own.values())))
+    assert found.losses == {"multilabel_cross_entropy": pytest.approx(sum(own.values()))}
+    assert {name: found.parts[name].class_counts["present"] for name in LABELS} == dict(
         zip(LABELS, y.sum(axis=0).tolist(), strict=True)
     )
 
 
-def test_promised_and_paid_costs_are_of_each_label_and_agree(label_workshop: Make, labels_drawn: Draw) -> None:
+def test_expected_and_realised_costs_are_of_each_label_and_agree(label_workshop: Make, labels_drawn: Draw) -> None:
     workshop = label_workshop()
     x, y, _ = labels_drawn(8000, 0)
     model = served(workshop, workshop.fit(workshop.rows("cal", X=x, y=y)))
     fresh, labels, _ = labels_drawn(8000, 1)
     rows = read_dataset(workshop.rows("test", X=fresh, y=labels), model.manifest)
-    found = evaluate_task(model, rows, posterior_of(model, rows.rows)).found["evaluation"]["labels"]
+    found = reported(model, rows).parts
     for label in ("ache", "burn"):
-        policy = found[label]["policies"]["care"]
-        assert policy["realised_cost"] == pytest.approx(policy["expected_cost"], abs=0.04)
-    burn = found["burn"]["policies"]["care"]
-    assert burn["realised_cost"] < burn["constant_cost"]
-    assert (burn["overruled"], found["ache"]["policies"]["care"]["overruled"] > 0) == (0, True)  # burn cannot be asked
-    assert "care" not in found["chill"]["policies"]
+        policy = found[label].policies["care"]
+        assert policy.realised_cost == pytest.approx(policy.expected_cost, abs=0.04)
+    burn = found["burn"].policies["care"]
+    assert burn.realised_cost < burn.constant_cost
+    assert (burn.overruled, found["ache"].policies["care"].overruled > 0) == (0, True)  # burn has no such action
+    assert "care" not in found["chill"].policies
 
 
 def test_flags_keep_their_rate_and_see_inputs_from_elsewhere(label_workshop: Make, labels_drawn: Draw) -> None:

@@ -125,7 +125,7 @@ async def test_answers_are_as_long_as_their_sequences(tagger: Registry, sequence
             assert row["path"]["total_risk"] >= sum(d["risk"] for d in row["decision"]) - 1e-9
         evaluated = await client.post("/v1/models/motion:evaluate", json={"instances": instances, "labels": labels})
         assert evaluated.status_code == 200, evaluated.text
-        assert evaluated.json()["evaluation"]["rows"] == 32
+        assert evaluated.json()["evaluation"]["parts"]["positions"]["rows"] == 32
         wrong = await client.post("/v1/models/motion:evaluate", json={"instances": instances, "labels": labels[::-1]})
         assert wrong.status_code == 422
         assert "sequence 0 has 25 labels and 7 positions" in wrong.json()["detail"]

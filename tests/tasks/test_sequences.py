@@ -14,7 +14,9 @@ from service.core.decision import OOD, PATH
 from service.core.sequence import decide_positions, flat, lengths_of
 from service.data.dataset import read_dataset
 from service.errors import BundleDamaged, DataError, NoSignal
-from service.evaluation.by_task import evaluate_task
+from service.evaluation.evaluate import answer_of, evaluate
+from service.evaluation.problem import Labelled
+from service.evaluation.report import Report
 from service.fitting.fit import FitResult
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
@@ -71,24 +73,28 @@ def test_where_states_do_not_stay_smoothing_changes_nothing_much(
     assert np.abs(gap).mean() < 0.02
 
 
+def reported(model: Model, rows: Any, losses: tuple[str, ...] = ()) -> Report:
+    return evaluate(Labelled(answer_of(model, posterior_of(model, rows.rows)), rows.labels), losses=losses).report
+
+
 def test_the_report_counts_positions_segments_and_sequences(
     tagger: Model, sequences_drawn: Draw, tmp_path: Any
 ) -> None:
     x, y = sequences_drawn(60, 1)
     np.savez(tmp_path / "test.npz", X=x, y=y)
     rows = read_dataset(tmp_path / "test.npz", tagger.manifest)
-    said = evaluate_task(tagger, rows, posterior_of(tagger, rows.rows), losses=["sequence_cross_entropy", "focal"])
-    found = said.found["evaluation"]
-    assert (found["sequences"], found["rows"], found["smoother"]) == (60, 60 * 25, "hmm")
-    true = found["structure"]["true"]
-    assert true["segments"] == 60 + int((y[:, 1:] != y[:, :-1]).sum())
-    assert sum(true["lengths"].values()) == true["segments"]
-    assert true["mean_length"] == pytest.approx(y.size / true["segments"])
-    assert found["structure"]["said"]["segments"] < 2 * true["segments"]
-    assert 0.0 < found["structure"]["said"]["adjacent_jsd"] < 0.1
-    assert found["unsmoothed_log_loss"] > 2 * found["metrics"]["log_loss"]
-    assert said.losses["sequence_cross_entropy"] == pytest.approx(25 * found["metrics"]["log_loss"])
-    assert said.losses["focal"] < found["metrics"]["log_loss"]
+    report = reported(tagger, rows, losses=("sequence_cross_entropy", "focal"))
+    found = report.as_json()["structure"]
+    assert (report.rows, report.parts["positions"].rows, found["smoother"]) == (60, 60 * 25, "hmm")
+    true, log_loss = found["true"], report.metrics["log_loss"]
+    assert true["count"] == 60 + int((y[:, 1:] != y[:, :-1]).sum())
+    assert sum(true["lengths"].values()) == true["count"]
+    assert true["mean_length"] == pytest.approx(y.size / true["count"])
+    assert found["predicted"]["count"] < 2 * true["count"]
+    assert 0.0 < found["predicted"]["adjacent_jsd"] < 0.1
+    assert found["unsmoothed_log_loss"] > 2 * log_loss
+    assert report.losses["sequence_cross_entropy"] == pytest.approx(25 * log_loss)
+    assert report.losses["focal"] < log_loss
 
 
 def test_a_price_on_change_makes_paths_that_cost_less_and_change_less(
@@ -98,7 +104,7 @@ def test_a_price_on_change_makes_paths_that_cost_less_and_change_less(
     np.savez(tmp_path / "test.npz", X=x, y=y)
     rows = read_dataset(tmp_path / "test.npz", tagger.manifest)
     posterior = posterior_of(tagger, rows.rows)
-    found = evaluate_task(tagger, rows, posterior).found["evaluation"]
+    found = reported(tagger, rows).as_json()["structure"]
     path = found["paths"]["path"]
     assert path["realised_cost"] < path["separate_cost"]
     assert path["realised_cost"] == pytest.approx(path["expected_cost"], abs=0.5)

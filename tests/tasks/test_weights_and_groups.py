@@ -1,4 +1,4 @@
-"""An evaluation says the same of rows however they are counted: by weights, in groups, or written twice."""
+"""An evaluation is the same however rows are counted: by weights, in groups, or written twice."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,17 +8,14 @@ import polars as pl
 import pytest
 
 from service.core.numerics import Array, Indices
-from service.evaluation.by_task import measure_task
-from service.evaluation.measure import EvaluateRequest, measure
+from service.evaluation.evaluate import EvaluateRequest, evaluate_file
 from service.runtime.model import Model, load_model
 
 Make = Callable[..., Any]
 COUNTS = {"rows", "sequences", "class_counts", "actions", "overruled", "flagged", "taken", "confusion", "code_length",
           "structure", "counts", "events", "n", "notes", "data", "origin", "verdicts", "of"}  # fmt: skip
-UNCOUNTED = frozenset(
-    {"excess_area", "area", "at_risk", "diagram", "aurc_loss", "gap_low", "gap_high", "gap_reason", "at_risk_reason"}
-)
-"""What is of rows that are neither weighted nor grouped, and says so."""
+UNCOUNTED = frozenset({"excess_area", "area", "at_risk", "at_risk_reason", "diagram", "aurc_loss", "rms_gap"})
+"""What applies to rows that are neither weighted nor grouped alone, with a reason beside it."""
 
 TASKS = ("multiclass", "multilabel", "sequence")
 
@@ -46,8 +43,7 @@ def served(
 def found(folder: Any, model: Model, **arrays: object) -> dict[str, Any]:
     path = folder / "rows.npz"
     np.savez(path, **arrays)  # type: ignore[arg-type]  # arrays by name
-    request = EvaluateRequest(path)
-    return (measure(model, request) if model.task == "multiclass" else measure_task(model, request)).as_json()
+    return evaluate_file(model, EvaluateRequest(path)).report.as_json()
 
 
 def numbers(value: Any, place: str = "", *, without: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:

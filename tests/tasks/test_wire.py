@@ -165,13 +165,13 @@ async def test_labelled_rows_are_judged_label_by_label(complaints: Any, labels_d
     )
     found = answer["evaluation"]
     assert found["rows"] == 200
-    assert {name: found["labels"][name]["class_counts"]["present"] for name in LABELS} == dict(
+    assert {name: found["parts"][name]["class_counts"]["present"] for name in LABELS} == dict(
         zip(LABELS, y.sum(axis=0).tolist(), strict=True)
     )
-    total = sum(found["labels"][name]["metrics"]["log_loss"] for name in LABELS)
+    total = sum(found["parts"][name]["probabilities"]["metrics"]["log_loss"] for name in LABELS)
     assert found["losses"]["multilabel_cross_entropy"] == pytest.approx(total)
-    assert set(found["labels"]["ache"]["policies"]) == {"care"}
-    assert 0.0 <= found["exact_match"]["observed"] <= 1.0
+    assert set(found["parts"]["ache"]["policies"]) == {"care"}
+    assert 0.0 <= found["structure"]["exact_match"]["observed"] <= 1.0
 
 
 LABEL_REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
@@ -319,13 +319,14 @@ async def test_labelled_sequences_are_judged_by_position_and_by_structure(motion
         parameters={"losses": ["sequence_cross_entropy", "cross_entropy"]},
     )
     found = answer["evaluation"]
-    assert (found["sequences"], found["rows"], found["smoother"]) == (20, 500, "hmm")
+    structure = found["structure"]
+    assert (found["rows"], found["parts"]["positions"]["rows"], structure["smoother"]) == (20, 500, "hmm")
     assert found["losses"]["sequence_cross_entropy"] == pytest.approx(25 * found["losses"]["cross_entropy"])
-    assert set(found["paths"]) == {"path"}
+    assert set(structure["paths"]) == {"path"}
     plain = await asked(
         motion, "motion:evaluate", x.tolist(), labels=y.tolist(), parameters={"smoother": "none", "policy": "alone"}
     )
-    assert plain["evaluation"]["metrics"]["log_loss"] == pytest.approx(found["unsmoothed_log_loss"])
+    assert plain["evaluation"]["metrics"]["log_loss"] == pytest.approx(structure["unsmoothed_log_loss"])
 
 
 SEQUENCE_REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {

@@ -6,6 +6,7 @@ from typing import Any, Final
 from service.api.encoders.answer_schemas import columns_response_schema, header_schema, rows_response_schema
 from service.api.openapi.json_schemas import Json, reference
 from service.api.v1.verbs import VERBS, Verb
+from service.evaluation.json_schema import json_schema
 from service.prediction.tasks import TASKS
 
 LAYOUTS: Final = {"Rows": rows_response_schema, "Columns": columns_response_schema}
@@ -76,6 +77,6 @@ def _report(verb: Verb) -> Json:
     schema = header_schema()
     name = verb.name if verb.report is None else verb.report.member
     schema["description"] = verb.summary + "."
-    schema["properties"][name] = {"type": "object", "description": verb.summary + "."}
+    schema["properties"][name] = {"type": "object"} if verb.report is None else json_schema(verb.report.values)
     schema["required"].append(name)
     return schema

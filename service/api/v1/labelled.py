@@ -1,4 +1,4 @@
-"""Labelled rows of a request, and what `:evaluate` says of them, by task."""
+"""Labelled rows of a request, read by task, and the report that `:evaluate` answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,12 @@ from service.api.v1.parameters import label_policies_of, policies_of
 from service.api.v1.requests import EvaluateRequest, Label
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Indices
-from service.core.pipeline import Policy, at_prevalence
+from service.core.pipeline import Policy
 from service.data.labels import read_labels, read_presences
 from service.errors import DataError, Fault, InvalidLabels
-from service.evaluation.multilabel import evaluate_labels
-from service.evaluation.report import evaluate
-from service.evaluation.sequence import evaluate_sequences
-from service.prediction.answer import Prediction
+from service.evaluation.evaluate import evaluate
+from service.evaluation.problem import Labelled
+from service.prediction.answer import Answer
 from service.runtime.model import Model
 
 Json = dict[str, Any]
@@ -24,16 +23,16 @@ Entries = Sequence[Label | list[Label]]
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """What a request's rows are judged by.
+class LabelledRows:
+    """What a request's rows are evaluated against.
 
     Attributes
     ----------
-    labels : ndarray of shape (N,), of labels (N, M), of sequences (N, L)
+    labels : ndarray of shape (N,); multilabel (N, M), sequence (N, L)
     policies : dict of str to Policy
-        Empty for labels.
+        Multiclass and sequence.
     label_policies : dict of str to dict of int to Policy
-        Of labels.
+        Multilabel, by the label's index.
     """
 
     labels: Indices
@@ -41,7 +40,7 @@ class Case:
     label_policies: dict[str, dict[int, Policy]]
 
 
-def read_case(request: EvaluateRequest, model: Model) -> Case:
+def read_labelled(request: EvaluateRequest, model: Model) -> LabelledRows:
     """Labels and policies of a request; InvalidLabels, InvalidParameters."""
     if len(request.labels) != len(request.instances):
         raise _invalid(("labels",), "wrong-length", "must have one entry per instance")
@@ -50,13 +49,17 @@ def read_case(request: EvaluateRequest, model: Model) -> Case:
     except DataError as error:
         raise InvalidLabels(error.detail, error.faults) from None
     if model.manifest.graph.rules.by_label:
-        return Case(labels, {}, label_policies_of(request.parameters, model))
-    return Case(labels, policies_of(request.parameters, model), {})
+        return LabelledRows(labels, {}, label_policies_of(request.parameters, model))
+    return LabelledRows(labels, policies_of(request.parameters, model), {})
 
 
-def judge(case: Case, prediction: Prediction) -> Json:
-    """What the report of the model's task says."""
-    return _REPORTS[prediction.model.task](case, prediction)
+def evaluate_answer(rows: LabelledRows, answer: Answer, losses: Sequence[str] = ()) -> Json:
+    """The report, plain values; InvalidLabels where labels and rows do not fit, InvalidParameters for a loss."""
+    labelled = Labelled(answer, rows.labels, policies=rows.policies, label_policies=rows.label_policies)
+    try:
+        return evaluate(labelled, losses=losses).report.as_json()
+    except DataError as error:
+        raise InvalidLabels(error.detail, error.faults) from None
 
 
 def _read_classes(entries: Entries, model: Model, labels_as: str | None) -> Indices:
@@ -103,7 +106,7 @@ def _read_positions(entries: Entries, model: Model, labels_as: str | None) -> In
 
 
 def _classes_of(entries: Sequence[list[Label]], model: Model, labels_as: str | None) -> Indices:
-    """Classes of all positions, one sequence behind the other: together they tell how to read them."""
+    """Classes of all positions, one sequence after the other: read together, for a label alone may be ambiguous."""
     places = [(row, position) for row, entry in enumerate(entries) for position in range(len(entry))]
     every = [label for entry in entries for label in entry]
     try:
@@ -117,47 +120,6 @@ def _classes_of(entries: Sequence[list[Label]], model: Model, labels_as: str | N
         raise InvalidLabels(detail, [Fault(("labels", row, position), fault.code, fault.detail)]) from None
 
 
-def _report_classes(case: Case, prediction: Prediction) -> Json:
-    model, posterior = prediction.model, prediction.posterior
-    raw = at_prevalence(posterior.logits, source=model.source, target=prediction.target)
-    report = evaluate(
-        model.chain,
-        posterior,
-        prediction.log_probs,
-        case.labels,
-        classes=model.classes,
-        policies=case.policies,
-        raw=raw,
-    )
-    return report.as_json()
-
-
-def _report_labels(case: Case, prediction: Prediction) -> Json:
-    return evaluate_labels(
-        prediction.model,
-        prediction.posterior,
-        prediction.log_probs,
-        case.labels,
-        policies=case.label_policies,
-        target=prediction.target,
-    ).as_json()
-
-
-def _report_sequences(case: Case, prediction: Prediction) -> Json:
-    try:
-        report = evaluate_sequences(
-            prediction.model,
-            prediction.posterior,
-            prediction.log_probs,
-            case.labels,
-            smoother=prediction.smoother or "none",
-            policies=case.policies,
-        )
-    except DataError as error:
-        raise InvalidLabels(error.detail, error.faults) from None
-    return report.as_json()
-
-
 def _invalid(path: tuple[str | int, ...], code: str, detail: str) -> InvalidLabels:
     place = ".".join(map(str, path))
     return InvalidLabels(f"{place} {detail}", [Fault(path, code, detail)])
@@ -167,9 +129,4 @@ _READERS: Final[dict[str, Callable[[Entries, Model, str | None], Indices]]] = {
     "multiclass": _read_classes,
     "multilabel": _read_presences,
     "sequence": _read_positions,
-}
-_REPORTS: Final[dict[str, Callable[[Case, Prediction], Json]]] = {
-    "multiclass": _report_classes,
-    "multilabel": _report_labels,
-    "sequence": _report_sequences,
 }

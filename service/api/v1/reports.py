@@ -1,16 +1,17 @@
 """What `:evaluate` and `:estimate` compute of all rows of a request."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
-from service.api.v1.labelled import judge, read_case
+from service.api.v1.labelled import evaluate_answer, read_labelled
 from service.api.v1.requests import EstimateRequest, EvaluateRequest
-from service.evaluation.prevalence import LEVEL, MethodEstimate, PrevalenceEstimate, RowsEstimate, estimate
-from service.evaluation.training_losses import check_names, named_losses
+from service.evaluation.prevalence import PrevalenceEstimate, estimate
+from service.evaluation.report import Report as EvaluationReport
+from service.evaluation.training_losses import check_names
 from service.prediction.answer import Answer, Part, Prediction
 from service.prediction.call import Call
 from service.prediction.header import head_of, header
@@ -28,11 +29,14 @@ class Report:
     ----------
     member : str
         Where it stands, beside the header.
+    values : type
+        The dataclass that holds it; the OpenAPI document is made of its docstring.
     prepared : callable
         Of the request and the model: checks what is special about the request, and gives what computes the report.
     """
 
     member: str
+    values: type
     prepared: Callable[[Any, Model], Compute]
 
 
@@ -64,13 +68,11 @@ def _evaluation(request: EvaluateRequest, model: Model) -> Compute:
     ------
     InvalidLabels, InvalidParameters
     """
-    case, losses = read_case(request, model), request.parameters.losses
+    rows, losses = read_labelled(request, model), request.parameters.losses
     check_names(losses, model.manifest)
 
     def compute(prediction: Prediction) -> Json:
-        found = judge(case, prediction)
-        named = named_losses(losses, prediction.log_probs, case.labels, model.manifest)
-        return {**found, "losses": named}
+        return evaluate_answer(rows, prediction, losses)
 
     return compute
 
@@ -79,34 +81,11 @@ def _estimate(request: EstimateRequest, model: Model) -> Compute:
     """Prevalence of unlabelled rows."""
     del request
 
-    return lambda prediction: estimate_body(estimate(model, prediction.posterior), model.classes)
+    def compute(prediction: Prediction) -> Json:
+        return asdict(estimate(model, prediction.posterior))
+
+    return compute
 
 
-def estimate_body(found: PrevalenceEstimate, classes: tuple[str, ...]) -> Json:
-    """Body of `:estimate`."""
-    return {
-        "alarm": found.alarm,
-        "condition": found.condition,
-        "level": LEVEL,
-        "flagged": found.flagged,
-        "all_rows": _rows_estimate(found.all_rows, classes),
-        "unflagged_rows": None if found.unflagged_rows is None else _rows_estimate(found.unflagged_rows, classes),
-        **({} if found.obstacle is None else {"obstacle": found.obstacle}),
-    }
-
-
-def _rows_estimate(found: RowsEstimate, classes: tuple[str, ...]) -> Json:
-    return {"rows": found.rows, **{name: _method_estimate(m, classes) for name, m in found.methods.items()}}
-
-
-def _method_estimate(found: MethodEstimate, classes: tuple[str, ...]) -> Json:
-    columns = (column.tolist() for column in (found.prevalence, found.low, found.high))
-    shares = {
-        name: {"share": share, "low": low, "high": high}
-        for name, share, low, high in zip(classes, *columns, strict=True)
-    }
-    return {"prevalence": shares, "differs": found.differs, "settled": found.settled}
-
-
-EVALUATION: Final = Report("evaluation", _evaluation)
-ESTIMATE: Final = Report("estimate", _estimate)
+EVALUATION: Final = Report("evaluation", EvaluationReport, _evaluation)
+ESTIMATE: Final = Report("estimate", PrevalenceEstimate, _estimate)

@@ -14,7 +14,7 @@ NORMAL: Final = 1.959963984540054  # both sides at 95 %
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A share or an area with its 95 % interval; not a number where the rows do not tell it.
+    """A share or an area with its 95 % interval; not a number where the rows do not determine it.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ def rates(predicted: Flags, event: Flags, *, weights: Array | None = None, group
 
 
 def proportion(hits: Flags, *, weights: Array | None = None, groups: Indices | None = None) -> Estimate:
-    r"""A share of rows with Wilson's interval, on as many independent rows of equal weight as would tell as much.
+    r"""A share of rows with Wilson's interval, on as many independent rows of equal weight as are as informative.
 
     That number is :math:`p(1-p)/v`, where v is the variance of the weighted share with whole groups as units, times
     :math:`(z/t)^2` for the uncertainty of v. It is never more than Kish's effective number of rows, and never less than

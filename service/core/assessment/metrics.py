@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -203,57 +204,31 @@ def _present(log_probs: Array, labels: Indices) -> list[int]:
     return [int(k) for k in np.flatnonzero((counts > 0) & (counts < len(labels)))]
 
 
-Metric = Callable[[Array, Indices], float]
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that says how good probabilities are, and what a reader is told about it.
 
+    Attributes
+    ----------
+    function : callable
+        Of log-probabilities (N, K) and labels (N,); ``weights`` (N,) too where ``weighted``.
+    meaning : str
+        One line: what it measures, and which way is better where the name does not say so.
+    weighted : bool
+        Whether it has a meaning for weighted rows; the others count rows, in bins, ranks or corrections.
+    """
 
-class WeightedMetric(Protocol):
-    """A metric of rows that count more or less."""
+    function: Callable[..., float]
+    meaning: str
+    weighted: bool = True
 
     def __call__(self, log_probs: Array, labels: Indices, *, weights: Array | None = None) -> float:
-        """Value over rows of positive weights; a weight of two is the row twice."""
-        ...
-
-
-METRICS: Final[dict[str, Metric]] = {
-    "accuracy_score": accuracy_score,
-    "log_loss": log_loss,
-    "bits_per_label": bits_per_label,
-    "perplexity": perplexity,
-    "compression_score": compression_score,
-    "brier_loss": brier_loss,
-    "auroc_score": auroc_score,
-    "average_precision_score": average_precision_score,
-    "aurc_loss": aurc_loss,
-    "calibration_error": calibration_error,
-    "equal_mass_calibration_error": equal_mass_calibration_error,
-    "maximum_calibration_error": maximum_calibration_error,
-    "classwise_calibration_error": classwise_calibration_error,
-    "adaptive_calibration_error": adaptive_calibration_error,
-    "top_label_calibration_error": top_label_calibration_error,
-    "ks_calibration_error": ks_calibration_error,
-    "debiased_calibration_error": debiased_calibration_error,
-}
-
-WEIGHTED: Final[dict[str, WeightedMetric]] = {
-    "accuracy_score": accuracy_score,
-    "log_loss": log_loss,
-    "bits_per_label": bits_per_label,
-    "perplexity": perplexity,
-    "compression_score": compression_score,
-    "brier_loss": brier_loss,
-    "auroc_score": auroc_score,
-    "average_precision_score": average_precision_score,
-    "calibration_error": calibration_error,
-    "maximum_calibration_error": maximum_calibration_error,
-    "classwise_calibration_error": classwise_calibration_error,
-    "top_label_calibration_error": top_label_calibration_error,
-    "ks_calibration_error": ks_calibration_error,
-}
-"""Those of `METRICS` that have a meaning for weighted rows; the others count rows, in bins, ranks or corrections."""
+        """Value over the rows; a weight of two is the row twice."""
+        return self.function(log_probs, labels, **({} if weights is None else {"weights": weights}))
 
 
 def all_metrics(log_probs: Array, labels: Indices, *, weights: Array | None = None) -> dict[str, float]:
-    """Every registered metric by name; one that these rows do not define (one class only, say) is left out.
+    """Every registered metric by name; one that these rows do not define (of one class only, for example) is left out.
 
     So is, for weighted rows, one that has no meaning with weights.
     """
@@ -262,5 +237,50 @@ def all_metrics(log_probs: Array, labels: Indices, *, weights: Array | None = No
     else:
         kept = weights > 0.0  # a row of weight 0 is no row
         rows, true, mass = log_probs[kept], labels[kept], weights[kept]
-        values = {name: metric(rows, true, weights=mass) for name, metric in WEIGHTED.items()}
+        values = {name: metric(rows, true, weights=mass) for name, metric in METRICS.items() if metric.weighted}
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+METRICS: Final[dict[str, Metric]] = {
+    "accuracy_score": Metric(
+        accuracy_score, "share of rows whose most probable class is the true class; higher is better"
+    ),
+    "log_loss": Metric(log_loss, "mean negative log-probability of the true class, in nats; lower is better"),
+    "bits_per_label": Metric(bits_per_label, "the log loss in bits: the code length of one label"),
+    "perplexity": Metric(perplexity, "exponential of the log loss: as many equally likely classes are as uncertain"),
+    "compression_score": Metric(
+        compression_score, "share of the bits saved against a coder that knows the class frequencies alone"
+    ),
+    "brier_loss": Metric(
+        brier_loss, "Brier score: squared error of the probabilities, for two classes of one of them; lower is better"
+    ),
+    "auroc_score": Metric(
+        auroc_score, "probability that a row of a class is ranked above a row of another; mean over classes"
+    ),
+    "average_precision_score": Metric(
+        average_precision_score, "area under the precision-recall curve; mean over classes"
+    ),
+    "aurc_loss": Metric(
+        aurc_loss, "area under the risk-coverage curve: mean error rate over all coverages", weighted=False
+    ),
+    "calibration_error": Metric(
+        calibration_error, "gap between confidence and accuracy (15 bins; biased up when rows are few)"
+    ),
+    "equal_mass_calibration_error": Metric(
+        equal_mass_calibration_error, "calibration error with bins of equal numbers of rows", weighted=False
+    ),
+    "maximum_calibration_error": Metric(maximum_calibration_error, "the largest gap of any bin"),
+    "classwise_calibration_error": Metric(
+        classwise_calibration_error, "gap of the probability of every class; the one that expected costs depend on"
+    ),
+    "adaptive_calibration_error": Metric(
+        adaptive_calibration_error, "classwise calibration error with bins of equal numbers of rows", weighted=False
+    ),
+    "top_label_calibration_error": Metric(top_label_calibration_error, "gap within every predicted class"),
+    "ks_calibration_error": Metric(
+        ks_calibration_error, "largest gap between cumulated confidence and cumulated accuracy; needs no bins"
+    ),
+    "debiased_calibration_error": Metric(
+        debiased_calibration_error, "root mean squared gap, corrected for the noise of few rows", weighted=False
+    ),
+}

@@ -152,7 +152,7 @@ def debiased_squared_gap(index: Indices, probabilities: Array, outcomes: np.ndar
 
     .. math:: \sum_b \frac{n_b}{n} \Bigl[(\bar p_b - \bar y_b)^2 - \frac{\bar y_b (1 - \bar y_b)}{n_b - 1}\Bigr]
 
-    Around zero for a perfect predictor, so often below it. A bin of one row says nothing and adds nothing.
+    Around zero for a perfect predictor, so often below it. A bin of one row carries no information and adds nothing.
 
     Parameters
     ----------

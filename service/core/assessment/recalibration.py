@@ -20,7 +20,7 @@ class Cox:
     ----------
     intercept, slope : float
         Below 0: predicted too often. Below 1: over-confident. The slope is infinite when a threshold on the
-        probabilities parts the events without error, and not a number when nothing can tell it.
+        probabilities separates the events without error, and not a number when it is undetermined.
     intercept_error, slope_error : float
         Standard errors.
     """

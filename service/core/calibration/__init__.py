@@ -52,7 +52,7 @@ class Calibrator(Map, Protocol):
     ) -> bool:
         """Whether the loss of this family, without its penalty or smoothing, falls for ever on the rows of its fit.
 
-        No finite parameters are then best, and nothing but the penalty says how certain the fit is. Classes that do
+        No finite parameters are then best, and the penalty alone determines how certain the fit is. Classes that do
         not occur do not make it so.
         """
 

@@ -93,7 +93,7 @@ def fit_affine(
     ridge: Array,
     bias_ridge: float | None = None,
 ) -> tuple[Array, Array]:
-    """Slope and bias of least regularised log loss; `AffineLoss` says which.
+    """Slope and bias of least regularised log loss; see `AffineLoss`.
 
     Parameters
     ----------

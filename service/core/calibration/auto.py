@@ -75,7 +75,7 @@ def choose(
     groups : ndarray of shape (N,), optional
         0..G-1; standard errors count rows of a group as one draw.
     offset : ndarray of shape (K,), optional
-        ``log(prevalence of these rows / prevalence the model speaks of)``: added to the output of methods without
+        ``log(prevalence of these rows / source prevalence of the model)``: added to the output of methods without
         free intercepts, both when fitted and when evaluated.
 
     Returns

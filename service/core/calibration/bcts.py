@@ -93,7 +93,7 @@ class Bcts:
     def separable(
         self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
     ) -> bool:
-        """Whether T could fall to 0 for ever; `separates` says more."""
+        """Whether T could fall to 0 for ever; see `separates`."""
         del offset
         return separates(logits, labels, slope=np.array(1.0 / self.temperature), bias=self.bias, weights=weights)
 

@@ -87,7 +87,7 @@ class Beta:
     def separable(
         self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
     ) -> bool:
-        """Whether a threshold tells the classes apart without error, ties at it aside; slopes are never negative."""
+        """Whether a threshold separates the classes without error, ties at it aside; slopes are never negative."""
         del offset
         kept = row_weights(weights, len(logits)) > 0.0
         return threshold_separates(logits[kept, 1] - logits[kept, 0], labels[kept])

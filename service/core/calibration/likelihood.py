@@ -28,7 +28,7 @@ def likelihood_interval(
 
     n is the number of independent rows, or groups, at most; it is less where the slopes of the loss spread more than
     the model expects, as they do where no temperature is right. c is `likelihood_limit`'s, so a few errors that carry
-    the whole estimate widen it. Separable rows bound T only from above, rows that hardly tell it from no signal only
+    the whole estimate widen it. Separable rows bound T only from above, rows that are hardly better than no signal only
     from below.
 
     Parameters

@@ -90,7 +90,7 @@ class Matrix:
     def separable(
         self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
     ) -> bool:
-        """Whether slopes or biases could grow for ever; `separates` says more."""
+        """Whether slopes or biases could grow for ever; see `separates`."""
         del offset
         return separates(log_softmax(logits), labels, slope=self.weight, bias=self.bias, weights=weights)
 

@@ -75,7 +75,7 @@ def blended(shares: Array, blend: float) -> Array:
 
     .. math:: q \leftarrow (1 - m)\, q + m / K
 
-    A curve fitted to counts says zero where it saw no case; the mixture never does. With
+    A curve fitted to counts is zero where it saw no case; the mixture never does. With
     :math:`m = 1 / (n + 1)` it is Laplace's rule.
 
     Parameters

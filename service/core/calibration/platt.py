@@ -80,7 +80,7 @@ class Platt:
     def separable(
         self, logits: Array, labels: Indices, *, weights: Array | None = None, offset: Array | None = None
     ) -> bool:
-        """Whether a threshold tells the classes apart without error, ties at it aside."""
+        """Whether a threshold separates the classes without error, ties at it aside."""
         del offset
         evidence, kept = logits[:, 1] - logits[:, 0], row_weights(weights, len(logits)) > 0.0
         x, y = evidence[kept], labels[kept]

@@ -50,7 +50,7 @@ class Temperature:
         offset: Array | None = None,
         units: int | None = None,
     ) -> Self:
-        """Temperature of least log loss; `fit_temperature` tells whether the rows are separable."""
+        """Temperature of least log loss; see `fit_temperature`."""
         fit = fit_temperature(logits, labels, weights=weights, offset=offset, units=units)
         return cls(fit.calibrator.temperature)
 
@@ -196,7 +196,7 @@ def fit_temperature(
 
     The loss is convex in :math:`\beta = 1/T`, so Newton steps are taken there, mapped to :math:`\log\beta`, and
     replaced by a bisection wherever they leave the bracket. The sign of the slope at :math:`\beta = 0` and
-    :math:`\beta = \infty` tells beforehand whether a finite positive optimum exists.
+    :math:`\beta = \infty` shows beforehand whether a finite positive optimum exists.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def fit_temperature(
     weights : ndarray of shape (N,), optional
         Non-negative, only their ratios matter.
     offset : ndarray of shape (K,), optional
-        Added to the scaled logits: ``log(prevalence of these rows / prevalence the model speaks of)``, so that
+        Added to the scaled logits: ``log(prevalence of these rows / source prevalence of the model)``, so that
         a difference in prevalence does not bend T. Minus infinity: the class cannot occur among these rows.
     units : int, optional
         How many rows, or groups of rows, are independent of each other; without it, all rows.

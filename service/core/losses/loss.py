@@ -43,6 +43,8 @@ class Loss:
     ----------
     function : callable
         ``function(logits, targets, **parameters) -> (loss, gradient)``.
+    values : callable
+        ``values(logits, targets, **parameters) -> loss``: the same without the gradient.
     task : {"multiclass", "binary", "multilabel", "sequence"}
         Shape of the logits: (N, K), (N,), (N, M) or (N, L, K).
     targets : {"labels", "distributions"}
@@ -52,6 +54,7 @@ class Loss:
     """
 
     function: Callable[..., LossAndGradient]
+    values: Callable[..., Array]
     task: Literal["multiclass", "binary", "multilabel", "sequence"] = "multiclass"
     targets: Literal["labels", "distributions"] = "labels"
     parameters: Mapping[str, Parameter] = field(default_factory=dict)

@@ -37,7 +37,7 @@ def spread(values: Array) -> Array:
     array([1.      , 1.632993])
     """
     if len(values) < 2:
-        raise ValueError("one row alone does not tell how far rows spread")
+        raise ValueError("one row alone does not determine how far rows spread")
     # The mean of n equal numbers is off by a last bit: exact zero misses most constant features, and would divide
     # by rounding noise.
     deviation = values.std(axis=0)

@@ -93,7 +93,7 @@ def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Arra
     """
     classes, of_row, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if counts.max() < 2:
-        raise ValueError("no class has two rows, so nothing tells how far rows of a class spread")
+        raise ValueError("no class has two rows, so the spread of rows within a class is unknown")
     means = np.stack([values[of_row == k].mean(axis=0) for k in range(len(classes))])
     between = (means.T * (counts / len(values))) @ means
     return means, shrunk_covariance(values - means[of_row]), between

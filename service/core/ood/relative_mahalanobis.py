@@ -17,7 +17,7 @@ class RelativeMahalanobis:
     .. math:: s(x) = \min_k (x - \mu_k)^\top \Sigma^{-1} (x - \mu_k) - (x - \mu)^\top \Sigma_0^{-1} (x - \mu)
 
     What all classes share cancels, so it hears rows near to, but not of, the classes better than `mahalanobis`;
-    directions that do not tell classes apart count for nothing, however far the row. One class alone scores 0.
+    directions that do not separate classes count for nothing, however far the row. One class alone scores 0.
 
     :math:`\Sigma_0 = \Sigma + B`, the shrunk covariance within classes plus the sample covariance between them
     (law of total covariance): shrunk on its own it could be tighter than a class, and the score would fall without

@@ -20,6 +20,19 @@ def test_a_verb_is_listed_under_its_name(verb: str) -> None:
     assert VERBS[verb].summary
 
 
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Rows of a request.
+
+    Attributes
+    ----------
+    rows : int
+        How many.
+    """
+
+    rows: int
+
+
 async def test_a_new_verb_is_one_entry(
     monkeypatch: pytest.MonkeyPatch,
     client_of: Callable[..., httpx.AsyncClient],
@@ -30,7 +43,7 @@ async def test_a_new_verb_is_one_entry(
         del request, model
         return lambda prediction: {"rows": len(prediction.log_probs)}
 
-    report = Report("count", prepared)
+    report = Report("count", Count, prepared)
     count = dataclasses.replace(VERBS["estimate"], name="count", summary="How many rows", report=report)
     monkeypatch.setitem(verbs.VERBS, "count", count)
     async with client_of(shipped) as client:

@@ -70,7 +70,7 @@ def test_the_quantile_of_t_is_scipys(freedom: int) -> None:
     assert student(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=2e-3)
 
 
-def test_intervals_of_groups_cover_as_they_say() -> None:
+def test_intervals_of_groups_have_their_stated_coverage() -> None:
     rng = np.random.default_rng(5)
     held = 0
     for _ in range(400):

@@ -54,7 +54,7 @@ def test_a_monotone_distortion_moves_only_the_miscalibration() -> None:
     assert bent.miscalibration > straight.miscalibration + 0.02
 
 
-def test_something_ruled_out_that_happened_costs_infinity() -> None:
+def test_an_event_of_probability_zero_that_occurs_costs_infinity() -> None:
     parts = corp_decomposition(np.array([0.0, 0.5]), np.array([1, 0]), loss="log_loss")
     assert parts.score == parts.miscalibration == np.inf
 
@@ -112,7 +112,7 @@ def test_a_weight_of_two_is_the_row_twice(loss) -> None:
     assert astuple(binned) == pytest.approx(astuple(again), rel=1e-9, abs=1e-15)
 
 
-def test_a_bin_ruled_out_that_happened_is_infinite_and_leaves_the_other_parts_numbers() -> None:
+def test_a_bin_of_probability_zero_with_events_is_infinite_and_leaves_the_other_parts_numbers() -> None:
     parts = binned_decomposition(np.array([0.0, 0.9]), np.array([1, 1]), loss="log_loss")
     assert parts.score == parts.reliability == np.inf
     assert np.isfinite([parts.resolution, parts.uncertainty, parts.within]).all()

@@ -51,7 +51,7 @@ def test_an_order_of_the_rows_and_a_monotone_map_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(("events", "others", "apart"), [(6, 60, 1.0), (40, 40, 0.5), (12, 200, 3.0)])
-def test_intervals_cover_as_they_say(events: int, others: int, apart: float) -> None:
+def test_intervals_have_their_stated_coverage(events: int, others: int, apart: float) -> None:
     rng = np.random.default_rng(3)
     event = np.arange(events + others) < events
     true, held = norm.cdf(apart / np.sqrt(2.0)), 0
@@ -61,7 +61,7 @@ def test_intervals_cover_as_they_say(events: int, others: int, apart: float) -> 
     assert held >= 0.93 * 400
 
 
-def test_intervals_of_grouped_rows_cover_as_they_say_and_those_that_ignore_groups_do_not() -> None:
+def test_intervals_of_grouped_rows_have_their_stated_coverage_and_those_that_ignore_groups_do_not() -> None:
     rng = np.random.default_rng(4)
     groups = np.repeat(np.arange(30), 10)
     sick = np.arange(30) % 2 == 0  # a patient is sick or not: all rows of a group have one label

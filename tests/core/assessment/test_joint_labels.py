@@ -41,7 +41,7 @@ def test_every_label_finds_its_own_posterior_however_labels_depend_on_each_other
     assert (np.abs((q - labels).mean(axis=0)) < 4.0 * noise).all()
 
 
-def test_the_product_of_right_marginals_is_wrong_and_that_is_told(fitted: list[Platt]) -> None:
+def test_the_product_of_right_marginals_is_wrong_and_detected(fitted: list[Platt]) -> None:
     x, labels = twins(HALF, seed=1)
     both = joint(calibrated(fitted, x), labels)
     assert both.observed == pytest.approx(0.307, abs=0.015)
@@ -51,7 +51,7 @@ def test_the_product_of_right_marginals_is_wrong_and_that_is_told(fitted: list[P
     assert both.low < both.observed <= both.high + 0.005  # one shared number is the dependence that reaches the top
 
 
-def test_the_exact_match_of_predicted_sets_is_told_as_wrong_too(fitted: list[Platt]) -> None:
+def test_the_exact_match_of_predicted_sets_is_detected_as_wrong_too(fitted: list[Platt]) -> None:
     x, labels = twins(HALF, seed=1)
     q = calibrated(fitted, x)
     predicted = q >= 0.5

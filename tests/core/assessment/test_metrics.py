@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from service.core.assessment.metrics import (
     METRICS,
-    WEIGHTED,
     accuracy_score,
+    all_metrics,
     auroc_score,
     average_precision_score,
     brier_loss,
@@ -41,7 +41,7 @@ def drawn(n: int, k: int, *, seed: int) -> tuple[Array, Indices]:
 def test_a_name_tells_which_way_is_better(name: str) -> None:
     # information theory's own words, lower is better, are kept as they are
     assert name.endswith(("_score", "_loss", "_error")) or name in {"bits_per_label", "perplexity"}
-    assert METRICS[name].__name__ == name
+    assert METRICS[name].function.__name__ == name
 
 
 @every_metric
@@ -174,20 +174,28 @@ def test_probabilities_of_exactly_zero_and_one_are_measured_without_a_warning(na
 # -------------------------------------------------------------------------------------------------------- weights
 
 
-@pytest.mark.parametrize("name", WEIGHTED)
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.weighted])
 def test_a_weight_of_two_is_the_row_twice(name: str) -> None:
     log_p, labels = drawn(300, 3, seed=10)
     log_p = log_softmax(np.round(log_p, 1))  # ties
     copies = np.random.default_rng(10).integers(1, 4, size=300)
     rows, weights = np.repeat(np.arange(300), copies), copies.astype(np.float64)
     repeated = METRICS[name](log_p[rows], labels[rows])
-    assert WEIGHTED[name](log_p, labels, weights=weights) == pytest.approx(repeated, rel=1e-11)
-    assert WEIGHTED[name](log_p, labels, weights=7.0 * weights) == pytest.approx(repeated, rel=1e-11)
+    assert METRICS[name](log_p, labels, weights=weights) == pytest.approx(repeated, rel=1e-11)
+    assert METRICS[name](log_p, labels, weights=7.0 * weights) == pytest.approx(repeated, rel=1e-11)
     assert repeated != pytest.approx(METRICS[name](log_p, labels), rel=1e-6)  # the weights say something here
 
 
-def test_every_weighted_metric_is_the_metric_of_that_name() -> None:
-    assert all(METRICS[name] is metric for name, metric in WEIGHTED.items())
+@every_metric
+def test_a_metric_says_what_it_means_in_one_line(name: str) -> None:
+    assert 20 < len(METRICS[name].meaning) < 110
+    assert "\n" not in METRICS[name].meaning
+
+
+def test_a_metric_without_a_meaning_for_weights_is_left_out_for_weighted_rows() -> None:
+    log_p, labels = drawn(50, 3, seed=10)
+    found = all_metrics(log_p, labels, weights=np.linspace(1.0, 2.0, 50))
+    assert set(found) == {name for name, metric in METRICS.items() if metric.weighted}
 
 
 def test_weighted_ranking_scores_agree_with_scikit_learn() -> None:

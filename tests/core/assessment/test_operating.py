@@ -92,7 +92,7 @@ def test_a_line_of_prevalences_keeps_the_other_classes_in_proportion() -> None:
     np.testing.assert_allclose(line[:, 1] / line[:, 2], 5 / 3)
 
 
-def test_being_told_the_prevalence_helps_away_from_home_and_changes_nothing_there() -> None:
+def test_the_target_prevalence_helps_where_it_differs_from_the_source_and_changes_nothing_where_not() -> None:
     rng = np.random.default_rng(7)
     labels = rng.integers(2, size=20_000)
     score = rng.normal(loc=labels * 1.5)

@@ -71,12 +71,12 @@ def test_the_two_conventions_of_fpr95_differ_widely_on_the_same_scores() -> None
     assert abs(native - strange) > 0.2
 
 
-def test_which_kind_is_positive_must_be_said() -> None:
+def test_which_kind_is_positive_must_be_stated() -> None:
     with pytest.raises(TypeError, match="positive"):
         fpr_at_tpr(*two_kinds())  # type: ignore[call-arg]
 
 
-def test_at_least_the_asked_share_is_found_and_not_one_row_more() -> None:
+def test_at_least_the_requested_share_is_found_and_not_one_row_more() -> None:
     found = np.arange(100.0)
     assert fpr_at_tpr(np.array([29.0, 30.0, 31.0]), found, positive="out", tpr=0.7) == pytest.approx(2 / 3)
 
@@ -88,7 +88,7 @@ def test_detection_error_is_the_least_balanced_error_of_any_threshold() -> None:
     assert detection_error(inside, outside) == pytest.approx(by_hand, rel=1e-12)
 
 
-def test_scores_apart_are_told_apart_by_every_measure() -> None:
+def test_scores_without_overlap_are_separated_by_every_measure() -> None:
     inside, outside = np.arange(50.0), np.arange(50.0) + 100.0
     assert separation_score(inside, outside) == 1.0
     assert detection_error(inside, outside) == 0.0
@@ -141,7 +141,7 @@ WEIGHTED_COMPARISONS = {
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("name", WEIGHTED_COMPARISONS)
-def test_a_weight_of_two_is_the_row_twice_where_two_kinds_are_told_apart(name: str, *, ties: bool) -> None:
+def test_a_weight_of_two_is_the_row_twice_in_measures_of_separation(name: str, *, ties: bool) -> None:
     inside, outside = two_kinds(seed=5, ties=ties)
     copies = np.random.default_rng(5).integers(1, 4, size=len(inside))
     measure = WEIGHTED_COMPARISONS[name]

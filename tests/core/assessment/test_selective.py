@@ -63,7 +63,7 @@ def test_nothing_is_bounded_by_nothing_or_by_errors_alone() -> None:
     assert clopper_pearson_upper(5, 5) == 1.0
 
 
-def test_answered_rows_keep_the_promised_risk_nearly_always() -> None:
+def test_answered_rows_keep_the_bound_on_the_risk_nearly_always() -> None:
     rng = np.random.default_rng(3)
     broken = 0
     for _ in range(200):
@@ -93,7 +93,7 @@ def test_the_rows_above_the_threshold_are_those_answered_even_with_ties() -> Non
     assert found.risk == pytest.approx(wrong[sure >= found.threshold].mean(), rel=1e-12)
 
 
-def test_a_promise_nobody_can_keep_answers_nothing() -> None:
+def test_a_bound_that_no_threshold_keeps_answers_nothing() -> None:
     found = coverage_at_risk(np.linspace(0.0, 1.0, 50), np.ones(50), risk=0.1)
     assert found.threshold == np.inf
     assert found.coverage == 0.0

@@ -28,10 +28,10 @@ def taken(log_p: Array, cost: Array) -> tuple[Array, Indices]:
     return risks, best_action(risks, scale=class_ranges(cost).max(axis=-1))[0]
 
 
-# ------------------------------------------------------------------------------------------------ promised and paid
+# ------------------------------------------------------------------------------------------ expected and realised cost
 
 
-def test_under_the_true_posterior_every_action_costs_what_it_promised() -> None:
+def test_under_the_true_posterior_the_realised_cost_of_every_action_is_the_expected_one() -> None:
     scores = []
     for seed in range(100):
         log_p, labels = drawn(500, 3, seed=seed)
@@ -45,7 +45,7 @@ def excess_risk(risks: Array, actions: Indices) -> float:
     return float(np.mean(risks[np.arange(len(actions)), actions] - risks.min(axis=1)))
 
 
-def test_a_calibrated_favourite_may_still_break_the_promise_of_its_action() -> None:
+def test_a_calibrated_top_class_may_still_have_another_realised_cost_than_expected() -> None:
     n = 1000
     predicted = np.tile(SAID, (n, 1))
     labels = np.repeat([0, 1, 2], [600, 100, 300])
@@ -65,7 +65,7 @@ def test_the_golden_risks_pick_the_golden_actions() -> None:
     assert excess_risk(true, best) == 0.0
 
 
-def test_an_action_never_taken_promises_nothing() -> None:
+def test_an_action_never_taken_has_no_expected_cost() -> None:
     found = cost_calibration(np.array([[1.0, 2.0]]), np.array([0]), np.array([[0.0, 2.0], [2.0, 2.0]]), np.array([1]))
     assert found.count.tolist() == [1, 0]
     assert np.isnan([found.expected[1], found.realised[1], found.standard_error[1]]).all()

@@ -45,7 +45,7 @@ def test_every_method_can_compete(weighted_model) -> None:
     assert min(candidate.excess for candidate in found.candidates.values()) == 0.0
 
 
-def test_what_is_told_of_the_winner_is_its_loss_on_rows_it_did_not_see(truth) -> None:
+def test_the_loss_of_the_winner_is_that_on_rows_it_did_not_see(truth) -> None:
     logits, labels = truth(3).draw(400, seed=5)
     found = choose(logits, labels, candidates=ROUTINE, folds=folds(400))
     losses = -found.log_probs[np.arange(400), labels]

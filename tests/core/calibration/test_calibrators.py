@@ -36,7 +36,7 @@ def fresh(name: str, n: int = 50) -> Array:
 
 
 @everyone
-def test_what_it_needs_and_its_size_are_told(name: str) -> None:
+def test_what_it_needs_and_its_size_are_declared(name: str) -> None:
     assert CALIBRATORS[name].needs in ("any", "binary")
     assert 0 <= CALIBRATORS[name].size(2) <= CALIBRATORS[name].size(3)
     assert isinstance(CALIBRATORS[name].free_intercepts, bool)

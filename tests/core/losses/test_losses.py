@@ -61,6 +61,15 @@ def test_a_gradient_is_the_slope_of_its_loss(name, seed):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("scale", [2.0, 50.0, 1000.0])
+def test_values_are_those_of_the_loss_with_its_gradient(name, scale):
+    for seed in range(5):
+        logits, target, parameters = drawn(LOSSES[name], seed=seed, scale=scale)
+        expected, _ = LOSSES[name](logits, target, **parameters)
+        np.testing.assert_allclose(LOSSES[name].values(logits, target, **parameters), expected, rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_defaults_are_enough_unless_a_parameter_is_declared_required(name):
     logits, target, parameters = drawn(LOSSES[name])
     needed = {key: parameters[key] for key in LOSSES[name].required}

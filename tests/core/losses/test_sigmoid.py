@@ -45,7 +45,7 @@ def test_sigmoid_focal_is_the_two_class_focal_loss(gamma):
     np.testing.assert_allclose(gradient[:, 0], slope[:, 1], rtol=1e-11)
 
 
-def test_a_weight_on_the_positive_class_moves_the_optimum_as_the_formula_says():
+def test_a_weight_on_the_positive_class_moves_the_optimum_by_the_formula():
     eta, beta = 0.3, 5.0
 
     def risk(z: float) -> float:

@@ -37,7 +37,7 @@ def test_energy_is_scipys_logsumexp(z: Array) -> None:
     np.testing.assert_allclose(Energy().score(z), -scipy.special.logsumexp(z, axis=1), rtol=1e-14, atol=1e-13)
 
 
-def test_energy_of_normalised_log_probabilities_says_nothing() -> None:
+def test_energy_of_normalised_log_probabilities_is_constant() -> None:
     z = np.random.default_rng(0).normal(size=(200, 5)) * 4.0
     scores = Energy().score(log_softmax(z))
     np.testing.assert_allclose(scores, 0.0, rtol=0, atol=1e-14)
@@ -65,7 +65,7 @@ def test_logit_norm_is_lowest_for_a_single_winner_and_zero_for_equal_logits() ->
         assert LogitNorm().score(np.full((1, k), 0.1))[0] == 0.0
 
 
-def test_logit_norm_of_two_classes_says_nothing() -> None:
+def test_logit_norm_of_two_classes_is_constant() -> None:
     z = np.random.default_rng(2).normal(size=(50, 2))
     np.testing.assert_allclose(LogitNorm().score(z), -np.sqrt(0.5), rtol=1e-12)
 

@@ -28,7 +28,7 @@ def test_it_lies_between_nothing_and_the_logarithm_of_the_classes() -> None:
     assert nll(np.zeros((1, 7)))[0] == pytest.approx(np.log(7.0), rel=1e-14)
 
 
-def test_very_confident_rows_are_still_told_apart() -> None:
+def test_very_confident_rows_still_differ() -> None:
     scores = nll(np.stack([np.linspace(18.0, 300.0, 50), np.zeros(50)], axis=1))
     assert (np.diff(scores) < 0.0).all()
 
