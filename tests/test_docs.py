@@ -294,6 +294,13 @@ def test_every_calibrator_and_every_ood_score_and_rule_is_documented():
     assert scores == {*SCORES, *RULES}
 
 
+def test_every_tested_export_is_documented_and_no_other():
+    sources = "".join(text_of(path) for path in (ROOT / "tests" / "conformance").glob("from_*.py"))
+    tested = set(re.findall(r'^    "([a-z]+(?:-[a-z0-9]+)+)":', sources, re.MULTILINE))
+    table = section(text_of(DOCS / "guide" / "own-models.md"), "Supported exports")
+    assert set(re.findall(r"`([a-z]+(?:-[a-z0-9]+)+)`", table)) == tested
+
+
 def test_every_training_loss_is_documented():
     assert first_cells(section(reference("metrics"), "Training losses")) == set(LOSSES)
 
