@@ -21,7 +21,7 @@ class Contract:
     version : str
         Of the service.
     open_app, closed_app : callable
-        Make the applications that the examples come from, as `writer.write` takes them.
+        Make the applications that the examples come from, as `document_writer.write` takes them.
     """
 
     def __init__(
