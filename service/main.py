@@ -106,7 +106,7 @@ def _repository(settings: Settings) -> Repository:
 
 
 def threads_of(settings: Settings) -> int:
-    """Threads of every worker's sessions; where nobody says how many, the workers share the processors there are."""
+    """Threads of every worker's sessions; where no number is set, the workers share the processors there are."""
     return settings.threads or max(1, available_cpus() // settings.workers)
 
 
@@ -144,9 +144,9 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
 @asynccontextmanager
 async def watching(reloader: Reloader, seconds: float) -> AsyncIterator[None]:
     """Aliases are looked at every so often, and at once on SIGHUP, while the context lasts."""
-    loop, asked = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, asked.set)
-    watch = asyncio.create_task(_watch(reloader, asked, seconds or None))
+    loop, hangup = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    watch = asyncio.create_task(_watch(reloader, hangup, seconds or None))
     try:
         yield
     finally:
@@ -154,14 +154,14 @@ async def watching(reloader: Reloader, seconds: float) -> AsyncIterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _watch(reloader: Reloader, asked: asyncio.Event, seconds: float | None) -> None:
+async def _watch(reloader: Reloader, hangup: asyncio.Event, seconds: float | None) -> None:
     while True:
         try:
-            await asyncio.wait_for(asked.wait(), seconds)
+            await asyncio.wait_for(hangup.wait(), seconds)
         except TimeoutError:
             await asyncio.to_thread(reloader.poll)
         else:
-            asked.clear()
+            hangup.clear()
             await asyncio.to_thread(reloader.reload)
 
 

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     max_rows: Annotated[int, Field(ge=1, description="Most instances in one request.")] = 10_000
     reload_seconds: Annotated[
         float,
-        Field(ge=0, le=86400, description="Seconds between looks at the aliases; 0 looks only when told by SIGHUP."),
+        Field(ge=0, le=86400, description="Seconds between looks at the aliases; 0 looks only on SIGHUP."),
     ] = 2.0
     repository_api: Annotated[
         bool,

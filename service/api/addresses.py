@@ -1,4 +1,7 @@
-"""Which model a path names, and the bounds on what may be sent to it."""
+"""Which model a path names, and the bounds on what may be sent to it.
+
+Tested in tests/api/v1/test_targets.py.
+"""
 
 import re
 from collections.abc import Callable, Mapping

@@ -39,7 +39,7 @@ BYTES_PER_CELL = 32  # beside its name: the longest double in JSON has 24 charac
 # Asked every few seconds; their lines would bury the others.
 PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 BYTES_PER_ROW = 1024  # an id of 200 characters, or a label
-CLIENT_GONE = 499  # nobody is left to answer; nginx' number for it, in logs and metrics only
+CLIENT_DISCONNECTED = 499  # nginx' number, in logs and metrics only
 UNMATCHED = "(other)"
 
 log = logging.getLogger("temperance")
@@ -187,7 +187,7 @@ class Edge:
         try:
             await self._app(scope, receive, watch)
         except ClientDisconnect:
-            status = CLIENT_GONE
+            status = CLIENT_DISCONNECTED
         except Exception as error:  # noqa: BLE001  # the one place that answers for faults nobody foresaw
             _log_fault(error, request_id)
             if not status:

@@ -1,4 +1,7 @@
-"""One request: who asks, and by when."""
+"""One request: who asks, and by when.
+
+Tested in tests/prediction/test_predictor.py.
+"""
 
 from dataclasses import dataclass
 

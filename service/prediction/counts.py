@@ -25,8 +25,8 @@ class Counts:
     def __init__(self, telemetry: Telemetry) -> None:
         # Labels come from bundles, so there are few; finding their counters costs more than counting.
         self._rows, self._batch = cache(telemetry.rows.labels), cache(telemetry.batch.labels)
-        self._flagged, self._actions = cache(telemetry.flagged.labels), telemetry.actions
-        self._taken = cache(self._counters)
+        self._flagged, self._actions = cache(telemetry.flagged.labels), cache(self._counters)
+        self._telemetry = telemetry
 
     def count(self, verb: str, answer: Answer, parts: Iterable[Part]) -> None:
         """Count the answer to requests that were answered together.
@@ -37,7 +37,8 @@ class Counts:
         answer : Answer
         parts : iterable of Part
         """
-        model, flagged, per_request = answer.model, answer.posterior.flagged, self._batch(answer.model.name)
+        model, flagged = answer.model, answer.posterior.flagged
+        per_request = self._batch(model.name)
         self._rows(model.name, model.version, verb).inc(len(answer.log_probs))
         for part in parts:
             per_request.observe(part.rows)
@@ -47,12 +48,12 @@ class Counts:
             self._count_actions(model, decided.policy, decided.decisions)
 
     def _count_actions(self, model: Model, policy: Policy, decisions: Decisions) -> None:
-        if policy.source == "request":
-            labels = (model.name, model.version, FROM_REQUEST, FROM_REQUEST)
-            self._actions.labels(*labels).inc(len(decisions.action))
+        own = policy.source == "request"
+        name, names = (FROM_REQUEST, (FROM_REQUEST,)) if own else (policy.name, policy.actions)
+        counters, actions = self._actions(model.name, model.version, name, names), decisions.action.tolist()
+        if own:
+            counters[0].inc(len(actions))
             return
-        counters = self._taken(model.name, model.version, policy.name, policy.actions)
-        actions = decisions.action.tolist()
         for action in set(actions):
             counters[action].inc(actions.count(action))
 
@@ -60,4 +61,4 @@ class Counts:
         self, model: str, version: str, policy: str, actions: Sequence[str]
     ) -> list[prometheus_client.Counter]:
         # Of all actions: one that is never taken is there, with none.
-        return [self._actions.labels(model, version, policy, action) for action in actions]
+        return [self._telemetry.actions.labels(model, version, policy, action) for action in actions]

@@ -1,9 +1,9 @@
 """The one place where requests to a model wait: those that wait together are answered together.
 
 Batching is natural, by no clock. A request that is alone is answered at once. A batch takes whatever queued while the
-last one was busy, or arrived in the same turns of the event loop. Stages A to C run once for its rows, D and E once for
-every query among its requests. Cheap runs happen on the event loop itself, where handing them to a thread would cost
-more than they do; expensive ones happen on one thread of the queue, so that probes are answered meanwhile.
+last one was busy, or arrived in the same iterations of the event loop. Stages A to C run once for its rows, D and E
+once for every query among its requests. Cheap runs happen on the event loop itself, where handing them to a thread
+would cost more than they do; expensive ones happen on one thread of the queue, so that probes are answered meanwhile.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from service.runtime.model import Model
 from service.runtime.rows import Fields, Rows, alike, join
 from service.runtime.timing import INLINE_SECONDS
 
-QUIET_TURNS: Final = 2  # of the event loop: what is read in one turn is asked for in the next
+QUIET_ITERATIONS: Final = 2  # of the event loop: a request that is read in one is queued in the next
 
 
 @dataclass(slots=True, eq=False)
@@ -105,14 +105,14 @@ Outcome = tuple[Waiting, Result | Exception]
 
 
 class Arrivals:
-    """Tells whether requests arrive together, so that waiting for the next turns of the event loop would join them.
+    """Tells whether requests arrive together, so that waiting for the loop's next iterations would join them.
 
-    The first in a turn is answered at once. A second shows that waiting pays, and it stays that way until a request
-    has waited alone.
+    The first in an iteration is answered at once. A second shows that waiting pays, and it stays that way until a
+    request has waited alone.
     """
 
     def __init__(self) -> None:
-        self._first_came = False  # in this turn
+        self._first_came = False  # in this iteration
         self._together = False
 
     def alone(self) -> bool:
@@ -123,14 +123,14 @@ class Arrivals:
             self._together = True
             return False
         self._first_came = True
-        asyncio.get_running_loop().call_soon(self._end_turn)
+        asyncio.get_running_loop().call_soon(self._end_iteration)
         return True
 
     def joined(self, requests: int) -> None:
         """How many requests came together this time."""
         self._together = requests > 1
 
-    def _end_turn(self) -> None:
+    def _end_iteration(self) -> None:
         self._first_came = False
 
 
@@ -243,8 +243,8 @@ class Queue:
             raise Overloaded(f"{len(self._waiting)} requests wait for this model already; try again in a second")
 
     def _gather(self, loop: asyncio.AbstractEventLoop, quiet: int, known: int) -> None:
-        # No clock: a turn of the loop takes microseconds, and under load each one brings more requests.
-        if quiet >= QUIET_TURNS or len(self._waiting) >= self._limits.batch_rows:
+        # No clock: an iteration of the loop takes microseconds, and under load each one brings more requests.
+        if quiet >= QUIET_ITERATIONS or len(self._waiting) >= self._limits.batch_rows:
             self._run_next(loop)
             return
         count = len(self._waiting)
@@ -352,10 +352,13 @@ def _latest(batch: Sequence[Waiting]) -> float | None:
 
 def _groups(batch: list[Waiting]) -> list[list[Waiting]]:
     """Requests whose stages D and E run once for all: those with the same query, if it joins."""
+    first = batch[0].query
+    if first.joins and all(request.query is first for request in batch):
+        return [batch]
     groups: dict[int, list[Waiting]] = {}
     for request in batch:
-        groups.setdefault(id(request.query), []).append(request)
-    return [part for group in groups.values() for part in ([group] if group[0].query.joins else [[r] for r in group])]
+        groups.setdefault(id(request.query if request.query.joins else request), []).append(request)
+    return list(groups.values())
 
 
 def _timed(model: Model, rows: Rows, deadline: float | None) -> Posterior:

@@ -87,12 +87,17 @@ def alike(one: Rows, other: Rows) -> bool:
     Padding to a longer row may change what a graph without a mask answers; joined with others, integers may become
     doubles.
     """
-    if not isinstance(one, Fields) or not isinstance(other, Fields):
-        return isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.dtype == other.dtype
-    return one.others.keys() == other.others.keys() and all(
-        values.shape[1:] == other.others[name].shape[1:] and values.dtype == other.others[name].dtype
-        for name, values in one.others.items()
-    )
+    if isinstance(one, np.ndarray):
+        return isinstance(other, np.ndarray) and one.dtype == other.dtype
+    if isinstance(other, np.ndarray):
+        return False
+    if one.others.keys() != other.others.keys():
+        return False
+    for name, values in one.others.items():  # a loop, for this is asked of every two requests that meet
+        its = other.others[name]
+        if values.dtype != its.dtype or values.shape[1:] != its.shape[1:]:
+            return False
+    return True
 
 
 def join(parts: Sequence[Rows]) -> Rows:

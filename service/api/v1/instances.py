@@ -3,24 +3,23 @@
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
-from operator import itemgetter
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 
 from service.api.plain_numbers import plain_numbers
 from service.api.v1.filled_inputs import Filled
+from service.api.v1.quick_table import NUMBERS_OR_NULL, QuickTable
 from service.core.numerics import Array, Indices
 from service.errors import Fault, InvalidInstances, TooManyRows
 from service.runtime.inputs import Inputs
-from service.runtime.integers import EXACT, INEXACT, Wide, among, beyond, integers, is_wide, rows_with
+from service.runtime.integers import EXACT, INEXACT, among, beyond, integers, is_wide, rows_with
 from service.runtime.numbers import misfits
 from service.runtime.rows import Entry, Fields, Rows, Values, stretched
 
 MOST_FAULTS = 20
 MOST_EXAMPLE_CELLS = 100
-NUMBERS_OR_NULL: Final[frozenset[type]] = frozenset({int, float, type(None)})
 TYPES: Final = {
     str: "a string",
     bool: "a boolean",
@@ -69,7 +68,7 @@ class InstanceReader:
         self._inputs = inputs
         self._most = most
         self._layout = _layout(inputs)
-        self._quick = _QuickTable(self._layout.names, inputs.wide) if self._layout.numbers else None
+        self._quick = QuickTable(self._layout.names, inputs.wide) if self._layout.numbers else None
 
     def plain(self, text: bytes) -> tuple[list[Any], Rows] | None:
         """Instances, and the rows that they are, of a JSON array of rows of numbers; None for any other."""
@@ -111,37 +110,6 @@ class InstanceReader:
             if not faults:
                 return found
         raise self.located(InvalidInstances(_summary(faults), faults), instances)
-
-
-class _QuickTable:
-    """Rows of numbers as one array, where all have the same form; None for all others, which are checked one by one."""
-
-    def __init__(self, names: tuple[str, ...], wide: tuple[Wide, ...]) -> None:
-        self._width = len(names)
-        self._wide = wide
-        self._cells = itemgetter(*names) if len(names) > 1 else None
-
-    def rows(self, instances: Sequence[Any]) -> Rows | None:
-        kinds = set(map(type, instances))
-        cells = instances if kinds == {list} else self._by_name(instances) if kinds == {dict} else None
-        if cells is None or set(map(len, instances)) != {self._width}:
-            return None
-        return self.table(cells) if NUMBERS_OR_NULL.issuperset(map(type, chain.from_iterable(cells))) else None
-
-    def table(self, cells: Sequence[Any]) -> Rows | None:
-        try:
-            table: Array = np.array(cells, dtype=np.float64)
-        except (ValueError, TypeError, OverflowError):  # ragged, or beyond a double
-            return None
-        if table.ndim != 2 or table.shape[1] != self._width:
-            return None
-        return rows_with(table, among(cells, table, self._wide)) if self._wide else table
-
-    def _by_name(self, instances: Sequence[Any]) -> Sequence[Any] | None:
-        try:
-            return None if self._cells is None else list(map(self._cells, instances))
-        except KeyError:
-            return None
 
 
 def example(inputs: Inputs) -> list[object] | None:
@@ -268,7 +236,8 @@ def _fields(rows: list[list[object]], layout: _Layout, inputs: Inputs, faults: l
     cells = dict(zip(layout.names, zip(*rows, strict=True), strict=True))
     for entry in layout.entries:
         faults += islice(_misfits(entry, cells), MOST_FAULTS)
-    faults += _too_large(zip(*(cells[name] for name in columns), strict=True), columns) if not faults else ()
+    if columns and not faults:
+        faults += _too_large(zip(*(cells[name] for name in columns), strict=True), columns)
     if faults:
         return NOTHING
     texts = {name: _objects(cells[name]) for entry in layout.entries if entry.is_text for name in entry.cells}
@@ -277,9 +246,16 @@ def _fields(rows: list[list[object]], layout: _Layout, inputs: Inputs, faults: l
     lengths = next(iter(sizes.values()), None)
     for name in sizes if not faults else ():
         faults += _unequal(name, sizes[name], lengths)
-    numbers = np.array([cells[name] for name in columns], dtype=np.float64).reshape(-1, len(rows)).T
+    numbers = _numbers([cells[name] for name in columns], len(rows))
     whole = {one.name: integers(cells[one.name]) for one in inputs.wide if beyond(numbers[:, one.index]).any()}
     return Fields(numbers, texts | whole | {name: tensor for name, (tensor, _) in stacked.items()}, lengths)
+
+
+def _numbers(columns: Sequence[Sequence[object]], rows: int) -> Array:
+    if not columns:
+        return np.empty((rows, 0))
+    table: Array = np.array(columns, dtype=np.float64)
+    return table.T
 
 
 def _misfits(entry: Entry, cells: dict[str, tuple[object, ...]]) -> Iterator[Fault]:
@@ -287,11 +263,13 @@ def _misfits(entry: Entry, cells: dict[str, tuple[object, ...]]) -> Iterator[Fau
         for i, cell in enumerate(cells[entry.name]):
             yield from _misshapen(cell, entry, (i, entry.name))
         return
-    taken, wanted = _CELLS.get(entry.dtype.kind, NUMBER)
+    taken, kind = _CELLS.get(entry.dtype.kind, NUMBER)
     for name in entry.cells:
+        if taken.issuperset(map(type, cells[name])):
+            continue
         for i, cell in enumerate(cells[name]):
             if type(cell) not in taken:
-                yield _fault((i, name), "wrong-type", f"must be {wanted}, it is {TYPES[type(cell)]}")
+                yield _fault((i, name), "wrong-type", f"must be {kind}, it is {TYPES[type(cell)]}")
 
 
 def _misshapen(cell: object, entry: Entry, path: tuple[str | int, ...]) -> Iterator[Fault]:
@@ -315,10 +293,10 @@ def _misshapen(cell: object, entry: Entry, path: tuple[str | int, ...]) -> Itera
 def _no_numbers(cell: list[object], entry: Entry, path: tuple[str | int, ...]) -> Iterator[Fault]:
     taken = {bool, int} if entry.dtype.kind == "b" else {int, float}
     if not taken.issuperset(map(type, cell)):
-        wanted = "true or false" if entry.dtype.kind == "b" else "a number"
+        kind = "true or false" if entry.dtype.kind == "b" else "a number"
         for j, value in enumerate(cell):
             if type(value) not in taken:
-                yield _fault((*path, j), "wrong-type", f"must be {wanted}, it is {TYPES[type(value)]}")
+                yield _fault((*path, j), "wrong-type", f"must be {kind}, it is {TYPES[type(value)]}")
 
 
 def _stacked(entry: Entry, cells: Sequence[object], faults: list[Fault]) -> tuple[Values, Indices]:

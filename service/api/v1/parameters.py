@@ -6,6 +6,7 @@ import numpy as np
 
 from service.api.v1.instances import nearest
 from service.api.v1.requests import (
+    Applies,
     DecideParameters,
     DetectParameters,
     EstimateParameters,
@@ -13,6 +14,7 @@ from service.api.v1.requests import (
     PredictParameters,
     SessionState,
     Wire,
+    applies,
 )
 from service.bundle.sections import check_prevalence
 from service.bundle.tasks import ABSENT, PRESENT
@@ -37,108 +39,96 @@ class Neighbours(TypedDict):
     strength: float
 
 
-BELONGS_TO: Final[dict[str, tuple[str, ...]]] = {
-    "top_k": ("multiclass",),
-    "coverage": ("multiclass",),
-    "costs": ("multiclass", "sequence"),
-    "label_costs": ("multilabel",),
-    "smoother": ("sequence",),
-    "strength": ("sequence",),
-    "switch": ("sequence",),
-}
-PER_ROW: Final = ("policy", "site", "prevalence", "costs")
-"""What multiclass models may be asked row by row."""
-
 CARRIED: Final = tuple(name for name in SessionState.model_fields if name != "false_alarms_per_1000_steps")
-"""What only an answer can have said of a session."""
+"""What only an answer can state of a session."""
 
 
-def predict_options(wanted: PredictParameters, model: Model, rows: int) -> Options:
+def predict_options(parameters: PredictParameters, model: Model, rows: int) -> Options:
     """Options of `:predict`; InvalidParameters where they contradict each other, the model or the rows."""
     return Options(
         "predict",
-        site=_site(wanted.site, rows=rows),
-        prevalence=_prevalence(wanted, model, rows=rows),
-        coverage=wanted.coverage,
-        top_k=wanted.top_k,
-        **_neighbours(wanted),
+        site=_site(parameters.site, rows=rows),
+        prevalence=_prevalence(parameters, model, rows=rows),
+        coverage=parameters.coverage,
+        top_k=parameters.top_k,
+        **_neighbours(parameters),
     )
 
 
-def detect_options(wanted: DetectParameters, model: Model, rows: int) -> Options:
+def detect_options(parameters: DetectParameters, model: Model, rows: int) -> Options:
     """Options of `:detect`; InvalidParameters where they contradict the model."""
     del rows
-    return Options("detect", fdr=wanted.fdr, session=_session(wanted, model))
+    return Options("detect", fdr=parameters.fdr, session=_session(parameters, model))
 
 
-def decide_options(wanted: DecideParameters, model: Model, rows: int) -> Options:
+def decide_options(parameters: DecideParameters, model: Model, rows: int) -> Options:
     """Options of `:decide`; InvalidParameters where they contradict each other, the model or the rows."""
     return Options(
         "decide",
         decide=True,
-        policy=_policy(wanted, model, rows=rows),
-        site=_site(wanted.site, rows=rows),
-        prevalence=_prevalence(wanted, model, rows=rows),
-        coverage=wanted.coverage,
-        fdr=wanted.fdr,
-        session=_session(wanted, model),
-        label_costs=label_costs_of(wanted, model),
-        switch=wanted.switch,
-        top_k=wanted.top_k,
-        **_neighbours(wanted),
+        policy=_policy(parameters, model, rows=rows),
+        site=_site(parameters.site, rows=rows),
+        prevalence=_prevalence(parameters, model, rows=rows),
+        coverage=parameters.coverage,
+        fdr=parameters.fdr,
+        session=_session(parameters, model),
+        label_costs=label_costs_of(parameters, model),
+        switch=parameters.switch,
+        top_k=parameters.top_k,
+        **_neighbours(parameters),
     )
 
 
-def evaluate_options(wanted: EvaluateParameters, model: Model, rows: int) -> Options:
+def evaluate_options(parameters: EvaluateParameters, model: Model, rows: int) -> Options:
     """Options of `:evaluate`; InvalidParameters where they contradict each other or the model."""
     del rows
     return Options(
         "evaluate",
-        site=wanted.site,
-        prevalence=prevalence_of(wanted.prevalence, wanted.site, model),
-        **_neighbours(wanted),
+        site=parameters.site,
+        prevalence=prevalence_of(parameters.prevalence, parameters.site, model),
+        **_neighbours(parameters),
     )
 
 
-def estimate_options(wanted: EstimateParameters, model: Model, rows: int) -> Options:
+def estimate_options(parameters: EstimateParameters, model: Model, rows: int) -> Options:
     """Options of `:estimate`: none."""
-    del wanted, model, rows
+    del parameters, model, rows
     return Options("estimate")
 
 
-def label_policies_of(wanted: EvaluateParameters, model: Model) -> dict[str, dict[int, Policy]]:
-    """Policies of labels that `:evaluate` reports on: the one asked for, or all of the manifest."""
-    own = label_costs_of(wanted, model)
+def label_policies_of(parameters: EvaluateParameters, model: Model) -> dict[str, dict[int, Policy]]:
+    """Policies of labels that `:evaluate` reports on: the requested one, or all of the manifest."""
+    own = label_costs_of(parameters, model)
     if own is not None:
         return {FROM_REQUEST: own}
-    if wanted.policy is None:
+    if parameters.policy is None:
         return model.label_policies
-    return {wanted.policy: choose_label_policies(model, Options("evaluate", policy=wanted.policy))}
+    return {parameters.policy: choose_label_policies(model, Options("evaluate", policy=parameters.policy))}
 
 
-def label_costs_of(wanted: DecideParameters | EvaluateParameters, model: Model) -> dict[int, Policy] | None:
+def label_costs_of(parameters: DecideParameters | EvaluateParameters, model: Model) -> dict[int, Policy] | None:
     """Costs of labels of the request's own, by the label's index; None when it has none."""
-    if wanted.label_costs is None:
+    if parameters.label_costs is None:
         return None
-    if wanted.policy is not None:
+    if parameters.policy is not None:
         raise parameter_error(("policy",), "contradiction", "cannot come together with label_costs")
-    unknown = wanted.label_costs.keys() - set(model.classes)
+    unknown = parameters.label_costs.keys() - set(model.classes)
     if unknown:
         hint = nearest(next(iter(unknown)), model.classes)
         detail = f"the costs name a label that the model does not have{hint}"
         raise parameter_error(("label_costs", "?"), "unknown-class", detail)
     return {
         model.classes.index(label): _priced(costs, (ABSENT, PRESENT), ("label_costs", label))
-        for label, costs in wanted.label_costs.items()
+        for label, costs in parameters.label_costs.items()
     }
 
 
-def policies_of(wanted: EvaluateParameters, model: Model) -> dict[str, Policy]:
-    """Policies that `:evaluate` reports on: the one asked for, or all of the manifest."""
-    if wanted.costs is None and wanted.policy is None:
+def policies_of(parameters: EvaluateParameters, model: Model) -> dict[str, Policy]:
+    """Policies that `:evaluate` reports on: the requested one, or all of the manifest."""
+    if parameters.costs is None and parameters.policy is None:
         return model.policies
-    _refuse_both(wanted)
-    policy = choose_policy(model, wanted.policy) if wanted.costs is None else _own(wanted.costs, model)
+    _refuse_both(parameters)
+    policy = choose_policy(model, parameters.policy) if parameters.costs is None else _own(parameters.costs, model)
     return {policy.name: policy}
 
 
@@ -174,17 +164,17 @@ def parameter_error(path: Place, code: str, detail: str) -> InvalidParameters:
     return InvalidParameters(f"{place}: {detail}", [Fault(("parameters", *path), code, detail)])
 
 
-def _policy(wanted: DecideParameters, model: Model, *, rows: int) -> Policy | str | tuple[str, ...] | None:
-    _refuse_both(wanted)
-    if isinstance(wanted.policy, list):
-        return tuple(_one_per_row("policy", wanted.policy, rows))
-    if isinstance(wanted.costs, list):
-        return _own_by_row(_one_per_row("costs", wanted.costs, rows), model)
-    return wanted.policy if wanted.costs is None else _own(wanted.costs, model)
+def _policy(parameters: DecideParameters, model: Model, *, rows: int) -> Policy | str | tuple[str, ...] | None:
+    _refuse_both(parameters)
+    if isinstance(parameters.policy, list):
+        return tuple(_one_per_row("policy", parameters.policy, rows))
+    if isinstance(parameters.costs, list):
+        return _own_by_row(_one_per_row("costs", parameters.costs, rows), model)
+    return parameters.policy if parameters.costs is None else _own(parameters.costs, model)
 
 
-def _refuse_both(wanted: DecideParameters | EvaluateParameters) -> None:
-    if wanted.policy is not None and wanted.costs is not None:
+def _refuse_both(parameters: DecideParameters | EvaluateParameters) -> None:
+    if parameters.policy is not None and parameters.costs is not None:
         raise parameter_error(("policy",), "contradiction", "cannot come together with costs")
 
 
@@ -218,12 +208,12 @@ def _site(site: str | list[str] | None, *, rows: int) -> str | tuple[str, ...] |
     return tuple(_one_per_row("site", site, rows)) if isinstance(site, list) else site
 
 
-def _prevalence(wanted: PredictParameters, model: Model, *, rows: int) -> Shares | tuple[Shares, ...] | None:
-    given = wanted.prevalence
+def _prevalence(parameters: PredictParameters, model: Model, *, rows: int) -> Shares | tuple[Shares, ...] | None:
+    given = parameters.prevalence
     if not isinstance(given, list):
-        return prevalence_of(given, wanted.site, model)
+        return prevalence_of(given, parameters.site, model)
     for i, shares in enumerate(_one_per_row("prevalence", given, rows)):
-        prevalence_of(shares, wanted.site, model, at=(i,))
+        prevalence_of(shares, parameters.site, model, at=(i,))
     return tuple(given)
 
 
@@ -233,28 +223,31 @@ def _one_per_row(name: str, values: list[Entry], rows: int) -> list[Entry]:
     return values
 
 
-def _neighbours(wanted: PredictParameters | EvaluateParameters) -> Neighbours:
-    return {"smoother": wanted.smoother, "strength": STRENGTH if wanted.strength is None else wanted.strength}
+def _neighbours(parameters: PredictParameters | EvaluateParameters) -> Neighbours:
+    return {
+        "smoother": parameters.smoother,
+        "strength": STRENGTH if parameters.strength is None else parameters.strength,
+    }
 
 
-def refuse_foreign(wanted: Wire, model: Model) -> None:
-    """Raise InvalidParameters for a parameter that means nothing to a model of this task."""
-    for name, tasks in BELONGS_TO.items():
-        if name in wanted.model_fields_set and model.task not in tasks:
-            raise parameter_error(
-                (name,), "other-task", f"is of {' and '.join(tasks)} models; this one is {model.task}"
-            )
-    if model.task == "multiclass":
-        return
-    for name in PER_ROW:
-        if isinstance(getattr(wanted, name, None), list):
-            raise parameter_error((name,), "other-task", f"of a {model.task} model must be one for all instances")
+def check_task(parameters: Wire, model: Model) -> None:
+    """Raise InvalidParameters for a parameter that does not apply to models of this task, or not row by row."""
+    for name in type(parameters).model_fields:
+        if name in parameters.model_fields_set:
+            _check_applies(name, getattr(parameters, name), applies(type(parameters), name), model.task)
 
 
-def _session(wanted: DecideParameters | DetectParameters, model: Model) -> Session | None:
-    if "session" not in wanted.model_fields_set:
+def _check_applies(name: str, value: object, to: Applies, task: str) -> None:
+    if task not in to.tasks:
+        raise parameter_error((name,), "other-task", f"is of {' and '.join(to.tasks)} models; this one is {task}")
+    if isinstance(value, list) and to.by_row and task not in to.by_row:
+        raise parameter_error((name,), "other-task", f"of a {task} model must be one for all instances")
+
+
+def _session(parameters: DecideParameters | DetectParameters, model: Model) -> Session | None:
+    if "session" not in parameters.model_fields_set:
         return None
-    sent = wanted.session or SessionState()
+    sent = parameters.session or SessionState()
     if not any(name in sent.model_fields_set for name in CARRIED):
         return Session(sent.false_alarms_per_1000_steps)
     for name in CARRIED:

@@ -16,7 +16,7 @@ from service.api.body import parse_json
 from service.api.encoders.encoder import Encoder, encoder_of
 from service.api.plain_numbers import end_of_numbers
 from service.api.v1.instances import InstanceReader
-from service.api.v1.parameters import parameter_error, refuse_foreign
+from service.api.v1.parameters import check_task, parameter_error
 from service.api.v1.reports import ReportEncoder
 from service.api.v1.requests import parse_request, valid_ids
 from service.api.v1.verbs import Verb
@@ -172,7 +172,7 @@ class RequestReader:
         verb, model = self._verb, self._model
         request: Any = parse_request(verb.request, document, _names(model))
         parameters, count = request.parameters, len(request.instances)
-        refuse_foreign(parameters, model)
+        check_task(parameters, model)
         compute = None if verb.report is None else verb.report.prepared(request, model)
         options = verb.options(parameters, model, count)
         ids = getattr(parameters, "ids", None)

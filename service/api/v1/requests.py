@@ -1,6 +1,7 @@
 """Requests as they are checked."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
@@ -8,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from service.api.v1.instances import MOST_FAULTS, nearest
 from service.bundle.sections import Cost, Name
+from service.bundle.tasks import TASKS
 from service.bundle.wording import reason
 from service.errors import Fault, InvalidParameters, InvalidRequest, RequestError
 from service.prediction.sessions import PER_THOUSAND
@@ -93,6 +95,25 @@ Layout = Annotated[
 Ids = Annotated[list[Name], Field(description="One per instance, echoed as `id`.")]
 
 
+@dataclass(frozen=True, slots=True)
+class Applies:
+    """Which models a parameter applies to; stands in the annotation of its field.
+
+    Attributes
+    ----------
+    tasks : tuple of str
+        Tasks whose models it is for.
+    by_row : tuple of str
+        Tasks whose models it may be a list for, of one per instance; none where it is no such list.
+    """
+
+    tasks: tuple[str, ...] = tuple(TASKS)
+    by_row: tuple[str, ...] = ()
+
+
+BY_ROW: Final = Applies(by_row=("multiclass",))
+
+
 class Wire(BaseModel):
     """Part of a request; a key it does not know is refused."""
 
@@ -155,22 +176,24 @@ class PredictParameters(Wire):
 
     ids: Ids | None = None
     layout: Layout = "rows"
-    site: SitePerRow | None = None
-    prevalence: PrevalencePerRow | None = None
-    top_k: Annotated[int | None, Field(ge=1, description="Answer `top` in place of `probabilities`.")] = None
-    coverage: Coverage | None = None
-    smoother: SmootherName | None = None
-    strength: Strength | None = None
+    site: Annotated[SitePerRow | None, BY_ROW] = None
+    prevalence: Annotated[PrevalencePerRow | None, BY_ROW] = None
+    top_k: Annotated[
+        int | None, Field(ge=1, description="Answer `top` in place of `probabilities`."), Applies(("multiclass",))
+    ] = None
+    coverage: Annotated[Coverage | None, Applies(("multiclass",))] = None
+    smoother: Annotated[SmootherName | None, Applies(("sequence",))] = None
+    strength: Annotated[Strength | None, Applies(("sequence",))] = None
 
 
 class DecideParameters(PredictParameters):
     """Options of `:decide`."""
 
     fdr: Fdr | None = None
-    policy: PolicyPerRow | None = None
-    costs: CostsPerRow | None = None
-    label_costs: LabelCosts | None = None
-    switch: SwitchPrice | None = None
+    policy: Annotated[PolicyPerRow | None, BY_ROW] = None
+    costs: Annotated[CostsPerRow | None, Applies(("multiclass", "sequence"), by_row=("multiclass",))] = None
+    label_costs: Annotated[LabelCosts | None, Applies(("multilabel",))] = None
+    switch: Annotated[SwitchPrice | None, Applies(("sequence",))] = None
     session: SessionParameter = None
 
 
@@ -188,10 +211,10 @@ class EvaluateParameters(Wire):
     site: Name | None = None
     prevalence: Prevalence | None = None
     policy: Name | None = None
-    costs: Costs | None = None
-    label_costs: LabelCosts | None = None
-    smoother: SmootherName | None = None
-    strength: Strength | None = None
+    costs: Annotated[Costs | None, Applies(("multiclass", "sequence"))] = None
+    label_costs: Annotated[LabelCosts | None, Applies(("multilabel",))] = None
+    smoother: Annotated[SmootherName | None, Applies(("sequence",))] = None
+    strength: Annotated[Strength | None, Applies(("sequence",))] = None
     losses: Annotated[list[Name], Field(description="Training losses to report, by name.")] = []
     labels_as: LabelsAs | None = None
 
@@ -251,6 +274,12 @@ class EstimateRequest(Wire):
 
     instances: Instances
     parameters: EstimateParameters = EstimateParameters()
+
+
+def applies(kind: type[Wire], name: str) -> Applies:
+    """Which models a parameter applies to: to all, where its field states nothing."""
+    stated = [entry for entry in kind.model_fields[name].metadata if isinstance(entry, Applies)]
+    return stated[0] if stated else Applies()
 
 
 def valid_ids(ids: object) -> bool:
