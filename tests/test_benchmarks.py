@@ -51,6 +51,10 @@ def test_a_report_of_wrk_is_read_in_seconds():
     assert wrk.parse(REPORT) == wrk.Load(1987.25, 812e-6, 2.75e-3)
 
 
+def test_a_latency_of_whole_seconds_is_read_too():
+    assert wrk.parse(REPORT.replace("99%    2.75ms", "99%    1.10s ")).p99 == 1.1
+
+
 @pytest.mark.parametrize("trouble", ["  Non-2xx or 3xx responses: 3", "  Socket errors: connect 0, read 0, timeout 2"])
 def test_a_report_of_failures_is_no_measurement(trouble):
     with pytest.raises(SystemExit):

@@ -7,10 +7,10 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import click
 import httpx
@@ -29,6 +29,8 @@ from service.core.calibration import CALIBRATORS
 from service.core.decision import REASONS
 from service.core.losses import LOSSES
 from service.core.ood import RULES, SCORES
+from service.evaluation.prevalence import PrevalenceEstimate
+from service.evaluation.report import Report
 from service.prediction.header import HEADER
 from service.prediction.query import groups_of
 from service.prediction.tasks import TASKS
@@ -193,6 +195,12 @@ def test_every_relative_link_leads_somewhere(page):
             assert place in anchors(found), f"{target}#{place}"
 
 
+def test_every_benchmark_that_a_page_names_exists():
+    named = {name for page in PAGES for name in re.findall(r"python -m tests\.bench\.(\w+)", text_of(page))}
+    assert named
+    assert [name for name in named if not (ROOT / "tests" / "bench" / f"{name}.py").exists()] == []
+
+
 def anchors(page: Path) -> set[str]:
     """Anchors of headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
@@ -290,6 +298,13 @@ def test_every_calibrator_and_every_ood_score_and_rule_is_documented():
     scores = first_cells(section(text_of(DOCS / "guide" / "out-of-distribution.md"), "Scores and rules"))
     assert calibrators >= set(CALIBRATORS)
     assert scores == {*SCORES, *RULES}
+
+
+def test_every_tested_export_is_documented_and_no_other():
+    sources = "".join(text_of(path) for path in (ROOT / "tests" / "conformance").glob("from_*.py"))
+    tested = set(re.findall(r'^    "([a-z]+(?:-[a-z0-9]+)+)":', sources, re.MULTILINE))
+    table = section(text_of(DOCS / "guide" / "own-models.md"), "Supported exports")
+    assert set(re.findall(r"`([a-z]+(?:-[a-z0-9]+)+)`", table)) == tested
 
 
 def test_every_training_loss_is_documented():
@@ -402,9 +417,48 @@ TABLES = {
 """Tables of a manifest, and the headings that document them."""
 
 
+def described(kind: type[Any], found: dict[str, set[str]] | None = None) -> dict[str, set[str]]:
+    """Fields of a dataclass and of those within it, by the heading that documents each."""
+    found = {} if found is None else found
+    heading = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).capitalize()
+    if heading not in found:
+        found[heading] = {field.name for field in fields(kind)}
+        for hint in get_type_hints(kind).values():
+            for part in dataclasses_in(hint):
+                described(part, found)
+    return found
+
+
+def dataclasses_in(hint: Any) -> Iterator[type[Any]]:
+    if isinstance(hint, type) and is_dataclass(hint):
+        yield hint
+    for argument in get_args(hint):
+        yield from dataclasses_in(argument)
+
+
+def test_every_key_of_an_evaluation_is_documented_and_no_other():
+    page = reference("evaluation")
+    documented = {
+        heading: first_cells(section(page, heading)) for heading in re.findall(r"^## (.+)$", page, re.MULTILINE)
+    }
+    assert documented == described(Report)
+
+
+def test_every_key_of_an_estimate_is_documented_and_no_other():
+    page = text_of(DOCS / "guide" / "prevalence.md")
+    documented = first_cells(section(page, "Estimating the prevalence of unlabelled rows"))
+    assert documented == set().union(*described(PrevalenceEstimate).values())
+
+
 def test_every_member_of_the_head_of_an_answer_is_documented():
     answers = section(reference("http"), "Answers of /v1").partition("### ")[0]
     assert first_cells(answers) == {member.path for member in HEADER}
+
+
+def test_every_output_of_the_open_inference_protocol_is_documented_and_no_other():
+    groups = [group for task in TASKS for group in groups_of(task, (*TOPICS, "tensors"))]
+    names = {member.tensor for group in groups for member in group.members if member.tensor}
+    assert first_cells(section(reference("http"), "Outputs")) == names
 
 
 def test_every_member_of_a_row_is_documented_and_no_other():

@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from service.bundle.repository import Repository
-from service.cli.arguments import file_path, models_option, split, version_to_use
+from service.cli.arguments import column_options, columns_of, file_path, models_option, split, version_to_use
 from service.cli.console import print_table, track, write_json
 from service.cli.messages import identity
-from service.data.column_roles import LABELS_AS, Columns
 from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
 from service.evaluation.training_losses import NAMES
 from service.reporting import page
@@ -25,14 +24,7 @@ LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names)
 @click.argument("name")
 @click.option("--data", required=True, type=file_path, help="Labelled rows.")
 @click.option("--ood-data", type=file_path, help="Out-of-distribution data, without labels.")
-@click.option("--label", help="Column of the labels.  [default: y]")
-@click.option("--group", help="Column of groups (patients); a group is one draw in intervals.  [default: group]")
-@click.option("--weight", help="Column of row weights.  [default: weight]")
-@click.option(
-    "--labels-as",
-    type=click.Choice(LABELS_AS),
-    help="What labels are: names, indices from 0, or indices from 1.  [default: names, or indices where only they fit]",
-)
+@column_options("a group is one draw in intervals.")
 @click.option("--losses", help=f"Training losses to report, separated by commas: {', '.join(LOSSES)}.")
 @click.option("--horizon", type=click.IntRange(min=1), help="Steps of a trajectory: the error rate compounds.")
 @click.option(
@@ -50,34 +42,26 @@ def evaluate(
     name: str,
     repository: Repository,
     *,
-    label: str | None,
-    group: str | None,
-    weight: str | None,
-    labels_as: str | None,
-    losses: str | None,
-    horizon: int | None,
-    recovery: float | None,
     version: int | None,
     json_path: str | None,
     page_path: Path | None,
-    **request: Any,
+    **flags: Any,
 ) -> None:
-    """Say how good a version's probabilities, flags and decisions are on labelled rows."""
-    if recovery is not None and horizon is None:
-        raise click.UsageError("--recovery needs the number of steps of a trajectory: --horizon")
+    """Measure how good a version's probabilities, flags and decisions are on labelled rows."""
+    request = _request(flags)
     model = load_model(version_to_use(repository, name, version))
-    options = EvaluateRequest(
-        columns=Columns(label, group, weight, labels_as),
-        losses=split(losses) or (),
-        horizon=horizon,
-        recovery=recovery or 0.0,
-        at=datetime.now(UTC),
-        **request,
-    )
-    found = evaluate_file(model, options, track=track())
+    found = evaluate_file(model, request, track=track())
     if page_path is not None:
         page.write(page_path, found)
     _print_evaluation(model, found, json_path)
+
+
+def _request(flags: dict[str, Any]) -> EvaluateRequest:
+    losses, recovery = split(flags.pop("losses")) or (), flags.pop("recovery")
+    if recovery is not None and flags["horizon"] is None:
+        raise click.UsageError("--recovery needs the number of steps of a trajectory: --horizon")
+    columns = columns_of(flags)
+    return EvaluateRequest(columns=columns, losses=losses, recovery=recovery or 0.0, at=datetime.now(UTC), **flags)
 
 
 def _print_evaluation(model: Model, found: Evaluation, json_path: str | None) -> None:

@@ -1,4 +1,4 @@
-r"""The posterior behind a training loss: what a model optimal for that loss was saying.
+r"""The posterior behind a training loss: inverses of focal loss, label smoothing and class weights.
 
 A model trained to the optimum of a loss other than cross-entropy does not report the posterior p but some q; where q
 determines p in closed form, the map from q back to p stands here. It is exact at the population optimum; a network

@@ -1,4 +1,4 @@
-r"""Sets of labels that hold the true one with a stated probability.
+r"""Conformal label sets: sets that hold the true label with a stated probability.
 
 A label joins the set when its nonconformity is no larger than what calibration rows of that label showed. The
 guarantee is split conformal prediction's: it holds whatever the model, as long as nothing behind the scores has learned

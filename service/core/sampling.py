@@ -1,4 +1,4 @@
-"""How much a mean over rows is worth: rows that weigh, rows that belong together.
+"""Weights and groups of rows: how much a mean over such rows is worth.
 
 Rows of a group (a patient) are taken to have one fate, the strongest dependence there can be: chance is then never
 underrated.

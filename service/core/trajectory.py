@@ -1,4 +1,4 @@
-"""Decisions that follow one another: how errors compound over a horizon, and an alarm for leaving known ground."""
+"""Sequential decisions: how errors compound over a horizon, and a CUSUM monitor with an alarm."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Linear equations that couple every position of a sequence with its neighbours alone."""
+"""Tridiagonal linear equations: every position of a sequence is coupled with its neighbours alone."""
 
 import numpy as np
 

@@ -67,7 +67,19 @@ class CalibrationLine:
 
 @dataclass(frozen=True, slots=True)
 class SquaredErrorParts:
-    """CORP parts of the squared error: miscalibration - discrimination + uncertainty is the error itself."""
+    """CORP parts of the squared error: miscalibration - discrimination + uncertainty is the error itself.
+
+    Attributes
+    ----------
+    miscalibration : float
+        What recalibration could remove.
+    discrimination : float
+        What the probabilities explain.
+    uncertainty : float
+        What is in the classes themselves.
+    squared_error : float
+        Mean squared error of the probabilities.
+    """
 
     miscalibration: float
     discrimination: float
@@ -103,7 +115,10 @@ class ClassCalibration:
 
     Attributes
     ----------
-    mean_predicted_probability, observed_frequency : float
+    mean_predicted_probability : float
+        Mean predicted probability of the class.
+    observed_frequency : float
+        Observed frequency of the class.
     gap : float
         The first minus the second.
     noise : float
@@ -125,7 +140,10 @@ class Gap:
 
     Attributes
     ----------
-    low, high : float or None
+    low : float or None
+        Lower end of its interval.
+    high : float or None
+        Upper end of its interval.
     reason : str or None
         Why it is None: "weights" or "groups".
     """
@@ -141,10 +159,14 @@ class ReliabilityDiagram:
 
     Attributes
     ----------
-    mean_predicted_probability, observed_frequency : list of float
+    mean_predicted_probability : list of float
+        Mean predicted probability of every bin.
+    observed_frequency : list of float
+        Observed frequency of every bin.
     low, high : list of float
         Where 95 % of the observed frequencies would lie if the probabilities were right.
     count : list of int
+        Rows of every bin.
     beyond_chance : int
         Bins whose frequency lies outside that interval.
     """
@@ -166,6 +188,7 @@ class CalibrationReport:
     of : str
         The second class of two, or `PREDICTED`.
     rows : int
+        Rows that were evaluated.
     mean_predicted_probability, observed_frequency : float
         Of the event.
     error, chance, p_value : float
@@ -180,6 +203,7 @@ class CalibrationReport:
     binned : dict of str to BinnedParts
         Of "brier" and "log_loss".
     classes : dict of str to ClassCalibration
+        Calibration of every class, by name.
     diagram : ReliabilityDiagram
     """
 
@@ -203,11 +227,6 @@ class CalibrationReport:
     def event(self) -> str:
         """How sentences call the probability."""
         return f"the probability of {self.of}" if self.of == PREDICTED else f"the probability of “{self.of}”"
-
-    @property
-    def is_within_chance(self) -> bool:
-        """Whether exact probabilities might well look like this."""
-        return self.error <= self.chance
 
 
 def calibration_report(problem: Problem) -> CalibrationReport:

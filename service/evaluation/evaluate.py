@@ -89,7 +89,8 @@ class Origin:
     def as_text(self) -> str:
         """The same in a sentence."""
         files = ", ".join(name for name in (self.file, self.ood_file) if name)
-        parts = (self.created, f"by {self.tool}", f"from {files}" if files else None)
+        source = f"from {files}" if files else None
+        parts = (self.created, f"by {self.tool}", source, f"({self.data})" if self.data else None)
         return f"evaluated {' '.join(part for part in parts if part)}"
 
     @classmethod

@@ -59,6 +59,7 @@ class OodReport:
     Attributes
     ----------
     rows : int
+        Rows that were evaluated.
     flagged : int or None
         Labelled rows that the gate flags; None without a calibration.
     flag_rate : float or None
@@ -76,6 +77,7 @@ class OodReport:
     gate : list of str
         Scores and rules that flag a row.
     scores : dict of str to ScoreReport
+        Every score, by name.
     """
 
     rows: int

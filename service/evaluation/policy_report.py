@@ -27,6 +27,7 @@ class ActionReport:
     Attributes
     ----------
     taken : int
+        Rows on which the action was taken.
     expected_cost, realised_cost : float or None
         Per row; None where the action was never taken.
     noise : float or None
@@ -71,6 +72,7 @@ class PolicyReport:
     savings : float or None
         Share of ``constant_cost`` that was saved; None unless that cost is positive.
     actions : dict of str to ActionReport
+        Every action, by name.
     on_ood : str or None
         The action that flagged rows get.
     overruled : int

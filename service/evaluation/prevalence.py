@@ -78,6 +78,7 @@ class RowsEstimate:
     Attributes
     ----------
     rows : int
+        Rows behind the estimates.
     em : MethodEstimate
         By expectation maximisation.
     bbse : MethodEstimate

@@ -23,7 +23,12 @@ class Difference:
 
     Attributes
     ----------
-    mean, low, high : float or None
+    mean : float or None
+        The difference.
+    low : float or None
+        Lower end of its interval.
+    high : float or None
+        Upper end of its interval.
     reason : str or None
         A key of `reasons.REASONS` where there is no interval.
     """

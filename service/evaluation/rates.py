@@ -60,7 +60,13 @@ class ClassRates:
 
 @dataclass(frozen=True, slots=True)
 class RocPoints:
-    """The ROC curve of a class against the others, in at most 103 points."""
+    """The ROC curve of a class against the others, in at most 103 points.
+
+    Attributes
+    ----------
+    false_positive_rate, sensitivity : list of float
+        Share of the rows of other classes, and of the class itself, at or above each threshold.
+    """
 
     false_positive_rate: list[float]
     sensitivity: list[float]

@@ -26,8 +26,13 @@ class Verdict:
     about : str
         "calibration", "confidence", "balance", "improvement", "flags"; "worth" and "cost" of a policy.
     policy : str or None
+        The policy concerned; None where it is none.
     mood : {"good", "caution", "note"}
-    title, text : str
+        How good or bad it is.
+    title : str
+        The verdict in a few words.
+    text : str
+        The verdict in a sentence or more.
     """
 
     part: str | None
@@ -45,11 +50,14 @@ class PartReport:
     Attributes
     ----------
     rows : int
+        Rows of the part.
     class_counts : dict of str to int
+        Of which by class.
     calibrator : str
         Method by its registry name, or "uncalibrated".
     probabilities : ProbabilityReport
     policies : dict of str to PolicyReport
+        Policies by name.
     """
 
     rows: int
@@ -66,6 +74,7 @@ class Report:
     Attributes
     ----------
     task : str
+        `multiclass`, `multilabel` or `sequence`.
     rows : int
         Labelled rows, or sequences.
     metrics, uncalibrated_metrics : dict of str to float
@@ -80,6 +89,7 @@ class Report:
     losses : dict of str to float
         Mean training losses by name.
     horizon : Horizon or None
+        Errors over a horizon of decisions; None where there is none.
     notes : tuple of str
         What the numbers rest on, and what they leave out.
     """

@@ -28,7 +28,9 @@ class Segments:
     Attributes
     ----------
     count : int
+        Segments in all sequences.
     mean_length : float
+        Their mean length.
     lengths : dict of str to int
         How many have each length; the last key counts all longer ones too.
     adjacent_jsd : float or None
@@ -68,6 +70,7 @@ class SequenceStructure:
     Attributes
     ----------
     smoother : str
+        Name of the smoother.
     unsmoothed_log_loss : float
         Of the positions without a smoother.
     predicted, true : Segments

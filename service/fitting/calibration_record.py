@@ -1,7 +1,4 @@
-"""Parts of a version's calibration record: OOD scores, and where the calibration comes from.
-
-Tested in tests/fitting/test_fit.py.
-"""
+"""Parts of a version's calibration record: OOD scores, and where the calibration comes from."""
 
 import numpy as np
 

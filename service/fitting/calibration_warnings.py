@@ -1,7 +1,4 @@
-"""Refusals and warnings of a calibration, in words.
-
-Tested in tests/fitting/test_calibrate.py.
-"""
+"""Refusals and warnings of a calibration, in words."""
 
 from typing import Final
 

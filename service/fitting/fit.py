@@ -16,7 +16,7 @@ from service.data.formats import digest_of
 from service.data.overlap import Overlap, compare, refuse_overlap
 from service.errors import FitError
 from service.fitting.labelled_outputs import LabelledOutputs, run_labelled
-from service.fitting.learn import Settings, learn
+from service.fitting.learn import FitSettings, learn
 from service.fitting.ood_candidates import compare_scores
 from service.graph.inspect import check_draft
 from service.prediction.bulk import Track, raw_of, untracked
@@ -70,9 +70,9 @@ class FitRequest:
     allow_overlap: bool = False
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> FitSettings:
         """How to learn, whatever the rows."""
-        return Settings(self.calibrator, self.confidence, self.label_sets, self.seed)
+        return FitSettings(self.calibrator, self.confidence, self.label_sets, self.seed)
 
 
 @dataclass(frozen=True, slots=True)

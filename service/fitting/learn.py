@@ -1,12 +1,9 @@
-"""The calibration of a version: every stage learned from labelled rows. Nothing is written.
-
-Tested in tests/fitting/test_fit.py.
-"""
+"""The calibration of a version: every stage learned from labelled rows. Nothing is written."""
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -31,7 +28,7 @@ from service.runtime.model import Model
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class FitSettings:
     """How to learn, whatever the rows.
 
     Attributes
@@ -53,6 +50,32 @@ Extras = tuple[LabelSetsRecord | None, EstimationRecord | None, State]
 """Label sets and prevalence estimation, with their arrays."""
 
 
+class Calibrate(Protocol):
+    """Fits stages B and C."""
+
+    def __call__(
+        self, manifest: Manifest, outputs: LabelledOutputs, /, *, method: str | None, seed: int
+    ) -> Calibration:
+        """A calibration by the method, or by the task's default."""
+
+
+class FindExtras(Protocol):
+    """Fits label sets, and checks prevalence estimation."""
+
+    def __call__(
+        self,
+        model: Model,
+        outputs: LabelledOutputs,
+        calibration: Calibration,
+        settings: FitSettings,
+        /,
+        *,
+        noise: Noise,
+        gate: Indices,
+    ) -> Extras:
+        """Both, as far as the task has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Learner:
     """How a task learns.
@@ -69,17 +92,17 @@ class Learner:
         Label sets and prevalence estimation, where the task has them; takes the gate's answer for every row.
     """
 
-    calibrate: Callable[..., Calibration]
-    detect: Callable[..., Detectors]
+    calibrate: Calibrate
+    detect: Callable[[Manifest, LabelledOutputs, LabelledOutputs | None, Terms], Detectors]
     count: Callable[[Dataset, tuple[str, ...]], dict[str, int]]
-    extras: Callable[..., Extras]
+    extras: FindExtras
 
 
 def learn(
     model: Model,
     outputs: LabelledOutputs,
     train: LabelledOutputs | None,
-    settings: Settings,
+    settings: FitSettings,
     compared: OodDataRecord | None,
 ) -> tuple[Record, State]:
     """Learn every stage.
@@ -92,7 +115,7 @@ def learn(
         Calibration rows.
     train : LabelledOutputs or None
         Rows that scores with state learn from.
-    settings : Settings
+    settings : FitSettings
     compared : OodDataRecord or None
         OOD scores compared on out-of-distribution rows.
 
@@ -143,7 +166,7 @@ def _record(model: Model, calibration: Calibration, **parts: Any) -> Record:
     )
 
 
-def _terms(manifest: Manifest, settings: Settings, compared: OodDataRecord | None, noise: Noise) -> Terms:
+def _terms(manifest: Manifest, settings: FitSettings, compared: OodDataRecord | None, noise: Noise) -> Terms:
     if compared is None:
         return Terms(settings.seed, settings.confidence, noise=noise)
     tuned = TUNED in manifest.ood.scores and compared.temperature != 1.0
@@ -181,7 +204,13 @@ def _count_rows(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
 
 
 def _sets_and_estimation(
-    model: Model, outputs: LabelledOutputs, calibration: Calibration, settings: Settings, *, noise: Noise, gate: Indices
+    model: Model,
+    outputs: LabelledOutputs,
+    calibration: Calibration,
+    settings: FitSettings,
+    *,
+    noise: Noise,
+    gate: Indices,
 ) -> Extras:
     held = held_out(model.manifest, calibration, outputs.logits, outputs.data, seed=settings.seed)
     label_sets, set_state = fit_sets(
@@ -196,7 +225,13 @@ def _sets_and_estimation(
 
 
 def _no_extras(
-    model: Model, outputs: LabelledOutputs, calibration: Calibration, settings: Settings, *, noise: Noise, gate: Indices
+    model: Model,
+    outputs: LabelledOutputs,
+    calibration: Calibration,
+    settings: FitSettings,
+    *,
+    noise: Noise,
+    gate: Indices,
 ) -> Extras:
     del model, outputs, calibration, settings, noise, gate
     return None, None, {}

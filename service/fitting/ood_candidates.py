@@ -28,7 +28,7 @@ CHANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Split:
     """Disjoint rows: scores learn from some and are compared on others. Thresholds rest on neither.
 
     Attributes
@@ -109,7 +109,7 @@ def compare_scores(
     )
 
 
-def part(outputs: LabelledOutputs, ood_rows: int, seed: int) -> Parts:
+def part(outputs: LabelledOutputs, ood_rows: int, seed: int) -> Split:
     """Split the learning half, and the out-of-distribution rows, into rows to learn from and rows to compare on.
 
     Thresholds rest on the other half of the calibration rows, so that no choice made here can bias them.
@@ -122,7 +122,7 @@ def part(outputs: LabelledOutputs, ood_rows: int, seed: int) -> Parts:
     seen = one_per_group(outputs.data, halves(outputs.data, seed)[0], seed)
     rng = np.random.default_rng(seed)
     own, other = rng.permutation(seen), rng.permutation(ood_rows)
-    parts = Parts(*(np.sort(rows) for rows in (*np.array_split(own, 2), *np.array_split(other, 2))))
+    parts = Split(*(np.sort(rows) for rows in (*np.array_split(own, 2), *np.array_split(other, 2))))
     if min(len(parts.held), len(parts.ood_held)) < FEWEST:
         raise FitError(
             f"--ood-data needs {2 * FEWEST} rows, of {4 * FEWEST} calibration rows (or groups), to learn from some and "
@@ -175,7 +175,7 @@ def _fitted_scores(
     return fitted, refused
 
 
-def _scored(score: Score, name: str, own: Raw, ood: Raw, parts: Parts) -> tuple[Array, Array]:
+def _scored(score: Score, name: str, own: Raw, ood: Raw, parts: Split) -> tuple[Array, Array]:
     in_scores = score.score(seen_by(name, own)[parts.held])
     ood_scores = score.score(seen_by(name, ood)[parts.ood_held])
     return bounded(in_scores), bounded(ood_scores)

@@ -1,7 +1,4 @@
-"""Which prevalence the calibrated probabilities speak of, and the shares of classes that it is compared with.
-
-Tested in tests/fitting/test_fit.py.
-"""
+"""Which prevalence the calibrated probabilities speak of, and the shares of classes that it is compared with."""
 
 import numpy as np
 

@@ -11,8 +11,10 @@ import onnx
 from service.bundle.manifest import Manifest
 from service.bundle.repository import PARTS, Bundle
 from service.errors import BundleError, GraphError, ManifestInvalid
-from service.graph import metadata
-from service.graph.evidence import (
+from service.graph import class_metadata
+from service.graph.loading import FLOAT_TYPES, external_files, load_graph, readable
+from service.graph.mixing import dynamic_operators, in_training
+from service.graph.output_evidence import (
     RANDOM,
     Output,
     class_names,
@@ -23,8 +25,6 @@ from service.graph.evidence import (
     operators,
     trace,
 )
-from service.graph.loading import FLOAT_TYPES, external_files, load_graph, readable
-from service.graph.mixing import dynamic_operators, in_training
 from service.graph.rewrite import simplify_outputs
 from service.graph.walk import PASSING, View, attribute, view
 
@@ -124,7 +124,7 @@ class Findings:
     normalised: frozenset[str]
     classes: tuple[str, ...] | None
     classes_from: str
-    classes_written: tuple[metadata.Named, ...]
+    classes_written: tuple[class_metadata.Named, ...]
     external_files: tuple[str, ...]
     changes: tuple[str, ...]
     clusters: bool
@@ -164,7 +164,7 @@ def _findings(model: onnx.ModelProto, path: Path) -> Findings:
         normalised=frozenset(name for name in scores if is_softmax_of_all(graph, name)),
         classes=classes,
         classes_from=classes_from,
-        classes_written=metadata.class_names(graph.model),
+        classes_written=class_metadata.class_names(graph.model),
         external_files=external_files(model, path),
         changes=tuple(changes),
         clusters=clusters(graph),
@@ -186,7 +186,7 @@ def _decisions_and_scores(graph: View) -> tuple[dict[str, str], list[str]]:
     return decisions, [name for name in floats if name not in decisions]
 
 
-def _class_names(graph: View, scores: list[str]) -> metadata.Named | tuple[None, str]:
+def _class_names(graph: View, scores: list[str]) -> class_metadata.Named | tuple[None, str]:
     """Class names that operators hold, and where they stand."""
     return next((found for name in scores if (found := class_names(graph, name)) is not None), (None, ""))
 

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from service.errors import GraphError
-from service.graph.evidence import LABELS
+from service.graph.output_evidence import LABELS
 from service.graph.walk import View, attribute, origins, view
 
 OPSET: Final = 13  # of the default domain, for graphs that use none of its operators

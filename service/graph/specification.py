@@ -4,7 +4,7 @@ from typing import Final
 
 import onnx
 
-from service.graph.evidence import post_transform
+from service.graph.output_evidence import post_transform
 from service.graph.rewrite import append, fresh
 
 SPELLED: Final = {"SOFTMAX": "Softmax", "LOGISTIC": "Sigmoid"}

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from service.errors import GraphError
-from service.graph.evidence import CLASSIFIERS, post_transform
+from service.graph.output_evidence import CLASSIFIERS, post_transform
 from service.graph.rewrite import append, constant, expose, fresh
 from service.graph.specification import move_behind
 from service.graph.walk import View, attribute, origins, view

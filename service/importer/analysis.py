@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from service.bundle.manifest import describe
 from service.bundle.sections import Graph
 from service.errors import GraphError, ManifestInvalid
-from service.graph.evidence import Output
 from service.graph.inspect import inspect_graph
 from service.graph.loading import readable
 from service.graph.mixing import dynamic_operators
+from service.graph.output_evidence import Output
 from service.graph.rewrite import stack
 from service.graph.tap import Tapped, expose_features, expose_logits
 from service.importer.batch_dependence import check_batches
@@ -28,14 +28,14 @@ from service.importer.constant_outputs import (
 from service.importer.declared import DECLARED, Conclusion, Declared
 from service.importer.dry_run import Run, dry_run
 from service.importer.expected_probabilities import check_expected
-from service.importer.input_plan import Filled, plan
+from service.importer.input_plan import PlannedInput, plan
 from service.importer.output_choice import choose_output
 from service.importer.output_kind import conclude_kind, conclude_task
 from service.importer.output_layout import as_table
 from service.importer.output_shape import Scores, in_shape
 from service.importer.predicted_label import compare_labels
 from service.importer.rewrite_checks import answered, check_missing, check_tap
-from service.importer.sandbox import Limits
+from service.importer.sandbox import SandboxLimits
 from service.importer.working_graph import WorkingGraph, declare_widths, follow_specification, working_graph
 
 
@@ -46,14 +46,14 @@ class Analysis:
     Attributes
     ----------
     conclusions : tuple of Conclusion
-    inputs : tuple of Filled
+    inputs : tuple of PlannedInput
     graph : bytes or None
         The graph that the conclusions speak of, where it is not the file itself.
     external_files : tuple of str
     """
 
     conclusions: tuple[Conclusion, ...]
-    inputs: tuple[Filled, ...]
+    inputs: tuple[PlannedInput, ...]
     graph: bytes | None
     external_files: tuple[str, ...]
 
@@ -90,7 +90,7 @@ class Exposed:
         return [self.scored.name, *([self.features] if self.features else [])]
 
 
-def analyse(path: Path, declared: Declared, limits: Limits) -> Analysis:
+def analyse(path: Path, declared: Declared, limits: SandboxLimits) -> Analysis:
     """Find out what a graph means.
 
     Raises
@@ -128,7 +128,7 @@ def _chosen(graph: WorkingGraph, declared: Declared) -> tuple[Output, str]:
 
 
 def _conclude(
-    graph: WorkingGraph, declared: Declared, filled: tuple[Filled, ...], output: Output, why: str
+    graph: WorkingGraph, declared: Declared, filled: tuple[PlannedInput, ...], output: Output, why: str
 ) -> Analysis:
     before = graph.place()
     exposed = _exposed(graph, declared, output, why)
@@ -162,7 +162,7 @@ def _exposed(graph: WorkingGraph, declared: Declared, output: Output, why: str) 
     return Exposed(output, why, tapped, features)
 
 
-def _run(graph: WorkingGraph, exposed: Exposed, filled: tuple[Filled, ...]) -> Run:
+def _run(graph: WorkingGraph, exposed: Exposed, filled: tuple[PlannedInput, ...]) -> Run:
     findings = graph.findings
     graph.child.alone = any(dynamic_operators(findings.model, name) for name in exposed.served)
     scored, *features = exposed.served

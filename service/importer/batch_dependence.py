@@ -23,7 +23,7 @@ from service.graph.mixing import (
 from service.graph.rewrite import save
 from service.importer.declared import Conclusion
 from service.importer.dry_run import Run
-from service.importer.input_plan import Filled
+from service.importer.input_plan import PlannedInput
 from service.importer.sandbox import Arrays, Sandbox
 from service.importer.synthetic_rows import MOST_CELLS, draw, rows_at_once
 
@@ -133,7 +133,7 @@ def _refuse_mixing(
     )
 
 
-def _trials(filled: tuple[Filled, ...], size: int, numbers: Sequence[int]) -> Iterator[Trial]:
+def _trials(filled: tuple[PlannedInput, ...], size: int, numbers: Sequence[int]) -> Iterator[Trial]:
     fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
     rows = fixed or min(MOST_ROWS, rows_at_once(filled, size))
     if rows < 2:
@@ -154,7 +154,7 @@ def _trials(filled: tuple[Filled, ...], size: int, numbers: Sequence[int]) -> It
         yield Trial(base, many, (rows, number), (kept, kept), LOOSE, COUNTED)
 
 
-def _companions(filled: tuple[Filled, ...], base: Arrays, kept: tuple[int, ...], size: int) -> Iterator[Arrays]:
+def _companions(filled: tuple[PlannedInput, ...], base: Arrays, kept: tuple[int, ...], size: int) -> Iterator[Arrays]:
     """The same rows to compare, beside others: drawn anew, copies of one row, far larger and of either sign."""
     rows = len(next(iter(base.values())))
     beside = tuple(place for place in range(rows) if place not in kept)
@@ -172,7 +172,7 @@ def _with(others: Array, base: Array, kept: tuple[int, ...]) -> Array:
     return values.astype(str) if base.dtype.kind == "U" else values
 
 
-def _sized(feeds: Arrays, filled: tuple[Filled, ...], places: tuple[int, ...], sizes: Sequence[float]) -> Arrays:
+def _sized(feeds: Arrays, filled: tuple[PlannedInput, ...], places: tuple[int, ...], sizes: Sequence[float]) -> Arrays:
     sized = dict(feeds)
     for f in filled:
         if f.input.type in FLOATS and not f.mask and f.fill is None and "mask" not in f.input.name.lower():

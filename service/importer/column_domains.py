@@ -16,7 +16,7 @@ from service.errors import GraphError
 from service.graph.encodings import Encoder, Encodings, Lookup, Scaling, find_encodings, write_excerpt
 from service.graph.inspect import Findings
 from service.importer.domain_search import Reach, search, split_table
-from service.importer.input_plan import DTYPES, Domain, Filled
+from service.importer.input_plan import DTYPES, Domain, PlannedInput
 from service.importer.sandbox import Arrays, Sandbox
 from service.importer.synthetic_rows import SIZES, shape_of
 
@@ -35,7 +35,7 @@ Whole = npt.NDArray[np.int64]
 class Cells:
     """The cells of a row, numbered through all inputs that rows fill."""
 
-    filled: tuple[Filled, ...]
+    filled: tuple[PlannedInput, ...]
     counts: tuple[int, ...]
 
     @property
@@ -57,7 +57,7 @@ class Cells:
             f.input.type == "STRING" for f, count in zip(self.filled, self.counts, strict=True) for _ in range(count)
         ]
 
-    def feeds(self, values: Whole, others: Sequence[Filled]) -> Arrays:
+    def feeds(self, values: Whole, others: Sequence[PlannedInput]) -> Arrays:
         """Rows of whole numbers, shape (R, C); where an input is text, words that end in the number."""
         feeds, start = {}, 0
         for f, count in zip(self.filled, self.counts, strict=True):
@@ -80,16 +80,16 @@ class Probe:
     findings: Findings
     folder: Path
     cells: Cells
-    others: tuple[Filled, ...]
+    others: tuple[PlannedInput, ...]
 
-    def open(self, tensors: list[str]) -> "Part":
+    def open(self, tensors: list[str]) -> "Excerpt":
         """The part that computes some tensors."""
         path = self.folder / "excerpt.onnx"
-        return Part(self, path, write_excerpt(self.findings.model, tensors, path))
+        return Excerpt(self, path, write_excerpt(self.findings.model, tensors, path))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Excerpt:
     """A part of a graph, written to a file."""
 
     probe: Probe
@@ -107,7 +107,9 @@ class Part:
         return [np.concatenate([_by_row(a[name], size) for a in answers])[: len(values)] for name in self.names]
 
 
-def with_domains(child: Sandbox, findings: Findings, folder: Path, filled: tuple[Filled, ...]) -> tuple[Filled, ...]:
+def with_domains(
+    child: Sandbox, findings: Findings, folder: Path, filled: tuple[PlannedInput, ...]
+) -> tuple[PlannedInput, ...]:
     """The inputs, with the values that their cells may hold wherever the graph proves it."""
     encodings = find_encodings(findings.model)
     probed = tuple(f for f in filled if f.fill is None and not f.mask and f.input.type != "BOOL")

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import GraphError
-from service.graph.evidence import Output, constant_answer, normalisations
 from service.graph.inspect import Findings
 from service.graph.mixing import exposed
+from service.graph.output_evidence import Output, constant_answer, normalisations
 from service.graph.rewrite import save
 from service.graph.walk import view
 from service.importer.declared import Conclusion

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from service.errors import GraphError
 from service.graph.inspect import Findings
-from service.importer.input_plan import Filled, with_mask
+from service.importer.input_plan import PlannedInput, with_mask
 from service.importer.output_layout import Shapes
 from service.importer.sandbox import Arrays, Sandbox
 from service.importer.synthetic_rows import LONGER, SIZES, draw, pad, rows_at_once
@@ -29,7 +29,7 @@ class Run:
 
     Attributes
     ----------
-    filled : tuple of Filled
+    filled : tuple of PlannedInput
         Its inputs; with a mask where padding proved to change nothing.
     feeds : list of Arrays
         One set of rows; several where the graph takes a fixed number at a time.
@@ -41,7 +41,7 @@ class Run:
         Size of the dimensions that vary.
     """
 
-    filled: tuple[Filled, ...]
+    filled: tuple[PlannedInput, ...]
     feeds: list[Arrays]
     answers: list[Arrays]
     fewer: Arrays | None
@@ -60,7 +60,9 @@ class Run:
         return np.concatenate([answer[output] for answer in self.answers])
 
 
-def dry_run(child: Sandbox, graph: Path, outputs: Sequence[str], findings: Findings, filled: tuple[Filled, ...]) -> Run:
+def dry_run(
+    child: Sandbox, graph: Path, outputs: Sequence[str], findings: Findings, filled: tuple[PlannedInput, ...]
+) -> Run:
     """Run a graph, and check that its outputs are finite and repeatable.
 
     Raises
@@ -80,7 +82,7 @@ def dry_run(child: Sandbox, graph: Path, outputs: Sequence[str], findings: Findi
 
 
 def _first_that_runs(
-    child: Sandbox, graph: Path, outputs: Sequence[str], filled: tuple[Filled, ...]
+    child: Sandbox, graph: Path, outputs: Sequence[str], filled: tuple[PlannedInput, ...]
 ) -> tuple[int, list[Arrays], list[Arrays]]:
     """Dimensions that vary must have some size; the first of a few that the graph takes."""
     sizes = SIZES if any(_free(f) for f in filled) else SIZES[:1]
@@ -98,11 +100,11 @@ def _first_that_runs(
     raise failure
 
 
-def _free(f: Filled) -> bool:
+def _free(f: PlannedInput) -> bool:
     return f.features is None and any(not isinstance(d, int) for d in (f.input.dims or ())[1:])
 
 
-def _fixed(filled: tuple[Filled, ...]) -> bool:
+def _fixed(filled: tuple[PlannedInput, ...]) -> bool:
     return any(f.input.batch is not None for f in filled)
 
 
@@ -113,7 +115,9 @@ def _tried(child: Sandbox, graph: Path, outputs: Sequence[str], feeds: Arrays) -
         return None  # it declares a dimension that varies, and takes one size only
 
 
-def _masked(child: Sandbox, graph: Path, output: str, filled: tuple[Filled, ...], feeds: Arrays) -> tuple[Filled, ...]:
+def _masked(
+    child: Sandbox, graph: Path, output: str, filled: tuple[PlannedInput, ...], feeds: Arrays
+) -> tuple[PlannedInput, ...]:
     """The inputs with a mask, if padded rows with it answer as they do without."""
     candidate = with_mask(filled)
     if candidate is None:

@@ -11,7 +11,7 @@ from service.bundle.sections import Graph
 from service.core.numerics import log_softmax
 from service.errors import DataError, GraphError, ServiceError
 from service.importer.declared import Conclusion, Declared
-from service.importer.input_plan import DTYPES, Filled
+from service.importer.input_plan import DTYPES, PlannedInput
 from service.importer.sandbox import Arrays, Sandbox
 from service.runtime.logits import to_logits
 
@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 def check_expected(
-    child: Sandbox, place: Path, filled: tuple[Filled, ...], graph: Graph, declared: Declared
+    child: Sandbox, place: Path, filled: tuple[PlannedInput, ...], graph: Graph, declared: Declared
 ) -> Conclusion | None:
     """Compare a graph's probabilities with the toolchain's, row by row.
 
@@ -31,7 +31,7 @@ def check_expected(
     child : Sandbox
     place : Path
         The graph as it will be served.
-    filled : tuple of Filled
+    filled : tuple of PlannedInput
     graph : Graph
         The conclusions about its output.
     declared : Declared
@@ -75,7 +75,7 @@ def _read(path: Path) -> Arrays:
     return held
 
 
-def _feeds(held: Arrays, filled: tuple[Filled, ...], path: Path) -> tuple[Arrays, int]:
+def _feeds(held: Arrays, filled: tuple[PlannedInput, ...], path: Path) -> tuple[Arrays, int]:
     """Arrays that the graph takes, and how many rows they hold."""
     given_inputs = [f for f in filled if not f.mask and f.fill is None]
     if ROWS in held and ROWS not in {f.input.name for f in given_inputs}:
@@ -94,7 +94,7 @@ def _feeds(held: Arrays, filled: tuple[Filled, ...], path: Path) -> tuple[Arrays
     return feeds, rows
 
 
-def _split(rows: Array, given_inputs: list[Filled], path: Path) -> Arrays:
+def _split(rows: Array, given_inputs: list[PlannedInput], path: Path) -> Arrays:
     """Columns of one array, to the inputs in their order."""
     if len(given_inputs) == 1:
         return {given_inputs[0].input.name: rows}
@@ -105,7 +105,7 @@ def _split(rows: Array, given_inputs: list[Filled], path: Path) -> Arrays:
     return {f.input.name: part for f, part in zip(given_inputs, parts, strict=True)}
 
 
-def _typed(values: Array, f: Filled, path: Path) -> Array:
+def _typed(values: Array, f: PlannedInput, path: Path) -> Array:
     text, name = f.input.type == "STRING", f.input.name
     if (values.dtype.kind == "U") != text or values.ndim < 1 or values.dtype.kind not in "Uiufb":
         raise DataError(f"--expect: {path}: {name!r} must hold {'text' if text else 'numbers'}")
@@ -122,7 +122,7 @@ def _typed(values: Array, f: Filled, path: Path) -> Array:
     return typed
 
 
-def _check_shape(found: tuple[int, ...], f: Filled, path: Path) -> None:
+def _check_shape(found: tuple[int, ...], f: PlannedInput, path: Path) -> None:
     """Raise DataError if rows are of another shape than the input's."""
     sizes = (len(f.features),) if f.features and not f.input.is_flat else (f.input.dims or (None,))[1:]
     known = f.features is not None or f.input.dims is not None
@@ -134,7 +134,7 @@ def _check_shape(found: tuple[int, ...], f: Filled, path: Path) -> None:
         raise DataError(f"--expect: {path}: {f.input.name!r} has shape {list(found)}, [{expected}] is needed")
 
 
-def _run(child: Sandbox, place: Path, output: str, feeds: Arrays, filled: tuple[Filled, ...]) -> Array:
+def _run(child: Sandbox, place: Path, output: str, feeds: Arrays, filled: tuple[PlannedInput, ...]) -> Array:
     rows = len(next(iter(feeds.values())))
     size = next((f.input.batch for f in filled if f.input.batch is not None), rows)
     padded = {name: np.concatenate([v, np.repeat(v[-1:], -rows % size, axis=0)]) for name, v in feeds.items()}

@@ -12,9 +12,9 @@ from service.importer.analysis import analyse
 from service.importer.declared import Conclusion, Declared
 from service.importer.input_kinds import kinds_of_filled
 from service.importer.manifest_text import manifest_text
-from service.importer.sandbox import Limits
+from service.importer.sandbox import SandboxLimits
 
-LIMITS = Limits()
+LIMITS = SandboxLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def import_model(
     declared: Declared,
     *,
     force: bool = False,
-    limits: Limits = LIMITS,
+    limits: SandboxLimits = LIMITS,
 ) -> Imported:
     """Make a draft from an .onnx file.
 

@@ -5,7 +5,7 @@ from service.bundle.repository import Bundle
 from service.bundle.sections import Input
 from service.graph.inspect import Input as GraphInput
 from service.graph.inspect import inspect_graph
-from service.importer.input_plan import Filled
+from service.importer.input_plan import PlannedInput
 
 MATRIX = 2
 
@@ -20,7 +20,7 @@ def kinds_of(bundle: Bundle) -> Kinds:
     return Kinds(**{kind: tuple(names) for kind, names in by_kind.items()})
 
 
-def kinds_of_filled(inputs: tuple[Filled, ...]) -> Kinds:
+def kinds_of_filled(inputs: tuple[PlannedInput, ...]) -> Kinds:
     """Kinds of the inputs that a request must give, as an import found them."""
     given = [f for f in inputs if f.fill is None and not f.mask]
     columns = [(f.features or (), f.input.type == "STRING") for f in given]

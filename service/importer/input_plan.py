@@ -57,7 +57,7 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class PlannedInput:
     """A graph input and how it is filled.
 
     Attributes
@@ -91,7 +91,9 @@ class Filled:
         return self.features is None and len(dims) in (2, 3) and not isinstance(dims[1], int)
 
 
-def plan(inputs: Sequence[Input], features: tuple[str, ...] | None, width: int | None = None) -> tuple[Filled, ...]:
+def plan(
+    inputs: Sequence[Input], features: tuple[str, ...] | None, width: int | None = None
+) -> tuple[PlannedInput, ...]:
     """Decide how every input is filled; ``width`` is that of the one table whose width nothing else shows.
 
     Raises
@@ -121,7 +123,7 @@ def plan(inputs: Sequence[Input], features: tuple[str, ...] | None, width: int |
     return tuple(_numbered(entry, inputs) for entry in inputs)
 
 
-def _widened(inputs: Sequence[Input], width: int) -> tuple[Filled, ...]:
+def _widened(inputs: Sequence[Input], width: int) -> tuple[PlannedInput, ...]:
     flat = [i for i in inputs if i.dims is None or len(i.dims) <= 2]
     open_ones = [i for i in flat if _contradicts(i) or _width(i) is None]
     if len(open_ones) != 1:
@@ -137,14 +139,14 @@ def _widened(inputs: Sequence[Input], width: int) -> tuple[Filled, ...]:
     prefix = "x" if len(inputs) == 1 else f"{entry.name}_"
     names = tuple(f"{prefix}{i}" for i in range(width))
     return tuple(
-        Filled(i, names, f"{width} columns, as declared at import; nothing names them: numbered")
+        PlannedInput(i, names, f"{width} columns, as declared at import; nothing names them: numbered")
         if i is entry
         else _numbered(i, inputs)
         for i in inputs
     )
 
 
-def with_mask(filled: Sequence[Filled]) -> tuple[Filled, ...] | None:
+def with_mask(filled: Sequence[PlannedInput]) -> tuple[PlannedInput, ...] | None:
     """The same inputs, one of them a mask of the others' positions; None if none looks like one."""
     candidates = [f for f in filled if f.has_positions and "mask" in f.input.name.lower() and f.input.table is None]
     tokens = [f for f in filled if f.has_positions and f not in candidates and f.fill is None]
@@ -202,21 +204,21 @@ def _contradicts(entry: Input) -> bool:
     return isinstance(declared, int) and entry.width is not None and declared != entry.width
 
 
-def _numbered(entry: Input, inputs: Sequence[Input]) -> Filled:
+def _numbered(entry: Input, inputs: Sequence[Input]) -> PlannedInput:
     alike = [i for i in inputs if _is_tokens(i)]
     if entry in alike and len(alike) > 1 and any(sign in entry.name.lower() for sign in SEGMENTS):
-        return Filled(entry, None, "by its name the segment of every token, and a row has one segment here", fill=0)
+        return PlannedInput(entry, None, "by its name the segment of every token; a row has one", fill=0)
     if not _is_table(entry) or (alike and is_integer(entry) and entry.dims == alike[0].dims):
-        return Filled(entry, None, f"a tensor of {entry.type.lower()}, {_shown(entry)}")
+        return PlannedInput(entry, None, f"a tensor of {entry.type.lower()}, {_shown(entry)}")
     width = _width(entry) or 1
     if width == 1:
-        return Filled(entry, (entry.name,), f"one column of {entry.type.lower()}")
+        return PlannedInput(entry, (entry.name,), f"one column of {entry.type.lower()}")
     prefix = "x" if len(inputs) == 1 else f"{entry.name}_"
     names = tuple(f"{prefix}{i}" for i in range(width))
-    return Filled(entry, names, f"{width} columns of {entry.type.lower()}; nothing names them: numbered")
+    return PlannedInput(entry, names, f"{width} columns of {entry.type.lower()}; nothing names them: numbered")
 
 
-def _named(inputs: Sequence[Input], features: tuple[str, ...]) -> tuple[Filled, ...]:
+def _named(inputs: Sequence[Input], features: tuple[str, ...]) -> tuple[PlannedInput, ...]:
     tables = [entry for entry in inputs if entry.dims is None or len(entry.dims) <= 2]
     if not tables:
         raise GraphError("--features names columns, and the graph takes tensors only; leave the flag out")
@@ -229,7 +231,7 @@ def _named(inputs: Sequence[Input], features: tuple[str, ...]) -> tuple[Filled, 
         raise GraphError(f"--features names {len(features)} columns; the graph takes {needed}")
     rest_of = iter(features)
     names = {e.name: tuple(next(rest_of) for _ in range(w or 1)) for e, w in zip(tables, widths, strict=True)}
-    return tuple(Filled(entry, names.get(entry.name), _named_evidence(entry)) for entry in inputs)
+    return tuple(PlannedInput(entry, names.get(entry.name), _named_evidence(entry)) for entry in inputs)
 
 
 def _named_evidence(entry: Input) -> str:

@@ -11,7 +11,7 @@ from tomlkit.items import Table
 
 from service.importer.analysis import Analysis
 from service.importer.declared import Conclusion
-from service.importer.input_plan import Domain, Filled, shared_domain
+from service.importer.input_plan import Domain, PlannedInput, shared_domain
 
 FARTHEST: Final = 2**53
 """The other end of a range that the graph bounds on one side alone."""
@@ -58,7 +58,7 @@ def _offered(found: Analysis) -> str:
     return OFFERED if numeric and not sequence else ""
 
 
-def _all_codes(filled: Filled) -> bool:
+def _all_codes(filled: PlannedInput) -> bool:
     coded = [d is not None and (d.categories, d.low, d.high) != (None, None, None) for d in filled.domains]
     return bool(coded) and all(coded)
 
@@ -72,7 +72,7 @@ def _graph(conclusions: list[Conclusion]) -> Table:
     return table
 
 
-def _input(filled: Filled) -> Table:
+def _input(filled: PlannedInput) -> Table:
     table = tomlkit.table()
     table["name"] = filled.input.name
     table["name"].comment(filled.evidence)
@@ -94,7 +94,7 @@ def _input(filled: Filled) -> Table:
     return table
 
 
-def _features(inputs: tuple[Filled, ...], *, missing: bool) -> Table:
+def _features(inputs: tuple[PlannedInput, ...], *, missing: bool) -> Table:
     table = tomlkit.table(is_super_table=True)
     for filled in inputs:
         names = filled.features or ()

@@ -4,8 +4,8 @@ Tested in tests/importer/test_import_model.py.
 """
 
 from service.errors import GraphError
-from service.graph.evidence import Output
 from service.graph.inspect import Findings
+from service.graph.output_evidence import Output
 from service.importer.declared import DECLARED, Declared
 
 REMEDY = "export a classifier's probabilities or logits, not only its label"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import GraphError
-from service.graph.evidence import Output
+from service.graph.output_evidence import Output
 from service.importer.declared import DECLARED, Conclusion, Declared
 from service.runtime.logits import RANGE_TOLERANCE, SUM_TOLERANCE
 

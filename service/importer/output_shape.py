@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.graph.evidence import Output
+from service.graph.output_evidence import Output
 from service.graph.rewrite import REWRITES, apply
 from service.importer.declared import Declared
 from service.importer.dry_run import Run

@@ -28,7 +28,7 @@ LOCALE = re.compile(r"Failed to construct locale with name:([^:]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SandboxLimits:
     """Time and memory of a dry run.
 
     Attributes
@@ -52,7 +52,7 @@ class Sandbox:
         Whether rows are run one by one, as they will be served.
     """
 
-    def __init__(self, exits: ExitStack, path: Path, folder: Path, limits: Limits) -> None:
+    def __init__(self, exits: ExitStack, path: Path, folder: Path, limits: SandboxLimits) -> None:
         self._exits = exits
         self._path = path
         self._folder = folder
@@ -121,7 +121,7 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox(path: Path, limits: Limits) -> Iterator[Sandbox]:
+def sandbox(path: Path, limits: SandboxLimits) -> Iterator[Sandbox]:
     """A child process for one file and its changed graphs; its files are removed afterwards."""
     with ExitStack() as exits:
         folder = exits.enter_context(tempfile.TemporaryDirectory(prefix="temperance-"))
@@ -129,7 +129,7 @@ def sandbox(path: Path, limits: Limits) -> Iterator[Sandbox]:
 
 
 @contextmanager
-def _child(limits: Limits) -> Iterator["subprocess.Popen[str]"]:
+def _child(limits: SandboxLimits) -> Iterator["subprocess.Popen[str]"]:
     path = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "service.importer.sandbox_process", str(limits.memory), str(limits.seconds)]

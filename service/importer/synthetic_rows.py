@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from service.importer.input_plan import DTYPES, PADDING, Domain, Filled, is_integer, shared_domain
+from service.importer.input_plan import DTYPES, PADDING, Domain, PlannedInput, is_integer, shared_domain
 from service.importer.sandbox import Arrays
 
 MOST_ROWS = 16
@@ -23,7 +23,7 @@ SCALES: Final = np.array([1.0, 0.1, 1.0, 0.01])
 LONGER = 3
 
 
-def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) -> int:
+def rows_at_once(filled: Sequence[PlannedInput], size: int, *, several: bool = False) -> int:
     """How many synthetic rows to run: a few of large ones; a fixed batch as it is, unless of ``several``."""
     fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
     cells = sum(int(np.prod(shape_of(f, 1, size))) for f in filled)
@@ -31,14 +31,14 @@ def rows_at_once(filled: Sequence[Filled], size: int, *, several: bool = False) 
     return most if several or fixed is None else fixed
 
 
-def draw(filled: Sequence[Filled], rows: int, size: int, *, seed: int = 0) -> Arrays:
+def draw(filled: Sequence[PlannedInput], rows: int, size: int, *, seed: int = 0) -> Arrays:
     """Synthetic rows; dimensions that vary have a size."""
     rng = np.random.default_rng(seed)
     scales = SCALES[(seed + np.arange(rows)) % len(SCALES)]
     return {f.input.name: _values(f, shape_of(f, rows, size), rng, scales) for f in filled}
 
 
-def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
+def pad(filled: Sequence[PlannedInput], feeds: Arrays, positions: int) -> Arrays:
     """The same rows with positions added that a mask leaves out."""
     padded = {}
     for f in filled:
@@ -50,7 +50,7 @@ def pad(filled: Sequence[Filled], feeds: Arrays, positions: int) -> Arrays:
     return padded
 
 
-def shape_of(f: Filled, rows: int, size: int) -> tuple[int, ...]:
+def shape_of(f: PlannedInput, rows: int, size: int) -> tuple[int, ...]:
     """Shape of an input for some rows; dimensions that vary have a size."""
     if f.features is not None:
         return (rows,) if f.input.is_flat else (rows, len(f.features))
@@ -58,7 +58,7 @@ def shape_of(f: Filled, rows: int, size: int) -> tuple[int, ...]:
 
 
 def _values(
-    f: Filled, shape: tuple[int, ...], rng: np.random.Generator, scales: npt.NDArray[np.float64]
+    f: PlannedInput, shape: tuple[int, ...], rng: np.random.Generator, scales: npt.NDArray[np.float64]
 ) -> npt.NDArray[Any]:
     if f.mask or "mask" in f.input.name.lower():
         return np.ones(shape, DTYPES[f.input.type])
@@ -78,7 +78,7 @@ def _values(
     return values.astype(DTYPES[f.input.type])
 
 
-def _within(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+def _within(f: PlannedInput, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
     """Numbers that the graph knows; a tensor of another size than was probed holds what all cells may hold."""
     count = int(np.prod(shape[1:]))
     domains = f.domains if len(f.domains) == count else (shared_domain(f.domains),) * count
@@ -99,7 +99,7 @@ def _drawn(domain: Domain | None, rows: int, rng: np.random.Generator) -> npt.ND
     return (domain.centre or 0.0) + (domain.spread or 1.0) * normal
 
 
-def _text(f: Filled, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
+def _text(f: PlannedInput, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
     pools = f.input.words or (("a", "b c"),)
     width = len(f.features or ())
     columns = []

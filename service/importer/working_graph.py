@@ -18,8 +18,8 @@ from service.graph.inspect import Findings
 from service.graph.rewrite import save, set_width
 from service.graph.specification import spell_transforms
 from service.importer.constant_outputs import SAME
-from service.importer.input_plan import Filled
-from service.importer.sandbox import Limits, Sandbox, sandbox
+from service.importer.input_plan import PlannedInput
+from service.importer.sandbox import Sandbox, SandboxLimits, sandbox
 from service.importer.synthetic_rows import SIZES, draw, rows_at_once
 
 
@@ -60,7 +60,7 @@ class WorkingGraph:
 
 
 @contextmanager
-def working_graph(path: Path, findings: Findings, limits: Limits) -> Iterator[WorkingGraph]:
+def working_graph(path: Path, findings: Findings, limits: SandboxLimits) -> Iterator[WorkingGraph]:
     """A graph with its weights beside it in a temporary folder, and a child process that runs it."""
     with tempfile.TemporaryDirectory(prefix="temperance-") as folder, sandbox(path, limits) as child:
         for name in findings.external_files:
@@ -76,7 +76,7 @@ def _beside(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def declare_widths(graph: WorkingGraph, filled: tuple[Filled, ...]) -> None:
+def declare_widths(graph: WorkingGraph, filled: tuple[PlannedInput, ...]) -> None:
     """Write the width of a table into the graph where the graph leaves it open or names another one."""
     for f in filled:
         dims, width = f.input.dims, len(f.features or ())
@@ -89,7 +89,7 @@ def declare_widths(graph: WorkingGraph, filled: tuple[Filled, ...]) -> None:
             graph.changes.append(f"input {f.input.name!r} is declared as rows of {width} columns")
 
 
-def follow_specification(graph: WorkingGraph, filled: tuple[Filled, ...]) -> None:
+def follow_specification(graph: WorkingGraph, filled: tuple[PlannedInput, ...]) -> None:
     """Write transforms out in standard operators, if the dry run shows that the runtime reads them otherwise."""
     outputs, model = [o.name for o in graph.findings.outputs], graph.findings.model
     before, place = copy.deepcopy(model), graph.place()

@@ -13,6 +13,7 @@ is a list: of the positions of a sequence, or of the most probable classes.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, Generic, Literal, TypeVar
 
 import numpy as np
@@ -311,23 +312,38 @@ def _columns(group: Group[Any], scope: Scope, name: str | None, source: int) -> 
 
 
 def _column(group: Group[Any], member: Member[Any], scope: Scope, name: str | None, source: int) -> Column:
-    steps = (*group.steps, *(member.path.split(".") if member.path else ()))
-    axis = steps[-1][1:-1] if is_axis(steps[-1]) and len(steps) > len(group.steps) else None
-    steps = steps if axis is None else steps[:-1]
-    lists = [place for place, step in enumerate(steps, 1) if step.endswith("[]")]
-    named = [place for place, step in enumerate(steps, 1) if step == "{label}"]
+    parsed = _parsed(group.path, member.path)
     return Column(
         member,
-        tuple(name or "" if is_axis(step) else step.removesuffix("[]") for step in steps),
-        None if axis is None else tuple(AXES[axis](scope)),
-        axis or "",
+        parsed.steps if name is None else tuple([name if is_axis(step) else step for step in parsed.steps]),
+        tuple(AXES[parsed.axis](scope)) if parsed.axis else None,
+        parsed.axis,
         tuple(AXES[member.of](scope)) if member.of else (),
         source,
-        next(iter(lists or named), 0),
-        bool(lists),
-        bool(lists) and group.positions,
+        parsed.within,
+        parsed.listed,
+        parsed.listed and group.positions,
         name,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    # A member's whole path: its steps, the axis at its end, and what `Column` says of the steps to its object or list.
+    steps: tuple[str, ...]
+    axis: str
+    within: int
+    listed: bool
+
+
+@lru_cache(maxsize=1024)  # paths are written down, so there are few
+def _parsed(group: str, member: str) -> _Parsed:
+    steps = [*filter(None, group.split(".")), *filter(None, member.split("."))]
+    axis = steps.pop()[1:-1] if member and is_axis(steps[-1]) else ""
+    lists = [place for place, step in enumerate(steps, 1) if step.endswith("[]")]
+    named = [place for place, step in enumerate(steps, 1) if step == "{label}"]
+    bare = tuple(step.removesuffix("[]") for step in steps)
+    return _Parsed(bare, axis, next(iter(lists or named), 0), bool(lists))
 
 
 def _picking(columns: Sequence[Column], first: int) -> list[Column]:

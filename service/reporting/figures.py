@@ -26,7 +26,7 @@ from service.evaluation.report import PartReport
 from service.reporting import charts
 from service.reporting.tables import rate
 
-MESSAGE_ROWS = 20  # two in every tenth, to see any spread
+CODED_ROWS = 20  # two in every tenth, to see any spread
 CHARTED_CLASSES = 4
 GRID: Final = np.linspace(0.01, 0.99, 99)
 GAIN: Final = (
@@ -133,7 +133,7 @@ def _risk_coverage(case: Charted) -> Figure:
 def _code_length(case: Charted) -> Iterator[Figure]:
     found, rows = case.part.probabilities.code_length, case.part.rows
     bits = [own for own in found.per_label.values() if own is not None]
-    if rows < MESSAGE_ROWS or found.bits is None or len(bits) < len(found.per_label):
+    if rows < CODED_ROWS or found.bits is None or len(bits) < len(found.per_label):
         return
     overall, prior = found.bits / rows, found.prior_bits / rows
     yield Figure(

@@ -1,4 +1,4 @@
-"""What a model's inputs accept: rows are checked and cast here, once, whatever door they came through."""
+"""What a model's inputs accept: rows are checked and cast here, once, for every protocol."""
 
 from typing import Any, Protocol, TypeGuard
 

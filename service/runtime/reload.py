@@ -1,4 +1,4 @@
-"""What is served kept in step with the repository while the service runs: by looking at it, and on request.
+"""Reload: what is served follows the repository while the service runs, by polling it and on request.
 
 An alias that moves is noticed, and what it points at is loaded, proven and swapped in. A model that may be
 loaded on request may also be unloaded: then it stays away, whatever its aliases do, until a load is requested.

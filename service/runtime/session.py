@@ -1,4 +1,4 @@
-"""One door to ONNX Runtime: typed arrays in, finite logits out, of the width that their number of classes has."""
+"""Sessions of ONNX Runtime: typed arrays in, finite logits out, of the width that their number of classes has."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -7,11 +7,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator
 
 from service.core.numerics import Array
-from service.evaluation.json_schema import json_schema
-from service.evaluation.prevalence import PrevalenceEstimate
 from service.runtime.registry import Registry
 
 Publish = Callable[..., Registry]
@@ -131,7 +128,6 @@ async def test_an_estimate_is_answered_at_every_place_in_its_documented_shape(
         answer = (await client.post(f"/v1/models/logits{place}:estimate", json=body)).json()
         metrics = (await client.get("/metrics")).text
     assert conforms(answer, "estimate") == []
-    Draft202012Validator(json_schema(PrevalenceEstimate)).validate(answer["estimate"])
     assert answer["estimate"]["condition"] > 1.0
     assert 'verb="estimate",version="1"} 50.0' in metrics
 

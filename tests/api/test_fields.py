@@ -255,12 +255,12 @@ async def test_metadata_tell_what_every_input_takes(
 ) -> None:
     async with client_of(stays) as client:
         age, ward, ids, mask = (await client.get("/v1/models/stay")).json()["inputs"]
-        shown = (await client.get("/openapi.json")).json()["paths"]["/v1/models/{name}:predict"]["post"]
+        examples = (await client.get("/openapi.json")).json()["components"]["examples"]
     assert (age["type"], age["features"][0]["plausible"]) == ("float32", [0.0, 120.0])
     assert (ward["type"], ward["features"][0]["categories"]) == ("string", ["er", "icu"])
     assert ids == {"name": "ids", "type": "int64", "shape": [None], "pad": 0.0}
     assert mask == {"name": "mask", "filled": "mask"}
-    (row,) = shown["requestBody"]["content"]["application/json"]["example"]["instances"]
+    (row,) = examples["predict.request.stay"]["value"]["instances"]
     assert row.keys() == {"age", "ward", "ids"}
 
 

@@ -56,7 +56,7 @@ def required() -> None:
 
 
 def _percentile(report: str, percent: int) -> float:
-    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)$", report, re.MULTILINE)
+    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m) *$", report, re.MULTILINE)
     if found is None:
         raise SystemExit(report)
     return float(found[1]) * SECOND[found[2]]

@@ -55,7 +55,7 @@ def test_fit_prints_how_scores_did_on_ood_data_and_the_thresholds_of_every_class
     assert "FPR@95, OOD positive FPR@95, ID positive" in printed
     assert f"{chosen} is the default: it separates these rows best of all" in printed
     assert "of two classes every temperature ranks the rows alike" in printed
-    assert "not judged: 'logit_norm' has the same value" in printed
+    assert "not compared: 'logit_norm' has the same value" in printed
     for label, own in record["scores"][chosen]["by_class"].items():  # type: ignore[index]
         assert f"predicted {label} {own['threshold']:.4g} {own['rows']}" in printed
 

@@ -14,9 +14,9 @@ from service.errors import GraphError
 from service.importer.analysis import Analysis, analyse
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
-from service.importer.input_plan import DTYPES, Filled
+from service.importer.input_plan import DTYPES, PlannedInput
 from service.importer.manifest_text import manifest_text
-from service.importer.sandbox import Limits
+from service.importer.sandbox import SandboxLimits
 from tests.conformance.case import Case, softmax, two
 from tests.conformance.exporters import EXPORTERS
 
@@ -101,7 +101,7 @@ def probabilities(kind: str, scores: Any) -> Any:
     return softmax(values)
 
 
-def feed(filled: tuple[Filled, ...], instance: Any) -> dict[str, Any]:
+def feed(filled: tuple[PlannedInput, ...], instance: Any) -> dict[str, Any]:
     """Arrays of one row, as the manifest says that it is to be filled."""
     cells = list(instance) if isinstance(instance, list) else []
     feeds = {}
@@ -131,7 +131,7 @@ def answer(found: Analysis, case: Case) -> list[Any]:
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_a_real_export_is_understood_and_its_numbers_bear_it_out(name: str, exported: Exported) -> None:
     case = exported(name)
-    found = analyse(case.path, Declared(**case.flags), Limits())
+    found = analyse(case.path, Declared(**case.flags), SandboxLimits())
     concluded = {c.subject: c for c in found.conclusions}
     kind, evidence = KINDS[name]
     assert (concluded["output_kind"].value, concluded["task"].value) == (kind, case.task)
@@ -157,25 +157,25 @@ INPUTS = {
 @pytest.mark.parametrize("name", INPUTS)
 def test_the_manifest_says_what_fills_every_input(name: str, exported: Exported) -> None:
     case = exported(name)
-    manifest = tomllib.loads(manifest_text(name, analyse(case.path, Declared(**case.flags), Limits())))
+    manifest = tomllib.loads(manifest_text(name, analyse(case.path, Declared(**case.flags), SandboxLimits())))
     assert [{k: v for k, v in entry.items() if k != "allowed"} for entry in manifest["inputs"]] == INPUTS[name]
     assert ("allowed" in manifest["inputs"][0]) == (name == "torch-tagger")  # ids of a vocabulary
 
 
 def test_missing_values_are_let_in_where_the_graph_takes_them(exported: Exported) -> None:
     case = exported("catboost-missing")
-    text = manifest_text("m", analyse(case.path, Declared(missing="nan"), Limits()))
+    text = manifest_text("m", analyse(case.path, Declared(missing="nan"), SandboxLimits()))
     assert tomllib.loads(text)["features"] == {f"x{i}": {"missing": "nan"} for i in range(4)}
 
 
 def test_missing_values_are_refused_where_the_graph_answers_nothing(exported: Exported) -> None:
     with pytest.raises(GraphError, match="--missing nan: with a value missing in input 'X' the output is not finite"):
-        analyse(exported("sklearn-tensor").path, Declared(missing="nan"), Limits())
+        analyse(exported("sklearn-tensor").path, Declared(missing="nan"), SandboxLimits())
 
 
 def test_categories_that_the_graph_fails_without_are_written_down(exported: Exported) -> None:
     case = exported("sklearn-column-transformer")
-    manifest = tomllib.loads(manifest_text("m", analyse(case.path, Declared(), Limits())))
+    manifest = tomllib.loads(manifest_text("m", analyse(case.path, Declared(), SandboxLimits())))
     assert manifest["features"]["ward"] == {"categories": ["er", "icu", "ward"]}
     assert all(manifest["features"][name]["plausible"] for name in ("age", "lactate"))  # of the scaler
 

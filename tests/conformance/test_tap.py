@@ -13,7 +13,7 @@ from service.errors import GraphError
 from service.importer.analysis import Analysis, analyse
 from service.importer.declared import Declared
 from service.importer.manifest_text import manifest_text
-from service.importer.sandbox import Limits
+from service.importer.sandbox import SandboxLimits
 from tests.conformance.case import Case
 from tests.conformance.exporters import export
 from tests.conformance.test_import import answer
@@ -44,7 +44,7 @@ LOGITS = {
 
 def tapped(case: Case, **flags: Any) -> Analysis:
     """What an import with more flags finds out."""
-    return analyse(case.path, replace(Declared(**case.flags), **flags), Limits())
+    return analyse(case.path, replace(Declared(**case.flags), **flags), SandboxLimits())
 
 
 @pytest.mark.parametrize("name", LOGITS)
@@ -89,7 +89,7 @@ def test_sigmoids_that_were_normalised_have_no_logits() -> None:
 
     path = get_example("logreg_iris.onnx")
     with pytest.raises(GraphError, match=r"sigmoids that were normalised, of which no softmax makes the same"):
-        analyse(Path(path), Declared(features=("a", "b", "c", "d"), expose_logits=True), Limits())
+        analyse(Path(path), Declared(features=("a", "b", "c", "d"), expose_logits=True), SandboxLimits())
 
 
 @pytest.mark.parametrize(
@@ -146,6 +146,6 @@ def test_a_tap_that_does_not_give_the_same_probabilities_fails_the_import(tmp_pa
     model.graph.node.append(onnx.helper.make_node("Mul", ["p", "half"], ["q"]))
     model.graph.node.append(onnx.helper.make_node("Add", ["q", "sixth"], ["8"]))
     onnx.save(model, case.path)
-    assert [c.value for c in analyse(case.path, Declared(), Limits()).conclusions][1] == "probabilities"
+    assert [c.value for c in analyse(case.path, Declared(), SandboxLimits()).conclusions][1] == "probabilities"
     with pytest.raises(GraphError, match=r"the probabilities of '8' cannot be made from '/2/Gemm_output_0'"):
         tapped(case, expose_logits=True)

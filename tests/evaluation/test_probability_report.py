@@ -1,15 +1,20 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from sklearn.metrics import accuracy_score, log_loss
 
 from service.bundle.repository import Repository
 from service.core.assessment.metrics import METRICS
-from service.core.numerics import Array, Indices
+from service.core.numerics import Array, Indices, log_softmax
+from service.core.pipeline import Policy, choose
+from service.evaluation.policy_report import policy_report
 from service.evaluation.probability_report import probability_report
+from service.evaluation.problem import Problem, Sample
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 from tests.evaluation.conftest import TAIL, evaluated
@@ -77,3 +82,30 @@ def test_weighted_rows_guarantee_no_error_rate(served: Served, truth: Truth) -> 
     selective = weighted.report.parts["rows"].probabilities.selective
     assert (selective.at_risk, selective.at_risk_reason) == (None, "weights")
     assert selective.excess_area >= 0.0
+
+
+def not_plain(value: Any, place: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from not_plain(inner, f"{place}/{key}")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from not_plain(inner, place)
+    elif type(value) not in (float, int, str, bool, type(None)):
+        yield place
+
+
+@pytest.mark.parametrize("width", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "k"), [(1, 2), (1, 120), (50, 2), (50, 120)])
+def test_reports_hold_plain_values_for_logits_of_any_width(n: int, k: int, width: type) -> None:
+    rng = np.random.default_rng(0)
+    log_probs: Array = log_softmax(rng.normal(size=(n, k))).astype(width)
+    labels = rng.integers(0, k, size=n)
+    policy = Policy("p", "manifest", ("a", "b", "c"), rng.random((3, k)), None)
+    decisions = {"p": choose(log_probs, policy, flagged=None)}
+    classes = tuple(map(str, range(k)))
+    problem = Problem(classes, log_probs, log_probs, labels, Sample(None, None), {"p": policy}, decisions, "identity")
+    found = {"probabilities": asdict(probability_report(problem)), "policy": asdict(policy_report(problem, "p"))}
+    assert list(not_plain(found)) == []
+    orjson.dumps(found)
+    json.dumps(found, allow_nan=False)

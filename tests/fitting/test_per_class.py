@@ -89,10 +89,10 @@ def test_flags_and_p_values_agree_for_every_score_and_class(name: str, toy: Toy,
     np.testing.assert_array_equal(posterior.flags, posterior.p_values <= 0.1)
 
 
-def test_the_flag_writes_what_the_manifest_might_have_said(toy: Toy, rows: Path) -> None:
-    flag, said = fitted(toy(K, ONE), rows, per_class=True), fitted(toy(K, PER_CLASS), rows)
-    assert flag.manifest.ood == said.manifest.ood
-    assert score_record(flag) == score_record(said)
+def test_the_flag_writes_what_the_manifest_can_declare(toy: Toy, rows: Path) -> None:
+    flag, declared = fitted(toy(K, ONE), rows, per_class=True), fitted(toy(K, PER_CLASS), rows)
+    assert flag.manifest.ood == declared.manifest.ood
+    assert score_record(flag) == score_record(declared)
     assert tomllib.loads((flag.bundle.path / "manifest.toml").read_text())["ood"]["per_class"] is True
 
 

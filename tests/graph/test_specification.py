@@ -12,7 +12,7 @@ from service.errors import GraphError
 from service.graph.specification import spell_transforms
 from service.importer.analysis import analyse
 from service.importer.declared import Declared
-from service.importer.sandbox import Limits
+from service.importer.sandbox import SandboxLimits
 from tests.graph.mutants import tree_ensemble
 
 ROWS = np.array([[0, 0, 0, 0], [1, 0, 0, 0]], np.float32)
@@ -37,7 +37,7 @@ def test_a_number_is_the_transform_that_onnx_gives_it(
 ) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(tree_ensemble(number), path)
-    found = analyse(path, Declared(), Limits())
+    found = analyse(path, Declared(), SandboxLimits())
     said = {c.subject: str(c.value) for c in found.conclusions}
     assert (said["output_kind"], said["task"]) == (kind, task)
     session = ort.InferenceSession(found.graph or path.read_bytes())
@@ -47,7 +47,7 @@ def test_a_number_is_the_transform_that_onnx_gives_it(
 def test_the_written_out_transform_is_evidence(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(tree_ensemble(1), path)
-    (said,) = (c for c in analyse(path, Declared(), Limits()).conclusions if c.subject == "graph")
+    (said,) = (c for c in analyse(path, Declared(), SandboxLimits()).conclusions if c.subject == "graph")
     assert "post_transform 1 is SOFTMAX" in said.evidence
 
 
@@ -56,14 +56,14 @@ def test_a_transform_that_gives_no_scores_is_refused(number: int, tmp_path: Path
     path = tmp_path / "m.onnx"
     onnx.save(tree_ensemble(number), path)
     with pytest.raises(GraphError):
-        analyse(path, Declared(), Limits())
+        analyse(path, Declared(), SandboxLimits())
 
 
 def test_one_target_is_a_regressor(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(tree_ensemble(0, targets=1), path)
     with pytest.raises(GraphError, match="comes from a regressor"):
-        analyse(path, Declared(), Limits())
+        analyse(path, Declared(), SandboxLimits())
 
 
 def test_a_graph_without_such_trees_is_left_alone() -> None:
@@ -81,4 +81,4 @@ def test_trees_of_one_target_have_no_softmax(tmp_path: Path) -> None:
     made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
     onnx.save(made, tmp_path / "m.onnx")
     with pytest.raises(GraphError, match="'p' is 1 for every row: a softmax over one column"):
-        analyse(tmp_path / "m.onnx", Declared(), Limits())
+        analyse(tmp_path / "m.onnx", Declared(), SandboxLimits())

@@ -13,7 +13,7 @@ from service.graph.inspect import inspect_graph
 from service.graph.wellformed import faults
 from service.importer.analysis import analyse
 from service.importer.declared import Declared
-from service.importer.sandbox import Limits
+from service.importer.sandbox import SandboxLimits
 from tests.graph import mutants
 
 MUTATE: list[Callable[[onnx.ModelProto], Iterator[onnx.ModelProto]]] = [
@@ -56,12 +56,12 @@ def test_no_import_ends_in_a_traceback(tmp_path: Path) -> None:
     trees = onnx.ModelProto.FromString(SEEDS["tree ensemble"].SerializeToString())
     trees.graph.node.append(trees.graph.node[0])
     path.write_bytes(trees.SerializeToString())
-    assert _refusal(path, lambda path: analyse(path, Declared(), Limits(seconds=5)))
+    assert _refusal(path, lambda path: analyse(path, Declared(), SandboxLimits(seconds=5)))
     rng = np.random.default_rng(0)
     for name, mutate in ((name, mutate) for name in ("mixed", "tree ensemble") for mutate in MUTATE):
         changed = list(mutate(SEEDS[name]))
         path.write_bytes(changed[rng.integers(len(changed))].SerializeToString())
-        assert "\n" not in _refusal(path, lambda path: analyse(path, Declared(), Limits(seconds=5)))
+        assert "\n" not in _refusal(path, lambda path: analyse(path, Declared(), SandboxLimits(seconds=5)))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from service.errors import GraphError
 from service.importer.analysis import Analysis, analyse
 from service.importer.declared import Conclusion, Declared
 from service.importer.manifest_text import manifest_text
-from service.importer.sandbox import Limits
+from service.importer.sandbox import SandboxLimits
 from tests.importer.test_refusals import Build, estimator_of, graph, node, value, weights
 
 Learn = Callable[..., tuple[Analysis, dict[str, Conclusion]]]
@@ -30,7 +30,7 @@ def learn(tmp_path: Path) -> Learn:
 
     def analysed(build: Build, **flags: Any) -> tuple[Analysis, dict[str, Conclusion]]:
         build(tmp_path / "m.onnx")
-        found = analyse(tmp_path / "m.onnx", Declared(**flags), Limits())
+        found = analyse(tmp_path / "m.onnx", Declared(**flags), SandboxLimits())
         return found, {c.subject: c for c in found.conclusions}
 
     return analysed
@@ -342,8 +342,10 @@ def test_a_width_that_its_coefficients_contradict_can_be_set_right() -> None:
 
     path = Path(get_example("logreg_iris.onnx"))
     with pytest.raises(GraphError, match=r"'float_input' declares 2 columns, .* coefficients for 4; name them"):
-        analyse(path, Declared(), Limits())
-    found = analyse(path, Declared(features=("sepal length", "sepal width", "petal length", "petal width")), Limits())
+        analyse(path, Declared(), SandboxLimits())
+    found = analyse(
+        path, Declared(features=("sepal length", "sepal width", "petal length", "petal width")), SandboxLimits()
+    )
     by_subject = {c.subject: c.value for c in found.conclusions}
     assert (by_subject["output_kind"], by_subject["classes"]) == ("probabilities", ("0", "1", "2"))
     assert found.graph is not None
@@ -360,7 +362,7 @@ def test_a_width_that_its_coefficients_contradict_can_be_set_right() -> None:
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
 def test_image_classifiers_that_onnx_ships_are_understood(name: str) -> None:
     path = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
-    by_subject = {c.subject: c for c in analyse(path, Declared(), Limits()).conclusions}
+    by_subject = {c.subject: c for c in analyse(path, Declared(), SandboxLimits()).conclusions}
     assert by_subject["output_kind"].value == "probabilities"
     assert by_subject["output_kind"].evidence == "its last operator is Softmax"
     assert len(by_subject["classes"].value) == 1000
@@ -371,5 +373,5 @@ def test_magika_is_understood() -> None:
     spec = find_spec("magika")
     assert spec is not None
     (path,) = Path(str(spec.origin)).parent.glob("models/standard_v3_3/model.onnx")
-    by_subject = {c.subject: c for c in analyse(path, Declared(), Limits()).conclusions}
+    by_subject = {c.subject: c for c in analyse(path, Declared(), SandboxLimits()).conclusions}
     assert (by_subject["output_kind"].value, len(by_subject["classes"].value)) == ("probabilities", 214)

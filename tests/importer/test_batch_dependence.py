@@ -20,7 +20,7 @@ from service.importer.analysis import analyse
 from service.importer.declared import Conclusion, Declared
 from service.importer.import_model import import_model
 from service.importer.manifest_text import manifest_text
-from service.importer.sandbox import Limits
+from service.importer.sandbox import SandboxLimits
 from service.runtime.model import load_model, self_test_of
 from service.runtime.rows import Fields
 
@@ -65,7 +65,7 @@ def write(
 
 
 def learn(path: Path) -> dict[str, Conclusion]:
-    return {c.subject: c for c in analyse(path, Declared(), Limits()).conclusions}
+    return {c.subject: c for c in analyse(path, Declared(), SandboxLimits()).conclusions}
 
 
 def recurrent() -> list[onnx.NodeProto]:
@@ -198,7 +198,7 @@ def test_exposed_features_must_not_mix_rows_either(tmp_path: Path) -> None:
     path = write(tmp_path / "m.onnx", nodes, (ints("a", 0),))
     assert "rows" not in learn(path)
     with pytest.raises(GraphError, match="output 'centred' of a row depends on the rows beside it: ReduceMean works"):
-        analyse(path, Declared(expose_features="centred"), Limits())
+        analyse(path, Declared(expose_features="centred"), SandboxLimits())
 
 
 def test_a_fixed_number_of_rows_hides_no_mixing(tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_a_manifest_that_lets_such_rows_run_together_is_refused(quantised: Path,
 
 
 def test_the_key_stands_in_the_manifest_s_fingerprinted_section(quantised: Path) -> None:
-    text = manifest_text("m", analyse(quantised, Declared(), Limits()))
+    text = manifest_text("m", analyse(quantised, Declared(), SandboxLimits()))
     assert tomllib.loads(text)["graph"]["rows"] == "alone"
 
 

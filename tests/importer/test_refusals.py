@@ -14,12 +14,12 @@ from service.bundle.repository import Repository
 from service.errors import GraphError
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
-from service.importer.sandbox import GIBIBYTE, Limits
+from service.importer.sandbox import GIBIBYTE, SandboxLimits
 
 FLOAT, TEXT = TensorProto.FLOAT, TensorProto.STRING
 ROWS = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32)
 THREE = np.digitize(ROWS[:, 0], [-0.5, 0.5])
-QUICK = Limits(seconds=0.5, memory=GIBIBYTE)
+QUICK = SandboxLimits(seconds=0.5, memory=GIBIBYTE)
 
 Build = Callable[[Path], object]
 

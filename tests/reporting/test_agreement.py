@@ -129,8 +129,8 @@ def evaluated(case: dict[str, Any], toy: Toy, truth: Truth, save: Save) -> Evalu
     model = load_model(repository.draft("toy"))
     if case.get("calibrator", "temperature") is not None:
         x, y = truth(900, k)
-        request = FitRequest(save("cal", X=x, y=y), calibrator=case.get("calibrator", "temperature"))
-        model = load_model(repository.bundle("toy", fit(repository, "toy", request).version))
+        fitting = FitRequest(save("cal", X=x, y=y), calibrator=case.get("calibrator", "temperature"))
+        model = load_model(repository.bundle("toy", fit(repository, "toy", fitting).version))
     x, y = truth(n, k, seed=5, log_ratio=case.get("log_ratio"))
     x = x * case.get("scale", 1.0)
     y = (
@@ -229,12 +229,13 @@ def test_a_report_says_when_from_what_and_by_which_program(toy: Toy, truth: Trut
     found = evaluated(CASES["two classes"], toy, truth, save)
     origin = asdict(found.origin)
     tool = origin["tool"]
-    assert origin.pop("data").startswith("sha256:")
+    digest = origin.pop("data")
+    assert digest.startswith("sha256:")
     assert origin == {"created": "2026-11-26T12:30:00Z", "file": "test.npz", "ood_file": None, "tool": tool}
     assert re.fullmatch(r"temperance \d+\.\d+.*", tool)
     text = page_text(found)
     assert all(part in text for part in ("2026-11-26T12:30:00Z", "test.npz", tool))
-    assert found.origin.as_text() == f"evaluated 2026-11-26T12:30:00Z by {tool} from test.npz"
+    assert found.origin.as_text() == f"evaluated 2026-11-26T12:30:00Z by {tool} from test.npz ({digest})"
     assert str(save("x", X=np.zeros(1))).rpartition("/")[0] not in json.dumps(origin)
     assert page.build(found) == page.build(replace(found))
 

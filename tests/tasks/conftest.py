@@ -148,7 +148,7 @@ def sequence_draft(folder: Path, *, sharpness: float = 2.0, more: str = PATH_COS
 
 @pytest.fixture
 def label_workshop(tmp_path: Path) -> Callable[..., Workshop]:
-    """A draft of labels whose log-odds are the true ones times ``sharpness``, plus ``shift``."""
+    """A multilabel draft whose log-odds are the true ones times ``sharpness``, plus ``shift``."""
     return partial(label_draft, tmp_path)
 
 

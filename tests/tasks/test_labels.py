@@ -104,7 +104,7 @@ def test_expected_and_realised_costs_are_of_each_label_and_agree(label_workshop:
     assert "care" not in found["chill"].policies
 
 
-def test_flags_keep_their_rate_and_see_inputs_from_elsewhere(label_workshop: Make, labels_drawn: Draw) -> None:
+def test_flags_keep_their_rate_and_see_out_of_distribution_inputs(label_workshop: Make, labels_drawn: Draw) -> None:
     more = '[ood]\nscores = ["joint_energy", "max_label", "mahalanobis"]\ngate = ["mahalanobis"]\nfalse_alarm = 0.05\n'
     workshop = label_workshop(more=more)
     x, y, _ = labels_drawn(2000, 0)
@@ -295,7 +295,7 @@ REFUSED_MANIFESTS = {
     "costs of labels for classes": ("multiclass", "logits", "", LABEL, "policies.p.costs is missing"),
     "costs of both": ("multilabel", "sigmoid_logits", "", COSTS + LABEL, "policies.p.costs: a multilabel model"),
     "a policy without costs": ("sequence", "logits", "", "[policies.p]\nswitch = 1.0\n", "policies.p.costs is missing"),
-    "a stranger among labels": (
+    "an unknown name among labels": (
         "multilabel",
         "sigmoid_logits",
         "",
@@ -401,7 +401,7 @@ def test_a_manifest_that_names_no_score_gets_its_task_s(task: str, kind: str, sc
 # -------------------------------------------------------------------------------------------------------- rare labels
 
 
-def judged_of(data: Dataset, log_odds: Array) -> LabelledOutputs:
+def outputs_of(data: Dataset, log_odds: Array) -> LabelledOutputs:
     return LabelledOutputs(data, Raw(np.empty((len(data), 0)), log_odds, np.empty((len(data), 0)), None))
 
 
@@ -416,7 +416,7 @@ def rare(n: int, expected: float, seed: int, *, intercept: float | None = None) 
 
 
 @pytest.mark.parametrize("positives", [5, 10, 15])
-def test_a_rare_label_is_neither_over_nor_undertold(positives: int, label_workshop: Make) -> None:
+def test_a_rare_label_is_neither_over_nor_underestimated(positives: int, label_workshop: Make) -> None:
     manifest = label_workshop(more="").repository.draft("complaints").manifest
     n, ratios, lost, intercept = 400, [], [], None
     for seed in range(30):
@@ -424,7 +424,7 @@ def test_a_rare_label_is_neither_over_nor_undertold(positives: int, label_worksh
         intercept = columns[0][2]
         odds, y = (np.stack([column[i] for column in columns], axis=1) for i in (0, 1))
         data = Dataset(odds, y, None, None, "sha256:0")
-        found = calibrate_labels(manifest, judged_of(data, odds), method=None, seed=0)
+        found = calibrate_labels(manifest, outputs_of(data, odds), method=None, seed=0)
         far = rare(4000, positives, 1000 + seed, intercept=intercept)[0]
         truth = expit((far - 2.0) / 1.3)
         for m in np.flatnonzero(y.sum(axis=0)):

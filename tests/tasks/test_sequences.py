@@ -11,6 +11,7 @@ import pytest
 from service.core.assessment.metrics import log_loss
 from service.core.assessment.miscalibration import classwise_calibration_error
 from service.core.decision import OOD, PATH
+from service.core.numerics import log_softmax
 from service.core.sequence import decide_positions, flat, lengths_of
 from service.data.dataset import read_dataset
 from service.errors import BundleDamaged, DataError, NoSignal
@@ -19,6 +20,8 @@ from service.evaluation.problem import Labelled
 from service.evaluation.report import Report
 from service.fitting.fit import FitResult
 from service.prediction.bulk import posterior_of
+from service.prediction.options import Options
+from service.prediction.query import Query
 from service.runtime.model import Model, load_model
 
 Make = Callable[..., Any]
@@ -53,11 +56,11 @@ def test_smoothing_gains_what_the_chain_knows_and_keeps_calibration(tagger: Mode
     x, y = sequences_drawn(400, 1)
     posterior = posterior_of(tagger, x.astype(np.float64))
     true = y.ravel()
-    alone, told = (flat(tagger.smoothed(posterior, name), lengths_of(posterior)) for name in ("none", "hmm"))
+    alone, smoothed = (flat(tagger.smoothed(posterior, name), lengths_of(posterior)) for name in ("none", "hmm"))
     assert log_loss(alone, true) == pytest.approx(0.43, abs=0.02)
-    assert log_loss(told, true) < 0.16
+    assert log_loss(smoothed, true) < 0.16
     drawn = flat(tagger.smoothed(posterior, "jsd", strength=8.0), lengths_of(posterior))
-    errors = [classwise_calibration_error(log_probs, true) for log_probs in (told, drawn)]
+    errors = [classwise_calibration_error(log_probs, true) for log_probs in (smoothed, drawn)]
     assert errors[0] < 0.02  # a chance bound of independent rows would be .008: neighbours are none
     assert errors[1] > 5.0 * errors[0]
 
@@ -95,6 +98,17 @@ def test_the_report_counts_positions_segments_and_sequences(
     assert found["unsmoothed_log_loss"] > 2 * log_loss
     assert report.losses["sequence_cross_entropy"] == pytest.approx(25 * log_loss)
     assert report.losses["focal"] < log_loss
+
+
+def test_at_another_prevalence_the_uncalibrated_probabilities_move_too(tagger: Model, sequences_drawn: Draw) -> None:
+    x, y = sequences_drawn(60, 1)
+    posterior = posterior_of(tagger, x.astype(np.float64))
+    assert tagger.source is not None
+    options = Options("evaluate", smoother="none", prevalence={"rest": 0.8, "move": 0.2})
+    report = evaluate(Labelled(Query.of(tagger, options).conclude(posterior), y)).report
+    moved = log_softmax(posterior.logits.reshape(-1, 2) + np.log(np.array([0.8, 0.2]) / tagger.source))
+    expected = -moved[np.arange(y.size), y.ravel()].mean()
+    assert report.uncalibrated_metrics["log_loss"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_price_on_change_makes_paths_that_cost_less_and_change_less(
@@ -177,7 +191,7 @@ def test_a_score_with_state_learns_from_positions_of_other_sequences(
     }
 
 
-def test_sequences_of_a_group_are_never_parted(sequence_workshop: Make, sequences_drawn: Draw) -> None:
+def test_sequences_of_a_group_are_never_split(sequence_workshop: Make, sequences_drawn: Draw) -> None:
     workshop = sequence_workshop()
     x, y = sequences_drawn(200, 0)
     record = workshop.fit(workshop.rows("cal", X=x, y=y, group=np.arange(200) // 4)).record

@@ -39,7 +39,7 @@ async def motion(both_tasks: Registry) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def asked(client: httpx.AsyncClient, verb: str, instances: Any, **more: Any) -> Any:
+async def ask(client: httpx.AsyncClient, verb: str, instances: Any, **more: Any) -> Any:
     answer = await client.post(f"/v1/models/{verb}", json={"instances": instances, **more})
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -55,14 +55,14 @@ async def refused(client: httpx.AsyncClient, verb: str, instances: Any, **more: 
 @pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
 async def test_models_of_every_task_answer_by_column_too(complaints: Any, motion: Any, verb: str) -> None:
     for client, name, rows in ((complaints, "complaints", [[2.0]]), (motion, "motion", [[0.5] * 25])):
-        by_column = await asked(client, f"{name}:{verb}", rows, parameters={"layout": "columns"})
+        by_column = await ask(client, f"{name}:{verb}", rows, parameters={"layout": "columns"})
         assert len(by_column["columns"]["prediction_id"]) == 1
         assert "predictions" not in by_column
-        assert "predictions" in await asked(client, f"{name}:{verb}", rows, parameters={"layout": "rows"})
+        assert "predictions" in await ask(client, f"{name}:{verb}", rows, parameters={"layout": "rows"})
 
 
 async def test_labels_are_those_more_likely_than_not_and_each_has_its_probability(complaints: Any) -> None:
-    answer = await asked(complaints, "complaints:predict", [[2.0], [-2.0], [0.3]])
+    answer = await ask(complaints, "complaints:predict", [[2.0], [-2.0], [0.3]])
     assert answer["calibration"] == {"method": "per_label", "status": "ok", "support": 1 / 2001}
     assert set(answer["prevalence"]["source"]) == set(LABELS)
     for row in answer["predictions"]:
@@ -72,22 +72,20 @@ async def test_labels_are_those_more_likely_than_not_and_each_has_its_probabilit
 
 
 async def test_a_site_moves_every_label_to_its_own_share(complaints: Any) -> None:
-    here = await asked(complaints, "complaints:predict", [[0.5]])
-    there = await asked(complaints, "complaints:predict", [[0.5]], parameters={"site": "ward"})
+    here = await ask(complaints, "complaints:predict", [[0.5]])
+    there = await ask(complaints, "complaints:predict", [[0.5]], parameters={"site": "ward"})
     assert there["prevalence"]["target"] == {"ache": 0.9, "burn": 0.1, "chill": 0.5}
     source = here["prevalence"]["source"]
     for label, target in there["prevalence"]["target"].items():
         p, q = (answer["predictions"][0]["probabilities"][label] for answer in (here, there))
         odds = p / (1 - p) * (target / (1 - target)) / (source[label] / (1 - source[label]))
         assert q == pytest.approx(odds / (1 + odds))
-    own = await asked(
-        complaints, "complaints:predict", [[0.5]], parameters={"prevalence": there["prevalence"]["target"]}
-    )
+    own = await ask(complaints, "complaints:predict", [[0.5]], parameters={"prevalence": there["prevalence"]["target"]})
     assert own["predictions"][0]["probabilities"] == there["predictions"][0]["probabilities"]
 
 
 async def test_every_label_that_has_costs_is_decided_by_them(complaints: Any) -> None:
-    answer = await asked(complaints, "complaints:decide", [[0.1], [-1.0]])
+    answer = await ask(complaints, "complaints:decide", [[0.1], [-1.0]])
     for row in answer["predictions"]:
         assert set(row["decisions"]) == {"ache", "burn"}
         p, decision = row["probabilities"]["ache"], row["decisions"]["ache"]
@@ -99,7 +97,7 @@ async def test_every_label_that_has_costs_is_decided_by_them(complaints: Any) ->
 
 async def test_a_flag_takes_over_the_labels_that_have_the_action(complaints: Any) -> None:
     rows = np.linspace(-3, 3, 121)[:, None].tolist()
-    answer = await asked(complaints, "complaints:decide", rows)
+    answer = await ask(complaints, "complaints:decide", rows)
     flagged = [row for row in answer["predictions"] if row["ood"]["flagged"]]
     assert 0 < len(flagged) < len(rows)
     for row in flagged:
@@ -110,7 +108,7 @@ async def test_a_flag_takes_over_the_labels_that_have_the_action(complaints: Any
 
 
 async def test_costs_of_the_request_s_own_decide_the_labels_they_name(complaints: Any) -> None:
-    answer = await asked(complaints, "complaints:decide", [[0.0]], parameters={"label_costs": OWN})
+    answer = await ask(complaints, "complaints:decide", [[0.0]], parameters={"label_costs": OWN})
     decision = answer["predictions"][0]["decisions"]
     assert list(decision) == ["burn"]
     assert decision["burn"]["policy"] == {"name": "(request)", "source": "request"}
@@ -122,41 +120,41 @@ async def test_costs_of_the_request_s_own_decide_the_labels_they_name(complaints
 async def test_labels_that_are_present_may_be_indices(complaints: Any, labels_drawn: Make, first: int) -> None:
     x, y, _ = labels_drawn(50, 3)
     present = [(first + np.flatnonzero(row)).tolist() for row in y]
-    said = {"labels_as": f"index{first}"}
-    indexed = await asked(complaints, "complaints:evaluate", x.tolist(), labels=present, parameters=said)
-    states = await asked(complaints, "complaints:evaluate", x.tolist(), labels=y.tolist())
+    stated = {"labels_as": f"index{first}"}
+    indexed = await ask(complaints, "complaints:evaluate", x.tolist(), labels=present, parameters=stated)
+    states = await ask(complaints, "complaints:evaluate", x.tolist(), labels=y.tolist())
     assert indexed["evaluation"] == states["evaluation"]
-    await refused(complaints, "complaints:evaluate", x.tolist(), labels=[[3 + first]] * 50, parameters=said)
+    await refused(complaints, "complaints:evaluate", x.tolist(), labels=[[3 + first]] * 50, parameters=stated)
 
 
 async def test_states_of_labels_may_be_true_and_false_or_decimals(complaints: Any, labels_drawn: Make) -> None:
     x, y, _ = labels_drawn(50, 3)
-    whole = await asked(complaints, "complaints:evaluate", x.tolist(), labels=y.tolist())
+    whole = await ask(complaints, "complaints:evaluate", x.tolist(), labels=y.tolist())
     for form in (y > 0, y.astype(float)):
-        found = await asked(complaints, "complaints:evaluate", x.tolist(), labels=form.tolist())
+        found = await ask(complaints, "complaints:evaluate", x.tolist(), labels=form.tolist())
         assert found["evaluation"] == whole["evaluation"]
     await refused(complaints, "complaints:evaluate", x[:1].tolist(), labels=[[0.5, 0, 1]])
-    said = {"labels_as": "index0"}
-    await refused(complaints, "complaints:evaluate", x[:1].tolist(), labels=[[True, False, True]], parameters=said)
+    stated = {"labels_as": "index0"}
+    await refused(complaints, "complaints:evaluate", x[:1].tolist(), labels=[[True, False, True]], parameters=stated)
 
 
 async def test_positions_of_all_sequences_together_tell_what_labels_are(motion: Any, sequences_drawn: Make) -> None:
     x, y = sequences_drawn(20, 2)
     y[0] = 1  # the first sequence alone might count from 1
-    plain = await asked(motion, "motion:evaluate", x.tolist(), labels=y.tolist())
-    said = await asked(
+    plain = await ask(motion, "motion:evaluate", x.tolist(), labels=y.tolist())
+    stated = await ask(
         motion, "motion:evaluate", x.tolist(), labels=(y + 1).tolist(), parameters={"labels_as": "index1"}
     )
-    assert said["evaluation"] == plain["evaluation"]
+    assert stated["evaluation"] == plain["evaluation"]
     await refused(motion, "motion:evaluate", x[:1].tolist(), labels=y[:1].tolist())
 
 
 @pytest.mark.parametrize("form", ["names", "states"])
-async def test_labelled_rows_are_judged_label_by_label(complaints: Any, labels_drawn: Make, form: str) -> None:
+async def test_labelled_rows_are_evaluated_label_by_label(complaints: Any, labels_drawn: Make, form: str) -> None:
     x, y, _ = labels_drawn(200, 3)
     names = [[LABELS[m] for m in np.flatnonzero(row)] for row in y]
     labels = names if form == "names" else y.tolist()
-    answer = await asked(
+    answer = await ask(
         complaints,
         "complaints:evaluate",
         x.tolist(),
@@ -198,13 +196,13 @@ LABEL_REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "invalid-parameters",
         "prevalence.ache: must be less than 1",
     ),
-    "a label nobody knows": (
+    "an unknown label": (
         "decide",
         {"parameters": {"label_costs": {"itch": OWN["burn"]}}},
         "invalid-parameters",
         "the costs name a label that the model does not have",
     ),
-    "a state nobody knows": (
+    "an unknown state": (
         "decide",
         {"parameters": {"label_costs": {"burn": {"a": {"absent": 1}, "b": {"absent": 1, "present": 0}}}}},
         "invalid-parameters",
@@ -216,11 +214,11 @@ LABEL_REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "invalid-parameters",
         "cannot come together with label_costs",
     ),
-    "a policy nobody knows": ("decide", {"parameters": {"policy": "cure"}}, "invalid-parameters", "there are: care"),
+    "an unknown policy": ("decide", {"parameters": {"policy": "cure"}}, "invalid-parameters", "there are: care"),
     "one name for a row": ("evaluate", {"labels": ["ache"]}, "invalid-labels", "labels.0 must be a list"),
-    "a name nobody knows": ("evaluate", {"labels": [["itch"]]}, "invalid-labels", "must name labels among ache, burn"),
+    "an unknown name": ("evaluate", {"labels": [["itch"]]}, "invalid-labels", "must name labels among ache, burn"),
     "two states of three": ("evaluate", {"labels": [[0, 1]]}, "invalid-labels", "must have 3 entries of 0 or 1"),
-    "labels of nobody": ("evaluate", {"labels": []}, "invalid-labels", "one entry per instance"),
+    "no labels": ("evaluate", {"labels": []}, "invalid-labels", "one entry per instance"),
     "a loss of classes": (
         "evaluate",
         {"labels": [["ache"]], "parameters": {"losses": ["focal"]}},
@@ -241,7 +239,7 @@ async def test_what_makes_no_sense_of_labels_is_refused_in_one_sentence(
 
 async def test_a_sequence_is_answered_position_by_position(motion: Any, sequences_drawn: Make) -> None:
     x, _ = sequences_drawn(3, 1)
-    answer = await asked(motion, "motion:decide", x.tolist())
+    answer = await ask(motion, "motion:decide", x.tolist())
     assert answer["smoother"] == {"name": "hmm", "calibrated": True, "note": None}
     for row in answer["predictions"]:
         assert len(row["label"]) == len(row["probabilities"]) == len(row["decision"]) == 25
@@ -256,28 +254,28 @@ async def test_the_smoother_is_the_request_s_choice_and_the_answer_says_what_it_
     motion: Any, sequences_drawn: Make
 ) -> None:
     x, _ = sequences_drawn(2, 1)
-    said = {
-        name: await asked(motion, "motion:predict", x.tolist(), parameters={"smoother": name})
+    stated = {
+        name: await ask(motion, "motion:predict", x.tolist(), parameters={"smoother": name})
         for name in ("none", "hmm", "jsd")
     }
-    default = await asked(motion, "motion:predict", x.tolist())
-    assert default["predictions"][0]["probabilities"] == said["hmm"]["predictions"][0]["probabilities"]
-    assert not said["jsd"]["smoother"]["calibrated"]
-    assert "no longer calibrated" in said["jsd"]["smoother"]["note"]
-    strong = await asked(motion, "motion:predict", x.tolist(), parameters={"smoother": "jsd", "strength": 50.0})
+    default = await ask(motion, "motion:predict", x.tolist())
+    assert default["predictions"][0]["probabilities"] == stated["hmm"]["predictions"][0]["probabilities"]
+    assert not stated["jsd"]["smoother"]["calibrated"]
+    assert "no longer calibrated" in stated["jsd"]["smoother"]["note"]
+    strong = await ask(motion, "motion:predict", x.tolist(), parameters={"smoother": "jsd", "strength": 50.0})
 
     def changes(answer: Any) -> int:
         return sum(
             a != b for row in answer["predictions"] for a, b in zip(row["label"], row["label"][1:], strict=False)
         )
 
-    assert changes(strong) <= changes(said["jsd"]) <= changes(said["none"])
-    assert changes(said["hmm"]) < changes(said["none"])
+    assert changes(strong) <= changes(stated["jsd"]) <= changes(stated["none"])
+    assert changes(stated["hmm"]) < changes(stated["none"])
 
 
 async def test_a_price_on_change_is_paid_along_the_cheapest_path(motion: Any, sequences_drawn: Make) -> None:
     x, _ = sequences_drawn(2, 1)
-    answer = await asked(motion, "motion:decide", x.tolist(), parameters={"policy": "alone", "switch": 2.5})
+    answer = await ask(motion, "motion:decide", x.tolist(), parameters={"policy": "alone", "switch": 2.5})
     for row in answer["predictions"]:
         risks = np.array([[d["risks"]["idle"], d["risks"]["act"]] for d in row["decision"]])
         best = min_cost_path(risks[None], lengths=np.array([25]), switch=2.5)[0]
@@ -298,8 +296,8 @@ async def test_a_prevalence_moves_positions_one_by_one_or_not_at_all(motion: Any
     problem = await refused(motion, "motion:predict", x.tolist(), parameters={"prevalence": shares})
     assert problem["type"].endswith("prevalence-unavailable")
     assert "smoother = 'none'" in problem["detail"]
-    plain = await asked(motion, "motion:predict", x.tolist(), parameters={"smoother": "none"})
-    moved = await asked(motion, "motion:predict", x.tolist(), parameters={"smoother": "none", "prevalence": shares})
+    plain = await ask(motion, "motion:predict", x.tolist(), parameters={"smoother": "none"})
+    moved = await ask(motion, "motion:predict", x.tolist(), parameters={"smoother": "none", "prevalence": shares})
     source = plain["prevalence"]["source"]
     for before, after in zip(
         plain["predictions"][0]["probabilities"], moved["predictions"][0]["probabilities"], strict=True
@@ -308,10 +306,12 @@ async def test_a_prevalence_moves_positions_one_by_one_or_not_at_all(motion: Any
         assert after["move"] / after["rest"] == pytest.approx(odds)
 
 
-async def test_labelled_sequences_are_judged_by_position_and_by_structure(motion: Any, sequences_drawn: Make) -> None:
+async def test_labelled_sequences_are_evaluated_by_position_and_by_structure(
+    motion: Any, sequences_drawn: Make
+) -> None:
     x, y = sequences_drawn(20, 2)
     names = [[("rest", "move")[k] for k in row] for row in y]
-    answer = await asked(
+    answer = await ask(
         motion,
         "motion:evaluate",
         x.tolist(),
@@ -323,7 +323,7 @@ async def test_labelled_sequences_are_judged_by_position_and_by_structure(motion
     assert (found["rows"], found["parts"]["positions"]["rows"], structure["smoother"]) == (20, 500, "hmm")
     assert found["losses"]["sequence_cross_entropy"] == pytest.approx(25 * found["losses"]["cross_entropy"])
     assert set(structure["paths"]) == {"path"}
-    plain = await asked(
+    plain = await ask(
         motion, "motion:evaluate", x.tolist(), labels=y.tolist(), parameters={"smoother": "none", "policy": "alone"}
     )
     assert plain["evaluation"]["metrics"]["log_loss"] == pytest.approx(structure["unsmoothed_log_loss"])
@@ -342,7 +342,12 @@ SEQUENCE_REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a negative price": ("decide", {"parameters": {"switch": -1.0}}, "invalid-parameters", "switch"),
     "a label for the row": ("evaluate", {"labels": ["rest"]}, "invalid-labels", "a class for every position"),
     "a label too few": ("evaluate", {"labels": [["rest"] * 24]}, "invalid-labels", "24 labels and 25 positions"),
-    "a stranger among them": ("evaluate", {"labels": [["rest"] * 24 + ["run"]]}, "invalid-labels", "of sequence 0"),
+    "an unknown class among them": (
+        "evaluate",
+        {"labels": [["rest"] * 24 + ["run"]]},
+        "invalid-labels",
+        "of sequence 0",
+    ),
     "a policy for each row": ("decide", {"parameters": {"policy": ["alone"]}}, "invalid-parameters", "one for all"),
 }
 
@@ -360,7 +365,7 @@ async def test_an_uncalibrated_tagger_has_no_transitions_to_smooth_with(sequence
     workshop = sequence_workshop()
     publish_draft(workshop.repository, "motion")
     async with client_of(load_registry(workshop.repository)) as client:
-        answer = await asked(client, "motion:predict", [[0.0] * 25])
+        answer = await ask(client, "motion:predict", [[0.0] * 25])
         assert answer["smoother"]["name"] == "none"
         problem = await refused(client, "motion:predict", [[0.0] * 25], parameters={"smoother": "hmm"})
         assert problem["errors"][0]["pointer"] == "/parameters/smoother"

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from service.api.encoders.answer_schemas import columns_response_schema, header_schema, rows_response_schema
 from service.api.openapi.json_schemas import Json, reference
+from service.api.v1.reports import Report
 from service.api.v1.verbs import VERBS, Verb
-from service.evaluation.json_schema import json_schema
 from service.prediction.tasks import TASKS
 
 LAYOUTS: Final = {"Rows": rows_response_schema, "Columns": columns_response_schema}
@@ -14,15 +14,20 @@ LAYOUTS: Final = {"Rows": rows_response_schema, "Columns": columns_response_sche
 
 def answer_names(verb: Verb) -> list[str]:
     """Names of the components that a verb answers one of."""
-    return [f"{verb.name.title()}Report"] if verb.report else [name for name, _ in _of_rows(verb)]
+    return [name for name, _ in _schemas(verb)]
 
 
 def answer_components() -> Json:
     """Schemas of the answers of all verbs."""
     found: Json = {}
     for verb in VERBS.values():
-        found |= {f"{verb.name.title()}Report": _report(verb)} if verb.report else dict(_of_rows(verb))
+        found |= dict(_schemas(verb))
     return hoisted(found)
+
+
+def report_types() -> list[type]:
+    """Types of the reports, which are components of their own."""
+    return [verb.report.values for verb in VERBS.values() if verb.report]
 
 
 def hoisted(schemas: Json) -> Json:
@@ -65,6 +70,13 @@ def _shared(name: str, entry: Any, shared: Json) -> Any:
     return reference(title)
 
 
+def _schemas(verb: Verb) -> Iterator[tuple[str, Json]]:
+    if verb.report is None:
+        yield from _of_rows(verb)
+    else:
+        yield f"{verb.name.title()}Report", _report(verb, verb.report)
+
+
 def _of_rows(verb: Verb) -> Iterator[tuple[str, Json]]:
     for layout, schema_of in LAYOUTS.items():
         by_task = {task: schema_of(task, verb.topics) for task in TASKS}
@@ -73,10 +85,9 @@ def _of_rows(verb: Verb) -> Iterator[tuple[str, Json]]:
             yield f"{'' if same else task.title()}{verb.name.title()}{layout}", schema
 
 
-def _report(verb: Verb) -> Json:
+def _report(verb: Verb, report: Report) -> Json:
     schema = header_schema()
-    name = verb.name if verb.report is None else verb.report.member
     schema["description"] = verb.summary + "."
-    schema["properties"][name] = {"type": "object"} if verb.report is None else json_schema(verb.report.values)
-    schema["required"].append(name)
+    schema["properties"][report.member] = reference(report.values.__name__)
+    schema["required"].append(report.member)
     return schema

@@ -14,7 +14,7 @@ from service.api.openapi.operation import (
     operation_object,
 )
 from service.api.openapi.service_operations import SERVICE_TYPES, service_operations
-from service.api.openapi.v1_operations import V1_TYPES, v1_operations
+from service.api.openapi.v1_operations import v1_operations, v1_types
 from service.api.openapi.v2_operations import V2_TYPES, v2_operations
 
 OPENAPI: Final = "3.1.0"
@@ -55,7 +55,7 @@ def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str
             "examples": _examples(examples),
             "headers": {"X-Request-Id": REQUEST_ID},
             "responses": _errors(known, errors),
-            "schemas": {**answer_components(), **components([*V1_TYPES, *V2_TYPES, *SERVICE_TYPES])},
+            "schemas": {**answer_components(), **components([*v1_types(), *V2_TYPES, *SERVICE_TYPES])},
         },
     }
 

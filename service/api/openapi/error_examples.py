@@ -1,4 +1,7 @@
-"""A real error for every status that the document names, as the body of its response."""
+"""A real error for every status that the document names, as the body of its response.
+
+Tested in tests/api/openapi/test_document.py.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Requests and responses of `/v2` inference, as the document describes them.
 
 Requests are read by `service.api.v2.requests`, which checks more than a schema can say; tests hold responses against
-these.
+these. Tested in tests/api/openapi/test_document.py.
 What may be absent has a default factory: a default in the schema would be sent by generated clients.
 """
 

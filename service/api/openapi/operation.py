@@ -1,4 +1,7 @@
-"""One operation of the document: a method on a path, what it takes and what it answers."""
+"""One operation of the document: a method on a path, what it takes and what it answers.
+
+Tested in tests/api/openapi/test_document.py.
+"""
 
 import re
 from collections.abc import Mapping, Sequence

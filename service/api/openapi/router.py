@@ -1,17 +1,12 @@
 """`/openapi.json`: written when it is first requested, and again when other models are served."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Final
 
 from fastapi import APIRouter, Response
 from starlette.types import ASGIApp
 
-from service.api.openapi.document import document, operations
-from service.api.openapi.error_examples import errors_of
-from service.api.openapi.examples import examples_of, subjects
-from service.api.openapi.in_process import started
 from service.runtime.registry import Registry
 
 PATH: Final = "/openapi.json"
@@ -26,7 +21,7 @@ class Contract:
     version : str
         Of the service.
     open_app, closed_app : callable
-        Make the applications that the examples come from; `errors_of` says how they differ.
+        Make the applications that the examples come from, as `document_writer.write` takes them.
     """
 
     def __init__(
@@ -43,17 +38,11 @@ class Contract:
         async with self._writing:
             generation = self._registry.generation
             if self._written[0] != generation:
-                self._written = (generation, await self._write())
-            return self._written[1]
+                from service.api.openapi.document_writer import write  # noqa: PLC0415  # its schemas are no part of the start
 
-    async def _write(self) -> bytes:
-        shown, names = subjects(self._registry), self._registry.names()
-        async with started(self._open_app()) as app:
-            examples = await examples_of(app, operations(), shown)
-            errors = await errors_of(app, self._closed_app(), names[0]) if names else {}
-        # Schemas of a hundred types take a moment, in which the loop goes on answering.
-        made = await asyncio.to_thread(document, self._version, examples, errors)
-        return json.dumps(made, separators=(",", ":")).encode()  # bounds of 64-bit integers are too large for orjson
+                text = await write(self._registry, self._version, self._open_app, self._closed_app)
+                self._written = (generation, text)
+            return self._written[1]
 
 
 def router(contract: Contract) -> APIRouter:

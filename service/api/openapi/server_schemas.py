@@ -1,6 +1,6 @@
 """What `/v2` answers about the server, its models and the repository, as the document describes it.
 
-Tests hold responses against these.
+Tested in tests/api/openapi/test_document.py: responses fit these.
 """
 
 from typing import Any, Literal

@@ -1,4 +1,7 @@
-"""Operations for those who run the service: health and metrics."""
+"""Operations for those who run the service: health and metrics.
+
+Tested in tests/api/openapi/test_document.py.
+"""
 
 from typing import Final
 

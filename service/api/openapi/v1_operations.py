@@ -1,9 +1,12 @@
-"""Operations of `/v1`: the verbs, and what the models are."""
+"""Operations of `/v1`: the verbs, and what the models are.
+
+Tested in tests/api/openapi/test_document.py.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Final
 
-from service.api.openapi.answer_components import answer_names
+from service.api.openapi.answer_components import answer_names, report_types
 from service.api.openapi.json_schemas import Json, reference
 from service.api.openapi.operation import JSON, OF_ROWS, PLACES, Operation
 from service.api.v1.model_description import ModelDescription
@@ -59,10 +62,8 @@ def _answer(verb: Verb) -> Json:
     return refs[0] if len(refs) == 1 else {"anyOf": refs}
 
 
-V1_TYPES: Final[tuple[tuple[Any, str], ...]] = (
-    (Problem, "serialization"),
-    (ModelList, "serialization"),
-    (ModelDescription, "serialization"),
-    *((verb.request, "validation") for verb in VERBS.values()),
-)
-"""What their bodies are made of."""
+def v1_types() -> list[tuple[Any, str]]:
+    """What their bodies are made of, each with the mode of its schema."""
+    written = (Problem, ModelList, ModelDescription, *report_types())
+    requests = [(verb.request, "validation") for verb in VERBS.values()]
+    return [*((kind, "serialization") for kind in written), *requests]

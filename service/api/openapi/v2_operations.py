@@ -1,4 +1,7 @@
-"""Operations of `/v2`."""
+"""Operations of `/v2`.
+
+Tested in tests/api/openapi/test_document.py.
+"""
 
 from typing import Any, Final
 

@@ -1,4 +1,7 @@
-"""Labelled rows of a request, read by task, and the report that `:evaluate` answers."""
+"""Labelled rows of a request, read by task, and the report that `:evaluate` answers.
+
+Tested in tests/api/test_served_numbers.py and tests/tasks/test_wire.py.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """What `:evaluate` and `:estimate` compute of all rows of a request.
 
-Tested in tests/api/v1/test_verbs.py and tests/api/test_estimate.py.
+Tested in tests/api/v1/test_verbs.py, tests/api/test_served_numbers.py and tests/api/test_estimate.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -9,7 +9,6 @@ from starlette.routing import Route
 
 from service.api.addresses import Limits, addressed
 from service.api.v1.endpoint import VerbEndpoint
-from service.api.v1.model_description import Json, description
 from service.api.v1.targets import Targets
 from service.api.v1.verbs import VERBS
 from service.errors import NotFound, VerbNotFound
@@ -46,7 +45,7 @@ async def _unknown_verb(request: Request) -> Response:
     raise VerbNotFound(f"after a model, version or label comes a colon and one of {', '.join(VERBS)}")
 
 
-def _json(body: Json) -> Response:
+def _json(body: object) -> Response:
     return Response(orjson.dumps(body), media_type="application/json")
 
 
@@ -57,6 +56,8 @@ def _add_metadata(routes: APIRouter, registry: Registry) -> None:
     async def describe_model(request: Request) -> Response:
         if ":" in request.url.path.rpartition("/")[2]:
             raise HTTPException(405, headers={"Allow": "POST"})
+        from service.api.v1.model_description import description  # noqa: PLC0415  # slow to import
+
         model = addressed(registry, request.path_params)
         return _json(description(model, registry.served(model.name)))
 

@@ -136,9 +136,8 @@ class InferEndpoint:
         return decompress(raw, encoding.lower(), limit=limit), request.headers.get(JSON_LENGTH)
 
     async def _answer(self, query: Query, request: InferRequest, part: Part, receive: Receive) -> Result:
-        limit = self._server.limits.seconds
+        limit, queue = self._server.limits.seconds, self._server.predictor.queue(query.model)
         seconds = limit if request.timeout is None else min(request.timeout, limit)
-        queue = self._server.predictor.queue(query.model)
         answering = queue.answer(query, request.rows, part, deadline=time.monotonic() + seconds)
         if queue.immediate(query.model, part.rows):
             return await answering

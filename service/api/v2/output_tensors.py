@@ -78,6 +78,10 @@ class OutputNames:
         """All outputs, with those of decisions or without."""
         return self.decided if decide else self.always
 
+    def all(self, *, decide: bool, binary: bool) -> tuple[RequestedOutput, ...]:
+        """What a request without a list of outputs asks for."""
+        return tuple(RequestedOutput(name, binary) for name in self.chosen(decide=decide))
+
     def need_decision(self, names: Iterable[str]) -> bool:
         """Whether one of the names is of decisions."""
         return any(name not in self.always for name in names)

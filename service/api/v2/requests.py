@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Final
 
 from service.api.v2.documents import parse_document, split
 from service.api.v2.input_tensors import raw_tensor, rows_of
@@ -12,6 +14,9 @@ from service.errors import InvalidInstances, InvalidRequest, TooManyRows
 from service.prediction.options import Options
 from service.runtime.model import Model
 from service.runtime.rows import Rows
+
+Outputs = tuple[RequestedOutput, ...]
+BOTH_WAYS: Final = tuple(product((False, True), repeat=2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class RequestReader:
         self._names = OutputNames.of(model)
         self._policies = bool(model.manifest.policies)
         self._default = model.manifest.default_policy
+        self._all = {(decide, binary): self._names.all(decide=decide, binary=binary) for decide, binary in BOTH_WAYS}
 
     def read(self, body: bytes, json_length: str | None) -> InferRequest:
         """A request.
@@ -83,18 +89,19 @@ class RequestReader:
     def _of(self, tensors: Sequence[Tensor], document: Json, *, binary: bool) -> InferRequest:
         parameters = document.get("parameters")
         rows = _checked(rows_of(tensors, self._inputs), self._most_rows)
-        outputs = self._outputs(document.get("outputs"), parameters, binary=binary)
-        decide = self._names.need_decision(output.name for output in outputs)
+        outputs, decide = self._outputs(document.get("outputs"), parameters, binary=binary)
         options = Options(VERB, decide=decide, policy=_text(parameters, "policy"), site=_text(parameters, "site"))
         return InferRequest(_text(document, "id"), tuple(tensors), rows, outputs, options, _seconds(parameters))
 
-    def _outputs(self, outputs: object, parameters: object, *, binary: bool) -> tuple[RequestedOutput, ...]:
+    def _outputs(self, outputs: object, parameters: object, *, binary: bool) -> tuple[Outputs, bool]:
+        """The requested outputs, and whether one of them is of decisions."""
         if outputs is None:
             decide = (_text(parameters, "policy") or self._default) is not None
-            return tuple(RequestedOutput(name, binary) for name in self._names.chosen(decide=decide))
+            return self._all[decide, binary], decide
         if not isinstance(outputs, list) or not outputs:
             raise refusal(("outputs",), "wrong-type", "must be a list of outputs, or absent")
-        return tuple(self._output(entry, i, binary=binary) for i, entry in enumerate(outputs))
+        chosen = tuple(self._output(entry, i, binary=binary) for i, entry in enumerate(outputs))
+        return chosen, self._names.need_decision(output.name for output in chosen)
 
     def _output(self, entry: object, i: int, *, binary: bool) -> RequestedOutput:
         name = entry.get("name") if isinstance(entry, dict) else None

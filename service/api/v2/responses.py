@@ -1,5 +1,6 @@
 """Responses of `/v2`: tensors as JSON, or as bytes behind it (the binary tensor data extension)."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import add
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from service.api.v2.tensors import LENGTH, Json, Values
 
 JSON_LENGTH: Final = "inference-header-content-length"
+LITTLE_ENDIAN: Final = sys.byteorder == "little"  # as binary data is
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def _entry(output: Output, size: int) -> Json:
 
 def _blob(output: Output) -> bytes:
     if isinstance(output.values, np.ndarray):
-        return output.values.astype(output.values.dtype.newbyteorder("<"), copy=False).tobytes()
+        return (output.values if LITTLE_ENDIAN else output.values.byteswap()).tobytes()
     texts = list(set(output.values))  # most are one of few names
     raw = list(map(str.encode, texts))
     prefixed = dict(zip(texts, map(add, map(LENGTH.pack, map(len, raw)), raw), strict=True))

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from service.api.addresses import addressed
 from service.api.v2 import model_repository
 from service.api.v2.endpoint import InferEndpoint, Server
-from service.api.v2.metadata import model_metadata, server_metadata, statistics
+from service.api.v2.model_metadata import model_metadata, server_metadata, statistics
 from service.api.v2.responses import json_response
 from service.errors import NotReady
 

@@ -1,4 +1,4 @@
-"""Who was found and who was not: confusion matrices, and the shares read from them, with intervals."""
+"""Confusion matrices; sensitivity, specificity and predictive values, with intervals."""
 
 import math
 from dataclasses import dataclass

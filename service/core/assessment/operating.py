@@ -1,4 +1,4 @@
-"""Decisions under other conditions: across thresholds, and across prevalences."""
+"""Decision curves across thresholds, and costs across prevalences."""
 
 from dataclasses import dataclass
 

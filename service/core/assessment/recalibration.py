@@ -1,4 +1,4 @@
-"""How far off on the whole, and along which line: calibration-in-the-large, Cox' intercept and slope."""
+"""Calibration-in-the-large, and Cox's calibration intercept and slope."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Answering only where it is safe: risk against coverage, with guarantees."""
+"""Selective classification: risk against coverage, with guarantees."""
 
 import math
 from dataclasses import dataclass

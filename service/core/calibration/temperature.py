@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes confidence honest and moves no ranking within a row."""
+"""Temperature scaling: one number that scales confidence and keeps the ranking within a row."""
 
 import math
 from collections.abc import Iterator

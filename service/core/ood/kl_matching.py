@@ -1,4 +1,4 @@
-"""Distance from what the model usually answers."""
+"""KL matching: divergence from the mean prediction of the nearest class."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self

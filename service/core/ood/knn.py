@@ -1,4 +1,4 @@
-"""Distance to the k-th nearest training row."""
+"""k nearest neighbours: distance to the k-th nearest training row."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Final, Self

@@ -1,4 +1,4 @@
-"""Scores on raw logits: what a model's probabilities, or one column of output, no longer hold."""
+"""Scores on raw logits (energy, maximum, norm), which probabilities and one column of output no longer hold."""
 
 from dataclasses import dataclass
 from typing import ClassVar

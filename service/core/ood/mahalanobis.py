@@ -1,4 +1,4 @@
-"""Distance to the nearest class centre, in units of the spread within classes."""
+"""Mahalanobis distance to the nearest class centre, in units of the spread within classes."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self

@@ -1,4 +1,4 @@
-"""The predicted class' own surprise: how ambiguous the model finds the row."""
+"""Negative log-likelihood of the predicted class: how ambiguous a row is to the model."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Scores on what the probabilities hold: a constant added to a row's logits changes none of them."""
+"""Scores on probabilities (entropy, GEN, margin, centred maximum): a constant added to a row's logits changes none."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Final

@@ -1,4 +1,4 @@
-"""The plainest rule: is every measurement one that a person could have."""
+"""The range rule: whether every measurement lies within its plausible range."""
 
 from service.core.numerics import Array, Flags
 

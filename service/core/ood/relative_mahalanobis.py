@@ -1,4 +1,4 @@
-"""Distance to the nearest class centre, less the distance that any row of the whole has."""
+"""Mahalanobis distance to the nearest class centre, less that to the centre of all rows."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self

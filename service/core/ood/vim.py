@@ -1,4 +1,4 @@
-"""A virtual class for what the training features never do, weighed against the model's own classes."""
+"""ViM: a virtual class for feature directions without training variance, compared with the model's own classes."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self

@@ -108,11 +108,9 @@ def test_it_reads_reports(
     call: Callable[..., Any], body: Callable[..., Any], test_rows: list[list[float]], test_labels: list[str]
 ) -> None:
     labelled = body("EvaluateRequest", instances=test_rows[:40], labels=test_labels[:40])
-    assert call("v1.evaluate", MODEL, body=labelled).parsed.evaluation.to_dict()["rows"] == 40
-    estimate = call(
-        "v1.estimate", MODEL, body=body("EstimateRequest", instances=test_rows[:40])
-    ).parsed.estimate.to_dict()
-    assert estimate["all_rows"]["rows"] == 40
+    assert call("v1.evaluate", MODEL, body=labelled).parsed.evaluation.rows == 40
+    estimate = call("v1.estimate", MODEL, body=body("EstimateRequest", instances=test_rows[:40])).parsed.estimate
+    assert estimate.all_rows.rows == 40
 
 
 def test_a_wrong_request_is_a_problem(call: Callable[..., Any], body: Callable[..., Any], test_rows: Any) -> None:

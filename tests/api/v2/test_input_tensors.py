@@ -12,6 +12,7 @@ import pytest
 from service.api.v2.input_tensors import rows_of
 from service.api.v2.tensors import NUMBERS, Blobs, read_tensors
 from service.errors import InvalidInstances, RequestError
+from service.runtime.numbers import NumberInputs, Slot
 from service.runtime.registry import Registry
 from service.runtime.rows import Fields
 
@@ -272,3 +273,13 @@ def test_faults_without_a_place_keep_their_words(kinds: Registry) -> None:
 
     error = InvalidInstances("there is no row")
     assert in_tensors(error, [], kinds.model("notes").inputs) is error
+
+
+def test_a_column_with_the_name_of_its_input_is_no_ambiguity() -> None:
+    wide = np.full(2, np.inf)
+    slot = Slot("x", np.dtype("float32"), slice(0, 2))
+    inputs = NumberInputs(("x", "y"), (slot,), -wide, wide, -wide, wide, np.zeros(2, dtype=np.bool_), wide * np.nan)
+    whole = read_tensors([as_json(("x", "FP32", [[1, 2], [3, 4]]), flat=True)[0]], Blobs(b""))
+    columns = [as_json((name, "FP32", data), flat=True)[0] for name, data in (("y", [2, 4]), ("x", [1, 3]))]
+    by_column = read_tensors(columns, Blobs(b""))
+    assert np.asarray(rows_of(whole, inputs)).tolist() == np.asarray(rows_of(by_column, inputs)).tolist()

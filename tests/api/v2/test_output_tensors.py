@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.v2.metadata import model_metadata
+from service.api.v2.model_metadata import model_metadata
 from service.api.v2.output_tensors import OutputNames
 from service.runtime.registry import Registry
 from tests.api.v2.bodies import request_of

@@ -3,7 +3,7 @@
 import onnx
 import pytest
 
-from service.graph.metadata import class_names
+from service.graph.class_metadata import class_names
 from tests.graph.mutants import seeds
 
 THREE = ("tench", "goldfish", "shark, white")

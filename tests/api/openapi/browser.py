@@ -1,0 +1,77 @@
+"""Chromium without a window, driven over a pipe (the DevTools protocol)."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+FLAGS: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run")
+TO_THREE_AND_FOUR: Final = 'exec "$0" "$@" 3<&{} 4>&{}'  # where Chromium reads and writes
+
+
+class Page:
+    """One page of a running browser."""
+
+    def __init__(self, sends: int, receives: int) -> None:
+        self._sends, self._receives = sends, receives
+        self._count, self._rest = 0, b""
+        self._session: dict[str, str] = {}
+        target = self.command("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.command("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = {"sessionId": attached["sessionId"]}
+
+    def open(self, url: str) -> None:
+        """Go to an address."""
+        self.command("Page.navigate", url=url)
+
+    def run(self, script: str) -> Any:
+        """Value of an expression, awaited; AssertionError if it throws."""
+        answer = self.command("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def command(self, method: str, **params: Any) -> dict[str, Any]:
+        """Result of a command."""
+        self._count += 1
+        message = {"id": self._count, "method": method, "params": params, **self._session}
+        os.write(self._sends, json.dumps(message).encode() + b"\0")
+        while True:
+            found: dict[str, Any] = self._next()
+            if found.get("id") == self._count:
+                assert "result" in found, found
+                result: dict[str, Any] = found["result"]
+                return result
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            part = os.read(self._receives, 1 << 16)
+            assert part, "the browser ended"
+            self._rest += part
+        message, _, self._rest = self._rest.partition(b"\0")
+        found: dict[str, Any] = json.loads(message)
+        return found
+
+
+@contextmanager
+def browsing(folder: Path) -> Iterator[Page]:
+    """A page of a browser that keeps what it must in a folder."""
+    chromium = shutil.which("chromium") or "chromium"
+    from_us, to_browser = os.pipe()
+    from_browser, to_us = os.pipe()
+    shell = ["bash", "-c", TO_THREE_AND_FOUR.format(from_us, to_us), chromium, *FLAGS, f"--user-data-dir={folder}"]
+    with subprocess.Popen(shell, pass_fds=(from_us, to_us), stderr=subprocess.DEVNULL) as process:
+        os.close(from_us)
+        os.close(to_us)
+        page = Page(to_browser, from_browser)
+        try:
+            yield page
+            page.command("Browser.close")
+        finally:
+            process.terminate()
+            process.wait()
+            os.close(to_browser)
+            os.close(from_browser)
