@@ -157,8 +157,7 @@ async def as_rows(client: httpx.AsyncClient, rows: Array) -> list[tuple[str, boo
 async def as_columns(client: httpx.AsyncClient, rows: Array) -> list[tuple[str, bool]]:
     body = {"instances": rows.tolist(), "parameters": {"layout": "columns"}}
     document = (await client.post(DECIDE, json=body)).json()["columns"]
-    (decided,) = document["decisions"]
-    return list(zip(decided["action"], document["ood"]["flagged"], strict=True))
+    return list(zip(document["decision.action"], document["ood.flagged"], strict=True))
 
 
 async def as_objects(client: httpx.AsyncClient, rows: Array, names: list[str]) -> list[tuple[str, bool]]:
