@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +33,7 @@ class Subject:
 
 
 def subjects(registry: Registry) -> list[Subject]:
-    """The model of every task with the fewest classes, as far as there is one whose rows are short enough to be shown."""
+    """The model with the fewest classes of every task, among those whose rows are short enough to be shown."""
     by_task: dict[str, Subject] = {}
     for subject in sorted(_aliased(registry), key=lambda one: len(one.model.classes)):
         if example(subject.model.inputs) is not None:
@@ -91,6 +92,8 @@ async def _instances(app: ASGIApp, verb: str, model: Model) -> Json:
     if "labels" not in VERBS[verb].request.model_fields:
         return body
     predicted = await send_request(app, Request("post", f"/v1/models/{model.name}:predict", orjson.dumps(body)))
+    if predicted.status != HTTPStatus.OK:
+        return body
     row = predicted.document["predictions"][0]
     return {**body, "labels": [row["labels"] if "labels" in row else row["label"]]}
 
@@ -116,6 +119,6 @@ async def _responses(
     for title, path in paths.items():
         body = orjson.dumps(bodies[title]) if title in bodies else b""
         received = await send_request(app, Request(operation.method, operation.path.format(**path), body))
-        if received.status == 200 and received.document is not None:
+        if received.status == HTTPStatus.OK and received.document is not None:
             found[title] = received.document
     return found
