@@ -91,15 +91,7 @@ def build_app(parts: Parts) -> ASGIApp:
 
 def _routed(parts: Parts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
-    app = FastAPI(
-        title="Temperance",
-        summary="Calibrated probabilities, out-of-distribution flags and least-cost decisions from ONNX classifiers",
-        version=parts.version,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        lifespan=state.lifespan,
-    )
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=state.lifespan)
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
