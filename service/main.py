@@ -51,7 +51,7 @@ def serve(settings: Settings) -> None:
     Raises
     ------
     BundleError, GraphError
-        If a model cannot be loaded; models are loaded before workers are spawned, so that what cannot start says so.
+        If a model cannot be loaded; models are loaded before workers are spawned, so that the error is reported.
     SettingsInvalid
         If the address cannot be listened on.
     """

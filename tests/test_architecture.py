@@ -205,7 +205,7 @@ def is_tested(path: Path) -> bool:
     if (ROOT / "tests" / place.with_name(f"test_{place.name}")).exists():
         return True
     document = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    stated = re.findall(r"tests/[\w/]+(?:\.py)?", document.partition("Tested in ")[2])
+    stated = re.findall(r"tests/[\w/]+(?:\.py)?", " ".join(document.split()).partition("Tested in ")[2])
     return bool(stated) and all((ROOT / test).exists() for test in stated)
 
 

@@ -195,6 +195,12 @@ def test_every_relative_link_leads_somewhere(page):
             assert place in anchors(found), f"{target}#{place}"
 
 
+def test_every_benchmark_that_a_page_names_exists():
+    named = {name for page in PAGES for name in re.findall(r"python -m tests\.bench\.(\w+)", text_of(page))}
+    assert named
+    assert [name for name in named if not (ROOT / "tests" / "bench" / f"{name}.py").exists()] == []
+
+
 def anchors(page: Path) -> set[str]:
     """Anchors of headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)

@@ -36,7 +36,7 @@ from service.telemetry import Telemetry
 
 SMALLEST_BODY_LIMIT = 1 << 20
 BYTES_PER_CELL = 32  # beside its name: the longest double in JSON has 24 characters; then quotes, colon, comma, space
-# Asked every few seconds; their lines would bury the others.
+# Requested every few seconds; their lines would bury the others.
 PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 BYTES_PER_ROW = 1024  # an id of 200 characters, or a label
 CLIENT_DISCONNECTED = 499  # nginx' number, in logs and metrics only
@@ -152,7 +152,7 @@ def _most_bytes(entry: Entry) -> float:
 
 
 class Edge:
-    """Outermost middleware: names the request, counts, logs one line, and answers for faults nobody foresaw.
+    """Outermost middleware: names the request, counts, logs one line, and answers for unexpected errors.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ class Edge:
             await self._app(scope, receive, watch)
         except ClientDisconnect:
             status = CLIENT_DISCONNECTED
-        except Exception as error:  # noqa: BLE001  # the one place that answers for faults nobody foresaw
+        except Exception as error:  # noqa: BLE001  # the one place that answers for unexpected errors
             _log_fault(error, request_id)
             if not status:
                 await problems.refusal(scope["path"], problems.internal())(scope, receive, watch)
@@ -209,7 +209,7 @@ class _State:
         self._running = False
 
     def is_ready(self) -> bool:
-        # What was loaded at the start can be unloaded, to the last: then there is nobody to send a request to.
+        # What was loaded at the start can be unloaded, to the last: then there is no model to send a request to.
         return self._running and bool(self._parts.registry.names())
 
     @asynccontextmanager

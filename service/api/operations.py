@@ -48,7 +48,7 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
 
 
 class ServedVersions(Collector):
-    """`temperance_model_info`, read off the registry whenever somebody asks: versions change while the service runs.
+    """`temperance_model_info`, read off the registry at every request: versions change while the service runs.
 
     Parameters
     ----------

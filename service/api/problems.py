@@ -54,7 +54,7 @@ class MethodNotAllowed(RequestError):
 def refusal(
     path: str, error: ServiceError, *, status: int | None = None, headers: dict[str, str] | None = None
 ) -> Response:
-    """An error as the protocol of ``path`` says it: a problem, or under `/v2` what its clients read."""
+    """An error in the form of the protocol of ``path``: a problem, or under `/v2` what its clients read."""
     if path != "/v2" and not path.startswith("/v2/"):
         return problem(error, status=status, headers=headers)
     extra = {"Cache-Control": "no-store", **_advice(error), **(headers or {})}
@@ -106,7 +106,7 @@ def on_http_error(request: Request, error: Exception) -> Response:
         allowed = dict(error.headers or {})
         detail = f"this method is not answered here; allowed: {allowed.get('Allow', 'see /docs')}"
         return refusal(path, MethodNotAllowed(detail), status=405, headers=allowed)
-    return refusal(path, NotFound("nothing lives at this path; /docs lists what does"))
+    return refusal(path, NotFound("no endpoint has this path; /docs lists all of them"))
 
 
 def internal() -> ServiceError:

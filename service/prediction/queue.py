@@ -188,7 +188,7 @@ class Queue:
         """
         now = time.monotonic()
         due = self._sooner(deadline, now)
-        if due is not None and now >= due:
+        if due is not None and time.monotonic() >= due:
             raise DeadlineExceeded.in_the_queue()
         request = Waiting(query, rows, part, due, now)
         if query.options.session is not None:

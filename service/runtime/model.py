@@ -197,7 +197,7 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     ----------
     bundle : Bundle
     threads : int
-        Within one operator, where the manifest says nothing; 0 is all processors that the process may use.
+        Within one operator, where the manifest names no number; 0 is all processors that the process may use.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def _proven(model: Model) -> RunTime:
 
 
 def self_test_of(model: Model) -> SelfTest:
-    """Synthetic rows, and what a model answers to them now; nobody's measurements."""
+    """Synthetic rows, and what a model answers to them now."""
     try:
         return _self_test(model, model.inputs.synthetic(SELF_TEST_ROWS))
     except ModelOutputInvalid:  # not every row within the declared ranges need be one that the graph knows

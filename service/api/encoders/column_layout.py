@@ -58,8 +58,8 @@ class ColumnEncoder:
         for part, rows, positions in zip(parts, *_bounds(parts, lengths), strict=True):
             present = unnamed if part.ids is None else named
             own = {name: values[positions if by_position else rows] for name, values, by_position in present}
-            filled = [orjson.dumps(part.request_id), moment, _json(own), session, _json(lengths[rows])]
-            bodies.append(self._body.filled(filled))
+            values = (orjson.dumps(part.request_id), moment, _json(own), session, _json(lengths[rows]))
+            bodies += self._body.filled([[value] for value in values], 1)
         return bodies
 
     def _columns(self, answer: Answer, parts: Sequence[Part]) -> list[tuple[Column, Values]]:

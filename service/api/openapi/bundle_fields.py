@@ -1,7 +1,8 @@
 """What the fields of manifests and calibration records mean, for the schemas of `GET /v1/models/{name}`.
 
-Their classes are defined in `service.bundle.sections` and `service.bundle.record`. Tested in
-tests/api/openapi/test_document.py: no field is without a description.
+Their classes are defined in `service.bundle.sections` and `service.bundle.record`.
+
+Tested in tests/api/openapi/test_document.py: no field is without a description.
 """
 
 from collections.abc import Mapping

@@ -21,7 +21,7 @@ class Contract:
     version : str
         Of the service.
     open_app, closed_app : callable
-        Make the applications that the examples come from, as `writer.write` takes them.
+        Make the applications that the examples come from, as `document_writer.write` takes them.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Contract:
         async with self._writing:
             generation = self._registry.generation
             if self._written[0] != generation:
-                from service.api.openapi.writer import write  # noqa: PLC0415  # its schemas are no part of the start
+                from service.api.openapi.document_writer import write  # noqa: PLC0415  # its schemas are no part of the start
 
                 text = await write(self._registry, self._version, self._open_app, self._closed_app)
                 self._written = (generation, text)

@@ -1,4 +1,4 @@
-"""Inputs that the service fills itself: a client may send one of them by name, if it says the same."""
+"""Inputs that the service fills itself: a client may send one of them by name, if the values are the same."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Filled:
         return frozenset((*self.masks, *(constant.name for constant in self.constants)))
 
     def faults(self, row: Mapping[str, object], i: int) -> Iterator[Fault]:
-        """Where a row says something else than the service fills in."""
+        """Where a row holds other values than the service fills in."""
         cell = None if self.varying is None else row.get(self.varying.name)
         length = len(cell) if isinstance(cell, list) else None
         for name in self.masks:

@@ -1,7 +1,7 @@
-"""Bytes of a request to what it asks: one reader, with a quick and a careful branch.
+"""Bytes of a request to its query and rows: one reader, with a quick and a careful branch.
 
 The quick branch is for plain rows of numbers: what stands around them is nearly always one of a few texts, each of
-which is read once and remembered. The careful branch reads everything else, and says what is wrong with a wrong
+which is read once and remembered. The careful branch reads everything else, and reports what is wrong with a
 request; it remembers what parameters mean, whatever the ids and rows beside them. Both give the same.
 """
 
@@ -117,7 +117,7 @@ class RequestReader:
         return self._quick(raw) or self.careful(raw)
 
     def careful(self, raw: bytes) -> ReadRequest:
-        """The same, by the careful branch: what is wrong with a request is said here."""
+        """The same, by the careful branch, which reports what is wrong with a request."""
         document = parse_json(raw)
         known = self._known(document)
         if known is None:

@@ -41,7 +41,7 @@ def router(registry: Registry) -> APIRouter:
 
 async def _unknown_verb(request: Request) -> Response:
     if request.method != "POST":
-        raise NotFound("nothing lives at this path; /docs lists what does")
+        raise NotFound("no endpoint has this path; /docs lists all of them")
     raise VerbNotFound(f"after a model, version or label comes a colon and one of {', '.join(VERBS)}")
 
 

@@ -1,4 +1,4 @@
-"""Verbs: what a model can be asked to do with rows. The router, the document, metrics and messages read `VERBS`."""
+"""Verbs: what a model can do with rows of a request. The router, the document, metrics and messages read `VERBS`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from service.runtime.model import Model
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """What a model can be asked to do with rows.
+    """What a model can do with the rows of a request.
 
     Attributes
     ----------

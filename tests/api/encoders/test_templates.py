@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from service.api.encoders.templates import PLACE, Template, number_lines, place
+from service.api.encoders.templates import PLACE, Template, number_columns, place
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -20,8 +20,10 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
     )
 )
 def test_values_land_in_their_places_whatever_is_around_them(around: object) -> None:
-    filled = Template({"first": place(1), "around": around, "second": [place(0)]}).filled([b"0", b'{"a":"%"}'])
-    assert json.loads(filled) == {"first": {"a": "%"}, "around": around, "second": [0]}
+    template = Template({"first": place(1), "around": around, "second": [place(0)]})
+    filled = template.filled([[b"0", b"1"], [b'{"a":"%"}', b"null"]], 2)
+    assert json.loads(filled[0]) == {"first": {"a": "%"}, "around": around, "second": [0]}
+    assert json.loads(filled[1]) == {"first": None, "around": around, "second": [1]}
 
 
 def test_a_place_is_longer_than_any_name() -> None:
@@ -31,14 +33,14 @@ def test_a_place_is_longer_than_any_name() -> None:
 @given(arrays(np.float64, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=5), elements=FLOATS))
 def test_numbers_are_the_same_alone_and_with_others(table: np.ndarray) -> None:
     columns = [table[:, 0], table]
-    lines = number_lines(columns, len(table))
-    assert [[float(number) for number in line.split(b",")] for line in lines] == [
-        [row[0], *row] for row in table.tolist()
-    ]
-    assert lines == [number_lines([column[i : i + 1] for column in columns], 1)[0] for i in range(len(table))]
+    written = number_columns(columns, len(table))
+    numbers = [[float(number) for number in column] for column in written]
+    assert numbers == [table[:, 0].tolist(), *table.T.tolist()]
+    alone = [number_columns([column[i : i + 1] for column in columns], 1) for i in range(len(table))]
+    assert written == [[row[k][0] for row in alone] for k in range(len(written))]
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_what_is_no_number_is_null(rows: int) -> None:
-    assert number_lines([np.full(rows, np.nan), np.ones(rows)], rows) == [b"null,1.0"] * rows
-    assert number_lines([], rows) == [b""] * rows
+    assert number_columns([np.full(rows, np.nan), np.ones(rows)], rows) == [[b"null"] * rows, [b"1.0"] * rows]
+    assert number_columns([], rows) == []
