@@ -84,7 +84,7 @@ class Waiting:
     deadline: float | None
     since: float
     monitor: Monitor | None = None
-    result: "asyncio.Future[Result] | None" = None
+    result: asyncio.Future[Result] | None = None
 
     @property
     def left(self) -> bool:
@@ -195,7 +195,14 @@ class Queue:
             request.monitor = await asyncio.to_thread(monitor_of, query.model, query.options.session)
         if self._idle and self._arrivals.alone() and self.inline(query.model, len(rows)):
             return self._at_once(request)
-        return await self._queued(request)
+        result = self._queued(request)
+        if due is None or self._thread is None:  # no timer fires before a run on the loop ends
+            return await result
+        try:
+            async with asyncio.timeout(due - now):
+                return await result
+        except TimeoutError:
+            raise DeadlineExceeded.in_the_queue() from None
 
     def _sooner(self, deadline: float | None, now: float) -> float | None:
         seconds = self._limits.deadline
@@ -219,21 +226,15 @@ class Queue:
         # Columns of numbers take as long as they took when they were measured; a watchdog would cost more.
         return None if self._limits.execution == "auto" and not isinstance(rows, Fields) else deadline
 
-    async def _queued(self, request: Waiting) -> Result:
+    def _queued(self, request: Waiting) -> asyncio.Future[Result]:
         loop = asyncio.get_running_loop()
         self._check_room()
-        request.result = loop.create_future()
+        result = request.result = loop.create_future()
         self._waiting.append(request)
         if self._idle:
             self._due = True
             loop.call_soon(self._gather, loop, 0, 0)
-        if request.deadline is None or self._thread is None:  # no timer fires before a run on the loop ends
-            return await request.result
-        try:
-            async with asyncio.timeout(request.deadline - request.since):
-                return await request.result
-        except TimeoutError:
-            raise DeadlineExceeded.in_the_queue() from None
+        return result
 
     def _check_room(self) -> None:
         if len(self._waiting) < self._limits.queue:

@@ -19,8 +19,8 @@ import orjson
 from service.api.encoders.templates import Template, place
 from service.core.sequence import lengths_of
 from service.prediction.answer import Answer, Part
+from service.prediction.answer_member import ABSENT, Column, Json, Plan
 from service.prediction.header import head_of_query, header, session_json, timestamp
-from service.prediction.member import ABSENT, Column, Json, Plan
 from service.prediction.query import Query
 
 FEW_ROWS: Final = 16  # per request: fewer are lists before they are text, since every array costs a microsecond
@@ -58,8 +58,8 @@ class ColumnEncoder:
         for part, rows, positions in zip(parts, *_bounds(parts, lengths), strict=True):
             present = unnamed if part.ids is None else named
             own = {name: values[positions if by_position else rows] for name, values, by_position in present}
-            values = (orjson.dumps(part.request_id), moment, _json(own), session, _json(lengths[rows]))
-            bodies += self._body.filled([[value] for value in values], 1)
+            filled = [orjson.dumps(part.request_id), moment, _json(own), session, _json(lengths[rows])]
+            bodies.append(self._body.filled(filled))
         return bodies
 
     def _columns(self, answer: Answer, parts: Sequence[Part]) -> list[tuple[Column, Values]]:

@@ -5,7 +5,6 @@ Tested in tests/api/encoders/test_encoder.py.
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import accumulate, pairwise
 
 import orjson
 
@@ -34,12 +33,13 @@ class RowEncoder:
 
     def write(self, answer: Answer, parts: Sequence[Part], *, created: datetime) -> list[bytes]:
         """Body of every response; as `Encoder.write`."""
-        rows, count = self._rows(answer, parts), len(parts)
-        ends = [0, *accumulate(part.rows for part in parts)]
-        ids = [orjson.dumps(part.request_id) for part in parts]
-        lists = [b",".join(rows[start:end]) for start, end in pairwise(ends)]
-        moment, session = orjson.dumps(timestamp(created)), _session(answer)
-        return self._body.filled([ids, [moment] * count, lists, [session] * count], count)
+        rows, moment, session = self._rows(answer, parts), orjson.dumps(timestamp(created)), _session(answer)
+        bodies, end = [], 0
+        for part in parts:
+            start, end = end, end + part.rows
+            values = [orjson.dumps(part.request_id), moment, b",".join(rows[start:end]), session]
+            bodies.append(self._body.filled(values))
+        return bodies
 
     def _rows(self, answer: Answer, parts: Sequence[Part]) -> Texts:
         if len(self._writers) == 1:

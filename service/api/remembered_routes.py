@@ -5,7 +5,7 @@ is remembered, and the endpoint is then called directly: the stack costs about 1
 answering a row does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -33,15 +33,14 @@ class Direct:
         self._routes = routes
         self._found = lru_cache(maxsize=MOST_PATHS)(self._find)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request, or pass it on."""
         is_http = scope["type"] == "http"
         found = self._found(scope["method"], scope["path"], scope.get("root_path", "")) if is_http else None
         if found is None:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         scope["route"], scope["path_params"] = found
-        await found[0].app(scope, receive, send)
+        return found[0].app(scope, receive, send)
 
     def _find(self, method: str, path: str, root_path: str) -> Found | None:
         scope = {"type": "http", "method": method, "path": path, "root_path": root_path}
