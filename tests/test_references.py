@@ -220,7 +220,8 @@ TABLES = {
 def described(kind: type[Any], found: dict[str, set[str]] | None = None) -> dict[str, set[str]]:
     """Fields of a dataclass and of those within it, by the heading that documents each."""
     found = {} if found is None else found
-    heading = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).capitalize()
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind.__name__).capitalize()
+    heading = re.sub(r"^(Ood|Roc)\b", lambda found: found[1].upper(), words)
     if heading not in found:
         found[heading] = {field.name for field in fields(kind)}
         for hint in get_type_hints(kind).values():
