@@ -1,7 +1,6 @@
 """The application: protocols on a router, one middleware around it."""
 
 import logging
-import math
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,10 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import operations, problems
 from service.api.addresses import Limits
-from service.api.direct import Direct
+from service.api.body_limit import body_limit
 from service.api.openapi import router as openapi
 from service.api.openapi.router import Contract
 from service.api.openapi.uncounted import Uncounted, copied
+from service.api.remembered_routes import Direct
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
@@ -31,14 +31,10 @@ from service.errors import ServiceError
 from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 from service.runtime.reload import Reloader
-from service.runtime.rows import Entry
 from service.telemetry import Telemetry
 
-SMALLEST_BODY_LIMIT = 1 << 20
-BYTES_PER_CELL = 32  # beside its name: the longest double in JSON has 24 characters; then quotes, colon, comma, space
 # Requested every few seconds; their lines would bury the others.
 PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
-BYTES_PER_ROW = 1024  # an id of 200 characters, or a label
 CLIENT_DISCONNECTED = 499  # nginx' number, in logs and metrics only
 UNMATCHED = "(other)"
 
@@ -91,15 +87,7 @@ def build_app(parts: Parts) -> ASGIApp:
 
 def _routed(parts: Parts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
-    app = FastAPI(
-        title="Temperance",
-        summary="Calibrated probabilities, out-of-distribution flags and least-cost decisions from ONNX classifiers",
-        version=parts.version,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        lifespan=state.lifespan,
-    )
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=state.lifespan)
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
@@ -132,23 +120,6 @@ def _contract(parts: Parts) -> Contract:
     return Contract(
         parts.registry, parts.version, partial(application, is_open=True), partial(application, is_open=False)
     )
-
-
-def body_limit(registry: Registry, *, rows: int, most: int) -> int:
-    """Bytes that the largest request of any served model can need, between 1 MiB and ``most``.
-
-    Text, and tensors of open shape, can need any number.
-    """
-    entries = [model.inputs.entries for model in registry.all_models()]
-    needed = rows * (BYTES_PER_ROW + max((sum(map(_most_bytes, taken)) for taken in entries), default=0))
-    return int(min(max(needed, SMALLEST_BODY_LIMIT), most))
-
-
-def _most_bytes(entry: Entry) -> float:
-    if entry.is_text or None in entry.shape:
-        return math.inf
-    numbers = math.prod(size for size in entry.shape if size is not None)  # 1 of a column
-    return sum(len(name.encode()) + numbers * BYTES_PER_CELL for name in entry.cells)
 
 
 class Edge:

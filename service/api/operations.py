@@ -30,7 +30,7 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
     is_ready : callable
         Whether every expected model is loaded and has answered, and there is one.
     """
-    routes = APIRouter(tags=["operations"])
+    routes = APIRouter()
 
     async def livez() -> Response:
         """The process turns."""
@@ -100,7 +100,7 @@ class _Counted(Collector):
 
 def metrics_router(registry: CollectorRegistry) -> APIRouter:
     """`/metrics` in Prometheus' text format."""
-    routes = APIRouter(tags=["operations"])
+    routes = APIRouter()
 
     async def metrics() -> Response:
         """Counters and histograms."""
@@ -112,7 +112,7 @@ def metrics_router(registry: CollectorRegistry) -> APIRouter:
 
 def docs_router(title: str) -> APIRouter:
     """`/docs`, its files read from an installed package: no request leaves the machine."""
-    routes = APIRouter(include_in_schema=False)
+    routes = APIRouter()
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=title,

@@ -106,7 +106,7 @@ class BandRecord(Entry):
 class ScoreRecord(Entry):
     """One score's threshold and what it rests on; ``kept_rows`` is absent where its state holds all it learned from.
 
-    Without ``band`` the model's noise was not measured: `service.core.ties.UNMEASURED` stands in.
+    Without ``band`` the model's noise was not measured: `service.core.score_ties.UNMEASURED` stands in.
     """
 
     threshold: Finite

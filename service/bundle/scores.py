@@ -13,7 +13,7 @@ from service.core.conformal import Reference
 from service.core.mondrian import ByClass, with_fallback
 from service.core.numerics import Array
 from service.core.ood import SCORES, Score
-from service.core.ties import UNMEASURED, caps
+from service.core.score_ties import UNMEASURED, caps
 
 REFERENCE_PARTS: Final = ("scores", "ranks", "n")
 CLASS_PARTS: Final = ("class_scores", "class_ranks", "class_stored", "class_n")

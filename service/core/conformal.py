@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.numerics import Array, Indices
-from service.core.ties import ROUNDING, Band, caps
+from service.core.score_ties import ROUNDING, Band, caps
 
 STORED_SCORES = 10_000
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from service.core.conformal import FEWEST_STORED, STORED_SCORES, stored_ranks
 from service.core.numerics import Array, Flags, Indices, log_softmax, width
-from service.core.ties import CHAIN_BANDS, ROUNDING, Band, caps, clear_edge
+from service.core.score_ties import CHAIN_BANDS, ROUNDING, Band, caps, clear_edge
 
 RAPS_PENALTY: Final = 0.01
 RAPS_FREE: Final = 5

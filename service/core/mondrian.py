@@ -12,7 +12,7 @@ import numpy as np
 
 from service.core.conformal import FEWEST_STORED, STORED_SCORES, Reference, reference, threshold
 from service.core.numerics import Array, Flags, Indices
-from service.core.ties import ROUNDING, Band
+from service.core.score_ties import ROUNDING, Band
 
 
 def references_by_class(

@@ -13,7 +13,7 @@ from service.core.calibration.mixture import fit_mixed
 from service.core.calibration.shrinkage import SHRUNK
 from service.core.label_sets import METHODS, fit, own_log_probs
 from service.core.numerics import Array, log_softmax
-from service.core.ties import UNMEASURED, Band
+from service.core.score_ties import UNMEASURED, Band
 from service.data.dataset import Dataset
 from service.errors import FitError
 from service.fitting.calibrate import Calibration

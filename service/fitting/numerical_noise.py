@@ -15,7 +15,7 @@ import numpy as np
 from service.bundle.record import BandRecord
 from service.core.detector import Detector, logit_gaps
 from service.core.numerics import Array, Indices, log_softmax
-from service.core.ties import ROUNDING, clear_edge
+from service.core.score_ties import ROUNDING, clear_edge
 from service.data.dataset import Dataset
 from service.prediction.bulk import CHUNK_ROWS
 from service.runtime.model import Model, Raw

@@ -19,7 +19,7 @@ from service.core.ood.features import STATE_BYTES
 from service.core.ood.knn import Knn
 from service.core.ood.nll import Nll
 from service.core.pipeline import bounded
-from service.core.ties import ROUNDING
+from service.core.score_ties import ROUNDING
 from service.errors import FitError
 from service.fitting.labelled_outputs import LabelledOutputs
 from service.fitting.numerical_noise import Noise, Plain

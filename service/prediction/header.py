@@ -13,7 +13,7 @@ import numpy as np
 from service.core.numerics import Array
 from service.core.sequence import SMOOTHERS
 from service.prediction.answer import Answer
-from service.prediction.member import Json, Member, put
+from service.prediction.answer_member import Json, Member, put
 from service.prediction.query import Query
 from service.prediction.sessions import Session
 from service.runtime.model import Model

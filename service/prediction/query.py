@@ -12,8 +12,8 @@ from service.core.numerics import Array, Flags
 from service.core.pipeline import Posterior
 from service.core.trajectory import Monitor
 from service.prediction.answer import Answer, RowSets
-from service.prediction.member import Group, Plan, Scope, plan
-from service.prediction.members import TOPICS
+from service.prediction.answer_member import Group, Plan, Scope, plan
+from service.prediction.answer_members import TOPICS
 from service.prediction.options import Options, choose_sets
 from service.prediction.sessions import flagged_or_alarmed, monitor_steps
 from service.prediction.tasks import TASKS

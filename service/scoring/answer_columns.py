@@ -13,8 +13,8 @@ import polars as pl
 
 from service.core.numerics import Flags, Indices
 from service.prediction.answer import Answer
+from service.prediction.answer_member import ABSENT, Column, Plan
 from service.prediction.header import Head, headed
-from service.prediction.member import ABSENT, Column, Plan
 from service.runtime.model import Model
 
 TOPICS: Final = ("probabilities", "ood", "decision")

@@ -15,8 +15,8 @@ from service.core.pipeline import Posterior
 from service.data.column_roles import Selection
 from service.data.reader import Chunk, bound_of, read_chunks
 from service.errors import DataError, InvalidInstances, ModelOutputInvalid
+from service.prediction.answer_member import Plan
 from service.prediction.bulk import Track, posterior_of
-from service.prediction.member import Plan
 from service.prediction.options import Options
 from service.prediction.query import Query
 from service.runtime.model import Model

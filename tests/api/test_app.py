@@ -12,7 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect
 
-from service.api.app import SMALLEST_BODY_LIMIT, Parts, body_limit, build_app
+from service.api.app import Parts, build_app
+from service.api.body_limit import SMALLEST_BODY_LIMIT
 from service.api.problems import MEDIA_TYPE
 from service.errors import ServiceError
 from service.prediction.predictor import Predictor
@@ -143,15 +144,6 @@ async def test_parameters_of_a_request_are_no_labels(client: httpx.AsyncClient, 
     exposed = (await client.get("/metrics")).text
     assert 'action="(request)"' in exposed
     assert CANARY not in exposed
-
-
-def test_the_body_limit_is_what_the_widest_request_can_need(shipped: Registry, features: list[str]) -> None:
-    most = 1 << 40
-    smallest = sum(len(f'"{name}": -1.2345678901234567e-100, ') for name in features)
-    assert body_limit(shipped, rows=10_000, most=most) >= 10_000 * smallest
-    assert body_limit(shipped, rows=20_000, most=most) == 2 * body_limit(shipped, rows=10_000, most=most)
-    assert body_limit(shipped, rows=1, most=most) == SMALLEST_BODY_LIMIT
-    assert body_limit(shipped, rows=10_000, most=SMALLEST_BODY_LIMIT) == SMALLEST_BODY_LIMIT
 
 
 async def test_the_largest_request_allowed_is_answered_in_either_form(

@@ -13,7 +13,7 @@ from service.core.mondrian import references_by_class, thresholds_by_class, with
 from service.core.numerics import Array, Flags, log_softmax
 from service.core.ood import SCORES, Score
 from service.core.pipeline import Chain, postprocess
-from service.core.ties import ROUNDING
+from service.core.score_ties import ROUNDING
 
 ROWS, CLASSES, FEATURES, ALPHA = 160, 3, 6, 0.1
 MOVES = [0.0, 1e-13, -1e-13]

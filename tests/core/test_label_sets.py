@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service.core.conformal import reference, threshold
 from service.core.label_sets import ADAPTIVE, METHODS, LabelSets, aps, enough_for_classes, fit, lac, raps
 from service.core.numerics import Array, Indices, log_softmax
-from service.core.ties import Band
+from service.core.score_ties import Band
 
 every_method = pytest.mark.parametrize("method", METHODS)
 PREVALENCE = np.array([0.6, 0.3, 0.1])

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from service.core.decision import REASONS
+from service.prediction.answer_member import Group, Json, Member, always, is_axis
 from service.prediction.header import HEADER, SESSION
-from service.prediction.member import Group, Json, Member, always, is_axis
 from service.prediction.query import groups_of
 
 NULL: Final = "null"

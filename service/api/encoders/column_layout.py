@@ -19,8 +19,8 @@ import orjson
 from service.api.encoders.templates import Template, place
 from service.core.sequence import lengths_of
 from service.prediction.answer import Answer, Part
+from service.prediction.answer_member import ABSENT, Column, Json, Plan
 from service.prediction.header import head_of_query, header, session_json, timestamp
-from service.prediction.member import ABSENT, Column, Json, Plan
 from service.prediction.query import Query
 
 FEW_ROWS: Final = 16  # per request: fewer are lists before they are text, since every array costs a microsecond

@@ -20,7 +20,7 @@ from service.api.encoders.templates import Json, Template, number_texts, place
 from service.core.numerics import Flags, Indices
 from service.core.sequence import lengths_of
 from service.prediction.answer import Answer, Part
-from service.prediction.member import ABSENT, Column, Plan, picked, put
+from service.prediction.answer_member import ABSENT, Column, Plan, picked, put
 
 EMPTY: Final = b"[]"
 FEW: Final = ("action", "reason")  # of these names, a row's own chooses its template

@@ -27,7 +27,7 @@ async def write(
     version : str
         Of the service.
     open_app, closed_app : callable
-        Make the applications that the examples come from; `errors_of` says how they differ.
+        Make the applications that the examples come from; `errors_of` states how they differ.
     """
     shown, names = subjects(registry), registry.names()
     async with started(open_app()) as app:

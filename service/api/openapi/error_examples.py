@@ -11,7 +11,7 @@ import orjson
 from starlette.types import ASGIApp
 
 from service.api import problems
-from service.api.openapi.in_process import Sent, ask
+from service.api.openapi.in_process import Request, send_request
 from service.api.openapi.operation import error_name
 from service.errors import DeadlineExceeded, LoadFailed
 
@@ -31,13 +31,13 @@ class Wrong:
     Attributes
     ----------
     status : int
-    sent : Sent
+    request : Request
     is_for_closed : bool
         Whether it is put to the application that is closed.
     """
 
     status: int
-    sent: Sent
+    request: Request
     is_for_closed: bool = False
 
 
@@ -54,9 +54,9 @@ async def errors_of(app: ASGIApp, closed: ASGIApp, model: str) -> dict[str, Any]
     """
     found: dict[str, Any] = {}
     for wrong in (*_of_v1(model), *_of_v2(model)):
-        received = await ask(closed if wrong.is_for_closed else app, wrong.sent)
+        received = await send_request(closed if wrong.is_for_closed else app, wrong.request)
         if received.status == wrong.status:
-            found[error_name(wrong.sent.path, wrong.status)] = received.document
+            found[error_name(wrong.request.path, wrong.status)] = received.document
     return {**found, **_faults("/v1"), **_faults("/v2")}
 
 
@@ -68,23 +68,23 @@ def _faults(path: str) -> dict[str, Any]:
 def _of_v1(model: str) -> Iterator[Wrong]:
     path = f"/v1/models/{model}:predict"
     row = b'{"instances": [[1.0]], "parameters": {"layout": "column"}}'
-    yield Wrong(400, Sent("post", path, b'{"instances": [[1.0, 2.0]'))
-    yield Wrong(404, Sent("get", "/v1/models/unknown"))
-    yield Wrong(413, Sent("post", path, b"{}", {"content-length": LARGE}))
-    yield Wrong(415, Sent("post", path, b"1.0,2.0", {"content-type": "text/csv"}))
-    yield Wrong(422, Sent("post", path, row))
-    yield Wrong(503, Sent("get", "/readyz"), is_for_closed=True)
+    yield Wrong(400, Request("post", path, b'{"instances": [[1.0, 2.0]'))
+    yield Wrong(404, Request("get", "/v1/models/unknown"))
+    yield Wrong(413, Request("post", path, b"{}", {"content-length": LARGE}))
+    yield Wrong(415, Request("post", path, b"1.0,2.0", {"content-type": "text/csv"}))
+    yield Wrong(422, Request("post", path, row))
+    yield Wrong(503, Request("get", "/readyz"), is_for_closed=True)
 
 
 def _of_v2(model: str) -> Iterator[Wrong]:
     path, index = f"/v2/models/{model}/infer", "/v2/repository/index"
-    yield Wrong(400, Sent("post", path, b'{"inputs": ['))
-    yield Wrong(403, Sent("post", index), is_for_closed=True)
-    yield Wrong(404, Sent("get", "/v2/models/unknown"))
-    yield Wrong(413, Sent("post", path, b"{}", {"content-length": LARGE}))
-    yield Wrong(415, Sent("post", path, b"{}", {"content-encoding": "br"}))
+    yield Wrong(400, Request("post", path, b'{"inputs": ['))
+    yield Wrong(403, Request("post", index), is_for_closed=True)
+    yield Wrong(404, Request("get", "/v2/models/unknown"))
+    yield Wrong(413, Request("post", path, b"{}", {"content-length": LARGE}))
+    yield Wrong(415, Request("post", path, b"{}", {"content-encoding": "br"}))
     yield Wrong(
         422,
-        Sent("post", path, b'{"inputs": [{"name": "unknown", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}'),
+        Request("post", path, b'{"inputs": [{"name": "unknown", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}'),
     )
-    yield Wrong(503, Sent("get", "/v2/health/ready"), is_for_closed=True)
+    yield Wrong(503, Request("get", "/v2/health/ready"), is_for_closed=True)

@@ -1,14 +1,15 @@
 """Real requests to the served models with their real responses, put to an application that only documents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import numpy as np
 import orjson
 from starlette.types import ASGIApp
 
-from service.api.openapi.in_process import Sent, ask
+from service.api.openapi.in_process import Request, send_request
 from service.api.openapi.json_schemas import Json
 from service.api.openapi.operation import Examples, Operation
 from service.api.v1.instances import example
@@ -17,7 +18,6 @@ from service.api.v2.expected_tensors import expected_tensors
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
-MOST_MODELS: Final = 3
 NEVER_SENT: Final = frozenset({"load_model", "unload_model"})
 """Operations that would change what is served; both answer an empty object."""
 ANY: Final = "example"
@@ -33,15 +33,19 @@ class Subject:
 
 
 def subjects(registry: Registry) -> list[Subject]:
-    """A model of every task, as far as there is one whose rows are short enough to be shown."""
+    """The model with the fewest classes of every task, among those whose rows are short enough to be shown."""
     by_task: dict[str, Subject] = {}
+    for subject in sorted(_aliased(registry), key=lambda one: len(one.model.classes)):
+        if example(subject.model.inputs) is not None:
+            by_task.setdefault(subject.model.task, subject)
+    return list(by_task.values())
+
+
+def _aliased(registry: Registry) -> Iterator[Subject]:
     for name in registry.names():
-        for alias, version in registry.served(name).aliases.items():
-            model = registry.served(name).models[version]
-            if example(model.inputs) is not None:
-                path = {"name": name, "version": model.version, "alias": alias}
-                by_task.setdefault(model.task, Subject(model, path))
-    return list(by_task.values())[:MOST_MODELS]
+        served = registry.served(name)
+        for alias, version in served.aliases.items():
+            yield Subject(served.models[version], {"name": name, "version": str(version), "alias": alias})
 
 
 async def examples_of(app: ASGIApp, operations: Sequence[Operation], shown: Sequence[Subject]) -> dict[str, Examples]:
@@ -87,7 +91,9 @@ async def _instances(app: ASGIApp, verb: str, model: Model) -> Json:
     body: Json = {"instances": example(model.inputs)}
     if "labels" not in VERBS[verb].request.model_fields:
         return body
-    predicted = await ask(app, Sent("post", f"/v1/models/{model.name}:predict", orjson.dumps(body)))
+    predicted = await send_request(app, Request("post", f"/v1/models/{model.name}:predict", orjson.dumps(body)))
+    if predicted.status != HTTPStatus.OK:
+        return body
     row = predicted.document["predictions"][0]
     return {**body, "labels": [row["labels"] if "labels" in row else row["label"]]}
 
@@ -112,7 +118,7 @@ async def _responses(
     found = {}
     for title, path in paths.items():
         body = orjson.dumps(bodies[title]) if title in bodies else b""
-        received = await ask(app, Sent(operation.method, operation.path.format(**path), body))
-        if received.status == 200 and received.document is not None:
+        received = await send_request(app, Request(operation.method, operation.path.format(**path), body))
+        if received.status == HTTPStatus.OK and received.document is not None:
             found[title] = received.document
     return found

@@ -13,7 +13,7 @@ REQUEST_ID: Final = "01900000-0000-7000-8000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class Request:
     """A request.
 
     Attributes
@@ -30,7 +30,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class Response:
     """A response."""
 
     status: int
@@ -45,18 +45,18 @@ class Received:
             return None
 
 
-async def ask(app: ASGIApp, sent: Sent) -> Received:
+async def send_request(app: ASGIApp, request: Request) -> Response:
     """The response to one request."""
     messages: list[Message] = []
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": sent.body, "more_body": False}
+        return {"type": "http.request", "body": request.body, "more_body": False}
 
     async def send(message: Message) -> None:
         messages.append(message)
 
-    await app(_scope(sent), receive, send)
-    return Received(messages[0]["status"], b"".join(message.get("body", b"") for message in messages[1:]))
+    await app(_scope(request), receive, send)
+    return Response(messages[0]["status"], b"".join(message.get("body", b"") for message in messages[1:]))
 
 
 @asynccontextmanager
@@ -84,16 +84,16 @@ async def started(app: ASGIApp) -> AsyncIterator[ASGIApp]:
         await lifespan
 
 
-def _scope(sent: Sent) -> Scope:
-    headers = {"content-type": "application/json", "content-length": str(len(sent.body)), **sent.headers}
+def _scope(request: Request) -> Scope:
+    headers = {"content-type": "application/json", "content-length": str(len(request.body)), **request.headers}
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": sent.method.upper(),
+        "method": request.method.upper(),
         "scheme": "http",
-        "path": sent.path,
-        "raw_path": sent.path.encode(),
+        "path": request.path,
+        "raw_path": request.path.encode(),
         "query_string": b"",
         "root_path": "",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],

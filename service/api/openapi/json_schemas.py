@@ -56,7 +56,7 @@ def components(types: Iterable[tuple[Any, str]]) -> Json:
 
 
 def described(schema: JsonSchemaValue, kind: type) -> JsonSchemaValue:
-    """A class' schema with what its docstring says of it and of its properties."""
+    """A class' schema with the descriptions in its docstring, of itself and of its properties."""
     prose, attributes = documented(kind)
     if prose:
         schema["description"] = prose

@@ -47,7 +47,7 @@ class Contract:
 
 def router(contract: Contract) -> APIRouter:
     """The route of the document."""
-    routes = APIRouter(include_in_schema=False)
+    routes = APIRouter()
 
     async def openapi() -> Response:
         return Response(await contract.text(), media_type="application/json")

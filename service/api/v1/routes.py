@@ -33,9 +33,9 @@ def verb_routes(registry: Registry, predictor: Predictor, limits: Limits) -> lis
 
 def router(registry: Registry) -> APIRouter:
     """The other routes of `/v1`; to be matched after those of the verbs, for a name fits `name:verb` too."""
-    routes = APIRouter(prefix="/v1", tags=["v1"])
+    routes = APIRouter(prefix="/v1")
     _add_metadata(routes, registry)
-    routes.add_api_route("/models/{rest:path}", _unknown_verb, methods=["GET", "POST"], include_in_schema=False)
+    routes.add_api_route("/models/{rest:path}", _unknown_verb, methods=["GET", "POST"])
     return routes
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from service.api.body import parse_json
 from service.api.plain_numbers import end_of_numbers, plain_numbers
-from service.api.v2.tensors import WIDE
+from service.api.v2.tensors import TEXT, WIDE
 from service.errors import BodyTooLarge, InvalidRequest, MalformedBody, UnsupportedMediaType
 from service.runtime.integers import beyond
 
@@ -75,13 +75,14 @@ def _put(document: object, numbers: list[Any]) -> bool:
     if not isinstance(entries, list):
         return False
     holders = [entry for entry in entries if isinstance(entry, dict) and entry.get("data") == []]
-    if len(holders) != 1 or holders[0].get("datatype") == "BYTES":
+    datatype = holders[0].get("datatype") if len(holders) == 1 else None
+    if not isinstance(datatype, str) or datatype == TEXT:
         return False
     try:
         doubles = np.array(numbers, dtype=np.float64).ravel()
     except ValueError:  # ragged
         return False
-    if holders[0].get("datatype") in WIDE and beyond(doubles).any():
+    if datatype in WIDE and beyond(doubles).any():
         return False  # the strict reading keeps integers whole
     holders[0]["data"] = doubles
     return True

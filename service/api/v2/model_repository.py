@@ -65,9 +65,9 @@ def router(access: Access, *, limit: Callable[[], int]) -> APIRouter:
     limit : callable
         Most bytes of a request's body.
     """
-    routes = APIRouter(prefix="/v2/repository", tags=["v2"])
+    routes = APIRouter(prefix="/v2/repository")
     for path, endpoint in {"/index": _index(access, limit), **_changes(access, limit)}.items():
-        routes.add_api_route(path, endpoint, methods=["POST"], summary=endpoint.__doc__)
+        routes.add_api_route(path, endpoint, methods=["POST"])
     return routes
 
 

@@ -1,4 +1,4 @@
-"""Tensors that a model answers: those members of an answer that have a tensor's name (`service.prediction.members`).
+"""Tensors that a model answers: the members of an answer that have a tensor's name (`prediction.answer_members`).
 
 Sequences are padded to the longest of the request, and `lengths` has the length of each. With several labels, actions
 and risks have a place for every label, in the order of the classes, and risks one for every action of the label that
@@ -17,7 +17,7 @@ from service.api.v2.tensors import TEXT, Json, Values
 from service.core.numerics import Array, Indices, largest
 from service.core.sequence import lengths_of, present
 from service.prediction.answer import Answer, Part
-from service.prediction.member import Column, Kind, Member, Scope
+from service.prediction.answer_member import Column, Kind, Member, Scope
 from service.prediction.options import Options
 from service.prediction.query import Query, groups_of, scope_of
 from service.runtime.model import Model

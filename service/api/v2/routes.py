@@ -24,12 +24,12 @@ def infer_routes(server: Server) -> list[Route]:
 
 def router(server: Server) -> APIRouter:
     """The other routes of `/v2`."""
-    routes = APIRouter(prefix="/v2", tags=["v2"])
+    routes = APIRouter(prefix="/v2")
     for path, endpoint in _server_endpoints(server).items():
-        routes.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__)
+        routes.add_api_route(path, endpoint, methods=["GET"])
     for path, endpoint in _model_endpoints(server).items():
         for place in PLACES:
-            routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=["GET"], summary=endpoint.__doc__)
+            routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=["GET"])
     both = APIRouter()  # routers side by side: metrics and logs name a route by the prefix of its own router alone
     both.include_router(routes)
     both.include_router(model_repository.router(server.repository, limit=server.limits.body))

@@ -9,8 +9,8 @@ import numpy as np
 from service.core.numerics import Array, Flags, Indices, largest
 from service.core.pipeline import Policy, Posterior, at_prevalence, choose
 from service.prediction.answer import Answer, Decided, Part, RowSets
-from service.prediction.member import Group, Member, Scope
-from service.prediction.members import LOGITS, decisions, of_answer
+from service.prediction.answer_member import Group, Member, Scope
+from service.prediction.answer_members import LOGITS, decisions, of_answer
 from service.prediction.options import Options, choose_policies, choose_target
 from service.prediction.tasks.stages import Task
 from service.runtime.model import Model

@@ -9,8 +9,8 @@ from service.core import multilabel
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior
 from service.prediction.answer import Answer, Decided
-from service.prediction.member import Group, Member
-from service.prediction.members import LOGITS, decisions, of_answer
+from service.prediction.answer_member import Group, Member
+from service.prediction.answer_members import LOGITS, decisions, of_answer
 from service.prediction.options import Options, choose_label_policies, choose_target
 from service.prediction.tasks.stages import Task
 from service.runtime.model import Model

@@ -10,8 +10,8 @@ from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior, at_prevalence
 from service.core.sequence import Plan, decide_positions, flat, lengths_of, padded
 from service.prediction.answer import Answer, Decided, Part
-from service.prediction.member import Group, Member, Scope
-from service.prediction.members import decisions, of_answer
+from service.prediction.answer_member import Group, Member, Scope
+from service.prediction.answer_members import decisions, of_answer
 from service.prediction.options import Options, choose_policy, choose_smoother, choose_target
 from service.prediction.tasks.stages import Task
 from service.runtime.model import Model

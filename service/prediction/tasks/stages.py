@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior
 from service.prediction.answer import Decided
-from service.prediction.member import Group
+from service.prediction.answer_member import Group
 from service.prediction.options import Options
 from service.runtime.model import Model
 

@@ -1,8 +1,8 @@
-"""Applications that are asked within the process."""
+"""Requests within the process."""
 
 from typing import Any
 
-from service.api.openapi.in_process import Sent, ask, started
+from service.api.openapi.in_process import Request, send_request, started
 
 
 class Recorder:
@@ -25,7 +25,7 @@ class Recorder:
 
 async def test_a_request_is_put_and_its_response_is_whole() -> None:
     app = Recorder()
-    received = await ask(app, Sent("post", "/there", b"body"))
+    received = await send_request(app, Request("post", "/there", b"body"))
     assert app.seen == [("POST", "/there", b"body")]
     assert (received.status, received.document) == (418, {"a": 1})
 

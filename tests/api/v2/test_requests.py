@@ -1,11 +1,15 @@
 """Requests that are refused, each in one sentence."""
 
+import copy
 import json
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.api.v2.bodies import INFER, request_of, tensor
+from tests.api.v2.sent_tensors import ENCODINGS, WAYS
 
 BAD: dict[str, tuple[Any, int]] = {
     "no json": (b"{", 400),
@@ -19,6 +23,7 @@ BAD: dict[str, tuple[Any, int]] = {
     "a negative size": (tensor(shape=[-1, 30]), 422),
     "a size that overflows": (tensor(shape=[2**62, 2**62]), 422),
     "text": (tensor(data=["a"] * 30), 422),
+    "a datatype that is a list": (tensor(datatype=["FP32"]), 422),
     "true": (tensor(data=[True] * 30), 422),
     "null": (tensor(data=[None] * 30), 422),
     "no data": (tensor(data=None), 422),
@@ -47,3 +52,46 @@ async def test_a_bad_request_is_refused_in_one_sentence_and_the_next_is_answered
     assert list(refused.json()) == ["error"]
     assert isinstance(refused.json()["error"], str)
     assert (await client.post(INFER, json=request_of(rows))).status_code == 200
+
+
+JUNK: list[Any] = [
+    *(None, True, 0, -1, 1.5, 2**53 + 1, 2**64, 1e300, "", "x", "\ud800", [], [[]], [None], ["a"], {}, {"a": 1}),
+    *("BYTES", "FP16", "BOOL", "INT64", "lengths", "mask", "ids", [3, 1], [2, 0], [2, 2, 3], [[1, 2], [3]]),
+]
+REQUESTS = 400
+
+
+def places_of(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    keys = node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+    for key in keys:
+        yield (*place, key)
+        yield from places_of(node[key], (*place, key))
+
+
+def damaged(document: Any, rng: random.Random) -> Any:
+    """The same, with one member replaced by something else, or left out."""
+    *way, last = rng.choice(list(places_of(document)))
+    parent = document
+    for key in way:
+        parent = parent[key]
+    if rng.random() < 0.8:
+        parent[last] = copy.deepcopy(rng.choice(JUNK))
+    else:
+        del parent[last]
+    return document
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_no_damaged_request_is_a_fault_of_the_service(client_of, kinds, encoding) -> None:
+    rng = random.Random(0)  # noqa: S311  # no secret
+    async with client_of(kinds) as client:
+        for _ in range(REQUESTS):
+            model, tensors = copy.deepcopy(WAYS[rng.choice(list(WAYS))])
+            entries = [ENCODINGS[encoding](sent) for sent in tensors]
+            document = damaged({"inputs": [entry for entry, _ in entries], "outputs": [{"name": "logits"}]}, rng)
+            head = json.dumps(document).encode()
+            headers = {"Inference-Header-Content-Length": str(len(head))}
+            body = head + b"".join(blob for _, blob in entries)
+            answer = await client.post(f"/v2/models/{model}/infer", content=body, headers=headers)
+            assert answer.status_code in {200, 400, 422}, head
+            assert answer.status_code == 200 or list(answer.json()) == ["error"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.prediction.member import ABSENT, Group, Member, Plan, Scope, picked, plan
+from service.prediction.answer_member import ABSENT, Group, Member, Plan, Scope, picked, plan
 from service.prediction.query import scope_of
 from service.runtime.registry import Registry
 from tests.every_task import ROWS, Case, answer_of, rows_of

@@ -3,8 +3,8 @@ from typing import Any
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.api import direct
-from service.api.direct import Direct
+from service.api import remembered_routes as direct
+from service.api.remembered_routes import Direct
 
 
 class Noting:

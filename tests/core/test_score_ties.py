@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from service.core.conformal import p_values, reference, threshold
 from service.core.mondrian import references_by_class, thresholds_by_class
 from service.core.numerics import Array
+from service.core.score_ties import CHAIN_BANDS, ROUNDING, UNMEASURED, Band, caps, clear_edge
 from service.core.single_row import p_value
-from service.core.ties import CHAIN_BANDS, ROUNDING, UNMEASURED, Band, caps, clear_edge
 
 scores_near_zero = st.lists(st.floats(-3.0, 3.0) | st.floats(-1e-9, 1e-9), min_size=1, max_size=60).map(np.array)
 scores_of_any_size = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=60).map(np.array)

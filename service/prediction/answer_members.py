@@ -14,8 +14,8 @@ from service.core.detector import Detector
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior
 from service.prediction.answer import Answer, Decided, Part
+from service.prediction.answer_member import ABSENT, Group, Json, Member, Scope
 from service.prediction.evidence import evidence_of
-from service.prediction.member import ABSENT, Group, Json, Member, Scope
 
 
 @dataclass(frozen=True, slots=True)

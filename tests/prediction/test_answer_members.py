@@ -11,9 +11,9 @@ from service.api.encoders.answer_schemas import columns_schema, row_schema
 from service.api.v1.verbs import VERBS
 from service.api.v2.output_tensors import OutputTensors, RequestedOutput
 from service.core.numerics import Array
-from service.prediction import members
+from service.prediction import answer_members as members
 from service.prediction.answer import Answer, Part
-from service.prediction.member import Member
+from service.prediction.answer_member import Member
 from service.prediction.query import groups_of
 from service.prediction.tasks import TASKS
 from service.prediction.tasks.multiclass import MULTICLASS
