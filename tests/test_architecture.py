@@ -7,11 +7,15 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from service.core.calibration import CALIBRATORS
+from service.core.ood import SCORES
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "service").rglob("*.py"))
@@ -109,6 +113,15 @@ def loaded_by(modules: str) -> frozenset[str]:
 def test_the_check_sees_what_is_there() -> None:
     assert "numpy" in set(imported(ROOT / "service/core/numerics.py"))
     assert len(CORE) > 10
+
+
+@pytest.mark.parametrize(("package", "registry"), [("calibration", CALIBRATORS), ("ood", SCORES)])
+def test_a_registry_has_no_stray_module(package: str, registry: dict[str, type]) -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    (own,) = (one for one in tools["importlinter"]["contracts"] if one.get("containers") == [f"service.core.{package}"])
+    placed = {name for layer in own["layers"] for name in layer.split(" | ")}
+    methods = {kind.__module__.rpartition(".")[2] for kind in registry.values()}
+    assert {path.stem for path in modules(f"core/{package}")} == {"__init__"} | placed | methods
 
 
 def test_core_can_be_imported_without_anything_heavier_than_numpy() -> None:

@@ -7,6 +7,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import click
@@ -14,6 +15,7 @@ import numpy as np
 
 from service import main as composition
 from service.api import bench
+from service.api.v1.verbs import VERBS
 from service.bundle.repository import Repository
 from service.cli.arguments import file_path, json_flag, models_option, published, split
 from service.cli.console import print_json, print_table
@@ -24,12 +26,15 @@ from service.errors import BenchFailed
 from service.runtime.model import Model, load_model
 from service.settings import Settings
 
+OF_ROWS: Final = [name for name, verb in VERBS.items() if verb.report is None]
+"""Verbs that answer every row: a report may need labels."""
+
 
 @click.command("bench")
 @click.argument("name")
 @click.option("--data", type=file_path, help="Rows to send.  [default: a synthetic row within the declared ranges]")
 @click.option("--url", help="A running server that serves the same model.  [default: one of its own]")
-@click.option("--verb", type=click.Choice(["predict", "detect", "decide"]), default="decide", show_default=True)
+@click.option("--verb", type=click.Choice(OF_ROWS), default="decide", show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Rows in a request.")
 @click.option("--connections", default="1,8,64", show_default=True, help="Numbers of connections, separated by commas.")
 @click.option("--seconds", type=click.FloatRange(min=0.5), default=2.0, show_default=True, help="Duration of one run.")

@@ -43,10 +43,10 @@ CARRIED: Final = tuple(name for name in SessionState.model_fields if name != "fa
 """What only an answer can state of a session."""
 
 
-def predict_options(parameters: PredictParameters, model: Model, rows: int) -> Options:
+def predict_options(verb: str, parameters: PredictParameters, model: Model, rows: int) -> Options:
     """Options of `:predict`; InvalidParameters where they contradict each other, the model or the rows."""
     return Options(
-        "predict",
+        verb,
         site=_site(parameters.site, rows=rows),
         prevalence=_prevalence(parameters, model, rows=rows),
         coverage=parameters.coverage,
@@ -55,16 +55,16 @@ def predict_options(parameters: PredictParameters, model: Model, rows: int) -> O
     )
 
 
-def detect_options(parameters: DetectParameters, model: Model, rows: int) -> Options:
+def detect_options(verb: str, parameters: DetectParameters, model: Model, rows: int) -> Options:
     """Options of `:detect`; InvalidParameters where they contradict the model."""
     del rows
-    return Options("detect", fdr=parameters.fdr, session=_session(parameters, model))
+    return Options(verb, fdr=parameters.fdr, session=_session(parameters, model))
 
 
-def decide_options(parameters: DecideParameters, model: Model, rows: int) -> Options:
+def decide_options(verb: str, parameters: DecideParameters, model: Model, rows: int) -> Options:
     """Options of `:decide`; InvalidParameters where they contradict each other, the model or the rows."""
     return Options(
-        "decide",
+        verb,
         decide=True,
         policy=_policy(parameters, model, rows=rows),
         site=_site(parameters.site, rows=rows),
@@ -79,21 +79,21 @@ def decide_options(parameters: DecideParameters, model: Model, rows: int) -> Opt
     )
 
 
-def evaluate_options(parameters: EvaluateParameters, model: Model, rows: int) -> Options:
+def evaluate_options(verb: str, parameters: EvaluateParameters, model: Model, rows: int) -> Options:
     """Options of `:evaluate`; InvalidParameters where they contradict each other or the model."""
     del rows
     return Options(
-        "evaluate",
+        verb,
         site=parameters.site,
         prevalence=prevalence_of(parameters.prevalence, parameters.site, model),
         **_neighbours(parameters),
     )
 
 
-def estimate_options(parameters: EstimateParameters, model: Model, rows: int) -> Options:
+def estimate_options(verb: str, parameters: EstimateParameters, model: Model, rows: int) -> Options:
     """Options of `:estimate`: none."""
     del parameters, model, rows
-    return Options("estimate")
+    return Options(verb)
 
 
 def label_policies_of(parameters: EvaluateParameters, model: Model) -> dict[str, dict[int, Policy]]:

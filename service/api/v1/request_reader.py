@@ -174,7 +174,7 @@ class RequestReader:
         parameters, count = request.parameters, len(request.instances)
         check_task(parameters, model)
         compute = None if verb.report is None else verb.report.prepared(request, model)
-        options = verb.options(parameters, model, count)
+        options = verb.options(verb.name, parameters, model, count)
         ids = getattr(parameters, "ids", None)
         if ids is not None and len(ids) != count:
             raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")

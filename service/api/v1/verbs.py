@@ -36,7 +36,7 @@ class Verb:
     request : type of Wire
         Its body: ``instances``, ``parameters``, and what else it takes.
     options : callable
-        What its parameters mean: of the parameters, the model and the number of rows.
+        What its parameters mean: of its name, the parameters, the model and the number of rows.
     topics : tuple of str
         Members that it answers of every row, as `Query.plan`.
     report : VerbReport or None
@@ -46,7 +46,7 @@ class Verb:
     name: str
     summary: str
     request: type[Wire]
-    options: Callable[[Any, Model, int], Options]
+    options: Callable[[str, Any, Model, int], Options]
     topics: tuple[str, ...] = ()
     report: VerbReport | None = None
 
