@@ -1,4 +1,4 @@
-"""What the container files promise, checked without a container engine."""
+"""Promises of the container files, checked without a container engine."""
 
 import json
 import os

@@ -239,7 +239,7 @@ def test_a_row_at_fault_has_its_place_in_the_file(
         score(model, replace(request_, data=tmp_path / "broken.parquet"))
 
 
-def test_a_prevalence_a_policy_and_ids_are_as_asked(
+def test_a_prevalence_a_policy_and_ids_are_as_requested(
     model: Model, request_: ScoreRequest, data_folder: Path, tmp_path: Path
 ) -> None:
     frame = pl.read_csv(data_folder / "test.csv").with_columns(who=pl.format("patient-{}", pl.int_range(pl.len())))
