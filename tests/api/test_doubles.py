@@ -63,7 +63,7 @@ async def client(client_of: Callable[..., httpx.AsyncClient], registry: Registry
 
 
 @pytest.mark.parametrize("parameters", [{}, {"ids": ["1", "2", "3"]}])
-async def test_v1(parameters: dict[str, object], client: httpx.AsyncClient) -> None:
+async def test_v1_keeps_doubles(parameters: dict[str, object], client: httpx.AsyncClient) -> None:
     body = {"instances": [[value] for value in VALUES], "parameters": parameters}
     rows = (await client.post("/v1/models/doubles:predict", json=body)).json()["predictions"]
     found = [np.log(row["probabilities"]["b"] / row["probabilities"]["a"]) for row in rows]
@@ -71,7 +71,7 @@ async def test_v1(parameters: dict[str, object], client: httpx.AsyncClient) -> N
 
 
 @pytest.mark.parametrize("encoding", ["json", "binary"])
-async def test_v2(encoding: str, client: httpx.AsyncClient) -> None:
+async def test_v2_keeps_doubles(encoding: str, client: httpx.AsyncClient) -> None:
     values = np.array(VALUES, dtype="<f8")
     entry = {"name": "d", "shape": [3, 1], "datatype": "FP64"}
     more: dict[str, object] = {"data": VALUES} if encoding == "json" else {"parameters": {"binary_data_size": 24}}
@@ -84,7 +84,7 @@ async def test_v2(encoding: str, client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
-def test_score(kind: str, registry: Registry, tmp_path: Path) -> None:
+def test_score_keeps_doubles(kind: str, registry: Registry, tmp_path: Path) -> None:
     data, frame = tmp_path / f"rows.{kind}", pl.DataFrame({"d": VALUES})
     if kind == "npz":
         np.savez(data, allow_pickle=False, d=np.array(VALUES))

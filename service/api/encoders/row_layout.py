@@ -9,8 +9,9 @@ from datetime import datetime
 import orjson
 
 from service.api.encoders.row_json import RowWriter, Texts
-from service.api.encoders.templates import Json, Template, place
+from service.api.encoders.templates import Template, place
 from service.prediction.answer import Answer, Part
+from service.prediction.answer_member import Json
 from service.prediction.header import head_of_query, header, session_of, timestamp
 from service.prediction.query import Query
 

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.body import parse_json, read_raw
 from service.api.v2.responses import json_response
+from service.api.v2.tensors import Json
 from service.errors import InvalidRequest, RepositoryClosed
 from service.runtime.reload import Listed, Reloader
 
 READY: Final = "READY"
 UNAVAILABLE: Final = "UNAVAILABLE"
 
-Json = dict[str, Any]
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
