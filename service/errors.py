@@ -48,7 +48,10 @@ Tested in `tests/api/test_problems.py`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
+
+MOST_FAULTS: Final = 20
+"""Places at fault that one error reports; more would be repetition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +220,11 @@ class NotFound(ServiceError):
     code = "not-found"
     title = "Not found"
 
+    @classmethod
+    def of_a_path(cls) -> Self:
+        """Of a path that no endpoint has."""
+        return cls("no endpoint has this path; /docs lists all of them")
+
 
 class ModelNotFound(NotFound):
     """No model under that name."""
@@ -252,6 +260,11 @@ class NotReady(ServiceError):
     code = "not-ready"
     title = "Not ready"
 
+    @classmethod
+    def without_models(cls) -> Self:
+        """Of a service that serves no model."""
+        return cls("no model is loaded: the start is not over, or each model was unloaded or has no alias")
+
 
 class LoadFailed(ServiceError):
     """A model that was to be loaded on request, and cannot be; what was served before still is."""
@@ -276,7 +289,7 @@ class DeadlineExceeded(ServiceError):
     @classmethod
     def in_the_queue(cls) -> Self:
         """Of a request that waited in the queue until its deadline."""
-        return cls("the time of this request was over before the model came to it")
+        return cls("the time of this request was over before the model answered it")
 
 
 class SettingsInvalid(ServiceError):

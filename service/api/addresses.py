@@ -3,15 +3,18 @@
 Tested in tests/api/v1/test_targets.py.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from service.bundle.repository import VERSION
 from service.errors import VersionNotServed
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
+VERSION_PLACES: Final = ("", "/versions/{version}")
+PLACES: Final = (*VERSION_PLACES, "/labels/{alias}")
+"""What may stand behind a model's name in a path."""
 
 
 @dataclass(frozen=True, slots=True)

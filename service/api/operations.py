@@ -33,13 +33,13 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
     routes = APIRouter()
 
     async def livez() -> Response:
-        """The process turns."""
+        """The process responds."""
         return Response('{"status":"alive"}', media_type="application/json")
 
     async def readyz() -> Response:
         """Every model is loaded and has answered a row, and there is one."""
         if not is_ready():
-            raise NotReady("no model is loaded: the start is not over, or each model was unloaded or has no alias")
+            raise NotReady.without_models()
         return Response('{"status":"ready"}', media_type="application/json")
 
     for path, endpoint in (("/livez", livez), ("/readyz", readyz)):

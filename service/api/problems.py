@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import (
+    MOST_FAULTS,
     BodyTooLarge,
     BundleError,
     DeadlineExceeded,
@@ -40,7 +41,6 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     DeadlineExceeded: 504,
     BundleError: 503,
 }
-MOST_ERRORS = 20
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -55,10 +55,15 @@ def refusal(
     path: str, error: ServiceError, *, status: int | None = None, headers: dict[str, str] | None = None
 ) -> Response:
     """An error in the form of the protocol of ``path``: a problem, or under `/v2` what its clients read."""
-    if path != "/v2" and not path.startswith("/v2/"):
+    if not is_v2(path):
         return problem(error, status=status, headers=headers)
     extra = {"Cache-Control": "no-store", **_advice(error), **(headers or {})}
     return Response(orjson.dumps({"error": error.detail}), status or status_of(error), extra, "application/json")
+
+
+def is_v2(path: str) -> bool:
+    """Whether a path is of the Open Inference Protocol, whose clients read errors of another form."""
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def status_of(error: ServiceError) -> int:
@@ -76,7 +81,7 @@ def problem(error: ServiceError, *, status: int | None = None, headers: dict[str
         "detail": error.detail,
     }
     if error.faults:
-        body["errors"] = [_entry(fault) for fault in error.faults[:MOST_ERRORS]]
+        body["errors"] = [_entry(fault) for fault in error.faults[:MOST_FAULTS]]
     extra = {"Cache-Control": "no-store", **_advice(error), **(headers or {})}
     if isinstance(error, UnsupportedMediaType):
         extra |= {"Accept": "application/json", "Accept-Encoding": "identity"}
@@ -106,7 +111,7 @@ def on_http_error(request: Request, error: Exception) -> Response:
         allowed = dict(error.headers or {})
         detail = f"this method is not answered here; allowed: {allowed.get('Allow', 'see /docs')}"
         return refusal(path, MethodNotAllowed(detail), status=405, headers=allowed)
-    return refusal(path, NotFound("no endpoint has this path; /docs lists all of them"))
+    return refusal(path, NotFound.of_a_path())
 
 
 def internal() -> ServiceError:

@@ -17,23 +17,22 @@ from pydantic import (
 )
 
 from service.bundle.tasks import TASKS, Task
+from service.core.numerics import EXACT
 from service.core.ood import RULES, SCORES
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
 Text = Annotated[str, StringConstraints(max_length=1000, strict=True)]
-BEYOND_DOUBLES: Final = 2**53
-"""From here on a double may stand for several whole numbers."""
 
 
 def _held(value: object) -> object:
-    if type(value) is int and BEYOND_DOUBLES < abs(value) < 1 << 1023 and float(value) != value:
+    if type(value) is int and EXACT < abs(value) < 1 << 1023 and float(value) != value:
         raise ValueError("a double cannot hold this whole number exactly")
     return value
 
 
 def _number(value: object) -> int | float:
     """A number; whole ones beyond the precision of doubles stay whole."""
-    if type(value) is int and BEYOND_DOUBLES <= abs(value) < 1 << 64:
+    if type(value) is int and EXACT <= abs(value) < 1 << 64:
         return value
     if type(value) is not int and type(value) is not float:
         raise ValueError("must be a number")

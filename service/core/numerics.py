@@ -12,6 +12,8 @@ Indices = npt.NDArray[np.intp]
 Number = TypeVar("Number", bound=np.generic)
 
 MANY_CLASSES: Final = 100
+EXACT: Final = 2**53
+"""A double of this size or more may stand for several whole numbers."""
 
 _DOUBLE: Final = np.dtype(np.float64)
 _SINGLE: Final = np.dtype(np.float32)

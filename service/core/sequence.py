@@ -19,7 +19,7 @@ STRENGTH = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SequencePlan:
     """Decisions about N sequences.
 
     Attributes
@@ -102,7 +102,7 @@ def lengths_of(posterior: Posterior) -> Indices:
     return posterior.lengths
 
 
-def postprocess(chain: Chain, logits: Array, columns: Array, *, lengths: Indices) -> Posterior:
+def postprocess_sequences(chain: Chain, logits: Array, columns: Array, *, lengths: Indices) -> Posterior:
     """Stages A to C, position by position; a sequence's OOD score is the mean over its positions.
 
     The sequence is what is exchangeable with others, and so what has a threshold and a p-value.
@@ -158,7 +158,9 @@ def smooth(
     return jsd_smooth(log_probs, lengths=lengths, strength=strength) if name == "jsd" else log_probs
 
 
-def decide_positions(log_probs: Array, policy: Policy, *, lengths: Indices, flagged: Flags | None = None) -> Plan:
+def decide_positions(
+    log_probs: Array, policy: Policy, *, lengths: Indices, flagged: Flags | None = None
+) -> SequencePlan:
     """Action of every position: the cheapest of each alone or, with a price on change, those of the cheapest path.
 
     A sequence that a flag hands over is handed over as a whole.
@@ -179,7 +181,7 @@ def decide_positions(log_probs: Array, policy: Policy, *, lengths: Indices, flag
         taken = _along_path(taken, each, policy, lengths=lengths, length=log_probs.shape[1])
     switches = _switches(taken.action, lengths)
     spent = row_sums(taken.risks[np.arange(len(taken.action)), taken.action], lengths)
-    return Plan(taken, switches, spent + (policy.switch or 0.0) * switches)
+    return SequencePlan(taken, switches, spent + (policy.switch or 0.0) * switches)
 
 
 def _along_path(taken: Decisions, log_probs: Array, policy: Policy, *, lengths: Indices, length: int) -> Decisions:

@@ -12,6 +12,7 @@ from typing import Protocol
 from service.core.numerics import Flags
 from service.data.cells import Cells, Faults
 from service.errors import DataError
+from service.runtime.rows import counted_from_zero
 
 MOST_CELLS = 1 << 14
 """Cells of text in memory at a time: what a processor's cache holds, or reading takes twice as long."""
@@ -85,7 +86,7 @@ class Places:
         """A row as people find it: by the line of the file, or counted from 0 where there are no lines."""
         row = row if self.kept is None else self.kept[row]
         start, path, first, lines = self.blocks[bisect_right(self.blocks, row, key=lambda block: block[0]) - 1]
-        place = f"row {first + row - start} (rows count from 0)" if lines is None else f"line {lines[row - start]}"
+        place = counted_from_zero(first + row - start) if lines is None else f"line {lines[row - start]}"
         return f"{path.name}, {place}" if self.several else place
 
     @property

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from service.core.numerics import Flags
+from service.core.numerics import EXACT, Flags
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,8 +27,6 @@ MISSING: Final = frozenset({"", "nan", "-nan", "na", "n/a", "<na>", "#n/a", "nul
 TRUTHS: Final = {"true": 1, "false": 0}
 LISTS: Final = "lists"
 LARGEST_WEIGHT: Final = 1e100
-EXACT: Final = 2**53
-"""Beyond it a double skips whole numbers."""
 
 NOT_A_NUMBER: Final = "is not a number; a missing value is an empty cell"
 INFINITE: Final = "is infinite; a number must be finite"

@@ -19,7 +19,7 @@ from service.data.reader import Chunk, join_chunks, read_chunks
 from service.data.undeclared_padding import refuse_undeclared
 from service.errors import DataError
 from service.runtime.inputs import Inputs
-from service.runtime.rows import Fields, Rows
+from service.runtime.rows import Fields, Rows, counted_from_zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Dataset:
 
     def where(self, row: int) -> str:
         """A row as an error names it: its file and its line."""
-        return f"row {row} (rows count from 0)" if self.places is None else self.places.where(row)
+        return counted_from_zero(row) if self.places is None else self.places.where(row)
 
     def part(self, kept: Flags) -> "Dataset":
         """Some of the rows; groups are numbered anew."""

@@ -14,6 +14,7 @@ from service.core.losses.sequence import PADDING
 from service.core.numerics import Flags, Indices
 from service.data.cells import bare, is_missing, number_of
 from service.errors import DataError, Fault
+from service.runtime.rows import counted_from_zero
 
 Values = npt.NDArray[Any]
 Key = tuple[str, Any]
@@ -21,10 +22,6 @@ MOST_NAMES: Final = 10
 GAP: Final = "<NA>"  # a missing text among the labels of a sequence, where the empty one is padding
 WAY_OUT: Final = "labels-as names, index0 or index1"
 _INDEX: Final = re.compile(r"[+-]?(0|[1-9]\d{0,8})(\.0*)?", re.ASCII)
-
-
-def _from_zero(row: int) -> str:
-    return f"row {row} (rows count from 0)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ class LabelRules:
         where: str = "labels",
         *,
         untyped: bool = False,
-        place: Callable[[int], str] = _from_zero,
+        place: Callable[[int], str] = counted_from_zero,
     ) -> Self:
         """Rules for the classes of a model."""
         numbers: dict[Decimal, int | None] = {}
@@ -237,7 +234,7 @@ def _note(keys: Sequence[Key], meaning: dict[Key, int | None], rules: LabelRules
 
 
 def read_presences(
-    values: Values, labels: tuple[str, ...], *, where: str, place: Callable[[int], str] = _from_zero
+    values: Values, labels: tuple[str, ...], *, where: str, place: Callable[[int], str] = counted_from_zero
 ) -> Indices:
     """State of every label: 1 where it is present, shape (N, M), from zeros and ones.
 

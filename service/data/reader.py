@@ -1,9 +1,9 @@
 """Columns and arrays of a file as rows that a model takes: one reader for every verb and format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from service.errors import DataError
 from service.runtime.fields import FieldInputs
 from service.runtime.integers import Whole, gathered, rows_with
 from service.runtime.rows import Fields, Rows, join
+
+Converted = TypeVar("Converted")
 
 CHUNK_ROWS: Final = 65_536
 MISSING: Final = "has no value; the manifest can declare what a missing value means"
@@ -225,7 +227,6 @@ class _Conversion:
 
     def _integers(self, one: ColumnToRead) -> Values:
         """Whole numbers; objects where one is missing, because its substitute may be beyond the range of doubles."""
-        values: Values
         values, gaps, faults = self._typed(one, lambda raw: cells.integers(raw, unsigned=one.kind == "unsigned"))
         self._note(one, faults)
         if not gaps.any():
@@ -248,12 +249,11 @@ class _Conversion:
         return self.block.columns[one.array] if one.role == "lengths" else None
 
     def _converted(self, one: ColumnToRead) -> Values:
-        values: Values
         values, faults = self._typed(one, cells.CONVERTERS[one.kind])
         self._note(one, faults)
         return values
 
-    def _typed(self, one: ColumnToRead, convert: Any) -> Any:
+    def _typed(self, one: ColumnToRead, convert: Callable[[Cells], Converted]) -> Converted:
         try:
             return convert(self._raw(one))
         except cells.WrongColumn as error:

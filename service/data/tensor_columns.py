@@ -3,6 +3,8 @@
 Tested in tests/data/test_reader.py.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from service.core.numerics import Flags, Indices
@@ -15,7 +17,7 @@ from service.runtime.rows import Entry, Values, stretched
 PADDED_LABEL = -1
 
 
-def tensor(raw: Cells, entry: Entry, path: "object") -> tuple[Values, Indices | None, Faults]:
+def tensor(raw: Cells, entry: Entry, path: Path) -> tuple[Values, Indices | None, Faults]:
     """A tensor, the lengths of its rows where they are lists, and rows that are no lists of numbers.
 
     Raises
@@ -33,7 +35,7 @@ def tensor(raw: Cells, entry: Entry, path: "object") -> tuple[Values, Indices | 
     return raw.values, None, []
 
 
-def _ragged(values: Values, entry: Entry, path: "object") -> tuple[Values, Indices, Faults]:
+def _ragged(values: Values, entry: Entry, path: Path) -> tuple[Values, Indices, Faults]:
     rows = [np.zeros(0) if cell is None else np.asarray(cell) for cell in values.tolist()]
     bad = [len(entry.shape) != 1 or row.ndim != 1 or row.dtype.kind not in "fiub" or not row.size for row in rows]
     rows = [np.zeros(1, dtype=np.int64) if wrong else row for row, wrong in zip(rows, bad, strict=True)]

@@ -68,6 +68,12 @@ class LabelledAnswer:
     label_policies: dict[str, dict[int, Policy]] | None = None
 
     @property
+    def calibrator(self) -> str:
+        """Calibrator by its registry name, or "uncalibrated"."""
+        model = self.answer.model
+        return "uncalibrated" if model.status == "uncalibrated" else model.method
+
+    @property
     def chosen_policies(self) -> dict[str, Policy]:
         """Policies that are evaluated, multiclass and sequence."""
         return self.answer.model.policies if self.policies is None else self.policies

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle.record import Provenance
-from service.core.assessment.metrics import METRICS
+from service.core.assessment.metrics import METRICS, mean_metrics
 from service.core.pipeline import Posterior
 from service.data.column_roles import DEFAULT_COLUMNS, Columns
 from service.data.dataset import Dataset, read_dataset, read_rows
@@ -187,8 +187,8 @@ def evaluate(
     report = EvaluationReport(
         task=answer.model.task,
         rows=len(labelled.labels),
-        metrics=_means([part.probabilities.metrics for part in parts.values()]),
-        uncalibrated_metrics=_means([part.probabilities.uncalibrated_metrics for part in parts.values()]),
+        metrics=mean_metrics([part.probabilities.metrics for part in parts.values()]),
+        uncalibrated_metrics=mean_metrics([part.probabilities.uncalibrated_metrics for part in parts.values()]),
         verdicts=tuple(conclude(parts, ood)),
         ood=ood,
         parts=parts,
@@ -228,14 +228,6 @@ def _part(problem: ClassificationProblem) -> PartReport:
         probabilities=probability_report(problem),
         policies={name: policy_report(problem, name) for name in problem.policies},
     )
-
-
-def _means(metrics: list[dict[str, float]]) -> dict[str, float]:
-    """Every metric's mean over the parts that define it."""
-    if len(metrics) == 1:
-        return metrics[0]
-    names = dict.fromkeys(name for each in metrics for name in each)
-    return {name: float(np.mean([each[name] for each in metrics if name in each])) for name in names}
 
 
 def _ahead(problem: ClassificationProblem, steps: int, recovery: float) -> Horizon:

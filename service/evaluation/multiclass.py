@@ -27,6 +27,6 @@ def multiclass(labelled: LabelledAnswer) -> tuple[dict[str, ClassificationProble
         sample=SampleDesign.of(labelled.weights, labelled.groups),
         policies=policies,
         decisions={name: choose(answer.log_probs, policy, flagged=flagged) for name, policy in policies.items()},
-        calibrator="uncalibrated" if model.status == "uncalibrated" else model.method,
+        calibrator=labelled.calibrator,
     )
     return {ROWS: problem}, None

@@ -1,6 +1,9 @@
 """Numbers as sentences and tables write them. Tested in tests/reporting/test_agreement.py."""
 
 import math
+from typing import Final
+
+EMPTY: Final = "–"  # noqa: RUF001  # an en dash for a table's empty cell
 
 
 def rounded(value: float | None) -> str:
@@ -25,7 +28,7 @@ def decimal(value: float | None) -> str:
     ('0.5000', '1,234.50')
     """
     if value is None or not math.isfinite(value):
-        return "–"  # noqa: RUF001  # an en dash for a table's empty cell
+        return EMPTY
     return f"{value:,.4f}" if abs(value) < 100.0 else f"{value:,.2f}"
 
 

@@ -12,7 +12,7 @@ from service.core.assessment.metrics import log_loss
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Policy, at_prevalence
-from service.core.sequence import Plan, decide_positions, flat, lengths_of, row_sums
+from service.core.sequence import SequencePlan, decide_positions, flat, lengths_of, present, row_sums
 from service.core.smoothing import adjacent_jsd, segments
 from service.evaluation.classification_problem import ClassificationProblem, LabelledAnswer, SampleDesign
 from service.fitting.sequence import check_lengths
@@ -108,13 +108,13 @@ def sequence(labelled: LabelledAnswer) -> tuple[dict[str, ClassificationProblem]
     return {POSITIONS: problem}, _structure(labelled, problem, paths)
 
 
-def _plan(labelled: LabelledAnswer, policy: Policy) -> Plan:
+def _plan(labelled: LabelledAnswer, policy: Policy) -> SequencePlan:
     posterior = labelled.answer.posterior
     lengths = lengths_of(posterior)
     return decide_positions(labelled.answer.log_probs, policy, lengths=lengths, flagged=posterior.flagged)
 
 
-def _problem(labelled: LabelledAnswer, alone: dict[str, Plan]) -> ClassificationProblem:
+def _problem(labelled: LabelledAnswer, alone: dict[str, SequencePlan]) -> ClassificationProblem:
     answer = labelled.answer
     model, lengths = answer.model, lengths_of(answer.posterior)
     raw = at_prevalence(flat(answer.posterior.logits, lengths), source=model.source, target=answer.target)
@@ -126,7 +126,7 @@ def _problem(labelled: LabelledAnswer, alone: dict[str, Plan]) -> Classification
         sample=_sample(labelled, lengths),
         policies=labelled.chosen_policies,
         decisions={name: plan.decisions for name, plan in alone.items()},
-        calibrator="uncalibrated" if model.status == "uncalibrated" else model.method,
+        calibrator=labelled.calibrator,
     )
 
 
@@ -143,8 +143,7 @@ def _structure(
     answer = labelled.answer
     lengths = lengths_of(answer.posterior)
     unsmoothed = flat(answer.posterior.log_probs, lengths)
-    present = np.arange(answer.log_probs.shape[1]) < lengths[:, None]
-    predicted = np.where(present, answer.log_probs.argmax(axis=2), PADDING)
+    predicted = np.where(present(lengths, answer.log_probs.shape[1]), answer.log_probs.argmax(axis=2), PADDING)
     return SequenceStructure(
         smoother=answer.smoother or "none",
         unsmoothed_log_loss=log_loss(unsmoothed, problem.labels, weights=problem.sample.weights),
@@ -171,14 +170,14 @@ def _mean_jsd(log_probs: Array, lengths: Indices) -> float | None:
     return float(adjacent_jsd(log_probs, lengths=lengths).sum() / pairs) if pairs else None
 
 
-def _path(labelled: LabelledAnswer, policy: Policy, alone: Plan) -> PathReport:
+def _path(labelled: LabelledAnswer, policy: Policy, alone: SequencePlan) -> PathReport:
     along = _plan(labelled, policy)
     realised, separate = (_realised(labelled, policy, plan) for plan in (along, alone))
     total, switches = (np.average(values, weights=labelled.weights) for values in (along.total, along.switches))
     return PathReport(float(total), realised, separate, float(switches))
 
 
-def _realised(labelled: LabelledAnswer, policy: Policy, plan: Plan) -> float:
+def _realised(labelled: LabelledAnswer, policy: Policy, plan: SequencePlan) -> float:
     """Mean cost of a sequence by its true labels, changes included."""
     true = labelled.labels[labelled.labels != PADDING]
     spent = row_sums(policy.cost[plan.decisions.action, true], lengths_of(labelled.answer.posterior))

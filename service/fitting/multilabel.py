@@ -19,6 +19,7 @@ from service.bundle.record import (
     restore_inverse,
 )
 from service.bundle.tasks import ABSENT, PRESENT
+from service.core.assessment.metrics import mean_metrics
 from service.core.calibration.mixture import support
 from service.core.multilabel import LabelChain, PerLabel, shares_of, undo
 from service.core.numerics import Array, two_column
@@ -161,8 +162,8 @@ def _together(found: dict[str, Calibration], data: Dataset) -> Calibration:
         record=CalibratorRecord(method=PER_LABEL, params={}),
         candidates={},
         source=_source(found),
-        before=_macro([c.before for c in found.values()]),
-        after=_macro([c.after for c in found.values()]),
+        before=mean_metrics([c.before for c in found.values()]),
+        after=mean_metrics([c.after for c in found.values()]),
         warnings=tuple(_warnings(found, data)),
         labels={label: _label_record(c, counts[label]) for label, c in found.items()},
     )
@@ -188,12 +189,6 @@ def _source(found: dict[str, Calibration]) -> PrevalenceRecord:
     if len(known) < len(found):
         return PrevalenceRecord(basis="unknown", prevalence=None)
     return PrevalenceRecord(basis="declared" if bases == {"declared"} else "calibration_rows", prevalence=known)
-
-
-def _macro(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean over the labels for which a metric is defined."""
-    names = dict.fromkeys(name for each in metrics for name in each)
-    return {name: float(np.mean([each[name] for each in metrics if name in each])) for name in names}
 
 
 def _warnings(found: dict[str, Calibration], data: Dataset) -> Iterator[str]:

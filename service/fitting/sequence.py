@@ -56,7 +56,7 @@ def calibrate_sequences(manifest: Manifest, outputs: LabelledOutputs, *, method:
 
 def positions_of(data: Dataset) -> Dataset:
     """Unpadded positions as rows of one label each, grouped by sequence (or by the sequences' own groups)."""
-    lengths = lengths_of(data.labels)
+    lengths = label_lengths(data.labels)
     units = np.arange(len(data)) if data.groups is None else data.groups
     return Dataset(
         rows=np.empty((int(lengths.sum()), 0)),
@@ -67,7 +67,7 @@ def positions_of(data: Dataset) -> Dataset:
     )
 
 
-def lengths_of(labels: Indices) -> Indices:
+def label_lengths(labels: Indices) -> Indices:
     """Unpadded positions of every sequence, shape (N,)."""
     found: Indices = (labels != PADDING).sum(axis=1)
     return found
@@ -75,7 +75,7 @@ def lengths_of(labels: Indices) -> Indices:
 
 def check_lengths(labels: Indices, lengths: Indices) -> None:
     """Raise DataError for the first sequence that has another number of labels than positions."""
-    found = lengths_of(labels)
+    found = label_lengths(labels)
     wrong = found != lengths
     if wrong.any():
         row = int(wrong.argmax())
@@ -86,7 +86,7 @@ def check_lengths(labels: Indices, lengths: Indices) -> None:
 
 def flat_logits(outputs: LabelledOutputs) -> Array:
     """Raw logits of unpadded positions, shape (P, K)."""
-    return flat(outputs.logits, lengths_of(outputs.data.labels))
+    return flat(outputs.logits, label_lengths(outputs.data.labels))
 
 
 def count_positions(data: Dataset, classes: tuple[str, ...]) -> dict[str, int]:
@@ -106,7 +106,7 @@ def detect_sequences(
 
 def _learn_positions(name: str, outputs: LabelledOutputs, rows: Indices) -> Score:
     labels = outputs.data.labels[rows]
-    logits = flat(outputs.logits[rows], lengths_of(labels))
+    logits = flat(outputs.logits[rows], label_lengths(labels))
     return SCORES[name].fit(logits, labels[labels != PADDING], logits=logits)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from service.core.decision import Decisions
 from service.core.numerics import Array, Flags, Indices
 from service.core.pipeline import Policy, Posterior
-from service.core.sequence import Plan
+from service.core.sequence import SequencePlan
 from service.prediction.call import Call
 from service.prediction.sessions import Monitored
 from service.runtime.model import Model
@@ -54,7 +54,7 @@ class Decided:
         Of these n rows, or of their unpadded positions.
     label : str or None
         Of a multilabel model: which one.
-    plan : Plan or None
+    plan : SequencePlan or None
         Of a sequence model: switches and the cost of every sequence.
     """
 
@@ -62,7 +62,7 @@ class Decided:
     rows: Indices
     decisions: Decisions
     label: str | None = None
-    plan: Plan | None = None
+    plan: SequencePlan | None = None
 
     def part(self, rows: slice, places: slice) -> Self:
         """What was decided of some rows, where every row was decided by this policy.
@@ -74,7 +74,7 @@ class Decided:
             Of the same rows among the decisions.
         """
         decisions = _some(self.decisions, places)
-        plan = None if self.plan is None else Plan(decisions, self.plan.switches[rows], self.plan.total[rows])
+        plan = None if self.plan is None else SequencePlan(decisions, self.plan.switches[rows], self.plan.total[rows])
         return replace(self, rows=np.arange(len(self.rows[rows])), decisions=decisions, plan=plan)
 
 

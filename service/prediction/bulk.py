@@ -8,7 +8,7 @@ from service.core.numerics import Indices
 from service.core.pipeline import Posterior
 from service.errors import Fault, InvalidInstances, ModelOutputInvalid
 from service.runtime.model import Model, Raw
-from service.runtime.rows import Rows, stack
+from service.runtime.rows import Rows, counted_from_zero, stack
 
 CHUNK_ROWS = 4096
 
@@ -21,16 +21,12 @@ def untracked(starts: Iterable[int]) -> Iterable[int]:
     return starts
 
 
-def _from_zero(row: int) -> str:
-    return f"row {row} (rows count from 0)"
-
-
 def raw_of(
     model: Model,
     rows: Rows,
     *,
     track: Track = untracked,
-    place: Callable[[int], str] = _from_zero,
+    place: Callable[[int], str] = counted_from_zero,
     rejected: dict[int, str] | None = None,
 ) -> Raw:
     """What the graph makes of any number of rows.
@@ -68,7 +64,7 @@ def posterior_of(
     rows: Rows,
     *,
     track: Track = untracked,
-    place: Callable[[int], str] = _from_zero,
+    place: Callable[[int], str] = counted_from_zero,
     rejected: dict[int, str] | None = None,
 ) -> Posterior:
     """Stages A to C for any number of rows; as `raw_of`."""

@@ -8,10 +8,10 @@ from typing import Final
 
 from service.core.assessment.metrics import METRICS
 from service.evaluation.calibration_report import PREDICTED, CalibrationReport
-from service.evaluation.number_format import decimal, percent
+from service.evaluation.number_format import EMPTY, decimal, percent
 from service.evaluation.probability_report import CodeLength, ProbabilityReport, SelectiveReport
 from service.evaluation.reasons import REASONS
-from service.reporting.tables import EMPTY, Column, Table
+from service.reporting.tables import Column, Table
 
 LISTED_CLASSES = 12
 PARTS: Final = {

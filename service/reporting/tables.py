@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from service.evaluation.classification_problem import Difference
-from service.evaluation.number_format import decimal, percent
+from service.evaluation.number_format import EMPTY, decimal, percent
 from service.evaluation.rates import Rate
 from service.evaluation.reasons import REASONS
 
@@ -14,8 +14,6 @@ Kind = Literal[
 ]
 Cell = str | float | Rate | Difference | None
 """A value; a string stands as it is in a column of any kind."""
-
-EMPTY: Final = "–"  # noqa: RUF001  # an en dash
 
 
 @dataclass(frozen=True, slots=True)

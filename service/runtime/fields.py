@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from service.core.numerics import Array, Flags
-from service.errors import Fault, InvalidInstances
+from service.errors import MOST_FAULTS, Fault, InvalidInstances
 from service.runtime.integers import Misfit, Wide, is_wide, misfits_of, nudged
-from service.runtime.numbers import MOST_FAULTS, NumberInputs, misfits, refusal
+from service.runtime.numbers import NumberInputs, misfits, refusal
 from service.runtime.rows import Entry, Fields, Rows, Values, stretched
 from service.runtime.session import Feeds
 

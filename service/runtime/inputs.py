@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from service.bundle.manifest import Manifest
 from service.bundle.sections import Feature, Impute, Input
-from service.core.numerics import Array
+from service.core.numerics import EXACT, Array
 from service.errors import ManifestInvalid
 from service.runtime.fields import Constant, FieldInputs, Mask, Texts
-from service.runtime.integers import EXACT, Wide, integers, is_wide
+from service.runtime.integers import Wide, integers, is_wide
 from service.runtime.numbers import NumberInputs, Slot, misfits
 from service.runtime.rows import Entry, Rows
 from service.runtime.session import DTYPES, TEXT, Feeds, Session, Tensor

@@ -10,11 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from service.core.numerics import Array, Flags
+from service.core.numerics import EXACT, Array, Flags
 from service.runtime.rows import Fields, Rows, Values
-
-EXACT: Final = 2**53
-"""A double of this size or more may stand for several whole numbers."""
 
 INEXACT: Final = "must be given as a whole number without a decimal point or exponent: it is too large to be exact"
 Misfit = tuple[Flags, str, str]

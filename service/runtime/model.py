@@ -12,7 +12,6 @@ from service.bundle.record import restore_inverse
 from service.bundle.repository import Bundle
 from service.bundle.scores import restore_by_class, restore_reference, restore_score
 from service.bundle.self_test import SelfTest, restore_self_test
-from service.core import sequence as positions
 from service.core.calibration import Map
 from service.core.calibration.identity import Identity
 from service.core.detector import Detector
@@ -20,6 +19,7 @@ from service.core.multilabel import LabelChain, PerLabel, shares_of
 from service.core.numerics import Array, Indices
 from service.core.ood import SCORES
 from service.core.pipeline import Chain, Policy, Posterior, postprocess
+from service.core.sequence import STRENGTH, lengths_of, postprocess_sequences, smooth
 from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
 from service.runtime.admission import check_binding, check_output, check_scores, check_space
@@ -73,11 +73,11 @@ class Model:
     inputs : Inputs
     chain : Chain
     source : ndarray of shape (K,) or None
-        Prevalence that the calibrated probabilities speak of; None when it is unknown. Of labels, shape (M, 2).
+        Prevalence of the calibrated probabilities; None when it is unknown. Of a multilabel model, shape (M, 2).
     policies : dict of str to Policy
-        Empty for labels.
+        Empty for a multilabel model.
     label_policies : dict of str to dict of int to Policy
-        Of labels: what each policy costs, by the label's index.
+        Of a multilabel model: what each policy costs, by the label's index.
     run_time : RunTime
         What its runs take here, measured when it was loaded.
     tally : Tally
@@ -121,7 +121,7 @@ class Model:
 
     @property
     def status(self) -> Status:
-        """How far the probabilities can be trusted."""
+        """How far the calibration goes: `ok`, `separable` or `uncalibrated`."""
         return "uncalibrated" if self.bundle.record is None else self.bundle.record.status
 
     @property
@@ -144,15 +144,15 @@ class Model:
 
     @property
     def smoother(self) -> str:
-        """What lets neighbours speak where a request names nothing: `hmm` where `fit` could learn how."""
+        """The smoother of a request that names none: `hmm` where `fit` could learn transitions, else `none`."""
         return "none" if self.transitions is None or self.source is None else "hmm"
 
-    def smoothed(self, posterior: Posterior, name: str, *, strength: float = positions.STRENGTH) -> Array:
-        """Log-probabilities of every position once its neighbours have spoken, shape (N, L, K); `positions.smooth`."""
-        return positions.smooth(
+    def smoothed(self, posterior: Posterior, name: str, *, strength: float = STRENGTH) -> Array:
+        """Log-probabilities of every position, smoothed over its neighbours, shape (N, L, K); as `smooth`."""
+        return smooth(
             name,
             posterior.log_probs,
-            lengths=positions.lengths_of(posterior),
+            lengths=lengths_of(posterior),
             prevalence=self.source,
             transitions=self.transitions,
             strength=strength,
@@ -189,7 +189,7 @@ class Model:
 
 
 def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
-    """Bring a bundle to life, and prove that it answers: one synthetic row is run before anybody's.
+    """Bring a bundle to life, and prove that it answers: one synthetic row is run before any request.
 
     A version also proves that it answers what it answered when it was fitted.
 
@@ -320,7 +320,7 @@ def _of_rows(chain: Chain, raw: Raw) -> Posterior:
 
 def _of_sequences(chain: Chain, raw: Raw) -> Posterior:
     lengths = np.full(len(raw.logits), raw.logits.shape[1]) if raw.lengths is None else raw.lengths
-    return positions.postprocess(chain, raw.logits, raw.columns, lengths=lengths)
+    return postprocess_sequences(chain, raw.logits, raw.columns, lengths=lengths)
 
 
 _POSTPROCESS: Final[dict[str, Callable[[Chain, Raw], Posterior]]] = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from service.core.numerics import Array, Flags
-from service.errors import Fault, InvalidInstances
+from service.errors import MOST_FAULTS, Fault, InvalidInstances
 from service.runtime.integers import (
     Whole,
     Wide,
@@ -33,7 +33,6 @@ from service.runtime.session import Feeds
 
 GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)  # its multiples fill an interval evenly
 SPREAD = 4.0  # of columns without a range
-MOST_FAULTS = 20  # of each kind; more would be repetition
 
 
 @dataclass(frozen=True, slots=True)

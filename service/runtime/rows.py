@@ -81,6 +81,11 @@ class Entry:
         return self.dtype.kind == "O"
 
 
+def counted_from_zero(row: int) -> str:
+    """What an error calls a row that has no line of a file."""
+    return f"row {row} (rows count from 0)"
+
+
 def alike(one: Rows, other: Rows) -> bool:
     """Whether joining rows changes neither.
 
@@ -93,7 +98,7 @@ def alike(one: Rows, other: Rows) -> bool:
         return False
     if one.others.keys() != other.others.keys():
         return False
-    for name, values in one.others.items():  # a loop, for this is asked of every two requests that meet
+    for name, values in one.others.items():  # a loop, for this runs for every two requests that meet
         its = other.others[name]
         if values.dtype != its.dtype or values.shape[1:] != its.shape[1:]:
             return False

@@ -14,7 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from service.bundle.sections import Graph
 from service.core.numerics import Array, Indices
-from service.errors import DeadlineExceeded, Fault, GraphError, ModelOutputInvalid
+from service.errors import MOST_FAULTS, DeadlineExceeded, Fault, GraphError, ModelOutputInvalid
 from service.runtime.logits import to_features, to_logits
 from service.runtime.watchdog import WATCHDOG
 
@@ -38,7 +38,6 @@ ORT_ERRORS: Final = tuple(  # they share no ancestor but Exception
 )
 SCORE_TYPES: Final = ("tensor(float)", "tensor(double)", "tensor(float16)")
 LARGE_BYTES = 1 << 20  # of a batch; smaller ones leave the arena as it is, which is faster
-MOST_FAULTS = 20
 NOT_COMPUTABLE: Final = "not-computable"
 
 Feeds = dict[str, npt.NDArray[Any]]

@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper
 
-from service.api.v1.instances import MOST_FAULTS, InstanceReader, example
+from service.api.v1.instances import InstanceReader, example
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
-from service.errors import DataError, Fault, InvalidInstances
+from service.errors import MOST_FAULTS, DataError, Fault, InvalidInstances
 from service.fitting.publish import publish_draft
 from service.runtime.fields import FieldInputs, Mask, Texts
 from service.runtime.inputs import Inputs

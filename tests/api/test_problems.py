@@ -8,8 +8,8 @@ import httpx
 import orjson
 import pytest
 
-from service.api.problems import MOST_ERRORS, STATUS, pointer, problem, status_of
-from service.errors import Fault, InvalidInstances, ModelNotFound, ServiceError
+from service.api.problems import STATUS, pointer, problem, status_of
+from service.errors import MOST_FAULTS, Fault, InvalidInstances, ModelNotFound, ServiceError
 
 DECIDE = "/v1/models/breast-cancer:decide"
 EVALUATE = "/v1/models/breast-cancer:evaluate"
@@ -302,7 +302,7 @@ def test_an_error_repeats_nothing_that_was_sent_and_stays_small(
         assert NUMBER not in said
         assert "mean radios" not in said
     assert len(text) <= LARGEST_PROBLEM
-    assert len(orjson.loads(text).get("errors", [])) <= MOST_ERRORS
+    assert len(orjson.loads(text).get("errors", [])) <= MOST_FAULTS
 
 
 CROWDS = {
@@ -326,7 +326,7 @@ def test_a_crowd_of_mistakes_is_answered_at_once_with_the_first_twenty(name: str
     verb, body = CROWDS[name]
     answer = server.post(verb, body)
     assert answer.status_code == 422
-    assert 1 <= len(answer.json()["errors"]) <= MOST_ERRORS
+    assert 1 <= len(answer.json()["errors"]) <= MOST_FAULTS
     assert len(answer.content) <= LARGEST_PROBLEM
     assert CANARY not in answer.text
     assert answer.elapsed.total_seconds() < 3.0  # the event loop waits for it, and every other caller with it

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.runtime.integers import EXACT, INEXACT
+from service.core.numerics import EXACT
+from service.runtime.integers import INEXACT
 from service.runtime.registry import Registry, load_registry
 from tests.runtime.test_integers import CODE, PAIRS, bits_repository, read_back
 

@@ -15,7 +15,7 @@ from service.core.sequence import (
     flat,
     lengths_of,
     padded,
-    postprocess,
+    postprocess_sequences,
     row_sums,
     smooth,
 )
@@ -44,13 +44,13 @@ def test_padding_is_never_looked_at(garbage: float) -> None:
     dirty = LOGITS.copy()
     for i, n in enumerate(LENGTHS):
         dirty[i, n:] = garbage
-    clean, padded_with_noise = (postprocess(CHAIN, z, NONE, lengths=LENGTHS) for z in (LOGITS, dirty))
+    clean, padded_with_noise = (postprocess_sequences(CHAIN, z, NONE, lengths=LENGTHS) for z in (LOGITS, dirty))
     np.testing.assert_array_equal(clean.log_probs, padded_with_noise.log_probs)
     np.testing.assert_array_equal(clean.scores, padded_with_noise.scores)
 
 
 def test_positions_are_calibrated_one_by_one_and_scored_as_a_mean() -> None:
-    found = postprocess(CHAIN, LOGITS, NONE, lengths=LENGTHS)
+    found = postprocess_sequences(CHAIN, LOGITS, NONE, lengths=LENGTHS)
     for i, n in enumerate(LENGTHS):
         np.testing.assert_allclose(found.log_probs[i, :n], log_softmax(LOGITS[i, :n] / 2.0), rtol=0, atol=1e-12)
         assert found.scores[i, 0] == pytest.approx(Nll().score(LOGITS[i, :n]).mean())

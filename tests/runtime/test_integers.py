@@ -14,11 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.manifest import MANIFEST_FILE, parse_manifest
 from service.bundle.repository import Repository
+from service.core.numerics import EXACT
 from service.errors import InvalidInstances, ManifestInvalid
 from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
-from service.runtime.integers import EXACT, INEXACT, gathered, integers, rows_with
+from service.runtime.integers import INEXACT, gathered, integers, rows_with
 from service.runtime.model import Model, load_model
 from service.runtime.rows import Fields, Rows, alike, join
 

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.sections import Graph
-from service.errors import GraphError, ModelOutputInvalid
-from service.runtime.session import MOST_FAULTS, Session
+from service.errors import MOST_FAULTS, GraphError, ModelOutputInvalid
+from service.runtime.session import Session
 
 ROOT = Path(__file__).parents[2]
 LOGITS = Graph(output="s", output_kind="logits", classes=("a", "b"))

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from service.api.addresses import PLACES
 from service.api.openapi.json_schemas import Json, reference
-from service.api.problems import MEDIA_TYPE
+from service.api.problems import MEDIA_TYPE, is_v2
 
 JSON: Final = "application/json"
-PLACES: Final = {"": "", "/versions/{version}": "_version", "/labels/{alias}": "_alias"}
+SUFFIXES: Final = dict(zip(PLACES, ("", "_version", "_alias"), strict=True))
 """What may stand behind a model's name -> what the id of the operation then ends in."""
 PARAMETER: Final = re.compile(r"\{(\w+)\}")
 STATUSES: Final = {
@@ -70,7 +71,7 @@ class Operation:
     @property
     def base(self) -> str:
         """Its id without what stands for the place of a version or an alias."""
-        suffix = next((suffix for place, suffix in PLACES.items() if suffix and place in self.path), "")
+        suffix = next((suffix for place, suffix in SUFFIXES.items() if suffix and place in self.path), "")
         return self.id.removesuffix(suffix)
 
     @property
@@ -138,11 +139,6 @@ def error_response(path: str, status: int, example: Any) -> Json:
     media_type, schema = (JSON, "InferenceError") if is_v2(path) else (MEDIA_TYPE, "Problem")
     content = {"schema": reference(schema), **({} if example is None else {"example": example})}
     return {"description": STATUSES[status], "content": {media_type: content}}
-
-
-def is_v2(path: str) -> bool:
-    """Whether errors of a path are those of the Open Inference Protocol."""
-    return path == "/v2" or path.startswith("/v2/")
 
 
 def _path_parameters(operation: Operation, examples: Examples) -> list[Json]:

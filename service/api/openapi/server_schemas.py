@@ -111,7 +111,7 @@ class ModelMetadata(BaseModel):
 
 
 class Duration(BaseModel):
-    """How often something happened, and how long it took.
+    """Events of one kind: how many, and how long they took.
 
     Attributes
     ----------

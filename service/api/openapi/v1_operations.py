@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from service.api.openapi.answer_components import answer_names, report_types
 from service.api.openapi.json_schemas import Json, reference
-from service.api.openapi.operation import JSON, OF_ROWS, PLACES, Operation
+from service.api.openapi.operation import JSON, OF_ROWS, SUFFIXES, Operation
 from service.api.v1.model_description import ModelDescription
 from service.api.v1.responses import ModelList, Problem
 from service.api.v1.verbs import VERBS, Verb
@@ -30,7 +30,7 @@ def v1_operations() -> list[Operation]:
 
 
 def _descriptions() -> Iterator[Operation]:
-    for place, suffix in PLACES.items():
+    for place, suffix in SUFFIXES.items():
         yield Operation(
             id=f"describe_model{suffix}",
             method="get",
@@ -44,7 +44,7 @@ def _descriptions() -> Iterator[Operation]:
 
 def _verbs() -> Iterator[Operation]:
     for verb in VERBS.values():
-        for place, suffix in PLACES.items():
+        for place, suffix in SUFFIXES.items():
             yield Operation(
                 id=f"{verb.name}{suffix}",
                 method="post",

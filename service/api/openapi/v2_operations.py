@@ -5,9 +5,10 @@ Tested in tests/api/openapi/test_document.py.
 
 from typing import Any, Final
 
+from service.api.addresses import VERSION_PLACES
 from service.api.openapi.inference_schemas import InferenceError, InferenceRequest, InferenceResponse
 from service.api.openapi.json_schemas import Json, reference
-from service.api.openapi.operation import JSON, OF_ROWS, PLACES, Operation
+from service.api.openapi.operation import JSON, OF_ROWS, SUFFIXES, Operation
 from service.api.openapi.server_schemas import (
     IndexRequest,
     LoadRequest,
@@ -23,7 +24,7 @@ from service.api.openapi.server_schemas import (
 TAG: Final = "v2"
 BINARY: Final = "application/octet-stream"
 BYTES: Final[Json] = {"type": "string", "format": "binary"}
-BY_VERSION: Final = {place: suffix for place, suffix in PLACES.items() if "alias" not in place}
+BY_VERSION: Final = {place: SUFFIXES[place] for place in VERSION_PLACES}
 CHANGES: Final = (400, 403, 404, 409, 413, 422, 500)
 
 

@@ -11,14 +11,13 @@ import numpy as np
 from service.api.plain_numbers import plain_numbers
 from service.api.v1.filled_inputs import Filled
 from service.api.v1.quick_table import NUMBERS_OR_NULL, QuickTable
-from service.core.numerics import Array, Indices
-from service.errors import Fault, InvalidInstances, TooManyRows
+from service.core.numerics import EXACT, Array, Indices
+from service.errors import MOST_FAULTS, Fault, InvalidInstances, TooManyRows
 from service.runtime.inputs import Inputs
-from service.runtime.integers import EXACT, INEXACT, among, beyond, integers, is_wide, rows_with
+from service.runtime.integers import INEXACT, among, beyond, integers, is_wide, rows_with
 from service.runtime.numbers import misfits
 from service.runtime.rows import Entry, Fields, Rows, Values, stretched
 
-MOST_FAULTS = 20
 MOST_EXAMPLE_CELLS = 100
 TYPES: Final = {
     str: "a string",

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from service.api.v1.instances import MOST_FAULTS, nearest
+from service.api.v1.instances import nearest
 from service.bundle.sections import Cost, Name
 from service.bundle.tasks import TASKS
 from service.bundle.wording import reason
-from service.errors import Fault, InvalidParameters, InvalidRequest, RequestError
+from service.errors import MOST_FAULTS, Fault, InvalidParameters, InvalidRequest, RequestError
 from service.prediction.sessions import PER_THOUSAND
 
 ONE, ROWS = "[one]", "[rows]"  # branches of a union, which pydantic names in the path of an error

@@ -1,12 +1,10 @@
 """`/v1`: instances in, predictions out, verbs after a colon."""
 
-from typing import Final
-
 import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
-from service.api.addresses import Limits, addressed
+from service.api.addresses import PLACES, Limits, addressed
 from service.api.remembered_routes import DirectRoute
 from service.api.v1.endpoint import VerbEndpoint
 from service.api.v1.targets import Targets
@@ -14,8 +12,6 @@ from service.api.v1.verbs import VERBS
 from service.errors import NotFound, VerbNotFound
 from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
-
-PLACES: Final = ("", "/versions/{version}", "/labels/{alias}")
 
 
 def verb_routes(registry: Registry, predictor: Predictor, limits: Limits) -> list[DirectRoute]:
@@ -41,7 +37,7 @@ def router(registry: Registry) -> APIRouter:
 
 async def _unknown_verb(request: Request) -> Response:
     if request.method != "POST":
-        raise NotFound("no endpoint has this path; /docs lists all of them")
+        raise NotFound.of_a_path()
     raise VerbNotFound(f"after a model, version or label comes a colon and one of {', '.join(VERBS)}")
 
 

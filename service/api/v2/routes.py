@@ -1,11 +1,11 @@
 """`/v2`, the Open Inference Protocol: tensors in, tensors out, every refusal `{"error": "…"}`."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.addresses import addressed
+from service.api.addresses import VERSION_PLACES, addressed
 from service.api.remembered_routes import DirectRoute
 from service.api.v2 import model_repository
 from service.api.v2.endpoint import InferEndpoint, Server
@@ -13,14 +13,13 @@ from service.api.v2.model_metadata import model_metadata, server_metadata, stati
 from service.api.v2.responses import json_response
 from service.errors import NotReady
 
-PLACES: Final = ("", "/versions/{version}")
-
 
 def infer_routes(server: Server) -> list[DirectRoute]:
     """Routes of inference; their endpoint is an ASGI application."""
     endpoint = InferEndpoint(server)
     return [
-        DirectRoute(f"/v2/models/{{name}}{place}/infer", endpoint, methods=["POST"], name="infer") for place in PLACES
+        DirectRoute(f"/v2/models/{{name}}{place}/infer", endpoint, methods=["POST"], name="infer")
+        for place in VERSION_PLACES
     ]
 
 
@@ -30,7 +29,7 @@ def router(server: Server) -> APIRouter:
     for path, endpoint in _server_endpoints(server).items():
         routes.add_api_route(path, endpoint, methods=["GET"])
     for path, endpoint in _model_endpoints(server).items():
-        for place in PLACES:
+        for place in VERSION_PLACES:
             routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=["GET"])
     both = APIRouter()  # routers side by side: metrics and logs name a route by the prefix of its own router alone
     both.include_router(routes)
@@ -50,7 +49,7 @@ def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
     async def ready() -> Response:
         """Whether every model is ready, and there is one."""
         if not server.is_ready():
-            raise NotReady("no model is loaded: the start is not over, or each model was unloaded or has no alias")
+            raise NotReady.without_models()
         return json_response({"ready": True})
 
     async def all_statistics() -> Response:

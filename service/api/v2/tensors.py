@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from service.core.numerics import EXACT
 from service.errors import Fault, InvalidRequest
-from service.runtime.integers import EXACT, INEXACT, beyond
+from service.runtime.integers import INEXACT, beyond
 
 Json = dict[str, Any]
 Values = npt.NDArray[Any]

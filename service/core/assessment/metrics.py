@@ -1,7 +1,7 @@
 """How good the probabilities are: ``*_score`` higher is better, all others lower."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -206,7 +206,7 @@ def _present(log_probs: Array, labels: Indices) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that says how good probabilities are, and what a reader is told about it.
+    """A measure of how good probabilities are, and its explanation for readers.
 
     Attributes
     ----------
@@ -239,6 +239,22 @@ def all_metrics(log_probs: Array, labels: Indices, *, weights: Array | None = No
         rows, true, mass = log_probs[kept], labels[kept], weights[kept]
         values = {name: metric(rows, true, weights=mass) for name, metric in METRICS.items() if metric.weighted}
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def mean_metrics(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Every metric's mean over the parts that define it, such as the labels of a multilabel model.
+
+    Parameters
+    ----------
+    parts : sequence of dict of str to float
+
+    Examples
+    --------
+    >>> mean_metrics([{"log_loss": 0.25, "auroc_score": 0.5}, {"log_loss": 0.75}])
+    {'log_loss': 0.5, 'auroc_score': 0.5}
+    """
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: float(np.mean([part[name] for part in parts if name in part])) for name in names}
 
 
 METRICS: Final[dict[str, Metric]] = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior, at_prevalence
-from service.core.sequence import Plan, decide_positions, flat, lengths_of, padded
+from service.core.sequence import SequencePlan, decide_positions, flat, lengths_of, padded
 from service.prediction.answer import Answer, Decided, Part
 from service.prediction.answer_member import Group, Member, Scope
 from service.prediction.answer_members import decisions, of_answer
@@ -73,7 +73,7 @@ class Path:
     """A policy's path through N sequences: the price of a switch, and the plan."""
 
     switch: float
-    plan: Plan
+    plan: SequencePlan
 
 
 def _positions(answer: Answer, parts: Sequence[Part], place: int) -> Array:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.api.v1.instances import MOST_FAULTS, InstanceReader, nearest
+from service.api.v1.instances import InstanceReader, nearest
 from service.core.numerics import Array
-from service.errors import Fault, InvalidInstances, TooManyRows
+from service.errors import MOST_FAULTS, Fault, InvalidInstances, TooManyRows
 from service.runtime.inputs import Inputs
 from service.runtime.model import Model
 from service.runtime.numbers import NumberInputs, Slot
