@@ -23,7 +23,7 @@ from service.core.decision import REASONS
 from service.core.losses import LOSSES
 from service.core.ood import RULES, SCORES
 from service.evaluation.prevalence import PrevalenceEstimate
-from service.evaluation.report import Report
+from service.evaluation.report import EvaluationReport
 from service.prediction.header import HEADER
 from service.prediction.query import groups_of
 from service.prediction.tasks import TASKS
@@ -242,7 +242,7 @@ def test_every_key_of_an_evaluation_is_documented_and_no_other():
     documented = {
         heading: first_cells(section(page, heading)) for heading in re.findall(r"^## (.+)$", page, re.MULTILINE)
     }
-    assert documented == described(Report)
+    assert documented == described(EvaluationReport)
 
 
 def test_every_key_of_an_estimate_is_documented_and_no_other():

@@ -30,9 +30,9 @@ from service.bundle.repository import Repository
 from service.core.assessment.metrics import log_loss
 from service.core.pipeline import Posterior
 from service.data.dataset import read_dataset
+from service.evaluation.classification_problem import LabelledAnswer
 from service.evaluation.evaluate import answer_of, evaluate
-from service.evaluation.problem import Labelled
-from service.evaluation.report import Report
+from service.evaluation.report import EvaluationReport
 from service.fitting.fit import FitRequest, FitResult, fit
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
@@ -176,19 +176,21 @@ def simple_log_loss(train: Split, test: Split) -> float:
     return log_loss(simple.predict_log_proba(test.rows), test.labels)
 
 
-def reports(model: Model, rows: Matrix, labels: Labels) -> tuple[Report, Report]:
+def reports(model: Model, rows: Matrix, labels: Labels) -> tuple[EvaluationReport, EvaluationReport]:
     """Quality on the test rows, beside rows shuffled between patients and rows that no patient has."""
     posterior = posterior_of(model, rows)
     shuffled = np.random.default_rng(SEED).permuted(rows, axis=0)
     return _report(model, posterior, labels, shuffled), _report(model, posterior, labels, rows * IMPLAUSIBLE)
 
 
-def _report(model: Model, posterior: Posterior, labels: Labels, ood_rows: Matrix) -> Report:
-    labelled = Labelled(answer_of(model, posterior), labels, ood_posterior=posterior_of(model, ood_rows))
+def _report(model: Model, posterior: Posterior, labels: Labels, ood_rows: Matrix) -> EvaluationReport:
+    labelled = LabelledAnswer(answer_of(model, posterior), labels, ood_posterior=posterior_of(model, ood_rows))
     return evaluate(labelled).report
 
 
-def write_card(model: Model, splits: dict[str, Split], shuffled: Report, enlarged: Report, simple: float) -> str:
+def write_card(
+    model: Model, splits: dict[str, Split], shuffled: EvaluationReport, enlarged: EvaluationReport, simple: float
+) -> str:
     """The model card, every number from this run."""
     record = model.bundle.record
     if record is None:
@@ -233,7 +235,7 @@ def _split_row(name: str, split: Split) -> str:
     return f"| {name} | {len(split.labels)} | {benign} | {malignant} |"
 
 
-def _metric_row(name: str, report: Report) -> str:
+def _metric_row(name: str, report: EvaluationReport) -> str:
     return f"| `{name}` | {report.uncalibrated_metrics[name]:.4f} | {report.metrics[name]:.4f} |"
 
 

@@ -35,5 +35,7 @@ def end_of_numbers(raw: bytes, start: int) -> int:
     >>> end_of_numbers(b'{"data": [[1], [2]], "name": "x"}', 9)
     19
     """
-    ends = [end for end in (raw.find(b'"', start), raw.find(b"}", start)) if end >= 0]
-    return raw.rfind(b"]", start, min(ends, default=len(raw))) + 1
+    brace = raw.find(b"}", start)
+    end = brace if brace >= 0 else len(raw)
+    quote = raw.find(b'"', start, end)
+    return raw.rfind(b"]", start, quote if quote >= 0 else end) + 1

@@ -12,7 +12,7 @@ from service.core.assessment.miscalibration import equal_width, favourite, smoot
 from service.core.assessment.recalibration import calibration_in_the_large, class_log_odds, cox
 from service.core.assessment.reliability import class_event, debiased_interval, null_test, reliability_curve
 from service.core.numerics import Array, Flags, Indices
-from service.evaluation.problem import Problem, Sample, finite
+from service.evaluation.classification_problem import ClassificationProblem, SampleDesign, finite
 
 PREDICTED: Final = "the predicted class"
 LEVEL = 0.95
@@ -229,12 +229,12 @@ class CalibrationReport:
         return f"the probability of {self.of}" if self.of == PREDICTED else f"the probability of “{self.of}”"
 
 
-def calibration_report(problem: Problem) -> CalibrationReport:
+def calibration_report(problem: ClassificationProblem) -> CalibrationReport:
     """Check the probabilities of a problem against its labels.
 
     Parameters
     ----------
-    problem : Problem
+    problem : ClassificationProblem
     """
     event, sample = event_of(problem.log_probs, problem.labels, problem.classes), problem.sample
     raw = event_of(problem.uncalibrated, problem.labels, problem.classes)
@@ -276,12 +276,12 @@ def event_of(log_probs: Array, labels: Indices, classes: tuple[str, ...]) -> Eve
     return Event(PREDICTED, p, class_log_odds(np.sort(log_probs, axis=1), k - 1), occurred)
 
 
-def class_calibration(problem: Problem) -> dict[str, ClassCalibration]:
+def class_calibration(problem: ClassificationProblem) -> dict[str, ClassCalibration]:
     """Mean predicted probability of every class against its frequency, and what chance allows between them.
 
     Parameters
     ----------
-    problem : Problem
+    problem : ClassificationProblem
     """
     weights, groups = problem.sample.weights, problem.sample.groups
     z = NormalDist().inv_cdf(1.0 - (1.0 - LEVEL) / (2.0 * len(problem.classes)))  # of any of them
@@ -293,14 +293,14 @@ def class_calibration(problem: Problem) -> dict[str, ClassCalibration]:
     return {name: ClassCalibration(*row) for name, *row in zip(problem.classes, *columns, strict=True)}
 
 
-def _gap(event: Event, sample: Sample) -> Gap:
+def _gap(event: Event, sample: SampleDesign) -> Gap:
     if sample.uneven:
         return Gap(None, None, sample.uneven)
     low, high = debiased_interval(event.probabilities, event.occurred, draws=_draws(len(event.probabilities)))
     return Gap(low, high, None)
 
 
-def _line(event: Event, sample: Sample) -> CalibrationLine:
+def _line(event: Event, sample: SampleDesign) -> CalibrationLine:
     line = cox(event.log_odds, event.occurred, weights=sample.weights, groups=sample.groups)
     slope, intercept = (
         (finite(value), finite(value - NORMAL * error), finite(value + NORMAL * error))
@@ -311,17 +311,17 @@ def _line(event: Event, sample: Sample) -> CalibrationLine:
     return CalibrationLine(*slope, *intercept, undetermined, None if bounded else undetermined or "one_group")
 
 
-def _parts(event: Event, sample: Sample) -> SquaredErrorParts:
+def _parts(event: Event, sample: SampleDesign) -> SquaredErrorParts:
     found = corp_decomposition(event.probabilities, event.occurred, weights=sample.weights)
     return SquaredErrorParts(found.miscalibration, found.discrimination, found.uncertainty, found.score)
 
 
-def _binned(event: Event, loss: Loss, sample: Sample) -> BinnedParts:
+def _binned(event: Event, loss: Loss, sample: SampleDesign) -> BinnedParts:
     found = binned_decomposition(event.probabilities, event.occurred, loss=loss, weights=sample.weights)
     return BinnedParts(*map(finite, astuple(found)))
 
 
-def _diagram(event: Event, sample: Sample) -> ReliabilityDiagram:
+def _diagram(event: Event, sample: SampleDesign) -> ReliabilityDiagram:
     p = event.probabilities
     curve = reliability_curve(
         p,

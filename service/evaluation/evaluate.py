@@ -15,13 +15,13 @@ from service.data.column_roles import DEFAULT_COLUMNS, Columns
 from service.data.dataset import Dataset, read_dataset, read_rows
 from service.data.overlap import seen_notes
 from service.errors import DataError
+from service.evaluation.classification_problem import ClassificationProblem, LabelledAnswer
 from service.evaluation.horizon import Horizon, look_ahead
 from service.evaluation.multiclass import ROWS
 from service.evaluation.ood_report import ood_report
 from service.evaluation.policy_report import policy_report
 from service.evaluation.probability_report import probability_report
-from service.evaluation.problem import Labelled, Problem
-from service.evaluation.report import PartReport, Report
+from service.evaluation.report import EvaluationReport, PartReport
 from service.evaluation.tasks import TASKS
 from service.evaluation.training_losses import check_names, named_losses
 from service.evaluation.verdicts import conclude
@@ -106,16 +106,16 @@ class Evaluation:
 
     Attributes
     ----------
-    labelled : Labelled
-    problems : dict of str to Problem
+    labelled : LabelledAnswer
+    problems : dict of str to ClassificationProblem
         By the part of the report: charts draw curves of them that no report holds.
-    report : Report
+    report : EvaluationReport
     origin : Origin
     """
 
-    labelled: Labelled
-    problems: dict[str, Problem]
-    report: Report
+    labelled: LabelledAnswer
+    problems: dict[str, ClassificationProblem]
+    report: EvaluationReport
     origin: Origin = field(default_factory=Origin)
 
 
@@ -141,7 +141,7 @@ def evaluate_file(model: Model, request: EvaluateRequest, *, track: Track = untr
     whole = read_dataset(request.data, model.manifest, request.columns, inputs=model.inputs)
     data = weighted_rows(whole)
     ood = None if request.ood_data is None else read_rows(request.ood_data, model.manifest, inputs=model.inputs)
-    labelled = Labelled(
+    labelled = LabelledAnswer(
         answer=answer_of(model, posterior_of(model, data.rows, track=track, place=data.where)),
         labels=data.labels,
         weights=data.weights,
@@ -155,7 +155,7 @@ def evaluate_file(model: Model, request: EvaluateRequest, *, track: Track = untr
 
 
 def evaluate(
-    labelled: Labelled,
+    labelled: LabelledAnswer,
     *,
     losses: Sequence[str] = (),
     horizon: tuple[int, float] | None = None,
@@ -165,7 +165,7 @@ def evaluate(
 
     Parameters
     ----------
-    labelled : Labelled
+    labelled : LabelledAnswer
     losses : sequence of str
         In `training_losses.NAMES`.
     horizon : (int, float), optional
@@ -184,7 +184,7 @@ def evaluate(
     problems, structure = TASKS[answer.model.task](labelled)
     parts = {name: _part(problem) for name, problem in problems.items()}
     ood = ood_report(labelled)
-    report = Report(
+    report = EvaluationReport(
         task=answer.model.task,
         rows=len(labelled.labels),
         metrics=_means([part.probabilities.metrics for part in parts.values()]),
@@ -219,7 +219,7 @@ def weighted_rows(data: Dataset) -> Dataset:
     return data.part(data.weights > 0.0)
 
 
-def _part(problem: Problem) -> PartReport:
+def _part(problem: ClassificationProblem) -> PartReport:
     counts = np.bincount(problem.labels, minlength=len(problem.classes)).tolist()
     return PartReport(
         rows=len(problem.labels),
@@ -238,7 +238,7 @@ def _means(metrics: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([each[name] for each in metrics if name in each])) for name in names}
 
 
-def _ahead(problem: Problem, steps: int, recovery: float) -> Horizon:
+def _ahead(problem: ClassificationProblem, steps: int, recovery: float) -> Horizon:
     weights, groups = problem.sample.weights, problem.sample.groups
     return look_ahead(problem.log_probs, problem.labels, steps=steps, recovery=recovery, weights=weights, groups=groups)
 

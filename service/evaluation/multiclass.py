@@ -4,27 +4,27 @@ from typing import Final
 
 from service.core.numerics import log_softmax
 from service.core.pipeline import at_prevalence, choose
-from service.evaluation.problem import Labelled, Problem, Sample
+from service.evaluation.classification_problem import ClassificationProblem, LabelledAnswer, SampleDesign
 
 ROWS: Final = "rows"
 
 
-def multiclass(labelled: Labelled) -> tuple[dict[str, Problem], None]:
+def multiclass(labelled: LabelledAnswer) -> tuple[dict[str, ClassificationProblem], None]:
     """One problem, of all rows.
 
     Parameters
     ----------
-    labelled : Labelled
+    labelled : LabelledAnswer
     """
     answer, policies = labelled.answer, labelled.chosen_policies
     model, flagged = answer.model, answer.posterior.flagged
     raw = at_prevalence(answer.posterior.logits, source=model.source, target=answer.target)
-    problem = Problem(
+    problem = ClassificationProblem(
         classes=model.classes,
         log_probs=answer.log_probs,
         uncalibrated=log_softmax(raw),
         labels=labelled.labels,
-        sample=Sample.of(labelled.weights, labelled.groups),
+        sample=SampleDesign.of(labelled.weights, labelled.groups),
         policies=policies,
         decisions={name: choose(answer.log_probs, policy, flagged=flagged) for name, policy in policies.items()},
         calibrator="uncalibrated" if model.status == "uncalibrated" else model.method,

@@ -12,7 +12,7 @@ from service.core.intervals import highest_share
 from service.core.numerics import Array
 from service.core.pipeline import Posterior
 from service.core.sampling import effective_rows
-from service.evaluation.problem import Labelled, Sample
+from service.evaluation.classification_problem import LabelledAnswer, SampleDesign
 from service.runtime.model import Model
 
 
@@ -93,15 +93,15 @@ class OodReport:
     scores: dict[str, ScoreReport]
 
 
-def ood_report(labelled: Labelled) -> OodReport:
+def ood_report(labelled: LabelledAnswer) -> OodReport:
     """How often rows are flagged, and how well scores separate OOD data from the labelled rows.
 
     Parameters
     ----------
-    labelled : Labelled
+    labelled : LabelledAnswer
     """
     model, posterior, ood = labelled.answer.model, labelled.answer.posterior, labelled.ood_posterior
-    sample = Sample.of(labelled.weights, labelled.groups)
+    sample = SampleDesign.of(labelled.weights, labelled.groups)
     flags = posterior.flagged
     expected, limit, reason = flag_limits(model, posterior, sample)
     return OodReport(
@@ -119,14 +119,16 @@ def ood_report(labelled: Labelled) -> OodReport:
     )
 
 
-def flag_limits(model: Model, posterior: Posterior, sample: Sample) -> tuple[float | None, float | None, str | None]:
+def flag_limits(
+    model: Model, posterior: Posterior, sample: SampleDesign
+) -> tuple[float | None, float | None, str | None]:
     """False-alarm rate of the gate's scores, the highest share that chance allows, and why there is none.
 
     Parameters
     ----------
     model : Model
     posterior : Posterior
-    sample : Sample
+    sample : SampleDesign
     """
     ood = model.manifest.ood
     if not ood.gate_scores:
@@ -140,7 +142,7 @@ def flag_limits(model: Model, posterior: Posterior, sample: Sample) -> tuple[flo
     return ood.false_alarm, limit, None
 
 
-def highest_flag_rate(rows: int, expected: float, *, calibrated_on: int, sample: Sample) -> float:
+def highest_flag_rate(rows: int, expected: float, *, calibrated_on: int, sample: SampleDesign) -> float:
     """The highest share of flagged rows that chance allows.
 
     Parameters
@@ -150,7 +152,7 @@ def highest_flag_rate(rows: int, expected: float, *, calibrated_on: int, sample:
         False-alarm rate.
     calibrated_on : int
         Rows that the threshold rests on: it is noisy too.
-    sample : Sample
+    sample : SampleDesign
     """
     effective = effective_rows(rows, weights=sample.weights, groups=sample.groups)
     return highest_share(max(1, math.floor(effective + 1e-9)), expected, calibrated_on=max(calibrated_on, 1))
@@ -161,7 +163,7 @@ def rate(flags: np.ndarray | None, *, weights: Array | None = None) -> float | N
     return None if flags is None else float(np.average(flags, weights=weights))
 
 
-def _score(i: int, detector: Detector, labelled: Labelled, sample: Sample) -> ScoreReport:
+def _score(i: int, detector: Detector, labelled: LabelledAnswer, sample: SampleDesign) -> ScoreReport:
     posterior, ood, weights = labelled.answer.posterior, labelled.ood_posterior, sample.weights
     by_class = detector.by_class
     classes = labelled.answer.model.classes

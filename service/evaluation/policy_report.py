@@ -16,7 +16,7 @@ from service.core.costs import class_ranges
 from service.core.decision import Decisions, best_action
 from service.core.numerics import Array, Indices
 from service.core.pipeline import Policy
-from service.evaluation.problem import Difference, Problem, finite
+from service.evaluation.classification_problem import ClassificationProblem, Difference, finite
 from service.evaluation.rates import Acted, acted
 
 
@@ -101,12 +101,12 @@ class PolicyReport:
     decided: Acted
 
 
-def policy_report(problem: Problem, name: str) -> PolicyReport:
+def policy_report(problem: ClassificationProblem, name: str) -> PolicyReport:
     """Compare what a policy decided with the labels.
 
     Parameters
     ----------
-    problem : Problem
+    problem : ClassificationProblem
     name : str
         Of one of its policies.
     """
@@ -151,21 +151,21 @@ def _expected(taken: Decisions) -> Array:
     return expected
 
 
-def _excess(problem: Problem, policy: Policy, taken: Decisions) -> Difference:
+def _excess(problem: ClassificationProblem, policy: Policy, taken: Decisions) -> Difference:
     cost, expected = policy.cost, _expected(taken)
     # the least and the most that any class of a row would have cost beyond what was expected
     bounds = cost.min(axis=1)[taken.action] - expected, cost.max(axis=1)[taken.action] - expected
     return problem.sample.difference(cost[taken.action, problem.labels], expected, bounds)
 
 
-def _saved(problem: Problem, policy: Policy, taken: Decisions, other: Indices) -> Difference:
+def _saved(problem: ClassificationProblem, policy: Policy, taken: Decisions, other: Indices) -> Difference:
     """Cost of another strategy minus the policy's."""
     cost, labels = policy.cost, problem.labels
     bounds = difference_bounds(other, taken.action, cost)
     return problem.sample.difference(cost[other, labels], cost[taken.action, labels], bounds)
 
 
-def _actions(problem: Problem, policy: Policy, taken: Decisions) -> dict[str, ActionReport]:
+def _actions(problem: ClassificationProblem, policy: Policy, taken: Decisions) -> dict[str, ActionReport]:
     held = cost_calibration(taken.risks, taken.action, policy.cost, problem.labels, weights=problem.sample.weights)
     of_row = policy.cost[taken.action]
     noise = (problem.sample.noise(of_row, problem.log_probs, taken.action == a) for a in range(len(policy.actions)))
@@ -178,7 +178,7 @@ def _actions(problem: Problem, policy: Policy, taken: Decisions) -> dict[str, Ac
     }
 
 
-def _acted(problem: Problem, policy: Policy, taken: Decisions) -> Acted:
+def _acted(problem: ClassificationProblem, policy: Policy, taken: Decisions) -> Acted:
     weights, groups = problem.sample.weights, problem.sample.groups
     return acted(
         taken.action, policy.actions, policy.cost, problem.labels, problem.classes, weights=weights, groups=groups

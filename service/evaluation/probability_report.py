@@ -11,7 +11,7 @@ from service.core.assessment.miscalibration import favourite
 from service.core.assessment.selective import area_under_risk_coverage, coverage_at_risk, excess_area
 from service.core.numerics import Array, Indices
 from service.evaluation.calibration_report import LEVEL, CalibrationReport, calibration_report
-from service.evaluation.problem import Difference, Problem, finite
+from service.evaluation.classification_problem import ClassificationProblem, Difference, finite
 from service.evaluation.rates import ClassReport, Counts, class_reports, label_confusion
 
 RISKS: Final = (0.01, 0.05, 0.1)
@@ -128,12 +128,12 @@ class ProbabilityReport:
     confusion: Counts | None
 
 
-def probability_report(problem: Problem) -> ProbabilityReport:
+def probability_report(problem: ClassificationProblem) -> ProbabilityReport:
     """Compare the probabilities of a problem with its labels.
 
     Parameters
     ----------
-    problem : Problem
+    problem : ClassificationProblem
     """
     log_probs, labels, sample = problem.log_probs, problem.labels, problem.sample
     return ProbabilityReport(
@@ -158,7 +158,7 @@ def _code_length(log_probs: Array, labels: Indices) -> CodeLength:
     )
 
 
-def _selective(problem: Problem) -> SelectiveReport:
+def _selective(problem: ClassificationProblem) -> SelectiveReport:
     confidence, right = favourite(problem.log_probs, problem.labels)
     wrong = (~right).astype(np.float64)
     reason = problem.sample.uneven
@@ -178,7 +178,7 @@ def _guaranteed(confidence: Array, wrong: Array, risk: float) -> GuaranteedCover
     return GuaranteedCoverage(threshold, found.coverage, "no_threshold" if threshold is None else None)
 
 
-def _loss_change(problem: Problem) -> LossChange:
+def _loss_change(problem: ClassificationProblem) -> LossChange:
     raw, served, rows = problem.uncalibrated, problem.log_probs, np.arange(len(problem.labels))
     own = [-log_probs[rows, problem.labels] for log_probs in (raw, served)]
     before, after = (finite(np.average(losses, weights=problem.sample.weights)) for losses in own)

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one typed structure for all tasks. Its JSON is `Report.as_json`.
+"""The report of an evaluation: one typed structure for all tasks. Its JSON is `EvaluationReport.as_json`.
 
 Tested in tests/evaluation/test_evaluate.py.
 """
@@ -68,7 +68,7 @@ class PartReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvaluationReport:
     """What `evaluate` finds.
 
     Attributes

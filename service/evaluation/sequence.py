@@ -14,7 +14,7 @@ from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Policy, at_prevalence
 from service.core.sequence import Plan, decide_positions, flat, lengths_of, row_sums
 from service.core.smoothing import adjacent_jsd, segments
-from service.evaluation.problem import Labelled, Problem, Sample
+from service.evaluation.classification_problem import ClassificationProblem, LabelledAnswer, SampleDesign
 from service.fitting.sequence import check_lengths
 
 POSITIONS: Final = "positions"
@@ -86,12 +86,12 @@ class SequenceStructure:
     paths: dict[str, PathReport]
 
 
-def sequence(labelled: Labelled) -> tuple[dict[str, Problem], SequenceStructure]:
+def sequence(labelled: LabelledAnswer) -> tuple[dict[str, ClassificationProblem], SequenceStructure]:
     """One problem, of all unpadded positions, and the structure that they make.
 
     Parameters
     ----------
-    labelled : Labelled
+    labelled : LabelledAnswer
 
     Raises
     ------
@@ -108,17 +108,17 @@ def sequence(labelled: Labelled) -> tuple[dict[str, Problem], SequenceStructure]
     return {POSITIONS: problem}, _structure(labelled, problem, paths)
 
 
-def _plan(labelled: Labelled, policy: Policy) -> Plan:
+def _plan(labelled: LabelledAnswer, policy: Policy) -> Plan:
     posterior = labelled.answer.posterior
     lengths = lengths_of(posterior)
     return decide_positions(labelled.answer.log_probs, policy, lengths=lengths, flagged=posterior.flagged)
 
 
-def _problem(labelled: Labelled, alone: dict[str, Plan]) -> Problem:
+def _problem(labelled: LabelledAnswer, alone: dict[str, Plan]) -> ClassificationProblem:
     answer = labelled.answer
     model, lengths = answer.model, lengths_of(answer.posterior)
     raw = at_prevalence(flat(answer.posterior.logits, lengths), source=model.source, target=answer.target)
-    return Problem(
+    return ClassificationProblem(
         classes=model.classes,
         log_probs=flat(answer.log_probs, lengths),
         uncalibrated=log_softmax(raw),
@@ -130,14 +130,16 @@ def _problem(labelled: Labelled, alone: dict[str, Plan]) -> Problem:
     )
 
 
-def _sample(labelled: Labelled, lengths: Indices) -> Sample:
+def _sample(labelled: LabelledAnswer, lengths: Indices) -> SampleDesign:
     """Positions of a sequence belong together: without groups every sequence is one."""
     units = np.arange(len(lengths)) if labelled.groups is None else labelled.groups
     weights = None if labelled.weights is None else np.repeat(labelled.weights, lengths)
-    return Sample.of(weights, np.repeat(units, lengths))
+    return SampleDesign.of(weights, np.repeat(units, lengths))
 
 
-def _structure(labelled: Labelled, problem: Problem, paths: dict[str, PathReport]) -> SequenceStructure:
+def _structure(
+    labelled: LabelledAnswer, problem: ClassificationProblem, paths: dict[str, PathReport]
+) -> SequenceStructure:
     answer = labelled.answer
     lengths = lengths_of(answer.posterior)
     unsmoothed = flat(answer.posterior.log_probs, lengths)
@@ -169,14 +171,14 @@ def _mean_jsd(log_probs: Array, lengths: Indices) -> float | None:
     return float(adjacent_jsd(log_probs, lengths=lengths).sum() / pairs) if pairs else None
 
 
-def _path(labelled: Labelled, policy: Policy, alone: Plan) -> PathReport:
+def _path(labelled: LabelledAnswer, policy: Policy, alone: Plan) -> PathReport:
     along = _plan(labelled, policy)
     realised, separate = (_realised(labelled, policy, plan) for plan in (along, alone))
     total, switches = (np.average(values, weights=labelled.weights) for values in (along.total, along.switches))
     return PathReport(float(total), realised, separate, float(switches))
 
 
-def _realised(labelled: Labelled, policy: Policy, plan: Plan) -> float:
+def _realised(labelled: LabelledAnswer, policy: Policy, plan: Plan) -> float:
     """Mean cost of a sequence by its true labels, changes included."""
     true = labelled.labels[labelled.labels != PADDING]
     spent = row_sums(policy.cost[plan.decisions.action, true], lengths_of(labelled.answer.posterior))

@@ -6,12 +6,12 @@ Tested in tests/evaluation/test_evaluate_before.py.
 from collections.abc import Callable
 from typing import Final
 
+from service.evaluation.classification_problem import ClassificationProblem, LabelledAnswer
 from service.evaluation.multiclass import multiclass
 from service.evaluation.multilabel import LabelStructure, multilabel
-from service.evaluation.problem import Labelled, Problem
 from service.evaluation.sequence import SequenceStructure, sequence
 
 Structure = LabelStructure | SequenceStructure
-Task = Callable[[Labelled], tuple[dict[str, Problem], Structure | None]]
+Task = Callable[[LabelledAnswer], tuple[dict[str, ClassificationProblem], Structure | None]]
 
 TASKS: Final[dict[str, Task]] = {"multiclass": multiclass, "multilabel": multilabel, "sequence": sequence}

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Final
 
 from service.evaluation.calibration_report import CalibrationLine, CalibrationReport, ClassCalibration
-from service.evaluation.notation import money, percent, short
+from service.evaluation.classification_problem import Difference
+from service.evaluation.number_format import decimal, percent, rounded
 from service.evaluation.ood_report import OodReport
 from service.evaluation.policy_report import PolicyReport
 from service.evaluation.probability_report import LossChange
-from service.evaluation.problem import Difference
 from service.evaluation.reasons import REASONS, interval
 from service.evaluation.report import Mood, PartReport, Verdict
 
@@ -46,10 +46,10 @@ def calibration(check: CalibrationReport) -> Verdict:
     """Whether the calibration error is more than what exact probabilities would show."""
     n, name = check.rows, check.event[0].upper() + check.event[1:]
     text = (
-        f"On average, {check.event} differs from the observed frequency by {short(check.error)} (calibration error in "
-        f"15 bins; {short(check.smooth_error)} without bins, smECE). "
-        f"Exact probabilities stay below {short(check.chance)} in 19 of 20 samples of {n:,} rows "
-        f"(p = {short(check.p_value)}).{_corrected(check)}"
+        f"On average, {check.event} differs from the observed frequency by {rounded(check.error)} (calibration error "
+        f"in 15 bins; {rounded(check.smooth_error)} without bins, smECE). "
+        f"Exact probabilities stay below {rounded(check.chance)} in 19 of 20 samples of {n:,} rows "
+        f"(p = {rounded(check.p_value)}).{_corrected(check)}"
     )
     if check.p_value > SIGNIFICANT:
         return _verdict("calibration", "good", f"{name} is calibrated, as far as {n:,} rows can show", text)
@@ -102,11 +102,14 @@ def improvement(check: LossChange) -> Verdict:
     """Whether the served probabilities have a lower log loss than the raw ones."""
     if not check.is_calibrated:
         text = (
-            f"The probabilities are the model's own; log loss {short(check.uncalibrated)}. `temperance fit` calibrates "
-            "them."
+            f"The probabilities are the model's own; log loss {rounded(check.uncalibrated)}. `temperance fit` "
+            "calibrates them."
         )
         return _verdict("improvement", "caution", "This version is uncalibrated", text)
-    text, change = f"Log loss {short(check.served)} served, {short(check.uncalibrated)} uncalibrated", check.difference
+    text, change = (
+        f"Log loss {rounded(check.served)} served, {rounded(check.uncalibrated)} uncalibrated",
+        check.difference,
+    )
     if change.mean is not None:
         text += f": {_difference(change)}"
     if change.high is not None and change.high < 0.0:
@@ -144,7 +147,7 @@ def worth(name: str, found: PolicyReport) -> Verdict:
     found : PolicyReport
     """
     realised, of_label, constant = (
-        money(cost) for cost in (found.realised_cost, found.label_cost, found.constant_cost)
+        decimal(cost) for cost in (found.realised_cost, found.label_cost, found.constant_cost)
     )
     always = f"always “{found.constant_action}”"
     rivals = {"acting on the most probable class": _more(found.saved), always: _more(found.saved_of_constant)}
@@ -167,8 +170,8 @@ def cost(name: str, found: PolicyReport) -> Verdict:
     """Whether the realised cost of a policy is the expected one; parameters as `worth`."""
     expected, realised, noise = found.expected_cost, found.realised_cost, found.noise
     text = (
-        f"The expected cost is {money(expected)} per row, the realised cost {money(realised)}; if the probabilities "
-        f"are right, chance moves it by up to {money(noise)} either way in 19 of 20 samples."
+        f"The expected cost is {decimal(expected)} per row, the realised cost {decimal(realised)}; if the "
+        f"probabilities are right, chance moves it by up to {decimal(noise)} either way in 19 of 20 samples."
     )
     if abs(realised - expected) <= noise + 1e-12 * abs(expected):  # constant costs add up with rounding
         return _verdict("cost", "good", f"The realised cost of policy “{name}” is what was expected", text, name)
@@ -201,7 +204,7 @@ def _corrected(check: CalibrationReport) -> str:
     """The correction is for independent rows of equal weight."""
     if check.rms_gap.low is None or check.rms_gap.high is None:
         return f" Not corrected for that noise: {REASONS[check.rms_gap.reason or 'weights']}."
-    low, high = short(check.rms_gap.low), short(check.rms_gap.high)
+    low, high = rounded(check.rms_gap.low), rounded(check.rms_gap.high)
     return f" Corrected for that noise, the root-mean-square gap lies between {low} and {high} (95 % interval)."
 
 
@@ -218,7 +221,7 @@ def _beyond(value: float, low: float | None, high: float | None) -> bool:
 
 
 def _around(value: float, low: float | None, high: float | None, reason: str | None) -> str:
-    return f"{short(value)} ({interval(low, high, reason, form=short)})"
+    return f"{rounded(value)} ({interval(low, high, reason, form=rounded)})"
 
 
 def _more(saved: Difference) -> Difference:
@@ -237,4 +240,4 @@ def _difference(found: Difference) -> str:
         return f"a difference of {mean:+.3g} (95 % interval {low:+.3g} to {high:+.3g}), which may be chance"
     near, far = sorted((abs(low), abs(high)))
     word = "less" if high < 0.0 else "more"
-    return f"{short(abs(mean))} {word} (95 % interval {short(near)} to {short(far)})"
+    return f"{rounded(abs(mean))} {word} (95 % interval {rounded(near)} to {rounded(far)})"

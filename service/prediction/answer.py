@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from service.prediction.sessions import Monitored
 from service.runtime.model import Model
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """The rows of an answer that belong to one request.
 
     Attributes
@@ -39,7 +38,7 @@ class Part:
     def of(self, places: Sequence[int]) -> Self:
         """Some of the rows of a whole request."""
         ids = None if self.ids is None else [self.ids[place] for place in places]
-        return replace(self, rows=len(places), ids=ids, places=places)
+        return self._replace(rows=len(places), ids=ids, places=places)
 
 
 @dataclass(frozen=True, slots=True)

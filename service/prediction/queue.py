@@ -91,17 +91,19 @@ class Waiting:
         """Whether nothing waits for the result any more: its client disconnected, or its time is over."""
         return self.result is not None and self.result.done()
 
-    def settle(self, outcome: Result | Exception) -> None:
-        """Hand over the result, or what to raise in its place."""
-        if self.result is None or self.result.done():
-            return
-        if isinstance(outcome, tuple):
-            self.result.set_result(outcome)
-        else:
-            self.result.set_exception(outcome)
+    def settle(self, joint: JointAnswer, place: int) -> None:
+        """Hand over the result."""
+        if self.result is not None and not self.result.done():
+            self.result.set_result((joint, place))
+
+    def fail(self, error: Exception) -> None:
+        """Raise an error in place of a result."""
+        if self.result is not None and not self.result.done():
+            self.result.set_exception(error)
 
 
-Outcome = tuple[Waiting, Result | Exception]
+Outcome = tuple[list[Waiting], JointAnswer | Exception]
+"""Requests with the same query, and their joint answer, or what one of them raised."""
 
 
 class Arrivals:
@@ -302,10 +304,13 @@ class Queue:
             loop.call_soon(self._run_next, loop)
 
     def _deliver(self, outcomes: Iterable[Outcome]) -> None:
-        for request, outcome in outcomes:
-            request.settle(outcome)
-            if isinstance(outcome, tuple) and outcome[1] == 0:  # once for all parts
-                self._count(outcome[0])
+        for group, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                group[0].fail(outcome)
+                continue
+            for place, request in enumerate(group):
+                request.settle(outcome, place)
+            self._count(outcome)
 
     def _outcomes(self, batch: list[Waiting], deadline: float | None) -> list[Outcome]:
         groups = _groups(batch)
@@ -313,12 +318,8 @@ class Queue:
         try:
             joints = self._answered(ordered, deadline, groups)
         except Exception as error:  # noqa: BLE001  # it belongs to the request that caused it, and ends there
-            return [(batch[0], error)] if len(batch) == 1 else self._apart(ordered, deadline)
-        return [
-            (request, (joint, place))
-            for group, joint in zip(groups, joints, strict=True)
-            for place, request in enumerate(group)
-        ]
+            return [(batch, error)] if len(batch) == 1 else self._apart(ordered, deadline)
+        return list(zip(groups, joints, strict=True))
 
     def _apart(self, batch: list[Waiting], deadline: float | None) -> list[Outcome]:
         # By halves: one faulty request among n costs some 2 log n runs, and fails alone.
@@ -341,7 +342,7 @@ class Queue:
 def _is_late(request: Waiting, now: float) -> bool:
     if request.deadline is None or now <= request.deadline:
         return False
-    request.settle(DeadlineExceeded.in_the_queue())
+    request.fail(DeadlineExceeded.in_the_queue())
     return True
 
 

@@ -18,10 +18,10 @@ from service.core.intervals import mean_interval
 from service.core.numerics import Array
 from service.core.pipeline import at_prevalence, choose
 from service.evaluation.calibration_report import DIAGRAM_BINS
+from service.evaluation.classification_problem import ClassificationProblem
 from service.evaluation.evaluate import Evaluation
-from service.evaluation.notation import percent, short
+from service.evaluation.number_format import percent, rounded
 from service.evaluation.ood_report import ScoreReport
-from service.evaluation.problem import Problem
 from service.evaluation.report import PartReport
 from service.reporting import charts
 from service.reporting.tables import rate
@@ -51,7 +51,7 @@ class Charted:
     """A part of a report beside the problem that it was made of."""
 
     evaluation: Evaluation
-    problem: Problem
+    problem: ClassificationProblem
     part: PartReport
 
 
@@ -87,7 +87,7 @@ def score_figures(evaluation: Evaluation) -> Iterator[Figure]:
         yield Figure(
             title=f"Distribution of the score “{name}”",
             caption=f"The further right, the less a row is like the training data. {rates}.{overlap}",
-            alt=f"Histogram of score {name}, threshold {short(found.threshold)}. {rates}.",
+            alt=f"Histogram of score {name}, threshold {rounded(found.threshold)}. {rates}.",
             svg=charts.scores(posterior.scores[:, i], None if ood is None else ood.scores[:, i], found.threshold),
         )
 
@@ -125,7 +125,7 @@ def _risk_coverage(case: Charted) -> Figure:
         "it runs under the dashed line, the better confidence finds the errors; the dotted line is the best possible "
         f"order.{counted}",
         alt=f"Risk-coverage curve: {percent(found.error)} of all rows are wrong; area under the curve "
-        f"{short(found.area)}.",
+        f"{rounded(found.area)}.",
         svg=charts.selective(confidence, ~right),
     )
 
@@ -142,8 +142,8 @@ def _code_length(case: Charted) -> Iterator[Figure]:
         "with a 95 % interval that allows for rare losses not seen; a bar may go on above the picture. In order of "
         "time, a rise means drift; rows in random order show none. Under the dashed line the model knows more than "
         "the class frequencies.",
-        alt=f"Bits per label in {len(bits)} consecutive parts of the rows: from {short(bits[0])} in the first to "
-        f"{short(bits[-1])} in the last.",
+        alt=f"Bits per label in {len(bits)} consecutive parts of the rows: from {rounded(bits[0])} in the first to "
+        f"{rounded(bits[-1])} in the last.",
         svg=charts.code_length(np.array(bits), _code_intervals(case, len(bits)), overall=overall, prior=prior),
     )
 

@@ -8,7 +8,7 @@ from typing import Final
 import jinja2
 
 from service.evaluation.evaluate import Evaluation
-from service.evaluation.report import Report
+from service.evaluation.report import EvaluationReport
 from service.reporting import report_sections as headings
 from service.reporting.figures import (
     CHARTED_CLASSES,
@@ -56,7 +56,7 @@ def _figures(evaluation: Evaluation, heading: str) -> Iterator[Figure]:
             yield from (_named(figure, name, evaluation.report) for figure in FIGURES[heading](case))
 
 
-def _named(figure: Figure, part: str, report: Report) -> Figure:
+def _named(figure: Figure, part: str, report: EvaluationReport) -> Figure:
     return replace(figure, title=f"Label {part}: {figure.title}") if report.task == "multilabel" else figure
 
 
@@ -85,7 +85,7 @@ def _facts(evaluation: Evaluation) -> dict[str, str]:
     }
 
 
-def _notes(report: Report) -> dict[str, str]:
+def _notes(report: EvaluationReport) -> dict[str, str]:
     losses = {f"Loss {name}": f"{value:.6f}" for name, value in report.losses.items()}
     notes = {f"Note {i}" if i > 1 else "Note": text for i, text in enumerate(report.notes, start=1)}
     return {**losses, **notes}

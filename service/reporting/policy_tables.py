@@ -6,7 +6,7 @@ Tested in tests/reporting/test_agreement.py and tests/reporting/test_terminal.py
 from collections.abc import Iterator
 
 from service.evaluation.horizon import Horizon
-from service.evaluation.notation import money, percent, short
+from service.evaluation.number_format import decimal, percent, rounded
 from service.evaluation.policy_report import PolicyReport
 from service.evaluation.reasons import interval
 from service.evaluation.sequence import PathReport
@@ -43,8 +43,8 @@ def horizon_table(found: Horizon) -> Table:
     rows = [
         ("error rate per step", percent(found.error), percent(found.error_high)),
         ("largest error rate at this log loss", percent(found.error_room), ""),
-        ("expected steps off course", short(found.off_course), short(found.off_course_high)),
-        ("largest excess cost of imitation, without recovery", "", short(found.bound)),
+        ("expected steps off course", rounded(found.off_course), rounded(found.off_course_high)),
+        ("largest excess cost of imitation, without recovery", "", rounded(found.bound)),
     ]
     note = (
         "An error puts a trajectory off course, and every later step recovers with the stated probability. The error "
@@ -75,15 +75,15 @@ def _notes(found: PolicyReport) -> Iterator[str]:
     excess = found.excess
     around = interval(excess.low, excess.high, excess.reason)
     yield (
-        f"Realised minus expected cost: {money(excess.mean)} per row ({around}); if the probabilities are right, "
-        f"chance moves it by up to {money(found.noise)} either way."
+        f"Realised minus expected cost: {decimal(excess.mean)} per row ({around}); if the probabilities are right, "
+        f"chance moves it by up to {decimal(found.noise)} either way."
     )
     saved = (
         ""
         if found.savings is None
         else f" Share of the best single action's cost that was saved: {percent(found.savings)}."
     )
-    yield f"Realised cost beyond that of always knowing the class: {money(found.regret)} per row.{saved}"
+    yield f"Realised cost beyond that of always knowing the class: {decimal(found.regret)} per row.{saved}"
     yield (
         f"Rows where a flag replaced another action: {found.overruled:,}. Intervals allow for costly cases that were "
         "possible and did not occur."
@@ -99,7 +99,7 @@ def _actions(title: str, found: PolicyReport) -> Table:
         Column("95 % noise, ±", "decimal"),
     )
     rows: list[tuple[Cell, ...]] = [
-        (name, own.taken, *map(money, (own.expected_cost, own.realised_cost, own.noise)))
+        (name, own.taken, *map(decimal, (own.expected_cost, own.realised_cost, own.noise)))
         for name, own in found.actions.items()
     ]
     worse = (

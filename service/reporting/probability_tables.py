@@ -8,7 +8,7 @@ from typing import Final
 
 from service.core.assessment.metrics import METRICS
 from service.evaluation.calibration_report import PREDICTED, CalibrationReport
-from service.evaluation.notation import money, percent
+from service.evaluation.number_format import decimal, percent
 from service.evaluation.probability_report import CodeLength, ProbabilityReport, SelectiveReport
 from service.evaluation.reasons import REASONS
 from service.reporting.tables import EMPTY, Column, Table
@@ -55,7 +55,7 @@ def metric_table(
         Column("meaning", "prose"),
     )
     chosen = METRICS if names is None else names
-    rows = [(name, *(money(side.get(name)) for side in (before, after)), METRICS[name].meaning) for name in chosen]
+    rows = [(name, *(decimal(side.get(name)) for side in (before, after)), METRICS[name].meaning) for name in chosen]
     return Table(title, columns, rows)
 
 
@@ -135,8 +135,8 @@ def _selective(found: SelectiveReport) -> Table:
         )
         for risk, own in (found.at_risk or {}).items()
     ]
-    areas = f"Area under the risk-coverage curve {money(found.area)}, beyond the best order (E-AURC) "
-    notes = [f"{areas}{money(found.excess_area)}."]
+    areas = f"Area under the risk-coverage curve {decimal(found.area)}, beyond the best order (E-AURC) "
+    notes = [f"{areas}{decimal(found.excess_area)}."]
     if found.at_risk is None:
         reason = REASONS[found.at_risk_reason or "weights"]
         notes.insert(0, f"No error rate is guaranteed ({reason}): a guarantee needs independent rows of equal weight.")

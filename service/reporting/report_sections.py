@@ -8,7 +8,7 @@ from typing import Final
 
 from service.bundle.tasks import PRESENT
 from service.evaluation.multilabel import LabelStructure
-from service.evaluation.report import PartReport, Report
+from service.evaluation.report import EvaluationReport, PartReport
 from service.evaluation.sequence import Segments, SequenceStructure
 from service.reporting.ood_tables import ood_tables
 from service.reporting.policy_tables import horizon_table, path_table, policy_tables
@@ -16,16 +16,16 @@ from service.reporting.probability_tables import LISTED_CLASSES, metric_table, p
 from service.reporting.rate_tables import RATES, class_tables, policy_rate_tables, rate_cells
 from service.reporting.tables import Column, Table
 
-Section = Callable[[Report], Iterator[Table]]
+Section = Callable[[EvaluationReport], Iterator[Table]]
 DISCRIMINATION, PROBABILITIES, OOD, DECISIONS = "Discrimination", "Probabilities", "Out-of-distribution", "Decisions"
 
 
-def sections(report: Report) -> dict[str, list[Table]]:
+def sections(report: EvaluationReport) -> dict[str, list[Table]]:
     """Tables by the heading of their section, empty sections included."""
     return {heading: list(section(report)) for heading, section in SECTIONS[report.task].items()}
 
 
-def describe_rows(report: Report) -> str:
+def describe_rows(report: EvaluationReport) -> str:
     """How many rows there are, and of which classes."""
     if isinstance(report.structure, LabelStructure):
         return f"{report.rows:,} rows, {len(report.parts)} labels"
@@ -36,7 +36,7 @@ def describe_rows(report: Report) -> str:
     return f"{report.rows:,} rows: {_counts(part)}"
 
 
-def policy_title(report: Report, part: str, policy: str) -> str:
+def policy_title(report: EvaluationReport, part: str, policy: str) -> str:
     """What a policy of a part is called."""
     return f"policy {policy}, label {part}" if report.task == "multilabel" else f"policy {policy}"
 
@@ -47,27 +47,27 @@ def _counts(part: PartReport) -> str:
     return f"{', '.join(counts[:LISTED_CLASSES])}{more}"
 
 
-def _discrimination(report: Report) -> Iterator[Table]:
+def _discrimination(report: EvaluationReport) -> Iterator[Table]:
     for name, part in report.parts.items():
         yield from class_tables(part.probabilities)
         yield from _policy_rates(report, name, part)
 
 
-def _policy_rates(report: Report, name: str, part: PartReport) -> Iterator[Table]:
+def _policy_rates(report: EvaluationReport, name: str, part: PartReport) -> Iterator[Table]:
     for policy, found in part.policies.items():
         yield from policy_rate_tables(policy_title(report, name, policy), found)
 
 
-def _probabilities(report: Report) -> Iterator[Table]:
+def _probabilities(report: EvaluationReport) -> Iterator[Table]:
     for part in report.parts.values():
         yield from probability_tables(part.probabilities)
 
 
-def _ood(report: Report) -> Iterator[Table]:
+def _ood(report: EvaluationReport) -> Iterator[Table]:
     yield from ood_tables(report.ood)
 
 
-def _decisions(report: Report) -> Iterator[Table]:
+def _decisions(report: EvaluationReport) -> Iterator[Table]:
     for name, part in report.parts.items():
         for policy, found in part.policies.items():
             yield from policy_tables(policy_title(report, name, policy), found)
@@ -77,7 +77,7 @@ def _decisions(report: Report) -> Iterator[Table]:
         yield horizon_table(report.horizon)
 
 
-def _label_rates(report: Report) -> Iterator[Table]:
+def _label_rates(report: EvaluationReport) -> Iterator[Table]:
     heads = (Column("label", "name"), Column("AUROC", "rate"), *(Column(name, "rate") for name in RATES))
     present = {name: part.probabilities.classes[PRESENT] for name, part in report.parts.items()}
     rows = [(name, own.auroc, *rate_cells(own.label)) for name, own in present.items()]
@@ -86,7 +86,7 @@ def _label_rates(report: Report) -> Iterator[Table]:
         yield from _policy_rates(report, name, part)
 
 
-def _label_probabilities(report: Report) -> Iterator[Table]:
+def _label_probabilities(report: EvaluationReport) -> Iterator[Table]:
     yield metric_table("means over labels", report.uncalibrated_metrics, report.metrics)
     heads = (
         Column("label", "name"),
@@ -119,7 +119,7 @@ def _exact_match(structure: LabelStructure) -> Table:
     return Table("whole set right", (Column("", "name"), Column("share of rows", "decimal")), rows, (note,))
 
 
-def _structure(report: Report) -> Iterator[Table]:
+def _structure(report: EvaluationReport) -> Iterator[Table]:
     if isinstance(report.structure, SequenceStructure):
         found = report.structure
         note = f"Log loss of the positions without a smoother: {found.unsmoothed_log_loss:.4f}."

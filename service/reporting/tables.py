@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from service.evaluation.notation import money, percent
-from service.evaluation.problem import Difference
+from service.evaluation.classification_problem import Difference
+from service.evaluation.number_format import decimal, percent
 from service.evaluation.rates import Rate
 from service.evaluation.reasons import REASONS
 
@@ -92,7 +92,7 @@ FORMS: Final[dict[Kind, Callable[[Any], str]]] = {
     "prose": str,
     "count": "{:,}".format,
     "weight": "{:,.6g}".format,
-    "decimal": money,
+    "decimal": decimal,
     "number": "{:.4g}".format,
     "share": percent,
     "points": lambda share: f"{100.0 * share:+.2f}",

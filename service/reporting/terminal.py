@@ -10,7 +10,7 @@ from rich.text import Text
 
 from service.bundle.record import Record
 from service.core.ood.features import STATE_BYTES
-from service.evaluation.report import Mood, Report, Verdict
+from service.evaluation.report import EvaluationReport, Mood, Verdict
 from service.reporting.record_tables import record_facts, record_tables
 from service.reporting.report_sections import describe_rows, sections
 from service.reporting.tables import Table
@@ -18,7 +18,7 @@ from service.reporting.tables import Table
 MARKS: Final[dict[Mood, str]] = {"good": "ok", "caution": "caution", "note": "note"}
 
 
-def render_report(report: Report) -> RenderableType:
+def render_report(report: EvaluationReport) -> RenderableType:
     """Everything that an evaluation found: verdicts, then tables, then notes."""
     tables = [part for found in sections(report).values() for table in found for part in (render_table(table), "")]
     losses = [Text(f"{loss}: {value:.6f}") for loss, value in report.losses.items()]
@@ -26,7 +26,7 @@ def render_report(report: Report) -> RenderableType:
     return Group(render_verdicts(report), Text(describe_rows(report)), "", *tables, *losses, *notes)
 
 
-def render_verdicts(report: Report) -> RenderableType:
+def render_verdicts(report: EvaluationReport) -> RenderableType:
     """A paragraph for each verdict; of labels only what calls for caution."""
     return Group(*(Text(f"{_mark(report, own)}: {own.title}. {own.text}") for own in _shown(report)), "")
 
@@ -60,11 +60,11 @@ def render_table(table: Table) -> RenderableType:
     return Group(Text(table.title, style="bold"), drawn, *map(Text, table.notes))
 
 
-def _shown(report: Report) -> Iterable[Verdict]:
+def _shown(report: EvaluationReport) -> Iterable[Verdict]:
     many = report.task == "multilabel"
     return (own for own in report.verdicts if not many or own.mood == "caution" or own.part is None)
 
 
-def _mark(report: Report, verdict: Verdict) -> str:
+def _mark(report: EvaluationReport, verdict: Verdict) -> str:
     label = f", label {verdict.part}" if report.task == "multilabel" and verdict.part is not None else ""
     return f"{MARKS[verdict.mood]}{label}"

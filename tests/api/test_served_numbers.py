@@ -13,8 +13,8 @@ import pytest
 
 from service.core.numerics import Array, log_softmax
 from service.data.dataset import read_dataset
+from service.evaluation.classification_problem import LabelledAnswer
 from service.evaluation.evaluate import answer_of, evaluate
-from service.evaluation.problem import Labelled
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model
 from service.runtime.registry import Registry
@@ -272,7 +272,7 @@ async def test_evaluate_equals_the_offline_evaluation(
         log_probs = np.log(weights / weights.sum(axis=1, keepdims=True))
         offline = replace(offline, log_probs=log_probs, target=target)
         raw = raw + np.log(target / shipped_model.source)  # like for like: the uncalibrated ones move as well
-    report = evaluate(Labelled(offline, data.labels)).report
+    report = evaluate(LabelledAnswer(offline, data.labels)).report
     assert flat(answer["evaluation"]) == pytest.approx(flat(report.as_json()), rel=1e-7)
     uncalibrated = -log_softmax(raw)[np.arange(len(raw)), data.labels].mean()
     assert answer["evaluation"]["uncalibrated_metrics"]["log_loss"] == pytest.approx(uncalibrated, rel=1e-9)

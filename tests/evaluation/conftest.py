@@ -7,8 +7,8 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.core.numerics import Array, Indices
+from service.evaluation.classification_problem import LabelledAnswer
 from service.evaluation.evaluate import Evaluation, answer_of, evaluate
-from service.evaluation.problem import Labelled
 from service.fitting.fit import FitRequest, fit
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
@@ -48,7 +48,7 @@ def evaluated(
 ) -> Evaluation:
     """An evaluation of rows in memory."""
     other = None if ood is None else posterior_of(model, ood)
-    return evaluate(Labelled(answer_of(model, posterior_of(model, rows)), labels, weights, groups, other))
+    return evaluate(LabelledAnswer(answer_of(model, posterior_of(model, rows)), labels, weights, groups, other))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from service.core.assessment.miscalibration import calibration_error
 from service.core.assessment.reliability import null_test
 from service.core.numerics import Array, Indices, log_softmax
 from service.evaluation.calibration_report import PREDICTED, CalibrationReport, class_calibration, event_of
-from service.evaluation.problem import Problem, Sample
+from service.evaluation.classification_problem import ClassificationProblem, SampleDesign
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model
 from tests.evaluation.conftest import evaluated
@@ -108,7 +108,9 @@ def test_chance_names_a_class_in_one_sample_of_twenty() -> None:
     for _ in range(300):
         log_probs = log_softmax(rng.normal(size=(400, 3)))
         labels = (log_probs + rng.gumbel(size=(400, 3))).argmax(axis=1)
-        problem = Problem(tuple("abc"), log_probs, log_probs, labels, Sample(None, None), {}, {}, "identity")
+        problem = ClassificationProblem(
+            tuple("abc"), log_probs, log_probs, labels, SampleDesign(None, None), {}, {}, "identity"
+        )
         named += any(own.shifted for own in class_calibration(problem).values())
     assert named <= 27  # 15 expected at most; 27 is beyond the 99.8 % quantile
 

@@ -5,8 +5,8 @@ import pytest
 
 from service.core.decision import decide
 from service.core.numerics import Array, Indices
+from service.evaluation.classification_problem import Difference
 from service.evaluation.policy_report import PolicyReport
-from service.evaluation.problem import Difference
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model
 from tests.evaluation.conftest import evaluated

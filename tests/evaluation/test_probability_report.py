@@ -12,9 +12,9 @@ from service.bundle.repository import Repository
 from service.core.assessment.metrics import METRICS
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Policy, choose
+from service.evaluation.classification_problem import ClassificationProblem, SampleDesign
 from service.evaluation.policy_report import policy_report
 from service.evaluation.probability_report import probability_report
-from service.evaluation.problem import Problem, Sample
 from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 from tests.evaluation.conftest import TAIL, evaluated
@@ -104,7 +104,9 @@ def test_reports_hold_plain_values_for_logits_of_any_width(n: int, k: int, width
     policy = Policy("p", "manifest", ("a", "b", "c"), rng.random((3, k)), None)
     decisions = {"p": choose(log_probs, policy, flagged=None)}
     classes = tuple(map(str, range(k)))
-    problem = Problem(classes, log_probs, log_probs, labels, Sample(None, None), {"p": policy}, decisions, "identity")
+    problem = ClassificationProblem(
+        classes, log_probs, log_probs, labels, SampleDesign(None, None), {"p": policy}, decisions, "identity"
+    )
     found = {"probabilities": asdict(probability_report(problem)), "policy": asdict(policy_report(problem, "p"))}
     assert list(not_plain(found)) == []
     orjson.dumps(found)

@@ -7,7 +7,7 @@ import pytest
 from service.core.numerics import Array, Indices, log_softmax
 from service.evaluation import verdicts
 from service.evaluation.calibration_report import CalibrationReport, ClassCalibration, calibration_report
-from service.evaluation.problem import Problem, Sample
+from service.evaluation.classification_problem import ClassificationProblem, SampleDesign
 from service.runtime.model import Model
 from tests.evaluation.conftest import evaluated
 
@@ -21,7 +21,9 @@ def one_event(slope: float, shift: float = 0.0, n: int = 4000) -> CalibrationRep
     occurred = rng.random(n) < 1.0 / (1.0 + np.exp(-(slope * log_odds + shift)))
     log_probs = log_softmax(np.stack([np.zeros(n), log_odds], axis=1))
     labels = occurred.astype(np.intp)
-    return calibration_report(Problem(("a", "p"), log_probs, log_probs, labels, Sample(None, None), {}, {}, "identity"))
+    return calibration_report(
+        ClassificationProblem(("a", "p"), log_probs, log_probs, labels, SampleDesign(None, None), {}, {}, "identity")
+    )
 
 
 def test_right_probabilities_are_called_calibrated_and_wrong_ones_are_not() -> None:

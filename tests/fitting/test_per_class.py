@@ -14,8 +14,8 @@ from service.core.numerics import Array, Indices
 from service.core.ood import SCORES
 from service.core.ood.nll import Nll
 from service.errors import BundleDamaged, FitError
+from service.evaluation.classification_problem import LabelledAnswer
 from service.evaluation.evaluate import answer_of, evaluate
-from service.evaluation.problem import Labelled
 from service.fitting.fit import FitRequest, fit
 from service.prediction.bulk import posterior_of
 from service.reporting.terminal import render_record, render_report
@@ -149,7 +149,7 @@ def test_records_and_reports_show_every_threshold(toy: Toy, save: Save) -> None:
     model = fitted(toy(K, PER_CLASS), save(X=x, y=y))
     assert model.bundle.record is not None
     posterior = posterior_of(model, x)
-    report = evaluate(Labelled(answer_of(model, posterior), y, ood_posterior=posterior)).report
+    report = evaluate(LabelledAnswer(answer_of(model, posterior), y, ood_posterior=posterior)).report
     console = Console(width=160)
     with console.capture() as shown:
         console.print(render_record(model.bundle.record), render_report(report))

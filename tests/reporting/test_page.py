@@ -11,10 +11,10 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.core.numerics import Array, Indices
+from service.evaluation.classification_problem import LabelledAnswer
 from service.evaluation.evaluate import answer_of, evaluate
-from service.evaluation.notation import money, percent, short
-from service.evaluation.problem import Labelled
-from service.evaluation.report import PartReport, Report
+from service.evaluation.number_format import decimal, percent, rounded
+from service.evaluation.report import EvaluationReport, PartReport
 from service.fitting.fit import FitRequest, fit
 from service.prediction.bulk import posterior_of
 from service.reporting import page
@@ -82,12 +82,12 @@ def fitted(toy: Toy, truth: Truth, save: Save, k: int = 2, tail: str = TAIL) -> 
     return load_model(repository.bundle("toy", fit(repository, "toy", FitRequest(save(X=x, y=y))).version))
 
 
-def built(model: Model, x: Array, y: Indices, ood: Array | None = None) -> tuple[str, Report]:
+def built(model: Model, x: Array, y: Indices, ood: Array | None = None) -> tuple[str, EvaluationReport]:
     found = evaluated(model, x, y, ood=ood)
     return page.build(found), found.report
 
 
-def rows(report: Report) -> PartReport:
+def rows(report: EvaluationReport) -> PartReport:
     return report.parts["rows"]
 
 
@@ -129,7 +129,7 @@ def test_numbers_on_a_page_are_the_report_s(model: Model, truth: Truth) -> None:
     text, report = built(model, *truth(300, seed=5), truth(100, seed=6)[0] + 6.0)
     text = Reader(text).text
     for name, value in report.metrics.items():
-        assert f"{name} {money(report.uncalibrated_metrics[name])} {money(value)}" in text
+        assert f"{name} {decimal(report.uncalibrated_metrics[name])} {decimal(value)}" in text
     for name, score in report.ood.scores.items():
         rates = f"{percent(score.flag_rate)} {percent(score.ood_flag_rate)}"
         assert f"{name} {number(score.threshold)} {rates}" in text
@@ -139,9 +139,9 @@ def test_numbers_on_a_page_are_the_report_s(model: Model, truth: Truth) -> None:
         )
     assert f"the gate {percent(report.ood.flag_rate)} {percent(report.ood.ood_flag_rate)}" in text
     policy = rows(report).policies["triage"]
-    assert f"as decided {money(policy.expected_cost)} {money(policy.realised_cost)}" in text
-    assert f"most probable class {money(policy.label_cost)}" in text
-    assert f"always {policy.constant_action}, the best single action {money(policy.constant_cost)}" in text
+    assert f"as decided {decimal(policy.expected_cost)} {decimal(policy.realised_cost)}" in text
+    assert f"most probable class {decimal(policy.label_cost)}" in text
+    assert f"always {policy.constant_action}, the best single action {decimal(policy.constant_cost)}" in text
     for action, own in policy.actions.items():
         assert f"{action} {own.taken} " in text
 
@@ -151,14 +151,14 @@ def test_verdicts_and_tables_of_a_page_are_the_report_s(model: Model, truth: Tru
     text = Reader(text).text
     check, policy = rows(report).probabilities.calibration, rows(report).policies["triage"]
     assert check.line.slope is not None
-    assert f"differs from the observed frequency by {short(check.error)}" in text
-    assert f"stay below {short(check.chance)} in 19 of 20 samples of 300 rows (p = {short(check.p_value)})" in text
-    assert f"Slope {short(check.line.slope)} " in text
+    assert f"differs from the observed frequency by {rounded(check.error)}" in text
+    assert f"stay below {rounded(check.chance)} in 19 of 20 samples of 300 rows (p = {rounded(check.p_value)})" in text
+    assert f"Slope {rounded(check.line.slope)} " in text
     for part in ("miscalibration", "discrimination", "uncertainty"):
-        assert re.search(rf"{part} [\d.]+ {money(getattr(check.parts, part))} ", text)
+        assert re.search(rf"{part} [\d.]+ {decimal(getattr(check.parts, part))} ", text)
     assert f"{policy.saved.mean:+.4f} {policy.saved.low:+.4f} to {policy.saved.high:+.4f}" in text
     for action, held in policy.actions.items():
-        assert f"{action} {held.taken} {money(held.expected_cost)} {money(held.realised_cost)} " in text
+        assert f"{action} {held.taken} {decimal(held.expected_cost)} {decimal(held.realised_cost)} " in text
 
 
 def test_every_figure_says_what_it_shows_how_to_read_it_and_what_it_looks_like(model: Model, truth: Truth) -> None:
@@ -185,7 +185,7 @@ def test_names_are_text_whatever_they_hold(toy: Toy, truth: Truth, save: Save) -
 def test_many_classes_are_checked_by_the_predicted_one(toy: Toy, truth: Truth, save: Save) -> None:
     text, report = built(fitted(toy, truth, save, 4, ""), *truth(300, 4, seed=5))
     text = Reader(text).text
-    error = short(report.metrics["calibration_error"])
+    error = rounded(report.metrics["calibration_error"])
     assert f"the probability of the predicted class differs from the observed frequency by {error}" in text
     assert all(f"At which thresholds is acting on “{name}” worth it?" in text for name in ("ann", "bob", "cyd", "dee"))
     assert "Policy" not in text
@@ -210,12 +210,12 @@ def test_of_many_classes_the_most_frequent_have_their_decision_curves_and_cost_l
 
 def test_a_horizon_is_a_table_of_the_page(model: Model, truth: Truth) -> None:
     x, y = truth(300, seed=5)
-    found = evaluate(Labelled(answer_of(model, posterior_of(model, x)), y), horizon=(100, 0.1))
+    found = evaluate(LabelledAnswer(answer_of(model, posterior_of(model, x)), y), horizon=(100, 0.1))
     ahead = found.report.horizon
     assert ahead is not None
     text = Reader(page.build(found)).text
     assert "100 steps, recovery 0.1 per step" in text
-    assert f"expected steps off course {short(ahead.off_course)} {short(ahead.off_course_high)}" in text
+    assert f"expected steps off course {rounded(ahead.off_course)} {rounded(ahead.off_course_high)}" in text
 
 
 def test_a_page_of_weighted_rows_in_groups_says_so_and_claims_no_more_than_it_can(model: Model, truth: Truth) -> None:
@@ -225,7 +225,7 @@ def test_a_page_of_weighted_rows_in_groups_says_so_and_claims_no_more_than_it_ca
     assert "Not corrected for that noise: rows are in groups." in text
     assert "No error rate is guaranteed (rows are in groups)" in text
     before, after = found.report.uncalibrated_metrics["log_loss"], found.report.metrics["log_loss"]
-    assert f"log_loss {money(before)} {money(after)}" in text
+    assert f"log_loss {decimal(before)} {decimal(after)}" in text
     assert "aurc_loss – –" in text  # noqa: RUF001  # the empty cell
 
 

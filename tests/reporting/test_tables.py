@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from service.evaluation.problem import Difference
+from service.evaluation.classification_problem import Difference
 from service.evaluation.rates import Rate
 from service.reporting.tables import FORMS, Cell, Column, Kind, Table, write
 from service.reporting.terminal import render_table

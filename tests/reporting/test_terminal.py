@@ -11,7 +11,7 @@ from service.bundle.repository import Repository
 from service.core.assessment.metrics import METRICS
 from service.core.numerics import Array, Indices
 from service.evaluation.horizon import look_ahead
-from service.evaluation.notation import percent, short
+from service.evaluation.number_format import percent, rounded
 from service.fitting.fit import FitRequest, fit
 from service.reporting.policy_tables import horizon_table
 from service.reporting.record_tables import FIT_METRICS
@@ -111,4 +111,4 @@ def test_a_horizon_s_table_holds_its_numbers() -> None:
     text = printed(render_table(horizon_table(ahead)))
     assert "100 steps, recovery 0.1 per step" in text
     assert all(percent(share) in text for share in (ahead.error, ahead.error_high, ahead.error_room))
-    assert all(short(number) in text for number in (ahead.off_course, ahead.off_course_high, ahead.bound))
+    assert all(rounded(number) in text for number in (ahead.off_course, ahead.off_course_high, ahead.bound))

@@ -13,9 +13,9 @@ from service.core.assessment.metrics import log_loss
 from service.core.numerics import Array
 from service.data.dataset import Dataset, read_dataset
 from service.errors import DataError, FitError, ManifestInvalid, NoSignal
+from service.evaluation.classification_problem import LabelledAnswer
 from service.evaluation.evaluate import answer_of, evaluate
-from service.evaluation.problem import Labelled
-from service.evaluation.report import Report
+from service.evaluation.report import EvaluationReport
 from service.fitting.fit import FitResult
 from service.fitting.labelled_outputs import LabelledOutputs
 from service.fitting.multilabel import calibrate_labels
@@ -56,8 +56,8 @@ def test_after_calibration_means_agree_with_frequencies_within_four_standard_err
     assert (gap < 4.0 * np.sqrt((truth * (1 - truth)).mean(axis=0) / 8000)).all()
 
 
-def reported(model: Any, rows: Any, losses: tuple[str, ...] = ()) -> Report:
-    return evaluate(Labelled(answer_of(model, posterior_of(model, rows.rows)), rows.labels), losses=losses).report
+def reported(model: Any, rows: Any, losses: tuple[str, ...] = ()) -> EvaluationReport:
+    return evaluate(LabelledAnswer(answer_of(model, posterior_of(model, rows.rows)), rows.labels), losses=losses).report
 
 
 def test_the_product_of_labels_is_reported_to_be_wrong(label_workshop: Make, labels_drawn: Draw) -> None:

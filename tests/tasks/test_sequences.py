@@ -15,9 +15,9 @@ from service.core.numerics import log_softmax
 from service.core.sequence import decide_positions, flat, lengths_of
 from service.data.dataset import read_dataset
 from service.errors import BundleDamaged, DataError, NoSignal
+from service.evaluation.classification_problem import LabelledAnswer
 from service.evaluation.evaluate import answer_of, evaluate
-from service.evaluation.problem import Labelled
-from service.evaluation.report import Report
+from service.evaluation.report import EvaluationReport
 from service.fitting.fit import FitResult
 from service.prediction.bulk import posterior_of
 from service.prediction.options import Options
@@ -76,8 +76,8 @@ def test_where_states_do_not_stay_smoothing_changes_nothing_much(
     assert np.abs(gap).mean() < 0.02
 
 
-def reported(model: Model, rows: Any, losses: tuple[str, ...] = ()) -> Report:
-    return evaluate(Labelled(answer_of(model, posterior_of(model, rows.rows)), rows.labels), losses=losses).report
+def reported(model: Model, rows: Any, losses: tuple[str, ...] = ()) -> EvaluationReport:
+    return evaluate(LabelledAnswer(answer_of(model, posterior_of(model, rows.rows)), rows.labels), losses=losses).report
 
 
 def test_the_report_counts_positions_segments_and_sequences(
@@ -105,7 +105,7 @@ def test_at_another_prevalence_the_uncalibrated_probabilities_move_too(tagger: M
     posterior = posterior_of(tagger, x.astype(np.float64))
     assert tagger.source is not None
     options = Options("evaluate", smoother="none", prevalence={"rest": 0.8, "move": 0.2})
-    report = evaluate(Labelled(Query.of(tagger, options).conclude(posterior), y)).report
+    report = evaluate(LabelledAnswer(Query.of(tagger, options).conclude(posterior), y)).report
     moved = log_softmax(posterior.logits.reshape(-1, 2) + np.log(np.array([0.8, 0.2]) / tagger.source))
     expected = -moved[np.arange(y.size), y.ravel()].mean()
     assert report.uncalibrated_metrics["log_loss"] == pytest.approx(expected, rel=1e-9)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from service.api.encoders.answer_schemas import columns_response_schema, header_schema, rows_response_schema
 from service.api.openapi.json_schemas import Json, reference
-from service.api.v1.reports import Report
+from service.api.v1.reports import VerbReport
 from service.api.v1.verbs import VERBS, Verb
 from service.prediction.tasks import TASKS
 
@@ -85,7 +85,7 @@ def _of_rows(verb: Verb) -> Iterator[tuple[str, Json]]:
             yield f"{'' if same else task.title()}{verb.name.title()}{layout}", schema
 
 
-def _report(verb: Verb, report: Report) -> Json:
+def _report(verb: Verb, report: VerbReport) -> Json:
     schema = header_schema()
     schema["description"] = verb.summary + "."
     schema["properties"][report.member] = reference(report.values.__name__)

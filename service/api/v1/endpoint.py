@@ -48,7 +48,7 @@ class VerbEndpoint:
         except ServiceError as error:
             await problems.problem(error)(scope, receive, send)
             return
-        headers = [(b"content-length", str(len(body)).encode()), MEDIA_TYPE]
+        headers = [(b"content-length", b"%d" % len(body)), MEDIA_TYPE]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -16,8 +16,8 @@ from service.core.numerics import Indices
 from service.core.pipeline import Policy
 from service.data.labels import read_labels, read_presences
 from service.errors import DataError, Fault, InvalidLabels
+from service.evaluation.classification_problem import LabelledAnswer
 from service.evaluation.evaluate import evaluate
-from service.evaluation.problem import Labelled
 from service.prediction.answer import Answer
 from service.runtime.model import Model
 
@@ -58,7 +58,7 @@ def read_labelled(request: EvaluateRequest, model: Model) -> LabelledRows:
 
 def evaluate_answer(rows: LabelledRows, answer: Answer, losses: Sequence[str] = ()) -> Json:
     """The report, plain values; InvalidLabels where labels and rows do not fit, InvalidParameters for a loss."""
-    labelled = Labelled(answer, rows.labels, policies=rows.policies, label_policies=rows.label_policies)
+    labelled = LabelledAnswer(answer, rows.labels, policies=rows.policies, label_policies=rows.label_policies)
     try:
         return evaluate(labelled, losses=losses).report.as_json()
     except DataError as error:

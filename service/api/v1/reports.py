@@ -13,7 +13,7 @@ import orjson
 from service.api.v1.labelled import evaluate_answer, read_labelled
 from service.api.v1.requests import EstimateRequest, EvaluateRequest
 from service.evaluation.prevalence import PrevalenceEstimate, estimate
-from service.evaluation.report import Report as EvaluationReport
+from service.evaluation.report import EvaluationReport
 from service.evaluation.training_losses import check_names
 from service.prediction.answer import Answer, Part, Prediction
 from service.prediction.call import Call
@@ -25,7 +25,7 @@ Compute = Callable[[Prediction], Json]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerbReport:
     """What a verb computes of all rows of a request together.
 
     Attributes
@@ -90,5 +90,5 @@ def _estimate(request: EstimateRequest, model: Model) -> Compute:
     return compute
 
 
-EVALUATION: Final = Report("evaluation", EvaluationReport, _evaluation)
-ESTIMATE: Final = Report("estimate", PrevalenceEstimate, _estimate)
+EVALUATION: Final = VerbReport("evaluation", EvaluationReport, _evaluation)
+ESTIMATE: Final = VerbReport("estimate", PrevalenceEstimate, _estimate)

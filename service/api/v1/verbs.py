@@ -11,7 +11,7 @@ from service.api.v1.parameters import (
     evaluate_options,
     predict_options,
 )
-from service.api.v1.reports import ESTIMATE, EVALUATION, Report
+from service.api.v1.reports import ESTIMATE, EVALUATION, VerbReport
 from service.api.v1.requests import (
     DecideRequest,
     DetectRequest,
@@ -39,7 +39,7 @@ class Verb:
         What its parameters mean: of its name, the parameters, the model and the number of rows.
     topics : tuple of str
         Members that it answers of every row, as `Query.plan`.
-    report : Report or None
+    report : VerbReport or None
         What it computes of all rows together, in place of an answer for every row.
     """
 
@@ -48,7 +48,7 @@ class Verb:
     request: type[Wire]
     options: Callable[[str, Any, Model, int], Options]
     topics: tuple[str, ...] = ()
-    report: Report | None = None
+    report: VerbReport | None = None
 
 
 _VERBS: Final = (

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.api.v1 import verbs
-from service.api.v1.reports import Compute, Report
+from service.api.v1.reports import Compute, VerbReport
 from service.api.v1.verbs import VERBS
 from service.runtime.model import Model
 from service.runtime.registry import Registry
@@ -43,7 +43,7 @@ async def test_a_new_verb_is_one_entry(
         del request, model
         return lambda prediction: {"rows": len(prediction.log_probs)}
 
-    report = Report("count", Count, prepared)
+    report = VerbReport("count", Count, prepared)
     count = dataclasses.replace(VERBS["estimate"], name="count", summary="How many rows", report=report)
     monkeypatch.setitem(verbs.VERBS, "count", count)
     async with client_of(shipped) as client:

@@ -40,7 +40,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledAnswer:
     """A model's answer for rows whose labels are known.
 
     Attributes
@@ -79,7 +79,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SampleDesign:
     """How rows count: weights, groups, and the seed of what is simulated from them."""
 
     weights: Array | None
@@ -87,7 +87,7 @@ class Sample:
     seed: int = 0
 
     @classmethod
-    def of(cls, weights: Array | None, groups: Indices | None) -> "Sample":
+    def of(cls, weights: Array | None, groups: Indices | None) -> "SampleDesign":
         """Weights and groups; equal weights and groups of one row each are left out."""
         return cls(*informative(weights, groups))
 
@@ -117,7 +117,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ClassificationProblem:
     """Rows with one true class each: those of a multiclass model, of one label, or the positions of sequences.
 
     Attributes
@@ -126,7 +126,7 @@ class Problem:
     log_probs, uncalibrated : ndarray of shape (N, K)
         Log-probabilities as served, and of the model alone, both at one prevalence.
     labels : ndarray of shape (N,)
-    sample : Sample
+    sample : SampleDesign
     policies : dict of str to Policy
     decisions : dict of str to Decisions
         What each policy decided, once for every table, chart and sentence.
@@ -138,7 +138,7 @@ class Problem:
     log_probs: Array
     uncalibrated: Array
     labels: Indices
-    sample: Sample
+    sample: SampleDesign
     policies: dict[str, Policy]
     decisions: dict[str, Decisions]
     calibrator: str

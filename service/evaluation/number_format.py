@@ -3,12 +3,12 @@
 import math
 
 
-def short(value: float | None) -> str:
+def rounded(value: float | None) -> str:
     """Three digits.
 
     Examples
     --------
-    >>> short(0.01234), short(12345.0), short(None)
+    >>> rounded(0.01234), rounded(12345.0), rounded(None)
     ('0.0123', '12,345', 'not known')
     """
     if value is None or math.isnan(value):
@@ -16,12 +16,12 @@ def short(value: float | None) -> str:
     return f"{value:,.0f}" if 1000.0 <= abs(value) < math.inf else f"{value:.3g}"
 
 
-def money(value: float | None) -> str:
+def decimal(value: float | None) -> str:
     """A cost per row, or a metric: four decimals.
 
     Examples
     --------
-    >>> money(0.5), money(1234.5)
+    >>> decimal(0.5), decimal(1234.5)
     ('0.5000', '1,234.50')
     """
     if value is None or not math.isfinite(value):
