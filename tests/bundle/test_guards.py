@@ -62,7 +62,8 @@ def test_a_score_of_the_inputs_is_offered_where_there_could_be_one(
 
 
 def test_what_is_offered_is_accepted_by_the_manifest_of_the_task() -> None:
-    for graph in ({}, {"task": "multilabel", "output_kind": "sigmoid_probabilities"}):
+    graphs: list[dict[str, Any]] = [{}, {"task": "multilabel", "output_kind": "sigmoid_probabilities"}]
+    for graph in graphs:
         offered = str(offer(manifest(**graph), KINDS))
         scores = tomllib.loads(offered.partition("[ood] ")[2].partition(" looks")[0])["scores"]
         assert manifest(ood={"scores": scores}, **graph).ood.scores == tuple(scores)
