@@ -25,7 +25,7 @@ lint: .venv/.everything  ## style, types and import contracts
 bench: .venv/.everything  ## how fast and how small, beside what is asked for
 	set -e; for one in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$one; done
 
-simulations: .venv/.everything  ## statistical promises on full grids: docs/guide/statistics.md
+simulations: .venv/.everything  ## statistical guarantees on full grids: docs/guide/statistics.md
 	set -e; for one in $(SIMULATIONS); do $(BIN)/python -m tests.bench.$$one; done
 	$(BIN)/python -m pytest -m simulation
 

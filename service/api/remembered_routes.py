@@ -17,6 +17,15 @@ MOST_PATHS: Final = 1024
 Found = tuple[Route, dict[str, Any]]
 
 
+class DirectRoute(Route):
+    """A route that metrics and logs know by its path, for a method that it does not allow too."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As FastAPI's own routes match: the scope then names the route."""
+        match, child = super().matches(scope)
+        return match, child if match is Match.NONE else {**child, "route": self}
+
+
 class Direct:
     """ASGI application in front of another.
 

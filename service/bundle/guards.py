@@ -8,7 +8,6 @@ from service.bundle.manifest import Manifest
 from service.core.ood import SCORES
 
 MOST_NAMES: Final = 4
-OFFER: Final = '[ood] scores = ["nll", "mahalanobis"]'
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,11 @@ def offer(manifest: Manifest, kinds: Kinds) -> str | None:
     measured = set(kinds.numbers) - set(_columns(manifest, kinds, "allowed", "categories"))  # the rest may be codes
     if not idle or not measured:
         return None
-    return f'offered: {OFFER} looks at {_named(kinds.numbers)}; list "mahalanobis" (and "range") in gate to flag by it'
+    scores = ", ".join(f'"{name}"' for name in (*manifest.ood.scores, "mahalanobis"))
+    return (
+        f"offered: [ood] scores = [{scores}] looks at {_named(kinds.numbers)}; "
+        'list "mahalanobis" (and "range") in gate to flag by it'
+    )
 
 
 def _columns(manifest: Manifest, kinds: Kinds, *keys: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Final
 import tomlkit
 from tomlkit.items import Table
 
+from service.bundle.tasks import TASKS
 from service.importer.analysis import Analysis
 from service.importer.declared import Conclusion
 from service.importer.input_plan import Domain, PlannedInput, shared_domain
@@ -23,8 +24,8 @@ WIDE: Final = 10
 computed from lie further away (Chebyshev). A graph does not show what they are: they may be quartiles and a median."""
 
 OFFERED: Final = """
-# [ood]  # without it nll alone flags rows: those of which the model is unsure; this looks at the numeric inputs too
-# scores = ["nll", "mahalanobis"]
+# [ood]  # without it {score} alone flags rows: those of which the model is unsure; this looks at the numeric inputs too
+# scores = ["{score}", "mahalanobis"]
 # gate = ["mahalanobis", "range"]  # range: rows outside a plausible range, which is evidence only otherwise
 """
 
@@ -52,10 +53,10 @@ def manifest_text(title: str, found: Analysis) -> str:
 
 
 def _offered(found: Analysis) -> str:
-    """A comment that offers a score of the numeric inputs: nll alone never looks at them."""
+    """A comment that offers a score of the numeric inputs: the score that a task has by default never looks at them."""
     numeric = any(f.features is not None and f.input.type != "STRING" and not _all_codes(f) for f in found.inputs)
-    sequence = any(c.subject == "task" and c.value == "sequence" for c in found.conclusions)
-    return OFFERED if numeric and not sequence else ""
+    task = next((str(c.value) for c in found.conclusions if c.subject == "task"), "multiclass")
+    return OFFERED.format(score=TASKS[task].scores[0]) if numeric and task != "sequence" else ""
 
 
 def _all_codes(filled: PlannedInput) -> bool:

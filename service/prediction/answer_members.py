@@ -4,9 +4,9 @@ To add one, add a `Member` to a group. What only one task has is in `service.pre
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,16 @@ from service.prediction.answer_member import ABSENT, AnswerScope, Group, Json, M
 from service.prediction.evidence import evidence_of
 
 
-@dataclass(frozen=True, slots=True)
-class OodScore:
-    """One OOD score of an answer's rows."""
+class OodScore(NamedTuple):
+    """One OOD score of an answer's rows.
+
+    Attributes
+    ----------
+    posterior : Posterior
+    detector : Detector
+    place : int
+        Among the scores.
+    """
 
     posterior: Posterior
     detector: Detector
@@ -124,7 +131,7 @@ OOD: Final[Group[Answer]] = Group(
             "flagged",
             "flag",
             "Whether the row is out of distribution: a score or rule of the gate flags it.",
-            lambda answer: answer.posterior.flagged,
+            attrgetter("posterior.flagged"),
             nullable=True,
             known=_calibrated,
             tensor="ood",
@@ -133,7 +140,7 @@ OOD: Final[Group[Answer]] = Group(
             "p_value",
             "number",
             "Joint p-value of the scores in the gate.",
-            lambda answer: answer.posterior.p_value,
+            attrgetter("posterior.p_value"),
             nullable=True,
             known=lambda scope: _calibrated(scope) and _gated(scope),
             tensor="p_value",
@@ -142,7 +149,7 @@ OOD: Final[Group[Answer]] = Group(
             "discovered",
             "flag",
             "Whether the row is out of distribution at the requested rate of false discoveries.",
-            lambda answer: answer.discovered,
+            attrgetter("discovered"),
             nullable=True,
             when=lambda scope: scope.options.fdr is not None,
         ),
@@ -185,34 +192,34 @@ SCORES: Final[Group[OodScore]] = Group(
             "threshold",
             "number",
             "Above it, the score flags the row.",
-            lambda scored: scored.threshold,
+            attrgetter("threshold"),
             nullable=True,
         ),
         Member(
             "p_value",
             "number",
             "Share of calibration rows that score at least as high.",
-            lambda scored: scored.p_values,
+            attrgetter("p_values"),
             nullable=True,
         ),
-        Member("flagged", "flag", "Whether this score flags the row.", lambda scored: scored.flags, nullable=True),
+        Member("flagged", "flag", "Whether this score flags the row.", attrgetter("flags"), nullable=True),
     ),
     _scored,
     {"ood.scores.{score}": "One out-of-distribution score."},
 )
 DECISION: Final[tuple[Member[Decided], ...]] = (
-    Member("policy.name", "text", "Name of the policy.", lambda decided: decided.policy.name),
+    Member("policy.name", "text", "Name of the policy.", attrgetter("policy.name")),
     Member(
         "policy.source",
         "text",
         "Where its costs were declared: `manifest` or `request`.",
-        lambda decided: decided.policy.source,
+        attrgetter("policy.source"),
     ),
     Member(
         "action",
         "name",
         "The action to take.",
-        lambda decided: decided.decisions.action,
+        attrgetter("decisions.action"),
         of="action",
         tensor="action",
     ),
@@ -221,33 +228,33 @@ DECISION: Final[tuple[Member[Decided], ...]] = (
         "risks.{action}",
         "number",
         "Expected cost of every action.",
-        lambda decided: decided.decisions.risks,
+        attrgetter("decisions.risks"),
         tensor="risk",
     ),
     Member(
         "margin",
         "number",
         "Least expected cost of the other actions, minus that of this one.",
-        lambda decided: decided.decisions.margin,
+        attrgetter("decisions.margin"),
     ),
     Member(
         "value_of_information",
         "number",
         "Expected saving if the true class were known before acting.",
-        lambda decided: decided.decisions.information,
+        attrgetter("decisions.information"),
     ),
     Member(
         "value_of_deferring",
         "number",
         "Least expected cost of the other actions, minus that of the action for flagged rows.",
-        lambda decided: decided.decisions.deferral,
+        attrgetter("decisions.deferral"),
         when=_takes_flagged_rows,
     ),
     Member(
         "reason",
         "name",
         "Why this action: `lowest_risk`, `tie`, `ood`, `ood_unavailable` or `path`.",
-        lambda decided: decided.decisions.reason,
+        attrgetter("decisions.reason"),
         of="reason",
     ),
     Member(
@@ -287,7 +294,7 @@ LOGITS: Final[Group[Answer]] = Group(
             "logits.{class}",
             "number",
             "Raw output of the model as logits, before calibration.",
-            lambda answer: answer.posterior.logits,
+            attrgetter("posterior.logits"),
             tensor="logits",
             single=True,
         ),

@@ -137,6 +137,17 @@ async def test_labels_of_metrics_do_not_grow_with_what_callers_send(client: http
     assert len((await client.get("/metrics")).text.splitlines()) <= before + 2
 
 
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [(DECIDE, "/v1/models/{name}:decide"), ("/v2/models/breast-cancer/infer", "/v2/models/{name}/infer")],
+)
+async def test_a_method_that_a_route_does_not_allow_is_counted_at_that_route(
+    client: httpx.AsyncClient, path: str, route: str
+) -> None:
+    assert (await client.delete(path)).status_code == 405
+    assert f'method="DELETE",route="{route}",status="405"}} 1.0' in (await client.get("/metrics")).text
+
+
 async def test_parameters_of_a_request_are_no_labels(client: httpx.AsyncClient, example_row: list[float]) -> None:
     costs = {CANARY: {"benign": 0, "malignant": 1}, "other": {"benign": 1, "malignant": 0}}
     body = {"instances": [example_row], "parameters": {"costs": costs, "ids": [CANARY]}}

@@ -1,5 +1,6 @@
 """One line says what guards a model: what is refused, what is flagged, what is evidence only, what nothing looks at."""
 
+import tomllib
 from typing import Any
 
 import pytest
@@ -51,12 +52,21 @@ def test_a_score_of_the_inputs_looks_at_the_numbers_alone() -> None:
         ({}, Kinds((), ("sex",), ()), "None"),
         ({"task": "sequence"}, KINDS, "None"),
         ({"task": "multilabel", "output_kind": "sigmoid_probabilities"}, KINDS, "looks at age, bmi"),
+        ({"task": "multilabel", "output_kind": "sigmoid_logits"}, KINDS, 'scores = ["joint_energy", "mahalanobis"]'),
     ],
 )
 def test_a_score_of_the_inputs_is_offered_where_there_could_be_one(
     graph: dict[str, Any], kinds: Kinds, offered: str
 ) -> None:
     assert offered in str(offer(manifest(**graph), kinds))
+
+
+def test_what_is_offered_is_accepted_by_the_manifest_of_the_task() -> None:
+    graphs: list[dict[str, Any]] = [{}, {"task": "multilabel", "output_kind": "sigmoid_probabilities"}]
+    for graph in graphs:
+        offered = str(offer(manifest(**graph), KINDS))
+        scores = tomllib.loads(offered.partition("[ood] ")[2].partition(" looks")[0])["scores"]
+        assert manifest(ood={"scores": scores}, **graph).ood.scores == tuple(scores)
 
 
 def test_many_names_are_counted() -> None:

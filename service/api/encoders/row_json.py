@@ -106,6 +106,7 @@ class _Frame:
     ) -> None:
         self._perhaps_fixed = [i for i in members if columns[i].member.kind in PERHAPS_FIXED]
         self._variants = lru_cache(maxsize=8)(lambda shape: _Variant(columns, members, depth, inner, shape))
+        self._latest: tuple[list[type], _Variant] | None = None
 
     def write(self, found: Sequence[Any], rows: int, inner: Sequence[Texts]) -> Texts:
         """JSON of every object.
@@ -118,9 +119,15 @@ class _Frame:
         inner : sequence of list of bytes
             JSON of what has templates of its own.
         """
-        values = [found[i] for i in self._perhaps_fixed]
-        shape = tuple([VARIES if type(value) in VARYING else value for value in values])
-        return self._variants(shape).write(found, rows, inner)
+        return self._variant(found).write(found, rows, inner)
+
+    def _variant(self, found: Sequence[Any]) -> "_Variant":
+        kinds = [*map(type, found)]
+        if self._latest is not None and self._latest[0] == kinds and self._latest[1].suits(found):
+            return self._latest[1]  # as nearly always: answers to one query are alike
+        shape = [VARIES if type(found[i]) in VARYING else found[i] for i in self._perhaps_fixed]
+        self._latest = kinds, self._variants(tuple(shape))
+        return self._latest[1]
 
 
 class _Variant:
@@ -143,6 +150,7 @@ class _Variant:
         self._columns, self._depth, self._inner = columns, depth, inner
         known = [i for i in members if columns[i].member.kind in PERHAPS_FIXED]
         self._fixed = {i: value for i, value in zip(known, shape, strict=True) if value is not VARIES}
+        self._fixed_values = [*self._fixed.values()]
         varying = [i for i in members if i not in self._fixed]
         self._numbers = [i for i in varying if columns[i].member.kind == "number"]
         self._keys = [i for i in varying if _chooses(columns[i])]
@@ -152,6 +160,10 @@ class _Variant:
         self._order = sorted([*members, *inner])
         self._places, places = self._placed(texts)
         self._template = lru_cache(maxsize=max(1, MOST_PLACES // (1 + places)))(self._compiled)
+
+    def suits(self, found: Sequence[Any]) -> bool:
+        """Whether what is the same for all objects is the same here."""
+        return [found[i] for i in self._fixed] == self._fixed_values
 
     def write(self, found: Sequence[Any], rows: int, inner: Sequence[Texts]) -> Texts:
         """JSON of every object; as `_Frame.write`."""

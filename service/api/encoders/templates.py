@@ -68,8 +68,8 @@ def number_texts(columns: Sequence[Array], rows: int) -> list[bytes]:
     """
     if not columns:
         return []
-    if rows == 1:  # for one row a list is made sooner than an array: 1 us instead of 4
-        return orjson.dumps([number for column in columns for number in column.ravel().tolist()])[1:-1].split(b",")
+    if rows == 1:  # lists are made sooner than one array: 1.4 us instead of 4
+        return orjson.dumps([column.tolist() for column in columns]).translate(None, b"[]").split(b",")
     parts = [column if column.ndim == 2 else column[:, None] for column in columns]
     table = np.empty((rows, sum(part.shape[1] for part in parts)))
     np.concatenate(parts, axis=1, out=table)

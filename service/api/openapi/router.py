@@ -52,5 +52,5 @@ def router(contract: Contract) -> APIRouter:
     async def openapi() -> Response:
         return Response(await contract.text(), media_type="application/json")
 
-    routes.add_api_route(PATH, openapi, methods=["GET"])
+    routes.add_api_route(PATH, openapi, methods=["GET", "HEAD"])
     return routes

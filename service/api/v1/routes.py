@@ -3,9 +3,9 @@
 import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 
 from service.api.addresses import PLACES, Limits, addressed
+from service.api.remembered_routes import DirectRoute
 from service.api.v1.endpoint import VerbEndpoint
 from service.api.v1.targets import Targets
 from service.api.v1.verbs import VERBS
@@ -14,14 +14,14 @@ from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 
 
-def verb_routes(registry: Registry, predictor: Predictor, limits: Limits) -> list[Route]:
+def verb_routes(registry: Registry, predictor: Predictor, limits: Limits) -> list[DirectRoute]:
     """Routes of the verbs; their endpoints are ASGI applications."""
     targets = Targets(registry, predictor, limits)
     endpoints = {
         verb.name: VerbEndpoint(verb, targets, seconds=limits.seconds, clock=predictor.now) for verb in VERBS.values()
     }
     return [
-        Route(f"/v1/models/{{name}}{place}:{verb}", endpoint, methods=["POST"], name=verb)
+        DirectRoute(f"/v1/models/{{name}}{place}:{verb}", endpoint, methods=["POST"], name=verb)
         for verb, endpoint in endpoints.items()
         for place in PLACES
     ]

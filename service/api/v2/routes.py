@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.routing import Route
 
 from service.api.addresses import VERSION_PLACES, addressed
+from service.api.remembered_routes import DirectRoute
 from service.api.v2 import model_repository
 from service.api.v2.endpoint import InferEndpoint, Server
 from service.api.v2.model_metadata import model_metadata, server_metadata, statistics
@@ -14,11 +14,12 @@ from service.api.v2.responses import json_response
 from service.errors import NotReady
 
 
-def infer_routes(server: Server) -> list[Route]:
+def infer_routes(server: Server) -> list[DirectRoute]:
     """Routes of inference; their endpoint is an ASGI application."""
     endpoint = InferEndpoint(server)
     return [
-        Route(f"/v2/models/{{name}}{place}/infer", endpoint, methods=["POST"], name="infer") for place in VERSION_PLACES
+        DirectRoute(f"/v2/models/{{name}}{place}/infer", endpoint, methods=["POST"], name="infer")
+        for place in VERSION_PLACES
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -109,7 +110,7 @@ CLASSES: Final[Group[Answer]] = Group(
             "probabilities.{class}",
             "number",
             "Calibrated probability of every class, under the target prevalence.",
-            lambda answer: answer.probabilities,
+            attrgetter("probabilities"),
             when=lambda scope: scope.options.top_k is None,
             tensor="probabilities",
         ),
@@ -119,8 +120,8 @@ CLASSES: Final[Group[Answer]] = Group(
 TOP: Final[Group[Top]] = Group(
     "top[]",
     (
-        Member("label", "name", "A class.", lambda top: top.index, of="class"),
-        Member("probability", "number", "Its calibrated probability.", lambda top: top.probability),
+        Member("label", "name", "A class.", attrgetter("index"), of="class"),
+        Member("probability", "number", "Its calibrated probability.", attrgetter("probability")),
     ),
     _top,
     {"top[]": "The most probable classes, most probable first; in place of `probabilities`."},
@@ -130,10 +131,10 @@ TOP: Final[Group[Top]] = Group(
 SETS: Final[Group[RowSets]] = Group(
     "set",
     (
-        Member("labels", "names", "The classes of the set.", lambda sets: sets.members, of="class"),
-        Member("coverage", "number", "Probability that was requested.", lambda sets: sets.coverage),
-        Member("method", "text", "Conformity score, and what the coverage is stated for.", lambda sets: sets.method),
-        Member("valid", "flag", "Whether the coverage holds for this row.", lambda sets: sets.valid),
+        Member("labels", "names", "The classes of the set.", attrgetter("members"), of="class"),
+        Member("coverage", "number", "Probability that was requested.", attrgetter("coverage")),
+        Member("method", "text", "Conformity score, and what the coverage is stated for.", attrgetter("method")),
+        Member("valid", "flag", "Whether the coverage holds for this row.", attrgetter("valid")),
     ),
     _sets,
     {"set": "Classes that hold the true one with the requested probability."},

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -137,13 +138,13 @@ POSITION_LOGITS: Final[Group[Array]] = Group(
 PATH: Final[Group[Path]] = Group(
     "path",
     (
-        Member("switch", "number", "Price of changing the action between neighbours.", lambda path: path.switch),
-        Member("switches", "count", "How often the action changes.", lambda path: path.plan.switches),
+        Member("switch", "number", "Price of changing the action between neighbours.", attrgetter("switch")),
+        Member("switches", "count", "How often the action changes.", attrgetter("plan.switches")),
         Member(
             "total_risk",
             "number",
             "Expected cost of the whole sequence, changes included.",
-            lambda path: path.plan.total,
+            attrgetter("plan.total"),
         ),
     ),
     _path,

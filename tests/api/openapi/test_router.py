@@ -34,6 +34,7 @@ def test_nothing_is_written_before_it_is_requested(shipped: Registry) -> None:
 
 async def test_it_is_there_even_if_no_model_is(client_of: Connect) -> None:
     async with client_of(Registry({})) as client:
+        assert (await client.head("/openapi.json")).status_code == 200
         document = (await client.get("/openapi.json")).json()
     assert "/v1/models/{name}:decide" in document["paths"]
 

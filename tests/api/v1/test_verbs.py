@@ -55,3 +55,4 @@ async def test_a_new_verb_is_one_entry(
     assert document["paths"]["/v1/models/{name}:count"]["post"]["summary"] == "How many rows"
     assert "count" in unknown.json()["detail"]
     assert 'route="/v1/models/{name}:count"' in metrics
+    assert 'temperance_rows_total{model="breast-cancer",verb="count",version="1"} 3.0' in metrics
