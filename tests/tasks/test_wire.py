@@ -174,15 +174,30 @@ async def test_labelled_rows_are_evaluated_label_by_label(complaints: Any, label
 
 LABEL_REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "estimates": ("estimate", {}, "estimate-unavailable", "classes that exclude each other"),
-    "label sets": ("predict", {"parameters": {"coverage": 0.9}}, "invalid-parameters", "coverage: is of multiclass"),
-    "a top": ("predict", {"parameters": {"top_k": 1}}, "invalid-parameters", "top_k: is of multiclass models"),
-    "a smoother": ("predict", {"parameters": {"smoother": "hmm"}}, "invalid-parameters", "smoother: is of sequence"),
-    "a price on change": ("decide", {"parameters": {"switch": 1.0}}, "invalid-parameters", "switch: is of sequence"),
+    "label sets": (
+        "predict",
+        {"parameters": {"coverage": 0.9}},
+        "invalid-parameters",
+        "coverage: applies to multiclass",
+    ),
+    "a top": ("predict", {"parameters": {"top_k": 1}}, "invalid-parameters", "top_k: applies to multiclass models"),
+    "a smoother": (
+        "predict",
+        {"parameters": {"smoother": "hmm"}},
+        "invalid-parameters",
+        "smoother: applies to sequence",
+    ),
+    "a price on change": (
+        "decide",
+        {"parameters": {"switch": 1.0}},
+        "invalid-parameters",
+        "switch: applies to sequence",
+    ),
     "costs of classes": (
         "decide",
         {"parameters": {"costs": {"a": {"ache": 1, "burn": 1, "chill": 1}, "b": {"ache": 0, "burn": 0, "chill": 0}}}},
         "invalid-parameters",
-        "costs: is of multiclass and sequence models",
+        "costs: applies to multiclass and sequence models",
     ),
     "a site for each row": (
         "predict",
@@ -331,12 +346,17 @@ async def test_labelled_sequences_are_evaluated_by_position_and_by_structure(
 
 SEQUENCE_REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "estimates": ("estimate", {}, "estimate-unavailable", "is a sequence model"),
-    "label sets": ("predict", {"parameters": {"coverage": 0.9}}, "invalid-parameters", "coverage: is of multiclass"),
+    "label sets": (
+        "predict",
+        {"parameters": {"coverage": 0.9}},
+        "invalid-parameters",
+        "coverage: applies to multiclass",
+    ),
     "costs of labels": (
         "decide",
         {"parameters": {"label_costs": OWN}},
         "invalid-parameters",
-        "label_costs: is of",
+        "label_costs: applies to",
     ),
     "another smoother": ("predict", {"parameters": {"smoother": "crf"}}, "invalid-parameters", "smoother"),
     "a negative price": ("decide", {"parameters": {"switch": -1.0}}, "invalid-parameters", "switch"),
