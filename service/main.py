@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from service.api.app import Parts, build_app
+from service.api.app import AppParts, build_app
 from service.api.operations import exposed
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
@@ -123,7 +123,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
     telemetry = Telemetry(CollectorRegistry())
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
     return build_app(
-        Parts(
+        AppParts(
             registry=registry,
             predictor=Predictor(telemetry, lambda: datetime.now(UTC)),
             telemetry=telemetry,

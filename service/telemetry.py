@@ -34,7 +34,7 @@ class Telemetry:
         )
         self.actions = Counter(
             "temperance_actions",
-            "Actions decided; costs that came with a request count under policy and action (request)",
+            "Actions decided; those by costs in the request count under policy and action (request)",
             ["model", "version", "policy", "action"],
             registry=registry,
         )

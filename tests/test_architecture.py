@@ -78,8 +78,8 @@ def within(module: str, package: str) -> bool:
 
 @pytest.mark.parametrize("path", CORE, ids=named)
 def test_core_imports_numpy_itself_and_a_few_plain_modules(path: Path) -> None:
-    strangers = [m for m in imported(path) if not any(within(m, allowed) for allowed in CORE_MAY_IMPORT)]
-    assert strangers == []
+    others = [m for m in imported(path) if not any(within(m, allowed) for allowed in CORE_MAY_IMPORT)]
+    assert others == []
 
 
 @pytest.mark.parametrize("package", DOORS)
@@ -132,7 +132,7 @@ def test_core_can_be_imported_without_anything_heavier_than_numpy() -> None:
     assert run_python(code) == "[]"
 
 
-def test_importing_the_service_turns_the_runtimes_telemetry_off() -> None:
+def test_importing_the_service_switches_the_runtimes_telemetry_off() -> None:
     assert run_python("import service, os; print(os.environ['ORT_DISABLE_TELEMETRY'])") == "1"
 
 
@@ -237,6 +237,14 @@ def test_frozen_values_are_never_written_to(package: str) -> None:
 def test_names_and_keys_are_the_fields_words(package: str) -> None:
     found = {f"{named(path)}:{name}" for path in modules(package) for name in names_in(path) if words_of(name) & NEVER}
     assert sorted(found) == []
+
+
+def test_names_of_tests_are_the_fields_words() -> None:
+    never = NEVER - {"home"}  # one test is about the home folder
+    names = [name for path in sorted((ROOT / "tests").rglob("test_*.py")) for name, _ in functions(path)]
+    tests = [name for name in names if ":test_" in name]
+    assert len(tests) > 1000
+    assert [name for name in tests if words_of(name.partition(":")[2]) & never] == []
 
 
 def test_modules_of_different_packages_share_a_name_only_where_they_are_counterparts() -> None:

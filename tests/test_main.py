@@ -102,7 +102,7 @@ def test_a_stop_signal_finishes_the_request_that_is_being_read_and_then_ends_the
             answer = b"".join(iter(lambda: caller.recv(1 << 16), b""))
         assert answer.startswith(b"HTTP/1.1 200")
         assert b'"decision"' in answer
-        # uvicorn raises the signal again once it has shut down, so that whoever sent it sees that it was heard.
+        # uvicorn raises the signal again once it has shut down, so that its sender sees that it was handled.
         assert server.process.wait(timeout=30) == -signal.SIGTERM
         assert "Application shutdown complete" in server.log.read_text()
 
@@ -166,7 +166,7 @@ async def test_every_served_version_is_in_the_metrics(repository: Repository) ->
 
 
 def cost_of_a_dismissal(server: Any) -> float:
-    """What the served policy says of it: the mark by which the versions here are told apart."""
+    """The mark of a version in its served policy."""
     found: float = server.client.get("/v1/models/breast-cancer").json()["policies"]["biopsy"]["costs"]["dismiss"][
         "malignant"
     ]
@@ -181,10 +181,10 @@ def publish_another_price(repository: Repository, price: int) -> int:
     return publish_draft(repository, "breast-cancer").version
 
 
-def wait_for(told: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     """Until something is so; the alternative to sleeping for as long as it may take."""
     deadline = time.monotonic() + 30
-    while not told():
+    while not condition():
         assert time.monotonic() < deadline, "it never came to be"
         time.sleep(0.02)
 
@@ -273,7 +273,7 @@ def test_several_workers_count_together_survive_the_death_of_one_and_reload_alik
         wait_for(lambda: {post().json()["version"] for _ in range(10)} == {"2"})
 
 
-def test_workers_share_the_processors_where_nobody_says_how_many_threads() -> None:
+def test_workers_share_the_processors_where_no_number_of_threads_is_set() -> None:
     assert threads_of(Settings(threads=0)) == available_cpus()
     assert threads_of(Settings(threads=0, workers=256)) == 1
     assert threads_of(Settings(threads=3, workers=2)) == 3

@@ -1,1 +1,1 @@
-"""The only package that speaks HTTP."""
+"""HTTP: the only package that knows it."""

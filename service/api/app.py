@@ -20,8 +20,8 @@ from service.api import operations, problems
 from service.api.addresses import Limits
 from service.api.body_limit import body_limit
 from service.api.openapi import router as openapi
+from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
-from service.api.openapi.uncounted import Uncounted, copied
 from service.api.remembered_routes import Direct
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
@@ -33,7 +33,7 @@ from service.runtime.registry import Registry
 from service.runtime.reload import Reloader
 from service.telemetry import Telemetry
 
-# Requested every few seconds; their lines would bury the others.
+# Requested every few seconds; at level INFO their lines would bury the others.
 PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 CLIENT_DISCONNECTED = 499  # nginx' number, in logs and metrics only
 UNMATCHED = "(other)"
@@ -42,10 +42,10 @@ log = logging.getLogger("temperance")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class AppParts:
     """What the application is made of; `main` puts it together.
 
-    ``exposed`` is what `/metrics` shows; ``reloader`` is what `/v2/repository` speaks to, None where that is closed;
+    ``exposed`` is what `/metrics` shows; ``reloader`` is what `/v2/repository` uses, None where that is closed;
     ``workers`` is how many processes serve; ``background`` runs beside the application for as long as it does.
     """
 
@@ -80,12 +80,12 @@ class Routes:
     direct: Sequence[Route] = ()
 
 
-def build_app(parts: Parts) -> ASGIApp:
+def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
     return Edge(_routed(parts), parts.telemetry, parts.new_id)
 
 
-def _routed(parts: Parts) -> ASGIApp:
+def _routed(parts: AppParts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=state.lifespan)
     app.add_exception_handler(ServiceError, problems.on_service_error)
@@ -104,13 +104,13 @@ def _routed(parts: Parts) -> ASGIApp:
     return Direct(app, direct)
 
 
-def _contract(parts: Parts) -> Contract:
+def _contract(parts: AppParts) -> Contract:
     # Examples come from applications of their own, which neither count nor log.
     def application(*, is_open: bool) -> ASGIApp:
         own = replace(
             parts,
-            registry=copied(parts.registry),
-            predictor=Predictor(Uncounted(), parts.predictor.now),
+            registry=without_statistics(parts.registry),
+            predictor=Predictor(NoTelemetry(), parts.predictor.now),
             docs=False,
             reloader=parts.reloader if is_open else None,
             background=nullcontext,
@@ -175,7 +175,7 @@ class Edge:
 
 
 class _State:
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: AppParts) -> None:
         self._parts = parts
         self._running = False
 
@@ -198,7 +198,7 @@ def _log_fault(error: Exception, request_id: str) -> None:
     log.error("%s unexpected %s\n%s", request_id, type(error).__name__, frames)
 
 
-def _limits(parts: Parts) -> Limits:
+def _limits(parts: AppParts) -> Limits:
     @lru_cache(maxsize=1)
     def limit(generation: int) -> int:
         del generation
@@ -207,22 +207,22 @@ def _limits(parts: Parts) -> Limits:
     return Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
 
 
-def _v1(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
+def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
     del is_ready
     return Routes(v1.router(parts.registry), v1.verb_routes(parts.registry, parts.predictor, limits))
 
 
-def _v2(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
+def _v2(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
     server = _server(parts, limits, is_ready)
     return Routes(v2.router(server), v2.infer_routes(server))
 
 
-def _server(parts: Parts, limits: Limits, is_ready: Callable[[], bool]) -> Server:
+def _server(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Server:
     repository = Access(parts.reloader, parts.workers)
     return Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
 
 
-Protocol = Callable[[Parts, Limits, Callable[[], bool]], Routes]
+Protocol = Callable[[AppParts, Limits, Callable[[], bool]], Routes]
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}

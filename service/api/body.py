@@ -117,7 +117,7 @@ def _malformed(message: str, raw: bytes) -> MalformedBody:
     place = f"line {line}, column {column}"
     reason = POSITION.sub("", message)
     if reason.startswith("Detected duplicate key"):
-        return DuplicateKey(f"{place}: a key appears twice in one object; which value is meant cannot be told")
+        return DuplicateKey(f"{place}: a key appears twice in one object; which value is meant is unclear")
     if reason.startswith("recursion limit"):
         return TooDeep(f"{place}: nothing that a model takes is nested this deeply")
     if reason.startswith("number out of range"):

@@ -73,7 +73,7 @@ def _policies(old: Manifest, new: Manifest) -> Iterator[str]:
 
 def _tables(kind: str, old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
     for name in sorted(old.keys() - new.keys()):
-        yield f"{kind} {name!r} is gone"
+        yield f"{kind} {name!r} was removed"
     for name in sorted(new.keys() - old.keys()):
         yield f"{kind} {name!r} is new"
     for name in sorted(old.keys() & new.keys()):
@@ -92,10 +92,10 @@ def _leaves(value: object, place: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _lists(what: str, old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[str]:
-    gone, added = [n for n in old if n not in new], [n for n in new if n not in old]
-    if gone:
-        yield f"{what}: {', '.join(map(repr, gone))} no longer there"
+    removed, added = [n for n in old if n not in new], [n for n in new if n not in old]
+    if removed:
+        yield f"{what}: {', '.join(map(repr, removed))} no longer there"
     if added:
         yield f"{what}: {', '.join(map(repr, added))} added"
-    if not gone and not added and old != new:
+    if not removed and not added and old != new:
         yield f"{what}: in another order, which rows and answers without names depend on"

@@ -29,7 +29,7 @@ def _is_empty(value: object) -> bool:
     return not value
 
 
-class Entry(BaseModel):
+class RecordSection(BaseModel):
     """A part of the record."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,7 +38,7 @@ class Entry(BaseModel):
 Param = Finite | tuple[Finite, ...] | tuple[tuple[Finite, ...], ...]
 
 
-class CalibratorRecord(Entry):
+class CalibratorRecord(RecordSection):
     """The fitted map; ``params`` are its dataclass fields, arrays as lists.
 
     An end of null has no bound; ``interval_reason`` gives the reason ("too_few_rows").
@@ -54,14 +54,14 @@ class CalibratorRecord(Entry):
     level: Finite = 0.95
 
 
-class InverseRecord(Entry):
+class InverseRecord(RecordSection):
     """The map from what a training loss made of the posterior back to it; ``params`` are its dataclass fields."""
 
     loss: str
     params: dict[str, Param]
 
 
-class CandidateRecord(Entry):
+class CandidateRecord(RecordSection):
     """How one chain did on held-out rows, in nats; ``excess`` is what it lost against the best, row by row."""
 
     log_loss: Finite
@@ -72,21 +72,21 @@ class CandidateRecord(Entry):
     chosen: bool
 
 
-class PrevalenceRecord(Entry):
+class PrevalenceRecord(RecordSection):
     """The class prior of the calibrated probabilities, and its basis."""
 
     basis: Literal["declared", "calibration_rows", "unknown"]
     prevalence: dict[str, Finite] | None
 
 
-class ClassThreshold(Entry):
+class ClassThreshold(RecordSection):
     """What applies to rows predicted to be one class; without a threshold of its own, that of all rows."""
 
     rows: int
     threshold: Finite | None
 
 
-class BandRecord(Entry):
+class BandRecord(RecordSection):
     """How far computations of the same score lie apart, and how `fit` knows.
 
     ``at_threshold`` is the band of the calibration score behind the threshold. ``measured`` is the largest difference
@@ -103,7 +103,7 @@ class BandRecord(Entry):
     tie: Finite = 0.0
 
 
-class ScoreRecord(Entry):
+class ScoreRecord(RecordSection):
     """One score's threshold and what it rests on; ``kept_rows`` is absent where its state holds all it learned from.
 
     Without ``band`` the model's noise was not measured: `service.core.score_ties.UNMEASURED` stands in.
@@ -119,7 +119,7 @@ class ScoreRecord(Entry):
     band: BandRecord | None = None
 
 
-class OodCandidateRecord(Entry):
+class OodCandidateRecord(RecordSection):
     """How one score separates rows of ``--ood-data`` from calibration rows, none of which it was fitted on.
 
     AUROC with its 95 % interval; FPR@95 by both conventions, as in `service.core.assessment.ranking.fpr_at_tpr`.
@@ -133,7 +133,7 @@ class OodCandidateRecord(Entry):
     chosen: bool
 
 
-class OodDataRecord(Entry):
+class OodDataRecord(RecordSection):
     """What ``--ood-data`` was used for: candidates, why others are none, and the temperature of `nll`."""
 
     rows: int
@@ -147,7 +147,7 @@ class OodDataRecord(Entry):
     choice: str
 
 
-class LabelSetsRecord(Entry):
+class LabelSetsRecord(RecordSection):
     """How label sets are made, and from how many rows, or groups; ``class_rows`` is absent for many classes.
 
     Versions without ``scored`` ranked calibrated probabilities, for which no coverage can be proved.
@@ -159,7 +159,7 @@ class LabelSetsRecord(Entry):
     scored: Literal["model_output"] | None = None
 
 
-class EstimationRecord(Entry):
+class EstimationRecord(RecordSection):
     """Whether prevalence can be estimated from unlabelled rows, or what stands against it.
 
     ``source_error`` holds the standard error of every class' source prevalence: zero where it is declared.
@@ -170,7 +170,7 @@ class EstimationRecord(Entry):
     source_error: tuple[Finite, ...] | None = None
 
 
-class LabelRecord(Entry):
+class LabelRecord(RecordSection):
     """Stages B and C of one label, and of how many rows it was present."""
 
     status: Literal["ok", "separable"]
@@ -184,7 +184,7 @@ class LabelRecord(Entry):
     after_out_of_fold: dict[str, Finite]
 
 
-class SequenceRecord(Entry):
+class SequenceRecord(RecordSection):
     """How classes follow each other in calibration sequences; without a known source prevalence nothing can use it."""
 
     positions: int
@@ -196,7 +196,7 @@ class SequenceRecord(Entry):
         return Transitions(np.array(self.initial), np.array(self.transitions))
 
 
-class Provenance(Entry):
+class Provenance(RecordSection):
     """Where a calibration comes from; no clock, user or path."""
 
     rows: int
@@ -215,7 +215,7 @@ class Provenance(Entry):
     warnings: tuple[str, ...] = ()
 
 
-class Record(Entry):
+class Record(RecordSection):
     """The whole file.
 
     ``support`` is 1 / (n + 1), n counting rows, or groups where there are groups: the share of the uniform distribution

@@ -204,7 +204,7 @@ def verify_sums(path: Path) -> str:
 
 
 def verify_retired(path: Path) -> bool:
-    """Check what is left of a retired version against its sums; whether its weights are gone.
+    """Check what is left of a retired version against its sums; whether its weights were deleted.
 
     Raises
     ------

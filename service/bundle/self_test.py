@@ -20,7 +20,7 @@ arithmetic for the same numbers (int8, float16) by some 1e-4."""
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """N rows as the graph took them, and what came of them.
+    """N rows as the graph took them, and its outputs for them.
 
     Attributes
     ----------

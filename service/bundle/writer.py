@@ -95,7 +95,7 @@ def retire(repository: Repository, name: str, version: int, *, purge: bool = Fal
     Returns
     -------
     list of str
-        Aliases that named it and are gone.
+        Aliases that named it, and were removed.
 
     Raises
     ------
@@ -105,8 +105,8 @@ def retire(repository: Repository, name: str, version: int, *, purge: bool = Fal
     if version not in retired:
         repository.check_published(name, version)
     aliases = repository.aliases(name)
-    gone = [label for label, target in aliases.items() if target == version]
-    if gone:
+    removed = [label for label, target in aliases.items() if target == version]
+    if removed:
         _write_aliases(repository, name, {label: v for label, v in aliases.items() if v != version})
     if version not in retired:
         text = tomlkit.dumps({"retired": sorted({*retired, version})})
@@ -117,7 +117,7 @@ def retire(repository: Repository, name: str, version: int, *, purge: bool = Fal
             if file.name not in KEPT:
                 file.unlink()
         _sync(folder)
-    return gone
+    return removed
 
 
 def _write_aliases(repository: Repository, name: str, aliases: dict[str, int]) -> None:

@@ -22,7 +22,7 @@ def aliases_of(repository: Repository, name: str, version: int) -> dict[str, Any
 
 
 def identity(model: Model) -> dict[str, object]:
-    """Which model, version and calibration a figure speaks of, for JSON."""
+    """Model, version and calibration of a figure, for JSON."""
     return {
         "model": model.name,
         "version": model.version,

@@ -226,30 +226,6 @@ def weigh(
     return Posterior(logits, log_probs, scores, p_values, flags, cells, p_value, flagged, None, probabilities)
 
 
-def act(
-    posterior: Posterior, policy: Policy, *, source: Array | None = None, target: Array | None = None
-) -> tuple[Array, Decisions]:
-    """Stages D and E: shift to the prevalence where the decision is taken, then choose.
-
-    Parameters
-    ----------
-    posterior : Posterior
-    policy : Policy
-    source : ndarray of shape (K,), optional
-        Prevalence of the posterior.
-    target : ndarray of shape (K,) or (N, K), optional
-        Prevalence that the request names, of all rows or of each; without it nothing is shifted.
-
-    Returns
-    -------
-    log_probs : ndarray of shape (N, K)
-        Under ``target``.
-    decisions : Decisions
-    """
-    log_probs = at_prevalence(posterior.log_probs, source=source, target=target)
-    return log_probs, choose(log_probs, policy, flagged=posterior.flagged, known=posterior.known(log_probs))
-
-
 def choose(log_probs: Array, policy: Policy, *, flagged: Flags | None, known: Array | None = None) -> Decisions:
     """Stage E alone: `decide` under a policy.
 

@@ -120,7 +120,7 @@ def improvement(check: LossChange) -> Verdict:
 
 
 def flags(found: OodReport) -> Verdict:
-    """Whether the gate flags as many rows as its false-alarm rate says, and how much of the OOD data."""
+    """Whether the gate flags as many rows as its false-alarm rate allows, and how much of the OOD data."""
     if found.flagged is None:
         text = f"No score has a threshold: {REASONS[found.limit_reason or 'uncalibrated']}."
         return _verdict("flags", "caution", "Nothing is flagged", text)

@@ -40,7 +40,7 @@ class CandidateChain:
         In `CALIBRATORS`.
     logits : ndarray of shape (N, K)
         What the calibrator sees: raw logits, or the log-probabilities that the inverse makes of them.
-    speaks_of : ndarray of shape (K,) or None
+    declared : ndarray of shape (K,) or None
         Prevalence behind those logits, if it is declared.
     offset : ndarray of shape (K,) or None
         Log ratio of the rows' prevalence to that.
@@ -51,7 +51,7 @@ class CandidateChain:
     inverse: InverseRecord | None
     method: str
     logits: Array
-    speaks_of: Array | None
+    declared: Array | None
     offset: Array | None
     shrunk: bool = False
 
@@ -102,10 +102,10 @@ def candidate_chains(manifest: Manifest, logits: Array, data: Dataset, method: s
     # Where declared weights only shift the prevalence, both ways fit alike: the one of the real prevalence comes first.
     for undone in (None,) if inverse is None else (inverse, None):
         seen = logits if undone is None else restore_inverse(undone).apply(log_softmax(logits))
-        speaks_of = declared_prevalence(manifest, weighted=undone is None)
-        offset = None if speaks_of is None else log_ratio(observed, speaks_of)
+        declared = declared_prevalence(manifest, weighted=undone is None)
+        offset = None if declared is None else log_ratio(observed, declared)
         for name in methods:
-            yield CandidateChain(undone, name, seen, speaks_of, offset, shrunk=method == DEFAULT)
+            yield CandidateChain(undone, name, seen, declared, offset, shrunk=method == DEFAULT)
 
 
 def with_signal(chains: Sequence[CandidateChain], data: Dataset) -> list[CandidateChain]:
@@ -153,10 +153,10 @@ def compete(chains: dict[str, CandidateChain], data: Dataset, seed: int) -> Choi
 
 
 def source_record(classes: tuple[str, ...], calibrator: Map, winner: CandidateChain, data: Dataset) -> PrevalenceRecord:
-    """The prevalence that calibrated probabilities of the winner speak of, as far as the rows show it."""
+    """The prevalence of the winner's calibrated probabilities, as far as the rows show it."""
     observed, free = frequencies(data, len(classes)), CALIBRATORS[winner.method].free_intercepts
-    if winner.speaks_of is not None and not free:
-        return PrevalenceRecord(basis="declared", prevalence=dict(zip(classes, winner.speaks_of.tolist(), strict=True)))
+    if winner.declared is not None and not free:
+        return PrevalenceRecord(basis="declared", prevalence=dict(zip(classes, winner.declared.tolist(), strict=True)))
     agrees = free or prior.mean_agrees(
         calibrator.apply(winner.logits), observed, weights=data.weights, groups=data.groups
     )

@@ -131,10 +131,10 @@ def _candidate_chains(
     inverse, observed = label_inverse_record(manifest, label), frequencies(data, 2)
     for undone in (None,) if inverse is None else (inverse, None):
         seen = two_column(undo(None if undone is None else restore_inverse(undone), log_odds))
-        speaks_of = _declared(manifest, label, weighted=undone is None)
-        offset = None if speaks_of is None or observed.min() == 0.0 else log_ratio(observed, speaks_of)
+        declared = _declared(manifest, label, weighted=undone is None)
+        offset = None if declared is None or observed.min() == 0.0 else log_ratio(observed, declared)
         for method in methods:
-            yield CandidateChain(undone, method, seen, speaks_of, offset, shrunk=shrunk)
+            yield CandidateChain(undone, method, seen, declared, offset, shrunk=shrunk)
 
 
 def _declared(manifest: Manifest, label: str, *, weighted: bool) -> Array | None:

@@ -1,4 +1,4 @@
-"""Which prevalence the calibrated probabilities speak of, and the shares of classes that it is compared with."""
+"""The prevalence of calibrated probabilities, and the class frequencies that it is compared with."""
 
 import numpy as np
 

@@ -48,7 +48,7 @@ class Analysis:
     conclusions : tuple of Conclusion
     inputs : tuple of PlannedInput
     graph : bytes or None
-        The graph that the conclusions speak of, where it is not the file itself.
+        The graph that the conclusions are about, where it is not the file itself.
     external_files : tuple of str
     """
 

@@ -126,7 +126,9 @@ def _declare(entry: Table, domain: Domain, *, text: bool) -> None:
             entry["allowed"] = list(bounds)
             entry["allowed"].comment(domain.why)
     elif domain.centre is not None and domain.spread is not None:
-        entry["plausible"] = list(rounded(domain.centre - WIDE * domain.spread, domain.centre + WIDE * domain.spread))
+        entry["plausible"] = list(
+            rounded_range(domain.centre - WIDE * domain.spread, domain.centre + WIDE * domain.spread)
+        )
         entry["plausible"].comment(
             f"{domain.why}; {WIDE} spreads about it (--train-data: a range of the training rows)"
         )
@@ -138,12 +140,12 @@ def _bounds(domain: Domain) -> tuple[float, float] | None:
     return (float(low), float(high)) if low < high else None
 
 
-def rounded(low: float, high: float) -> tuple[float, float]:
+def rounded_range(low: float, high: float) -> tuple[float, float]:
     """A range as wide or wider, to a millionth of a step, whose ends are round for its width.
 
     Examples
     --------
-    >>> rounded(17.3, 96.2)
+    >>> rounded_range(17.3, 96.2)
     (15.0, 100.0)
     """
     step = 0.5 * 10.0 ** math.floor(math.log10(max(high - low, 1e-300)))

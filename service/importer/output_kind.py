@@ -1,4 +1,4 @@
-"""The output kind and the task: as declared, by the operators, or by the dry run; else an error asks for a flag.
+"""The output kind and the task: as declared, by the operators, or by the dry run; or else an error names the flag.
 
 Tested in tests/importer/test_analysis.py.
 """

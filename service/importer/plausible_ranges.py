@@ -11,7 +11,7 @@ from service.bundle.repository import Bundle, Repository
 from service.core.numerics import Array
 from service.data.dataset import read_rows
 from service.errors import ServiceError
-from service.importer.manifest_text import rounded
+from service.importer.manifest_text import rounded_range
 from service.runtime.model import Model, load_model
 from service.runtime.rows import Fields
 
@@ -39,7 +39,7 @@ class Proposal:
 
 
 def propose_ranges(model: Model, path: Path) -> dict[str, Proposal]:
-    """Ranges of the columns of numbers, wider than the rows' and rounded.
+    """Ranges of the columns of numbers, wider than the rows' and rounded_range.
 
     Columns of categories and of codes have none, and neither have those that hold one number alone. A column that never
     falls below zero keeps zero as its lower end, and none leaves what the manifest allows.
@@ -92,7 +92,7 @@ def _range(values: Array, allowed: tuple[float, float] | None) -> Proposal | Non
     if allowed is not None and (values == np.round(values)).all():
         return None  # codes, of which every one that is allowed is as good as another
     margin = MARGIN * (most - least)
-    low, high = rounded(least - margin, most + margin)
+    low, high = rounded_range(least - margin, most + margin)
     low = 0.0 if least >= 0.0 and low < 0.0 else low
     if allowed is not None:
         low, high = max(low, allowed[0]), min(high, allowed[1])

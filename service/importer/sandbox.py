@@ -81,11 +81,11 @@ class Sandbox:
             "answers": str(answers),
             "alone": self.alone and not together,
         }
-        self._ask(request)
+        self._send(request)
         with np.load(answers, allow_pickle=False) as stored:
             return [{name: stored[f"{n}.{i}"] for i, name in enumerate(outputs)} for n in range(len(feeds))]
 
-    def _ask(self, request: dict[str, object]) -> None:
+    def _send(self, request: dict[str, object]) -> None:
         self._process = process = self._process or self._exits.enter_context(_child(self._limits))
         assert process.stdin is not None  # noqa: S101  # both are pipes, which only mypy does not know
         assert process.stdout is not None  # noqa: S101

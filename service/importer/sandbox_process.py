@@ -25,7 +25,7 @@ def main() -> None:
     limit = _address_space() + memory
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _say({})  # ready: what took the time so far was ours
+    _reply({})  # ready: what took the time so far was ours
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -35,10 +35,10 @@ def main() -> None:
             reply = {"error": str(error)}
         except MemoryError:
             reply = {"error": "memory"}
-        _say(reply)
+        _reply(reply)
 
 
-def _say(reply: dict[str, str]) -> None:
+def _reply(reply: dict[str, str]) -> None:
     print(json.dumps(reply), flush=True)  # noqa: T201  # this is the protocol
 
 

@@ -1,1 +1,1 @@
-"""The use case: rows and options in, an answer out, whatever protocol asked."""
+"""The use case: rows and options in, an answer out, whatever the protocol."""

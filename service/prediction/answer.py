@@ -114,7 +114,7 @@ class Answer:
     log_probs : ndarray of shape (N, K)
         Under the target prevalence. Of a multilabel model (N, M, 2); of a sequence model (N, L, K), smoothed.
     target : ndarray of shape (K,) or (N, K), or None
-        Prevalence that ``log_probs`` speak of; None when it is not known. Of a multilabel model (M, 2).
+        Prevalence of ``log_probs``; None when it is not known. Of a multilabel model (M, 2).
     site : str or tuple of str or None
     decided : tuple of Decided
         Every row belongs to one (of every label that has costs); empty where no decision was requested.

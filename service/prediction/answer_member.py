@@ -1,6 +1,6 @@
-"""What describes one member of an answer, and what the descriptions come to for one query.
+"""Descriptions of the members of an answer, and how they are resolved for one query.
 
-A `Member` says once where a value stands in the JSON of a row, what it is, and how it is computed for all rows of an
+A `Member` states once where a value stands in the JSON of a row, what it is, and how it is computed for all rows of an
 answer. Members that are computed from the same thing form a `Group`. `plan` resolves groups for one query: every name
 of a class, score, label or action is then known, and each member is one or more `Column`. Whatever writes answers (JSON
 by row, JSON by column, `/v2` tensors, files of `temperance score`, JSON schemas) does so from these, and from nothing
@@ -33,7 +33,7 @@ ABSENT: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class AnswerScope:
     """What is known of answers before there are rows.
 
     Attributes
@@ -45,7 +45,7 @@ class Scope:
     labels : tuple of str
         Of multilabel models: the labels that these policies belong to.
     policy : Policy or None
-        The one that a group of decisions speaks of.
+        The one that a group of decisions belongs to.
     """
 
     model: Model
@@ -54,12 +54,12 @@ class Scope:
     labels: tuple[str, ...] = ()
     policy: Policy | None = None
 
-    def at(self, place: int) -> "Scope":
+    def at(self, place: int) -> "AnswerScope":
         """The same for one of several groups of decisions."""
         return replace(self, policy=self.policies[place]) if place < len(self.policies) else self
 
 
-def always(scope: Scope) -> bool:
+def always(scope: AnswerScope) -> bool:
     """Whether a member is there that is always there."""
     del scope
     return True
@@ -118,8 +118,8 @@ class Member(Generic[S]):
     pick: tuple[str, str] | None = None
     nullable: bool = False
     optional: bool = False
-    when: Callable[[Scope], bool] = always
-    known: Callable[[Scope], bool] = always
+    when: Callable[[AnswerScope], bool] = always
+    known: Callable[[AnswerScope], bool] = always
     tensor: str | None = None
     single: bool = False
     schema: Mapping[str, Any] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class Group(Generic[S]):
     members: tuple[Member[S], ...]
     source: Callable[[Answer, Sequence[Part], int], S]
     objects: Mapping[str, str] = field(default_factory=dict)
-    when: Callable[[Scope], bool] = always
+    when: Callable[[AnswerScope], bool] = always
     positions: bool = False
     optional: bool = False
 
@@ -230,7 +230,7 @@ class Plan:
     readers: tuple[tuple[Callable[[Any], Any], int], ...]
 
     def values(self, answer: Answer, parts: Sequence[Part]) -> list[Any]:
-        """What `Member.values` says of every column; None where it is a pick."""
+        """`Member.values` of every column; None where it is a pick."""
         sources = [source(answer, parts) for source in self.sources]
         return [read(sources[source]) for read, source in self.readers]
 
@@ -258,14 +258,14 @@ def picked(values: Array, index: Indices | None) -> Array | None:
     return chosen
 
 
-def plan(groups: Sequence[Group[Any]], scope: Scope) -> Plan:
+def plan(groups: Sequence[Group[Any]], scope: AnswerScope) -> Plan:
     """Resolve descriptions for one query.
 
     Parameters
     ----------
     groups : sequence of Group
         In the order in which a row has them.
-    scope : Scope
+    scope : AnswerScope
     """
     columns: list[Column] = []
     sources: list[Callable[[Answer, Sequence[Part]], Any]] = []
@@ -299,7 +299,7 @@ def is_axis(step: str) -> bool:
     return step.startswith("{")
 
 
-def _names(group: Group[Any], scope: Scope) -> Sequence[str | None]:
+def _names(group: Group[Any], scope: AnswerScope) -> Sequence[str | None]:
     return (None,) if group.axis is None else AXES[group.axis](scope)
 
 
@@ -307,12 +307,12 @@ def _source(group: Group[Any], place: int) -> Callable[[Answer, Sequence[Part]],
     return lambda answer, parts: group.source(answer, parts, place)
 
 
-def _columns(group: Group[Any], scope: Scope, name: str | None, source: int) -> list[Column]:
+def _columns(group: Group[Any], scope: AnswerScope, name: str | None, source: int) -> list[Column]:
     return [_column(group, member, scope, name, source) for member in group.members if member.when(scope)]
 
 
-def _column(group: Group[Any], member: Member[Any], scope: Scope, name: str | None, source: int) -> Column:
-    parsed = _parsed(group.path, member.path)
+def _column(group: Group[Any], member: Member[Any], scope: AnswerScope, name: str | None, source: int) -> Column:
+    parsed = parse_path(group.path, member.path)
     return Column(
         member,
         parsed.steps if name is None else tuple([name if is_axis(step) else step for step in parsed.steps]),
@@ -328,8 +328,9 @@ def _column(group: Group[Any], member: Member[Any], scope: Scope, name: str | No
 
 
 @dataclass(frozen=True, slots=True)
-class _Parsed:
-    # A member's whole path: its steps, the axis at its end, and what `Column` says of the steps to its object or list.
+class MemberPath:
+    """A member's whole path: bare steps, the axis at its end, and as in `Column` where its object or list is."""
+
     steps: tuple[str, ...]
     axis: str
     within: int
@@ -337,13 +338,20 @@ class _Parsed:
 
 
 @lru_cache(maxsize=1024)  # paths are written down, so there are few
-def _parsed(group: str, member: str) -> _Parsed:
+def parse_path(group: str, member: str) -> MemberPath:
+    """The path of a member in its group.
+
+    Examples
+    --------
+    >>> parse_path("decision[]", "risks.{action}")
+    MemberPath(steps=('decision', 'risks'), axis='action', within=1, listed=True)
+    """
     steps = [*filter(None, group.split(".")), *filter(None, member.split("."))]
     axis = steps.pop()[1:-1] if member and is_axis(steps[-1]) else ""
     lists = [place for place, step in enumerate(steps, 1) if step.endswith("[]")]
     named = [place for place, step in enumerate(steps, 1) if step == "{label}"]
     bare = tuple(step.removesuffix("[]") for step in steps)
-    return _Parsed(bare, axis, next(iter(lists or named), 0), bool(lists))
+    return MemberPath(bare, axis, next(iter(lists or named), 0), bool(lists))
 
 
 def _picking(columns: Sequence[Column], first: int) -> list[Column]:
@@ -357,16 +365,16 @@ def _picking(columns: Sequence[Column], first: int) -> list[Column]:
     ]
 
 
-def _actions(scope: Scope) -> Sequence[str]:
+def _actions(scope: AnswerScope) -> Sequence[str]:
     return () if scope.policy is None else scope.policy.actions
 
 
-def _reasons(scope: Scope) -> Sequence[str]:
+def _reasons(scope: AnswerScope) -> Sequence[str]:
     del scope
     return REASONS
 
 
-AXES: Final[dict[str, Callable[[Scope], Sequence[str]]]] = {
+AXES: Final[dict[str, Callable[[AnswerScope], Sequence[str]]]] = {
     "class": lambda scope: scope.model.classes,
     "score": lambda scope: [detector.name for detector in scope.model.chain.detectors],
     "label": lambda scope: scope.labels,

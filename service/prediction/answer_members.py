@@ -14,11 +14,11 @@ from service.core.detector import Detector
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior
 from service.prediction.answer import Answer, Decided, Part
-from service.prediction.answer_member import ABSENT, Group, Json, Member, Scope
+from service.prediction.answer_member import ABSENT, AnswerScope, Group, Json, Member
 from service.prediction.evidence import evidence_of
 
 
-class Scored(NamedTuple):
+class OodScore(NamedTuple):
     """One OOD score of an answer's rows.
 
     Attributes
@@ -61,9 +61,9 @@ def _of_parts(answer: Answer, parts: Sequence[Part], place: int) -> Sequence[Par
     return parts
 
 
-def _scored(answer: Answer, parts: Sequence[Part], place: int) -> Scored:
+def _scored(answer: Answer, parts: Sequence[Part], place: int) -> OodScore:
     del parts
-    return Scored(answer.posterior, answer.model.chain.detectors[place], place)
+    return OodScore(answer.posterior, answer.model.chain.detectors[place], place)
 
 
 def _decided(answer: Answer, parts: Sequence[Part], place: int) -> Decided:
@@ -94,19 +94,19 @@ def _overridden(decided: Decided) -> Array | None:
     return least
 
 
-def _takes_flagged_rows(scope: Scope) -> bool:
+def _takes_flagged_rows(scope: AnswerScope) -> bool:
     return any(policy.on_ood is not None for policy in _own(scope))
 
 
-def _own(scope: Scope) -> Sequence[Policy]:
+def _own(scope: AnswerScope) -> Sequence[Policy]:
     return scope.policies if scope.policy is None else (scope.policy,)
 
 
-def _calibrated(scope: Scope) -> bool:
+def _calibrated(scope: AnswerScope) -> bool:
     return scope.model.chain.calibrated
 
 
-def _gated(scope: Scope) -> bool:
+def _gated(scope: AnswerScope) -> bool:
     return bool(scope.model.chain.gate)
 
 
@@ -179,7 +179,7 @@ OOD: Final[Group[Answer]] = Group(
     of_answer,
     {"ood": "Whether the row is out of distribution.", "ood.scores": "Every out-of-distribution score, by name."},
 )
-SCORES: Final[Group[Scored]] = Group(
+SCORES: Final[Group[OodScore]] = Group(
     "ood.scores.{score}",
     (
         Member(

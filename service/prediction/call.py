@@ -1,4 +1,4 @@
-"""One request: who asks, and by when.
+"""One request: its id, its caller and its deadline.
 
 Tested in tests/prediction/test_predictor.py.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who asks, and under which identity the answer is kept.
+    """Identity of a request, under which its answer is kept.
 
     Attributes
     ----------

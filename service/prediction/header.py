@@ -34,7 +34,7 @@ class Head:
     ----------
     model : Model
     target : ndarray, or None
-        Prevalence that the probabilities speak of, as `Answer.target`.
+        Prevalence of the probabilities, as `Answer.target`.
     site : str or tuple of str or None
     smoother : str or None
     request_id : str
@@ -73,6 +73,11 @@ def headed(head: Head, paths: Sequence[str]) -> Json:
 def session_json(model: Model, session: Session) -> Json:
     """A session after the rows of a response."""
     return _document(SESSION, (model, session))
+
+
+def session_of(answer: Answer) -> Json | None:
+    """The session after an answer's rows; None where none was sent."""
+    return None if answer.monitored is None else session_json(answer.model, answer.monitored.session)
 
 
 def timestamp(moment: datetime) -> str:
@@ -123,7 +128,7 @@ HEADER: Final[tuple[Member[Head], ...]] = (
     Member(
         "prevalence.source",
         "value",
-        "Prevalence that the calibrated probabilities speak of; null where it is unknown.",
+        "Prevalence of the calibrated probabilities; null where it is unknown.",
         lambda head: _shares(head.model, head.model.source),
         nullable=True,
         schema=SHARES,
@@ -131,7 +136,7 @@ HEADER: Final[tuple[Member[Head], ...]] = (
     Member(
         "prevalence.target",
         "value",
-        "Prevalence that the answer speaks of; a list where it varies by row, null where it is unknown.",
+        "Prevalence of the answer's probabilities; a list where it varies by row, null where it is unknown.",
         lambda head: _shares(head.model, head.target),
         nullable=True,
         schema={"anyOf": [SHARES, {"type": "array", "items": SHARES}]},

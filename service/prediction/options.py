@@ -145,13 +145,13 @@ def choose_smoother(model: Model, options: Options) -> str:
     if SMOOTHERS[smoother].chained and model.smoother != smoother:
         detail = (
             f"{model.bundle.title} has no transitions of a known prevalence, which 'hmm' needs: fit it (--calibrator "
-            "auto or bcts finds the prevalence), or ask for 'none'"
+            "auto or bcts finds the prevalence), or request 'none'"
         )
         raise InvalidParameters(detail, [Fault(("parameters", "smoother"), "unavailable", detail)])
     if smoother != "none" and (options.site is not None or options.prevalence is not None):
         raise PrevalenceUnavailable(
-            f"a prevalence moves positions one by one, and the smoother {smoother!r} speaks of sequences as they were "
-            "calibrated: ask with parameters.smoother = 'none', or leave out site and prevalence"
+            f"a prevalence moves positions one by one, and the smoother {smoother!r} needs sequences as they were "
+            "calibrated: send parameters.smoother = 'none', or leave out site and prevalence"
         )
     return smoother
 
@@ -175,7 +175,7 @@ def choose_target(model: Model, options: Options) -> Array | None:
         return None
     if model.source is None:
         raise PrevalenceUnavailable(
-            f"{model.name} version {model.version} does not know which prevalence its probabilities speak of: declare "
+            f"{model.name} version {model.version} does not know the prevalence of its probabilities: declare "
             "[training] prevalence in the manifest and fit again, on rows of the population it is used in"
         )
     rows = prevalence if isinstance(prevalence, tuple) else [prevalence]
@@ -234,7 +234,7 @@ def _is_source(source: Array | None, target: Array) -> bool:
 def _why_marginal(title: str, lack: str) -> str:
     return (
         f"{title} cannot hold a coverage within every class, because {lack}; on average over classes it holds under "
-        "the source prevalence alone: leave out site and prevalence, or ask for less"
+        "the source prevalence alone: leave out site and prevalence, or request a lower coverage"
     )
 
 

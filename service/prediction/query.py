@@ -1,4 +1,4 @@
-"""What a request asks of a model, checked against it."""
+"""The query of a request: its options, checked against the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from service.core.numerics import Array, Flags
 from service.core.pipeline import Posterior
 from service.core.trajectory import Monitor
 from service.prediction.answer import Answer, RowSets
-from service.prediction.answer_member import Group, Plan, Scope, plan
+from service.prediction.answer_member import AnswerScope, Group, Plan, plan
 from service.prediction.answer_members import TOPICS
 from service.prediction.options import Options, choose_sets
 from service.prediction.sessions import flagged_or_alarmed, monitor_steps
@@ -23,7 +23,7 @@ from service.runtime.model import Model
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a request asks of a model; nothing in it depends on how many rows come, unless an option is a list per row.
+    """Options of a request, checked against the model. A query fits any number of rows, unless an option varies by row.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Query:
 
     @property
     def target(self) -> Array | None:
-        """Prevalence that answers speak of; None when it is not known."""
+        """Prevalence of the answers' probabilities; None when it is not known."""
         return self.model.source if self.stages.target is None else self.stages.target
 
     @property
@@ -67,7 +67,7 @@ class Query:
         return cls(model, options, stages, sets)
 
     def by_policy(self) -> list[Self]:
-        """Queries of one policy each, where the request names one per row; the query itself elsewhere."""
+        """Queries of one policy each, where the request names one per row; otherwise the query itself."""
         if not isinstance(self.options.policy, tuple):
             return [self]
         names = dict.fromkeys(self.options.policy)
@@ -79,7 +79,7 @@ class Query:
         Parameters
         ----------
         topics : sequence of str
-            In `members.TOPICS` or the task's groups.
+            In `answer_members.TOPICS` or the task's groups.
         """
         return plan(groups_of(self.model.task, topics), scope_of(self))
 
@@ -105,10 +105,10 @@ class Query:
         )
 
 
-def scope_of(query: Query) -> Scope:
+def scope_of(query: Query) -> AnswerScope:
     """What is known of a query's answers before there are rows."""
     stages = query.stages
-    return Scope(query.model, query.options, stages.chosen, stages.labels)
+    return AnswerScope(query.model, query.options, stages.chosen, stages.labels)
 
 
 def groups_of(task: str, topics: Sequence[str]) -> list[Group[Any]]:

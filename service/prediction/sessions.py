@@ -55,7 +55,7 @@ def monitor_of(model: Model, session: Session) -> Monitor:
     Raises
     ------
     SessionUnavailable
-        If the version has no p-values to watch.
+        If the version has no p-values to monitor.
     InvalidParameters
         If the state is none that this rate can lead to.
     """

@@ -187,7 +187,7 @@ class Reloader:
         try:
             names = self.repository.names()
             return [name for name in names if self.repository.versions(name) or self.repository.retired(name)]
-        except (ServiceError, OSError):  # what is served is looked at all the same, and found gone
+        except (ServiceError, OSError):  # the models that are served are looked at all the same
             return []
 
     def _names(self) -> list[str]:

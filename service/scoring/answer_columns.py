@@ -41,7 +41,7 @@ def column_names(plan: Plan) -> list[str]:
 
 
 def stated(model: Model) -> dict[str, pl.Expr]:
-    """What every row says of the model that answered it."""
+    """What every row states about the model that answered it."""
     head = Head(model, None, None, None, "", "")
     return {name: pl.lit(value, dtype=pl.String()) for name, value in headed(head, STATED).items()}
 

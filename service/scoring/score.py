@@ -4,12 +4,12 @@ from service.errors import DataError
 from service.prediction.bulk import Track, untracked
 from service.runtime.model import Model
 from service.scoring.answer_columns import column_names
-from service.scoring.parts import Parts, check_out
-from service.scoring.score_request import Scored, ScoreRequest
+from service.scoring.finished_chunks import FinishedChunks, check_out
+from service.scoring.score_request import ScoreRequest, ScoreResult
 from service.scoring.scored_chunks import ChunkScorer
 
 
-def score(model: Model, request: ScoreRequest, *, track: Track = untracked) -> Scored:
+def score(model: Model, request: ScoreRequest, *, track: Track = untracked) -> ScoreResult:
     """Answer every row of a data set.
 
     Chunks are written beside ``out`` as they are done, each at once; the same call after an interruption goes on where
@@ -37,7 +37,7 @@ def score(model: Model, request: ScoreRequest, *, track: Track = untracked) -> S
     _refuse_inside(request)
     scorer = ChunkScorer.of(model, request)
     scorer.check_readable()
-    parts = Parts.open(model, request, column_names(scorer.plan))
+    parts = FinishedChunks.open(model, request, column_names(scorer.plan))
     first = parts.done()
     for chunk in scorer.chunks(first, track):
         parts.put(scorer.scored(chunk), first=chunk.first)

@@ -40,7 +40,7 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoreResult:
     """What was done; ``reused`` rows were scored by a run that had been interrupted, ``skipped`` have no answer."""
 
     rows: int

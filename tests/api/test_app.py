@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect
 
-from service.api.app import Parts, build_app
+from service.api.app import AppParts, build_app
 from service.api.body_limit import SMALLEST_BODY_LIMIT
 from service.api.problems import MEDIA_TYPE
 from service.errors import ServiceError
@@ -44,7 +44,7 @@ def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
 
     def make(error: Exception) -> httpx.AsyncClient:
         telemetry = Telemetry(CollectorRegistry())
-        parts = Parts(
+        parts = AppParts(
             registry=shipped,
             predictor=Breaking(telemetry, error),
             telemetry=telemetry,
@@ -75,7 +75,7 @@ async def test_an_unexpected_error_is_a_problem_that_says_nothing_else(
     assert "test_app.py" in caplog.text
     logged = [record.getMessage() for record in caplog.records]
     # The frame's source line is this file's own; the message is not repeated anywhere.
-    assert not any(CANARY in said for said in (answer.text, *logged))
+    assert not any(CANARY in text for text in (answer.text, *logged))
 
 
 async def test_an_error_of_our_own_that_is_no_request_error_is_a_500_with_its_words(

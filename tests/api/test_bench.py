@@ -13,7 +13,7 @@ from service.errors import BenchFailed
 SHIPPED = Path(__file__).parents[2] / "models"
 
 
-def test_the_floor_answers_what_it_is_told() -> None:
+def test_the_floor_answers_the_given_bytes() -> None:
     with bench.running(bench.serve_floor, b'{"a":1}') as floor:
         request = bench.request_bytes(floor, "/", b"{}")
         assert bench.ask(floor, request) == b'{"a":1}'
@@ -30,7 +30,7 @@ def test_an_answer_that_is_no_200_is_no_measurement(server) -> None:
         bench.ask(address, request)
 
 
-def test_a_server_that_is_not_there_is_said_to_be_so() -> None:
+def test_an_error_names_a_server_that_does_not_answer() -> None:
     nowhere = bench.Address("127.0.0.1", 9)
     with pytest.raises(BenchFailed, match=r"nothing answers at 127\.0\.0\.1 port 9"):
         bench.ask(nowhere, b"")

@@ -75,10 +75,10 @@ QUESTIONS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
 }
 
 
-async def until(told: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Until something is so, letting the loop turn."""
     async with asyncio.timeout(PATIENCE):
-        while not told():  # noqa: ASYNC110  # a tally is no event, and takes part in what is tested
+        while not condition():  # noqa: ASYNC110  # a tally is no event, and takes part in what is tested
             await asyncio.sleep(0)
 
 
@@ -86,7 +86,7 @@ async def until(told: Callable[[], bool]) -> None:
 async def test_rows_of_a_disconnected_client_are_never_run(question: str, registry: Registry) -> None:
     path, body = QUESTIONS[question]
     served, tally = compose(Settings(), registry), registry.model("heavy").tally
-    judged, runs, waited = tally.rows, tally.runs, tally.waited
+    rows_before, runs, waited = tally.rows, tally.runs, tally.waited
     async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://temperance") as client:
         long = asyncio.ensure_future(client.post("/v1/models/heavy:detect", json={"instances": rows(LONG)}))
         await until(lambda: tally.waited > waited)  # the thread is at work
@@ -97,5 +97,5 @@ async def test_rows_of_a_disconnected_client_are_never_run(question: str, regist
         short = asyncio.ensure_future(client.post(path, json=body(SHORT)))
         assert {(await long).status_code, (await short).status_code} == {200}
         exposed = (await client.get("/metrics")).text
-    assert (tally.rows - judged, tally.runs - runs) == (LONG + SHORT, 2)
+    assert (tally.rows - rows_before, tally.runs - runs) == (LONG + SHORT, 2)
     assert 'status="499"} 1.0' in exposed

@@ -52,7 +52,7 @@ async def test_discoveries_are_those_of_the_step_up_rule_over_the_batch(
         assert np.mean(np.flatnonzero(discovered) < 60) <= rate + 0.1
 
 
-async def test_a_row_is_judged_in_its_batch(publish_logits: Publish, client_of: Connect) -> None:
+async def test_a_discovery_depends_on_the_rows_of_its_request(publish_logits: Publish, client_of: Connect) -> None:
     rows = batch(strange=1)
     async with client_of(publish_logits(("0", "1"), fitted=True)) as client:
         (alone,) = await found(client, "detect", rows[-1:], fdr=0.05)
@@ -64,7 +64,7 @@ async def test_a_row_is_judged_in_its_batch(publish_logits: Publish, client_of: 
     }
 
 
-async def test_discoveries_are_null_where_nobody_can_tell(publish_logits: Publish, client_of: Connect) -> None:
+async def test_discoveries_are_null_without_p_values(publish_logits: Publish, client_of: Connect) -> None:
     async with client_of(publish_logits(("0", "1"))) as client:
         (ood,) = await found(client, "detect", [[0.0, 0.0]], fdr=0.1)
     assert ood["discovered"] is None

@@ -63,15 +63,15 @@ async def client(client_of: Callable[..., httpx.AsyncClient], registry: Registry
 
 
 @pytest.mark.parametrize("parameters", [{}, {"ids": ["1", "2", "3"]}])
-async def test_v1(parameters: dict[str, object], client: httpx.AsyncClient) -> None:
+async def test_v1_keeps_doubles(parameters: dict[str, object], client: httpx.AsyncClient) -> None:
     body = {"instances": [[value] for value in VALUES], "parameters": parameters}
     rows = (await client.post("/v1/models/doubles:predict", json=body)).json()["predictions"]
-    told = [np.log(row["probabilities"]["b"] / row["probabilities"]["a"]) for row in rows]
-    np.testing.assert_allclose(told, ANSWERS, rtol=0, atol=1e-12)
+    found = [np.log(row["probabilities"]["b"] / row["probabilities"]["a"]) for row in rows]
+    np.testing.assert_allclose(found, ANSWERS, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("encoding", ["json", "binary"])
-async def test_v2(encoding: str, client: httpx.AsyncClient) -> None:
+async def test_v2_keeps_doubles(encoding: str, client: httpx.AsyncClient) -> None:
     values = np.array(VALUES, dtype="<f8")
     entry = {"name": "d", "shape": [3, 1], "datatype": "FP64"}
     more: dict[str, object] = {"data": VALUES} if encoding == "json" else {"parameters": {"binary_data_size": 24}}
@@ -79,12 +79,12 @@ async def test_v2(encoding: str, client: httpx.AsyncClient) -> None:
     headers = {"inference-header-content-length": str(len(text))} if encoding == "binary" else {}
     body = text + (values.tobytes() if encoding == "binary" else b"")
     answer = await client.post("/v2/models/doubles/infer", content=body, headers=headers)
-    told = np.array(answer.json()["outputs"][0]["data"]).reshape(-1, 2)[:, 1]  # logits are FP32
-    np.testing.assert_allclose(told, ANSWERS, rtol=1e-7)
+    found = np.array(answer.json()["outputs"][0]["data"]).reshape(-1, 2)[:, 1]  # logits are FP32
+    np.testing.assert_allclose(found, ANSWERS, rtol=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
-def test_score(kind: str, registry: Registry, tmp_path: Path) -> None:
+def test_score_keeps_doubles(kind: str, registry: Registry, tmp_path: Path) -> None:
     data, frame = tmp_path / f"rows.{kind}", pl.DataFrame({"d": VALUES})
     if kind == "npz":
         np.savez(data, allow_pickle=False, d=np.array(VALUES))
@@ -92,5 +92,5 @@ def test_score(kind: str, registry: Registry, tmp_path: Path) -> None:
         frame.write_csv(data) if kind == "csv" else frame.write_parquet(data)
     score(registry.model("doubles"), ScoreRequest(data, tmp_path / "out.parquet"))
     answers = pl.read_parquet(tmp_path / "out.parquet")
-    told = np.log(answers["probabilities.b"] / answers["probabilities.a"])
-    np.testing.assert_allclose(told, ANSWERS, rtol=0, atol=1e-12)
+    found = np.log(answers["probabilities.b"] / answers["probabilities.a"])
+    np.testing.assert_allclose(found, ANSWERS, rtol=0, atol=1e-12)

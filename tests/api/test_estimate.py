@@ -66,7 +66,7 @@ async def test_another_prevalence_is_estimated_within_its_interval_and_raises_th
         assert entry["high"] - entry["low"] < 0.4
 
 
-async def test_three_classes_are_told_apart(publish_logits: Publish, client_of: Connect) -> None:
+async def test_the_prevalence_of_three_classes_is_estimated(publish_logits: Publish, client_of: Connect) -> None:
     prevalence = (0.6, 0.3, 0.1)
     async with client_of(publish_logits(("0", "1", "2"), fitted=True)) as client:
         found = await estimated(client, rows_of(2000, prevalence))

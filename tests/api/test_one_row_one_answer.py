@@ -182,7 +182,7 @@ def of_tensors(document: dict[str, Any]) -> list[tuple[str, bool]]:
 
 
 @pytest.mark.parametrize("rounded", [False, True], ids=["as written", "as float32"])
-async def test_every_encoding_gives_every_calibration_row_one_answer_alone_and_in_company(
+async def test_every_encoding_gives_every_calibration_row_one_answer_alone_and_beside_others(
     client: httpx.AsyncClient, calibration: Array, features: list[str], *, rounded: bool
 ) -> None:
     # A client in float32 sends another number than the file holds; the model takes the same one either way.

@@ -19,7 +19,7 @@ def test_a_started_server_is_alive_and_ready(server: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-def test_health_can_be_asked_for_without_a_body(path: str, server: Any) -> None:
+def test_health_answers_requests_without_a_body(path: str, server: Any) -> None:
     answer = server.client.head(path)
     assert (answer.status_code, answer.content) == (200, b"")
 

@@ -189,7 +189,7 @@ PARAMETERS = {
         '"prevalence": [{"benign": 1}]', "/parameters/prevalence/0/malignant"
     ),
     "a session that is a number": options(f'"session": {NUMBER}', "/parameters/session"),
-    "a session of a stranger": options(f'"session": {{"{CANARY}": {NUMBER}}}', "/parameters/session/?"),
+    "a session with an unknown key": options(f'"session": {{"{CANARY}": {NUMBER}}}', "/parameters/session/?"),
     "a session without its steps": options(
         '"session": {"model": "breast-cancer", "version": "1"}', "/parameters/session/statistic"
     ),
@@ -314,7 +314,7 @@ CROWDS = {
     "unknown fields": ("decide", {"instances": [[1]]} | {f"zq7canary {i}": 1 for i in range(100_000)}),
     "ids that are numbers": ("decide", {"instances": [[1]], "parameters": {"ids": [1] * 100_000}}),
     "labels that are fractions": ("evaluate", {"instances": [[1]], "labels": [0.5] * 100_000}),
-    "classes nobody has": (
+    "classes that the model does not have": (
         "decide",
         {"instances": [[1]], "parameters": {"prevalence": {f"zq7canary {i}": 2 for i in range(100_000)}}},
     ),

@@ -8,7 +8,7 @@ from service.api.remembered_routes import Direct
 
 
 class Noting:
-    """An ASGI application that notes what it is asked."""
+    """An ASGI application that records its requests."""
 
     def __init__(self) -> None:
         self.scopes: list[dict[str, Any]] = []

@@ -95,9 +95,9 @@ async def test_every_row_is_answered_as_it_would_be_alone(
         close(found, one["predictions"][0])
     if name in {"site", "prevalence"}:
         for end in ("target", "site"):
-            said = together["prevalence"][end]
+            stated = together["prevalence"][end]
             expected = [one["prevalence"][end] for one in alone]
-            assert (said or [None] * 6) == expected
+            assert (stated or [None] * 6) == expected
     assert conforms(together, "decide") == []
 
 

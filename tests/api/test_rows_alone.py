@@ -69,7 +69,9 @@ def test_together_the_graph_would_answer_otherwise(folder: Path, alone: Array) -
 
 
 @pytest.mark.parametrize("parameters", [{}, {"ids": [str(i) for i in range(len(ROWS))]}, {"layout": "columns"}])
-async def test_v1(parameters: dict[str, Any], client: httpx.AsyncClient, alone: Array) -> None:
+async def test_v1_answers_every_row_as_if_it_were_alone(
+    parameters: dict[str, Any], client: httpx.AsyncClient, alone: Array
+) -> None:
     body = {"instances": ROWS.tolist(), "parameters": parameters}
     answer = (await client.post("/v1/models/m:predict", json=body)).json()
     if "columns" in answer:
@@ -78,14 +80,14 @@ async def test_v1(parameters: dict[str, Any], client: httpx.AsyncClient, alone: 
         same([list(row["probabilities"].values()) for row in answer["predictions"]], alone)
 
 
-async def test_v1_joined_with_others(client: httpx.AsyncClient, alone: Array) -> None:
+async def test_v1_answers_joined_requests_as_if_each_row_were_alone(client: httpx.AsyncClient, alone: Array) -> None:
     sent = [client.post("/v1/models/m:predict", json={"instances": [row]}) for row in ROWS.tolist()]
     answers = [answer.json()["predictions"][0]["probabilities"] for answer in await asyncio.gather(*sent)]
     same([list(answer.values()) for answer in answers], alone)
 
 
 @pytest.mark.parametrize("encoding", ["json", "binary"])
-async def test_v2(encoding: str, client: httpx.AsyncClient, alone: Array) -> None:
+async def test_v2_answers_every_row_as_if_it_were_alone(encoding: str, client: httpx.AsyncClient, alone: Array) -> None:
     rows = ROWS.astype("<f4")
     entry: dict[str, Any] = {"name": "x", "shape": [40, 4], "datatype": "FP32"}
     entry |= (
@@ -100,7 +102,9 @@ async def test_v2(encoding: str, client: httpx.AsyncClient, alone: Array) -> Non
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
-def test_score(kind: str, registry: Registry, alone: Array, tmp_path: Path) -> None:
+def test_score_answers_every_row_as_if_it_were_alone(
+    kind: str, registry: Registry, alone: Array, tmp_path: Path
+) -> None:
     data = tmp_path / f"rows.{kind}"
     frame = pl.DataFrame(ROWS, schema=list(COLUMNS))
     if kind == "npz":

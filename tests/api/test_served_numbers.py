@@ -65,12 +65,12 @@ async def test_the_logits_agree_with_scikit_learns_probabilities(
     np.testing.assert_allclose(classifier.predict_proba(rounded)[:, 1], expit(trained_logits), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("wanted", [{}, {"site": "screening"}], ids=["as calibrated", "screening"])
+@pytest.mark.parametrize("options", [{}, {"site": "screening"}], ids=["as calibrated", "screening"])
 async def test_served_risks_are_those_of_the_served_probabilities(
-    wanted: dict[str, str], ask: Ask, client: httpx.AsyncClient, test_rows: list[list[float]]
+    options: dict[str, str], ask: Ask, client: httpx.AsyncClient, test_rows: list[list[float]]
 ) -> None:
     costs = (await client.get("/v1/models/breast-cancer")).json()["policies"]["biopsy"]["costs"]
-    for row in (await ask("decide", test_rows, **wanted))["predictions"]:
+    for row in (await ask("decide", test_rows, **options))["predictions"]:
         decision, p = row["decision"], row["probabilities"]
         risks = {action: sum(cost[c] * p[c] for c in p) for action, cost in costs.items()}
         assert decision["risks"] == pytest.approx(risks, abs=1e-9)
@@ -151,7 +151,7 @@ async def test_rows_that_are_not_flagged_are_not_overruled(ask: Ask, test_rows: 
             assert "overridden" not in row["decision"]
 
 
-async def test_an_uncalibrated_version_flags_nothing_and_defers_everything_it_was_told_to(
+async def test_an_uncalibrated_version_flags_nothing_and_defers_where_the_policy_defers_flagged_rows(
     publish_logits: Callable[..., Registry], client_of: Callable[..., httpx.AsyncClient]
 ) -> None:
     async with client_of(publish_logits(("0", "1"), more=DEFER_WHEN_FLAGGED)) as client:
@@ -249,9 +249,9 @@ async def test_an_answer_names_the_version_and_digest_that_gave_it(
     assert len(answer["created"]) == len("2026-01-01T12:00:00.000Z")
 
 
-@pytest.mark.parametrize("wanted", [{}, {"site": "screening"}, {"policy": "biopsy"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"site": "screening"}, {"policy": "biopsy"}], ids=str)
 async def test_evaluate_equals_the_offline_evaluation(
-    wanted: dict[str, str],
+    options: dict[str, str],
     client: httpx.AsyncClient,
     data_folder: Path,
     shipped_model: Model,
@@ -261,12 +261,12 @@ async def test_evaluate_equals_the_offline_evaluation(
     body = {
         "instances": data.numbers.tolist(),
         "labels": [shipped_model.classes[k] for k in data.labels],
-        "parameters": wanted,
+        "parameters": options,
     }
     answer = (await client.post("/v1/models/breast-cancer:evaluate", json=body)).json()
     offline = answer_of(shipped_model, posterior_of(shipped_model, data.numbers))
     raw = offline.posterior.logits
-    if "site" in wanted:
+    if "site" in options:
         target = np.array([0.98, 0.02])
         weights = np.exp(offline.log_probs) * target / shipped_model.source
         log_probs = np.log(weights / weights.sum(axis=1, keepdims=True))
@@ -299,13 +299,15 @@ async def test_labels_may_be_indices(client: httpx.AsyncClient, test_rows: list[
 @pytest.mark.parametrize(
     ("labels_as", "labels"), [("index0", [1, 1, 1]), ("index1", [2, 2, 2]), ("names", ["malignant"] * 3)]
 )
-async def test_what_labels_are_may_be_said(
+async def test_the_form_of_labels_may_be_declared(
     labels_as: str, labels: list[Any], client: httpx.AsyncClient, test_rows: list[list[float]]
 ) -> None:
     path, rows = "/v1/models/breast-cancer:evaluate", test_rows[:3]
     plain = await client.post(path, json={"instances": rows, "labels": ["malignant"] * 3})
-    said = await client.post(path, json={"instances": rows, "labels": labels, "parameters": {"labels_as": labels_as}})
-    assert said.json()["evaluation"] == plain.json()["evaluation"]
+    declared = await client.post(
+        path, json={"instances": rows, "labels": labels, "parameters": {"labels_as": labels_as}}
+    )
+    assert declared.json()["evaluation"] == plain.json()["evaluation"]
 
 
 async def test_labels_with_two_readings_are_refused_with_both(
@@ -320,7 +322,7 @@ async def test_labels_with_two_readings_are_refused_with_both(
 
 
 @pytest.mark.parametrize(("labels_as", "label"), [("index0", 2), ("index1", 0), ("names", 0), ("index2", 0)])
-async def test_labels_that_are_not_what_was_said_are_refused(
+async def test_labels_of_another_form_than_declared_are_refused(
     labels_as: str, label: int, client: httpx.AsyncClient, test_rows: list[list[float]]
 ) -> None:
     body = {"instances": test_rows[:2], "labels": [1, label], "parameters": {"labels_as": labels_as}}

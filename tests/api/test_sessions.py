@@ -75,7 +75,7 @@ async def test_a_session_starts_at_nothing_and_counts_the_rows(
     assert conforms(answer, verb) == []
 
 
-async def test_what_is_not_asked_for_is_not_watched(ask: Ask, test_rows: list[list[float]]) -> None:
+async def test_without_a_session_in_the_request_nothing_is_monitored(ask: Ask, test_rows: list[list[float]]) -> None:
     assert "session" not in await ask("decide", test_rows[:2])
 
 
@@ -143,7 +143,7 @@ ERROR, STEPS, RUNS = 0.05, 40, 24
 
 
 def excursions(rng: np.random.Generator) -> tuple[Array, list[list[float]]]:
-    """Steps off course of an imitator that nobody helps, and the rows that it would send."""
+    """Steps off course of an imitator without help, and the rows that it would send."""
     off = np.maximum.accumulate(rng.random(STEPS) < ERROR)
     return off, [ODD if lost else row for lost, row in zip(off, usual(rng, STEPS), strict=True)]
 
@@ -203,7 +203,7 @@ TAMPERED: dict[str, tuple[dict[str, Any], str, str]] = {
         "steps",
         "evidence",
     ),
-    "a rate below what can be told": ({"false_alarms_per_1000_steps": 0.01}, "false_alarms_per_1000_steps", ""),
+    "a rate that is too small": ({"false_alarms_per_1000_steps": 0.01}, "false_alarms_per_1000_steps", ""),
     "something added": ({"zq7canary": 1}, "?", "known are model, version"),
     "a misspelt member": ({"alarms": True}, "?", "did you mean 'alarm'?"),
 }
@@ -211,7 +211,7 @@ TAMPERED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("verb", ["detect", "decide"])
 @pytest.mark.parametrize("name", TAMPERED)
-async def test_a_session_that_no_answer_can_have_said_is_refused_where_it_is_wrong(
+async def test_a_session_that_no_answer_can_have_returned_is_refused_where_it_is_wrong(
     name: str, verb: str, client: httpx.AsyncClient, example_row: list[float]
 ) -> None:
     change, place, says = TAMPERED[name]

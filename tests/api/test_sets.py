@@ -1,4 +1,4 @@
-"""Label sets: what they promise, and when they say that it does not hold."""
+"""Label sets: their coverage, and when `valid` is false."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -130,20 +130,20 @@ async def test_few_rows_of_a_class_give_sets_on_average_and_none_at_another_prev
     assert "leave out site and prevalence" in detail
 
 
-async def test_few_rows_of_a_rare_class_give_sets_that_hold_at_the_prevalence_asked_for(
+async def test_few_rows_of_a_rare_class_give_sets_that_hold_at_the_requested_prevalence(
     publish_logits: Publish, client_of: Connect, tmp_path: Path
 ) -> None:
     rows, labels = drawn(2000, 2, weights=(4.0, 1.0))  # the second class is the rare and the hard one
     kept = (labels == 0) | (np.cumsum(labels == 1) <= 8)  # too few for 0.9 within the class
     np.savez(tmp_path / "rare.npz", X=np.array(rows)[kept], y=labels[kept])
-    asked = {"0": 0.4, "1": 0.6}
+    requested = {"0": 0.4, "1": 0.6}
     new, truth = drawn(4000, 2, seed=8, weights=(4.0, 1.0))
     fitted = publish_logits(CLASSES, fitted=True, data=tmp_path / "rare.npz", more=RARE)
     async with client_of(fitted) as client:
         here = await sets_of(client, new, coverage=0.9)
-        there = await sets_of(client, new, coverage=0.9, prevalence=asked)
-        detail = await refused(client, row=new[0], coverage=0.97, prevalence=asked)
-        each = await refused(client, row=new[0], coverage=0.9, prevalence=[asked])
+        there = await sets_of(client, new, coverage=0.9, prevalence=requested)
+        detail = await refused(client, row=new[0], coverage=0.97, prevalence=requested)
+        each = await refused(client, row=new[0], coverage=0.9, prevalence=[requested])
     shares = np.where(truth == 1, 0.6 / (truth == 1).mean(), 0.4 / (truth == 0).mean())
     assert {one["method"] for one in here} == {"lac_marginal"}
     assert {one["method"] for one in there} == {"lac_weighted"}
@@ -201,11 +201,11 @@ async def test_adaptive_sets_hold_the_most_probable_label_that_is_answered(
     fitted = publish_logits(
         ("0", "1", "2"), fitted=True, data=tmp_path / "biased.npz", calibrator="bcts", label_sets="aps"
     )
-    asked = {"instances": biased[rng.permutation(600)[:200]].tolist(), "parameters": {"coverage": 0.3}}
+    requested = {"instances": biased[rng.permutation(600)[:200]].tolist(), "parameters": {"coverage": 0.3}}
     async with client_of(fitted) as client:
-        answer = (await client.post("/v1/models/logits:predict", json=asked)).json()["predictions"]
+        answer = (await client.post("/v1/models/logits:predict", json=requested)).json()["predictions"]
     assert all(row["label"] in row["set"]["labels"] for row in answer)
-    assert any(row["label"] != str(np.argmax(x)) for row, x in zip(answer, asked["instances"], strict=True))
+    assert any(row["label"] != str(np.argmax(x)) for row, x in zip(answer, requested["instances"], strict=True))
 
 
 async def test_rows_of_a_patient_count_as_one(publish_logits: Publish, client_of: Connect, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""64-bit integers of a request arrive in the graph as they were sent, whatever the encoding and whoever else asks."""
+"""64-bit integers of a request arrive in the graph as they were sent, whatever the encoding and the other requests."""
 
 import asyncio
 import json

@@ -83,7 +83,7 @@ class _Schedule:
         self._due: list[float] = moments.tolist()
         self._sent = np.zeros(len(moments))
         self._answered = np.zeros(len(moments))
-        self._asked: dict[int, int] = {}  # connection -> place of its request
+        self._requested: dict[int, int] = {}  # connection -> place of its request
         self._parts: dict[int, bytes] = dict.fromkeys(self._links, b"")
 
     def run(self) -> Seen:
@@ -114,7 +114,7 @@ class _Schedule:
 
     def _ask(self, place: int, start: float) -> None:
         number = self._free.popleft()
-        self._asked[number] = place
+        self._requested[number] = place
         self._links[number].sendall(self._requests[place % len(self._requests)])
         self._sent[place] = time.perf_counter() - start
 
@@ -125,7 +125,7 @@ class _Schedule:
         answer = self._parts[number] + part
         self._parts[number] = b"" if (whole := complete(answer)) else answer
         if whole:
-            self._answered[self._asked[number]] = time.perf_counter() - start
+            self._answered[self._requested[number]] = time.perf_counter() - start
             self._free.append(number)
         return whole
 

@@ -29,7 +29,7 @@ EDITS = {
     "an action": ("ask = { ann", "see = { ann = 1, bob = 1 }\nask = { ann", "costs.see.ann was absent and is 1.0"),
     "what a flag does": ('on_ood = "ask"', 'on_ood = "flag"', "on_ood was ask and is flag"),
     "the default": ("[policies.triage]\n", "[policies.triage]\ndefault = true\n", None),
-    "a policy's name": ("policies.triage", "policies.sort", "policy 'triage' is gone"),
+    "a policy's name": ("policies.triage", "policies.sort", "policy 'triage' was removed"),
     "the order of classes": ('["ann", "bob"]', '["bob", "ann"]', "classes: in another order"),
     "the order of columns": ('["a", "b"]', '["b", "a"]', "columns of input 'x': in another order"),
     "a column": ('["a", "b"]', '["a", "b", "c"]', "columns of input 'x': 'c' added"),
@@ -46,7 +46,7 @@ def test_what_clients_notice_is_listed_in_words(name: str) -> None:
     assert old in TEXT
     found = changes(parse_manifest(TEXT), parse_manifest(TEXT.replace(old, new)))
     assert (sentence is None) == (found == [])
-    assert sentence is None or any(sentence in said for said in found)
+    assert sentence is None or any(sentence in change for change in found)
 
 
 def test_equal_manifests_have_no_changes() -> None:

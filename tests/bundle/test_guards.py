@@ -15,8 +15,8 @@ def manifest(*, features: dict[str, Any] | None = None, ood: dict[str, Any] | No
     """Two numbers and a text."""
     meaning = {"output": "s", "output_kind": "probabilities", "classes": ["no", "yes"], **graph}
     inputs = [{"name": name} for name in ("age", "bmi", "sex")]
-    told = {"schema": 1, "title": "m", "graph": meaning, "inputs": inputs, "features": features or {}}
-    return Manifest.model_validate(told | ({} if ood is None else {"ood": ood}))
+    document = {"schema": 1, "title": "m", "graph": meaning, "inputs": inputs, "features": features or {}}
+    return Manifest.model_validate(document | ({} if ood is None else {"ood": ood}))
 
 
 def test_a_default_draft_has_no_guard_on_its_inputs() -> None:

@@ -94,7 +94,7 @@ REFUSED = {
     "an input twice": ("[features.age]", '[[inputs]]\nname = "x"\n[features.age]', "inputs: 'x' is named twice"),
     "a feature twice": ('["age", "pulse"]', '["age", "age"]', "features: 'age' is named twice"),
     "an empty feature list": ('["age", "pulse"]', "[]", "inputs.0.features"),
-    "a table for a feature nobody takes": ("[features.age]", "[features.height]", "features: 'height'"),
+    "a table for a feature that no input takes": ("[features.age]", "[features.height]", "features: 'height'"),
     "a plausible range upside down": ("[0.0, 120.0]", "[120.0, 0.0]", "features.age: plausible"),
     "an empty plausible range": ("[0.0, 120.0]", "[5.0, 5.0]", "features.age: plausible"),
     "a plausible range beyond the allowed": (
@@ -113,7 +113,7 @@ REFUSED = {
     "a weighted loss without weights": ("class_weights = { healthy = 1.0, ill = 9.0 }", "", "training: loss"),
     "weights without the weighted loss": ('loss = "weighted"', 'loss = "cross_entropy"', "training: loss"),
     "a weight for half the classes": (", ill = 9.0", "", "training.class_weights: class 'ill' is missing"),
-    "a weight for a stranger": ("ill = 9.0", "ill = 9.0, odd = 1.0", "training.class_weights: 'odd'"),
+    "a weight for an unknown class": ("ill = 9.0", "ill = 9.0, odd = 1.0", "training.class_weights: 'odd'"),
     "a weight of zero": ("ill = 9.0", "ill = 0.0", "training.class_weights.ill"),
     "a boolean weight": ("ill = 9.0", "ill = true", "training.class_weights.ill"),
     "a focal loss without gamma": (WEIGHTED, 'loss = "focal"', "training: loss = 'focal' and gamma belong together"),
@@ -139,8 +139,12 @@ REFUSED = {
     "a share as text": ("ill = 0.1", 'ill = "0.1"', "training.prevalence.ill"),
     "an unknown score": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll", "magic"]', "ood: scores: 'magic'"),
     "a score twice": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll", "nll"]', "scores: 'nll' is named twice"),
-    "a gate member nobody computes": ('scores = ["nll", "mahalanobis"]', 'scores = ["nll"]', "gate: 'mahalanobis'"),
-    "a gate member nobody knows": ('"mahalanobis", "range"]', '"knn"]', "gate: 'knn'"),
+    "a gate member that is not computed": (
+        'scores = ["nll", "mahalanobis"]',
+        'scores = ["nll"]',
+        "gate: 'mahalanobis'",
+    ),
+    "an unknown gate member": ('"mahalanobis", "range"]', '"knn"]', "gate: 'knn'"),
     "a score that two classes make constant": (
         'scores = ["nll", "mahalanobis"]',
         'scores = ["nll", "mahalanobis", "logit_norm"]',
@@ -149,7 +153,7 @@ REFUSED = {
     "an empty gate": ('gate = ["nll", "mahalanobis", "range"]', "gate = []", "ood.gate"),
     "a false-alarm rate of one": ("false_alarm = 0.1", "false_alarm = 1.0", "ood.false_alarm"),
     "a boolean false-alarm rate": ("false_alarm = 0.1", "false_alarm = true", "ood.false_alarm"),
-    "a tensor nobody looks at": (
+    "a tensor that no score looks at": (
         'scores = ["nll", "mahalanobis"]\nfalse_alarm = 0.1\ngate = ["nll", "mahalanobis", "range"]',
         'scores = ["nll", "entropy"]\nspace = "hidden"',
         "ood: space is 'hidden', and none of the scores looks at it; those that do are mahalanobis, relative_mahal",
@@ -163,13 +167,13 @@ REFUSED = {
     "a site that sums to 1.2": ("ill = 0.5 }", "ill = 0.7 }", "sites.ward.prevalence: the shares must sum to 1"),
     "a site without a class": (", ill = 0.5 }", " }", "sites.ward.prevalence: class 'ill' is missing"),
     "a negative share": ("ill = 0.5 }", "ill = -0.5 }", "sites.ward.prevalence.ill"),
-    "an action nobody can take": ('on_ood = "call"', 'on_ood = "defer"', "on_ood: 'defer'"),
+    "an unknown action on OOD": ('on_ood = "call"', 'on_ood = "defer"', "on_ood: 'defer'"),
     "an action called flag": ("wait = {", "flag = {", "no action may be called 'flag'"),
     "a boolean as text": ("default = true", 'default = "yes"', "policies.triage.default"),
     "a boolean as a number": ("default = true", "default = 1", "policies.triage.default"),
     "a single action": ("wait = { healthy = 0, ill = 50 }", "", "policies.triage.costs"),
     "a class missing in a cost row": (", ill = 50", "", "policies.triage.costs.wait: class 'ill' is missing"),
-    "a stranger in a cost row": ("ill = 50", "ill = 50, odd = 1", "policies.triage.costs.wait: 'odd'"),
+    "an unknown class in a cost row": ("ill = 50", "ill = 50, odd = 1", "policies.triage.costs.wait: 'odd'"),
     "a cost that is nan": ("ill = 50", "ill = nan", "policies.triage.costs.wait.ill"),
     "an infinite cost": ("ill = 50", "ill = inf", "policies.triage.costs.wait.ill"),
     "a boolean cost": ("ill = 50", "ill = true", "policies.triage.costs.wait.ill"),
@@ -355,7 +359,7 @@ def test_what_the_service_fills_is_no_column() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("fill = 0", "fill = 0\nmask = true", "exclude each other"),
         ("pad = 0", 'pad = 0\nfeatures = ["a"]', "features name columns"),
@@ -365,8 +369,8 @@ def test_what_the_service_fills_is_no_column() -> None:
         ("shape = [512]", "shape = [0]", "greater than or equal to 1"),
     ],
 )
-def test_an_input_is_columns_or_a_tensor_or_the_service_s(old: str, new: str, said: str) -> None:
-    with pytest.raises(ManifestInvalid, match=said):
+def test_an_input_is_columns_or_a_tensor_or_the_service_s(old: str, new: str, message: str) -> None:
+    with pytest.raises(ManifestInvalid, match=message):
         parse_manifest(TENSOR.replace(old, new))
 
 

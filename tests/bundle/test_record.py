@@ -76,9 +76,9 @@ def test_a_record_is_written_as_it_lies_in_the_shipped_bundle(published: Bundle)
 
 def test_what_is_separable_is_restored_mixed_and_what_is_older_is_not(published: Bundle) -> None:
     assert published.record is not None
-    told = {"status": "separable", "support": 0.25}
-    mixed = published.record.model_copy(update=told).restored_calibrator()
-    bare = published.record.model_copy(update=told | {"support": None}).restored_calibrator()
+    changes = {"status": "separable", "support": 0.25}
+    mixed = published.record.model_copy(update=changes).restored_calibrator()
+    bare = published.record.model_copy(update=changes | {"support": None}).restored_calibrator()
     far = np.array([[0.0, 1e6]])
     np.testing.assert_allclose(np.exp(mixed.apply(far)), [[0.125, 0.875]], rtol=1e-12)
     assert np.exp(bare.apply(far))[0, 0] == 0.0
@@ -112,7 +112,7 @@ REFUSED = {
         lambda r: json.dumps(r | {"calibrator": {"method": "temperature", "params": {"temperature": 0.0}}}),
         "must be positive",
     ),
-    "an inverse nobody knows": (
+    "an unknown inverse": (
         lambda r: json.dumps(r | {"inverse": {"loss": "magic", "params": {}}}),
         "inverse.loss is not one of cross_entropy, weighted, focal",
     ),

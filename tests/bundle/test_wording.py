@@ -66,9 +66,9 @@ def test_errors_of_manifests_are_in_our_words(published: Bundle) -> None:
     for path, value in spoiled(document):
         if value is None:
             continue
-        said = refusal(parse_manifest, tomlkit.dumps(put(document, path, value)))
-        refused += said is not None
-        assert not PHRASES.search(said or ""), (path, value, said)
+        message = refusal(parse_manifest, tomlkit.dumps(put(document, path, value)))
+        refused += message is not None
+        assert not PHRASES.search(message or ""), (path, value, message)
     assert refused > 200
 
 
@@ -76,9 +76,9 @@ def test_errors_of_records_are_in_our_words(published: Bundle) -> None:
     document = json.loads((published.path / "calibration.json").read_text())
     refused = 0
     for path, value in spoiled(document):
-        said = refusal(partial(parse_record, where="record"), json.dumps(put(document, path, value)))
-        refused += said is not None
-        assert not PHRASES.search(said or ""), (path, value, said)
+        message = refusal(partial(parse_record, where="record"), json.dumps(put(document, path, value)))
+        refused += message is not None
+        assert not PHRASES.search(message or ""), (path, value, message)
     assert refused > 200
     for text in ("", "{", "[]", "null", "7", '"x"'):
         with pytest.raises(ServiceError) as raised:
@@ -92,19 +92,19 @@ def test_errors_of_settings_are_in_our_words(name: str, value: str, monkeypatch:
     for key in [key for key in os.environ if key.startswith(PREFIX)]:
         monkeypatch.delenv(key)
     monkeypatch.setenv(f"{PREFIX}{name.upper()}", value)
-    said = refusal(read_settings)
-    assert not PHRASES.search(said or ""), said
+    message = refusal(read_settings)
+    assert not PHRASES.search(message or ""), message
 
 
 def test_every_kind_of_error_that_pydantic_knows_has_words_or_none() -> None:
     """None of its own, whatever a later release adds."""
     kinds = get_args(core_schema.ErrorType)
     for kind in kinds:
-        said = (
+        message = (
             reason(kind, "Input should be something of pydantic's", {})
             if kind not in {"value_error", "assertion_error"}
             else ""
         )
-        assert not PHRASES.search(said), kind
+        assert not PHRASES.search(message), kind
     assert reason("none of these", "Input should be", {}) == OTHERWISE
     assert set(WORDS) <= set(kinds)

@@ -8,13 +8,13 @@ from service.core.calibration.mixture import Mixed
 from service.core.calibration.temperature import Temperature
 from service.core.conformal import reference, threshold
 from service.core.costs import class_ranges
-from service.core.decision import REASONS, TIE_TOLERANCE
+from service.core.decision import REASONS, TIE_TOLERANCE, Decisions
 from service.core.detector import Detector
 from service.core.numerics import Array
 from service.core.ood import SCORES
 from service.core.ood.logit_scores import Energy, MaxLogit
 from service.core.ood.nll import Nll
-from service.core.pipeline import Chain, Policy, Posterior, act, at_prevalence, postprocess
+from service.core.pipeline import Chain, Policy, Posterior, at_prevalence, choose, postprocess
 from service.core.prior import shift
 
 ALPHA, FEATURES, CLASSES = 0.05, 4, 3
@@ -212,6 +212,14 @@ def test_a_target_shifts_the_posterior() -> None:
 def test_a_target_without_a_known_source_is_refused() -> None:
     with pytest.raises(ValueError, match="source prevalence is unknown"):
         at_prevalence(posterior_of_rows().log_probs, source=None, target=TARGET)
+
+
+def act(
+    posterior: Posterior, policy: Policy, *, source: Array | None = None, target: Array | None = None
+) -> tuple[Array, Decisions]:
+    """Stages D and E."""
+    log_probs = at_prevalence(posterior.log_probs, source=source, target=target)
+    return log_probs, choose(log_probs, policy, flagged=posterior.flagged, known=posterior.known(log_probs))
 
 
 def test_the_decision_is_taken_under_the_target_prevalence() -> None:

@@ -1,4 +1,4 @@
-"""What the container files promise, checked without a container engine."""
+"""Promises of the container files, checked without a container engine."""
 
 import json
 import os
@@ -183,7 +183,7 @@ def test_the_command_is_the_packages_own_and_needs_no_shell() -> None:
     assert final("ENTRYPOINT") == []
 
 
-def test_the_image_sets_settings_that_exist_and_turns_telemetry_off() -> None:
+def test_the_image_sets_settings_that_exist_and_switches_telemetry_off() -> None:
     variables = environment()
     set_here = {name.removeprefix(PREFIX).lower(): value for name, value in variables.items() if PREFIX in name}
     assert set_here == {"host": "0.0.0.0", "port": "8000", "models": "/models"}  # noqa: S104  # a container's own

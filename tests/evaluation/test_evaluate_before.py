@@ -52,10 +52,10 @@ def found(name: str, request: pytest.FixtureRequest, folder: Path) -> dict[str, 
     model, arrays, ood = case(task, request, folder)
     n = len(arrays["X"])
     more: dict[str, Any] = {"group": np.arange(n) // 3, "weight": np.linspace(0.5, 2.0, n)} if counted else {}
-    asked: dict[str, Any] = {} if counted else {"losses": LOSSES[task]}
+    options: dict[str, Any] = {} if counted else {"losses": LOSSES[task]}
     if name == "multiclass":
-        asked.update(horizon=50, recovery=0.1)
-    data = EvaluateRequest(saved(folder, "rows", **arrays, **more), ood_data=saved(folder, "ood", X=ood), **asked)
+        options.update(horizon=50, recovery=0.1)
+    data = EvaluateRequest(saved(folder, "rows", **arrays, **more), ood_data=saved(folder, "ood", X=ood), **options)
     report: dict[str, Any] = json.loads(json.dumps(evaluate_file(model, data).report.as_json(), allow_nan=False))
     return report
 

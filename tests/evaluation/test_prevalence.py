@@ -86,7 +86,7 @@ def test_weights_that_change_the_classes_alone_are_no_obstacle() -> None:
     assert check(weighted, rows, source, 2)[0].obstacle is None
 
 
-def test_what_stands_against_estimates_is_said_in_words_and_nothing_is_stored() -> None:
+def test_an_obstacle_to_estimates_is_recorded_in_words_and_nothing_is_stored() -> None:
     log_probs, data = calibrated(300, 2)
     alike, flat = np.log(np.full((300, 2), 0.5)), PrevalenceRecord(basis="declared", prevalence={"c0": 0.5, "c1": 0.5})
     single = Dataset(data.rows, np.zeros(300, dtype=np.intp), None, None, "")
@@ -211,7 +211,7 @@ def test_rows_that_a_score_learned_from_have_no_known_flag(toy: Toy, tmp_path: P
     assert 0.0 < 1.0 - gated.unflagged.mean() < 0.12
 
 
-def test_where_a_class_is_flagged_altogether_the_obstacle_is_said(toy: Toy, tmp_path: Path) -> None:
+def test_where_a_class_is_flagged_altogether_the_obstacle_is_recorded(toy: Toy, tmp_path: Path) -> None:
     model = published(toy, tmp_path, 400, k=2, seed=5, calibrator="bcts")
     state = model.bundle.state
     gate = np.asarray(state["prevalence:gate"]) * (np.asarray(state["prevalence:labels"]) == 0)

@@ -25,7 +25,7 @@ def softmax(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("number", "kind", "task", "wanted"),
+    ("number", "kind", "task", "expected"),
     [
         (0, "logits", "multiclass", SUMS),
         (1, "probabilities", "multiclass", softmax(SUMS)),
@@ -33,22 +33,22 @@ def softmax(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     ],
 )
 def test_a_number_is_the_transform_that_onnx_gives_it(
-    number: int, kind: str, task: str, wanted: npt.NDArray[np.float64], tmp_path: Path
+    number: int, kind: str, task: str, expected: npt.NDArray[np.float64], tmp_path: Path
 ) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(tree_ensemble(number), path)
     found = analyse(path, Declared(), SandboxLimits())
-    said = {c.subject: str(c.value) for c in found.conclusions}
-    assert (said["output_kind"], said["task"]) == (kind, task)
+    conclusions = {c.subject: str(c.value) for c in found.conclusions}
+    assert (conclusions["output_kind"], conclusions["task"]) == (kind, task)
     session = ort.InferenceSession(found.graph or path.read_bytes())
-    np.testing.assert_allclose(session.run([said["output"]], {"X": ROWS})[0], wanted, atol=1e-6)
+    np.testing.assert_allclose(session.run([conclusions["output"]], {"X": ROWS})[0], expected, atol=1e-6)
 
 
 def test_the_written_out_transform_is_evidence(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(tree_ensemble(1), path)
-    (said,) = (c for c in analyse(path, Declared(), SandboxLimits()).conclusions if c.subject == "graph")
-    assert "post_transform 1 is SOFTMAX" in said.evidence
+    (conclusions,) = (c for c in analyse(path, Declared(), SandboxLimits()).conclusions if c.subject == "graph")
+    assert "post_transform 1 is SOFTMAX" in conclusions.evidence
 
 
 @pytest.mark.parametrize("number", [4, 7, -1])

@@ -15,7 +15,7 @@ from service.errors import InvalidInstances
 from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
-from service.importer.manifest_text import manifest_text, rounded
+from service.importer.manifest_text import manifest_text, rounded_range
 from service.importer.synthetic_rows import draw
 from service.runtime.model import Model, load_model
 from service.runtime.rows import Fields
@@ -353,7 +353,7 @@ def test_a_wide_table_is_read_too(learn: Learn) -> None:
     ],
 )
 def test_a_range_is_rounded_outwards(range_: tuple[float, float], wider: tuple[float, float]) -> None:
-    assert rounded(*range_) == pytest.approx(wider)
+    assert rounded_range(*range_) == pytest.approx(wider)
 
 
 def test_categories_of_text_are_none_of_a_column_of_numbers(learn: Learn) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.prediction.answer_member import ABSENT, Group, Member, Plan, Scope, picked, plan
+from service.prediction.answer_member import ABSENT, AnswerScope, Group, Member, Plan, picked, plan
 from service.prediction.query import scope_of
 from service.runtime.registry import Registry
 from tests.every_task import ROWS, Case, answer_of, rows_of
@@ -16,7 +16,7 @@ def planned(registry: Registry, name: str) -> Plan:
     return Case(name, "decide").query(registry).plan(DECIDED)
 
 
-def scope(registry: Registry) -> Scope:
+def scope(registry: Registry) -> AnswerScope:
     return scope_of(Case("letters", "decide").query(registry))
 
 

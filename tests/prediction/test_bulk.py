@@ -17,7 +17,7 @@ def model(toy: Callable[..., Repository]) -> Model:
     return load_model(toy(2, "[features.f1]\nallowed = [-50, 50]\n").draft("toy"))
 
 
-def test_rows_in_chunks_are_judged_as_rows_at_once(model: Model) -> None:
+def test_rows_in_chunks_have_the_posterior_of_rows_at_once(model: Model) -> None:
     raw = raw_of(model, ROWS)
     np.testing.assert_array_equal(raw.columns, ROWS)
     np.testing.assert_array_equal(raw.logits, ROWS)

@@ -79,13 +79,13 @@ async def test_probabilities_are_the_same_whether_or_not_something_is_decided(
     predictor: Predictor, model: Model, patients: Array
 ) -> None:
     for site in (None, "screening"):
-        told = await predictor.predict(CALL, model, patients, Options("predict", site=site))
+        predicted = await predictor.predict(CALL, model, patients, Options("predict", site=site))
         decided = await predictor.predict(CALL, model, patients, Options("decide", decide=True, site=site))
-        assert told.log_probs.tobytes() == decided.log_probs.tobytes()
-        assert told.decided == ()
+        assert predicted.log_probs.tobytes() == decided.log_probs.tobytes()
+        assert predicted.decided == ()
 
 
-async def test_without_a_prevalence_asked_for_the_answer_speaks_of_the_source(
+async def test_without_a_requested_prevalence_the_target_is_the_source(
     predictor: Predictor, model: Model, uncalibrated: Model, patients: Array
 ) -> None:
     known = await predictor.predict(CALL, model, patients, Options("predict"))
@@ -144,7 +144,7 @@ async def test_an_output_that_is_not_finite_is_an_error_and_no_answer(
     assert [fault.path for fault in caught.value.faults] == [("instances", 1)]
 
 
-async def test_sets_and_discoveries_are_computed_when_asked_for_alone(
+async def test_sets_and_discoveries_are_computed_only_when_requested(
     predictor: Predictor, model: Model, patients: Array, with_sets: Callable[..., Model]
 ) -> None:
     fitted = with_sets(model, rows=[50, 50])

@@ -150,8 +150,8 @@ async def test_requests_that_come_together_share_a_run(execution) -> None:
 async def test_requests_with_other_queries_share_the_run_and_no_more(execution) -> None:
     model, queue = Doubling(), queue_of(execution=execution)
     one, other = Asking(model), Asking(model)
-    asked = [answer(queue, (one, other)[i % 2], row(float(i), n=1 + i % 2)) for i in range(20)]
-    for i, found in enumerate(await asyncio.gather(*asked)):
+    requests = [answer(queue, (one, other)[i % 2], row(float(i), n=1 + i % 2)) for i in range(20)]
+    for i, found in enumerate(await asyncio.gather(*requests)):
         np.testing.assert_array_equal(found, row(2.0 * i, n=1 + i % 2))
     assert len(model.runs) <= 2
     assert (sum(one.concluded), sum(other.concluded)) == (10, 20)
@@ -193,8 +193,8 @@ async def test_a_faulty_row_fails_its_own_request_and_no_other(execution) -> Non
 async def test_a_query_that_fails_fails_no_other(execution) -> None:
     model, queue = Doubling(), queue_of(execution=execution)
     good, bad = Asking(model), Asking(model, fails=True)
-    asked = [answer(queue, bad if i == 3 else good, row(float(i))) for i in range(6)]
-    found = await asyncio.gather(*asked, return_exceptions=True)
+    requests = [answer(queue, bad if i == 3 else good, row(float(i))) for i in range(6)]
+    found = await asyncio.gather(*requests, return_exceptions=True)
     assert [type(one).__name__ for one in found] == ["RuntimeError" if i == 3 else "ndarray" for i in range(6)]
 
 

@@ -247,6 +247,6 @@ CONTRADICTIONS = {
 def test_a_manifest_that_contradicts_its_graph_is_refused_with_the_place(
     name: str, bind: Callable[..., FieldInputs]
 ) -> None:
-    tensors, declared, said = CONTRADICTIONS[name]
-    with pytest.raises(ManifestInvalid, match=said):
+    tensors, declared, message = CONTRADICTIONS[name]
+    with pytest.raises(ManifestInvalid, match=message):
         bind(tensors, declared)

@@ -42,12 +42,12 @@ def test_two_aliases_of_a_version_share_one_model(three_versions: Repository) ->
     assert registry.model(NAME, alias="canary") is registry.model(NAME)
 
 
-@pytest.mark.parametrize("asked", [{"version": 3}, {"version": 9}, {"version": 0}, {"alias": "beta"}])
+@pytest.mark.parametrize("address", [{"version": 3}, {"version": 9}, {"version": 0}, {"alias": "beta"}])
 def test_a_version_that_is_not_served_is_refused_beside_those_that_are(
-    asked: dict[str, int | str], three_versions: Repository
+    address: dict[str, int | str], three_versions: Repository
 ) -> None:
     with pytest.raises(VersionNotServed, match=r"served are canary = 2, stable = 1"):
-        load_registry(three_versions).model(NAME, **asked)  # type: ignore[arg-type]  # one of either, by name
+        load_registry(three_versions).model(NAME, **address)  # type: ignore[arg-type]  # one of either, by name
 
 
 def test_an_unknown_model_is_refused_beside_the_names_that_are_served(repository: Repository) -> None:

@@ -74,7 +74,7 @@ def test_aliases_that_cannot_be_followed_leave_what_is_served_with_the_reason(
     assert reloader.reload()
     assert registry.model(NAME).version == "1"
     assert NAME in str(registry.served(NAME).refusal)
-    assert not reloader.reload()  # once; it is not tried again, nor said again, until something changes
+    assert not reloader.reload()  # once; it is not tried again, nor logged again, until something changes
     aliases.write_text(sound)
     reloader.reload()
     assert registry.served(NAME).refusal is None
@@ -139,7 +139,7 @@ def test_a_load_that_fails_leaves_what_is_served(
     assert "does not match its sum" in str(registry.served(NAME).refusal)
 
 
-@pytest.mark.parametrize("name", ["nobody", "..", "breast-cancer/1", "", "draft-alone"])
+@pytest.mark.parametrize("name", ["unknown", "..", "breast-cancer/1", "", "draft-alone"])
 def test_what_is_not_published_is_neither_loaded_nor_unloaded(
     name: str, reloader: Reloader, repository: Repository
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from service.bundle.repository import Repository
-from service.core.pipeline import act
+from service.core.pipeline import choose
 from service.errors import DataError, InvalidParameters, ServiceError
 from service.runtime.model import Model, load_model
 from service.scoring.score import score
@@ -48,7 +48,8 @@ def test_every_row_is_answered_as_the_core_answers_it(
     done = score(model, request_)
     answers = pl.read_parquet(request_.out)
     posterior = model.posterior(np.array(test_rows))
-    log_probs, made = act(posterior, model.policies["biopsy"])
+    log_probs = posterior.log_probs
+    made = choose(log_probs, model.policies["biopsy"], flagged=posterior.flagged)
     assert (done.rows, done.reused, len(answers)) == (len(test_rows), 0, len(test_rows))
     assert answers["row"].to_list() == list(range(len(test_rows)))
     np.testing.assert_allclose(answers["probabilities.malignant"], np.exp(log_probs[:, 1]), rtol=1e-6)
@@ -239,7 +240,7 @@ def test_a_row_at_fault_has_its_place_in_the_file(
         score(model, replace(request_, data=tmp_path / "broken.parquet"))
 
 
-def test_a_prevalence_a_policy_and_ids_are_as_asked(
+def test_a_prevalence_a_policy_and_ids_are_as_requested(
     model: Model, request_: ScoreRequest, data_folder: Path, tmp_path: Path
 ) -> None:
     frame = pl.read_csv(data_folder / "test.csv").with_columns(who=pl.format("patient-{}", pl.int_range(pl.len())))

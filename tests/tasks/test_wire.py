@@ -273,7 +273,7 @@ async def test_the_smoother_is_the_request_s_choice_and_the_answer_says_what_it_
     assert changes(stated["hmm"]) < changes(stated["none"])
 
 
-async def test_a_price_on_change_is_paid_along_the_cheapest_path(motion: Any, sequences_drawn: Make) -> None:
+async def test_a_price_on_change_counts_along_the_cheapest_path(motion: Any, sequences_drawn: Make) -> None:
     x, _ = sequences_drawn(2, 1)
     answer = await ask(motion, "motion:decide", x.tolist(), parameters={"policy": "alone", "switch": 2.5})
     for row in answer["predictions"]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from service.core.decision import REASONS
-from service.prediction.answer_member import Group, Json, Member, always, is_axis
+from service.prediction.answer_member import Group, Json, Member, always, is_axis, parse_path
 from service.prediction.header import HEADER, SESSION
 from service.prediction.query import groups_of
 
@@ -45,7 +45,7 @@ def columns_schema(task: str, topics: Sequence[str]) -> Json:
     schema = {**_object("One array for every member of a row, under its dotted path."), "patternProperties": {}}
     for group in groups_of(task, topics):
         for member in group.members:
-            name, entry = _column_name(group, member), _entry_of_column(group, member)
+            name, entry = ".".join(parse_path(group.path, member.path).steps), _entry_of_column(group, member)
             column = {"type": "array", "description": _sentence(group, member), "items": entry}
             if "{" in name:
                 schema["patternProperties"][_pattern(name)] = column
@@ -128,10 +128,10 @@ def _inner(node: Json, step: str, about: str, *, needed: bool) -> Json:
 
 
 def _leaf(node: Json, step: str, member: Member[Any], *, needed: bool) -> None:
-    name, axis = step.removesuffix("[]"), _axis(member)
+    name, axis = step.removesuffix("[]"), parse_path("", member.path).axis
     _require(node, name, needed=needed)
     schema = _value(member)
-    if axis is not None:
+    if axis:
         schema = {"type": "object", "additionalProperties": schema}
     if name != step:
         schema = {"type": "array", "items": schema}
@@ -152,11 +152,6 @@ def _steps(member: Member[Any]) -> list[str]:
     return steps[:-1] if is_axis(steps[-1]) else steps
 
 
-def _axis(member: Member[Any]) -> str | None:
-    last = member.path.split(".")[-1]
-    return last[1:-1] if is_axis(last) else None
-
-
 def _value(member: Member[Any]) -> Json:
     schema = dict(member.schema) if member.kind == "value" else dict(KINDS[member.kind])
     if member.of == "reason":
@@ -171,17 +166,13 @@ def _nullable(schema: Json) -> Json:
 
 
 def _entry_of_column(group: Group[Any], member: Member[Any]) -> Json:
-    schema, axis = _value(member), _axis(member)
-    if axis is not None:  # an action that a row's policy lacks has a null
+    schema, axis = _value(member), parse_path("", member.path).axis
+    if axis:  # an action that a row's policy lacks has a null
         return {"type": "array", "items": _nullable(schema) if axis == "action" else schema}
     if group.path.endswith("[]") and not group.positions:
         return {"type": "array", "items": schema}
     lacking = member.optional or member.when is not always
     return _nullable(schema) if lacking and not member.nullable else schema
-
-
-def _column_name(group: Group[Any], member: Member[Any]) -> str:
-    return ".".join(step.removesuffix("[]") for step in [*group.steps, *_steps(member)])
 
 
 def _sentence(group: Group[Any], member: Member[Any]) -> str:
@@ -202,5 +193,5 @@ KINDS: Final[dict[str, Json]] = {
 }
 HEADER_OBJECTS: Final = {
     "calibration": "How the probabilities were calibrated.",
-    "prevalence": "Shares of the classes that the probabilities speak of.",
+    "prevalence": "Prevalence of the probabilities: share of every class.",
 }

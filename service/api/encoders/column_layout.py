@@ -2,7 +2,7 @@
 
 Its key is the member's dotted path, as in `ood.scores.nll.p_value`. A member with a value for every class or action has
 one array per row, in the order of `classes` or `actions`. Members of a sequence's positions have one entry for every
-unpadded position, all sequences one after the other: `lengths` says how many each has. What a row lacks is null.
+unpadded position, all sequences one after the other: `lengths` is how many each has. What a row lacks is null.
 
 Numbers go from NumPy to text without becoming Python's. They are the numbers of the rows layout, to the last digit:
 what was computed in single precision is widened first, for the shortest text of a single is another number.
@@ -20,11 +20,10 @@ from service.api.encoders.templates import Template, place
 from service.core.sequence import lengths_of
 from service.prediction.answer import Answer, Part
 from service.prediction.answer_member import ABSENT, Column, Json, Plan
-from service.prediction.header import head_of_query, header, session_json, timestamp
+from service.prediction.header import head_of_query, header, session_of, timestamp
 from service.prediction.query import Query
 
 FEW_ROWS: Final = 16  # per request: fewer are lists before they are text, since every array costs a microsecond
-NULL: Final = b"null"
 ROW_ID: Final = "id"  # not in the responses to requests without ids
 Values = Any  # a list, or an array that `orjson` writes
 
@@ -50,7 +49,8 @@ class ColumnEncoder:
 
     def write(self, answer: Answer, parts: Sequence[Part], *, created: datetime) -> list[bytes]:
         """Body of every response; as `Encoder.write`."""
-        columns, moment, session = self._columns(answer, parts), orjson.dumps(timestamp(created)), _session(answer)
+        columns, session = self._columns(answer, parts), _json(session_of(answer))
+        moment = orjson.dumps(timestamp(created))
         lengths = lengths_of(answer.posterior).tolist() if self._by_position else []
         named = [(column.name, values, column.positions) for column, values in columns]
         unnamed = [entry for entry in named if entry[0] != ROW_ID]
@@ -139,10 +139,6 @@ def _actions(plans: Sequence[Plan]) -> Json:
     if priced[0].group is not None:
         return {"actions": {column.group: column.axis for column in priced}}
     return {"actions": list(dict.fromkeys(name for column in priced for name in column.axis or ()))}
-
-
-def _session(answer: Answer) -> bytes:
-    return NULL if answer.monitored is None else _json(session_json(answer.model, answer.monitored.session))
 
 
 def _json(value: object) -> bytes:

@@ -16,11 +16,11 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from service.api.encoders.templates import Json, Template, number_texts, place
+from service.api.encoders.templates import Template, number_texts, place
 from service.core.numerics import Flags, Indices
 from service.core.sequence import lengths_of
 from service.prediction.answer import Answer, Part
-from service.prediction.answer_member import ABSENT, Column, Plan, picked, put
+from service.prediction.answer_member import ABSENT, Column, Json, Plan, picked, put
 
 EMPTY: Final = b"[]"
 FEW: Final = ("action", "reason")  # of these names, a row's own chooses its template

@@ -9,9 +9,10 @@ from datetime import datetime
 import orjson
 
 from service.api.encoders.row_json import RowWriter, Texts
-from service.api.encoders.templates import Json, Template, place
+from service.api.encoders.templates import Template, place
 from service.prediction.answer import Answer, Part
-from service.prediction.header import head_of_query, header, session_json, timestamp
+from service.prediction.answer_member import Json
+from service.prediction.header import head_of_query, header, session_of, timestamp
 from service.prediction.query import Query
 
 
@@ -33,7 +34,8 @@ class RowEncoder:
 
     def write(self, answer: Answer, parts: Sequence[Part], *, created: datetime) -> list[bytes]:
         """Body of every response; as `Encoder.write`."""
-        rows, moment, session = self._rows(answer, parts), orjson.dumps(timestamp(created)), _session(answer)
+        rows, session = self._rows(answer, parts), orjson.dumps(session_of(answer))
+        moment = orjson.dumps(timestamp(created))
         bodies, end = [], 0
         for part in parts:
             start, end = end, end + part.rows
@@ -54,9 +56,3 @@ def _by_policy(writers: Sequence[RowWriter], answer: Answer, part: Part) -> Text
         for at, text in zip(places, writer.write(own, [part.of(places)]), strict=True):
             rows[at] = text
     return rows
-
-
-def _session(answer: Answer) -> bytes:
-    if answer.monitored is None:
-        return b"null"
-    return orjson.dumps(session_json(answer.model, answer.monitored.session))

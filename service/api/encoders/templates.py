@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import orjson
 
 from service.core.numerics import Array
-
-Json = dict[str, Any]
 
 PLACE: Final = "%" * 201  # no name is as long, so none can be mistaken for it
 PLACE_TEXT: Final = re.compile(rb'"' + PLACE.encode() + rb'(\d+)"')

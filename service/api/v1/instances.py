@@ -10,7 +10,7 @@ import numpy as np
 
 from service.api.plain_numbers import plain_numbers
 from service.api.v1.filled_inputs import Filled
-from service.api.v1.quick_table import NUMBERS_OR_NULL, QuickTable
+from service.api.v1.uniform_rows import NUMBERS_OR_NULL, UniformRows
 from service.core.numerics import EXACT, Array, Indices
 from service.errors import MOST_FAULTS, Fault, InvalidInstances, TooManyRows
 from service.runtime.inputs import Inputs
@@ -67,14 +67,14 @@ class InstanceReader:
         self._inputs = inputs
         self._most = most
         self._layout = _layout(inputs)
-        self._quick = QuickTable(self._layout.names, inputs.wide) if self._layout.numbers else None
+        self._uniform = UniformRows(self._layout.names, inputs.wide) if self._layout.numbers else None
 
     def plain(self, text: bytes) -> tuple[list[Any], Rows] | None:
         """Instances, and the rows that they are, of a JSON array of rows of numbers; None for any other."""
-        instances = None if self._quick is None else plain_numbers(text)
-        if not instances or self._quick is None or len(instances) > self._most:
+        instances = None if self._uniform is None else plain_numbers(text)
+        if not instances or self._uniform is None or len(instances) > self._most:
             return None
-        rows = self._quick.table(instances)
+        rows = self._uniform.table(instances)
         return None if rows is None else (instances, rows)
 
     def parse(self, instances: Sequence[object]) -> Rows:
@@ -92,7 +92,7 @@ class InstanceReader:
         """
         if len(instances) > self._most:
             raise TooManyRows(f"a request has at most {self._most} instances; send them in parts")
-        rows = None if self._quick is None else self._quick.rows(instances)
+        rows = None if self._uniform is None else self._uniform.rows(instances)
         return self._checked(instances) if rows is None else rows
 
     def located(self, error: InvalidInstances, instances: Sequence[object]) -> InvalidInstances:
@@ -198,7 +198,7 @@ def _wrong_names(row: dict[str, object], i: int, columns: tuple[str, ...]) -> li
     faults = [_fault((i, name), "missing-feature", "is missing") for name in missing]
     for key in sorted(row.keys() - set(columns))[:MOST_FAULTS]:
         hint = nearest(key, missing or columns)
-        faults.append(_fault((i, "?"), "unknown-feature", f"one name is no feature of this model{hint}"))
+        faults.append(_fault((i, "?"), "unknown-feature", f"this key is not a feature of the model{hint}"))
     # Unknown names first: each is usually the misspelt form of a missing one, and carries the hint.
     return faults[::-1][:MOST_FAULTS]
 

@@ -5,7 +5,7 @@ Tested in tests/api/test_served_numbers.py and tests/tasks/test_wire.py.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from service.errors import DataError, Fault, InvalidLabels
 from service.evaluation.classification_problem import LabelledAnswer
 from service.evaluation.evaluate import evaluate
 from service.prediction.answer import Answer
+from service.prediction.answer_member import Json
 from service.runtime.model import Model
 
-Json = dict[str, Any]
 Entries = Sequence[Label | list[Label]]
 
 

@@ -33,7 +33,7 @@ Entry = TypeVar("Entry")
 
 
 class Neighbours(TypedDict):
-    """Options that speak of neighbouring positions."""
+    """Options of neighbouring positions."""
 
     smoother: str | None
     strength: float
@@ -239,7 +239,7 @@ def check_task(parameters: Wire, model: Model) -> None:
 
 def _check_applies(name: str, value: object, to: Applies, task: str) -> None:
     if task not in to.tasks:
-        raise parameter_error((name,), "other-task", f"is of {' and '.join(to.tasks)} models; this one is {task}")
+        raise parameter_error((name,), "other-task", f"applies to {' and '.join(to.tasks)} models; this one is {task}")
     if isinstance(value, list) and to.by_row and task not in to.by_row:
         raise parameter_error((name,), "other-task", f"of a {task} model must be one for all instances")
 

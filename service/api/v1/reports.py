@@ -16,11 +16,11 @@ from service.evaluation.prevalence import PrevalenceEstimate, estimate
 from service.evaluation.report import EvaluationReport
 from service.evaluation.training_losses import check_names
 from service.prediction.answer import Answer, Part, Prediction
+from service.prediction.answer_member import Json
 from service.prediction.call import Call
 from service.prediction.header import head_of, header
 from service.runtime.model import Model
 
-Json = dict[str, Any]
 Compute = Callable[[Prediction], Json]
 
 

@@ -64,22 +64,31 @@ Fdr = Annotated[
 ]
 LabelCosts = Annotated[
     dict[Name, Costs],
-    Field(min_length=1, description="Of labels: label -> action -> `absent` and `present` -> cost; replaces a policy."),
+    Field(
+        min_length=1,
+        description="Of a multilabel model: label -> action -> `absent` and `present` -> cost; replaces a policy.",
+    ),
 ]
 SmootherName = Annotated[
     Literal["hmm", "none", "jsd"],
-    Field(description="Of sequences: what lets neighbours speak. `jsd` is for structure only: calibration is lost."),
+    Field(description="Of a sequence model: how neighbours are smoothed. `jsd` is not calibrated."),
 ]
 Strength = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False, description="Of the smoother `jsd`.")]
 SwitchPrice = Annotated[
     float,
-    Field(strict=True, ge=0, le=1e300, allow_inf_nan=False, description="Of sequences: price of changing the action."),
+    Field(
+        strict=True,
+        ge=0,
+        le=1e300,
+        allow_inf_nan=False,
+        description="Of a sequence model: price of changing the action.",
+    ),
 ]
 Label = str | int | float | bool
 LabelEntry = Annotated[
     Annotated[Label, Tag(ONE)] | Annotated[list[Label], Tag(ROWS)],
     PerRow,
-    Field(description="A class; of labels those present, or a 0 or 1 for each; of a sequence one for every position."),
+    Field(description="A class; multilabel: those present, or a 0 or 1 for each; sequence: one for every position."),
 ]
 LabelsAs = Annotated[
     Literal["names", "index0", "index1"],
@@ -144,7 +153,14 @@ class SessionState(Wire):
     model: Name | None = None
     version: Name | None = None
     false_alarms_per_1000_steps: Annotated[
-        float, Field(strict=True, ge=0.05, le=100, allow_inf_nan=False, description="What an alarm may cost.")
+        float,
+        Field(
+            strict=True,
+            ge=0.05,
+            le=100,
+            allow_inf_nan=False,
+            description="False alarms per 1000 in-distribution steps, at most.",
+        ),
     ] = PER_THOUSAND
     statistic: Annotated[float | None, Field(strict=True, ge=0, allow_inf_nan=False)] = None
     steps: Steps | None = None
@@ -154,7 +170,9 @@ class SessionState(Wire):
 
 SessionParameter = Annotated[
     SessionState | None,
-    Field(description="The instances are the next steps of this trajectory; null starts one, absent watches none."),
+    Field(
+        description="The instances are the next steps of this session; null starts one. Without it none is monitored."
+    ),
 ]
 
 
@@ -336,8 +354,8 @@ def _fault(entry: ErrorDetails, kind: type[Wire], known: set[str]) -> Fault:
         known_here = f"known are {', '.join(allowed)}" if allowed else "there are none"
         detail = f"is not known here; {known_here}{nearest(steps[-1], allowed)}"
         return Fault((*path[:-1], "?"), "unknown-field", detail)
-    spoken = "wrong-type" if code.endswith("_type") else _CODES.get(code, code.replace("_", "-"))
-    return Fault(tuple(path), spoken, _spoken(entry, path))
+    fault_code = "wrong-type" if code.endswith("_type") else _CODES.get(code, code.replace("_", "-"))
+    return Fault(tuple(path), fault_code, _detail(entry, path))
 
 
 def _allowed(kind: type[Wire], path: Sequence[str | int]) -> list[str]:
@@ -346,7 +364,7 @@ def _allowed(kind: type[Wire], path: Sequence[str | int]) -> list[str]:
     return field_names(kind)[len(kind.model_fields) :] if path[0] == "parameters" else list(kind.model_fields)
 
 
-def _spoken(entry: ErrorDetails, path: Sequence[str | int]) -> str:
+def _detail(entry: ErrorDetails, path: Sequence[str | int]) -> str:
     code = entry["type"]
     if code in _WORDS:
         return _WORDS[code]

@@ -75,7 +75,7 @@ class Kind:
         self._parameters |= {"site": str(site or ""), "policy": policy}
 
     def written(self, requested: Sequence[RequestedOutput], joint: JointAnswer, place: int) -> list[Output]:
-        """The tensors that one of the requests asks for."""
+        """The requested tensors of one of the requests."""
         if len(joint.parts) == 1:
             return self.tensors.written(requested, joint.answer, joint.parts[0])
         if self._last is None or self._last[0] is not joint:  # requests that were answered together come back in a row

@@ -39,9 +39,7 @@ def model_metadata(model: Model, registry: Registry) -> Json:
             "classes": orjson.dumps(model.classes).decode(),
             "actions": orjson.dumps(_actions(model)).decode(),
             "ood_score": gated[0] if gated else "",
-            "columns": orjson.dumps(
-                {entry.name: entry.cells for entry in model.inputs.entries if not entry.shape}
-            ).decode(),
+            "columns": orjson.dumps(_columns(model)).decode(),
             "optional_inputs": orjson.dumps([_entry(one) for one in optional_tensors(model.inputs)]).decode(),
         },
     }
@@ -52,7 +50,7 @@ def _default_query(model: Model) -> Query:
 
 
 def _actions(model: Model) -> Json:
-    """Actions of every policy, in the order of their risks; of labels by label."""
+    """Actions of every policy, in the order of their risks; of a multilabel model by label."""
     if not model.label_policies:
         return {name: policy.actions for name, policy in model.policies.items()}
     return {

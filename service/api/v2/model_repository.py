@@ -5,17 +5,17 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from service.api.body import parse_json, read_raw
+from service.api.v2.responses import json_response
+from service.api.v2.tensors import Json
 from service.errors import InvalidRequest, RepositoryClosed
 from service.runtime.reload import Listed, Reloader
 
 READY: Final = "READY"
 UNAVAILABLE: Final = "UNAVAILABLE"
 
-Json = dict[str, Any]
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -78,7 +78,7 @@ def _index(access: Access, limit: Callable[[], int]) -> Endpoint:
         document = await _document(request, limit())
         listing = await asyncio.to_thread(reloader.listing)
         ready_alone = document.get("ready") is True
-        return _json([_entry(listed) for listed in listing if listed.reason is None or not ready_alone])
+        return json_response([_entry(listed) for listed in listing if listed.reason is None or not ready_alone])
 
     return index
 
@@ -92,7 +92,7 @@ def _changes(access: Access, limit: Callable[[], int]) -> dict[str, Endpoint]:
         _refuse_overrides(await _document(request, limit()))
         async with one_at_a_time:
             await asyncio.to_thread(reloader.load, request.path_params["name"])
-        return _json({})
+        return json_response({})
 
     async def unload(request: Request) -> Response:
         """Stop serving a model, until it is loaded again."""
@@ -100,7 +100,7 @@ def _changes(access: Access, limit: Callable[[], int]) -> dict[str, Endpoint]:
         await _document(request, limit())
         async with one_at_a_time:
             await asyncio.to_thread(reloader.unload, request.path_params["name"])
-        return _json({})
+        return json_response({})
 
     return {"/models/{name}/load": load, "/models/{name}/unload": unload}
 
@@ -122,7 +122,3 @@ def _refuse_overrides(document: Json) -> None:
 def _entry(listed: Listed) -> Json:
     state = READY if listed.reason is None else UNAVAILABLE
     return {"name": listed.name, "version": str(listed.version), "state": state, "reason": listed.reason or ""}
-
-
-def _json(body: object) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")

@@ -17,7 +17,7 @@ from service.api.v2.tensors import TEXT, Json, Values
 from service.core.numerics import Array, Indices, largest
 from service.core.sequence import lengths_of, present
 from service.prediction.answer import Answer, Part
-from service.prediction.answer_member import Column, Kind, Member, Scope
+from service.prediction.answer_member import AnswerScope, Column, Kind, Member
 from service.prediction.options import Options
 from service.prediction.query import Query, groups_of, scope_of
 from service.runtime.model import Model
@@ -31,7 +31,7 @@ PER_CLASS: Final = "{class}"
 
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:
-    """One tensor that a request asks for.
+    """One tensor that is requested.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class OutputNames:
         return self.decided if decide else self.always
 
     def all(self, *, decide: bool, binary: bool) -> tuple[RequestedOutput, ...]:
-        """What a request without a list of outputs asks for."""
+        """The outputs of a request that lists none."""
         return tuple(RequestedOutput(name, binary) for name in self.chosen(decide=decide))
 
     def need_decision(self, names: Iterable[str]) -> bool:
@@ -150,7 +150,7 @@ class JointTensors:
         self._made: dict[str, Values] = {}
 
     def written(self, requested: Sequence[RequestedOutput], place: int) -> list[Output]:
-        """The tensors that one of the requests asks for."""
+        """The requested tensors of one of the requests."""
         rows = slice(self._starts[place], self._starts[place + 1])
         return [self._output(one, rows) for one in requested]
 
@@ -186,7 +186,7 @@ def _names(members: Iterable[Member[Any]]) -> tuple[str, ...]:
 
 
 def _members(model: Model, topics: Sequence[str]) -> Iterator[Member[Any]]:
-    scope = Scope(model, Options(VERB))
+    scope = AnswerScope(model, Options(VERB))
     for topic in topics:
         for group in groups_of(model.task, (topic,)):
             if group.when(scope) or topic in DECISION:  # whether there are decisions, the caller knows

@@ -138,7 +138,7 @@ def _without_the_rarest(distance: Array, probability: Array, scale: Array) -> Ar
     """
     rare = np.flatnonzero(probability <= NEVER)
     order = rare[np.argsort(-np.abs(scale[:, None] * distance).ravel()[rare])]
-    gone = order[np.cumsum(probability.ravel()[order]) <= NEVER]
+    left_out = order[np.cumsum(probability.ravel()[order]) <= NEVER]
     kept = probability.copy()
-    kept.ravel()[gone] = 0.0
+    kept.ravel()[left_out] = 0.0
     return kept

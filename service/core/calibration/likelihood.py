@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from service.core.calibration.temperature import LOG_BETA_BOUND, Problem, TemperatureFit, problem_of
+from service.core.calibration.temperature import LOG_BETA_BOUND, TemperatureFit, TemperatureProblem, problem_of
 from service.core.intervals import NO_EVENT, likelihood_limit
 from service.core.numerics import Array, Indices, logsumexp
 from service.core.sampling import effective_rows
@@ -72,14 +72,14 @@ def likelihood_interval(
     return math.exp(-low), math.exp(-high)
 
 
-def _loss(problem: Problem, beta: float) -> float:
+def _loss(problem: TemperatureProblem, beta: float) -> float:
     total = -float(problem.weights @ problem.offset[problem.labels])
     for rows, shifted, own in problem.chunks():
         total += float(problem.weights[rows] @ (logsumexp(beta * shifted + problem.offset) - beta * own))
     return total
 
 
-def _allowed(fit: TemperatureFit, problem: Problem, weights: Array | None, groups: Indices | None) -> float:
+def _allowed(fit: TemperatureFit, problem: TemperatureProblem, weights: Array | None, groups: Indices | None) -> float:
     """How far the loss may lie above the best."""
     units = effective_rows(len(problem.labels), weights=weights, groups=groups)
     if fit.status == "separable":

@@ -21,7 +21,13 @@ from service.core.calibration.affine import AffineLoss, row_weights
 from service.core.calibration.bcts import Bcts
 from service.core.calibration.descent import minimise
 from service.core.calibration.firth import FIRTH, FirthPlatt
-from service.core.calibration.temperature import LOG_BETA_BOUND, Problem, Temperature, fit_temperature, problem_of
+from service.core.calibration.temperature import (
+    LOG_BETA_BOUND,
+    Temperature,
+    TemperatureProblem,
+    fit_temperature,
+    problem_of,
+)
 from service.core.numerics import Array, Indices
 
 FREEDOM: Final = 3.0
@@ -144,7 +150,7 @@ class _Posterior:
         return found + self.share * (FREEDOM + 1.0) / (FREEDOM * scales**2)
 
 
-def _balance(problem: Problem, start: float, low: float, high: float, units: int) -> float:
+def _balance(problem: TemperatureProblem, start: float, low: float, high: float, units: int) -> float:
     # Where the pull of the rows on log(1/T) equals that of the prior: it lies between the rows' own optimum and 0.
     at = min(max(start, low), high)
     for _ in range(MAX_ITERATIONS):

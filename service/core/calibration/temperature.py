@@ -100,7 +100,7 @@ class TemperatureFit:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TemperatureProblem:
     """The convex loss of beta = 1 / T over rows whose largest logit is zero.
 
     .. math:: L(β) = Σ_i w_i [ lse(β z_i + o) - ⟨t_i, β z_i + o⟩ ]
@@ -174,14 +174,14 @@ class Problem:
 
 def problem_of(
     logits: Array, labels: Indices, *, weights: Array | None, offset: Array | None, smoothing: float = 0.0
-) -> Problem:
+) -> TemperatureProblem:
     """The loss of T on rows; classes of offset minus infinity are impossible, and left out."""
     w = np.full(len(labels), 1.0 / len(labels)) if weights is None else weights / weights.sum()
     o = np.zeros(logits.shape[1]) if offset is None else offset
     possible = np.isfinite(o)
     if not possible.all():
         logits, labels, o = logits[:, possible], (possible.cumsum() - 1)[labels], o[possible]
-    return Problem(logits, labels, w, o, smoothing)
+    return TemperatureProblem(logits, labels, w, o, smoothing)
 
 
 def fit_temperature(
@@ -230,7 +230,7 @@ def fit_temperature(
     return _newton(replace(problem, smoothing=smoothing), status)
 
 
-def _newton(problem: Problem, status: Status) -> TemperatureFit:
+def _newton(problem: TemperatureProblem, status: Status) -> TemperatureFit:
     unit = math.log(problem.spread())
     low, high = -LOG_BETA_BOUND - unit, LOG_BETA_BOUND - unit
     log_beta = min(max(0.0, low), high)

@@ -10,7 +10,7 @@ import numpy as np
 from service.core.numerics import Array, Flags, Indices, largest
 from service.core.pipeline import Policy, Posterior, at_prevalence, choose
 from service.prediction.answer import Answer, Decided, Part, RowSets
-from service.prediction.answer_member import Group, Member, Scope
+from service.prediction.answer_member import AnswerScope, Group, Member
 from service.prediction.answer_members import LOGITS, decisions, of_answer
 from service.prediction.options import Options, choose_policies, choose_target
 from service.prediction.tasks.stages import Task
@@ -87,11 +87,11 @@ def _sets(answer: Answer, parts: Sequence[Part], place: int) -> RowSets:
     return answer.sets
 
 
-def _with_coverage(scope: Scope) -> bool:
+def _with_coverage(scope: AnswerScope) -> bool:
     return scope.options.coverage is not None
 
 
-def _with_top(scope: Scope) -> bool:
+def _with_top(scope: AnswerScope) -> bool:
     return scope.options.top_k is not None
 
 

@@ -11,7 +11,7 @@ from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior, at_prevalence
 from service.core.sequence import SequencePlan, decide_positions, flat, lengths_of, padded
 from service.prediction.answer import Answer, Decided, Part
-from service.prediction.answer_member import Group, Member, Scope
+from service.prediction.answer_member import AnswerScope, Group, Member
 from service.prediction.answer_members import decisions, of_answer
 from service.prediction.options import Options, choose_policy, choose_smoother, choose_target
 from service.prediction.tasks.stages import Task
@@ -94,7 +94,7 @@ def _path(answer: Answer, parts: Sequence[Part], place: int) -> Path:
     return Path(decided.policy.switch, decided.plan)
 
 
-def _switches(scope: Scope) -> bool:
+def _switches(scope: AnswerScope) -> bool:
     return any(policy.switch is not None for policy in scope.policies)
 
 

@@ -37,7 +37,7 @@ class Own(Base):
 
     Notes
     -----
-    Nobody reads these.
+    These are not read.
     """
 
     third: str | None
@@ -58,7 +58,7 @@ class Value:
     size: int
 
 
-def test_prose_and_attributes_are_told_apart() -> None:
+def test_prose_and_attributes_of_a_docstring_are_separated() -> None:
     prose, attributes = documented(Own)
     assert prose == "Prose that takes two lines.\n\nAnd a second paragraph."
     assert attributes["third"] == "A text of two lines."

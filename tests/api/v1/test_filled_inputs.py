@@ -74,7 +74,7 @@ async def client(
         yield running
 
 
-async def asked(client: httpx.AsyncClient, *rows: dict[str, Any]) -> httpx.Response:
+async def response_to(client: httpx.AsyncClient, *rows: dict[str, Any]) -> httpx.Response:
     return await client.post("/v1/models/tokens:predict", json={"instances": list(rows)})
 
 
@@ -88,8 +88,8 @@ async def asked(client: httpx.AsyncClient, *rows: dict[str, Any]) -> httpx.Respo
     ],
 )
 async def test_what_says_the_same_is_accepted(sent: dict[str, Any], client: httpx.AsyncClient) -> None:
-    plain = (await asked(client, {"input_ids": IDS})).json()["predictions"][0]["probabilities"]
-    answer = await asked(client, {"input_ids": IDS, **sent}, {"input_ids": [1, 2, 3, 4]})
+    plain = (await response_to(client, {"input_ids": IDS})).json()["predictions"][0]["probabilities"]
+    answer = await response_to(client, {"input_ids": IDS, **sent}, {"input_ids": [1, 2, 3, 4]})
     assert answer.status_code == 200, answer.text
     assert answer.json()["predictions"][0]["probabilities"] == plain
 
@@ -115,7 +115,7 @@ async def test_what_says_the_same_is_accepted(sent: dict[str, Any], client: http
 async def test_what_says_something_else_is_refused_in_its_place(
     name: str, cell: object, client: httpx.AsyncClient
 ) -> None:
-    answer = await asked(client, {"input_ids": [1]}, {"input_ids": IDS, name: cell})
+    answer = await response_to(client, {"input_ids": [1]}, {"input_ids": IDS, name: cell})
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]
     assert error["pointer"] == f"/instances/1/{name}"
@@ -126,11 +126,11 @@ async def test_what_says_something_else_is_refused_in_its_place(
 async def test_only_a_graph_of_one_length_is_filled_up(
     sent: dict[str, Any], length: int | str, client: httpx.AsyncClient
 ) -> None:
-    answer = await asked(client, {"input_ids": IDS, **sent})
+    answer = await response_to(client, {"input_ids": IDS, **sent})
     assert answer.status_code == (200 if length == 5 else 422)
 
 
 async def test_other_names_are_unknown_still(client: httpx.AsyncClient) -> None:
-    answer = await asked(client, {"input_ids": IDS, "attention_mask": [1, 1, 1], "mask": [1, 1, 1]})
+    answer = await response_to(client, {"input_ids": IDS, "attention_mask": [1, 1, 1], "mask": [1, 1, 1]})
     assert answer.status_code == 422
     assert [error["code"] for error in answer.json()["errors"]] == ["unknown-feature"]

@@ -86,12 +86,12 @@ def test_a_later_error_finds_its_way_back_into_the_rows_as_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [("1", "a string"), (True, "a boolean"), ([1], "a list"), ({"value": 1}, "an object")]
+    ("value", "named"), [("1", "a string"), (True, "a boolean"), ([1], "a list"), ({"value": 1}, "an object")]
 )
-def test_a_cell_that_is_no_number_is_told_what_it_is(value: object, said: str) -> None:
+def test_an_error_names_the_type_of_a_cell_that_is_no_number(value: object, named: str) -> None:
     (fault,) = faults_of([value, 2, 3])
     assert fault.code == "wrong-type"
-    assert said in fault.detail
+    assert named in fault.detail
 
 
 def test_an_integer_beyond_a_double_is_refused_in_its_place() -> None:
@@ -99,7 +99,7 @@ def test_an_integer_beyond_a_double_is_refused_in_its_place() -> None:
     assert (fault.path, fault.code) == (("instances", 1, 1), "number-out-of-range")
 
 
-def test_missing_and_unknown_names_are_told_apart_and_the_nearest_is_suggested() -> None:
+def test_missing_and_unknown_names_have_errors_of_their_own_and_the_nearest_is_suggested() -> None:
     faults = faults_of({"age": 1, "doze/day": 2, "weight": 3})
     assert {(fault.path[-1], fault.code) for fault in faults} == {
         ("?", "unknown-feature"),

@@ -194,7 +194,7 @@ def bayes(p: Array, source: Array, target: Array) -> Array:
 
 @pytest.mark.parametrize("verb", ["predict", "decide"])
 @pytest.mark.parametrize(
-    "wanted",
+    "options",
     [
         {"site": "screening"},
         {"prevalence": {"malignant": 0.02, "benign": 0.98}},
@@ -203,14 +203,14 @@ def bayes(p: Array, source: Array, target: Array) -> Array:
     ids=["site", "explicit", "reversed"],
 )
 async def test_another_prevalence_moves_probabilities_by_bayes_rule(
-    verb: str, wanted: dict[str, Any], ask: Callable[..., Any], test_rows: list[list[float]], shipped_model: Model
+    verb: str, options: dict[str, Any], ask: Callable[..., Any], test_rows: list[list[float]], shipped_model: Model
 ) -> None:
-    here, there = await ask(verb, test_rows), await ask(verb, test_rows, **wanted)
+    here, there = await ask(verb, test_rows), await ask(verb, test_rows, **options)
     source, target = (
         np.array([there["prevalence"][end][c] for c in shipped_model.classes]) for end in ("source", "target")
     )
     np.testing.assert_allclose(table(there), bayes(table(here), source, target), rtol=0, atol=1e-9)
-    assert there["prevalence"]["site"] == wanted.get("site")
+    assert there["prevalence"]["site"] == options.get("site")
     assert there["prevalence"]["source"] == here["prevalence"]["source"]
 
 
@@ -240,7 +240,7 @@ async def test_flags_do_not_depend_on_prevalence_or_costs(
     assert [row["ood"] for row in here["predictions"]] == [row["ood"] for row in there["predictions"]]
 
 
-async def test_decisions_are_taken_at_the_prevalence_asked_for(
+async def test_decisions_are_taken_at_the_requested_prevalence(
     ask: Callable[..., Any], test_rows: list[list[float]]
 ) -> None:
     rare = await ask("decide", test_rows, prevalence={"benign": 0.9999, "malignant": 0.0001})

@@ -172,7 +172,7 @@ def test_wrong_ids_are_refused_whatever_came_before(
     "parameters",
     [{"policy": ["biopsy"] * 2}, {"session": None}, {"site": ["screening"] * 2}],
 )
-def test_what_is_asked_of_one_request_alone_is_not_remembered(
+def test_what_belongs_to_one_request_alone_is_not_remembered(
     reader: RequestReader, test_rows: list[list[float]], parameters: dict[str, Any]
 ) -> None:
     raw = json.dumps({"instances": test_rows[:2], "parameters": parameters}).encode()

@@ -59,7 +59,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
     ),
     "a share above one": ({"prevalence": {"benign": 1.5}}, ("prevalence", "benign"), "less-than-equal"),
     "a share in quotes": ({"prevalence": {"malignant": "0.5"}}, ("prevalence", "malignant"), "wrong-type"),
-    "a share of a stranger": ({"prevalence": {"zq7canary": -1}}, ("prevalence", "?"), "greater-than"),
+    "a share of an unknown class": ({"prevalence": {"zq7canary": -1}}, ("prevalence", "?"), "greater-than"),
     "an empty id": ({"ids": [""]}, ("ids", 0), "string-too-short"),
     "an endless id": ({"ids": ["x" * 201]}, ("ids", 0), "string-too-long"),
     "an action without a name": ({"costs": {"": {}, "b": {}}}, ("costs", "?"), "string-too-short"),
@@ -77,7 +77,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
     "a policy of one row without a name": ({"policy": [""]}, ("policy", 0), "string-too-short"),
     "a policy that is an object": ({"policy": {"zq7canary": 1}}, ("policy",), "wrong-type"),
     "a session that is a list": ({"session": ["zq7canary"]}, ("session",), "wrong-type"),
-    "a session of a stranger": ({"session": {"zq7canary": 1}}, ("session", "?"), "unknown-field"),
+    "a session with an unknown key": ({"session": {"zq7canary": 1}}, ("session", "?"), "unknown-field"),
     "a session that counts in fractions": ({"session": {"steps": 1.5}}, ("session", "steps"), "wrong-type"),
     "a session below nothing": ({"session": {"statistic": -0.1}}, ("session", "statistic"), "greater-than-equal"),
     "an alarm that is a number": ({"session": {"alarm": 1}}, ("session", "alarm"), "wrong-type"),
@@ -86,7 +86,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
         ("session", "false_alarms_per_1000_steps"),
         "less-than-equal",
     ),
-    "an unknown key that is a field elsewhere": ({"instances": 1}, ("?",), "unknown-field"),
+    "an unknown key that is a field at another place": ({"instances": 1}, ("?",), "unknown-field"),
 }
 
 
@@ -116,7 +116,7 @@ COUNTED = {
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_what_is_missing_is_said_in_numbers_and_in_the_words_of_json(name: str) -> None:
+def test_errors_name_numbers_and_use_the_words_of_json(name: str) -> None:
     parameters, sentence = COUNTED[name]
     assert refusal({"instances": [[1]], "parameters": parameters}).detail == sentence
 

@@ -32,17 +32,19 @@ async def test_the_models_are_listed_by_name(client: httpx.AsyncClient) -> None:
 async def test_metadata_tell_what_a_model_takes_answers_and_costs(
     place: str, client: httpx.AsyncClient, features: list[str], shipped: Registry
 ) -> None:
-    said = (await client.get(f"/v1/models/breast-cancer{place}")).json()
+    described = (await client.get(f"/v1/models/breast-cancer{place}")).json()
     model = shipped.model("breast-cancer")
-    assert {"name", "ready", "version", "versions", "aliases", "inputs", "classes", "policies", "sites"} <= set(said)
-    assert (said["name"], said["ready"], said["version"]) == ("breast-cancer", True, "1")
-    assert said["aliases"] == {"stable": "1"}
-    assert said["classes"] == ["benign", "malignant"]
-    assert [feature["name"] for entry in said["inputs"] for feature in entry["features"]] == features
-    assert said["policies"]["biopsy"]["costs"]["dismiss"] == {"benign": 0.0, "malignant": 50.0}
-    assert said["sites"]["screening"]["prevalence"] == {"benign": 0.98, "malignant": 0.02}
+    assert {"name", "ready", "version", "versions", "aliases", "inputs", "classes", "policies", "sites"} <= set(
+        described
+    )
+    assert (described["name"], described["ready"], described["version"]) == ("breast-cancer", True, "1")
+    assert described["aliases"] == {"stable": "1"}
+    assert described["classes"] == ["benign", "malignant"]
+    assert [feature["name"] for entry in described["inputs"] for feature in entry["features"]] == features
+    assert described["policies"]["biopsy"]["costs"]["dismiss"] == {"benign": 0.0, "malignant": 50.0}
+    assert described["sites"]["screening"]["prevalence"] == {"benign": 0.98, "malignant": 0.02}
     assert model.bundle.record is not None
-    assert said["calibration"]["calibrator"]["params"] == model.bundle.record.calibrator.params
+    assert described["calibration"]["calibrator"]["params"] == model.bundle.record.calibrator.params
 
 
 async def test_a_body_without_a_content_type_is_taken_for_json(

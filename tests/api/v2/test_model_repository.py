@@ -170,7 +170,7 @@ async def test_one_worker_of_several_changes_nothing_that_the_others_would_not_h
         assert await index(client) == {(NAME, "1"): "READY"}
 
 
-async def test_loads_take_turns_and_hold_up_no_probe(client) -> None:
+async def test_loads_run_one_after_another_and_hold_up_no_probe(client) -> None:
     verbs = ["load", "unload", "load", "load", "unload", "load"]
     pending = [asyncio.ensure_future(client.post(f"{AT}/{verb}")) for verb in verbs]
     assert (await client.get("/livez")).status_code == 200

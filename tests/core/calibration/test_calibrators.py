@@ -1,4 +1,4 @@
-"""Promises of every calibrator, asked of each on rows that its ``needs`` fit. A newcomer needs only its entry."""
+"""Properties of every calibrator, tested on rows that its ``needs`` fit. A newcomer needs only its entry."""
 
 import dataclasses
 import json

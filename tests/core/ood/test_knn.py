@@ -46,7 +46,7 @@ def test_the_bank_is_capped_and_drawn_from_all_rows() -> None:
     assert 0.45 < (bank[:, 0] > 0.0).mean() < 0.55
 
 
-def test_rows_in_turns_of_two_classes_both_get_into_a_capped_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alternating_rows_of_two_classes_both_get_into_a_capped_bank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knn, "BANK_BYTES", 4 * 2 * 100)
     train = np.tile([[1.0, 0.0], [-1.0, 0.0]], (100, 1))
     bank = Knn.fit(train, unlabelled(200)).bank

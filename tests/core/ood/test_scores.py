@@ -1,4 +1,4 @@
-"""Promises of every OOD score; those on logits and those on features are asked the questions that fit them."""
+"""Promises of every OOD score; those on logits and those on features have tests that fit them."""
 
 import dataclasses
 from typing import Any

@@ -15,7 +15,7 @@ import polars as pl
 from service.data.formats import digest_of, parts_of
 from service.errors import DataError
 from service.runtime.model import Model
-from service.scoring.score_request import Scored, ScoreRequest
+from service.scoring.score_request import ScoreRequest, ScoreResult
 
 JOB_FILE: Final = "job.json"
 
@@ -52,7 +52,7 @@ class DataState:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class FinishedChunks:
     """The directory with the finished chunks of a run.
 
     Attributes
@@ -67,7 +67,7 @@ class Parts:
     folder: Path
 
     @classmethod
-    def open(cls, model: Model, request: ScoreRequest, columns: Sequence[str]) -> "Parts":
+    def open(cls, model: Model, request: ScoreRequest, columns: Sequence[str]) -> "FinishedChunks":
         """Make the directory, or take up that of an interrupted run of the same job.
 
         Raises
@@ -107,7 +107,7 @@ class Parts:
         frame.write_parquet(aside)
         aside.replace(aside.with_suffix(".parquet"))
 
-    def finish(self, *, reused: int) -> Scored:
+    def finish(self, *, reused: int) -> ScoreResult:
         """Write the file, and remove the directory; DataError if the data changed meanwhile."""
         if self.data.is_changed():
             raise self._changed()
@@ -118,7 +118,7 @@ class Parts:
         WRITERS[request.out.suffix.lower()](frame, aside)
         aside.replace(request.out)
         shutil.rmtree(self.folder)
-        return Scored(rows, reused, skipped)
+        return ScoreResult(rows, reused, skipped)
 
     def _changed(self) -> DataError:
         shutil.rmtree(self.folder)  # it is unknown which of the answers belong to which of the rows

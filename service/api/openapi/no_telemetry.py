@@ -1,4 +1,4 @@
-"""Counters for answers that are no traffic: the examples of the document."""
+"""For the examples of the document, which must not be counted: no telemetry, and models with statistics apart."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from service.runtime.timing import Tally
 from service.telemetry import Telemetry
 
 
-class Uncounted(Telemetry):
+class NoTelemetry(Telemetry):
     """Counts nothing.
 
     A registry of its own would not do: where several workers count in files, a metric is known by its name alone.
@@ -22,12 +22,12 @@ class Uncounted(Telemetry):
         self.seconds = self.batch = nothing  # type: ignore[assignment]
 
 
-def copied(registry: Registry) -> Registry:
+def without_statistics(registry: Registry) -> Registry:
     """The same models with statistics of their own."""
-    return Registry({name: _copied(registry.served(name)) for name in registry.names()})
+    return Registry({name: _without_statistics(registry.served(name)) for name in registry.names()})
 
 
-def _copied(served: Served) -> Served:
+def _without_statistics(served: Served) -> Served:
     models = {version: replace(model, tally=Tally()) for version, model in served.models.items()}
     return replace(served, models=models)
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api.v1.instances import InstanceReader
-from service.api.v1.quick_table import QuickTable
+from service.api.v1.uniform_rows import UniformRows
 from service.core.numerics import Array
 from service.errors import InvalidInstances
 from service.runtime.integers import Wide
@@ -16,7 +16,7 @@ NUMBERS = st.lists(st.one_of(st.integers(-5, 5), st.floats(-1e3, 1e3), st.none()
 
 @given(st.lists(NUMBERS, min_size=1, max_size=4))
 def test_lists_and_objects_of_the_same_numbers_are_the_same_rows(rows: list[list[float]]) -> None:
-    table = QuickTable(NAMES, ())
+    table = UniformRows(NAMES, ())
     expected = np.array(rows, dtype=np.float64)
     named = [dict(reversed(list(zip(NAMES, row, strict=True)))) for row in rows]
     for found in (table.rows(rows), table.rows(named)):
@@ -44,12 +44,12 @@ def test_lists_and_objects_of_the_same_numbers_are_the_same_rows(rows: list[list
     ],
 )
 def test_all_other_instances_are_left_to_the_careful_reading(instances: list[object]) -> None:
-    assert QuickTable(NAMES, ()).rows(instances) is None
+    assert UniformRows(NAMES, ()).rows(instances) is None
 
 
 def test_integers_that_doubles_cannot_hold_stay_whole() -> None:
     wide = Wide("b", 1, np.dtype(np.int64), (None, None), (None, None))
-    rows = QuickTable(NAMES, (wide,)).rows([[1, 2**53 + 1, 3]])
+    rows = UniformRows(NAMES, (wide,)).rows([[1, 2**53 + 1, 3]])
     assert rows is not None
     assert not isinstance(rows, np.ndarray)
     assert rows.others["b"].tolist() == [2**53 + 1]

@@ -1,4 +1,4 @@
-"""Rows of numbers of the commonest forms, read at once."""
+"""Rows of numbers that all have the same form, read at once."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -14,7 +14,7 @@ from service.runtime.rows import Rows
 NUMBERS_OR_NULL: Final[frozenset[type]] = frozenset({int, float, type(None)})
 
 
-class QuickTable:
+class UniformRows:
     """Reads rows of numbers at once where all have the same form; None for all others, which are read one by one.
 
     Parameters
@@ -26,12 +26,12 @@ class QuickTable:
 
     Examples
     --------
-    >>> table = QuickTable(("a", "b"), ())
-    >>> table.rows([[1, 2.5], [3, None]]).tolist()
+    >>> reader = UniformRows(("a", "b"), ())
+    >>> reader.rows([[1, 2.5], [3, None]]).tolist()
     [[1.0, 2.5], [3.0, nan]]
-    >>> table.rows([{"b": 2, "a": 1}]).tolist()
+    >>> reader.rows([{"b": 2, "a": 1}]).tolist()
     [[1.0, 2.0]]
-    >>> table.rows([[1, True]]), table.rows([[1]]), table.rows([{"a": 1, "c": 2}])
+    >>> reader.rows([[1, True]]), reader.rows([[1]]), reader.rows([{"a": 1, "c": 2}])
     (None, None, None)
     """
 
