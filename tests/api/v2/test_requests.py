@@ -40,6 +40,7 @@ BAD: dict[str, tuple[Any, int]] = {
     "an output without a name": (tensor() | {"outputs": [{}]}, 422),
     "classes of actions": (tensor() | {"outputs": [{"name": "risk", "parameters": {"classification": 1}}]}, 422),
     "an unknown policy": (tensor() | {"parameters": {"policy": "mood"}}, 422),
+    "a policy without a name": (tensor() | {"parameters": {"policy": ""}}, 422),
     "an unknown site": (tensor() | {"parameters": {"site": "mood"}}, 422),
 }
 
