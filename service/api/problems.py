@@ -108,9 +108,10 @@ def on_http_error(request: Request, error: Exception) -> Response:
     """Handler for what the router refuses: unknown paths and methods."""
     path = request.scope["path"]
     if isinstance(error, HTTPException) and error.status_code == 405:
-        allowed = dict(error.headers or {})
-        detail = f"this method is not answered here; allowed: {allowed.get('Allow', 'see /docs')}"
-        return refusal(path, MethodNotAllowed(detail), status=405, headers=allowed)
+        methods = sorted((error.headers or {}).get("Allow", "").split(", "))  # the router has them in no order
+        allowed = ", ".join(filter(None, methods))
+        detail = f"this method is not answered here; allowed: {allowed or 'see /docs'}"
+        return refusal(path, MethodNotAllowed(detail), status=405, headers={"Allow": allowed} if allowed else {})
     return refusal(path, NotFound.of_a_path())
 
 

@@ -326,5 +326,5 @@ def decisions(path: str, *, positions: bool = False) -> Group[Decided]:
 TOPICS: Final[dict[str, tuple[Group[Any], ...]]] = {
     "identity": (IDENTITY,),
     "ood": (OOD, SCORES),
-    "tensors": (OOD_SCORE,),
+    "ood_tensors": (OOD_SCORE,),
 }

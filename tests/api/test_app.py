@@ -210,3 +210,9 @@ async def test_the_log_has_one_line_per_request_and_nothing_of_its_content(
     assert CANARY not in "".join(lines)
     assert str(example_row[0]) not in "".join(lines)
     assert Path(__file__).name not in "".join(lines)
+
+
+async def test_allowed_methods_are_in_one_order(client: httpx.AsyncClient) -> None:
+    allowed = (await client.put("/openapi.json")).headers["allow"]
+    assert allowed.split(", ") == sorted(allowed.split(", "))
+    assert len(allowed.split(", ")) > 1

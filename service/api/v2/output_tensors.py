@@ -22,7 +22,7 @@ from service.prediction.options import Options
 from service.prediction.query import Query, groups_of, scope_of
 from service.runtime.model import Model
 
-TOPICS: Final = ("tensors", "probabilities", "ood")
+TOPICS: Final = ("tensors", "probabilities", "ood_tensors", "ood")  # clients that take the first output get logits
 DECISION: Final = ("decision",)
 IDENTITY: Final = ("identity",)
 VERB: Final = "infer"

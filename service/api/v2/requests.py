@@ -96,7 +96,7 @@ class RequestReader:
     def _outputs(self, outputs: object, parameters: object, *, binary: bool) -> tuple[Outputs, bool]:
         """The requested outputs, and whether one of them is of decisions."""
         if outputs is None:
-            decide = (_text(parameters, "policy") or self._default) is not None
+            decide = _text(parameters, "policy") is not None or self._default is not None
             return self._all[decide, binary], decide
         if not isinstance(outputs, list) or not outputs:
             raise refusal(("outputs",), "wrong-type", "must be a list of outputs, or absent")

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 INFER = "/v2/models/breast-cancer/infer"
-ALL = ["ood_score", "logits", "label", "probabilities", "ood", "p_value", "action", "risk", "prediction_id"]
+ALL = ["logits", "label", "probabilities", "ood_score", "ood", "p_value", "action", "risk", "prediction_id"]
 
 
 def request_of(rows: Any, **more: Any) -> dict[str, Any]:

@@ -122,7 +122,7 @@ async def test_what_an_uncalibrated_model_cannot_know_is_no_output_of_it(client_
     async with client_of(publish_logits(("a", "b", "c"))) as client:
         described = (await client.get("/v2/models/logits")).json()
         names = [entry["name"] for entry in described["outputs"]]
-        assert names == ["ood_score", "logits", "label", "probabilities", "prediction_id"]
+        assert names == ["logits", "label", "probabilities", "ood_score", "prediction_id"]
         tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [0.0, 1.0, 2.0]}
         refused = await client.post(
             "/v2/models/logits/infer", json={"inputs": [tensor], "outputs": [{"name": "p_value"}]}

@@ -95,3 +95,15 @@ async def test_no_damaged_request_is_a_fault_of_the_service(client_of, kinds, en
             answer = await client.post(f"/v2/models/{model}/infer", content=body, headers=headers)
             assert answer.status_code in {200, 400, 422}, head
             assert answer.status_code == 200 or list(answer.json()) == ["error"]
+
+
+async def test_an_empty_name_is_no_policy_where_none_is_the_default(publish_logits, client_of) -> None:
+    policies = "".join(
+        f'[policies.{name}.costs]\nact = {{ "0" = 0, "1" = 1 }}\nwait = {{ "0" = 1, "1" = 0 }}\n' for name in ("a", "b")
+    )
+    async with client_of(publish_logits(("0", "1"), more=policies, fitted=True)) as client:
+        (name,) = [entry["name"] for entry in (await client.get("/v2/models/logits")).json()["inputs"]]
+        sent = {"name": name, "shape": [1, 2], "datatype": "FP64", "data": [[0.0, 1.0]]}
+        answer = await client.post("/v2/models/logits/infer", json={"inputs": [sent], "parameters": {"policy": ""}})
+    assert answer.status_code == 422
+    assert "policy" in answer.json()["error"]
