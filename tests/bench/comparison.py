@@ -91,7 +91,9 @@ class Measured:
             self._times(name, (OURS, first), work.of_plain_rows if met_here else None),
             self._times(name, (PLAIN, baseline)),
             self._times(name, (BARE, baseline), work.of_bare if met_here else None),
-            self._times(name, (BEFORE, name), work.of_before if met_here or name == first else None),
+            self._times(
+                name, (BEFORE, name), work.of_before if met_here or (name == first and self.group.bundle) else None
+            ),
             self._latency(name),
         )
 

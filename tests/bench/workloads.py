@@ -60,7 +60,7 @@ class Group:
     bundle : Path or None
         What the baselines read; None: there are none.
     targets_at : int
-        Connections at which the targets hold, except that of plain rows, which holds at all.
+        Connections at which the targets hold; that of plain rows beside baselines holds at all.
     """
 
     title: str
