@@ -21,6 +21,7 @@ import onnx
 import polars as pl
 import pytest
 
+from service.bundle.drafts import open_draft
 from service.bundle.manifest import Manifest, parse_manifest
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft, draft_files, publish
@@ -88,6 +89,12 @@ def every_task(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 def repository(tmp_path: Path) -> Repository:
     """A writable copy of the shipped models."""
     return Repository(shutil.copytree(SHIPPED, tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.fixture
+def draft(repository: Repository) -> Path:
+    """A draft of the shipped version, calibration included."""
+    return open_draft(repository, "breast-cancer")
 
 
 @pytest.fixture

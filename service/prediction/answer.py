@@ -1,8 +1,7 @@
 """What was computed for rows: an answer as columns over them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -11,7 +10,6 @@ from service.core.decision import Decisions
 from service.core.numerics import Array, Flags, Indices
 from service.core.pipeline import Policy, Posterior
 from service.core.sequence import SequencePlan
-from service.prediction.call import Call
 from service.prediction.sessions import Monitored
 from service.runtime.model import Model
 
@@ -223,23 +221,3 @@ def _some(taken: Decisions, places: slice) -> Decisions:
         taken.information[places],
         None if taken.deferral is None else taken.deferral[places],
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction(Answer):
-    """The answer to one call; an audit needs nothing else.
-
-    Attributes
-    ----------
-    call : Call
-    created : datetime
-    """
-
-    call: Call
-    created: datetime
-
-    @classmethod
-    def of(cls, answer: Answer, *, call: Call, created: datetime) -> Self:
-        """The response to a call."""
-        computed = {field.name: getattr(answer, field.name) for field in fields(answer)}
-        return cls(**computed, call=call, created=created)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from weakref import WeakKeyDictionary
 
-from service.prediction.answer import Part, Prediction
+from service.prediction.answer import Answer, Part
 from service.prediction.call import Call
 from service.prediction.counts import Counts
 from service.prediction.options import Options
@@ -30,8 +30,8 @@ class Predictor:
         self._counts = Counts(telemetry)
         self._queues: WeakKeyDictionary[Model, Queue] = WeakKeyDictionary()
 
-    async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Prediction:
-        """Answer one call.
+    async def predict(self, call: Call, model: Model, rows: Rows, options: Options) -> Answer:
+        """The answer to one call.
 
         Parameters
         ----------
@@ -49,7 +49,7 @@ class Predictor:
         part = Part(call.request_id, len(rows))
         query = Query.of(model, options)
         joint, place = await self.queue(model).answer(query, rows, part, deadline=call.deadline)
-        return Prediction.of(joint.own(place), call=call, created=self.now())
+        return joint.own(place)
 
     def queue(self, model: Model) -> Queue:
         """Where requests to a model wait; protocols that read requests themselves hand them over there."""

@@ -16,12 +16,6 @@ IDENTITY = ([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
 SHIPPED = "breast-cancer"
 
 
-@pytest.fixture
-def draft(repository: Repository) -> Path:
-    """A draft of the shipped version, calibration included."""
-    return open_draft(repository, SHIPPED)
-
-
 def manifest_text(repository: Repository) -> str:
     return (repository.root / SHIPPED / "draft" / MANIFEST_FILE).read_text()
 

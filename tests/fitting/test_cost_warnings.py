@@ -1,19 +1,9 @@
 from pathlib import Path
 
-import pytest
-
-from service.bundle.drafts import open_draft
 from service.bundle.manifest import MANIFEST_FILE, parse_manifest
-from service.bundle.repository import Repository
 from service.fitting.cost_warnings import never_taken, tied_costs
 
 SHIPPED = "breast-cancer"
-
-
-@pytest.fixture
-def draft(repository: Repository) -> Path:
-    """A draft of the shipped version, calibration included."""
-    return open_draft(repository, SHIPPED)
 
 
 COSTS = """

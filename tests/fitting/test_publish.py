@@ -3,7 +3,6 @@ from pathlib import Path
 import onnx
 import pytest
 
-from service.bundle.drafts import open_draft
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.record import RECORD_FILE
 from service.bundle.repository import Repository
@@ -12,12 +11,6 @@ from service.fitting.publish import publish_draft, why_uncalibrated
 from service.runtime.model import load_model
 
 SHIPPED = "breast-cancer"
-
-
-@pytest.fixture
-def draft(repository: Repository) -> Path:
-    """A draft of the shipped version, calibration included."""
-    return open_draft(repository, SHIPPED)
 
 
 def manifest_text(repository: Repository) -> str:

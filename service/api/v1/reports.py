@@ -15,13 +15,12 @@ from service.api.v1.requests import EstimateRequest, EvaluateRequest
 from service.evaluation.prevalence import PrevalenceEstimate, estimate
 from service.evaluation.report import EvaluationReport
 from service.evaluation.training_losses import check_names
-from service.prediction.answer import Answer, Part, Prediction
+from service.prediction.answer import Answer, Part
 from service.prediction.answer_member import Json
-from service.prediction.call import Call
 from service.prediction.header import head_of, header
 from service.runtime.model import Model
 
-Compute = Callable[[Prediction], Json]
+Compute = Callable[[Answer], Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,8 @@ class ReportEncoder:
     def write(self, answer: Answer, parts: Sequence[Part], *, created: datetime) -> list[bytes]:
         """As `Encoder.write`; it may take long."""
         (part,) = parts
-        prediction = Prediction.of(answer, call=Call(part.request_id), created=created)
         head = head_of(answer, request_id=part.request_id, created=created)
-        return [orjson.dumps({**header(head), self._member: self._compute(prediction)})]
+        return [orjson.dumps({**header(head), self._member: self._compute(answer)})]
 
 
 def _evaluation(request: EvaluateRequest, model: Model) -> Compute:
@@ -74,8 +72,8 @@ def _evaluation(request: EvaluateRequest, model: Model) -> Compute:
     rows, losses = read_labelled(request, model), request.parameters.losses
     check_names(losses, model.manifest)
 
-    def compute(prediction: Prediction) -> Json:
-        return evaluate_answer(rows, prediction, losses)
+    def compute(answer: Answer) -> Json:
+        return evaluate_answer(rows, answer, losses)
 
     return compute
 
@@ -84,8 +82,8 @@ def _estimate(request: EstimateRequest, model: Model) -> Compute:
     """Prevalence of unlabelled rows."""
     del request
 
-    def compute(prediction: Prediction) -> Json:
-        return asdict(estimate(model, prediction.posterior))
+    def compute(answer: Answer) -> Json:
+        return asdict(estimate(model, answer.posterior))
 
     return compute
 
