@@ -21,7 +21,11 @@
     │   ├── CoverageUnavailable
     │   ├── SessionUnavailable
     │   ├── TooManyRows
-    │   └── RepositoryClosed         what is served is not for callers to change
+    │   ├── RepositoryClosed         what is served is not for callers to change
+    │   ├── Unauthenticated          no credential, or none that is known here
+    │   │   └── TokenExpired
+    │   ├── Forbidden                a credential that does not allow this
+    │   └── QuotaExceeded            more in a minute than the caller may send
     ├── NotFound                     no such thing under that address
     │   ├── ModelNotFound
     │   ├── VersionNotServed
@@ -29,7 +33,8 @@
     ├── ModelOutputInvalid           the graph's output contradicts its manifest
     ├── NotReady                     no model is loaded, not yet or not any more
     ├── LoadFailed                   a model that was to be loaded on request, and cannot be
-    ├── Overloaded                   more requests wait than may
+    ├── Overloaded                   a request that would wait too long, or not be answered in time
+    │   └── Draining                 the process is ending
     ├── DeadlineExceeded             a request's time ran out before it was answered
     ├── SettingsInvalid              what the service cannot start with
     ├── BundleError                  what lies in the repository
@@ -43,7 +48,7 @@
     └── FitError                     data from which nothing can be learned
         └── NoSignal
 
-Tested in `tests/api/test_problems.py`.
+What HTTP itself can refuse is in `service/api/http_errors.py`. Tested in `tests/api/test_problems.py`.
 """
 
 from collections.abc import Sequence
@@ -214,6 +219,38 @@ class RepositoryClosed(RequestError):
     title = "The repository is closed to callers"
 
 
+class Unauthenticated(RequestError):
+    """The request has no credential, or one that is not known here."""
+
+    code = "unauthenticated"
+    title = "A credential is needed"
+
+
+class TokenExpired(Unauthenticated):
+    """The credential was valid once."""
+
+    code = "token-expired"
+    title = "The credential has expired"
+
+
+class Forbidden(RequestError):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+    title = "The credential does not allow this"
+
+
+class QuotaExceeded(RequestError):
+    """The caller has sent more in the last minute than it may: `limit` of `unit`, again after `seconds`."""
+
+    code = "quota-exceeded"
+    title = "The caller's quota is used up"
+
+    def __init__(self, detail: str, *, unit: str = "requests", limit: int = 0, seconds: float = 60.0) -> None:
+        super().__init__(detail)
+        self.unit, self.limit, self.seconds = unit, limit, seconds
+
+
 class NotFound(ServiceError):
     """Nothing lives at that address."""
 
@@ -274,10 +311,28 @@ class LoadFailed(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """More requests wait for a model than may; a retry a little later may succeed."""
+    """The request would wait too long, or not be answered in time; a retry a little later may succeed.
+
+    Parameters
+    ----------
+    detail : str
+    seconds : float, optional
+        After which a retry may succeed.
+    """
 
     code = "overloaded"
     title = "Too many requests at once"
+
+    def __init__(self, detail: str, *, seconds: float = 1.0) -> None:
+        super().__init__(detail)
+        self.seconds = seconds
+
+
+class Draining(Overloaded):
+    """The process finishes what it has begun, and then ends; another one may answer."""
+
+    code = "draining"
+    title = "The service is ending"
 
 
 class DeadlineExceeded(ServiceError):

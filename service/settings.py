@@ -1,12 +1,49 @@
 """What an operator can set, read once from the environment."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "TEMPERANCE_"
+
+
+def _listed(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+"""Several texts, separated by commas."""
+
+
+class Issuer(BaseModel):
+    """Who issues tokens that are accepted.
+
+    Attributes
+    ----------
+    issuer : str
+        As it stands in the claim `iss`.
+    audience : str
+        That the claim `aud` must name.
+    jwks_url : str
+        Where its public keys are.
+    algorithms : tuple of str
+        Asymmetric ones.
+    scopes_claim : str
+        That carries the scopes, as a list or as one text with spaces.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: Annotated[str, Field(min_length=1)]
+    audience: Annotated[str, Field(min_length=1)]
+    jwks_url: Annotated[str, Field(pattern="^https?://")]
+    algorithms: tuple[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"], ...] = (
+        "RS256",
+        "ES256",
+    )
+    scopes_claim: Annotated[str, Field(min_length=1)] = "scope"
 
 
 class Settings(BaseSettings):
@@ -17,6 +54,85 @@ class Settings(BaseSettings):
     models: Annotated[Path, Field(description="Model repository.")] = Path("models")
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
+    uds: Annotated[
+        Path | None, Field(description="Unix domain socket to listen on, in place of an address and a port.")
+    ] = None
+    root_path: Annotated[
+        str,
+        Field(pattern="^(/[A-Za-z0-9._~-]+)*$", description="Path under which a proxy shows the service."),
+    ] = ""
+    proxies: Annotated[
+        Names,
+        Field(
+            description="Addresses and networks of proxies, separated by commas; `unix` is whatever is connected "
+            "to the socket. Their X-Forwarded-… headers count, and nobody else's."
+        ),
+    ] = ()
+    keep_alive: Annotated[
+        float, Field(gt=0, le=86400, description="Seconds for which a connection without a request stays open.")
+    ] = 75.0
+    header_seconds: Annotated[
+        float, Field(gt=0, le=3600, description="Seconds in which the head of a request must arrive.")
+    ] = 5.0
+    body_seconds: Annotated[
+        float, Field(gt=0, le=86400, description="Seconds in which the body of a request must arrive.")
+    ] = 10.0
+    max_header: Annotated[int, Field(ge=4096, le=1 << 20, description="Most bytes of a request's header fields.")] = (
+        16 << 10
+    )
+    ssl_certfile: Annotated[Path | None, Field(description="Certificate chain for TLS, read again on SIGHUP.")] = None
+    ssl_keyfile: Annotated[Path | None, Field(description="Private key of the certificate, read again on SIGHUP.")] = (
+        None
+    )
+    ssl_keyfile_password_file: Annotated[
+        Path | None, Field(description="File with the password of the private key.")
+    ] = None
+    ssl_ca_certs: Annotated[
+        Path | None,
+        Field(description="Authorities by which certificates of clients are checked; clients need none without it."),
+    ] = None
+    data: Annotated[Path, Field(description="Directory for what the service writes; made on first use.")] = Path(
+        ".temperance"
+    )
+    insecure: Annotated[
+        bool, Field(description="Whether everyone who reaches a port beyond loopback may use the service.")
+    ] = False
+    keys: Annotated[Path | None, Field(description="File of API keys; keys.json in the data directory by default.")] = (
+        None
+    )
+    jwt_issuers: Annotated[
+        tuple[Issuer, ...], Field(description="Issuers of accepted tokens, as a JSON list of objects.")
+    ] = ()
+    client_certificate_header: Annotated[
+        str | None,
+        Field(
+            pattern="^[A-Za-z0-9-]+$",
+            description="Header in which a trusted proxy names the subject of the client's certificate.",
+        ),
+    ] = None
+    client_certificate_scopes: Annotated[
+        Names, Field(description="Scopes of callers that are known by their certificate, separated by commas.")
+    ] = ("predict",)
+    quota_requests: Annotated[
+        int,
+        Field(
+            ge=0, description="Requests in a minute that a caller may send; 0 is any number. A key may have its own."
+        ),
+    ] = 0
+    quota_rows: Annotated[
+        int,
+        Field(ge=0, description="Rows in a minute that a caller may send; 0 is any number. A key may have its own."),
+    ] = 0
+    metrics_open: Annotated[
+        bool, Field(description="Whether /metrics answers without a credential where others need one.")
+    ] = False
+    docs_open: Annotated[
+        bool,
+        Field(description="Whether /docs and /openapi.json answer without a credential where others need one."),
+    ] = False
+    cors_origins: Annotated[
+        Names, Field(description="Origins of pages that may read answers in a browser, separated by commas.")
+    ] = ()
     workers: Annotated[int, Field(ge=1, le=256, description="Processes. Each holds every model.")] = 1
     threads: Annotated[
         int,
@@ -30,6 +146,12 @@ class Settings(BaseSettings):
     deadline: Annotated[
         float, Field(gt=0, le=86400, description="Seconds in which a request is answered, or refused with status 504.")
     ] = 30.0
+    queue_seconds: Annotated[
+        float,
+        Field(
+            gt=0, le=3600, description="Seconds that a request may be expected to wait for its model; longer is 503."
+        ),
+    ] = 0.25
     max_body: Annotated[
         int, Field(ge=1 << 20, description="Upper bound in bytes for the body limit that the served models give.")
     ] = 64 << 20
@@ -43,6 +165,13 @@ class Settings(BaseSettings):
         Field(description="Whether /v2/repository lists the published models, and loads and unloads them by name."),
     ] = False
     docs: Annotated[bool, Field(description="Whether /docs and /openapi.json are served.")] = True
+    otlp_endpoint: Annotated[
+        str | None,
+        Field(
+            pattern="^https?://", description="Where OpenTelemetry's traces and metrics are sent; nowhere by default."
+        ),
+    ] = None
+    log_format: Annotated[Literal["text", "json"], Field(description="How a line of the log is written.")] = "text"
     log_level: Annotated[
         str, Field(pattern="^(critical|error|warning|info|debug)$", description="Least severity that is logged.")
     ] = "info"

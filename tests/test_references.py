@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from service import errors
-from service.api.problems import STATUS, MethodNotAllowed, status_of
+from service.api.http_errors import MethodNotAllowed
+from service.api.problems import STATUS, status_of
 from service.api.v1.requests import SessionState, field_names
 from service.api.v1.verbs import VERBS as HTTP_VERBS
 from service.bundle.manifest import Manifest

@@ -1,5 +1,6 @@
 """Errors on the wire: RFC 9457 problems, one status per kind of error, never a value that the caller sent."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -8,27 +9,35 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.api.http_errors import HeadersTooLarge, MalformedHttp, MethodNotAllowed, RequestTimeout, UriTooLong
 from service.errors import (
     MOST_FAULTS,
     BodyTooLarge,
     BundleError,
     DeadlineExceeded,
     Fault,
+    Forbidden,
     LoadFailed,
     MalformedBody,
     ModelOutputInvalid,
     NotFound,
     NotReady,
     Overloaded,
+    QuotaExceeded,
     RepositoryClosed,
     RequestError,
     ServiceError,
+    Unauthenticated,
     UnsupportedMediaType,
 )
 
 STATUS: Final[dict[type[ServiceError], int]] = {
     ServiceError: 500,
     RequestError: 422,
+    MalformedHttp: 400,
+    HeadersTooLarge: 431,
+    UriTooLong: 414,
+    RequestTimeout: 408,
     MalformedBody: 400,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
@@ -38,17 +47,13 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     LoadFailed: 409,
     Overloaded: 503,
     RepositoryClosed: 403,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    QuotaExceeded: 429,
     DeadlineExceeded: 504,
     BundleError: 503,
 }
 MEDIA_TYPE = "application/problem+json"
-
-
-class MethodNotAllowed(RequestError):
-    """The path exists, the method does not."""
-
-    code = "method-not-allowed"
-    title = "The method is not allowed here"
 
 
 def refusal(
@@ -123,7 +128,17 @@ def internal() -> ServiceError:
 
 
 def _advice(error: ServiceError) -> dict[str, str]:
-    return {"Retry-After": "1"} if isinstance(error, Overloaded) else {}
+    if isinstance(error, Overloaded):
+        return {"Retry-After": str(math.ceil(error.seconds))}
+    if isinstance(error, QuotaExceeded):
+        return {
+            "Retry-After": str(math.ceil(error.seconds)),
+            "RateLimit-Policy": f'"{error.unit}";q={error.limit};w=60',
+            "RateLimit": f'"{error.unit}";r=0;t={math.ceil(error.seconds)}',
+        }
+    if isinstance(error, Unauthenticated):
+        return {"WWW-Authenticate": 'Bearer realm="temperance"'}
+    return {}
 
 
 def _entry(fault: Fault) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""Who calls: credentials, scopes, quotas; knows no HTTP."""
