@@ -364,7 +364,7 @@ async def test_a_queue_keeps_no_model_in_memory(execution) -> None:
     assert held() is None
 
 
-async def test_an_answer_holds_when_its_stages_happened(execution) -> None:
+async def test_an_answer_holds_the_times_of_its_stages(execution) -> None:
     before = time.monotonic()
     queue, query = queue_of(execution=execution), Asking(Doubling())
     requests = (queue.answer(cast("Query", query), row(1.0), Part(str(i), 1)) for i in range(3))
