@@ -22,50 +22,35 @@ class Telemetry:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self.requests = Counter(
-            "temperance_requests", "HTTP requests answered", ["method", "route", "status"], registry=registry
-        )
-        self.seconds = Histogram(
-            "temperance_request_seconds", "Time to answer", ["route"], buckets=SECONDS, registry=registry
-        )
-        self.rows = Counter("temperance_rows", "Rows answered", ["model", "version", "verb"], registry=registry)
-        self.batch = Histogram(
-            "temperance_request_rows", "Rows in one request", ["model"], buckets=ROWS, registry=registry
-        )
-        self.flagged = Counter(
-            "temperance_flagged_rows", "Rows flagged as out of distribution", ["model", "version"], registry=registry
-        )
-        self.actions = Counter(
-            "temperance_actions",
+        self.requests = self._counter("requests", "HTTP requests answered", "method", "route", "status")
+        self.refusals = self._counter("refusals", "Requests answered by a problem, by its type", "code")
+        self.seconds = self._histogram("request_seconds", "Time to answer", "route", buckets=SECONDS)
+        self.rows = self._counter("rows", "Rows answered", "model", "version", "verb")
+        self.batch = self._histogram("request_rows", "Rows in one request", "model", buckets=ROWS)
+        self.flagged = self._counter("flagged_rows", "Rows flagged as out of distribution", "model", "version")
+        self.actions = self._counter(
+            "actions",
             "Actions decided; those by costs in the request count under policy and action (request)",
-            ["model", "version", "policy", "action"],
-            registry=registry,
+            *("model", "version", "policy", "action"),
         )
-        self.refusals = Counter(
-            "temperance_refusals", "Requests answered by a problem, by its type", ["code"], registry=registry
+        self.queue = self._histogram("queue_seconds", "Wait of a request for its run", "model", buckets=STAGE_SECONDS)
+        self.run = self._histogram(
+            "run_seconds", "A run of the graph, for all requests that it joins", "model", buckets=STAGE_SECONDS
         )
-        self.queue = self._stage("queue", "Time that a request waited for its run")
-        self.run = self._stage("run", "Time of a run of the model's graph, for all requests that it joins")
-        self.postprocess = self._stage("postprocess", "Time from the graph's output to the answer, for a run")
-        # Of live workers alone: what waited in one that has ended waits no more.
-        self.waiting = Gauge(
-            "temperance_waiting_requests",
-            "Requests that wait for their run",
-            ["model"],
-            registry=registry,
-            multiprocess_mode="livesum",
+        self.postprocess = self._histogram(
+            "postprocess_seconds", "From a run's output to its answers", "model", buckets=STAGE_SECONDS
         )
-        self.waiting_bytes = Gauge(
-            "temperance_waiting_bytes",
-            "Bytes of bodies that are read, parsed or wait",
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
+        self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")
 
-    def _stage(self, name: str, meaning: str) -> Histogram:
-        return Histogram(
-            f"temperance_{name}_seconds", meaning, ["model"], buckets=STAGE_SECONDS, registry=self.registry
-        )
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"temperance_{name}", meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"temperance_{name}", meaning, labels, buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        # Of live workers alone: what waited in one that has ended waits no more.
+        return Gauge(f"temperance_{name}", meaning, labels, registry=self.registry, multiprocess_mode="livesum")
 
 
 class TracedRequest(NamedTuple):
