@@ -29,7 +29,9 @@ from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
+from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
+from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry
 
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -123,6 +125,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
     """
     telemetry = Telemetry(CollectorRegistry())
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
     return build_app(
         AppParts(
             registry=registry,
@@ -137,9 +140,16 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: watching(reloader, settings.reload_seconds),
+            background=lambda: beside(stuck, reloader, settings.reload_seconds),
         )
     )
+
+
+@asynccontextmanager
+async def beside(stuck: StuckRuns, reloader: Reloader, seconds: float) -> AsyncIterator[None]:
+    """What runs beside the application while the context lasts."""
+    async with stuck.watched(), watching(reloader, seconds):
+        yield
 
 
 @asynccontextmanager

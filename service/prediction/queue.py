@@ -92,7 +92,7 @@ class Queue:
         if self._idle and self._arrivals.alone() and self.inline(query.model, len(rows)):
             return self._at_once(request)
         result = self._queued(request)
-        if due is None or self._thread is None:  # no timer fires before a run on the loop ends
+        if due is None:
             return await result
         try:
             async with asyncio.timeout(due - now):
