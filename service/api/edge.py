@@ -3,7 +3,7 @@
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Final
 
@@ -18,6 +18,8 @@ PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "
 CLIENT_DISCONNECTED: Final = 499  # nginx' number, in logs and metrics only
 UNMATCHED: Final = "(other)"
 
+_NOTHING: Final[Mapping[str, object]] = {}
+
 log = logging.getLogger("temperance")
 
 
@@ -30,10 +32,15 @@ class Edge:
     telemetry : Telemetry
     new_id : callable
         Makes request ids; every answer carries its own as `X-Request-Id`, errors too.
+    shared : mapping, optional
+        What the server finds in the state of the lifespan.
     """
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, app: ASGIApp, telemetry: Telemetry, new_id: Callable[[], str], *, shared: Mapping[str, object] = _NOTHING
+    ) -> None:
         self._app = app
+        self._shared = shared
         self._new_id = new_id
         # Labels come from routes, so there are few; finding their counters costs more than counting.
         self._requests, self._seconds = cache(telemetry.requests.labels), cache(telemetry.seconds.labels)
@@ -41,6 +48,7 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
+            scope.setdefault("state", {}).update(self._shared)
             await self._app(scope, receive, send)
             return
         started, request_id = time.perf_counter(), self._new_id()
