@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,19 @@ KEYS_FILE: Final = "keys.json"
 LOOK_SECONDS: Final = 1.0
 USE_SECONDS: Final = 60.0
 
-log = logging.getLogger("temperance")
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may use the service, as a line of the log.
+
+    Attributes
+    ----------
+    level : int
+    sentence : str
+    """
+
+    level: int
+    sentence: str
 
 
 def keys_path(settings: Settings) -> Path:
@@ -49,8 +62,13 @@ def authenticator_of(settings: Settings, keys: WatchedKeys, tokens: Tokens | Non
     return Authenticator(keys, tokens, Certificates(scopes) if by_certificate else None)
 
 
-def check_access(settings: Settings) -> None:
+def check_access(settings: Settings) -> Access:
     """Refuse a start that would be open to other machines, or that no request could be answered after.
+
+    Returns
+    -------
+    Access
+        What the log says of it once the service is sure to start.
 
     Raises
     ------
@@ -61,15 +79,16 @@ def check_access(settings: Settings) -> None:
     """
     _check_certificates(settings)
     path, is_local = keys_path(settings), is_of_this_machine(settings)
-    usable = _usable(settings, path)
-    if usable is None and not _others(settings):
-        if not is_local and not settings.insecure:
+    usable, may_refuse = _usable(settings, path), not is_local and not settings.insecure
+    if usable or _others(settings):
+        return Access(logging.INFO, f"credentials are needed: {', '.join(_credentials(settings, usable or 0))}")
+    if usable is None:
+        if may_refuse:
             raise SettingsInvalid(OPEN.format(host=settings.host, path=path))
-        log.log(*_OPEN_LINES[is_local])
-        return
-    if not usable and not _others(settings):
-        _check_unusable(path, is_refused=not is_local and not settings.insecure)
-    log.info("credentials are needed: %s", ", ".join(_credentials(settings, usable or 0)) or "none exists")
+        return OPEN_TO[is_local]
+    if may_refuse:
+        raise SettingsInvalid(f"no key in {path} is usable, so no request could be answered; {MAKE}")
+    return Access(logging.WARNING, f"no key in {path} is usable: until there is one, every request is refused")
 
 
 def keep_keys_needed(settings: Settings) -> None:
@@ -141,12 +160,6 @@ def _check_certificates(settings: Settings) -> None:
         raise SettingsInvalid(f"{PREFIX}CLIENT_CERTIFICATE_HEADER: {PREFIX}PROXIES must name who may send this header")
 
 
-def _check_unusable(path: Path, *, is_refused: bool) -> None:
-    if is_refused:
-        raise SettingsInvalid(f"no key in {path} is usable, so no request could be answered; {MAKE}")
-    log.warning("no key in %s is usable: until there is one, every request is refused", path)
-
-
 def _credentials(settings: Settings, usable: int) -> list[str]:
     counts = {"key": usable, "issuer": len(settings.jwt_issuers)}
     found = [_counted(number, word) for word, number in counts.items() if number]
@@ -163,7 +176,7 @@ OPEN: Final = (
     "make a key (temperance keys create --name NAME --scopes predict --keys {path}), "
     f"or set {PREFIX}JWT_ISSUERS, or start with --insecure"
 )
-_OPEN_LINES: Final = {
-    True: (logging.INFO, "no credential is configured: open to everyone on this machine"),
-    False: (logging.WARNING, "no credential is configured: open to everyone who reaches the port (--insecure)"),
+OPEN_TO: Final = {
+    True: Access(logging.INFO, "no credential is configured: open to everyone on this machine"),
+    False: Access(logging.WARNING, "no credential is configured: open to everyone who reaches the port (--insecure)"),
 }

@@ -58,11 +58,12 @@ def serve(settings: Settings) -> None:
         If the address cannot be listened on, or would let everyone in.
     """
     configure_logging(settings)
-    check_access(settings)
+    access = check_access(settings)
     _check_address(settings.host, settings.port)
     registry = load(settings)
     for model in registry.all_models():
         log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
+    log.log(access.level, access.sentence)
     common: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,

@@ -11,7 +11,7 @@ import pytest
 from service.access.key_file import KeyFile
 from service.access.key_use import KeyUse
 from service.access.keys import KeyOptions, new_key
-from service.credentials import authenticator_of, check_access, following_keys, is_of_this_machine, keys_of
+from service.credentials import Access, authenticator_of, check_access, following_keys, is_of_this_machine, keys_of
 from service.errors import KeysInvalid, SettingsInvalid
 from service.settings import Issuer, Settings
 
@@ -98,28 +98,23 @@ def test_a_damaged_key_file_is_refused_even_where_everyone_might_come_in(
         check_access(chosen)
 
 
-def test_without_a_usable_key_only_a_start_on_loopback_waits_for_one(
-    settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_usable_key_only_a_start_on_loopback_waits_for_one(settings: Callable[..., Settings]) -> None:
     add_key(settings().data / "keys.json", expires=datetime.now(UTC) - timedelta(days=1))
-    check_access(settings())
-    assert "every request is refused" in caplog.text
+    assert "every request is refused" in check_access(settings()).sentence
     with pytest.raises(SettingsInvalid, match="is usable, so no request could be answered"):
         check_access(settings(host=BEYOND))
 
 
-def test_a_start_says_whether_it_is_open(settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    check_access(settings())
-    check_access(settings(host=BEYOND, insecure=True))
+def test_a_start_says_whether_it_is_open(settings: Callable[..., Settings]) -> None:
+    assert check_access(settings()) == Access(
+        logging.INFO, "no credential is configured: open to everyone on this machine"
+    )
+    assert check_access(settings(host=BEYOND, insecure=True)) == Access(
+        logging.WARNING, "no credential is configured: open to everyone who reaches the port (--insecure)"
+    )
     add_key(settings().data / "keys.json")
-    check_access(settings(host=BEYOND, jwt_issuers=(ISSUER,)))
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines == [
-        "no credential is configured: open to everyone on this machine",
-        "no credential is configured: open to everyone who reaches the port (--insecure)",
-        "credentials are needed: 1 key, 1 issuer",
-    ]
+    closed = check_access(settings(host=BEYOND, jwt_issuers=(ISSUER,)))
+    assert closed == Access(logging.INFO, "credentials are needed: 1 key, 1 issuer")
 
 
 def test_insecure_opens_nothing_where_there_are_keys(settings: Callable[..., Settings]) -> None:
