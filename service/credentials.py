@@ -19,6 +19,7 @@ from service.access.key_use import KeyUse
 from service.access.watched_keys import WatchedKeys
 from service.errors import SettingsInvalid
 from service.settings import PREFIX, Settings
+from service.telemetry import Telemetry
 
 KEYS_FILE: Final = "keys.json"
 LOOK_SECONDS: Final = 1.0
@@ -44,10 +45,10 @@ def keys_path(settings: Settings) -> Path:
     return settings.keys or settings.data / KEYS_FILE
 
 
-def keys_of(settings: Settings) -> WatchedKeys:
+def keys_of(settings: Settings, telemetry: Telemetry | None = None) -> WatchedKeys:
     """The keys that are in force, and follow their file."""
     store = KeyFile(keys_path(settings))
-    return WatchedKeys(store, time.time, are_needed=settings.keys is not None)
+    return WatchedKeys(store, time.time, are_needed=settings.keys is not None, telemetry=telemetry)
 
 
 def key_use_of(settings: Settings) -> KeyUse:

@@ -128,7 +128,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
     """
     telemetry = Telemetry(CollectorRegistry())
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
-    keys = keys_of(settings)
+    keys = keys_of(settings, telemetry)
     return build_app(
         AppParts(
             registry=registry,
