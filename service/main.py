@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp
 
 from service import log_format
+from service.access.watched_keys import WatchedKeys
 from service.api.app import AppParts, build_app
 from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
@@ -28,6 +29,7 @@ from service.api.serving import Serving
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
+from service.credentials import check_access, following_keys, keep_keys_needed, key_use_of, keys_of
 from service.errors import SettingsInvalid
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
@@ -57,10 +59,11 @@ def serve(settings: Settings) -> None:
     ------
     BundleError, GraphError
         If a model cannot be loaded; models are loaded before workers are spawned, so that the error is reported.
-    SettingsInvalid
-        If the address cannot be listened on.
+    KeysInvalid, SettingsInvalid
+        If the address cannot be listened on, or would let everyone in.
     """
     configure_logging(settings)
+    access = check_access(settings)
     Proxies.named(settings.proxies)
     tls = tls_of(settings)
     with _sockets(settings) as sockets:
@@ -69,6 +72,7 @@ def serve(settings: Settings) -> None:
             log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
         for url in urls(sockets, is_tls=tls is not None):
             log.info("listening on %s", url)
+        log.log(access.level, "%s", access.sentence)
         _run(settings, registry, Serving(limits_of(settings), settings.deadline, tls), sockets)
 
 
@@ -79,6 +83,7 @@ def _run(settings: Settings, registry: Registry, serving: Serving, sockets: list
         serving.in_one_process(app, sockets)
         return
     with tempfile.TemporaryDirectory(prefix="temperance-metrics-") as shared:
+        keep_keys_needed(settings)
         os.environ[SHARED_METRICS] = shared  # read by the workers' prometheus_client when it is imported
         serving.in_processes("service.main:create", settings.workers, sockets)
 
@@ -167,6 +172,7 @@ def compose(
     """
     telemetry = Telemetry(CollectorRegistry())
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    keys = keys_of(settings, telemetry)
     app = build_app(
         AppParts(
             registry=registry,
@@ -182,10 +188,18 @@ def compose(
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: watching(reloader, settings.reload_seconds, tls),
+            background=lambda: _background(settings, reloader, keys, tls),
         )
     )
     return behind(app, Proxies.named(settings.proxies))
+
+
+@asynccontextmanager
+async def _background(
+    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None
+) -> AsyncIterator[None]:
+    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)):
+        yield
 
 
 @asynccontextmanager
