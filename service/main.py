@@ -17,6 +17,7 @@ import uuid_utils
 import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from starlette.types import ASGIApp
 
 from service.api.app import AppParts, build_app
@@ -91,9 +92,12 @@ def read_settings() -> Settings:
         raise SettingsInvalid(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
     try:
         return Settings()
+    except SettingsError:
+        raise SettingsInvalid(f"{PREFIX}JWT_ISSUERS: must be JSON, a list of objects") from None
     except ValidationError as error:
-        name, _, reason = describe(error).partition(": ")
-        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {reason}") from None
+        place, _, reason = describe(error).partition(": ")
+        name, _, within = place.partition(".")
+        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {f'{within}: ' if within else ''}{reason}") from None
 
 
 def load(settings: Settings) -> Registry:

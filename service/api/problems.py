@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.access.access_errors import IssuerUnavailable
 from service.api.http_errors import HeadersTooLarge, MalformedHttp, MethodNotAllowed, RequestTimeout, UriTooLong
 from service.errors import (
     MOST_FAULTS,
@@ -46,6 +47,7 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     NotReady: 503,
     LoadFailed: 409,
     Overloaded: 503,
+    IssuerUnavailable: 503,
     RepositoryClosed: 403,
     Unauthenticated: 401,
     Forbidden: 403,
@@ -54,6 +56,7 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     BundleError: 503,
 }
 MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS: Final = 10  # the keys of an issuer are not looked for more often
 
 
 def refusal(
@@ -130,6 +133,8 @@ def internal() -> ServiceError:
 def _advice(error: ServiceError) -> dict[str, str]:
     if isinstance(error, Overloaded):
         return {"Retry-After": str(math.ceil(error.seconds))}
+    if isinstance(error, IssuerUnavailable):
+        return {"Retry-After": str(RETRY_SECONDS)}
     if isinstance(error, QuotaExceeded):
         return {
             "Retry-After": str(math.ceil(error.seconds)),
