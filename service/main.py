@@ -20,10 +20,13 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from starlette.types import ASGIApp
 
+from service import log_format
+from service.access.watched_keys import WatchedKeys
 from service.api.app import AppParts, build_app
 from service.api.operations import exposed
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
+from service.credentials import check_access, following_keys, keep_keys_needed, key_use_of, keys_of
 from service.errors import SettingsInvalid
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
@@ -53,14 +56,16 @@ def serve(settings: Settings) -> None:
     ------
     BundleError, GraphError
         If a model cannot be loaded; models are loaded before workers are spawned, so that the error is reported.
-    SettingsInvalid
-        If the address cannot be listened on.
+    KeysInvalid, SettingsInvalid
+        If the address cannot be listened on, or would let everyone in.
     """
     configure_logging(settings)
+    access = check_access(settings)
     _check_address(settings.host, settings.port)
     registry = load(settings)
     for model in registry.all_models():
         log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
+    log.log(access.level, "%s", access.sentence)
     common: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
@@ -74,6 +79,7 @@ def serve(settings: Settings) -> None:
         uvicorn.run(app, **common)
         return
     with tempfile.TemporaryDirectory(prefix="temperance-metrics-") as shared:
+        keep_keys_needed(settings)
         os.environ[SHARED_METRICS] = shared  # read by the workers' prometheus_client when it is imported
         uvicorn.run("service.main:create", factory=True, workers=settings.workers, **common)
 
@@ -126,6 +132,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
     """
     telemetry = Telemetry(CollectorRegistry())
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    keys = keys_of(settings)
     return build_app(
         AppParts(
             registry=registry,
@@ -140,9 +147,15 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: watching(reloader, settings.reload_seconds),
+            background=lambda: _background(settings, reloader, keys),
         )
     )
+
+
+@asynccontextmanager
+async def _background(settings: Settings, reloader: Reloader, keys: WatchedKeys) -> AsyncIterator[None]:
+    async with watching(reloader, settings.reload_seconds), following_keys(keys, key_use_of(settings)):
+        yield
 
 
 @asynccontextmanager
@@ -171,7 +184,7 @@ async def _watch(reloader: Reloader, hangup: asyncio.Event, seconds: float | Non
 
 def configure_logging(settings: Settings) -> None:
     """One line per event on standard error; no line holds what a caller sent."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_format.configure(settings.log_format, settings.log_level)
 
 
 def _set_aside() -> None:

@@ -23,6 +23,7 @@ def one_blas_thread() -> None:
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: 1]")
+@click.option("--insecure", is_flag=True, default=None, help="Let everyone in, also from other machines.")
 def serve(**flags: str | int | None) -> None:
     """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
     # Worker processes read their settings from the environment, so that is where the flags go.

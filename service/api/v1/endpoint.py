@@ -16,7 +16,7 @@ from service.api.v1.targets import Targets
 from service.api.v1.verbs import Verb
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part
-from service.prediction.queue import JointAnswer, Result
+from service.prediction.joint_answer import JointAnswer, Result
 
 MEDIA_TYPE: Final = (b"content-type", b"application/json")
 

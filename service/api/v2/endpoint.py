@@ -23,9 +23,9 @@ from service.api.v2.responses import JSON_LENGTH, Output, tensor_response
 from service.api.v2.tensors import Json
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part
+from service.prediction.joint_answer import JointAnswer, Result
 from service.prediction.predictor import Predictor
 from service.prediction.query import Query
-from service.prediction.queue import JointAnswer, Result
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
