@@ -16,6 +16,7 @@ from typing import Final
 import uuid_utils
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from starlette.types import ASGIApp
 
 from service import log_format
@@ -137,9 +138,12 @@ def read_settings() -> Settings:
         raise SettingsInvalid(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
     try:
         return Settings()
+    except SettingsError:
+        raise SettingsInvalid(f"{PREFIX}JWT_ISSUERS: must be JSON, a list of objects") from None
     except ValidationError as error:
-        name, _, reason = describe(error).partition(": ")
-        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {reason}") from None
+        place, _, reason = describe(error).partition(": ")
+        name, _, within = place.partition(".")
+        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {f'{within}: ' if within else ''}{reason}") from None
 
 
 def load(settings: Settings) -> Registry:
