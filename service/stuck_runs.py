@@ -48,14 +48,14 @@ class StuckRuns:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """A thread looks while the context lasts. When it is left after the process was given up, the process ends."""
+        """A thread looks while the context lasts. If it is left while a run does not end, the process ends at once."""
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._watch, args=[loop], name="stuck-runs", daemon=True).start()
         try:
             yield
         finally:
             self._over.set()
-            if self._is_given_up:  # the requests of others are answered; the run's own thread would be waited for
+            if self._is_given_up or self._overdue() > 0.0:  # all requests are answered, and Python waits for threads
                 _end()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
