@@ -125,7 +125,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
     return build_app(
         AppParts(
             registry=registry,
-            predictor=Predictor(telemetry, lambda: datetime.now(UTC)),
+            predictor=Predictor(telemetry, lambda: datetime.now(UTC), queue_seconds=settings.queue_seconds),
             telemetry=telemetry,
             new_id=lambda: str(uuid_utils.uuid7()),
             version=version("temperance"),
