@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
+from service import log_format
 from service.api.app import AppParts, build_app
 from service.api.operations import exposed
 from service.bundle.manifest import describe
@@ -167,7 +168,7 @@ async def _watch(reloader: Reloader, hangup: asyncio.Event, seconds: float | Non
 
 def configure_logging(settings: Settings) -> None:
     """One line per event on standard error; no line holds what a caller sent."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_format.configure(settings.log_format, settings.log_level)
 
 
 def _set_aside() -> None:
