@@ -30,7 +30,7 @@ class Predictor:
 
     def __init__(self, telemetry: Telemetry, clock: Callable[[], datetime], *, queue_seconds: float = math.inf) -> None:
         self.now = clock
-        self._queue_seconds = queue_seconds
+        self.queue_seconds = queue_seconds
         self._counts = Counts(telemetry)
         self._queues: WeakKeyDictionary[Model, Queue] = WeakKeyDictionary()
 
@@ -61,6 +61,6 @@ class Predictor:
         """Where requests to a model wait; protocols that read requests themselves hand them over there."""
         queue = self._queues.get(model)
         if queue is None:
-            queue = Queue(model.manifest.runtime, self._counts, model.run_time, seconds=self._queue_seconds)
+            queue = Queue(model.manifest.runtime, self._counts, model.run_time, seconds=self.queue_seconds)
             self._queues[model] = queue
         return queue

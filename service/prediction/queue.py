@@ -75,6 +75,11 @@ class Queue:
         """When the run under way on the thread began, on the monotonic clock."""
         return self._backlog.running_since
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request might not be admitted."""
+        return not self._backlog.is_short
+
     def admit(self, rows: int, *, caller: str, deadline: float | None = None) -> None:
         """Refuse a request that would wait too long, before its body is read or parsed.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
@@ -10,13 +10,13 @@ from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.body import read_json
-from service.api.disconnect import while_connected
+from service.api.intake import is_large
 from service.api.v1.request_reader import Kind
-from service.api.v1.targets import Targets
+from service.api.v1.targets import Target, Targets
 from service.api.v1.verbs import Verb
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part
-from service.prediction.joint_answer import JointAnswer, Result
+from service.prediction.joint_answer import JointAnswer
 
 MEDIA_TYPE: Final = (b"content-type", b"application/json")
 
@@ -53,15 +53,19 @@ class VerbEndpoint:
         await send({"type": "http.response.body", "body": body})
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        model, reader, queue, most_bytes = self._targets.target(self._verb, scope)
-        deadline = time.monotonic() + self._seconds
-        request = reader.read(await read_json(scope, receive, limit=most_bytes))
-        part = Part(scope["state"]["request_id"], len(request.rows), request.ids)
-        answering: Awaitable[Result] = queue.answer(request.kind.query, request.rows, part, deadline=deadline)
-        if not queue.immediate(model, part.rows):
-            answering = while_connected(answering, receive)
+        target, deadline = self._targets.target(self._verb, scope), time.monotonic() + self._seconds
+        if not is_large(scope):
+            return await self._answer(target, scope, receive, deadline)
+        with target.intake.held(scope, receive, deadline=deadline) as held:
+            return await self._answer(target, scope, held, deadline)
+
+    async def _answer(self, target: Target, scope: Scope, receive: Receive, deadline: float) -> bytes:
+        _, reader, intake, most_bytes = target
+        body = await read_json(scope, receive, limit=most_bytes)
+        request = await intake.read(body, reader.read, scope, receive, deadline=deadline)
+        part, query = Part(scope["state"]["request_id"], len(request.rows), request.ids), request.kind.query
         try:
-            joint, place = await answering
+            joint, place = await intake.answer(query, request.rows, part, scope, receive, deadline=deadline)
         except InvalidInstances as error:
             raise reader.located(error, request) from None
         if joint.bodies is None:
