@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
@@ -18,6 +19,8 @@ from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
 
+LOOP_VALUES: Final = 1 << 15  # of an answer that is written on the event loop, in some 15 ms
+ROW_VALUES: Final = 16  # of a row beside its probabilities
 MEDIA_TYPE: Final = (b"content-type", b"application/json")
 
 
@@ -40,6 +43,7 @@ class VerbEndpoint:
         self._targets = targets
         self._seconds = seconds
         self._clock = clock
+        self._writing = asyncio.Lock()  # of long answers: one after the other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a problem where it cannot be answered."""
@@ -74,8 +78,15 @@ class VerbEndpoint:
 
     async def _write(self, joint: JointAnswer, kind: Kind) -> None:
         # Once for all requests that were answered together, by the first that is back.
-        write, created = kind.encoder.write, self._clock()
-        if self._verb.report is None:
-            joint.bodies = write(joint.answer, joint.parts, created=created)
-        else:  # may take long
-            joint.bodies = await asyncio.to_thread(write, joint.answer, joint.parts, created=created)
+        write = partial(kind.encoder.write, joint.answer, joint.parts, created=self._clock())
+        if self._verb.report is not None:  # of a single request
+            joint.bodies = await asyncio.to_thread(write)
+        elif not _is_long(joint):
+            joint.bodies = write()
+        else:
+            async with self._writing:
+                joint.bodies = joint.bodies or await asyncio.to_thread(write)
+
+
+def _is_long(joint: JointAnswer) -> bool:
+    return joint.answer.log_probs.size + ROW_VALUES * len(joint.answer) > LOOP_VALUES
