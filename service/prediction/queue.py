@@ -139,9 +139,9 @@ class Queue:
         if inline and self._idle and self._arrivals.alone():
             return self._at_once(request)
         result = self._queued(request, inline=inline)
+        if due is None:
+            return await result
         try:
-            if due is None or (inline and self._thread is None):  # no timer fires before a run on the loop ends
-                return await result
             async with asyncio.timeout(due - now):
                 return await result
         except TimeoutError:
