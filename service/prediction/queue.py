@@ -139,10 +139,8 @@ class Queue:
         if inline and self._idle and self._arrivals.alone():
             return self._at_once(request)
         result = self._queued(request, inline=inline)
-        if due is None:
-            return await result
         try:
-            async with asyncio.timeout(due - now):
+            async with asyncio.timeout(None if due is None else due - now):
                 return await result
         except TimeoutError:
             raise DeadlineExceeded.in_the_queue() from None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tests.bench.arrivals import Outcomes, arrivals, drive, posted
+from tests.bench.arrivals import Outcome, Outcomes, arrivals, drive, posted
 from tests.bench.client import constant
 from tests.bench.servers import Server
 from tests.bench.shipped import DECIDE, breast_rows
@@ -88,7 +88,8 @@ def good_requests(server: Server, seconds: float) -> Outcomes:
 
 def beside_slow_clients(server: Server, *, seconds: float, rounds: int) -> tuple[Outcomes, Outcomes]:
     """Good requests without and with slow clients, interleaved."""
-    without, beside = [], []
+    without: list[Outcome] = []
+    beside: list[Outcome] = []
     good_requests(server, 1.0)
     for _ in range(rounds):
         without += good_requests(server, seconds).all
