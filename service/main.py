@@ -16,8 +16,11 @@ from typing import Final
 import uuid_utils
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from starlette.types import ASGIApp
 
+from service import log_format
+from service.access.watched_keys import WatchedKeys
 from service.api.app import AppParts, build_app
 from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
@@ -27,6 +30,7 @@ from service.api.serving import Serving
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
+from service.credentials import check_access, following_keys, keep_keys_needed, key_use_of, keys_of
 from service.errors import SettingsInvalid
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
@@ -56,10 +60,11 @@ def serve(settings: Settings) -> None:
     ------
     BundleError, GraphError
         If a model cannot be loaded; models are loaded before workers are spawned, so that the error is reported.
-    SettingsInvalid
-        If the address cannot be listened on.
+    KeysInvalid, SettingsInvalid
+        If the address cannot be listened on, or would let everyone in.
     """
     configure_logging(settings)
+    access = check_access(settings)
     Proxies.named(settings.proxies)
     tls = tls_of(settings)
     with _sockets(settings) as sockets:
@@ -68,6 +73,7 @@ def serve(settings: Settings) -> None:
             log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
         for url in urls(sockets, is_tls=tls is not None):
             log.info("listening on %s", url)
+        log.log(access.level, "%s", access.sentence)
         _run(settings, registry, Serving(limits_of(settings), settings.deadline, tls), sockets)
 
 
@@ -78,6 +84,7 @@ def _run(settings: Settings, registry: Registry, serving: Serving, sockets: list
         serving.in_one_process(app, sockets)
         return
     with tempfile.TemporaryDirectory(prefix="temperance-metrics-") as shared:
+        keep_keys_needed(settings)
         os.environ[SHARED_METRICS] = shared  # read by the workers' prometheus_client when it is imported
         serving.in_processes("service.main:create", settings.workers, sockets)
 
@@ -131,9 +138,12 @@ def read_settings() -> Settings:
         raise SettingsInvalid(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
     try:
         return Settings()
+    except SettingsError:
+        raise SettingsInvalid(f"{PREFIX}JWT_ISSUERS: must be JSON, a list of objects") from None
     except ValidationError as error:
-        name, _, reason = describe(error).partition(": ")
-        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {reason}") from None
+        place, _, reason = describe(error).partition(": ")
+        name, _, within = place.partition(".")
+        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {f'{within}: ' if within else ''}{reason}") from None
 
 
 def load(settings: Settings) -> Registry:
@@ -166,6 +176,7 @@ def compose(
     """
     telemetry = Telemetry(CollectorRegistry())
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    keys = keys_of(settings, telemetry)
     app = build_app(
         AppParts(
             registry=registry,
@@ -176,14 +187,23 @@ def compose(
             max_body=settings.max_body,
             max_rows=settings.max_rows,
             deadline=settings.deadline,
+            body_seconds=settings.body_seconds,
             docs=settings.docs,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: watching(reloader, settings.reload_seconds, tls),
+            background=lambda: _background(settings, reloader, keys, tls),
         )
     )
     return behind(app, Proxies.named(settings.proxies))
+
+
+@asynccontextmanager
+async def _background(
+    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None
+) -> AsyncIterator[None]:
+    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)):
+        yield
 
 
 @asynccontextmanager
@@ -214,7 +234,7 @@ async def _watch(reloader: Reloader, hangup: asyncio.Event, seconds: float | Non
 
 def configure_logging(settings: Settings) -> None:
     """One line per event on standard error; no line holds what a caller sent."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_format.configure(settings.log_format, settings.log_level)
 
 
 def _set_aside() -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.api import problems
+from service.api.correlation import NONE, identity
 from service.api.edge import UNMATCHED
 from service.errors import ServiceError
 from service.telemetry import Telemetry
@@ -48,9 +49,13 @@ class Refusals:
             Those that the server gives every answer.
         """
         request_id = self._new_id()
-        response = problems.refusal(path, error, headers={"X-Request-Id": request_id, "Connection": "close"})
+        response = problems.refusal(path, error, request_id=request_id, headers={"Connection": "close"})
         self._account(error, request_id, method if method in METHODS else "OTHER", response.status_code)
-        fields = [*(field for field in default_headers if field[0] != KEEP_ALIVE), *response.raw_headers]
+        fields = [
+            *(field for field in default_headers if field[0] != KEEP_ALIVE),
+            *response.raw_headers,
+            *identity(request_id, NONE),
+        ]
         head = [STATUS_LINE[response.status_code], *(b"%s: %s\r\n" % field for field in fields), b"\r\n"]
         return b"".join([*head, b"" if method == "HEAD" else bytes(response.body)])
 

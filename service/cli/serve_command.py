@@ -28,6 +28,7 @@ def one_blas_thread() -> None:
 @click.option("--ssl-keyfile-password-file", type=click.Path(), help="File with the password of the private key.")
 @click.option("--ssl-ca-certs", type=click.Path(), help="Authorities by which certificates of clients are checked.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: 1]")
+@click.option("--insecure", is_flag=True, default=None, help="Let everyone in, also from other machines.")
 def serve(**flags: str | int | None) -> None:
     """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
     # Worker processes read their settings from the environment, so that is where the flags go.
