@@ -20,6 +20,7 @@ from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
 from service.api.remembered_routes import Direct
+from service.api.root_path import under
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
@@ -50,6 +51,7 @@ class AppParts:
     body_seconds: float
     docs: bool
     exposed: CollectorRegistry
+    root_path: str = ""
     reloader: Reloader | None = None
     workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -73,7 +75,8 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    return Edge(_routed(parts), parts.telemetry, parts.new_id, seconds=parts.deadline, body_seconds=parts.body_seconds)
+    edge = Edge(_routed(parts), parts.telemetry, parts.new_id, seconds=parts.deadline, body_seconds=parts.body_seconds)
+    return under(edge, parts.root_path)
 
 
 def _routed(parts: AppParts) -> ASGIApp:
@@ -91,7 +94,7 @@ def _routed(parts: AppParts) -> ASGIApp:
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
-        app.include_router(openapi.router(_contract(parts)))
+        app.include_router(openapi.router(_contract(parts), parts.root_path))
     return Direct(app, direct)
 
 
