@@ -19,6 +19,7 @@ from service.api.edge import Edge
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
+from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
 from service.api.root_path import under
 from service.api.v1 import routes as v1
@@ -75,7 +76,15 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    edge = Edge(_routed(parts), parts.telemetry, parts.new_id, seconds=parts.deadline, body_seconds=parts.body_seconds)
+    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
+    edge = Edge(
+        _routed(parts),
+        parts.telemetry,
+        parts.new_id,
+        seconds=parts.deadline,
+        body_seconds=parts.body_seconds,
+        shared=shared,
+    )
     return under(edge, parts.root_path)
 
 

@@ -3,7 +3,7 @@
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -18,6 +18,8 @@ from service.telemetry import Telemetry
 PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 CLIENT_DISCONNECTED: Final = 499  # nginx' number, in logs and metrics only
 UNMATCHED: Final = "(other)"
+
+_NOTHING: Final[Mapping[str, object]] = {}
 
 log = logging.getLogger("temperance")
 
@@ -39,12 +41,22 @@ class Edge:
         That an answer may take, from the first byte of the request that the application sees.
     body_seconds : float
         That the body of a request may take, of these.
+    shared : mapping, optional
+        What the server finds in the state of the lifespan.
     """
 
     def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, new_id: Callable[[], str], *, seconds: float, body_seconds: float
+        self,
+        app: ASGIApp,
+        telemetry: Telemetry,
+        new_id: Callable[[], str],
+        *,
+        seconds: float,
+        body_seconds: float,
+        shared: Mapping[str, object] = _NOTHING,
     ) -> None:
         self._app = app
+        self._shared = shared
         self._new_id = new_id
         self._seconds_to_answer, self._seconds_to_read = seconds, min(seconds, body_seconds)
         # Labels come from routes, so there are few; finding their counters costs more than counting.
@@ -53,6 +65,7 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
+            scope.setdefault("state", {}).update(self._shared)
             await self._app(scope, receive, send)
             return
         state = self._named(scope)
