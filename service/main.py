@@ -192,6 +192,7 @@ def compose(
             deadline=settings.deadline,
             body_seconds=settings.body_seconds,
             docs=settings.docs,
+            root_path=settings.root_path,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,

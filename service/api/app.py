@@ -22,6 +22,7 @@ from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
 from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
+from service.api.root_path import under
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
@@ -52,6 +53,7 @@ class AppParts:
     body_seconds: float
     docs: bool
     exposed: CollectorRegistry
+    root_path: str = ""
     reloader: Reloader | None = None
     workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -76,7 +78,7 @@ class Routes:
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
     shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
-    return Edge(
+    edge = Edge(
         _routed(parts),
         parts.telemetry,
         parts.new_id,
@@ -84,6 +86,7 @@ def build_app(parts: AppParts) -> ASGIApp:
         body_seconds=parts.body_seconds,
         shared=shared,
     )
+    return under(edge, parts.root_path)
 
 
 def _routed(parts: AppParts) -> ASGIApp:
@@ -101,7 +104,7 @@ def _routed(parts: AppParts) -> ASGIApp:
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
-        app.include_router(openapi.router(_contract(parts)))
+        app.include_router(openapi.router(_contract(parts), parts.root_path))
     return Direct(app, direct)
 
 
