@@ -1,11 +1,14 @@
-"""Counters and histograms, on a registry that is passed in.
+"""Counters, gauges and histograms, on a registry that is passed in; what a trace is made of.
 
-Tested in `tests/api/test_app.py`.
+Tested in tests/api/test_app.py and tests/test_tracing.py.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STAGE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 
 
@@ -19,22 +22,68 @@ class Telemetry:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self.requests = Counter(
-            "temperance_requests", "HTTP requests answered", ["method", "route", "status"], registry=registry
-        )
-        self.seconds = Histogram(
-            "temperance_request_seconds", "Time to answer", ["route"], buckets=SECONDS, registry=registry
-        )
-        self.rows = Counter("temperance_rows", "Rows answered", ["model", "version", "verb"], registry=registry)
-        self.batch = Histogram(
-            "temperance_request_rows", "Rows in one request", ["model"], buckets=ROWS, registry=registry
-        )
-        self.flagged = Counter(
-            "temperance_flagged_rows", "Rows flagged as out of distribution", ["model", "version"], registry=registry
-        )
-        self.actions = Counter(
-            "temperance_actions",
+        self.requests = self._counter("requests", "HTTP requests answered", "method", "route", "status")
+        self.refusals = self._counter("refusals", "Requests answered by a problem, by its type", "code")
+        self.seconds = self._histogram("request_seconds", "Time to answer", "route", buckets=SECONDS)
+        self.rows = self._counter("rows", "Rows answered", "model", "version", "verb")
+        self.batch = self._histogram("request_rows", "Rows in one request", "model", buckets=ROWS)
+        self.flagged = self._counter("flagged_rows", "Rows flagged as out of distribution", "model", "version")
+        self.actions = self._counter(
+            "actions",
             "Actions decided; those by costs in the request count under policy and action (request)",
-            ["model", "version", "policy", "action"],
-            registry=registry,
+            *("model", "version", "policy", "action"),
         )
+        self.queue = self._histogram("queue_seconds", "Wait of a request for its run", "model", buckets=STAGE_SECONDS)
+        self.run = self._histogram(
+            "run_seconds", "A run of the graph, for all requests that it joins", "model", buckets=STAGE_SECONDS
+        )
+        self.postprocess = self._histogram(
+            "postprocess_seconds", "From a run's output to its answers", "model", buckets=STAGE_SECONDS
+        )
+        self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
+        self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"temperance_{name}", meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"temperance_{name}", meaning, labels, buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        # Of live workers alone: what waited in one that has ended waits no more.
+        return Gauge(f"temperance_{name}", meaning, labels, registry=self.registry, multiprocess_mode="livesum")
+
+
+class TracedRequest(NamedTuple):
+    """A request that was answered, as a trace shows it; times are seconds on the monotonic clock.
+
+    Attributes
+    ----------
+    method, route : str
+        The route as a template, never the path.
+    status : int
+    request_id : str
+        Ours.
+    started, ended : float
+    traceparent : str or None
+        Of the caller, checked.
+    code : str or None
+        Type of the problem that answered it.
+    model, version : str or None
+    rows : int
+    stages : tuple of (str, float, float)
+        Name, start and end of what was done for it.
+    """
+
+    method: str
+    route: str
+    status: int
+    request_id: str
+    started: float
+    ended: float
+    traceparent: str | None = None
+    code: str | None = None
+    model: str | None = None
+    version: str | None = None
+    rows: int = 0
+    stages: tuple[tuple[str, float, float], ...] = ()

@@ -1,27 +1,25 @@
 """The application: protocols on a router, one middleware around it."""
 
-import logging
-import time
-import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from service.api import operations, problems
 from service.api.addresses import Limits
 from service.api.body_limit import body_limit
+from service.api.edge import Edge
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
+from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
@@ -32,13 +30,6 @@ from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 from service.runtime.reload import Reloader
 from service.telemetry import Telemetry
-
-# Requested every few seconds; at level INFO their lines would bury the others.
-PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
-CLIENT_DISCONNECTED = 499  # nginx' number, in logs and metrics only
-UNMATCHED = "(other)"
-
-log = logging.getLogger("temperance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +48,7 @@ class AppParts:
     max_body: int
     max_rows: int
     deadline: float
+    body_seconds: float
     docs: bool
     exposed: CollectorRegistry
     reloader: Reloader | None = None
@@ -82,12 +74,20 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    return Edge(_routed(parts), parts.telemetry, parts.new_id)
+    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
+    return Edge(
+        _routed(parts),
+        parts.telemetry,
+        parts.new_id,
+        seconds=parts.deadline,
+        body_seconds=parts.body_seconds,
+        shared=shared,
+    )
 
 
 def _routed(parts: AppParts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=state.lifespan)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=state.lifespan)
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
@@ -122,58 +122,6 @@ def _contract(parts: AppParts) -> Contract:
     )
 
 
-class Edge:
-    """Outermost middleware: names the request, counts, logs one line, and answers for unexpected errors.
-
-    Parameters
-    ----------
-    app : ASGI application
-    telemetry : Telemetry
-    new_id : callable
-        Makes request ids; every answer carries its own as `X-Request-Id`, errors too.
-    """
-
-    def __init__(self, app: ASGIApp, telemetry: Telemetry, new_id: Callable[[], str]) -> None:
-        self._app = app
-        self._new_id = new_id
-        # Labels come from routes, so there are few; finding their counters costs more than counting.
-        self._requests, self._seconds = cache(telemetry.requests.labels), cache(telemetry.seconds.labels)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, request_id = time.perf_counter(), self._new_id()
-        scope.setdefault("state", {})["request_id"] = request_id
-        status = 0
-
-        def watch(message: Message) -> Awaitable[None]:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-            return send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        except ClientDisconnect:
-            status = CLIENT_DISCONNECTED
-        except Exception as error:  # noqa: BLE001  # the one place that answers for unexpected errors
-            _log_fault(error, request_id)
-            if not status:
-                await problems.refusal(scope["path"], problems.internal())(scope, receive, watch)
-        self._account(scope, status, time.perf_counter() - started, request_id)
-
-    def _account(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        route = getattr(scope.get("route"), "path", UNMATCHED)
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        self._requests(method, route, status).inc()
-        self._seconds(route).observe(seconds)
-        level = logging.DEBUG if route in PROBES else logging.INFO
-        log.log(level, "%s %s %s %d %.1f ms", request_id, method, route, status, 1000 * seconds)
-
-
 class _State:
     def __init__(self, parts: AppParts) -> None:
         self._parts = parts
@@ -192,19 +140,13 @@ class _State:
             self._running = False
 
 
-def _log_fault(error: Exception, request_id: str) -> None:
-    # The frames, never the message: it may hold what a caller sent.
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s unexpected %s\n%s", request_id, type(error).__name__, frames)
-
-
 def _limits(parts: AppParts) -> Limits:
     @lru_cache(maxsize=1)
     def limit(generation: int) -> int:
         del generation
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
-    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows)
 
 
 def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
@@ -224,5 +166,4 @@ def _server(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Se
 
 Protocol = Callable[[AppParts, Limits, Callable[[], bool]], Routes]
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}

@@ -9,131 +9,25 @@ would cost more than they do; expensive ones happen on one thread of the queue, 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final
 
 from service.bundle.sections import Runtime
-from service.core.pipeline import Posterior
-from service.core.trajectory import Monitor
 from service.errors import DeadlineExceeded, Overloaded
-from service.prediction.answer import Answer, Part
+from service.prediction.answer import Part
+from service.prediction.arrivals import Arrivals
 from service.prediction.counts import Counts
+from service.prediction.joint_answer import JointAnswer, Result
+from service.prediction.joint_runs import Outcome, answered, latest, outcomes
 from service.prediction.query import Query
 from service.prediction.sessions import monitor_of
+from service.prediction.waiting import Waiting
 from service.runtime.model import Model
-from service.runtime.rows import Fields, Rows, alike, join
+from service.runtime.rows import Fields, Rows, alike
 from service.runtime.timing import INLINE_SECONDS
 
 QUIET_ITERATIONS: Final = 2  # of the event loop: a request that is read in one is queued in the next
-
-
-@dataclass(slots=True, eq=False)
-class JointAnswer:
-    """The answer to requests with the same query.
-
-    Attributes
-    ----------
-    query : Query
-    answer : Answer
-        Of the rows of all parts, in order.
-    parts : list of Part
-    bodies : list of bytes or None
-        The body of every part's response, once the first of them was written.
-    """
-
-    query: Query
-    answer: Answer
-    parts: list[Part]
-    bodies: list[bytes] | None = None
-
-    def own(self, place: int) -> Answer:
-        """The answer to one of the requests."""
-        if len(self.parts) == 1:
-            return self.answer
-        start = sum(part.rows for part in self.parts[:place])
-        return self.answer[start : start + self.parts[place].rows]
-
-
-Result = tuple[JointAnswer, int]
-"""A joint answer, and the place of a request among its parts."""
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """A request in the queue.
-
-    Attributes
-    ----------
-    query : Query
-    rows : Rows
-    part : Part
-    deadline : float or None
-        On the monotonic clock.
-    since : float
-        When it came.
-    monitor : Monitor or None
-        Of its session.
-    result : Future
-    """
-
-    query: Query
-    rows: Rows
-    part: Part
-    deadline: float | None
-    since: float
-    monitor: Monitor | None = None
-    result: asyncio.Future[Result] | None = None
-
-    @property
-    def left(self) -> bool:
-        """Whether nothing waits for the result any more: its client disconnected, or its time is over."""
-        return self.result is not None and self.result.done()
-
-    def settle(self, joint: JointAnswer, place: int) -> None:
-        """Hand over the result."""
-        if self.result is not None and not self.result.done():
-            self.result.set_result((joint, place))
-
-    def fail(self, error: Exception) -> None:
-        """Raise an error in place of a result."""
-        if self.result is not None and not self.result.done():
-            self.result.set_exception(error)
-
-
-Outcome = tuple[list[Waiting], JointAnswer | Exception]
-"""Requests with the same query, and their joint answer, or what one of them raised."""
-
-
-class Arrivals:
-    """Tells whether requests arrive together, so that waiting for the loop's next iterations would join them.
-
-    The first in an iteration is answered at once. A second shows that waiting pays, and it stays that way until a
-    request has waited alone.
-    """
-
-    def __init__(self) -> None:
-        self._first_came = False  # in this iteration
-        self._together = False
-
-    def alone(self) -> bool:
-        """Whether a request should be answered at once; to be called on the event loop."""
-        if self._together:
-            return False
-        if self._first_came:
-            self._together = True
-            return False
-        self._first_came = True
-        asyncio.get_running_loop().call_soon(self._end_iteration)
-        return True
-
-    def joined(self, requests: int) -> None:
-        """How many requests came together this time."""
-        self._together = requests > 1
-
-    def _end_iteration(self) -> None:
-        self._first_came = False
 
 
 class Queue:
@@ -217,7 +111,7 @@ class Queue:
         return not self._due and not self._running
 
     def _at_once(self, request: Waiting) -> Result:
-        joint = self._answered([request], self._guarded(request.rows, request.deadline))[0]
+        joint = answered([request], self._guarded(request.rows, request.deadline))[0]
         self._count(joint)
         return joint, 0
 
@@ -260,7 +154,7 @@ class Queue:
         if not batch:
             return
         if self.inline(batch[0].query.model, sum(len(request.rows) for request in batch)):
-            self._deliver(self._outcomes(batch, self._guarded(batch[0].rows, _latest(batch))))
+            self._deliver(outcomes(batch, self._guarded(batch[0].rows, latest(batch))))
             self._continue(loop)
         else:
             self._start_on_thread(loop, batch)
@@ -272,7 +166,7 @@ class Queue:
         rows, waited, most, now = 0, 0.0, self._limits.batch_rows, time.monotonic()
         while self._waiting and rows < most:
             request = self._waiting.popleft()
-            if request.left or _is_late(request, now):
+            if request.left or request.is_late(now):
                 continue
             count = rows + len(request.rows)
             if batch and (count > most or not alike(batch[0].rows, request.rows)):
@@ -291,11 +185,11 @@ class Queue:
 
         self._running = True
         self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="predictions")
-        self._thread.submit(self._outcomes, batch, _latest(batch)).add_done_callback(finished)
+        self._thread.submit(outcomes, batch, latest(batch)).add_done_callback(finished)
 
-    def _finish(self, loop: asyncio.AbstractEventLoop, outcomes: list[Outcome]) -> None:
+    def _finish(self, loop: asyncio.AbstractEventLoop, done: list[Outcome]) -> None:
         self._running = False
-        self._deliver(outcomes)
+        self._deliver(done)
         self._continue(loop)
 
     def _continue(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -303,77 +197,11 @@ class Queue:
             self._due = True
             loop.call_soon(self._run_next, loop)
 
-    def _deliver(self, outcomes: Iterable[Outcome]) -> None:
-        for group, outcome in outcomes:
+    def _deliver(self, done: Iterable[Outcome]) -> None:
+        for group, outcome in done:
             if isinstance(outcome, Exception):
                 group[0].fail(outcome)
                 continue
             for place, request in enumerate(group):
                 request.settle(outcome, place)
             self._count(outcome)
-
-    def _outcomes(self, batch: list[Waiting], deadline: float | None) -> list[Outcome]:
-        groups = _groups(batch)
-        ordered = [request for group in groups for request in group]
-        try:
-            joints = self._answered(ordered, deadline, groups)
-        except Exception as error:  # noqa: BLE001  # it belongs to the request that caused it, and ends there
-            return [(batch, error)] if len(batch) == 1 else self._apart(ordered, deadline)
-        return list(zip(groups, joints, strict=True))
-
-    def _apart(self, batch: list[Waiting], deadline: float | None) -> list[Outcome]:
-        # By halves: one faulty request among n costs some 2 log n runs, and fails alone.
-        half = len(batch) // 2
-        return self._outcomes(batch[:half], deadline) + self._outcomes(batch[half:], deadline)
-
-    def _answered(
-        self, batch: list[Waiting], deadline: float | None, groups: Sequence[list[Waiting]] = ()
-    ) -> list[JointAnswer]:
-        posterior = _timed(batch[0].query.model, join([request.rows for request in batch]), deadline)
-        if len(groups) <= 1:
-            return [_concluded(batch, posterior)]
-        joints, end = [], 0
-        for group in groups:
-            start, end = end, end + sum(len(request.rows) for request in group)
-            joints.append(_concluded(group, posterior[start:end]))
-        return joints
-
-
-def _is_late(request: Waiting, now: float) -> bool:
-    if request.deadline is None or now <= request.deadline:
-        return False
-    request.fail(DeadlineExceeded.in_the_queue())
-    return True
-
-
-def _latest(batch: Sequence[Waiting]) -> float | None:
-    # A run must not end for all when the most impatient gives up; that one has a timer of its own.
-    deadlines = [request.deadline for request in batch if request.deadline is not None]
-    return max(deadlines) if len(deadlines) == len(batch) else None
-
-
-def _groups(batch: list[Waiting]) -> list[list[Waiting]]:
-    """Requests whose stages D and E run once for all: those with the same query, if it joins."""
-    first = batch[0].query
-    if first.joins and all(request.query is first for request in batch):
-        return [batch]
-    groups: dict[int, list[Waiting]] = {}
-    for request in batch:
-        groups.setdefault(id(request.query if request.query.joins else request), []).append(request)
-    return list(groups.values())
-
-
-def _timed(model: Model, rows: Rows, deadline: float | None) -> Posterior:
-    started = time.perf_counter()
-    try:
-        posterior = model.posterior(rows, deadline=deadline)
-    except Exception:
-        model.tally.failures += 1
-        raise
-    model.tally.add(len(rows), time.perf_counter() - started)
-    return posterior
-
-
-def _concluded(group: Sequence[Waiting], posterior: Posterior) -> JointAnswer:
-    query, monitor = group[0].query, group[0].monitor
-    return JointAnswer(query, query.conclude(posterior, monitor=monitor), [request.part for request in group])

@@ -15,8 +15,9 @@ from service.core.numerics import Array
 from service.errors import DeadlineExceeded, Overloaded
 from service.prediction.answer import Part
 from service.prediction.counts import Counts
+from service.prediction.joint_answer import Result
 from service.prediction.query import Query
-from service.prediction.queue import Queue, Result
+from service.prediction.queue import Queue
 from service.runtime.rows import Fields, Rows
 from service.runtime.timing import INLINE_SECONDS, RunTime, Tally
 
@@ -361,3 +362,12 @@ async def test_a_queue_keeps_no_model_in_memory(execution) -> None:
     del model
     await asyncio.to_thread(gc.collect)
     assert held() is None
+
+
+async def test_an_answer_holds_the_times_of_its_stages(execution) -> None:
+    before = time.monotonic()
+    queue, query = queue_of(execution=execution), Asking(Doubling())
+    requests = (queue.answer(cast("Query", query), row(1.0), Part(str(i), 1)) for i in range(3))
+    for joint, place in await asyncio.gather(*requests):
+        started, ran, concluded = joint.timings
+        assert before <= joint.queued[place] <= started <= ran <= concluded <= time.monotonic()

@@ -19,7 +19,8 @@ class NoTelemetry(Telemetry):
         self.registry = CollectorRegistry()
         nothing = _Nothing()
         self.requests = self.rows = self.flagged = self.actions = nothing  # type: ignore[assignment]  # as far as is used
-        self.seconds = self.batch = nothing  # type: ignore[assignment]
+        self.seconds = self.batch = self.queue = self.run = self.postprocess = nothing  # type: ignore[assignment]
+        self.refusals = self.waiting = nothing  # type: ignore[assignment]
 
 
 def without_statistics(registry: Registry) -> Registry:
@@ -41,4 +42,7 @@ class _Nothing:
         del amount
 
     def observe(self, amount: float) -> None:
+        del amount
+
+    def set(self, amount: float) -> None:
         del amount
