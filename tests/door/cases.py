@@ -19,7 +19,7 @@ hold the words of `tests/door/targets.py`, such as ``$row``. Keys:
 `code`        of the problem, or several
 `answers`     one status, or list of them, for each answer where there are several
 `times`       how many such answers there are; 1 by default
-`closes`      whether the connection ends after it; unstated where either is right
+`closes`      whether the connection ends after it; unstated or `either` where both are right
 `within`      seconds for all of it
 `headers`     fields that the answer has, with their values, or `*` for any
 `absent`      fields that it has not
@@ -186,7 +186,7 @@ def _expected(one: Entry) -> Expected:
     return Expected(
         tuple(tuple(_listed(status)) for status in answers),
         frozenset(_listed(one.get("code", []))),
-        one.get("closes"),
+        None if one.get("closes") == "either" else one.get("closes"),
         one.get("within", 5.0),
         {name.lower(): value for name, value in one.get("headers", {}).items()},
         frozenset(name.lower() for name in one.get("absent", ())),
