@@ -49,7 +49,8 @@
     └── FitError                     data from which nothing can be learned
         └── NoSignal
 
-What HTTP itself can refuse is in `service/api/http_errors.py`. Tested in `tests/api/test_problems.py`.
+What HTTP itself can refuse is in `service/api/http_errors.py`, what checking a credential can meet in
+`service/access/access_errors.py`. Tested in `tests/api/test_problems.py`.
 """
 
 from collections.abc import Sequence

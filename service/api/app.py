@@ -19,6 +19,7 @@ from service.api.edge import Edge
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
+from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
@@ -47,6 +48,7 @@ class AppParts:
     max_body: int
     max_rows: int
     deadline: float
+    body_seconds: float
     docs: bool
     exposed: CollectorRegistry
     reloader: Reloader | None = None
@@ -72,12 +74,20 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    return Edge(_routed(parts), parts.telemetry, parts.new_id)
+    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
+    return Edge(
+        _routed(parts),
+        parts.telemetry,
+        parts.new_id,
+        seconds=parts.deadline,
+        body_seconds=parts.body_seconds,
+        shared=shared,
+    )
 
 
 def _routed(parts: AppParts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=state.lifespan)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=state.lifespan)
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
@@ -136,7 +146,7 @@ def _limits(parts: AppParts) -> Limits:
         del generation
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
-    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows)
 
 
 def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
