@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from service.api import operations, problems
 from service.api.addresses import Limits
+from service.api.authentication import Authentication, CallerChecks
 from service.api.body_limit import body_limit
 from service.api.edge import Edge
 from service.api.openapi import router as openapi
@@ -35,8 +36,9 @@ from service.telemetry import Telemetry
 class AppParts:
     """What the application is made of; `main` puts it together.
 
-    ``exposed`` is what `/metrics` shows; ``reloader`` is what `/v2/repository` uses, None where that is closed;
-    ``workers`` is how many processes serve; ``background`` runs beside the application for as long as it does.
+    ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; ``reloader`` is what
+    `/v2/repository` uses, None where that is closed; ``workers`` is how many processes serve; ``background`` runs
+    beside the application for as long as it does.
     """
 
     registry: Registry
@@ -49,6 +51,7 @@ class AppParts:
     deadline: float
     docs: bool
     exposed: CollectorRegistry
+    checks: CallerChecks
     reloader: Reloader | None = None
     workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -72,12 +75,12 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    return Edge(_routed(parts), parts.telemetry, parts.new_id)
+    return Edge(Authentication(_routed(parts), parts.checks), parts.telemetry, parts.new_id)
 
 
 def _routed(parts: AppParts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=state.lifespan)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=state.lifespan)
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text

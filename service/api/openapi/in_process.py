@@ -9,6 +9,8 @@ from typing import Any, Final
 import orjson
 from starlette.types import ASGIApp, Message, Scope
 
+from service.access.caller import ANONYMOUS
+
 REQUEST_ID: Final = "01900000-0000-7000-8000-000000000000"
 
 
@@ -99,5 +101,5 @@ def _scope(request: Request) -> Scope:
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         "client": None,
         "server": None,
-        "state": {"request_id": REQUEST_ID},
+        "state": {"request_id": REQUEST_ID, "caller": ANONYMOUS},
     }

@@ -4,6 +4,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from service.access.caller import Caller
 from service.api.addresses import PLACES, Limits, addressed
 from service.api.remembered_routes import DirectRoute
 from service.api.v1.endpoint import VerbEndpoint
@@ -46,8 +47,9 @@ def _json(body: object) -> Response:
 
 
 def _add_metadata(routes: APIRouter, registry: Registry) -> None:
-    async def list_models() -> Response:
-        return _json({"models": registry.names()})
+    async def list_models(request: Request) -> Response:
+        caller: Caller = request.state.caller
+        return _json({"models": [name for name in registry.names() if caller.may_use(name)]})
 
     async def describe_model(request: Request) -> Response:
         if ":" in request.url.path.rpartition("/")[2]:
