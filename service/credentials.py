@@ -19,6 +19,7 @@ from service.access.key_use import KeyUse
 from service.access.watched_keys import WatchedKeys
 from service.errors import SettingsInvalid
 from service.settings import PREFIX, Settings
+from service.telemetry import Telemetry
 
 KEYS_FILE: Final = "keys.json"
 LOOK_SECONDS: Final = 1.0
@@ -44,10 +45,10 @@ def keys_path(settings: Settings) -> Path:
     return settings.keys or settings.data / KEYS_FILE
 
 
-def keys_of(settings: Settings) -> WatchedKeys:
+def keys_of(settings: Settings, telemetry: Telemetry | None = None) -> WatchedKeys:
     """The keys that are in force, and follow their file."""
     store = KeyFile(keys_path(settings))
-    return WatchedKeys(store, time.time, are_needed=settings.keys is not None)
+    return WatchedKeys(store, time.time, are_needed=settings.keys is not None, telemetry=telemetry)
 
 
 def key_use_of(settings: Settings) -> KeyUse:
@@ -87,7 +88,9 @@ def check_access(settings: Settings) -> Access:
             raise SettingsInvalid(OPEN.format(host=settings.host, path=path))
         return OPEN_TO[is_local]
     if may_refuse:
-        raise SettingsInvalid(f"no key in {path} is usable, so no request could be answered; {MAKE}")
+        raise SettingsInvalid(
+            f"no key in {path} is usable, so no request could be answered; {MAKE.format(path=path)} makes one"
+        )
     return Access(logging.WARNING, f"no key in {path} is usable: until there is one, every request is refused")
 
 
@@ -143,7 +146,7 @@ def _usable(settings: Settings, path: Path) -> int | None:
     if store.revision() is None:
         if settings.keys is None:
             return None
-        raise SettingsInvalid(f"{PREFIX}KEYS: there is no file {path}; temperance keys create --keys {path} makes it")
+        raise SettingsInvalid(f"{PREFIX}KEYS: there is no file {path}; {MAKE.format(path=path)} makes it")
     store.read()  # what is wrong with it is reported now; later a damaged file changes nothing
     return keys_of(settings).usable()
 
@@ -170,11 +173,10 @@ def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-MAKE: Final = "temperance keys create --name NAME --scopes predict makes one"
+MAKE: Final = "temperance keys create --name NAME --scopes predict --keys {path}"
 OPEN: Final = (
     "{host} can be reached from other machines, and no credential is configured, so everyone could use the service; "
-    "make a key (temperance keys create --name NAME --scopes predict --keys {path}), "
-    f"or set {PREFIX}JWT_ISSUERS, or start with --insecure"
+    f"make a key ({MAKE}), or set {PREFIX}JWT_ISSUERS, or start with --insecure"
 )
 OPEN_TO: Final = {
     True: Access(logging.INFO, "no credential is configured: open to everyone on this machine"),

@@ -7,6 +7,7 @@ from service.access.caller import Caller
 from service.access.key_file import KeyStore
 from service.access.keys import KeyTable, id_of
 from service.errors import KeysInvalid
+from service.telemetry import Telemetry
 
 log = logging.getLogger("temperance")
 
@@ -23,10 +24,19 @@ class WatchedKeys:
         Seconds since 1970.
     are_needed : bool, optional
         Whether a credential is needed although no key was ever made.
+    telemetry : Telemetry, optional
+        Counts changes of the store.
     """
 
-    def __init__(self, store: KeyStore, clock: Callable[[], float], *, are_needed: bool = False) -> None:
-        self._store, self._clock = store, clock
+    def __init__(
+        self,
+        store: KeyStore,
+        clock: Callable[[], float],
+        *,
+        are_needed: bool = False,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._store, self._clock, self._telemetry = store, clock, telemetry
         self._needed = are_needed
         self._table = KeyTable()
         self._revision: bytes | None = None
@@ -70,7 +80,9 @@ class WatchedKeys:
             return self._keep("they are gone from where they were kept")
         is_first, self._revision, self._fault = self._revision is None, revision, ""
         self._table, self._needed = table, True
-        log.log(logging.DEBUG if is_first else logging.INFO, "%d keys are usable", self.usable())
+        if not is_first:
+            self._count("ok")
+            log.info("the keys have changed: %d are usable", self.usable())
         return True
 
     def take_used(self) -> dict[str, float]:
@@ -82,5 +94,10 @@ class WatchedKeys:
         self._needed = True
         if fault != self._fault:
             self._fault = fault
+            self._count("refused")
             log.error("the keys of before stay in force: %s", fault)
         return False
+
+    def _count(self, result: str) -> None:
+        if self._telemetry is not None:
+            self._telemetry.key_reloads.labels(result).inc()

@@ -16,10 +16,12 @@ from service.api import operations, problems
 from service.api.addresses import Limits
 from service.api.authentication import Authentication, CallerChecks
 from service.api.body_limit import body_limit
+from service.api.cross_origin import CrossOrigin
 from service.api.edge import Edge
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
+from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
@@ -36,9 +38,9 @@ from service.telemetry import Telemetry
 class AppParts:
     """What the application is made of; `main` puts it together.
 
-    ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; ``reloader`` is what
-    `/v2/repository` uses, None where that is closed; ``workers`` is how many processes serve; ``background`` runs
-    beside the application for as long as it does.
+    ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; pages of ``origins`` may
+    read answers; ``reloader`` is what `/v2/repository` uses, None where that is closed; ``workers`` is how many
+    processes serve; ``background`` runs beside the application for as long as it does.
     """
 
     registry: Registry
@@ -49,9 +51,11 @@ class AppParts:
     max_body: int
     max_rows: int
     deadline: float
+    body_seconds: float
     docs: bool
     exposed: CollectorRegistry
     checks: CallerChecks
+    origins: tuple[str, ...] = ()
     reloader: Reloader | None = None
     workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -75,7 +79,20 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    return Edge(Authentication(_routed(parts), parts.checks), parts.telemetry, parts.new_id)
+    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
+    return Edge(
+        _guarded(parts),
+        parts.telemetry,
+        parts.new_id,
+        seconds=parts.deadline,
+        body_seconds=parts.body_seconds,
+        shared=shared,
+    )
+
+
+def _guarded(parts: AppParts) -> ASGIApp:
+    app = Authentication(_routed(parts), parts.checks)
+    return CrossOrigin(app, parts.origins) if parts.origins else app
 
 
 def _routed(parts: AppParts) -> ASGIApp:
@@ -139,7 +156,7 @@ def _limits(parts: AppParts) -> Limits:
         del generation
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
-    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, parts.deadline)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows)
 
 
 def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:

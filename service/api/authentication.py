@@ -126,7 +126,9 @@ class Authentication:
             check(caller, need)
         except ServiceError as error:
             headers = _challenge(error, need, is_known=bool(_fields(scope, b"authorization")))
-            await problems.refusal(scope["path"], error, headers=headers)(scope, receive, send)
+            request_id = scope["state"]["request_id"]
+            refusal = problems.refusal(scope["path"], error, request_id=request_id, headers=headers)
+            await refusal(scope, receive, send)
             return
         scope["state"]["caller"] = caller
         await self._app(scope, receive, send)

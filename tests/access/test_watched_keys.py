@@ -4,11 +4,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from service.access.key_file import KeyFile
 from service.access.keys import KeyOptions, new_key
 from service.access.watched_keys import WatchedKeys
 from service.errors import TokenExpired, Unauthenticated
+from service.telemetry import Telemetry
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
@@ -100,6 +102,22 @@ def test_a_damaged_or_missing_file_leaves_the_keys_of_before_in_force_and_is_log
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert "the keys of before stay in force" in record.getMessage()
+
+
+def test_changes_are_counted_by_their_result(store: KeyFile, clock: Clock) -> None:
+    telemetry = Telemetry(CollectorRegistry())
+    add(store)
+    keys = WatchedKeys(store, clock, telemetry=telemetry)
+    add(store)
+    keys.poll()
+    store.path.write_text("{")
+    keys.poll()
+    keys.poll()
+    counted = {
+        result: telemetry.registry.get_sample_value("temperance_key_reloads_total", {"result": result})
+        for result in ("ok", "refused")
+    }
+    assert counted == {"ok": 1, "refused": 1}
 
 
 def test_what_was_damaged_is_taken_over_once_it_is_whole_again(store: KeyFile, clock: Clock) -> None:

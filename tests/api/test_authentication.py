@@ -239,7 +239,9 @@ async def test_a_refused_request_is_never_read(
     assert found == (401 if scope == "none" else 403)
 
 
-async def test_a_websocket_is_closed_with_a_credential_too(key_file: KeyFile, make_key: MakeKey, shipped: Registry) -> None:
+async def test_a_websocket_is_closed_with_a_credential_too(
+    key_file: KeyFile, make_key: MakeKey, shipped: Registry
+) -> None:
     header = make_key("predict")["Authorization"].encode()
     app, sent = compose(Settings(keys=key_file.path), shipped), list[Message]()
 
@@ -361,21 +363,12 @@ async def test_a_subject_counts_only_from_a_proxy(tmp_path: Path, shipped: Regis
     app = compose(settings, shipped)
     header = {"X-Client-Subject": "CN=ehr"}
     statuses = []
-    for state in ({"proxy_peer": ("127.0.0.1", 1)}, {}):
-        async with httpx.AsyncClient(transport=Stated(app, state), base_url="http://temperance") as client:
+    for peer in ("127.0.0.1", "203.0.113.9"):
+        transport = httpx.ASGITransport(app, client=(peer, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://temperance") as client:
             statuses.append((await client.get("/v1/models", headers=header)).status_code)
             statuses.append((await client.get("/v1/models", headers=[*header.items(), *header.items()])).status_code)
     assert statuses == [200, 401, 401, 401]
-
-
-class Stated(httpx.ASGITransport):
-    """A transport whose requests come with a state."""
-
-    def __init__(self, app: Any, state: dict[str, Any]) -> None:
-        async def stated(scope: Any, receive: Any, send: Any) -> None:
-            await app({**scope, "state": dict(state)}, receive, send)
-
-        super().__init__(stated)
 
 
 async def test_a_quota_of_requests_is_429_and_says_when_to_come_back(door: Door, make_key: MakeKey) -> None:
