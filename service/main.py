@@ -185,7 +185,7 @@ def compose(
     app = build_app(
         AppParts(
             registry=registry,
-            predictor=Predictor(telemetry, lambda: datetime.now(UTC)),
+            predictor=Predictor(telemetry, lambda: datetime.now(UTC), queue_seconds=settings.queue_seconds),
             telemetry=telemetry,
             new_id=lambda: str(uuid_utils.uuid7()),
             version=version("temperance"),
