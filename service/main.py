@@ -194,6 +194,7 @@ def compose(
             deadline=settings.deadline,
             body_seconds=settings.body_seconds,
             docs=settings.docs,
+            root_path=settings.root_path,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             checks=checks_of(settings, keys, shared=shared_metrics),
             origins=settings.cors_origins,

@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service.access.quotas import Quotas
+from service.access.shared_counts import SharedCounts
 from service.api import operations, problems
 from service.api.addresses import Limits
 from service.api.authentication import Authentication, CallerChecks
@@ -24,6 +26,7 @@ from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
 from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
+from service.api.root_path import under
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
@@ -57,6 +60,7 @@ class AppParts:
     exposed: CollectorRegistry
     checks: CallerChecks
     origins: tuple[str, ...] = ()
+    root_path: str = ""
     reloader: Reloader | None = None
     workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -81,7 +85,7 @@ class Routes:
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
     shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
-    return Edge(
+    edge = Edge(
         _guarded(parts),
         parts.telemetry,
         parts.new_id,
@@ -89,6 +93,7 @@ def build_app(parts: AppParts) -> ASGIApp:
         body_seconds=parts.body_seconds,
         shared=shared,
     )
+    return under(edge, parts.root_path)
 
 
 def _guarded(parts: AppParts) -> ASGIApp:
@@ -111,18 +116,19 @@ def _routed(parts: AppParts) -> ASGIApp:
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
-        app.include_router(openapi.router(_contract(parts)))
+        app.include_router(openapi.router(_contract(parts), parts.root_path))
     return Direct(app, direct)
 
 
 def _contract(parts: AppParts) -> Contract:
-    # Examples come from applications of their own, which neither count nor log.
+    # Examples come from applications of their own, which neither count nor log, and charge no quota.
     def application(*, is_open: bool) -> ASGIApp:
         own = replace(
             parts,
             registry=without_statistics(parts.registry),
             predictor=Predictor(NoTelemetry(), parts.predictor.now),
             docs=False,
+            checks=replace(parts.checks, quotas=Quotas(SharedCounts.alone())),
             reloader=parts.reloader if is_open else None,
             background=nullcontext,
         )
@@ -158,7 +164,7 @@ def _limits(parts: AppParts) -> Limits:
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
     bodies = LargeBodies(parts.predictor.queue_seconds)
-    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies, parts.checks.quotas)
 
 
 def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:

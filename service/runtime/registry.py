@@ -75,7 +75,7 @@ class Registry:
         try:
             return self._served[name]
         except KeyError:
-            detail = "no served model has that name; the list of models shows those that are"
+            detail = "no model has that name; the list of models shows the served ones"
             raise ModelNotFound(detail if self._served else f"{detail}: each was unloaded, or has no alias") from None
 
     def model(self, name: str, *, version: int | None = None, alias: str | None = None) -> Model:

@@ -385,6 +385,38 @@ async def test_a_quota_of_requests_is_429_and_says_when_to_come_back(door: Door,
         assert (await client.get("/livez", headers=header)).status_code == 200
 
 
+@pytest.mark.parametrize("verb", [*VERBS, "infer"])
+async def test_a_quota_of_rows_counts_the_rows_of_every_verb(
+    verb: str, door: Door, make_key: MakeKey, test_rows: list[list[float]], test_labels: list[str]
+) -> None:
+    header = make_key("predict", "evaluate", rows_per_minute=80)
+    labels = {"labels": test_labels[:50]} if verb == "evaluate" else {}
+    body: dict[str, Any] = {"instances": test_rows[:50], **labels}
+    path = f"/v1/models/{NAME}:{verb}"
+    if verb == "infer":
+        data = [value for row in test_rows[:50] for value in row]
+        body = {"inputs": [{"name": "X", "shape": [50, len(test_rows[0])], "datatype": "FP32", "data": data}]}
+        path = f"/v2/models/{NAME}/infer"
+    async with door() as client:
+        answers = [await client.post(path, headers=header, json=body) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 429], answers[0].text
+        assert answers[1].headers["ratelimit-policy"] == '"rows";q=80;w=60'
+        few = {"instances": test_rows[:30]}
+        assert (await client.post(f"/v1/models/{NAME}:predict", headers=header, json=few)).status_code == 200
+
+
+async def test_a_request_whose_rows_are_wrong_costs_no_rows(
+    door: Door, make_key: MakeKey, test_rows: list[list[float]]
+) -> None:
+    header = make_key("predict", rows_per_minute=2)
+    async with door() as client:
+        for _ in range(5):
+            wrong = await client.post(f"/v1/models/{NAME}:decide", headers=header, json={"instances": [[1], [2]]})
+            assert wrong.status_code == 422
+        right = await client.post(f"/v1/models/{NAME}:decide", headers=header, json={"instances": test_rows[:2]})
+        assert right.status_code == 200
+
+
 async def test_a_setting_limits_callers_without_a_quota_of_their_own(door: Door, make_key: MakeKey) -> None:
     own, other = make_key("predict", requests_per_minute=5), make_key("predict", name="lab")
     async with door(quota_requests=2) as client:

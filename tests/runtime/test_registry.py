@@ -51,7 +51,7 @@ def test_a_version_that_is_not_served_is_refused_beside_those_that_are(
 
 
 def test_an_unknown_model_is_refused_without_the_names_of_others(repository: Repository) -> None:
-    with pytest.raises(ModelNotFound, match=r"no served model has that name; the list of models shows those that are$"):
+    with pytest.raises(ModelNotFound, match=r"no model has that name; the list of models shows the served ones$"):
         load_registry(repository).model("unknown")
 
 
