@@ -12,9 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service.access.quotas import Quotas
+from service.access.shared_counts import SharedCounts
 from service.api import operations, problems
 from service.api.addresses import Limits
+from service.api.authentication import Authentication, CallerChecks
 from service.api.body_limit import body_limit
+from service.api.cross_origin import CrossOrigin
 from service.api.edge import Edge
 from service.api.large_bodies import LargeBodies
 from service.api.openapi import router as openapi
@@ -38,8 +42,9 @@ from service.telemetry import Telemetry
 class AppParts:
     """What the application is made of; `main` puts it together.
 
-    ``exposed`` is what `/metrics` shows; ``reloader`` is what `/v2/repository` uses, None where that is closed;
-    ``workers`` is how many processes serve; ``background`` runs beside the application for as long as it does.
+    ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; pages of ``origins`` may
+    read answers; ``reloader`` is what `/v2/repository` uses, None where that is closed; ``workers`` is how many
+    processes serve; ``background`` runs beside the application for as long as it does.
     """
 
     registry: Registry
@@ -53,6 +58,8 @@ class AppParts:
     body_seconds: float
     docs: bool
     exposed: CollectorRegistry
+    checks: CallerChecks
+    origins: tuple[str, ...] = ()
     root_path: str = ""
     reloader: Reloader | None = None
     workers: int = 1
@@ -79,7 +86,7 @@ def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
     shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
     edge = Edge(
-        _routed(parts),
+        _guarded(parts),
         parts.telemetry,
         parts.new_id,
         seconds=parts.deadline,
@@ -87,6 +94,11 @@ def build_app(parts: AppParts) -> ASGIApp:
         shared=shared,
     )
     return under(edge, parts.root_path)
+
+
+def _guarded(parts: AppParts) -> ASGIApp:
+    app = Authentication(_routed(parts), parts.checks)
+    return CrossOrigin(app, parts.origins) if parts.origins else app
 
 
 def _routed(parts: AppParts) -> ASGIApp:
@@ -109,13 +121,14 @@ def _routed(parts: AppParts) -> ASGIApp:
 
 
 def _contract(parts: AppParts) -> Contract:
-    # Examples come from applications of their own, which neither count nor log.
+    # Examples come from applications of their own, which neither count nor log, and charge no quota.
     def application(*, is_open: bool) -> ASGIApp:
         own = replace(
             parts,
             registry=without_statistics(parts.registry),
             predictor=Predictor(NoTelemetry(), parts.predictor.now),
             docs=False,
+            checks=replace(parts.checks, quotas=Quotas(SharedCounts.alone())),
             reloader=parts.reloader if is_open else None,
             background=nullcontext,
         )
@@ -151,7 +164,7 @@ def _limits(parts: AppParts) -> Limits:
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
     bodies = LargeBodies(parts.predictor.queue_seconds)
-    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies, parts.checks.quotas)
 
 
 def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
