@@ -117,6 +117,7 @@ class Queue:
 
     def _count(self, joint: JointAnswer) -> None:
         self._counts.count(joint.query.options.verb, joint.answer, joint.parts)
+        self._counts.time(joint.query.model.name, joint.queued, joint.timings)
 
     def _guarded(self, rows: Rows, deadline: float | None) -> float | None:
         # Columns of numbers take as long as they took when they were measured; a watchdog would cost more.

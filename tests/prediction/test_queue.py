@@ -18,6 +18,7 @@ from service.prediction.counts import Counts
 from service.prediction.joint_answer import Result
 from service.prediction.query import Query
 from service.prediction.queue import Queue
+from service.prediction.timings import Timings
 from service.runtime.rows import Fields, Rows
 from service.runtime.timing import INLINE_SECONDS, RunTime, Tally
 
@@ -35,7 +36,9 @@ class Doubling:
         self.tally = Tally()
         self._gate = gate
 
-    def posterior(self, rows: Rows, *, deadline: float | None = None) -> Array:
+    name = "doubling"
+
+    def raw(self, rows: Rows, *, deadline: float | None = None) -> Array:
         del deadline
         self.entered.set()
         if self._gate is not None:
@@ -47,6 +50,9 @@ class Doubling:
             raise ValueError(f"{int((numbers == POISON).any(axis=1).argmax())}")
         doubled: Array = 2.0 * numbers
         return doubled
+
+    def posterior_of(self, raw: Array) -> Array:
+        return raw
 
 
 @dataclass
@@ -81,6 +87,9 @@ class Counted(Counts):
     def count(self, verb: str, answer: object, parts: Iterable[Part]) -> None:
         del verb, answer
         self.parts += [part.rows for part in parts]
+
+    def time(self, model: str, queued: Iterable[float], timings: Timings) -> None:
+        del model, queued, timings
 
 
 def row(value: float, n: int = 1) -> Array:
