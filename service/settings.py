@@ -1,10 +1,13 @@
 """What an operator can set, read once from the environment."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.access.caller import SCOPES
 
 PREFIX = "TEMPERANCE_"
 
@@ -175,3 +178,45 @@ class Settings(BaseSettings):
     log_level: Annotated[
         str, Field(pattern="^(critical|error|warning|info|debug)$", description="Least severity that is logged.")
     ] = "info"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Settings that contradict each other are refused; defaults contradict nothing."""
+        for name, is_wrong, message in _CONTRADICTIONS:
+            if name in self.model_fields_set and is_wrong(self):
+                raise ValueError(f"{name}: {message}")
+        return self
+
+
+def _is_set(settings: Settings, name: str) -> bool:
+    return name in settings.model_fields_set
+
+
+_CONTRADICTIONS: Final[tuple[tuple[str, Callable[[Settings], bool], str], ...]] = (
+    (
+        "queue_seconds",
+        lambda own: _is_set(own, "deadline") and own.queue_seconds >= own.deadline,
+        "must be below TEMPERANCE_DEADLINE, or requests would wait until their time is over",
+    ),
+    (
+        "body_seconds",
+        lambda own: _is_set(own, "deadline") and own.body_seconds > own.deadline,
+        "must not exceed TEMPERANCE_DEADLINE, in which the body arrives too",
+    ),
+    (
+        "docs_open",
+        lambda own: own.docs_open and not own.docs,
+        "opens what TEMPERANCE_DOCS=false takes away; set one of them",
+    ),
+    (
+        "client_certificate_header",
+        lambda own: own.client_certificate_header is not None and not own.proxies,
+        "counts from no peer: TEMPERANCE_PROXIES names the proxies that may send it",
+    ),
+    (
+        "client_certificate_scopes",
+        lambda own: not set(own.client_certificate_scopes) <= set(SCOPES),
+        f"knows the scopes {', '.join(SCOPES)}",
+    ),
+)
+"""A field, when it is wrong, and why."""

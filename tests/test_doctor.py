@@ -17,9 +17,10 @@ from service.bundle.repository import Repository
 from service.cli.main import command
 from service.doctor import CHECKS, Finding, examine
 from service.runtime import session
-from service.settings import Settings
+from service.settings import Issuer, Settings
 from tests.documents import first_cells, reference, section
 
+ISSUER = Issuer(issuer="https://id.example", audience="temperance", jwks_url="https://id.example/keys")
 EVERYWHERE = str(ipaddress.IPv4Address(0))
 
 
@@ -127,7 +128,7 @@ def test_where_traces_go_is_stated(settings: Callable[..., Settings]) -> None:
         ({"host": "::"}, "failed"),
         ({"host": "service.example"}, "failed"),
         ({"host": EVERYWHERE, "insecure": True}, "warning"),
-        ({"host": EVERYWHERE, "client_certificate_header": "X-Subject"}, "ok"),
+        ({"host": EVERYWHERE, "client_certificate_header": "X-Subject", "proxies": "10.0.0.1"}, "ok"),
     ],
 )
 def test_access_without_a_credential_is_fine_on_this_machine_alone(
@@ -137,7 +138,7 @@ def test_access_without_a_credential_is_fine_on_this_machine_alone(
 
 
 def test_what_is_exposed_beyond_this_machine_is_seen(settings: Callable[..., Settings], tmp_path: Path) -> None:
-    exposed = settings(host=EVERYWHERE, metrics_open=True, docs_open=True, client_certificate_header="X-Subject")
+    exposed = settings(host=EVERYWHERE, metrics_open=True, docs_open=True, jwt_issuers=(ISSUER,))
     assert states(exposed, "TLS") == {"warning"}
     assert len(found(exposed, "access")) == 3
     assert found(settings(host=EVERYWHERE, ssl_certfile=tmp_path / "certificate.pem"), "TLS") == []
