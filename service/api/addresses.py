@@ -23,7 +23,6 @@ class Limits:
 
     body: Callable[[], int]
     rows: int
-    seconds: float
 
 
 def addressed(registry: Registry, place: Mapping[str, str]) -> Model:

@@ -36,7 +36,7 @@ class Leaving:
             "path": path,
             "raw_path": path.encode(),
             "query_string": b"",
-            "headers": [],
+            "headers": [(b"content-type", b"application/json")],
             "http_version": "1.1",
             "scheme": "http",
             "server": ("temperance", 80),

@@ -1,7 +1,6 @@
 """The endpoint of a verb: reads a request, has it answered together with others, writes its part of the answer."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final
@@ -29,16 +28,13 @@ class VerbEndpoint:
     verb : Verb
     targets : Targets
         Shared by all verbs.
-    seconds : float
-        That an answer may take.
     clock : callable
         The time of day, with its zone.
     """
 
-    def __init__(self, verb: Verb, targets: Targets, *, seconds: float, clock: Callable[[], datetime]) -> None:
+    def __init__(self, verb: Verb, targets: Targets, *, clock: Callable[[], datetime]) -> None:
         self._verb = verb
         self._targets = targets
-        self._seconds = seconds
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,7 +42,7 @@ class VerbEndpoint:
         try:
             body = await self._body(scope, receive)
         except ServiceError as error:
-            await problems.problem(error)(scope, receive, send)
+            await problems.answer(error, scope, receive, send)
             return
         headers = [(b"content-length", b"%d" % len(body)), MEDIA_TYPE]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -54,10 +50,10 @@ class VerbEndpoint:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         model, reader, queue, most_bytes = self._targets.target(self._verb, scope)
-        deadline = time.monotonic() + self._seconds
         request = reader.read(await read_json(scope, receive, limit=most_bytes))
-        part = Part(scope["state"]["request_id"], len(request.rows), request.ids)
-        answering: Awaitable[Result] = queue.answer(request.kind.query, request.rows, part, deadline=deadline)
+        state = scope["state"]
+        part = Part(state["request_id"], len(request.rows), request.ids)
+        answering: Awaitable[Result] = queue.answer(request.kind.query, request.rows, part, deadline=state["deadline"])
         if not queue.immediate(model, part.rows):
             answering = while_connected(answering, receive)
         try:

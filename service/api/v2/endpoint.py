@@ -1,25 +1,23 @@
 """Inference: the bytes of a request in, tensors out."""
 
-import time
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.addresses import Limits, addressed
-from service.api.body import read_raw
 from service.api.disconnect import while_connected
-from service.api.v2.documents import decompress
+from service.api.v2.documents import read_body
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
 from service.api.v2.output_tensors import JointTensors, OutputTensors, RequestedOutput
 from service.api.v2.requests import InferRequest, RequestReader
-from service.api.v2.responses import JSON_LENGTH, Output, tensor_response
+from service.api.v2.responses import Output, tensor_response
 from service.api.v2.tensors import Json
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part
@@ -116,29 +114,25 @@ class InferEndpoint:
         try:
             response = await self._response(scope, receive)
         except ServiceError as error:
-            response = problems.refusal(scope["path"], error)
-        await response(scope, receive, send)
+            await problems.answer(error, scope, receive, send)
+        else:
+            await response(scope, receive, send)
 
     async def _response(self, scope: Scope, receive: Receive) -> Response:
         own = self._requests(addressed(self._server.registry, scope["path_params"]))
-        request = own.reader.read(*await self._body(Request(scope, receive)))
+        request = own.reader.read(*await read_body(scope, receive, limit=self._server.limits.body()))
         kind, part = own.kind(request.options), Part(scope["state"]["request_id"], len(request.rows))
         try:
-            joint, place = await self._answer(kind.query, request, part, receive)
+            joint, place = await self._answer(kind.query, request, part, scope, receive)
         except InvalidInstances as error:
             raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
         outputs = kind.written(request.outputs, joint, place)
         return tensor_response(kind.head(request.id or part.request_id), outputs)
 
-    async def _body(self, request: Request) -> tuple[bytes, str | None]:
-        limit, encoding = self._server.limits.body(), request.headers.get("content-encoding", "identity")
-        raw = await read_raw(request, limit=limit)
-        return decompress(raw, encoding.lower(), limit=limit), request.headers.get(JSON_LENGTH)
-
-    async def _answer(self, query: Query, request: InferRequest, part: Part, receive: Receive) -> Result:
-        limit, queue = self._server.limits.seconds, self._server.predictor.queue(query.model)
-        seconds = limit if request.timeout is None else min(request.timeout, limit)
-        answering = queue.answer(query, request.rows, part, deadline=time.monotonic() + seconds)
+    async def _answer(self, query: Query, request: InferRequest, part: Part, scope: Scope, receive: Receive) -> Result:
+        state, queue = scope["state"], self._server.predictor.queue(query.model)
+        own = math.inf if request.timeout is None else state["started"] + request.timeout
+        answering = queue.answer(query, request.rows, part, deadline=min(own, state["deadline"]))
         if queue.immediate(query.model, part.rows):
             return await answering
         return await while_connected(answering, receive)
