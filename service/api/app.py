@@ -28,7 +28,7 @@ from service.errors import ServiceError
 from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 from service.runtime.reload import Reloader
-from service.telemetry import Telemetry
+from service.telemetry import Telemetry, TracedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class AppParts:
     """What the application is made of; `main` puts it together.
 
     ``exposed`` is what `/metrics` shows; ``reloader`` is what `/v2/repository` uses, None where that is closed;
-    ``workers`` is how many processes serve; ``background`` runs beside the application for as long as it does.
+    ``workers`` is how many processes serve; ``background`` runs beside the application for as long as it does;
+    ``trace`` takes in every request that was answered.
     """
 
     registry: Registry
@@ -53,6 +54,7 @@ class AppParts:
     reloader: Reloader | None = None
     workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    trace: Callable[[TracedRequest], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,14 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    return Edge(_routed(parts), parts.telemetry, parts.new_id, seconds=parts.deadline, body_seconds=parts.body_seconds)
+    return Edge(
+        _routed(parts),
+        parts.telemetry,
+        parts.new_id,
+        seconds=parts.deadline,
+        body_seconds=parts.body_seconds,
+        trace=parts.trace,
+    )
 
 
 def _routed(parts: AppParts) -> ASGIApp:

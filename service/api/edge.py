@@ -2,7 +2,6 @@
 
 import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, Final
@@ -11,8 +10,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
-from service.api.correlation import NONE, Correlation, correlation_of, identity
-from service.telemetry import Telemetry
+from service.api.correlation import correlation_of, identity
+from service.api.request_record import Answered, fields_of, traced
+from service.telemetry import Telemetry, TracedRequest
 
 # Requested every few seconds; at level INFO their lines would bury the others.
 PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
@@ -27,7 +27,7 @@ class Edge:
 
     What others read of a request is in its state: ``request_id``, our id; ``correlation``, the caller's; ``started``,
     ``body_deadline`` and ``deadline``, when it came, when its body and when its answer are due, in seconds on the
-    monotonic clock.
+    monotonic clock. Others add ``caller``; ``code`` of the problem that answers it; ``answer``, where a model answered.
 
     Parameters
     ----------
@@ -39,16 +39,26 @@ class Edge:
         That an answer may take, from the first byte of the request that the application sees.
     body_seconds : float
         That the body of a request may take, of these.
+    trace : callable, optional
+        Takes in every request that was answered; None where nothing is traced.
     """
 
     def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, new_id: Callable[[], str], *, seconds: float, body_seconds: float
+        self,
+        app: ASGIApp,
+        telemetry: Telemetry,
+        new_id: Callable[[], str],
+        *,
+        seconds: float,
+        body_seconds: float,
+        trace: Callable[[TracedRequest], None] | None = None,
     ) -> None:
         self._app = app
         self._new_id = new_id
         self._seconds_to_answer, self._seconds_to_read = seconds, min(seconds, body_seconds)
         # Labels come from routes, so there are few; finding their counters costs more than counting.
         self._requests, self._seconds = cache(telemetry.requests.labels), cache(telemetry.seconds.labels)
+        self._refusals, self._trace = cache(telemetry.refusals.labels), trace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -70,7 +80,8 @@ class Edge:
         except ClientDisconnect:
             status = CLIENT_DISCONNECTED
         except Exception as error:  # noqa: BLE001  # the one place that answers for unexpected errors
-            _log_fault(error, state["request_id"])
+            # The formats of the log write its frames, never its message, which may hold what a caller sent.
+            log.error("unexpected error", exc_info=error, extra={"request_id": state["request_id"]})  # noqa: TRY400
             if not status:
                 await problems.answer(problems.internal(), scope, receive, watch)
         self._account(scope, status)
@@ -85,28 +96,18 @@ class Edge:
 
     def _account(self, scope: Scope, status: int) -> None:
         state = scope["state"]
-        seconds = time.monotonic() - state["started"]
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        answered = Answered(method, route, status, state["started"], time.monotonic())
         self._requests(method, route, status).inc()
-        self._seconds(route).observe(seconds)
+        self._seconds(route).observe(answered.ended - answered.started)
+        if "code" in state:
+            self._refusals(state["code"]).inc()
+        if self._trace is not None:
+            self._trace(traced(answered, state))
         level = logging.DEBUG if route in PROBES else logging.INFO
-        line = (state["request_id"], method, route, status, 1000 * seconds, _suffix(state["correlation"]))
-        log.log(level, "%s %s %s %d %.1f ms%s", *line)
-
-
-def _suffix(correlation: Correlation) -> str:
-    if correlation is NONE:
-        return ""
-    request_id, traceparent = correlation
-    named = (("x_request_id", request_id), ("traceparent", traceparent))
-    return "".join(f" {name}={value}" for name, value in named if value is not None)
-
-
-def _log_fault(error: Exception, request_id: str) -> None:
-    # The frames, never the message: it may hold what a caller sent.
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s unexpected %s\n%s", request_id, type(error).__name__, frames)
+        if log.isEnabledFor(level):
+            log.log(level, "request", extra=fields_of(answered, state))
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -60,6 +60,7 @@ class VerbEndpoint:
             joint, place = await answering
         except InvalidInstances as error:
             raise reader.located(error, request) from None
+        state["answer"] = joint, place
         if joint.bodies is None:
             await self._write(joint, request.kind)
         return (joint.bodies or [])[place]
