@@ -8,10 +8,10 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uuid_utils
 import uvicorn
@@ -31,6 +31,9 @@ from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
 from service.settings import PREFIX, Settings
 from service.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from service.tracing import Exporter
 
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -122,6 +125,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
         Folder that several workers count in together.
     """
     telemetry = Telemetry(CollectorRegistry())
+    exporter = exporter_of(settings, telemetry)
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
     return build_app(
         AppParts(
@@ -138,9 +142,25 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: watching(reloader, settings.reload_seconds),
+            background=lambda: _background(settings, reloader, exporter),
+            trace=None if exporter is None else exporter.record,
         )
     )
+
+
+@asynccontextmanager
+async def _background(settings: Settings, reloader: Reloader, exporter: "Exporter | None") -> AsyncIterator[None]:
+    async with watching(reloader, settings.reload_seconds), nullcontext() if exporter is None else exporter.running():
+        yield
+
+
+def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
+    """What sends traces and metrics to the collector that is set; None without one, and then nothing is imported."""
+    if settings.otlp_endpoint is None:
+        return None
+    from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
+
+    return Exporter(settings.otlp_endpoint, telemetry.registry)
 
 
 @asynccontextmanager

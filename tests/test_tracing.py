@@ -97,6 +97,7 @@ def sent(registry: CollectorRegistry, *requests: TracedRequest) -> Sink:
     """What a collector holds after requests were recorded and the exporter was closed."""
     with collecting() as sink:
         exporter = Exporter(sink.endpoint, registry, span_seconds=60.0)
+        exporter.start()
         for request in requests:
             exporter.record(request)
         exporter.close()
@@ -194,6 +195,7 @@ def test_spans_and_metrics_are_sent_while_the_process_runs() -> None:
     telemetry = Telemetry(CollectorRegistry())
     with collecting() as sink:
         exporter = Exporter(sink.endpoint, telemetry.registry, span_seconds=0.01, metric_seconds=0.01)
+        exporter.start()
         exporter.record(traced())
         until(lambda: bool(sink.spans) and bool(sink.metrics))
         exporter.close()
@@ -218,6 +220,7 @@ def test_a_collector_that_does_not_answer_delays_neither_requests_nor_the_end(
     with collecting(answers=False) as sink:
         endpoint = sink.endpoint if collector == "silent" else "http://127.0.0.1:1"
         exporter = Exporter(endpoint, CollectorRegistry(), span_seconds=0.01)
+        exporter.start()
         slowest = 0.0
         for _ in range(2 * MOST_WAITING):
             began = time.perf_counter()

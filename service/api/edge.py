@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import problems
 from service.api.correlation import correlation_of, identity
 from service.api.request_record import Answered, fields_of, traced
+from service.log_format import error_lines
 from service.telemetry import Telemetry, TracedRequest
 
 # Requested every few seconds; at level INFO their lines would bury the others.
@@ -80,8 +81,7 @@ class Edge:
         except ClientDisconnect:
             status = CLIENT_DISCONNECTED
         except Exception as error:  # noqa: BLE001  # the one place that answers for unexpected errors
-            # The formats of the log write its frames, never its message, which may hold what a caller sent.
-            log.error("unexpected error", exc_info=error, extra={"request_id": state["request_id"]})  # noqa: TRY400
+            _log_fault(error, state["request_id"])
             if not status:
                 await problems.answer(problems.internal(), scope, receive, watch)
         self._account(scope, status)
@@ -108,6 +108,11 @@ class Edge:
         level = logging.DEBUG if route in PROBES else logging.INFO
         if log.isEnabledFor(level):
             log.log(level, "request", extra=fields_of(answered, state))
+
+
+def _log_fault(error: Exception, request_id: str) -> None:
+    # Never the error itself: its message may hold what a caller sent, and a handler of another's would write it.
+    log.error("unexpected error", extra={"request_id": request_id, "error_lines": error_lines(error)})
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -60,9 +60,7 @@ def traced(answered: Answered, state: State) -> TracedRequest:
     joint, place = state["answer"]
     model = joint.query.model
     rows = joint.parts[place].rows
-    return TracedRequest(
-        *own, traceparent, code, model.name, model.version, rows, _stages(answered, (joint, place))
-    )
+    return TracedRequest(*own, traceparent, code, model.name, model.version, rows, _stages(answered, (joint, place)))
 
 
 def _stages(answered: Answered, result: Result) -> tuple[tuple[str, float, float], ...]:
