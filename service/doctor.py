@@ -1,6 +1,6 @@
 """Whether the service can run here, and what is not secure: one finding for every check, without a request."""
 
-import ipaddress
+import logging
 import os
 import platform
 import resource
@@ -21,6 +21,7 @@ import numpy as np
 
 from service.bundle.repository import Repository
 from service.core.numerics import Array
+from service.credentials import check_access, is_of_this_machine, keys_path
 from service.errors import ServiceError
 from service.runtime.cpus import available_cpus
 from service.runtime.registry import load_registry
@@ -29,7 +30,6 @@ from service.settings import Settings
 
 FEWEST_FILES: Final = 1024  # that may be open at once: one for each connection
 RELEASED: Final = 2026
-KEY_FILE: Final = "keys.json"
 
 State = Literal["ok", "warning", "failed"]
 
@@ -182,18 +182,15 @@ def _telemetry(settings: Settings) -> Iterator[Finding]:
 
 
 def _access(settings: Settings) -> Iterator[Finding]:
-    is_known, is_local = _has_credentials(settings), _is_local(settings)
-    if is_known:
-        yield Finding("access", "ok", "callers need a credential")
-    elif is_local:
-        yield Finding("access", "ok", "everyone on this machine may use the service, and nobody else can reach it")
-    elif settings.insecure:
-        advice = "make keys with `temperance keys create`, and leave --insecure out"
-        yield Finding("access", "warning", "everyone who reaches the port may use the service (insecure)", advice)
-    else:
-        advice = "make a key with `temperance keys create`, or listen on 127.0.0.1"
-        yield Finding("access", "failed", f"{settings.host} is beyond loopback, and there is no credential", advice)
-    if not is_local:
+    try:
+        access = check_access(settings)
+    except ServiceError as error:
+        yield Finding("access", "failed", error.detail, "`serve` refuses to start like this")
+        return
+    is_fine = access.level <= logging.INFO
+    advice = "" if is_fine else "make a key with `temperance keys create`, and leave --insecure out"
+    yield Finding("access", "ok" if is_fine else "warning", access.sentence, advice)
+    if not is_of_this_machine(settings):
         yield from _exposed(settings)
 
 
@@ -208,7 +205,7 @@ def _exposed(settings: Settings) -> Iterator[Finding]:
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
-    for path in filter(None, (_key_file(settings), settings.ssl_keyfile, settings.ssl_keyfile_password_file)):
+    for path in filter(None, (keys_path(settings), settings.ssl_keyfile, settings.ssl_keyfile_password_file)):
         if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding("secrets", "warning", f"others than its owner may read {path}", f"chmod 600 {path}")
     if settings.models.is_dir() and os.access(settings.models, os.W_OK):
@@ -216,24 +213,6 @@ def _files(settings: Settings) -> Iterator[Finding]:
         yield Finding("repository", "warning", f"the user of this process may write to {settings.models}", advice)
     if os.geteuid() == 0:
         yield Finding("user", "warning", "this process runs as root", "run the service as a user of its own")
-
-
-def _has_credentials(settings: Settings) -> bool:
-    by_others = settings.jwt_issuers or settings.client_certificate_header
-    return bool(by_others) or _key_file(settings).exists()
-
-
-def _key_file(settings: Settings) -> Path:
-    return settings.keys or settings.data / KEY_FILE
-
-
-def _is_local(settings: Settings) -> bool:
-    if settings.uds is not None or settings.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        return False
 
 
 _GRAPH: Final = (

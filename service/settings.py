@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-from service.access.caller import SCOPES
 
 PREFIX = "TEMPERANCE_"
 
@@ -16,8 +15,37 @@ def _listed(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _checked_url(value: str) -> str:
+    parts = urlsplit(value)
+    if not parts.hostname or "@" in parts.netloc or parts.fragment:
+        raise ValueError("must be a URL with a host, and without a user and a fragment")
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+        raise ValueError("must begin with https://; http:// is for this machine alone")
+    return value
+
+
+def _distinct(value: "tuple[Issuer, ...]") -> "tuple[Issuer, ...]":
+    if len({entry.issuer for entry in value}) < len(value):
+        raise ValueError("names an issuer twice")
+    return value
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in value:
+        parts = urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
+            raise ValueError("an origin is https://HOST or https://HOST:PORT, and never *")
+    return value
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """Several texts, separated by commas."""
+
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
 
 
 class Issuer(BaseModel):
@@ -26,11 +54,11 @@ class Issuer(BaseModel):
     Attributes
     ----------
     issuer : str
-        As it stands in the claim `iss`.
+        As it stands in the claim `iss`: printable ASCII without `|`, for callers are named `ISSUER|SUBJECT`.
     audience : str
         That the claim `aud` must name.
     jwks_url : str
-        Where its public keys are.
+        Where its public keys are; `https`, or this machine.
     algorithms : tuple of str
         Asymmetric ones.
     scopes_claim : str
@@ -39,13 +67,10 @@ class Issuer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    issuer: Annotated[str, Field(min_length=1)]
+    issuer: Annotated[str, Field(pattern=r"^[!-{}~]{1,512}$")]
     audience: Annotated[str, Field(min_length=1)]
-    jwks_url: Annotated[str, Field(pattern="^https?://")]
-    algorithms: tuple[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"], ...] = (
-        "RS256",
-        "ES256",
-    )
+    jwks_url: Annotated[str, AfterValidator(_checked_url)]
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256", "ES256")
     scopes_claim: Annotated[str, Field(min_length=1)] = "scope"
 
 
@@ -55,7 +80,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     models: Annotated[Path, Field(description="Model repository.")] = Path("models")
-    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1, description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
     uds: Annotated[
         Path | None, Field(description="Unix domain socket to listen on, in place of an address and a port.")
@@ -104,7 +129,9 @@ class Settings(BaseSettings):
         None
     )
     jwt_issuers: Annotated[
-        tuple[Issuer, ...], Field(description="Issuers of accepted tokens, as a JSON list of objects.")
+        tuple[Issuer, ...],
+        AfterValidator(_distinct),
+        Field(description="Issuers of accepted tokens, as a JSON list of objects."),
     ] = ()
     client_certificate_header: Annotated[
         str | None,
@@ -134,7 +161,9 @@ class Settings(BaseSettings):
         Field(description="Whether /docs and /openapi.json answer without a credential where others need one."),
     ] = False
     cors_origins: Annotated[
-        Names, Field(description="Origins of pages that may read answers in a browser, separated by commas.")
+        Names,
+        AfterValidator(_origins),
+        Field(description="Origins of pages that may read answers in a browser, separated by commas."),
     ] = ()
     workers: Annotated[int, Field(ge=1, le=256, description="Processes. Each holds every model.")] = 1
     threads: Annotated[
@@ -207,16 +236,6 @@ _CONTRADICTIONS: Final[tuple[tuple[str, Callable[[Settings], bool], str], ...]] 
         "docs_open",
         lambda own: own.docs_open and not own.docs,
         "opens what TEMPERANCE_DOCS=false takes away; set one of them",
-    ),
-    (
-        "client_certificate_header",
-        lambda own: own.client_certificate_header is not None and not own.proxies,
-        "counts from no peer: TEMPERANCE_PROXIES names the proxies that may send it",
-    ),
-    (
-        "client_certificate_scopes",
-        lambda own: not set(own.client_certificate_scopes) <= set(SCOPES),
-        f"knows the scopes {', '.join(SCOPES)}",
     ),
 )
 """A field, when it is wrong, and why."""

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import httpx
 import numpy as np
@@ -165,6 +166,15 @@ def _wait_until_ready(server: Server) -> None:
 def server() -> Iterator[Server]:
     """The shipped models behind a real server process."""
     with serving(SHIPPED) as running:
+        yield running
+
+
+@pytest.fixture
+def issuer() -> Iterator[Any]:
+    """A running issuer of tokens."""
+    from tests.token_issuer import running_issuer  # it makes keys
+
+    with running_issuer() as running:
         yield running
 
 

@@ -128,7 +128,7 @@ def test_where_traces_go_is_stated(settings: Callable[..., Settings]) -> None:
         ({"host": "::"}, "failed"),
         ({"host": "service.example"}, "failed"),
         ({"host": EVERYWHERE, "insecure": True}, "warning"),
-        ({"host": EVERYWHERE, "client_certificate_header": "X-Subject", "proxies": "10.0.0.1"}, "ok"),
+        ({"host": EVERYWHERE, "client_certificate_header": "X-Subject", "proxies": ("10.0.0.1",)}, "ok"),
     ],
 )
 def test_access_without_a_credential_is_fine_on_this_machine_alone(

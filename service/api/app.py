@@ -19,6 +19,7 @@ from service.api.edge import Edge
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
+from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
@@ -75,6 +76,7 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
+    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
     return Edge(
         _routed(parts),
         parts.telemetry,
@@ -82,6 +84,7 @@ def build_app(parts: AppParts) -> ASGIApp:
         seconds=parts.deadline,
         body_seconds=parts.body_seconds,
         trace=parts.trace,
+        shared=shared,
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from service.telemetry import Telemetry, TracedRequest
 PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 CLIENT_DISCONNECTED: Final = 499  # nginx' number, in logs and metrics only
 UNMATCHED: Final = "(other)"
+
+_NOTHING: Final[Mapping[str, object]] = {}
 
 log = logging.getLogger("temperance")
 
@@ -40,6 +42,8 @@ class Edge:
         That an answer may take, from the first byte of the request that the application sees.
     body_seconds : float
         That the body of a request may take, of these.
+    shared : mapping, optional
+        What the server finds in the state of the lifespan.
     trace : callable, optional
         Takes in every request that was answered; None where nothing is traced.
     """
@@ -52,9 +56,11 @@ class Edge:
         *,
         seconds: float,
         body_seconds: float,
+        shared: Mapping[str, object] = _NOTHING,
         trace: Callable[[TracedRequest], None] | None = None,
     ) -> None:
         self._app = app
+        self._shared = shared
         self._new_id = new_id
         self._seconds_to_answer, self._seconds_to_read = seconds, min(seconds, body_seconds)
         # Labels come from routes, so there are few; finding their counters costs more than counting.
@@ -64,6 +70,7 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
+            scope.setdefault("state", {}).update(self._shared)
             await self._app(scope, receive, send)
             return
         state = self._named(scope)

@@ -17,6 +17,7 @@ VERBS: Final = {
     "fit": "service.cli.fit_command:fit",
     "import": "service.cli.import_command:import_",
     "inspect": "service.cli.inspect_command:inspect",
+    "keys": "service.cli.keys_command:keys",
     "list": "service.cli.list_command:list_",
     "publish": "service.cli.publish_command:publish",
     "retire": "service.cli.retire_command:retire",
