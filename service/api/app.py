@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -90,7 +91,14 @@ def build_app(parts: AppParts) -> ASGIApp:
 
 def _routed(parts: AppParts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=state.lifespan)
+    app = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=state.lifespan,
+        telemetry=_NO_TELEMETRY,
+    )
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
@@ -170,3 +178,5 @@ def _server(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Se
 Protocol = Callable[[AppParts, Limits, Callable[[], bool]], Routes]
 
 PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}
+# FastAPI's own would send paths and the messages of errors where its variables in the environment say so.
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
