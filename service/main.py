@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -36,7 +36,9 @@ from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
+from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
+from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -180,11 +182,12 @@ def compose(
     telemetry = Telemetry(CollectorRegistry())
     exporter = exporter_of(settings, telemetry)
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
     app = build_app(
         AppParts(
             registry=registry,
-            predictor=Predictor(telemetry, lambda: datetime.now(UTC)),
+            predictor=Predictor(telemetry, lambda: datetime.now(UTC), queue_seconds=settings.queue_seconds),
             telemetry=telemetry,
             new_id=lambda: str(uuid_utils.uuid7()),
             version=version("temperance"),
@@ -196,11 +199,18 @@ def compose(
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: _background(settings, reloader, keys, tls, exporter),
+            background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
             trace=None if exporter is None else exporter.record,
         )
     )
     return behind(app, Proxies.named(settings.proxies))
+
+
+@asynccontextmanager
+async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    # Around the others: once they have ended, a process that was given up ends too.
+    async with stuck.watched(), others:
+        yield
 
 
 @asynccontextmanager

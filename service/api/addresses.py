@@ -4,9 +4,10 @@ Tested in tests/api/v1/test_targets.py.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from service.api.large_bodies import LargeBodies
 from service.bundle.repository import VERSION
 from service.errors import VersionNotServed
 from service.runtime.model import Model
@@ -19,10 +20,11 @@ PLACES: Final = (*VERSION_PLACES, "/labels/{alias}")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one request; that on its bytes follows the models that are served."""
+    """Bounds on one request, and on the large bodies of all; that on a request's bytes follows the served models."""
 
     body: Callable[[], int]
     rows: int
+    bodies: LargeBodies = field(default_factory=LargeBodies)
 
 
 def addressed(registry: Registry, place: Mapping[str, str]) -> Model:

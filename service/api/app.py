@@ -17,6 +17,7 @@ from service.api import operations, problems
 from service.api.addresses import Limits
 from service.api.body_limit import body_limit
 from service.api.edge import Edge
+from service.api.large_bodies import LargeBodies
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
@@ -157,7 +158,8 @@ def _limits(parts: AppParts) -> Limits:
         del generation
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
-    return Limits(lambda: limit(parts.registry.generation), parts.max_rows)
+    bodies = LargeBodies(parts.predictor.queue_seconds)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies)
 
 
 def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
