@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import uuid_utils
@@ -39,7 +40,7 @@ from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
 from service.stuck_runs import StuckRuns
-from service.telemetry import Telemetry
+from service.telemetry import Telemetry, forget_ended_workers
 
 if TYPE_CHECKING:
     from service.tracing import Exporter
@@ -53,7 +54,10 @@ def create() -> ASGIApp:
     """Application from the environment; what a worker process imports."""
     settings = read_settings()
     configure_logging(settings)
-    app = compose(settings, load(settings), shared_metrics=os.environ.get(SHARED_METRICS))
+    shared = os.environ.get(SHARED_METRICS)
+    if shared is not None:
+        forget_ended_workers(Path(shared))  # whose place this one takes
+    app = compose(settings, load(settings), shared_metrics=shared)
     _set_aside()
     return app
 

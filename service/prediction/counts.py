@@ -28,7 +28,7 @@ class Counts:
         self._rows, self._batch = cache(telemetry.rows.labels), cache(telemetry.batch.labels)
         self._flagged, self._actions = cache(telemetry.flagged.labels), cache(self._counters)
         self._queue, self._run = cache(telemetry.queue.labels), cache(telemetry.run.labels)
-        self._postprocess = cache(telemetry.postprocess.labels)
+        self._postprocess, self._waiting = cache(telemetry.postprocess.labels), cache(telemetry.waiting.labels)
         self._telemetry = telemetry
 
     def count(self, verb: str, answer: Answer, parts: Iterable[Part]) -> None:
@@ -49,6 +49,10 @@ class Counts:
             self._flagged(model.name, model.version).inc(int(np.count_nonzero(flagged)))
         for decided in answer.decided:
             self._count_actions(model, decided.policy, decided.decisions)
+
+    def wait(self, model: str, requests: int = 1) -> None:
+        """Requests wait for their run; a negative number of them does not any more."""
+        self._waiting(model).inc(requests)
 
     def time(self, model: str, queued: Iterable[float], timings: Timings) -> None:
         """Observe how long requests that were answered together waited, and how long each stage took, once for all.

@@ -83,10 +83,16 @@ class Counted(Counts):
 
     def __init__(self) -> None:
         self.parts: list[int] = []
+        self.waiting = self.most_waiting = 0
 
     def count(self, verb: str, answer: object, parts: Iterable[Part]) -> None:
         del verb, answer
         self.parts += [part.rows for part in parts]
+
+    def wait(self, model: str, requests: int = 1) -> None:
+        del model
+        self.waiting += requests
+        self.most_waiting = max(self.most_waiting, self.waiting)
 
     def time(self, model: str, queued: Iterable[float], timings: Timings) -> None:
         del model, queued, timings
@@ -155,6 +161,21 @@ async def test_requests_that_come_together_share_a_run(execution) -> None:
     await together(queue_of(execution=execution), Asking(model), *(row(1.0) for _ in range(40)))
     assert sum(model.runs) == 40
     assert len(model.runs) <= 2
+
+
+async def test_requests_that_wait_are_counted_until_they_run_fail_or_leave(
+    blocked: Doubling, gate: threading.Event, started: Start
+) -> None:
+    counts = Counted()
+    queue, query = queue_of(counts, execution="thread"), Asking(blocked)
+    first = await started(queue, blocked)
+    others = [asyncio.ensure_future(answer(queue, query, row(value))) for value in (1.0, 2.0, POISON)]
+    await turns()
+    assert counts.waiting == 3
+    others[0].cancel()
+    gate.set()
+    await asyncio.gather(first, *others, return_exceptions=True)
+    assert (counts.waiting, counts.most_waiting) == (0, 3)
 
 
 async def test_requests_with_other_queries_share_the_run_and_no_more(execution) -> None:
