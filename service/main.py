@@ -26,11 +26,11 @@ from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
 from service.api.proxies import Proxies, behind
-from service.api.serving import Serving
+from service.api.serving import Serving, Terminated
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
-from service.credentials import check_access, following_keys, keep_keys_needed, key_use_of, keys_of
+from service.credentials import Access, check_access, following_keys, keep_keys_needed, key_use_of, keys_of
 from service.errors import SettingsInvalid
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
@@ -66,6 +66,13 @@ def serve(settings: Settings) -> None:
     configure_logging(settings)
     access = check_access(settings)
     Proxies.named(settings.proxies)
+    try:
+        _serve(settings, access)
+    except Terminated:
+        signal.raise_signal(signal.SIGTERM)  # its sender sees what has ended the process
+
+
+def _serve(settings: Settings, access: Access) -> None:
     tls = tls_of(settings)
     with _sockets(settings) as sockets:
         registry = load(settings)

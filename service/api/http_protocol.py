@@ -300,8 +300,8 @@ class StrictHttpProtocol(LingeringProtocol):
             _make_last(self.cycle)
         elif self._has_begun:
             self._fail(Draining("the process ends; send the request again"))
-        elif self._waits and not self.has_unread():
-            self.end()
+        elif self._waits:
+            self.end_unused()
 
     def check(self, now: float) -> None:
         """End whatever has waited for too long by ``now``, a time of the event loop."""
@@ -320,8 +320,8 @@ class StrictHttpProtocol(LingeringProtocol):
                 self._fail(RequestTimeout(f"send the head of a request within {limits.header_seconds:g} seconds"))
             return
         most = limits.header_seconds if self.cycle is None else limits.keep_alive
-        if waited > (0.0 if self.is_draining else most) and not self.has_unread():
-            self.end()
+        if waited > (0.0 if self.is_draining else most):
+            self.end_unused()
 
     def _check_body(self, now: float) -> None:
         if self.cycle.response_complete:
