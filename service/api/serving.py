@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,6 +19,9 @@ from service.api.connection_scan import ConnectionScan
 from service.api.http_limits import LINGER_SECONDS, HttpLimits
 from service.api.http_protocol import StrictHttpProtocol
 from service.api.tls import Tls
+
+NO_SNIFF: Final = (("X-Content-Type-Options", "nosniff"),)
+"""Browsers take an answer for what its media type says."""
 
 
 class Terminated(BaseException):
@@ -81,7 +84,7 @@ class Serving:
             http=partial(StrictHttpProtocol, limits=self.limits, scan=ConnectionScan()),  # type: ignore[arg-type]
             ws="none",
             interface="asgi3",
-            headers=[("Keep-Alive", f"timeout={advertised}")] if advertised else [],
+            headers=[*NO_SNIFF, *([("Keep-Alive", f"timeout={advertised}")] if advertised else [])],
             timeout_graceful_shutdown=self.deadline + LINGER_SECONDS,  # type: ignore[arg-type]  # of asyncio.wait_for
             ssl_context_factory=self.tls,
             proxy_headers=False,
