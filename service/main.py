@@ -130,7 +130,9 @@ def _sockets(settings: Settings) -> Iterator[list[socket.socket]]:
 
 def limits_of(settings: Settings) -> HttpLimits:
     """What a connection may take."""
-    return HttpLimits(settings.max_header, settings.header_seconds, settings.keep_alive, settings.body_seconds)
+    return HttpLimits(
+        settings.max_header, settings.header_seconds, settings.keep_alive, settings.body_seconds, settings.max_body
+    )
 
 
 def tls_of(settings: Settings) -> Tls | None:

@@ -21,7 +21,7 @@ from service.api.http_errors import MalformedHttp, MethodNotAllowed, RequestTime
 from service.api.http_limits import LINGER_SECONDS, MOST_FRAMING, MOST_PIPELINED, MOST_UNREAD, HttpLimits
 from service.api.lingering import LingeringProtocol
 from service.api.refusals import KEEP_ALIVE, REFUSALS, Refusals
-from service.errors import Draining, ServiceError
+from service.errors import BodyTooLarge, Draining, ServiceError
 
 _ONE_HOP: Final = frozenset({b"upgrade", b"http2-settings"})
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -60,7 +60,8 @@ class StrictHttpProtocol(LingeringProtocol):
         self._failure: ServiceError | None = None  # after which nothing can be read any more
         # Bytes of the last read and of the body; fields that decide how a request is read, and those found in order.
         self._fed = self._data = 0
-        self._is_chunked = self._keeps_after_body = False
+        self._is_chunked = self._chunk_is_new = self._keeps_after_body = False
+        self._before_chunk, self._most_chunk = 0, limits.chunk_bytes
         self._watched: list[tuple[bytes, bytes]] = []
         self._checked: list[tuple[bytes, bytes]] | None = None
         self._drained_at = 0.0
@@ -78,6 +79,8 @@ class StrictHttpProtocol(LingeringProtocol):
         if self._failure is not None or self._ended_at is not None:
             self.drop()
             return
+        if self._waits and data.find(request_head.FIRST_LINE_END, 0, request_head.MOST_URL) < 0:
+            self._check_first_line(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -86,8 +89,12 @@ class StrictHttpProtocol(LingeringProtocol):
             self._fail(request_head.meaning_of(error, data))
         if self._in_head or self._waits:
             self._check_head_so_far()
-        elif self._is_chunked and self.received - self._data > self.limits.header_bytes + MOST_FRAMING:
-            self._fail(MalformedHttp("send larger chunks, without extensions"))
+        elif self._is_chunked:
+            self._check_chunks(data)
+
+    def _check_first_line(self, data: bytes) -> None:
+        if not self._has_begun and request_head.OTHER_PROTOCOL.match(data):
+            self._fail(MalformedHttp("send HTTP/1.1"))
 
     def _check_head_so_far(self) -> None:
         if self._waits and not self._has_begun:
@@ -96,6 +103,15 @@ class StrictHttpProtocol(LingeringProtocol):
         if self.received > most + request_head.MOST_URL and self._failure is None:
             is_url = len(self.url) > request_head.MOST_URL
             self._fail(request_head.too_long() if is_url else request_head.too_large(most))
+
+    def _check_chunks(self, data: bytes) -> None:
+        if self._failure is not None or self.cycle.response_complete:
+            return
+        if self.received - self._data > self.limits.header_bytes + MOST_FRAMING:
+            self._fail(MalformedHttp("send larger chunks, without extensions"))
+        elif self._chunk_is_new and request_head.chunk_size(data, self._data - self._before_chunk) > self._most_chunk:
+            self._fail(BodyTooLarge(f"send at most {self._most_chunk} bytes in a chunk"))
+        self._chunk_is_new = False
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         # The parser reads no body after an upgrade. None is made here, so the request begins again without its wish:
@@ -223,6 +239,14 @@ class StrictHttpProtocol(LingeringProtocol):
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         cycle.message_event.set()
+
+    def on_chunk_header(self) -> None:
+        """The size of a chunk."""
+        self._chunk_is_new, self._before_chunk = True, self._data
+
+    def on_chunk_complete(self) -> None:
+        """The last byte of a chunk."""
+        self._chunk_is_new = False
 
     def on_message_complete(self) -> None:
         """The last byte of a request."""
