@@ -8,10 +8,11 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import uuid_utils
 from prometheus_client import CollectorRegistry
@@ -20,8 +21,12 @@ from pydantic_settings import SettingsError
 from starlette.types import ASGIApp
 
 from service import log_format
+from service.access.authenticator import Tokens
+from service.access.quotas import Quotas
+from service.access.shared_counts import SharedCounts
 from service.access.watched_keys import WatchedKeys
 from service.api.app import AppParts, build_app
+from service.api.authentication import CallerChecks
 from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
@@ -30,14 +35,19 @@ from service.api.serving import Serving
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
-from service.credentials import check_access, following_keys, keep_keys_needed, key_use_of, keys_of
+from service.credentials import authenticator_of, check_access, following_keys, keep_keys_needed, key_use_of, keys_of
 from service.errors import SettingsInvalid
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
+from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
-from service.telemetry import Telemetry
+from service.stuck_runs import StuckRuns
+from service.telemetry import Telemetry, forget_ended_workers
+
+if TYPE_CHECKING:
+    from service.tracing import Exporter
 
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -50,7 +60,10 @@ def create() -> ASGIApp:
     """Application from the environment; what a worker process imports."""
     settings = read_settings()
     configure_logging(settings)
-    app = compose(settings, load(settings), shared_metrics=os.environ.get(SHARED_METRICS))
+    shared = os.environ.get(SHARED_METRICS)
+    if shared is not None:
+        forget_ended_workers(Path(shared))  # whose place this one takes
+    app = compose(settings, load(settings), shared_metrics=shared)
     set_aside()
     return app
 
@@ -177,12 +190,14 @@ def compose(
         Whose certificate is loaded again on SIGHUP; several workers are replaced on it.
     """
     telemetry = Telemetry(CollectorRegistry())
+    exporter = exporter_of(settings, telemetry)
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
     app = build_app(
         AppParts(
             registry=registry,
-            predictor=Predictor(telemetry, lambda: datetime.now(UTC)),
+            predictor=Predictor(telemetry, lambda: datetime.now(UTC), queue_seconds=settings.queue_seconds),
             telemetry=telemetry,
             new_id=lambda: str(uuid_utils.uuid7()),
             version=version("temperance"),
@@ -193,20 +208,68 @@ def compose(
             docs=settings.docs,
             root_path=settings.root_path,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
+            checks=checks_of(settings, keys, shared=shared_metrics),
+            origins=settings.cors_origins,
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: _background(settings, reloader, keys, tls),
+            background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
+            trace=None if exporter is None else exporter.record,
         )
     )
     return behind(app, Proxies.named(settings.proxies))
 
 
+def checks_of(settings: Settings, keys: WatchedKeys, *, shared: str | None = None) -> CallerChecks:
+    """What requests are checked by.
+
+    Parameters
+    ----------
+    settings : Settings
+    keys : WatchedKeys
+    shared : str, optional
+        Folder that several workers count in together.
+    """
+    counts = SharedCounts.alone() if shared is None else SharedCounts.joined(Path(shared), settings.workers)
+    return CallerChecks(
+        authenticator_of(settings, keys, _tokens_of(settings)),
+        Quotas(counts, requests=settings.quota_requests, rows=settings.quota_rows),
+        settings.client_certificate_header,
+        settings.metrics_open,
+        settings.docs_open,
+    )
+
+
+def _tokens_of(settings: Settings) -> Tokens | None:
+    if not settings.jwt_issuers:
+        return None
+    from service.access import tokens  # noqa: PLC0415  # without issuers its libraries are no part of a start
+
+    return tokens.Tokens([tokens.TokenIssuer(**issuer.model_dump()) for issuer in settings.jwt_issuers])
+
+
+@asynccontextmanager
+async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    # Around the others: once they have ended, a process that was given up ends too.
+    async with stuck.watched(), others:
+        yield
+
+
 @asynccontextmanager
 async def _background(
-    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None
+    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None, exporter: "Exporter | None"
 ) -> AsyncIterator[None]:
-    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)):
+    sending = nullcontext() if exporter is None else exporter.running()
+    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)), sending:
         yield
+
+
+def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
+    """What sends traces and metrics to the collector that is set; None without one, and then nothing is imported."""
+    if settings.otlp_endpoint is None:
+        return None
+    from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
+
+    return Exporter(settings.otlp_endpoint, telemetry.registry)
 
 
 @asynccontextmanager

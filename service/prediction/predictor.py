@@ -1,5 +1,6 @@
 """The use case: rows in, an answer out, whatever the protocol."""
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from weakref import WeakKeyDictionary
@@ -23,10 +24,13 @@ class Predictor:
     telemetry : Telemetry
     clock : callable
         The time of day, with its zone.
+    queue_seconds : float
+        That a request may be expected to wait for its model.
     """
 
-    def __init__(self, telemetry: Telemetry, clock: Callable[[], datetime]) -> None:
+    def __init__(self, telemetry: Telemetry, clock: Callable[[], datetime], *, queue_seconds: float = math.inf) -> None:
         self.now = clock
+        self.queue_seconds = queue_seconds
         self._counts = Counts(telemetry)
         self._queues: WeakKeyDictionary[Model, Queue] = WeakKeyDictionary()
 
@@ -48,12 +52,15 @@ class Predictor:
         """
         part = Part(call.request_id, len(rows))
         query = Query.of(model, options)
-        joint, place = await self.queue(model).answer(query, rows, part, deadline=call.deadline)
+        joint, place = await self.queue(model).answer(
+            query, rows, part, deadline=call.deadline, caller=call.caller or ""
+        )
         return joint.own(place)
 
     def queue(self, model: Model) -> Queue:
         """Where requests to a model wait; protocols that read requests themselves hand them over there."""
         queue = self._queues.get(model)
         if queue is None:
-            queue = self._queues[model] = Queue(model.manifest.runtime, self._counts)
+            queue = Queue(model.manifest.runtime, self._counts, model.run_time, seconds=self.queue_seconds)
+            self._queues[model] = queue
         return queue

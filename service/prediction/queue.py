@@ -4,20 +4,25 @@ Batching is natural, by no clock. A request that is alone is answered at once. A
 last one was busy, or arrived in the same iterations of the event loop. Stages A to C run once for its rows, D and E
 once for every query among its requests. Cheap runs happen on the event loop itself, where handing them to a thread
 would cost more than they do; expensive ones happen on one thread of the queue, so that probes are answered meanwhile.
+
+Callers are served in fair order, and a request is admitted, before it is parsed, only if it need not wait for long.
 """
 
 import asyncio
+import math
 import time
-from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Final
 
 from service.bundle.sections import Runtime
 from service.errors import DeadlineExceeded, Overloaded
 from service.prediction.answer import Part
 from service.prediction.arrivals import Arrivals
+from service.prediction.backlog import Backlog
 from service.prediction.counts import Counts
+from service.prediction.fair_order import Entry, FairOrder
 from service.prediction.joint_answer import JointAnswer, Result
 from service.prediction.joint_runs import Outcome, answered, latest, outcomes
 from service.prediction.query import Query
@@ -25,7 +30,7 @@ from service.prediction.sessions import monitor_of
 from service.prediction.waiting import Waiting
 from service.runtime.model import Model
 from service.runtime.rows import Fields, Rows, alike
-from service.runtime.timing import INLINE_SECONDS
+from service.runtime.timing import INLINE_SECONDS, UNKNOWN, RunTime
 
 QUIET_ITERATIONS: Final = 2  # of the event loop: a request that is read in one is queued in the next
 
@@ -38,14 +43,20 @@ class Queue:
     limits : Runtime
         Where runs happen, how many rows they join, how many requests may wait.
     counts : Counts
+    run_time : RunTime
+        What runs of the model take.
+    seconds : float
+        That a request may be expected to wait.
     """
 
-    def __init__(self, limits: Runtime, counts: Counts) -> None:
+    def __init__(
+        self, limits: Runtime, counts: Counts, run_time: RunTime = UNKNOWN, *, seconds: float = math.inf
+    ) -> None:
         self._limits = limits
         self._counts = counts
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: FairOrder[Waiting] = FairOrder()
+        self._backlog = Backlog(run_time, seconds=seconds)
         self._due = False  # a batch is due on the event loop
-        self._running = False  # a thread is at work
         self._arrivals = Arrivals()
         self._thread: ThreadPoolExecutor | None = None
 
@@ -57,9 +68,42 @@ class Queue:
 
     def immediate(self, model: Model, rows: int) -> bool:
         """Whether so many rows would be run on the event loop, and now: before a client can disconnect."""
-        return not self._running and self.inline(model, rows)
+        return self.running_since is None and self.inline(model, rows)
 
-    async def answer(self, query: Query, rows: Rows, part: Part, *, deadline: float | None = None) -> Result:
+    @property
+    def running_since(self) -> float | None:
+        """When the run under way on the thread began, on the monotonic clock."""
+        return self._backlog.running_since
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request might not be admitted."""
+        return not self._backlog.is_short
+
+    def admit(self, rows: int, *, caller: str, deadline: float | None = None) -> None:
+        """Refuse a request that would wait too long, before its body is read or parsed.
+
+        Parameters
+        ----------
+        rows : int
+            That it is expected to have.
+        caller : str
+        deadline : float, optional
+            On the monotonic clock.
+
+        Raises
+        ------
+        Overloaded
+        """
+        self._backlog.check(caller=caller, rows=rows, deadline=deadline)
+
+    def expecting(self, rows: int, *, caller: str) -> AbstractContextManager[None]:
+        """Rows of a request that is being parsed count as waiting, while the context lasts."""
+        return self._backlog.expecting(caller, rows)
+
+    async def answer(
+        self, query: Query, rows: Rows, part: Part, *, deadline: float | None = None, caller: str = ""
+    ) -> Result:
         """The answer to one request, or to several that were answered together.
 
         Cancelled, the request leaves the queue.
@@ -73,11 +117,13 @@ class Queue:
         deadline : float, optional
             On the monotonic clock; a request that was not run by then is not run at all. The manifest may name a
             sooner one.
+        caller : str
+            Its name: callers are served in fair order.
 
         Raises
         ------
         Overloaded
-            If too many requests wait already.
+            If too many requests wait already, or this one would not be answered by its deadline.
         DeadlineExceeded
         Exception
             Whatever these rows, and no other request's, made the run raise.
@@ -86,19 +132,20 @@ class Queue:
         due = self._sooner(deadline, now)
         if due is not None and time.monotonic() >= due:
             raise DeadlineExceeded.in_the_queue()
-        request = Waiting(query, rows, part, due, now)
+        request = Waiting(query, rows, part, due, now, caller)
         if query.options.session is not None:
             request.monitor = await asyncio.to_thread(monitor_of, query.model, query.options.session)
-        if self._idle and self._arrivals.alone() and self.inline(query.model, len(rows)):
+        inline = self.inline(query.model, len(rows))
+        if inline and self._idle and self._arrivals.alone():
             return self._at_once(request)
-        result = self._queued(request)
-        if due is None or self._thread is None:  # no timer fires before a run on the loop ends
-            return await result
+        result = self._queued(request, inline=inline)
         try:
-            async with asyncio.timeout(due - now):
+            async with asyncio.timeout(None if due is None else due - now):
                 return await result
         except TimeoutError:
             raise DeadlineExceeded.in_the_queue() from None
+        finally:
+            self._leave(request)
 
     def _sooner(self, deadline: float | None, now: float) -> float | None:
         seconds = self._limits.deadline
@@ -108,7 +155,7 @@ class Queue:
 
     @property
     def _idle(self) -> bool:
-        return not self._due and not self._running
+        return not self._due and self.running_since is None
 
     def _at_once(self, request: Waiting) -> Result:
         joint = answered([request], self._guarded(request.rows, request.deadline))[0]
@@ -117,25 +164,38 @@ class Queue:
 
     def _count(self, joint: JointAnswer) -> None:
         self._counts.count(joint.query.options.verb, joint.answer, joint.parts)
+        self._counts.time(joint.query.model.name, joint.queued, joint.timings)
 
     def _guarded(self, rows: Rows, deadline: float | None) -> float | None:
         # Columns of numbers take as long as they took when they were measured; a watchdog would cost more.
         return None if self._limits.execution == "auto" and not isinstance(rows, Fields) else deadline
 
-    def _queued(self, request: Waiting) -> asyncio.Future[Result]:
-        loop = asyncio.get_running_loop()
+    def _queued(self, request: Waiting, *, inline: bool) -> asyncio.Future[Result]:
+        loop, rows = asyncio.get_running_loop(), len(request.rows)
         self._check_room()
+        if not inline and request.deadline is not None:
+            self._backlog.check_time(caller=request.caller, rows=rows, deadline=request.deadline)
         result = request.result = loop.create_future()
-        self._waiting.append(request)
+        self._waiting.push(request, caller=request.caller, size=rows)
+        self._backlog.add(request.caller, rows)
+        request.is_counted = True
+        self._counts.wait(request.query.model.name)
         if self._idle:
             self._due = True
             loop.call_soon(self._gather, loop, 0, 0)
         return result
 
+    def _leave(self, request: Waiting) -> None:
+        # It runs, or nothing waits for it any more; it is counted once.
+        if request.is_counted:
+            request.is_counted = False
+            self._counts.wait(request.query.model.name, -1)
+            self._backlog.remove(request.caller, len(request.rows))
+
     def _check_room(self) -> None:
         if len(self._waiting) < self._limits.queue:
             return
-        self._waiting = deque(request for request in self._waiting if not request.left)
+        self._waiting.remove(lambda request: request.left)
         if len(self._waiting) >= self._limits.queue:
             raise Overloaded(f"{len(self._waiting)} requests wait for this model already; try again in a second")
 
@@ -153,49 +213,60 @@ class Queue:
         self._arrivals.joined(len(batch) + len(self._waiting))
         if not batch:
             return
-        if self.inline(batch[0].query.model, sum(len(request.rows) for request in batch)):
-            self._deliver(outcomes(batch, self._guarded(batch[0].rows, latest(batch))))
-            self._continue(loop)
+        rows = sum(len(request.rows) for request in batch)
+        if self.inline(batch[0].query.model, rows):
+            started = time.monotonic()
+            self._conclude(outcomes(batch, self._guarded(batch[0].rows, latest(batch))), rows, started, loop)
         else:
-            self._start_on_thread(loop, batch)
+            self._start_on_thread(loop, batch, rows)
 
     def _next_batch(self) -> list[Waiting]:
-        # The oldest request, and all others that fit; those that do not keep their places.
+        # The first request, and all others that fit; those that do not keep their places.
         batch: list[Waiting] = []
-        others: list[Waiting] = []
-        rows, waited, most, now = 0, 0.0, self._limits.batch_rows, time.monotonic()
+        others: list[Entry[Waiting]] = []
+        rows, waited, most, now = 0, 0.0, self._backlog.most_rows(self._limits.batch_rows), time.monotonic()
         while self._waiting and rows < most:
-            request = self._waiting.popleft()
+            entry = self._waiting.pop()
+            request = entry[2]
             if request.left or request.is_late(now):
                 continue
             count = rows + len(request.rows)
             if batch and (count > most or not alike(batch[0].rows, request.rows)):
-                others.append(request)
+                others.append(entry)
                 continue
+            self._leave(request)
+            self._waiting.serve(entry)
             batch.append(request)
             rows, waited = count, waited + now - request.since
-        self._waiting.extendleft(reversed(others))
+        self._waiting.put_back(others)
         if batch:
             batch[0].query.model.tally.waited += waited
         return batch
 
-    def _start_on_thread(self, loop: asyncio.AbstractEventLoop, batch: list[Waiting]) -> None:
+    def _start_on_thread(self, loop: asyncio.AbstractEventLoop, batch: list[Waiting], rows: int) -> None:
         def finished(done: Future[list[Outcome]]) -> None:
-            loop.call_soon_threadsafe(self._finish, loop, done.result())
+            loop.call_soon_threadsafe(self._finish, loop, done.result(), rows, started)
 
-        self._running = True
+        started = self._backlog.start(rows)
         self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="predictions")
         self._thread.submit(outcomes, batch, latest(batch)).add_done_callback(finished)
 
-    def _finish(self, loop: asyncio.AbstractEventLoop, done: list[Outcome]) -> None:
-        self._running = False
+    def _finish(self, loop: asyncio.AbstractEventLoop, done: list[Outcome], rows: int, started: float) -> None:
+        self._backlog.stop()
+        self._conclude(done, rows, started, loop)
+
+    def _conclude(self, done: list[Outcome], rows: int, started: float, loop: asyncio.AbstractEventLoop) -> None:
         self._deliver(done)
+        if not any(isinstance(outcome, Exception) for _, outcome in done):
+            self._backlog.learn(rows, time.monotonic() - started)
         self._continue(loop)
 
     def _continue(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._waiting:
             self._due = True
             loop.call_soon(self._run_next, loop)
+        else:
+            self._waiting.restart()
 
     def _deliver(self, done: Iterable[Outcome]) -> None:
         for group, outcome in done:

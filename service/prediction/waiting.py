@@ -32,6 +32,8 @@ class Waiting:
     monitor : Monitor or None
         Of its session.
     result : Future
+    is_counted : bool
+        Whether its rows are in the backlog: not once they run, and not once it left.
     """
 
     query: Query
@@ -42,6 +44,7 @@ class Waiting:
     caller: str = ""
     monitor: Monitor | None = None
     result: asyncio.Future[Result] | None = None
+    is_counted: bool = False
 
     @property
     def left(self) -> bool:

@@ -10,6 +10,7 @@ from service.runtime.rows import Rows, join
 INLINE_SECONDS: Final = 1e-3  # as long as a run on the event loop may keep other requests and probes waiting
 MANY_ROWS: Final = 128
 REPEATS: Final = 3
+MOST_SECONDS: Final = 0.2  # that measuring many rows of an expensive model may take, if they take as long as one by one
 
 Run = Callable[[Rows], object]
 
@@ -67,7 +68,9 @@ class Tally:
 
 
 def measure(run: Run, row: Rows) -> RunTime:
-    """What a run takes, measured on one row; the first run, which prepares much, counts for nothing.
+    """What a run takes, measured on one row and on many; the first run, which prepares much, counts for nothing.
+
+    Of a model so expensive that many rows would take long, every row is expected to take as long as the first.
 
     Raises
     ------
@@ -76,10 +79,13 @@ def measure(run: Run, row: Rows) -> RunTime:
     """
     run(row)
     fixed = _best_seconds(run, row)
-    if fixed >= INLINE_SECONDS:  # never on the event loop, however few the rows
-        return RunTime(fixed)
-    many = _best_seconds(run, join([row] * MANY_ROWS))
-    return RunTime(fixed, max(0.0, many - fixed) / MANY_ROWS)
+    if fixed < INLINE_SECONDS:
+        many = _best_seconds(run, join([row] * MANY_ROWS))
+        return RunTime(fixed, max(0.0, many - fixed) / MANY_ROWS)
+    rows = min(MANY_ROWS, int(MOST_SECONDS / fixed))  # never on the event loop, however few the rows
+    if rows < 2:
+        return RunTime(0.0, fixed)
+    return RunTime(fixed, max(0.0, _seconds(run, join([row] * rows)) - fixed) / (rows - 1))
 
 
 def _best_seconds(run: Run, rows: Rows) -> float:

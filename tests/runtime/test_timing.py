@@ -1,10 +1,11 @@
 import time
 
 import numpy as np
+import pytest
 
 from service.core.numerics import Array
 from service.runtime.rows import Rows
-from service.runtime.timing import INLINE_SECONDS, MANY_ROWS, Run, RunTime, Tally, measure
+from service.runtime.timing import INLINE_SECONDS, MANY_ROWS, MOST_SECONDS, Run, RunTime, Tally, measure
 
 ROW: Array = np.zeros((1, 3))
 
@@ -25,10 +26,19 @@ def test_what_a_run_and_a_row_take_is_measured() -> None:
     assert found.of(1000) > found.of(1)
 
 
-def test_an_expensive_model_is_measured_on_single_rows_alone() -> None:
+def test_an_expensive_model_is_measured_on_as_many_rows_as_take_no_long_time() -> None:
     sizes: list[int] = []
-    assert measure(taking(2.0 * INLINE_SECONDS, a_row=0.0, sizes=sizes), ROW).fixed >= 2.0 * INLINE_SECONDS
+    found = measure(taking(0.02, a_row=1e-3, sizes=sizes), ROW)
+    assert found.fixed >= 0.02
+    assert found.per_row == pytest.approx(1e-3, rel=0.5)
+    assert max(sizes) * 0.02 <= MOST_SECONDS
+
+
+def test_rows_of_a_very_expensive_model_are_expected_to_take_as_long_as_the_first() -> None:
+    sizes: list[int] = []
+    found = measure(taking(0.6 * MOST_SECONDS, a_row=0.0, sizes=sizes), ROW)
     assert set(sizes) == {1}
+    assert found.of(10) == pytest.approx(10.0 * found.of(1))
 
 
 def test_the_first_run_counts_for_nothing() -> None:

@@ -1,22 +1,25 @@
 """The endpoint of a verb: reads a request, has it answered together with others, writes its part of the answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.body import read_json
-from service.api.disconnect import while_connected
+from service.api.intake import is_large
 from service.api.v1.request_reader import Kind
-from service.api.v1.targets import Targets
+from service.api.v1.targets import Target, Targets
 from service.api.v1.verbs import Verb
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part
-from service.prediction.joint_answer import JointAnswer, Result
+from service.prediction.joint_answer import JointAnswer
 
+LOOP_VALUES: Final = 1 << 15  # of an answer that is written on the event loop, in some 15 ms
+ROW_VALUES: Final = 16  # of a row beside its probabilities
 MEDIA_TYPE: Final = (b"content-type", b"application/json")
 
 
@@ -36,6 +39,7 @@ class VerbEndpoint:
         self._verb = verb
         self._targets = targets
         self._clock = clock
+        self._writing = asyncio.Lock()  # of long answers: one after the other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a problem where it cannot be answered."""
@@ -49,25 +53,37 @@ class VerbEndpoint:
         await send({"type": "http.response.body", "body": body})
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        model, reader, queue, most_bytes = self._targets.target(self._verb, scope)
-        request = reader.read(await read_json(scope, receive, limit=most_bytes))
-        state = scope["state"]
-        part = Part(state["request_id"], len(request.rows), request.ids)
-        answering: Awaitable[Result] = queue.answer(request.kind.query, request.rows, part, deadline=state["deadline"])
-        if not queue.immediate(model, part.rows):
-            answering = while_connected(answering, receive)
+        target, deadline = self._targets.target(self._verb, scope), scope["state"]["deadline"]
+        if not is_large(scope):
+            return await self._answer(target, scope, receive, deadline)
+        with target.intake.held(scope, receive, deadline=deadline) as held:
+            return await self._answer(target, scope, held, deadline)
+
+    async def _answer(self, target: Target, scope: Scope, receive: Receive, deadline: float) -> bytes:
+        _, reader, intake, most_bytes = target
+        body = await read_json(scope, receive, limit=most_bytes)
+        request = await intake.read(body, reader.read, scope, receive, deadline=deadline)
+        part, query = Part(scope["state"]["request_id"], len(request.rows), request.ids), request.kind.query
         try:
-            joint, place = await answering
+            joint, place = await intake.answer(query, request.rows, part, scope, receive, deadline=deadline)
         except InvalidInstances as error:
             raise reader.located(error, request) from None
+        scope["state"]["answer"] = joint, place
         if joint.bodies is None:
             await self._write(joint, request.kind)
         return (joint.bodies or [])[place]
 
     async def _write(self, joint: JointAnswer, kind: Kind) -> None:
         # Once for all requests that were answered together, by the first that is back.
-        write, created = kind.encoder.write, self._clock()
-        if self._verb.report is None:
-            joint.bodies = write(joint.answer, joint.parts, created=created)
-        else:  # may take long
-            joint.bodies = await asyncio.to_thread(write, joint.answer, joint.parts, created=created)
+        write = partial(kind.encoder.write, joint.answer, joint.parts, created=self._clock())
+        if self._verb.report is not None:  # of a single request
+            joint.bodies = await asyncio.to_thread(write)
+        elif not _is_long(joint):
+            joint.bodies = write()
+        else:
+            async with self._writing:
+                joint.bodies = joint.bodies or await asyncio.to_thread(write)
+
+
+def _is_long(joint: JointAnswer) -> bool:
+    return joint.answer.log_probs.size + ROW_VALUES * len(joint.answer) > LOOP_VALUES

@@ -8,6 +8,7 @@ request; it remembers what parameters mean, whatever the ids and rows beside the
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import orjson
@@ -73,19 +74,22 @@ class Remembered(Generic[Key]):
 
     def __init__(self) -> None:
         self._kinds: OrderedDict[Key, Kind] = OrderedDict()
+        self._lock = Lock()  # the largest bodies are read on a thread
 
     def get(self, key: Key) -> Kind | None:
         """A kind that was kept."""
-        kind = self._kinds.get(key)
-        if kind is not None:
-            self._kinds.move_to_end(key)
-        return kind
+        with self._lock:
+            kind = self._kinds.get(key)
+            if kind is not None:
+                self._kinds.move_to_end(key)
+            return kind
 
     def keep(self, key: Key, kind: Kind) -> None:
         """Keep a kind for the next request."""
-        self._kinds[key] = kind
-        if len(self._kinds) > MOST_REMEMBERED:
-            self._kinds.popitem(last=False)
+        with self._lock:
+            self._kinds[key] = kind
+            if len(self._kinds) > MOST_REMEMBERED:
+                self._kinds.popitem(last=False)
 
 
 class RequestReader:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 from starlette.types import Scope
 
 from service.api.addresses import Limits, addressed
+from service.api.intake import Intake
 from service.api.v1.request_reader import RequestReader
 from service.api.v1.verbs import Verb
 from service.prediction.predictor import Predictor
-from service.prediction.queue import Queue
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
@@ -21,15 +21,15 @@ class Target(NamedTuple):
     model : Model
     reader : RequestReader
         Of its requests.
-    queue : Queue
-        Where they wait.
+    intake : Intake
+        How they come in.
     most_bytes : int
         That a body may have.
     """
 
     model: Model
     reader: RequestReader
-    queue: Queue
+    intake: Intake
     most_bytes: int
 
 
@@ -72,4 +72,5 @@ class Targets:
         if reader is None:
             reader = RequestReader(verb, model, most_rows=self._limits.rows)
             self._readers[verb.name, model] = reader
-        return Target(model, reader, self._predictor.queue(model), self._limits.body())
+        intake = Intake(model, self._predictor.queue(model), self._limits)
+        return Target(model, reader, intake, self._limits.body())

@@ -1,9 +1,8 @@
 """Inference: the bytes of a request in, tensors out."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from starlette.responses import Response
@@ -11,17 +10,17 @@ from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.addresses import Limits, addressed
-from service.api.disconnect import while_connected
+from service.api.intake import Intake, is_large
 from service.api.v2.documents import read_body
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
 from service.api.v2.output_tensors import JointTensors, OutputTensors, RequestedOutput
-from service.api.v2.requests import InferRequest, RequestReader
+from service.api.v2.requests import RequestReader
 from service.api.v2.responses import Output, tensor_response
 from service.api.v2.tensors import Json
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.answer import Part
-from service.prediction.joint_answer import JointAnswer, Result
+from service.prediction.joint_answer import JointAnswer
 from service.prediction.predictor import Predictor
 from service.prediction.query import Query
 from service.runtime.model import Model
@@ -89,9 +88,10 @@ class Kind:
 
 
 class ModelRequests:
-    """Requests to one model: how they are read, and what those with the same options have in common."""
+    """Requests to one model: how they come in and are read, and what those with the same options have in common."""
 
-    def __init__(self, model: Model, *, most_rows: int) -> None:
+    def __init__(self, model: Model, intake: Intake, *, most_rows: int) -> None:
+        self.intake = intake
         self.reader = RequestReader(model, most_rows=most_rows)
         self.kind = lru_cache(maxsize=MOST_KINDS)(lambda options: Kind(Query.of(model, options)))
 
@@ -120,22 +120,26 @@ class InferEndpoint:
 
     async def _response(self, scope: Scope, receive: Receive) -> Response:
         own = self._requests(addressed(self._server.registry, scope["path_params"]))
-        request = own.reader.read(*await read_body(scope, receive, limit=self._server.limits.body()))
+        deadline = scope["state"]["deadline"]
+        if not is_large(scope):
+            return await self._answer(own, scope, receive, deadline)
+        with own.intake.held(scope, receive, deadline=deadline) as held:
+            return await self._answer(own, scope, held, deadline)
+
+    async def _answer(self, own: ModelRequests, scope: Scope, receive: Receive, deadline: float) -> Response:
+        body, json_length = await read_body(scope, receive, limit=self._server.limits.body())
+        read = partial(own.reader.read, json_length=json_length)
+        request = await own.intake.read(body, read, scope, receive, deadline=deadline)
         kind, part = own.kind(request.options), Part(scope["state"]["request_id"], len(request.rows))
+        if request.timeout is not None:
+            deadline = min(deadline, scope["state"]["started"] + request.timeout)
         try:
-            joint, place = await self._answer(kind.query, request, part, scope, receive)
+            joint, place = await own.intake.answer(kind.query, request.rows, part, scope, receive, deadline=deadline)
         except InvalidInstances as error:
             raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
+        scope["state"]["answer"] = joint, place
         outputs = kind.written(request.outputs, joint, place)
         return tensor_response(kind.head(request.id or part.request_id), outputs)
-
-    async def _answer(self, query: Query, request: InferRequest, part: Part, scope: Scope, receive: Receive) -> Result:
-        state, queue = scope["state"], self._server.predictor.queue(query.model)
-        own = math.inf if request.timeout is None else state["started"] + request.timeout
-        answering = queue.answer(query, request.rows, part, deadline=min(own, state["deadline"]))
-        if queue.immediate(query.model, part.rows):
-            return await answering
-        return await while_connected(answering, receive)
 
     def _requests(self, model: Model) -> ModelRequests:
         if self._generation != self._server.registry.generation:  # they hold models
@@ -143,5 +147,7 @@ class InferEndpoint:
             self._generation = self._server.registry.generation
         found = self._models.get(model)
         if found is None:
-            found = self._models[model] = ModelRequests(model, most_rows=self._server.limits.rows)
+            limits = self._server.limits
+            intake = Intake(model, self._server.predictor.queue(model), limits)
+            found = self._models[model] = ModelRequests(model, intake, most_rows=limits.rows)
         return found

@@ -29,12 +29,12 @@ def test_all_names_of_a_version_lead_to_the_same_reader_and_queue(targets: Targe
     places = [{}, {"version": "1"}, {"alias": "stable"}]
     found = [targets.target(PREDICT, at("predict", name="breast-cancer", **place)) for place in places]
     assert {id(one.model) for one in found} == {id(shipped.model("breast-cancer"))}
-    assert len({id(one.reader) for one in found}) == len({id(one.queue) for one in found}) == 1
+    assert len({id(one.reader) for one in found}) == len({id(one.intake.queue) for one in found}) == 1
 
 
 def test_verbs_of_a_model_share_its_queue_and_no_reader(targets: Targets) -> None:
     one, other = (targets.target(verb, at(verb.name, name="breast-cancer")) for verb in (PREDICT, DETECT))
-    assert one.queue is other.queue
+    assert one.intake.queue is other.intake.queue
     assert one.reader is not other.reader
 
 

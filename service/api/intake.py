@@ -1,0 +1,143 @@
+"""How requests to a model come in, whatever the protocol: admitted, read, parsed, queued.
+
+A request is admitted before its body is parsed, and before a large body is read. How many rows it has is then
+estimated, from its bytes; the queue counts its real rows once they are there.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+from starlette.types import Receive, Scope
+
+from service.access.caller import Caller
+from service.api.addresses import Limits
+from service.api.disconnect import while_connected
+from service.api.large_bodies import Held
+from service.prediction.answer import Part
+from service.prediction.joint_answer import Result
+from service.prediction.query import Query
+from service.prediction.queue import Queue
+from service.runtime.model import Model
+from service.runtime.rows import Rows
+
+LARGE: Final = 64 << 10  # bytes; smaller bodies come with the head of their request, and are parsed in half a ms
+WEIGHT: Final = 0.1  # of the last request in how many bytes a row is expected to have
+
+
+class Parsed(Protocol):
+    """A request, read."""
+
+    @property
+    def rows(self) -> Rows:
+        """Its rows."""
+
+
+Request = TypeVar("Request", bound=Parsed)
+
+
+class Intake:
+    """Requests to one model, at one endpoint.
+
+    Parameters
+    ----------
+    model : Model
+    queue : Queue
+        Of the model.
+    limits : Limits
+    """
+
+    def __init__(self, model: Model, queue: Queue, limits: Limits) -> None:
+        self.model = model
+        self.queue = queue
+        self._bodies, self._quotas = limits.bodies, limits.quotas
+        self._row_bytes = 0.0
+
+    def held(self, scope: Scope, receive: Receive, *, deadline: float) -> Held:
+        """The receive of a request whose body is large, in a context that ends with its answer.
+
+        Raises
+        ------
+        Overloaded
+        """
+        size = _declared(scope) or 0
+        self.queue.admit(self._rows(size), caller=caller_of(scope).name, deadline=deadline)
+        self._bodies.check(size)
+        return Held(self._bodies, receive)
+
+    async def read(
+        self,
+        body: bytes,
+        parse: Callable[[bytes], Request],
+        scope: Scope,
+        receive: Receive,
+        *,
+        deadline: float,
+    ) -> Request:
+        """A request, from its body.
+
+        Raises
+        ------
+        Overloaded, DeadlineExceeded, ClientDisconnect
+        QuotaExceeded
+            If the caller may not send so many rows now.
+        Exception
+            Whatever ``parse`` raises.
+        """
+        if len(body) > LARGE:
+            request = await self._read_large(body, parse, scope, receive, deadline=deadline)
+        else:
+            if self.queue.is_busy:
+                self.queue.admit(self._rows(len(body)), caller=caller_of(scope).name, deadline=deadline)
+            request = parse(body)
+        self._row_bytes += WEIGHT * (len(body) / len(request.rows) - self._row_bytes)
+        self._quotas.charge_rows(caller_of(scope), len(request.rows))
+        return request
+
+    async def answer(
+        self, query: Query, rows: Rows, part: Part, scope: Scope, receive: Receive, *, deadline: float
+    ) -> Result:
+        """The answer of the model, if the client stays connected.
+
+        Raises
+        ------
+        Overloaded, DeadlineExceeded, ClientDisconnect
+        Exception
+            Whatever these rows made the run raise.
+        """
+        answering: Awaitable[Result] = self.queue.answer(
+            query, rows, part, deadline=deadline, caller=caller_of(scope).name
+        )
+        if not self.queue.immediate(self.model, part.rows):
+            answering = while_connected(answering, receive)
+        return await answering
+
+    async def _read_large(
+        self, body: bytes, parse: Callable[[bytes], Request], scope: Scope, receive: Receive, *, deadline: float
+    ) -> Request:
+        rows, caller = self._rows(len(body)), caller_of(scope).name
+        self.queue.admit(rows, caller=caller, deadline=deadline)
+        self._bodies.check(0)
+        with self.queue.expecting(rows, caller=caller):
+            return await while_connected(self._bodies.parse(parse, body, deadline=deadline), receive)
+
+    def _rows(self, size: int) -> int:
+        return int(size / self._row_bytes) or 1 if self._row_bytes else 1
+
+
+def is_large(scope: Scope) -> bool:
+    """Whether the body of a request may be large: it declares so, or not how long it is."""
+    size = _declared(scope)
+    return size is None or size > LARGE
+
+
+def _declared(scope: Scope) -> int | None:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() and len(value) < 19 else None
+    return None
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Who sends a request, as it was found before the request came here."""
+    found: Caller = scope["state"]["caller"]
+    return found
