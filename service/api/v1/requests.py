@@ -288,9 +288,7 @@ class EvaluateRequest(Wire):
     """Body of `:evaluate`."""
 
     instances: Instances
-    labels: Annotated[
-        list[LabelEntry], FIRST_FAULT, Field(description="What was true, by name or index, one per instance.")
-    ]
+    labels: Annotated[list[LabelEntry], Field(description="What was true, by name or index, one per instance.")]
     parameters: EvaluateParameters = EvaluateParameters()
 
 
