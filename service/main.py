@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -41,7 +41,9 @@ from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
+from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
+from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry
 
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -181,6 +183,7 @@ def compose(
     """
     telemetry = Telemetry(CollectorRegistry())
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
     app = build_app(
         AppParts(
@@ -200,7 +203,7 @@ def compose(
             origins=settings.cors_origins,
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: _background(settings, reloader, keys, tls),
+            background=lambda: _watched(stuck, _background(settings, reloader, keys, tls)),
         )
     )
     return behind(app, Proxies.named(settings.proxies))
@@ -232,6 +235,13 @@ def _tokens_of(settings: Settings) -> Tokens | None:
     from service.access import tokens  # noqa: PLC0415  # without issuers its libraries are no part of a start
 
     return tokens.Tokens([tokens.TokenIssuer(**issuer.model_dump()) for issuer in settings.jwt_issuers])
+
+
+@asynccontextmanager
+async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    # Around the others: once they have ended, a process that was given up ends too.
+    async with stuck.watched(), others:
+        yield
 
 
 @asynccontextmanager

@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     ] = 1
     deadline: Annotated[
         float, Field(gt=0, le=86400, description="Seconds in which a request is answered, or refused with status 504.")
-    ] = 30.0
+    ] = 10.0
     queue_seconds: Annotated[
         float,
         Field(

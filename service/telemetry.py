@@ -40,6 +40,7 @@ class Telemetry:
         self.postprocess = self._histogram(
             "postprocess_seconds", "From a run's output to its answers", "model", buckets=STAGE_SECONDS
         )
+        self.given_up = self._counter("given_up_processes", "Processes that ended because a run did not end")
         self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
         self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")
 

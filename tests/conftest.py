@@ -132,8 +132,9 @@ def serving(models: Path, *flags: str, **environment: str) -> Iterator[Server]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TEMPERANCE_")}
     command = [str(TEMPERANCE), "serve", "--models", str(models), "--port", str(port), *flags]
     with (
+        tempfile.TemporaryDirectory() as data,  # that of the person who runs the tests may hold keys
         tempfile.NamedTemporaryFile(suffix=".log") as log,
-        subprocess.Popen(command, env={**clean, **environment}, stderr=log) as process,
+        subprocess.Popen(command, env={**clean, "TEMPERANCE_DATA": data, **environment}, stderr=log) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         server = Server(client, process, Path(log.name))

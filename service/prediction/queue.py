@@ -140,9 +140,7 @@ class Queue:
             return self._at_once(request)
         result = self._queued(request, inline=inline)
         try:
-            if due is None or (inline and self._thread is None):  # no timer fires before a run on the loop ends
-                return await result
-            async with asyncio.timeout(due - now):
+            async with asyncio.timeout(None if due is None else due - now):
                 return await result
         except TimeoutError:
             raise DeadlineExceeded.in_the_queue() from None
