@@ -145,9 +145,8 @@ def _contract(parts: AppParts) -> Contract:
         )
         return _routed(own)
 
-    return Contract(
-        parts.registry, parts.version, partial(application, is_open=True), partial(application, is_open=False)
-    )
+    apps = partial(application, is_open=True), partial(application, is_open=False)
+    return Contract(parts.registry, parts.version, *apps, parts.checks.authenticator.is_open)
 
 
 class _State:

@@ -1,7 +1,9 @@
 """Who may: the inventory of all routes, scopes, models of a key, quotas, and what a refusal gives away."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -23,6 +25,7 @@ from service.settings import Settings
 from tests.app_routes import routes_of
 
 NAME = "breast-cancer"
+MODELS = Path(__file__).parents[2] / "models"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 ANY, OPEN = "any credential", "open"
 NEEDED = {
@@ -415,6 +418,19 @@ async def test_a_request_whose_rows_are_wrong_costs_no_rows(
             assert wrong.status_code == 422
         right = await client.post(f"/v1/models/{NAME}:decide", headers=header, json={"instances": test_rows[:2]})
         assert right.status_code == 200
+
+
+def test_workers_of_a_real_server_count_one_quota(
+    key_file: KeyFile, make_key: MakeKey, serving: Callable[..., AbstractContextManager[Any]]
+) -> None:
+    header = make_key("predict", requests_per_minute=200)
+    with serving(MODELS, TEMPERANCE_KEYS=str(key_file.path), TEMPERANCE_WORKERS="2") as running:
+        address, statuses = str(running.client.base_url), Counter[int]()
+        for count in (150, 40, 80, 10, 120):  # connections live as long as so many requests, on one worker or another
+            with httpx.Client(base_url=address, headers=header) as client:
+                statuses.update(client.get("/v1/models").status_code for _ in range(count))
+        assert set(statuses) == {200, 429}
+        assert 0.95 * 200 <= statuses[200] <= 1.05 * 200
 
 
 async def test_a_setting_limits_callers_without_a_quota_of_their_own(door: Door, make_key: MakeKey) -> None:
