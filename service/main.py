@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 import uuid_utils
@@ -20,8 +21,12 @@ from pydantic_settings import SettingsError
 from starlette.types import ASGIApp
 
 from service import log_format
+from service.access.authenticator import Tokens
+from service.access.quotas import Quotas
+from service.access.shared_counts import SharedCounts
 from service.access.watched_keys import WatchedKeys
 from service.api.app import AppParts, build_app
+from service.api.authentication import CallerChecks
 from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
@@ -30,7 +35,7 @@ from service.api.serving import Serving
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
-from service.credentials import check_access, following_keys, keep_keys_needed, key_use_of, keys_of
+from service.credentials import authenticator_of, check_access, following_keys, keep_keys_needed, key_use_of, keys_of
 from service.errors import SettingsInvalid
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
@@ -192,13 +197,44 @@ def compose(
             deadline=settings.deadline,
             body_seconds=settings.body_seconds,
             docs=settings.docs,
+            root_path=settings.root_path,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
+            checks=checks_of(settings, keys, shared=shared_metrics),
+            origins=settings.cors_origins,
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
             background=lambda: _watched(stuck, _background(settings, reloader, keys, tls)),
         )
     )
     return behind(app, Proxies.named(settings.proxies))
+
+
+def checks_of(settings: Settings, keys: WatchedKeys, *, shared: str | None = None) -> CallerChecks:
+    """What requests are checked by.
+
+    Parameters
+    ----------
+    settings : Settings
+    keys : WatchedKeys
+    shared : str, optional
+        Folder that several workers count in together.
+    """
+    counts = SharedCounts.alone() if shared is None else SharedCounts.joined(Path(shared), settings.workers)
+    return CallerChecks(
+        authenticator_of(settings, keys, _tokens_of(settings)),
+        Quotas(counts, requests=settings.quota_requests, rows=settings.quota_rows),
+        settings.client_certificate_header,
+        settings.metrics_open,
+        settings.docs_open,
+    )
+
+
+def _tokens_of(settings: Settings) -> Tokens | None:
+    if not settings.jwt_issuers:
+        return None
+    from service.access import tokens  # noqa: PLC0415  # without issuers its libraries are no part of a start
+
+    return tokens.Tokens([tokens.TokenIssuer(**issuer.model_dump()) for issuer in settings.jwt_issuers])
 
 
 @asynccontextmanager

@@ -9,9 +9,10 @@ from typing import Final, Protocol, TypeVar
 
 from starlette.types import Receive, Scope
 
-from service.access.caller import ANONYMOUS
+from service.access.caller import Caller
+from service.api.addresses import Limits
 from service.api.disconnect import while_connected
-from service.api.large_bodies import Held, LargeBodies
+from service.api.large_bodies import Held
 from service.prediction.answer import Part
 from service.prediction.joint_answer import Result
 from service.prediction.query import Query
@@ -42,14 +43,13 @@ class Intake:
     model : Model
     queue : Queue
         Of the model.
-    bodies : LargeBodies
-        Of the process.
+    limits : Limits
     """
 
-    def __init__(self, model: Model, queue: Queue, bodies: LargeBodies) -> None:
+    def __init__(self, model: Model, queue: Queue, limits: Limits) -> None:
         self.model = model
         self.queue = queue
-        self._bodies = bodies
+        self._bodies, self._quotas = limits.bodies, limits.quotas
         self._row_bytes = 0.0
 
     def held(self, scope: Scope, receive: Receive, *, deadline: float) -> Held:
@@ -60,7 +60,7 @@ class Intake:
         Overloaded
         """
         size = _declared(scope) or 0
-        self.queue.admit(self._rows(size), caller=_caller(scope), deadline=deadline)
+        self.queue.admit(self._rows(size), caller=caller_of(scope).name, deadline=deadline)
         self._bodies.check(size)
         return Held(self._bodies, receive)
 
@@ -78,6 +78,8 @@ class Intake:
         Raises
         ------
         Overloaded, DeadlineExceeded, ClientDisconnect
+        QuotaExceeded
+            If the caller may not send so many rows now.
         Exception
             Whatever ``parse`` raises.
         """
@@ -85,9 +87,10 @@ class Intake:
             request = await self._read_large(body, parse, scope, receive, deadline=deadline)
         else:
             if self.queue.is_busy:
-                self.queue.admit(self._rows(len(body)), caller=_caller(scope), deadline=deadline)
+                self.queue.admit(self._rows(len(body)), caller=caller_of(scope).name, deadline=deadline)
             request = parse(body)
         self._row_bytes += WEIGHT * (len(body) / len(request.rows) - self._row_bytes)
+        self._quotas.charge_rows(caller_of(scope), len(request.rows))
         return request
 
     async def answer(
@@ -101,7 +104,9 @@ class Intake:
         Exception
             Whatever these rows made the run raise.
         """
-        answering: Awaitable[Result] = self.queue.answer(query, rows, part, deadline=deadline, caller=_caller(scope))
+        answering: Awaitable[Result] = self.queue.answer(
+            query, rows, part, deadline=deadline, caller=caller_of(scope).name
+        )
         if not self.queue.immediate(self.model, part.rows):
             answering = while_connected(answering, receive)
         return await answering
@@ -109,7 +114,7 @@ class Intake:
     async def _read_large(
         self, body: bytes, parse: Callable[[bytes], Request], scope: Scope, receive: Receive, *, deadline: float
     ) -> Request:
-        rows, caller = self._rows(len(body)), _caller(scope)
+        rows, caller = self._rows(len(body)), caller_of(scope).name
         self.queue.admit(rows, caller=caller, deadline=deadline)
         self._bodies.check(0)
         with self.queue.expecting(rows, caller=caller):
@@ -132,6 +137,7 @@ def _declared(scope: Scope) -> int | None:
     return None
 
 
-def _caller(scope: Scope) -> str:
-    name: str = scope["state"].get("caller", ANONYMOUS).name
-    return name
+def caller_of(scope: Scope) -> Caller:
+    """Who sends a request, as it was found before the request came here."""
+    found: Caller = scope["state"]["caller"]
+    return found

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from service.api import problems
 from service.api.correlation import NONE, identity
 from service.api.edge import UNMATCHED
+from service.api.http_errors import MethodNotAllowed
 from service.errors import ServiceError
 from service.telemetry import Telemetry
 
@@ -49,7 +50,8 @@ class Refusals:
             Those that the server gives every answer.
         """
         request_id = self._new_id()
-        response = problems.refusal(path, error, request_id=request_id, headers={"Connection": "close"})
+        headers = _ALLOWED if isinstance(error, MethodNotAllowed) else _CLOSE
+        response = problems.refusal(path, error, request_id=request_id, headers=dict(headers))
         self._account(error, request_id, method if method in METHODS else "OTHER", response.status_code)
         fields = [
             *(field for field in default_headers if field[0] != KEEP_ALIVE),
@@ -63,3 +65,7 @@ class Refusals:
         self._requests(method, UNMATCHED, status).inc()
         fields = {"request_id": request_id, "method": method, "route": UNMATCHED, "status": status, "code": error.code}
         log.info("refused", extra=fields)
+
+
+_CLOSE: Final = {"Connection": "close"}
+_ALLOWED: Final = {**_CLOSE, "Allow": "GET, HEAD, OPTIONS, POST"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -17,6 +17,9 @@ from service.api.connection_scan import ConnectionScan
 from service.api.http_limits import LINGER_SECONDS, HttpLimits
 from service.api.http_protocol import StrictHttpProtocol
 from service.api.tls import Tls
+
+NO_SNIFF: Final = (("X-Content-Type-Options", "nosniff"),)
+"""Browsers take an answer for what its media type says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Serving:
             http=partial(StrictHttpProtocol, limits=self.limits, scan=ConnectionScan()),  # type: ignore[arg-type]
             ws="none",
             interface="asgi3",
-            headers=[("Keep-Alive", f"timeout={advertised}")] if advertised else [],
+            headers=[*NO_SNIFF, *([("Keep-Alive", f"timeout={advertised}")] if advertised else [])],
             timeout_graceful_shutdown=self.deadline + LINGER_SECONDS,  # type: ignore[arg-type]  # of asyncio.wait_for
             ssl_context_factory=self.tls,
             proxy_headers=False,

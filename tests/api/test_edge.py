@@ -19,11 +19,14 @@ from service.api.app import AppParts, build_app
 from service.api.correlation import Correlation
 from service.api.edge import Edge
 from service.api.problems import MEDIA_TYPE
+from service.credentials import keys_of
 from service.errors import ServiceError
+from service.main import checks_of
 from service.prediction.predictor import Predictor
 from service.prediction.queue import Queue
 from service.runtime.model import Model
 from service.runtime.registry import Registry
+from service.settings import Settings
 from service.telemetry import Telemetry
 
 DECIDE = "/v1/models/breast-cancer:decide"
@@ -60,6 +63,7 @@ def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
             body_seconds=10.0,
             docs=True,
             exposed=telemetry.registry,
+            checks=checks_of(Settings(), keys_of(Settings())),
         )
         return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts)), base_url="http://temperance")
 

@@ -30,7 +30,7 @@ MOST_EVENTS: Final = 4096
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: *\d+\r\n", re.IGNORECASE)
 CLOSE: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
-UNAVAILABLE: Final = 503
+REFUSED: Final = (429, 503)
 LOST: Final = 0
 """Status of a request whose connection was closed before its answer, or that was not answered for long."""
 
@@ -311,7 +311,7 @@ class _Client:
     def _end(self, link: _Link, status: int, head: bytes, *, keep: bool) -> None:
         one = self._schedule[link.place]
         moment = link.begun if self._stop < float("inf") else one.moment
-        has_retry_after = status == UNAVAILABLE and RETRY_AFTER.search(head) is not None
+        has_retry_after = status in REFUSED and RETRY_AFTER.search(head) is not None
         self._outcomes.append(Outcome(one.kind, moment, link.begun, self._now(), status, has_retry_after))
         self._busy -= 1
         link.place = -1

@@ -147,6 +147,6 @@ class InferEndpoint:
         found = self._models.get(model)
         if found is None:
             limits = self._server.limits
-            intake = Intake(model, self._server.predictor.queue(model), limits.bodies)
+            intake = Intake(model, self._server.predictor.queue(model), limits)
             found = self._models[model] = ModelRequests(model, intake, most_rows=limits.rows)
         return found
