@@ -8,11 +8,11 @@ import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uuid_utils
 from prometheus_client import CollectorRegistry
@@ -44,7 +44,10 @@ from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
 from service.stuck_runs import StuckRuns
-from service.telemetry import Telemetry
+from service.telemetry import Telemetry, forget_ended_workers
+
+if TYPE_CHECKING:
+    from service.tracing import Exporter
 
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -55,7 +58,10 @@ def create() -> ASGIApp:
     """Application from the environment; what a worker process imports."""
     settings = read_settings()
     configure_logging(settings)
-    app = compose(settings, load(settings), shared_metrics=os.environ.get(SHARED_METRICS))
+    shared = os.environ.get(SHARED_METRICS)
+    if shared is not None:
+        forget_ended_workers(Path(shared))  # whose place this one takes
+    app = compose(settings, load(settings), shared_metrics=shared)
     _set_aside()
     return app
 
@@ -182,6 +188,7 @@ def compose(
         Whose certificate is loaded again on SIGHUP; several workers are replaced on it.
     """
     telemetry = Telemetry(CollectorRegistry())
+    exporter = exporter_of(settings, telemetry)
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
     stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
@@ -203,7 +210,8 @@ def compose(
             origins=settings.cors_origins,
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: _watched(stuck, _background(settings, reloader, keys, tls)),
+            background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
+            trace=None if exporter is None else exporter.record,
         )
     )
     return behind(app, Proxies.named(settings.proxies))
@@ -246,10 +254,20 @@ async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) 
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None
+    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None, exporter: "Exporter | None"
 ) -> AsyncIterator[None]:
-    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)):
+    sending = nullcontext() if exporter is None else exporter.running()
+    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)), sending:
         yield
+
+
+def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
+    """What sends traces and metrics to the collector that is set; None without one, and then nothing is imported."""
+    if settings.otlp_endpoint is None:
+        return None
+    from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
+
+    return Exporter(settings.otlp_endpoint, telemetry.registry)
 
 
 @asynccontextmanager

@@ -1,10 +1,11 @@
 """What an operator can set, read once from the environment."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "TEMPERANCE_"
@@ -206,3 +207,35 @@ class Settings(BaseSettings):
     log_level: Annotated[
         str, Field(pattern="^(critical|error|warning|info|debug)$", description="Least severity that is logged.")
     ] = "info"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Settings that contradict each other are refused; defaults contradict nothing."""
+        for name, is_wrong, message in _CONTRADICTIONS:
+            if name in self.model_fields_set and is_wrong(self):
+                raise ValueError(f"{name}: {message}")
+        return self
+
+
+def _is_set(settings: Settings, name: str) -> bool:
+    return name in settings.model_fields_set
+
+
+_CONTRADICTIONS: Final[tuple[tuple[str, Callable[[Settings], bool], str], ...]] = (
+    (
+        "queue_seconds",
+        lambda own: _is_set(own, "deadline") and own.queue_seconds >= own.deadline,
+        "must be below TEMPERANCE_DEADLINE, or requests would wait until their time is over",
+    ),
+    (
+        "body_seconds",
+        lambda own: _is_set(own, "deadline") and own.body_seconds > own.deadline,
+        "must not exceed TEMPERANCE_DEADLINE, in which the body arrives too",
+    ),
+    (
+        "docs_open",
+        lambda own: own.docs_open and not own.docs,
+        "opens what TEMPERANCE_DOCS=false takes away; set one of them",
+    ),
+)
+"""A field, when it is wrong, and why."""

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -35,7 +36,7 @@ from service.errors import ServiceError
 from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 from service.runtime.reload import Reloader
-from service.telemetry import Telemetry
+from service.telemetry import Telemetry, TracedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class AppParts:
 
     ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; pages of ``origins`` may
     read answers; ``reloader`` is what `/v2/repository` uses, None where that is closed; ``workers`` is how many
-    processes serve; ``background`` runs beside the application for as long as it does.
+    processes serve; ``background`` runs beside the application for as long as it does; ``trace`` takes in every
+    request that was answered.
     """
 
     registry: Registry
@@ -64,6 +66,7 @@ class AppParts:
     reloader: Reloader | None = None
     workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    trace: Callable[[TracedRequest], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def build_app(parts: AppParts) -> ASGIApp:
         parts.new_id,
         seconds=parts.deadline,
         body_seconds=parts.body_seconds,
+        trace=parts.trace,
         shared=shared,
     )
     return under(edge, parts.root_path)
@@ -103,7 +107,14 @@ def _guarded(parts: AppParts) -> ASGIApp:
 
 def _routed(parts: AppParts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=state.lifespan)
+    app = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=state.lifespan,
+        telemetry=_NO_TELEMETRY,
+    )
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
@@ -185,3 +196,5 @@ def _server(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Se
 Protocol = Callable[[AppParts, Limits, Callable[[], bool]], Routes]
 
 PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}
+# FastAPI's own would send paths and the messages of errors where its variables in the environment say so.
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}

@@ -63,6 +63,7 @@ RETRY_SECONDS: Final = 10  # the keys of an issuer are not looked for more often
 
 async def answer(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request with an error; its state has its ``request_id``."""
+    scope["state"]["code"] = error.code
     response = refusal(scope["path"], error, request_id=scope["state"]["request_id"])
     await response(scope, receive, send)
 
@@ -159,6 +160,7 @@ def allowed(methods: Iterable[str]) -> str:
 
 def _refused(request: Request, error: ServiceError, **headers: str) -> Response:
     scope = request.scope
+    scope["state"]["code"] = error.code
     return refusal(scope["path"], error, request_id=scope["state"]["request_id"], headers=headers)
 
 

@@ -11,6 +11,7 @@ from service.errors import ServiceError
 VERBS: Final = {
     "alias": "service.cli.alias_command:alias",
     "bench": "service.cli.bench_command:bench_",
+    "doctor": "service.cli.doctor_command:doctor",
     "draft": "service.cli.draft_command:draft",
     "evaluate": "service.cli.evaluate_command:evaluate",
     "fit": "service.cli.fit_command:fit",

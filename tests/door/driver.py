@@ -92,7 +92,11 @@ async def _outcome(address: Address, case: Case, *, proxied: bool) -> Outcome:
     closes = expected.closes is True or any("close" in among for among in expected.statuses)
     try:
         seen = await exchange(
-            address, case.steps, count=len(expected.statuses), within=expected.within, until_closed=closes and not proxied
+            address,
+            case.steps,
+            count=len(expected.statuses),
+            within=expected.within,
+            until_closed=closes and not proxied,
         )
     except OSError as error:
         return Outcome(case, None, (f"no connection: {type(error).__name__}",))

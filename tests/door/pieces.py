@@ -108,7 +108,9 @@ def _plain(table: Mapping[str, Any], template: Template, encoding: str) -> bytes
         return template.filled(table.get("between", "").join([table["repeat"]] * table["times"])).encode(encoding)
     if "numbers" in table:
         around = template.filled(table["numbers"])
-        return table.get("between", ",").join(around.replace("#", str(i)) for i in range(table["times"])).encode(encoding)
+        return (
+            table.get("between", ",").join(around.replace("#", str(i)) for i in range(table["times"])).encode(encoding)
+        )
     (name,) = table.keys() & COMPRESSED.keys()
     return COMPRESSED[name](content(table[name], template, encoding=encoding))
 

@@ -48,9 +48,7 @@ _V1 = f"/v1/models/{MODEL}"
 
 
 def _tensor(data: str, *, shape: str = "[1, 30]", datatype: str = "FP64") -> str:
-    return (
-        '{"inputs": [{"name": "X", "shape": ' + shape + ', "datatype": "' + datatype + '", "data": [' + data + "]}]}"
-    )
+    return '{"inputs": [{"name": "X", "shape": ' + shape + ', "datatype": "' + datatype + '", "data": [' + data + "]}]}"
 
 
 def _labelled(instances: str) -> str:
@@ -58,7 +56,7 @@ def _labelled(instances: str) -> str:
 
 
 def _verbs(body: str) -> dict[str, str]:
-    return {verb: '{"instances": ' + body + "}" for verb in ("predict", "detect", "decide", "estimate")} | {
+    return dict.fromkeys(("predict", "detect", "decide", "estimate"), '{"instances": ' + body + "}") | {
         "evaluate": _labelled(body)
     }
 
@@ -96,11 +94,10 @@ TARGETS: Final = {
 
 FORMS: Final[Mapping[str, Mapping[str, str]]] = {
     "cell": _verbs("[[$value, $rest]]") | {"infer": _tensor("$value, $rest")},
-    "rows": _verbs("$value") | {"infer": '{"inputs": [{"name": "X", "shape": [1, 30], "datatype": "FP64", "data": $value}]}'},
+    "rows": _verbs("$value")
+    | {"infer": '{"inputs": [{"name": "X", "shape": [1, 30], "datatype": "FP64", "data": $value}]}'},
     "row": _verbs("[$value]"),
-    "parameters": {
-        verb: body[:-1] + ', "parameters": $value}' for verb, body in _verbs("[$row]").items()
-    }
+    "parameters": {verb: body[:-1] + ', "parameters": $value}' for verb, body in _verbs("[$row]").items()}
     | {"infer": _tensor("$first, $rest")[:-1] + ', "parameters": $value}'},
     "member": {verb: body[:-1] + ", $value}" for verb, body in _verbs("[$row]").items()}
     | {"infer": _tensor("$first, $rest")[:-1] + ", $value}"},

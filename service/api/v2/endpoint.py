@@ -137,6 +137,7 @@ class InferEndpoint:
             joint, place = await own.intake.answer(kind.query, request.rows, part, scope, receive, deadline=deadline)
         except InvalidInstances as error:
             raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
+        scope["state"]["answer"] = joint, place
         outputs = kind.written(request.outputs, joint, place)
         return tensor_response(kind.head(request.id or part.request_id), outputs)
 
