@@ -226,7 +226,6 @@ def compose(
             root_path=settings.root_path,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             checks=checks_of(settings, keys, shared=shared_metrics),
-            origins=settings.cors_origins,
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
             background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
@@ -253,6 +252,7 @@ def checks_of(settings: Settings, keys: WatchedKeys, *, shared: str | None = Non
         settings.client_certificate_header,
         settings.metrics_open,
         settings.docs_open,
+        settings.cors_origins,
     )
 
 

@@ -40,6 +40,8 @@ class CallerChecks:
         In which a proxy names the subject of the client's certificate.
     metrics_open, docs_open : bool
         Whether these need no credential.
+    origins : tuple of str
+        Pages of these origins may read answers in a browser.
     """
 
     authenticator: Authenticator
@@ -47,6 +49,7 @@ class CallerChecks:
     certificate_header: str | None = None
     metrics_open: bool = False
     docs_open: bool = False
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
