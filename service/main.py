@@ -133,6 +133,7 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
             max_body=settings.max_body,
             max_rows=settings.max_rows,
             deadline=settings.deadline,
+            body_seconds=settings.body_seconds,
             docs=settings.docs,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             reloader=reloader if settings.repository_api else None,

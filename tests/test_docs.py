@@ -16,7 +16,7 @@ import pytest
 from service.bundle.manifest import parse_manifest
 from tests.documents import DOCS, OTHERS, PAGES, ROOT, Block, anchors, blocks, links, name_of, text_of
 
-PASSING = frozenset({"id", "created", "prediction_id"})
+PASSING = frozenset({"id", "created", "prediction_id", "instance"})
 OURS = (
     "asked",
     "asking",

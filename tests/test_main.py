@@ -26,6 +26,7 @@ from service.runtime.cpus import available_cpus
 from service.settings import Settings
 
 TEMPERANCE = Path(sys.executable).with_name("temperance")
+JSON = {"content-type": "application/json"}
 DECIDE = "/v1/models/breast-cancer:decide"
 
 
@@ -117,7 +118,7 @@ def test_several_workers_serve_and_stop_together(
 ) -> None:
     with serving(repository.root, "--workers", "2") as server:
         for _ in range(4):
-            assert server.client.post(DECIDE, content=example_body).status_code == 200
+            assert server.client.post(DECIDE, content=example_body, headers=JSON).status_code == 200
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=30) == 0
         log = server.log.read_text()
@@ -129,7 +130,7 @@ def test_the_log_level_is_the_settings(
     serving: Callable[..., AbstractContextManager[Any]], repository: Repository, example_body: bytes
 ) -> None:
     with serving(repository.root, TEMPERANCE_LOG_LEVEL="error") as server:
-        assert server.client.post(DECIDE, content=example_body).status_code == 200
+        assert server.client.post(DECIDE, content=example_body, headers=JSON).status_code == 200
         assert DECIDE.rpartition(":")[2] not in server.log.read_text()
 
 
@@ -200,7 +201,7 @@ def test_an_alias_that_moves_is_served_and_no_request_fails(
         def load() -> None:
             with httpx.Client(base_url=server.client.base_url, timeout=30) as client:
                 while not stop.is_set():
-                    statuses.append(client.post(DECIDE, content=example_body).status_code)
+                    statuses.append(client.post(DECIDE, content=example_body, headers=JSON).status_code)
 
         callers = [threading.Thread(target=load) for _ in range(4)]
         for caller in callers:
@@ -230,7 +231,7 @@ def test_a_bad_version_leaves_the_old_one_serving_and_says_so(
         described = server.client.get("/v1/models/breast-cancer").json()
         assert "model.onnx does not match its sum" in described["refusal"]
         assert described["version"] == "1"
-        assert server.client.post(DECIDE, content=example_body).json()["version"] == "1"
+        assert server.client.post(DECIDE, content=example_body, headers=JSON).json()["version"] == "1"
         assert server.client.get("/readyz").status_code == 200
         assert "still serving the versions of breast-cancer that were loaded before" in server.log.read_text()
         set_alias(repository, "breast-cancer", "stable", 1)
@@ -259,7 +260,7 @@ def test_several_workers_count_together_survive_the_death_of_one_and_reload_alik
             )
 
         def post() -> httpx.Response:
-            return httpx.post(f"{server.client.base_url}{DECIDE}", content=example_body, timeout=30)
+            return httpx.post(f"{server.client.base_url}{DECIDE}", content=example_body, headers=JSON, timeout=30)
 
         for _ in range(20):
             assert post().status_code == 200

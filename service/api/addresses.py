@@ -24,7 +24,6 @@ class Limits:
 
     body: Callable[[], int]
     rows: int
-    seconds: float
     bodies: LargeBodies = field(default_factory=LargeBodies)
 
 

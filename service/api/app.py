@@ -48,6 +48,7 @@ class AppParts:
     max_body: int
     max_rows: int
     deadline: float
+    body_seconds: float
     docs: bool
     exposed: CollectorRegistry
     reloader: Reloader | None = None
@@ -73,12 +74,12 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    return Edge(_routed(parts), parts.telemetry, parts.new_id)
+    return Edge(_routed(parts), parts.telemetry, parts.new_id, seconds=parts.deadline, body_seconds=parts.body_seconds)
 
 
 def _routed(parts: AppParts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=state.lifespan)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=state.lifespan)
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
@@ -137,12 +138,8 @@ def _limits(parts: AppParts) -> Limits:
         del generation
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
-    return Limits(
-        lambda: limit(parts.registry.generation),
-        parts.max_rows,
-        parts.deadline,
-        LargeBodies(parts.predictor.queue_seconds),
-    )
+    bodies = LargeBodies(parts.predictor.queue_seconds)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies)
 
 
 def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:

@@ -1,13 +1,18 @@
 """Bytes in: bounded, of the right media type, and strict JSON."""
 
+import asyncio
 import math
 import re
+import types
+from collections.abc import Awaitable, Container, Coroutine, Generator, Mapping
+from typing import Any
 
 import jiter
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
+from service.api.http_errors import RequestTimeout
 from service.errors import (
     BodyTooLarge,
     DuplicateKey,
@@ -20,7 +25,9 @@ from service.errors import (
 )
 
 JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json(?:\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
-PLAIN_TYPES = (None, b"application/json")  # nearly every request has one of them
+PLAIN_TYPE = b"application/json"  # nearly every request has it
+BODY_FIELDS = frozenset({b"content-type", b"content-encoding", b"content-length"})
+MOST_DIGITS = 18  # of a length; more are no number of bytes, and take long to read
 POSITION = re.compile(r" at line (\d+) column (\d+)$")
 NON_FINITE = re.compile(rb"-?(?:NaN|Infinity|-Infinity)")
 HUGE = re.compile(rb"[0-9.][eE]\+?0*[1-9][0-9]{2}|[0-9]{308}")  # only such spellings can exceed a double
@@ -29,35 +36,91 @@ HUGE = re.compile(rb"[0-9.][eE]\+?0*[1-9][0-9]{2}|[0-9]{308}")  # only such spel
 async def read_json(scope: Scope, receive: Receive, *, limit: int) -> bytes:
     """The whole body of a request for JSON, never holding much more than ``limit`` bytes of it.
 
+    The request's state has when the body is due: ``body_deadline``, on the monotonic clock.
+
     Raises
     ------
-    BodyTooLarge, UnsupportedMediaType, ClientDisconnect
+    BodyTooLarge, UnsupportedMediaType, RequestTimeout, ClientDisconnect
     """
-    headers = dict(reversed(scope["headers"]))  # of several with the same name the first counts
-    _check_media(headers.get(b"content-type"), headers.get(b"content-encoding"))
-    return await _read(headers.get(b"content-length", b"0"), receive, limit)
+    fields = sent_once(scope, BODY_FIELDS)
+    if fields.get(b"content-type") != PLAIN_TYPE and not is_json(fields.get(b"content-type")):
+        raise UnsupportedMediaType("send JSON in UTF-8 with one header Content-Type: application/json")
+    if fields.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
+    return await read_bytes(scope, receive, length=fields.get(b"content-length"), limit=limit)
 
 
-async def read_raw(request: Request, *, limit: int) -> bytes:
+def sent_once(scope: Scope, names: Container[bytes]) -> dict[bytes, bytes]:
+    """The header fields that describe a body, by their names in lower case.
+
+    Raises
+    ------
+    UnsupportedMediaType
+        If one was sent twice: which of them counts is unclear.
+    """
+    sent = [field for field in scope["headers"] if field[0] in names]
+    fields: dict[bytes, bytes] = dict(sent)
+    if len(fields) < len(sent):
+        raise UnsupportedMediaType("send every header field that describes the body once, Content-Type among them")
+    return fields
+
+
+def is_json(media_type: bytes | None) -> bool:
+    """Whether a media type is that of JSON in UTF-8."""
+    return media_type is not None and JSON_TYPE.fullmatch(media_type.decode("latin-1").strip()) is not None
+
+
+async def read_bytes(scope: Scope, receive: Receive, *, length: bytes | None, limit: int) -> bytes:
     """The whole body whatever its type, never holding much more than ``limit`` bytes of it.
 
+    Parameters
+    ----------
+    scope : Scope
+    receive : callable
+    length : bytes or None
+        What its header Content-Length holds.
+    limit : int
+
     Raises
     ------
-    BodyTooLarge, ClientDisconnect
+    BodyTooLarge, RequestTimeout, ClientDisconnect
     """
-    return await _read(request.headers.get("content-length", "0").encode(), request.receive, limit)
+    if length is not None and length.isdigit() and (len(length) > MOST_DIGITS or int(length) > limit):
+        raise _too_large(limit)
+    # Nearly every body comes with the head of its request: a timer for those that do not would cost 3 microseconds.
+    receiving = receive().__await__()
+    try:
+        waits_for = next(receiving)
+    except StopIteration as done:
+        message: Message = done.value
+        if message["type"] == "http.request" and not message.get("more_body"):
+            return _bounded(message.get("body", b""), limit)
+        return await _in_time(scope["state"], _whole(message, receive, limit))
+    return await _in_time(scope["state"], _rest(_resumed(receiving, waits_for), receive, limit))
 
 
-async def _read(length: bytes, receive: Receive, limit: int) -> bytes:
-    if length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message.get("more_body") or message["type"] == "http.disconnect":
-        body = await _whole(message, receive, limit)
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
+async def _in_time(state: Mapping[str, Any], reading: Coroutine[Any, Any, bytes]) -> bytes:
+    try:
+        async with asyncio.timeout_at(state["body_deadline"]):  # the loop's clock is the monotonic one
+            return await reading
+    except TimeoutError:
+        seconds = state["body_deadline"] - state["started"]
+        raise RequestTimeout(f"the body did not arrive within {seconds:.4g} seconds") from None
+
+
+@types.coroutine
+def _resumed(receiving: Generator[Any, None, Message], waits_for: object) -> Generator[Any, None, Message]:
+    # The rest of `await receive()`, which has been started and waits.
+    try:
+        yield waits_for
+    except BaseException:
+        receiving.close()
+        raise
+    return (yield from receiving)
+
+
+async def _rest(first: Awaitable[Message], receive: Receive, limit: int) -> bytes:
+    return await _whole(await first, receive, limit)
 
 
 async def _whole(message: Message, receive: Receive, limit: int) -> bytes:
@@ -67,8 +130,14 @@ async def _whole(message: Message, receive: Receive, limit: int) -> bytes:
             raise ClientDisconnect
         whole += message.get("body", b"")
         if len(whole) > limit or not message.get("more_body", False):
-            return bytes(whole)
+            return _bounded(bytes(whole), limit)
         message = await receive()
+
+
+def _bounded(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 def parse_json(raw: bytes) -> object:
@@ -98,13 +167,6 @@ def _may_be_infinite(raw: bytes) -> bool:
     except orjson.JSONDecodeError:
         return HUGE.search(raw) is not None
     return False
-
-
-def _check_media(content_type: bytes | None, encoding: bytes | None) -> None:
-    if content_type not in PLAIN_TYPES and not JSON_TYPE.fullmatch(content_type.decode("latin-1").strip()):
-        raise UnsupportedMediaType("send JSON in UTF-8 with the header Content-Type: application/json")
-    if encoding is not None and encoding.strip().lower() != b"identity":
-        raise UnsupportedMediaType("send the body as it is, without Content-Encoding")
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -4,8 +4,8 @@ A request is admitted before its body is parsed, and before a large body is read
 estimated, from its bytes; the queue counts its real rows once they are there.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar
 
 from starlette.types import Receive, Scope
 
@@ -32,6 +32,7 @@ class Parsed(Protocol):
 
 
 Request = TypeVar("Request", bound=Parsed)
+State = Mapping[str, Any]  # of a scope
 
 
 class Intake:
@@ -52,7 +53,7 @@ class Intake:
         self._bodies = bodies
         self._row_bytes = 0.0
 
-    def held(self, scope: Scope, receive: Receive, *, deadline: float) -> Held:
+    def held(self, scope: Scope, receive: Receive) -> Held:
         """The receive of a request whose body is large, in a context that ends with its answer.
 
         Raises
@@ -60,7 +61,7 @@ class Intake:
         Overloaded
         """
         size = _declared(scope) or 0
-        self.queue.admit(self._rows(size), caller=_caller(scope), deadline=deadline)
+        self._admit(self._rows(size), scope["state"])
         self._bodies.check(size)
         return Held(self._bodies, receive)
 
@@ -71,7 +72,7 @@ class Intake:
         scope: Scope,
         receive: Receive,
         *,
-        deadline: float,
+        is_compressed: bool = False,
     ) -> Request:
         """A request, from its body.
 
@@ -81,19 +82,21 @@ class Intake:
         Exception
             Whatever ``parse`` raises.
         """
-        if len(body) > LARGE:
-            request = await self._read_large(body, parse, scope, receive, deadline=deadline)
+        if is_compressed or len(body) > LARGE:
+            request = await self._read_large(body, parse, scope["state"], receive)
         else:
             if self.queue.is_busy:
-                self.queue.admit(self._rows(len(body)), caller=_caller(scope), deadline=deadline)
+                self._admit(self._rows(len(body)), scope["state"])
             request = parse(body)
-        self._row_bytes += WEIGHT * (len(body) / len(request.rows) - self._row_bytes)
+        if not is_compressed:
+            own = len(body) / len(request.rows)
+            self._row_bytes += WEIGHT * (own - self._row_bytes) if self._row_bytes else own
         return request
 
     async def answer(
-        self, query: Query, rows: Rows, part: Part, scope: Scope, receive: Receive, *, deadline: float
+        self, query: Query, rows: Rows, part: Part, scope: Scope, receive: Receive, *, seconds: float | None = None
     ) -> Result:
-        """The answer of the model, if the client stays connected.
+        """The answer of the model, if the client stays connected and waits for so many seconds.
 
         Raises
         ------
@@ -101,19 +104,24 @@ class Intake:
         Exception
             Whatever these rows made the run raise.
         """
-        answering: Awaitable[Result] = self.queue.answer(query, rows, part, deadline=deadline, caller=_caller(scope))
+        state = scope["state"]
+        deadline = state["deadline"] if seconds is None else min(state["deadline"], state["started"] + seconds)
+        answering: Awaitable[Result] = self.queue.answer(query, rows, part, deadline=deadline, caller=_caller(state))
         if not self.queue.immediate(self.model, part.rows):
             answering = while_connected(answering, receive)
         return await answering
 
     async def _read_large(
-        self, body: bytes, parse: Callable[[bytes], Request], scope: Scope, receive: Receive, *, deadline: float
+        self, body: bytes, parse: Callable[[bytes], Request], state: State, receive: Receive
     ) -> Request:
-        rows, caller = self._rows(len(body)), _caller(scope)
-        self.queue.admit(rows, caller=caller, deadline=deadline)
+        rows = self._rows(len(body))
+        self._admit(rows, state)
         self._bodies.check(0)
-        with self.queue.expecting(rows, caller=caller):
-            return await while_connected(self._bodies.parse(parse, body, deadline=deadline), receive)
+        with self.queue.expecting(rows, caller=_caller(state)):
+            return await while_connected(self._bodies.parse(parse, body, deadline=state["deadline"]), receive)
+
+    def _admit(self, rows: int, state: State) -> None:
+        self.queue.admit(rows, caller=_caller(state), deadline=state["deadline"])
 
     def _rows(self, size: int) -> int:
         return int(size / self._row_bytes) or 1 if self._row_bytes else 1
@@ -132,6 +140,6 @@ def _declared(scope: Scope) -> int | None:
     return None
 
 
-def _caller(scope: Scope) -> str:
-    name: str = scope["state"].get("caller", ANONYMOUS).name
+def _caller(state: State) -> str:
+    name: str = state.get("caller", ANONYMOUS).name
     return name

@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from service.api.remembered_routes import READ
 from service.errors import NotReady
 from service.runtime.registry import Registry
 
@@ -43,7 +44,7 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
         return Response('{"status":"ready"}', media_type="application/json")
 
     for path, endpoint in (("/livez", livez), ("/readyz", readyz)):
-        routes.add_api_route(path, endpoint, methods=["GET", "HEAD"])
+        routes.add_api_route(path, endpoint, methods=READ)
     return routes
 
 
@@ -106,7 +107,7 @@ def metrics_router(registry: CollectorRegistry) -> APIRouter:
         """Counters and histograms."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    routes.add_api_route("/metrics", metrics, methods=["GET"])
+    routes.add_api_route("/metrics", metrics, methods=READ)
     return routes
 
 
@@ -124,10 +125,10 @@ def docs_router(title: str) -> APIRouter:
     async def docs() -> Response:
         return page
 
-    routes.add_api_route("/docs", docs, methods=["GET"])
+    routes.add_api_route("/docs", docs, methods=READ)
     for name, media_type in ASSETS.items():
         content = resources.files("fastapi_offline").joinpath("static", name).read_bytes()
-        routes.add_api_route(f"/docs/{name}", _asset(content, media_type), methods=["GET"])
+        routes.add_api_route(f"/docs/{name}", _asset(content, media_type), methods=READ)
     return routes
 
 

@@ -13,6 +13,8 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 MOST_PATHS: Final = 1024
+READ: Final = ["GET", "HEAD"]
+"""Methods of a route that only reads. The server sends no body after HEAD; OPTIONS is answered for every route."""
 
 Found = tuple[Route, dict[str, Any]]
 

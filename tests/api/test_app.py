@@ -7,6 +7,7 @@ import httpx
 from service.api.body_limit import SMALLEST_BODY_LIMIT
 from service.runtime.registry import Registry
 
+JSON = {"content-type": "application/json"}
 DECIDE = "/v1/models/breast-cancer:decide"
 
 
@@ -34,7 +35,7 @@ async def test_a_body_that_grows_past_the_limit_is_not_read_to_its_end(
             yield b" " * (1 << 16)
 
     async with client_of(shipped, max_rows=1) as client:
-        answer = await client.post(DECIDE, content=endless())
+        answer = await client.post(DECIDE, content=endless(), headers=JSON)
     assert answer.status_code == 413
     assert taken <= SMALLEST_BODY_LIMIT + (1 << 17)
 
@@ -47,11 +48,10 @@ async def test_a_length_that_is_too_large_is_refused_before_anything_is_read(
         yield b""
 
     async with client_of(shipped) as client:
-        answer = await client.post(DECIDE, content=never(), headers={"content-length": str(1 << 40)})
+        answer = await client.post(DECIDE, content=never(), headers={**JSON, "content-length": str(1 << 40)})
     assert answer.status_code == 413
 
 
 async def test_allowed_methods_are_in_one_order(client: httpx.AsyncClient) -> None:
     allowed = (await client.put("/openapi.json")).headers["allow"]
-    assert allowed.split(", ") == sorted(allowed.split(", "))
-    assert len(allowed.split(", ")) > 1
+    assert allowed == "GET, HEAD, OPTIONS"

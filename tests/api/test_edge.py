@@ -5,14 +5,19 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from service.api.app import AppParts, build_app
+from service.api.correlation import Correlation
+from service.api.edge import Edge
 from service.api.problems import MEDIA_TYPE
 from service.errors import ServiceError
 from service.prediction.predictor import Predictor
@@ -52,6 +57,7 @@ def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
             max_body=1 << 20,
             max_rows=10,
             deadline=30.0,
+            body_seconds=10.0,
             docs=True,
             exposed=telemetry.registry,
         )
@@ -161,10 +167,61 @@ async def test_the_log_has_one_line_per_request_and_nothing_of_its_content(
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="temperance"):
         await client.post(DECIDE, json={"instances": [example_row], "parameters": {"ids": [CANARY]}})
-        await client.get(f"/{CANARY}?{CANARY}={CANARY}", headers={"x-request-id": CANARY})
+        await client.get(
+            f"/{CANARY}?{CANARY}={CANARY}", headers={"x-request-id": f"{CANARY}!", "traceparent": f"00-{CANARY}-1-01"}
+        )
         await client.get(f"/v1/models/{CANARY}")
     lines = [record.getMessage() for record in caplog.records if record.name == "temperance"]
     assert len(lines) == 3
     assert CANARY not in "".join(lines)
     assert str(example_row[0]) not in "".join(lines)
     assert Path(__file__).name not in "".join(lines)
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+async def test_what_a_caller_calls_a_request_is_sent_back_and_logged_and_makes_no_id(
+    client: httpx.AsyncClient, example_row: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"x-request-id": "theirs.1", "traceparent": TRACE}
+    with caplog.at_level(logging.INFO, logger="temperance"):
+        answers = [
+            await client.post(DECIDE, json={"instances": [example_row]}, headers=headers),
+            await client.post(DECIDE, json={}, headers=headers),
+            await client.post("/v2/models/breast-cancer/infer", json={}, headers=headers),
+            await client.get("/nowhere", headers=headers),
+        ]
+    for answer, line in zip(answers, [record.getMessage() for record in caplog.records], strict=True):
+        assert (answer.headers["x-request-id"], answer.headers["traceparent"]) == ("theirs.1", TRACE)
+        assert len(answer.headers["temperance-id"]) == 36
+        assert line.startswith(answer.headers["temperance-id"])
+        assert line.endswith(f" x_request_id=theirs.1 traceparent={TRACE}")
+    found = answers[0].json()
+    assert found["id"] == answers[0].headers["temperance-id"]
+    assert found["predictions"][0]["prediction_id"] == f"{found['id']}.0"
+
+
+async def test_a_request_id_that_cannot_be_sent_back_is_replaced_by_ours(client: httpx.AsyncClient) -> None:
+    for sent in ("", " ", "a b", "a,b", "x" * 65, "caf\u00e9", "<b>", "a;b", "a/b"):
+        answer = await client.get("/livez", headers={b"x-request-id": sent.encode("latin-1")})
+        assert answer.headers["x-request-id"] == answer.headers["temperance-id"]
+    twice = await client.get("/livez", headers=[("x-request-id", "a"), ("x-request-id", "a")])
+    assert twice.headers["x-request-id"] == twice.headers["temperance-id"]
+    assert "traceparent" not in twice.headers
+
+
+async def test_what_is_read_of_a_request_is_in_its_state() -> None:
+    states: list[dict[str, Any]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        states.append(dict(scope["state"]))
+        await Response("")(scope, receive, send)
+
+    edge = Edge(app, Telemetry(CollectorRegistry()), lambda: "ours", seconds=5.0, body_seconds=9.0)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://temperance") as client:
+        await client.get("/", headers={"x-request-id": "theirs"})
+    (state,) = states
+    assert (state["request_id"], state["correlation"]) == ("ours", Correlation("theirs"))
+    assert state["deadline"] == state["started"] + 5.0
+    assert state["body_deadline"] == state["deadline"]

@@ -11,6 +11,7 @@ import pytest
 from service.api.problems import STATUS, pointer, problem, status_of
 from service.errors import MOST_FAULTS, Fault, InvalidInstances, ModelNotFound, ServiceError
 
+JSON = {"content-type": "application/json"}
 DECIDE = "/v1/models/breast-cancer:decide"
 EVALUATE = "/v1/models/breast-cancer:evaluate"
 CANARY, NUMBER = "zq7canary", "73.918273645"  # sent as keys, strings and values; never seen again
@@ -243,14 +244,19 @@ HTTP = {
     "a verb that is reserved": Bad(PLAIN, 404, "unknown-verb", path="/v1/models/breast-cancer:explain"),
     "no verb": Bad(PLAIN, 404, "unknown-verb", path="/v1/models/breast-cancer"),
     "an unknown path": Bad(PLAIN, 404, "not-found", path=f"/{CANARY}"),
-    "GET on a verb": Bad("", 405, "method-not-allowed", path=DECIDE, method="GET", says="POST"),
-    "PUT on a verb": Bad(PLAIN, 405, "method-not-allowed", path=DECIDE, method="PUT", says="POST"),
+    "GET on a verb": Bad("", 405, "method-not-allowed", path=DECIDE, method="GET", says="OPTIONS, POST"),
+    "PUT on a verb": Bad(PLAIN, 405, "method-not-allowed", path=DECIDE, method="PUT", says="OPTIONS, POST"),
     "DELETE on a verb of a version": Bad(
-        "", 405, "method-not-allowed", path="/v1/models/breast-cancer/versions/1:decide", method="DELETE", says="POST"
+        "",
+        405,
+        "method-not-allowed",
+        path="/v1/models/breast-cancer/versions/1:decide",
+        method="DELETE",
+        says="OPTIONS, POST",
     ),
-    "PUT on the models": Bad("", 405, "method-not-allowed", path="/v1/models", method="PUT", says="GET"),
+    "PUT on the models": Bad("", 405, "method-not-allowed", path="/v1/models", method="PUT", says="GET, HEAD, OPTIONS"),
     "DELETE of a model": Bad(
-        "", 405, "method-not-allowed", path="/v1/models/breast-cancer", method="DELETE", says="GET"
+        "", 405, "method-not-allowed", path="/v1/models/breast-cancer", method="DELETE", says="GET, HEAD, OPTIONS"
     ),
     "metadata of an unknown model": Bad("", 404, "model-not-found", path=f"/v1/models/{CANARY}", method="GET"),
     "metadata of a malformed version": Bad(
@@ -265,7 +271,7 @@ def send(client: httpx.Client, bad: Bad, content: bytes) -> httpx.Response:
         for start in range(0, len(content), 1 << 18):
             yield content[start : start + (1 << 18)]
 
-    headers = {"content-type": "application/json", **bad.headers}
+    headers = {**JSON, **bad.headers}
     body = chunks() if bad.chunked else content
     return client.request(bad.method, bad.path, content=body, headers=headers)
 
@@ -280,14 +286,16 @@ def test_a_bad_request_is_refused_with_its_problem_and_the_next_one_is_answered(
     assert (answer.status_code, problem["type"]) == (bad.status, f"urn:temperance:problem:{bad.code}"), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert problem["status"] == bad.status
-    assert {"type", "title", "status", "detail"} <= set(problem) <= {"type", "title", "status", "detail", "errors"}
+    members = {"type", "title", "status", "detail", "instance"}
+    assert members <= set(problem) <= {*members, "errors"}
+    assert problem["instance"] == f"urn:uuid:{answer.headers['temperance-id']}"
     assert [entry["pointer"] for entry in problem.get("errors", [])][:1] == (
         [] if bad.pointer is None else [bad.pointer]
     )
     assert bad.says in answer.text
     if bad.status == 405:
         assert answer.headers["allow"] == bad.says
-    good = server.client.post(DECIDE, content=fill(PLAIN))
+    good = server.client.post(DECIDE, content=fill(PLAIN), headers=JSON)
     assert good.status_code == 200, good.text
 
 

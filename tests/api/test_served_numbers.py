@@ -208,7 +208,8 @@ async def test_ids_are_echoed_and_a_prediction_id_is_the_request_and_the_row(
 async def test_an_error_has_a_request_id_too(client: httpx.AsyncClient) -> None:
     answers = [await client.post("/v1/models/breast-cancer:predict", json={}), await client.get("/nowhere")]
     assert [answer.status_code for answer in answers] == [422, 404]
-    assert all(len(answer.headers["x-request-id"]) == 36 for answer in answers)
+    assert all(len(answer.headers["temperance-id"]) == 36 for answer in answers)
+    assert all(answer.json()["instance"] == f"urn:uuid:{answer.headers['temperance-id']}" for answer in answers)
 
 
 async def test_a_path_below_a_model_that_is_nothing_is_not_found(client: httpx.AsyncClient) -> None:
@@ -221,7 +222,8 @@ async def test_the_request_id_is_in_the_header_and_new_every_time(
 ) -> None:
     path, body = "/v1/models/breast-cancer:predict", {"instances": [example_row]}
     answers = [await client.post(path, json=body) for _ in range(3)]
-    assert all(answer.headers["x-request-id"] == answer.json()["id"] for answer in answers)
+    for name in ("temperance-id", "x-request-id"):
+        assert all(answer.headers[name] == answer.json()["id"] for answer in answers)
     assert len({answer.json()["id"] for answer in answers}) == 3
     assert [answer.json()["id"] for answer in answers] == sorted(answer.json()["id"] for answer in answers)
 

@@ -25,7 +25,13 @@ TAGS: Final = {
     "v2": "Tensors in, tensors out: the Open Inference Protocol.",
     "operations": "For those who run the service.",
 }
-REQUEST_ID: Final[Json] = {"description": "Id of the request; errors have one too.", "schema": {"type": "string"}}
+TEXT: Final[Json] = {"type": "string"}
+HEADERS: Final[Json] = {
+    "Temperance-Id": {"description": "Id of the request, ours; errors have one too.", "schema": TEXT},
+    "X-Request-Id": {"description": "What the request had in this header, or else our id.", "schema": TEXT},
+    "traceparent": {"description": "What the request had in this header, in W3C's form.", "schema": TEXT},
+}
+"""Header fields of answers."""
 
 
 def operations() -> list[Operation]:
@@ -53,7 +59,7 @@ def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str
         "paths": _paths(known, examples),
         "components": {
             "examples": _examples(examples),
-            "headers": {"X-Request-Id": REQUEST_ID},
+            "headers": HEADERS,
             "responses": _errors(known, errors),
             "schemas": {**answer_components(), **components([*v1_types(), *V2_TYPES, *SERVICE_TYPES])},
         },

@@ -11,7 +11,7 @@ import orjson
 from starlette.types import ASGIApp
 
 from service.api import problems
-from service.api.openapi.in_process import Request, send_request
+from service.api.openapi.in_process import REQUEST_ID, Request, send_request
 from service.api.openapi.operation import error_name
 from service.errors import DeadlineExceeded, LoadFailed
 
@@ -61,7 +61,7 @@ async def errors_of(app: ASGIApp, closed: ASGIApp, model: str) -> dict[str, Any]
 
 
 def _faults(path: str) -> dict[str, Any]:
-    answers = [problems.refusal(path, fault) for fault in FAULTS]
+    answers = [problems.refusal(path, fault, request_id=REQUEST_ID) for fault in FAULTS]
     return {error_name(path, answer.status_code): orjson.loads(bytes(answer.body)) for answer in answers}
 
 

@@ -1,6 +1,7 @@
 """Requests to an ASGI application in this process."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Scope
 
 REQUEST_ID: Final = "01900000-0000-7000-8000-000000000000"
+SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,12 @@ class Response:
 async def send_request(app: ASGIApp, request: Request) -> Response:
     """The response to one request."""
     messages: list[Message] = []
+    sent = asyncio.Event()
 
     async def receive() -> Message:
+        if sent.is_set():
+            await asyncio.Event().wait()  # the client stays connected
+        sent.set()
         return {"type": "http.request", "body": request.body, "more_body": False}
 
     async def send(message: Message) -> None:
@@ -85,6 +91,7 @@ async def started(app: ASGIApp) -> AsyncIterator[ASGIApp]:
 
 
 def _scope(request: Request) -> Scope:
+    now = time.monotonic()
     headers = {"content-type": "application/json", "content-length": str(len(request.body)), **request.headers}
     return {
         "type": "http",
@@ -99,5 +106,5 @@ def _scope(request: Request) -> Scope:
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         "client": None,
         "server": None,
-        "state": {"request_id": REQUEST_ID},
+        "state": {"request_id": REQUEST_ID, "started": now, "body_deadline": now + SECONDS, "deadline": now + SECONDS},
     }

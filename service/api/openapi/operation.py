@@ -158,7 +158,7 @@ def _path_parameters(operation: Operation, examples: Examples) -> list[Json]:
 def _responses(operation: Operation, examples: Examples) -> Json:
     success = {
         "description": "Success.",
-        "headers": {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}},
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("Temperance-Id", "X-Request-Id")},
         "content": _content(operation.answers, _references(operation, "response", examples.responses)),
     }
     names = {status: error_name(operation.path, status) for status in operation.errors}

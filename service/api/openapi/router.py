@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Response
 from starlette.types import ASGIApp
 
+from service.api.remembered_routes import READ
 from service.runtime.registry import Registry
 
 PATH: Final = "/openapi.json"
@@ -52,5 +53,5 @@ def router(contract: Contract) -> APIRouter:
     async def openapi() -> Response:
         return Response(await contract.text(), media_type="application/json")
 
-    routes.add_api_route(PATH, openapi, methods=["GET", "HEAD"])
+    routes.add_api_route(PATH, openapi, methods=READ)
     return routes

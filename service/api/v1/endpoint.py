@@ -1,7 +1,6 @@
 """The endpoint of a verb: reads a request, has it answered together with others, writes its part of the answer."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -32,16 +31,13 @@ class VerbEndpoint:
     verb : Verb
     targets : Targets
         Shared by all verbs.
-    seconds : float
-        That an answer may take.
     clock : callable
         The time of day, with its zone.
     """
 
-    def __init__(self, verb: Verb, targets: Targets, *, seconds: float, clock: Callable[[], datetime]) -> None:
+    def __init__(self, verb: Verb, targets: Targets, *, clock: Callable[[], datetime]) -> None:
         self._verb = verb
         self._targets = targets
-        self._seconds = seconds
         self._clock = clock
         self._writing = asyncio.Lock()  # of long answers: one after the other
 
@@ -50,26 +46,26 @@ class VerbEndpoint:
         try:
             body = await self._body(scope, receive)
         except ServiceError as error:
-            await problems.problem(error)(scope, receive, send)
+            await problems.answer(error, scope, receive, send)
             return
         headers = [(b"content-length", b"%d" % len(body)), MEDIA_TYPE]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        target, deadline = self._targets.target(self._verb, scope), time.monotonic() + self._seconds
+        target = self._targets.target(self._verb, scope)
         if not is_large(scope):
-            return await self._answer(target, scope, receive, deadline)
-        with target.intake.held(scope, receive, deadline=deadline) as held:
-            return await self._answer(target, scope, held, deadline)
+            return await self._answer(target, scope, receive)
+        with target.intake.held(scope, receive) as held:
+            return await self._answer(target, scope, held)
 
-    async def _answer(self, target: Target, scope: Scope, receive: Receive, deadline: float) -> bytes:
+    async def _answer(self, target: Target, scope: Scope, receive: Receive) -> bytes:
         _, reader, intake, most_bytes = target
         body = await read_json(scope, receive, limit=most_bytes)
-        request = await intake.read(body, reader.read, scope, receive, deadline=deadline)
+        request = await intake.read(body, reader.read, scope, receive)
         part, query = Part(scope["state"]["request_id"], len(request.rows), request.ids), request.kind.query
         try:
-            joint, place = await intake.answer(query, request.rows, part, scope, receive, deadline=deadline)
+            joint, place = await intake.answer(query, request.rows, part, scope, receive)
         except InvalidInstances as error:
             raise reader.located(error, request) from None
         if joint.bodies is None:

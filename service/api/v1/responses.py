@@ -37,6 +37,8 @@ class Problem(BaseModel):
         Status of the response.
     detail : str
         What is wrong and what to do.
+    instance : str
+        `urn:uuid:` and the id of the request; the header `Temperance-Id` has it too.
     errors : list of ProblemEntry
         The first places at fault, 20 at most; absent where the problem is of no place.
     """
@@ -45,6 +47,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    instance: str
     errors: list[ProblemEntry] = Field(default_factory=list)
 
 

@@ -2,14 +2,16 @@
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from starlette.exceptions import HTTPException
+from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Scope
 
 from service.api.addresses import PLACES, Limits, addressed
-from service.api.remembered_routes import DirectRoute
+from service.api.remembered_routes import READ, DirectRoute
 from service.api.v1.endpoint import VerbEndpoint
 from service.api.v1.targets import Targets
 from service.api.v1.verbs import VERBS
-from service.errors import NotFound, VerbNotFound
+from service.errors import VerbNotFound
 from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 
@@ -17,9 +19,7 @@ from service.runtime.registry import Registry
 def verb_routes(registry: Registry, predictor: Predictor, limits: Limits) -> list[DirectRoute]:
     """Routes of the verbs; their endpoints are ASGI applications."""
     targets = Targets(registry, predictor, limits)
-    endpoints = {
-        verb.name: VerbEndpoint(verb, targets, seconds=limits.seconds, clock=predictor.now) for verb in VERBS.values()
-    }
+    endpoints = {verb.name: VerbEndpoint(verb, targets, clock=predictor.now) for verb in VERBS.values()}
     return [
         DirectRoute(f"/v1/models/{{name}}{place}:{verb}", endpoint, methods=["POST"], name=verb)
         for verb, endpoint in endpoints.items()
@@ -31,13 +31,28 @@ def router(registry: Registry) -> APIRouter:
     """The other routes of `/v1`; to be matched after those of the verbs, for a name fits `name:verb` too."""
     routes = APIRouter(prefix="/v1")
     _add_metadata(routes, registry)
-    routes.add_api_route("/models/{rest:path}", _unknown_verb, methods=["GET", "POST"])
+    routes.add_api_route("/models/{rest:path}", _unknown_verb, methods=["POST"], route_class_override=PostRoute)
     return routes
 
 
-async def _unknown_verb(request: Request) -> Response:
-    if request.method != "POST":
-        raise NotFound.of_a_path()
+class ModelRoute(APIRoute):
+    """A route of a model: no path with a verb, though a name fits `name:verb` too."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As other routes match; never a path that ends in a colon and a verb."""
+        return (Match.NONE, {}) if ":" in scope["path"].rpartition("/")[2] else super().matches(scope)
+
+
+class PostRoute(APIRoute):
+    """A route that does not exist for other methods: they are answered as if it were not there."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As other routes match, if their methods fit."""
+        match, child = super().matches(scope)
+        return (match, child) if match is Match.FULL else (Match.NONE, {})
+
+
+async def _unknown_verb() -> Response:
     raise VerbNotFound(f"after a model, version or label comes a colon and one of {', '.join(VERBS)}")
 
 
@@ -50,13 +65,11 @@ def _add_metadata(routes: APIRouter, registry: Registry) -> None:
         return _json({"models": registry.names()})
 
     async def describe_model(request: Request) -> Response:
-        if ":" in request.url.path.rpartition("/")[2]:
-            raise HTTPException(405, headers={"Allow": "POST"})
         from service.api.v1.model_description import description  # noqa: PLC0415  # slow to import
 
         model = addressed(registry, request.path_params)
         return _json(description(model, registry.served(model.name)))
 
-    routes.add_api_route("/models", list_models, methods=["GET"])
+    routes.add_api_route("/models", list_models, methods=READ)
     for path in (f"/models/{{name}}{place}" for place in PLACES):
-        routes.add_api_route(path, describe_model, methods=["GET"])
+        routes.add_api_route(path, describe_model, methods=READ, route_class_override=ModelRoute)

@@ -4,12 +4,36 @@ import zlib
 from typing import Any, Final
 
 import numpy as np
+from starlette.types import Receive, Scope
 
-from service.api.body import parse_json
+from service.api.body import BODY_FIELDS, MOST_DIGITS, is_json, parse_json, read_bytes, sent_once
 from service.api.plain_numbers import end_of_numbers, plain_numbers
 from service.api.v2.tensors import TEXT, WIDE
 from service.errors import BodyTooLarge, InvalidRequest, MalformedBody, UnsupportedMediaType
 from service.runtime.integers import beyond
+
+BYTES: Final = b"application/octet-stream"
+JSON_LENGTH: Final = b"inference-header-content-length"
+IDENTITY: Final = "identity"
+FIELDS: Final = BODY_FIELDS | {JSON_LENGTH}
+
+
+async def read_body(scope: Scope, receive: Receive, *, limit: int) -> tuple[bytes, str, bytes | None]:
+    """The body of a request as it was sent, its Content-Encoding, and its header with the length of the JSON in it.
+
+    Its media type is JSON, `application/octet-stream`, or not declared: the clients of this protocol send all three.
+
+    Raises
+    ------
+    BodyTooLarge, RequestTimeout, UnsupportedMediaType, ClientDisconnect
+    """
+    fields = sent_once(scope, FIELDS)
+    media_type = fields.get(b"content-type")
+    if not (media_type is None or is_json(media_type) or media_type.strip().lower() == BYTES):
+        raise UnsupportedMediaType("send JSON in UTF-8 as application/json, or tensors as application/octet-stream")
+    raw = await read_bytes(scope, receive, length=fields.get(b"content-length"), limit=limit)
+    encoding = fields.get(b"content-encoding", IDENTITY.encode()).strip().lower().decode("latin-1")
+    return raw, encoding, fields.get(JSON_LENGTH)
 
 
 def decompress(raw: bytes, encoding: str, *, limit: int) -> bytes:
@@ -19,7 +43,7 @@ def decompress(raw: bytes, encoding: str, *, limit: int) -> bytes:
     ------
     BodyTooLarge, MalformedBody, UnsupportedMediaType
     """
-    if encoding == "identity":
+    if encoding == IDENTITY:
         return raw
     if encoding not in _WINDOWS:
         raise UnsupportedMediaType("send the body as it is, or with Content-Encoding: gzip or deflate")
@@ -35,7 +59,7 @@ def decompress(raw: bytes, encoding: str, *, limit: int) -> bytes:
     return plain
 
 
-def split(body: bytes, json_length: str | None) -> tuple[bytes, bytes]:
+def split(body: bytes, json_length: bytes | None) -> tuple[bytes, bytes]:
     """The JSON of a body, and what follows it; ``json_length`` is the header with its length.
 
     Raises
@@ -44,7 +68,7 @@ def split(body: bytes, json_length: str | None) -> tuple[bytes, bytes]:
     """
     if json_length is None:
         return body, b""
-    if not (json_length.isdigit() and int(json_length) <= len(body)):
+    if not (json_length.isdigit() and len(json_length) <= MOST_DIGITS and int(json_length) <= len(body)):
         raise InvalidRequest("the header Inference-Header-Content-Length must be the length of the JSON in the body")
     return body[: int(json_length)], body[int(json_length) :]
 

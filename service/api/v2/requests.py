@@ -62,14 +62,14 @@ class RequestReader:
         self._default = model.manifest.default_policy
         self._all = {(decide, binary): self._names.all(decide=decide, binary=binary) for decide, binary in BOTH_WAYS}
 
-    def read(self, body: bytes, json_length: str | None) -> InferRequest:
+    def read(self, body: bytes, json_length: bytes | None) -> InferRequest:
         """A request.
 
         Parameters
         ----------
         body : bytes
             Not compressed.
-        json_length : str or None
+        json_length : bytes or None
             The header ``Inference-Header-Content-Length``; None where the body is JSON alone.
 
         Raises

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.api.addresses import VERSION_PLACES, addressed
-from service.api.remembered_routes import DirectRoute
+from service.api.remembered_routes import READ, DirectRoute
 from service.api.v2 import model_repository
 from service.api.v2.endpoint import InferEndpoint, Server
 from service.api.v2.model_metadata import model_metadata, server_metadata, statistics
@@ -27,10 +27,10 @@ def router(server: Server) -> APIRouter:
     """The other routes of `/v2`."""
     routes = APIRouter(prefix="/v2")
     for path, endpoint in _server_endpoints(server).items():
-        routes.add_api_route(path, endpoint, methods=["GET"])
+        routes.add_api_route(path, endpoint, methods=READ)
     for path, endpoint in _model_endpoints(server).items():
         for place in VERSION_PLACES:
-            routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=["GET"])
+            routes.add_api_route(f"/models/{{name}}{place}{path}", endpoint, methods=READ)
     both = APIRouter()  # routers side by side: metrics and logs name a route by the prefix of its own router alone
     both.include_router(routes)
     both.include_router(model_repository.router(server.repository, limit=server.limits.body))

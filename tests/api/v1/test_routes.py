@@ -1,7 +1,5 @@
 """How models are addressed, listed and described, and what every answer carries."""
 
-from collections.abc import Callable
-
 import httpx
 import pytest
 
@@ -47,11 +45,18 @@ async def test_metadata_tell_what_a_model_takes_answers_and_costs(
     assert described["calibration"]["calibrator"]["params"] == model.bundle.record.calibrator.params
 
 
-async def test_a_body_without_a_content_type_is_taken_for_json(
-    client: httpx.AsyncClient, fill: Callable[..., bytes]
-) -> None:
-    answer = await client.post(DECIDE, content=fill('{"instances": [$ROW]}'))
-    assert answer.status_code == 200
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "SPY"])
+@pytest.mark.parametrize("path", ["/v1/models/breast-cancer:explain", "/v1/models/a/b", "/v1/models/a/versions/1/b"])
+async def test_a_path_of_no_verb_is_not_found_by_any_method(client: httpx.AsyncClient, method: str, path: str) -> None:
+    assert (await client.request(method, path)).status_code == 404
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_verb_of_no_model_lists_the_verbs(client: httpx.AsyncClient, place: str) -> None:
+    for path in (f"/v1/models/breast-cancer{place}:explain", f"/v1/models/breast-cancer{place}"):
+        refused = await client.post(path, json={"instances": []})
+        assert (refused.status_code, refused.json()["type"]) == (404, "urn:temperance:problem:unknown-verb")
+        assert "predict" in refused.json()["detail"]
 
 
 async def test_one_bad_instance_refuses_the_request_and_no_row_is_counted(

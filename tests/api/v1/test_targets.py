@@ -22,7 +22,7 @@ def at(verb: str, **place: str) -> dict[str, Any]:
 @pytest.fixture
 def targets(shipped: Registry) -> Targets:
     predictor = Predictor(Telemetry(CollectorRegistry()), lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    return Targets(shipped, predictor, Limits(lambda: 1 << 20, 100, 30.0))
+    return Targets(shipped, predictor, Limits(lambda: 1 << 20, 100))
 
 
 def test_all_names_of_a_version_lead_to_the_same_reader_and_queue(targets: Targets, shipped: Registry) -> None:

@@ -129,7 +129,7 @@ async def test_the_server_is_not_ready_once_the_last_model_is_unloaded(repositor
         await client.post(f"{AT}/unload")
         assert await ready() == [503, 503]
         assert (await client.get("/livez")).status_code == 200
-        missing = await client.post(f"/v1/models/{NAME}:decide", content=b'{"instances": [[1]]}')
+        missing = await client.post(f"/v1/models/{NAME}:decide", json={"instances": [[1]]})
         assert (missing.status_code, "was unloaded" in missing.json()["detail"]) == (404, True)
         await client.post(f"{AT}/load")
         assert await ready() == [200, 200]
