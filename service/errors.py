@@ -37,6 +37,7 @@
     │   └── Draining                 the process is ending
     ├── DeadlineExceeded             a request's time ran out before it was answered
     ├── SettingsInvalid              what the service cannot start with
+    ├── KeysInvalid                  keys that cannot be read, made or revoked
     ├── BundleError                  what lies in the repository
     │   ├── BundleNotFound
     │   ├── BundleDamaged
@@ -48,7 +49,8 @@
     └── FitError                     data from which nothing can be learned
         └── NoSignal
 
-What HTTP itself can refuse is in `service/api/http_errors.py`. Tested in `tests/api/test_problems.py`.
+What HTTP itself can refuse is in `service/api/http_errors.py`, what checking a credential can meet in
+`service/access/access_errors.py`. Tested in `tests/api/test_problems.py`.
 """
 
 from collections.abc import Sequence
@@ -349,6 +351,10 @@ class DeadlineExceeded(ServiceError):
 
 class SettingsInvalid(ServiceError):
     """A variable or an address that the service cannot start with."""
+
+
+class KeysInvalid(ServiceError):
+    """Keys that cannot be read, made or revoked."""
 
 
 class BundleError(ServiceError):

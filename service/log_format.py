@@ -43,7 +43,7 @@ class TextFormat(logging.Formatter):
         """The line; frames of an error follow it, indented."""
         line = f"{moment(record.created)} {record.levelname} {record.name}: {escaped(message_of(record))}"
         line += _text_of(fields_of(record))
-        return "\n    ".join([line, *map(escaped, _error_lines(record))]) if record.exc_info else line
+        return "\n    ".join([line, *map(escaped, _error_lines(record))])
 
 
 class JsonFormat(logging.Formatter):
@@ -58,9 +58,8 @@ class JsonFormat(logging.Formatter):
             "message": message_of(record),
             **fields_of(record),
         }
-        if record.exc_info and record.exc_info[1]:
-            line["error"] = type(record.exc_info[1]).__name__
-            line["frames"] = _error_lines(record)
+        if lines := _error_lines(record):
+            line |= {"error": lines[0], "frames": lines[1:]}
         return json.dumps(line, default=str)
 
 
@@ -153,10 +152,14 @@ def _quoted(value: str | float) -> str:
     return json.dumps(text) if _NEEDS_QUOTES.search(text) else text
 
 
+def error_lines(error: BaseException) -> list[str]:
+    """The type of an error and the places in the code that it passed, then those of its causes; never its message."""
+    return [line for cause in _chain(error) for line in (type(cause).__name__, *_frames(cause))]
+
+
 def _error_lines(record: logging.LogRecord) -> list[str]:
-    if not record.exc_info or record.exc_info[1] is None:
-        return []
-    return [line for error in _chain(record.exc_info[1]) for line in (type(error).__name__, *_frames(error))]
+    lines: list[str] = record.__dict__.get("error_lines", [])
+    return error_lines(record.exc_info[1]) if record.exc_info and record.exc_info[1] else lines
 
 
 def _frames(error: BaseException) -> Iterator[str]:

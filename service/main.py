@@ -7,30 +7,47 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import uuid_utils
-import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from starlette.types import ASGIApp
 
 from service import log_format
+from service.access.authenticator import Tokens
+from service.access.quotas import Quotas
+from service.access.shared_counts import SharedCounts
+from service.access.watched_keys import WatchedKeys
 from service.api.app import AppParts, build_app
+from service.api.authentication import CallerChecks
+from service.api.http_limits import HttpLimits
+from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
+from service.api.proxies import Proxies, behind
+from service.api.serving import Serving
+from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
+from service.credentials import authenticator_of, check_access, following_keys, keep_keys_needed, key_use_of, keys_of
 from service.errors import SettingsInvalid
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
+from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
-from service.telemetry import Telemetry
+from service.stuck_runs import StuckRuns
+from service.telemetry import Telemetry, forget_ended_workers
+
+if TYPE_CHECKING:
+    from service.tracing import Exporter
 
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -41,7 +58,10 @@ def create() -> ASGIApp:
     """Application from the environment; what a worker process imports."""
     settings = read_settings()
     configure_logging(settings)
-    app = compose(settings, load(settings), shared_metrics=os.environ.get(SHARED_METRICS))
+    shared = os.environ.get(SHARED_METRICS)
+    if shared is not None:
+        forget_ended_workers(Path(shared))  # whose place this one takes
+    app = compose(settings, load(settings), shared_metrics=shared)
     _set_aside()
     return app
 
@@ -53,29 +73,68 @@ def serve(settings: Settings) -> None:
     ------
     BundleError, GraphError
         If a model cannot be loaded; models are loaded before workers are spawned, so that the error is reported.
-    SettingsInvalid
-        If the address cannot be listened on.
+    KeysInvalid, SettingsInvalid
+        If the address cannot be listened on, or would let everyone in.
     """
     configure_logging(settings)
-    _check_address(settings.host, settings.port)
-    registry = load(settings)
-    for model in registry.all_models():
-        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
-    common: dict[str, Any] = {
-        "host": settings.host,
-        "port": settings.port,
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-    }
+    access = check_access(settings)
+    Proxies.named(settings.proxies)
+    tls = tls_of(settings)
+    with _sockets(settings) as sockets:
+        registry = load(settings)
+        for model in registry.all_models():
+            log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
+        for url in urls(sockets, is_tls=tls is not None):
+            log.info("listening on %s", url)
+        log.log(access.level, "%s", access.sentence)
+        _run(settings, registry, Serving(limits_of(settings), settings.deadline, tls), sockets)
+
+
+def _run(settings: Settings, registry: Registry, serving: Serving, sockets: list[socket.socket]) -> None:
     if settings.workers == 1:
-        app = compose(settings, registry)
+        app = compose(settings, registry, tls=serving.tls)
         _set_aside()
-        uvicorn.run(app, **common)
+        serving.in_one_process(app, sockets)
         return
     with tempfile.TemporaryDirectory(prefix="temperance-metrics-") as shared:
+        keep_keys_needed(settings)
         os.environ[SHARED_METRICS] = shared  # read by the workers' prometheus_client when it is imported
-        uvicorn.run("service.main:create", factory=True, workers=settings.workers, **common)
+        serving.in_processes("service.main:create", settings.workers, sockets)
+
+
+@contextmanager
+def _sockets(settings: Settings) -> Iterator[list[socket.socket]]:
+    if settings.uds is None:
+        yield bound(settings.host, settings.port)
+        return
+    if {"host", "port"} & settings.model_fields_set:
+        raise SettingsInvalid("TEMPERANCE_UDS takes the place of TEMPERANCE_HOST and TEMPERANCE_PORT; set one of them")
+    with bound_to_path(settings.uds) as made:
+        yield [made]
+
+
+def limits_of(settings: Settings) -> HttpLimits:
+    """What a connection may take."""
+    return HttpLimits(settings.max_header, settings.header_seconds, settings.keep_alive, settings.body_seconds)
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """TLS where a certificate is set; its files are read once here, so that an error is reported at the start.
+
+    Raises
+    ------
+    SettingsInvalid
+    """
+    if settings.ssl_certfile is None:
+        others = settings.model_fields_set & _WITH_A_CERTIFICATE
+        if others:
+            raise SettingsInvalid(f"{PREFIX}{min(others).upper()} needs TEMPERANCE_SSL_CERTFILE")
+        return None
+    files = CertificateFiles(
+        settings.ssl_certfile, settings.ssl_keyfile, settings.ssl_keyfile_password_file, settings.ssl_ca_certs
+    )
+    files.context()
+    return Tls(files)
 
 
 def read_settings() -> Settings:
@@ -92,9 +151,12 @@ def read_settings() -> Settings:
         raise SettingsInvalid(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
     try:
         return Settings()
+    except SettingsError:
+        raise SettingsInvalid(f"{PREFIX}JWT_ISSUERS: must be JSON, a list of objects") from None
     except ValidationError as error:
-        name, _, reason = describe(error).partition(": ")
-        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {reason}") from None
+        place, _, reason = describe(error).partition(": ")
+        name, _, within = place.partition(".")
+        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {f'{within}: ' if within else ''}{reason}") from None
 
 
 def load(settings: Settings) -> Registry:
@@ -111,7 +173,9 @@ def threads_of(settings: Settings) -> int:
     return settings.threads or max(1, available_cpus() // settings.workers)
 
 
-def compose(settings: Settings, registry: Registry, *, shared_metrics: str | None = None) -> ASGIApp:
+def compose(
+    settings: Settings, registry: Registry, *, shared_metrics: str | None = None, tls: Tls | None = None
+) -> ASGIApp:
     """The application around a loaded registry.
 
     Parameters
@@ -120,10 +184,15 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
     registry : Registry
     shared_metrics : str, optional
         Folder that several workers count in together.
+    tls : Tls, optional
+        Whose certificate is loaded again on SIGHUP; several workers are replaced on it.
     """
     telemetry = Telemetry(CollectorRegistry())
+    exporter = exporter_of(settings, telemetry)
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
-    return build_app(
+    stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
+    keys = keys_of(settings, telemetry)
+    app = build_app(
         AppParts(
             registry=registry,
             predictor=Predictor(telemetry, lambda: datetime.now(UTC), queue_seconds=settings.queue_seconds),
@@ -135,20 +204,78 @@ def compose(settings: Settings, registry: Registry, *, shared_metrics: str | Non
             deadline=settings.deadline,
             body_seconds=settings.body_seconds,
             docs=settings.docs,
+            root_path=settings.root_path,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
+            checks=checks_of(settings, keys, shared=shared_metrics),
+            origins=settings.cors_origins,
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
-            background=lambda: watching(reloader, settings.reload_seconds),
+            background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
+            trace=None if exporter is None else exporter.record,
         )
+    )
+    return behind(app, Proxies.named(settings.proxies))
+
+
+def checks_of(settings: Settings, keys: WatchedKeys, *, shared: str | None = None) -> CallerChecks:
+    """What requests are checked by.
+
+    Parameters
+    ----------
+    settings : Settings
+    keys : WatchedKeys
+    shared : str, optional
+        Folder that several workers count in together.
+    """
+    counts = SharedCounts.alone() if shared is None else SharedCounts.joined(Path(shared), settings.workers)
+    return CallerChecks(
+        authenticator_of(settings, keys, _tokens_of(settings)),
+        Quotas(counts, requests=settings.quota_requests, rows=settings.quota_rows),
+        settings.client_certificate_header,
+        settings.metrics_open,
+        settings.docs_open,
     )
 
 
+def _tokens_of(settings: Settings) -> Tokens | None:
+    if not settings.jwt_issuers:
+        return None
+    from service.access import tokens  # noqa: PLC0415  # without issuers its libraries are no part of a start
+
+    return tokens.Tokens([tokens.TokenIssuer(**issuer.model_dump()) for issuer in settings.jwt_issuers])
+
+
 @asynccontextmanager
-async def watching(reloader: Reloader, seconds: float) -> AsyncIterator[None]:
-    """Aliases are looked at every so often, and at once on SIGHUP, while the context lasts."""
+async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+    # Around the others: once they have ended, a process that was given up ends too.
+    async with stuck.watched(), others:
+        yield
+
+
+@asynccontextmanager
+async def _background(
+    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None, exporter: "Exporter | None"
+) -> AsyncIterator[None]:
+    sending = nullcontext() if exporter is None else exporter.running()
+    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)), sending:
+        yield
+
+
+def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
+    """What sends traces and metrics to the collector that is set; None without one, and then nothing is imported."""
+    if settings.otlp_endpoint is None:
+        return None
+    from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
+
+    return Exporter(settings.otlp_endpoint, telemetry.registry)
+
+
+@asynccontextmanager
+async def watching(reloader: Reloader, seconds: float, tls: Tls | None = None) -> AsyncIterator[None]:
+    """Aliases are looked at every so often; on SIGHUP at once, and the certificate is too, while the context lasts."""
     loop, hangup = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    watch = asyncio.create_task(_watch(reloader, hangup, seconds or None))
+    watch = asyncio.create_task(_watch(reloader, hangup, seconds or None, tls))
     try:
         yield
     finally:
@@ -156,7 +283,7 @@ async def watching(reloader: Reloader, seconds: float) -> AsyncIterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _watch(reloader: Reloader, hangup: asyncio.Event, seconds: float | None) -> None:
+async def _watch(reloader: Reloader, hangup: asyncio.Event, seconds: float | None, tls: Tls | None) -> None:
     while True:
         try:
             await asyncio.wait_for(hangup.wait(), seconds)
@@ -164,6 +291,8 @@ async def _watch(reloader: Reloader, hangup: asyncio.Event, seconds: float | Non
             await asyncio.to_thread(reloader.poll)
         else:
             hangup.clear()
+            if tls is not None:
+                tls.reload()
             await asyncio.to_thread(reloader.reload)
 
 
@@ -178,11 +307,4 @@ def _set_aside() -> None:
     gc.freeze()
 
 
-def _check_address(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SettingsInvalid(f"cannot listen on {host} port {port}: {error.strerror}") from None
+_WITH_A_CERTIFICATE: Final = frozenset({"ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"})

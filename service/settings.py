@@ -1,9 +1,11 @@
 """What an operator can set, read once from the environment."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "TEMPERANCE_"
@@ -13,8 +15,37 @@ def _listed(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _checked_url(value: str) -> str:
+    parts = urlsplit(value)
+    if not parts.hostname or "@" in parts.netloc or parts.fragment:
+        raise ValueError("must be a URL with a host, and without a user and a fragment")
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
+        raise ValueError("must begin with https://; http:// is for this machine alone")
+    return value
+
+
+def _distinct(value: "tuple[Issuer, ...]") -> "tuple[Issuer, ...]":
+    if len({entry.issuer for entry in value}) < len(value):
+        raise ValueError("names an issuer twice")
+    return value
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in value:
+        parts = urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
+            raise ValueError("an origin is https://HOST or https://HOST:PORT, and never *")
+    return value
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """Several texts, separated by commas."""
+
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
 
 
 class Issuer(BaseModel):
@@ -23,11 +54,11 @@ class Issuer(BaseModel):
     Attributes
     ----------
     issuer : str
-        As it stands in the claim `iss`.
+        As it stands in the claim `iss`: printable ASCII without `|`, for callers are named `ISSUER|SUBJECT`.
     audience : str
         That the claim `aud` must name.
     jwks_url : str
-        Where its public keys are.
+        Where its public keys are; `https`, or this machine.
     algorithms : tuple of str
         Asymmetric ones.
     scopes_claim : str
@@ -36,13 +67,10 @@ class Issuer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    issuer: Annotated[str, Field(min_length=1)]
+    issuer: Annotated[str, Field(pattern=r"^[!-{}~]{1,512}$")]
     audience: Annotated[str, Field(min_length=1)]
-    jwks_url: Annotated[str, Field(pattern="^https?://")]
-    algorithms: tuple[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"], ...] = (
-        "RS256",
-        "ES256",
-    )
+    jwks_url: Annotated[str, AfterValidator(_checked_url)]
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256", "ES256")
     scopes_claim: Annotated[str, Field(min_length=1)] = "scope"
 
 
@@ -52,7 +80,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     models: Annotated[Path, Field(description="Model repository.")] = Path("models")
-    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1, description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
     uds: Annotated[
         Path | None, Field(description="Unix domain socket to listen on, in place of an address and a port.")
@@ -101,7 +129,9 @@ class Settings(BaseSettings):
         None
     )
     jwt_issuers: Annotated[
-        tuple[Issuer, ...], Field(description="Issuers of accepted tokens, as a JSON list of objects.")
+        tuple[Issuer, ...],
+        AfterValidator(_distinct),
+        Field(description="Issuers of accepted tokens, as a JSON list of objects."),
     ] = ()
     client_certificate_header: Annotated[
         str | None,
@@ -131,7 +161,9 @@ class Settings(BaseSettings):
         Field(description="Whether /docs and /openapi.json answer without a credential where others need one."),
     ] = False
     cors_origins: Annotated[
-        Names, Field(description="Origins of pages that may read answers in a browser, separated by commas.")
+        Names,
+        AfterValidator(_origins),
+        Field(description="Origins of pages that may read answers in a browser, separated by commas."),
     ] = ()
     workers: Annotated[int, Field(ge=1, le=256, description="Processes. Each holds every model.")] = 1
     threads: Annotated[
@@ -145,7 +177,7 @@ class Settings(BaseSettings):
     ] = 1
     deadline: Annotated[
         float, Field(gt=0, le=86400, description="Seconds in which a request is answered, or refused with status 504.")
-    ] = 30.0
+    ] = 10.0
     queue_seconds: Annotated[
         float,
         Field(
@@ -175,3 +207,35 @@ class Settings(BaseSettings):
     log_level: Annotated[
         str, Field(pattern="^(critical|error|warning|info|debug)$", description="Least severity that is logged.")
     ] = "info"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Settings that contradict each other are refused; defaults contradict nothing."""
+        for name, is_wrong, message in _CONTRADICTIONS:
+            if name in self.model_fields_set and is_wrong(self):
+                raise ValueError(f"{name}: {message}")
+        return self
+
+
+def _is_set(settings: Settings, name: str) -> bool:
+    return name in settings.model_fields_set
+
+
+_CONTRADICTIONS: Final[tuple[tuple[str, Callable[[Settings], bool], str], ...]] = (
+    (
+        "queue_seconds",
+        lambda own: _is_set(own, "deadline") and own.queue_seconds >= own.deadline,
+        "must be below TEMPERANCE_DEADLINE, or requests would wait until their time is over",
+    ),
+    (
+        "body_seconds",
+        lambda own: _is_set(own, "deadline") and own.body_seconds > own.deadline,
+        "must not exceed TEMPERANCE_DEADLINE, in which the body arrives too",
+    ),
+    (
+        "docs_open",
+        lambda own: own.docs_open and not own.docs,
+        "opens what TEMPERANCE_DOCS=false takes away; set one of them",
+    ),
+)
+"""A field, when it is wrong, and why."""

@@ -1,11 +1,12 @@
-"""Counters, gauges and histograms, on a registry that is passed in; what a trace is made of.
+"""Counters, gauges and histograms, on a registry that is passed in; what a trace is made of."""
 
-Tested in tests/api/test_app.py and tests/test_tracing.py.
-"""
-
-from typing import NamedTuple
+import os
+import re
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import mark_process_dead
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
@@ -40,6 +41,8 @@ class Telemetry:
         self.postprocess = self._histogram(
             "postprocess_seconds", "From a run's output to its answers", "model", buckets=STAGE_SECONDS
         )
+        self.given_up = self._counter("given_up_processes", "Processes that ended because a run did not end")
+        self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
         self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
@@ -86,3 +89,26 @@ class TracedRequest(NamedTuple):
     version: str | None = None
     rows: int = 0
     stages: tuple[tuple[str, float, float], ...] = ()
+
+
+def forget_ended_workers(folder: Path) -> None:
+    """Take the gauges of worker processes that have ended out of the folder in which workers count together.
+
+    Their counters stay: what they counted has happened.
+    """
+    pids = {int(found[1]) for path in folder.glob("gauge_live*.db") if (found := _OF_A_PROCESS.search(path.name))}
+    for pid in filter(_has_ended, pids):
+        mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]  # it ships no types
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # of another user: it lives, and is none of ours
+        return False
+    return False
+
+
+_OF_A_PROCESS: Final = re.compile(r"_(\d+)\.db$")

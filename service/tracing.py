@@ -5,13 +5,15 @@ the times in that value, and metrics from the registry that `/metrics` shows. A 
 reached delays nothing: what does not fit into the queue is dropped.
 """
 
+import asyncio
 import logging
 import os
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Final
 
@@ -49,7 +51,7 @@ log = logging.getLogger("temperance")
 
 
 class Exporter:
-    """Sends spans and metrics until it is closed.
+    """Sends spans and metrics from its start until it is closed.
 
     Parameters
     ----------
@@ -81,6 +83,18 @@ class Exporter:
         self._started_ns, self._metrics_due = time.time_ns(), time.monotonic() + metric_seconds
         self._wake, self._is_ending = threading.Event(), False
         self._thread = threading.Thread(target=self._send_on, name="otlp", daemon=True)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Send for as long as the context lasts."""
+        self.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.close)
+
+    def start(self) -> None:
+        """Begin to send."""
         self._thread.start()
 
     def record(self, request: TracedRequest) -> None:

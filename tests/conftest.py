@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import httpx
 import numpy as np
@@ -131,8 +132,9 @@ def serving(models: Path, *flags: str, **environment: str) -> Iterator[Server]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TEMPERANCE_")}
     command = [str(TEMPERANCE), "serve", "--models", str(models), "--port", str(port), *flags]
     with (
+        tempfile.TemporaryDirectory() as data,  # that of the person who runs the tests may hold keys
         tempfile.NamedTemporaryFile(suffix=".log") as log,
-        subprocess.Popen(command, env={**clean, **environment}, stderr=log) as process,
+        subprocess.Popen(command, env={**clean, "TEMPERANCE_DATA": data, **environment}, stderr=log) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         server = Server(client, process, Path(log.name))
@@ -165,6 +167,15 @@ def _wait_until_ready(server: Server) -> None:
 def server() -> Iterator[Server]:
     """The shipped models behind a real server process."""
     with serving(SHIPPED) as running:
+        yield running
+
+
+@pytest.fixture
+def issuer() -> Iterator[Any]:
+    """A running issuer of tokens."""
+    from tests.token_issuer import running_issuer  # it makes keys
+
+    with running_issuer() as running:
         yield running
 
 

@@ -5,8 +5,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ OURS = (
 )
 """Words for which the field has better ones."""
 ADDRESS = "http://127.0.0.1:8000"
+ADDRESS_WITH_KEYS = "http://127.0.0.1:8001"
+"""Of a server that needs the keys which a page made before."""
 README_LINES = 180
 
 
@@ -57,11 +60,28 @@ def client(workplace: Path, serving: Callable[..., AbstractContextManager[Any]])
         yield running.client
 
 
+@pytest.fixture(scope="module")
+def with_keys(workplace: Path, serving: Callable[..., AbstractContextManager[Any]]) -> Iterator[Callable[[], str]]:
+    """Starts another server over that folder's models and keys, when it is called first; its address."""
+    with ExitStack() as stack:
+
+        @cache
+        def address() -> str:
+            keys = workplace / ".temperance" / "keys.json"
+            running = stack.enter_context(serving(workplace / "models", TEMPERANCE_KEYS=str(keys)))
+            return str(running.client.base_url).rstrip("/")
+
+        yield address
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_block_of_a_page_runs_and_prints_what_it_shows(page, workplace, client):
+def test_every_block_of_a_page_runs_and_prints_what_it_shows(page, workplace, client, with_keys):
     for block in blocks(page):
         if block.language == "bash":
-            printed = run(block.text, workplace, str(client.base_url).rstrip("/"))
+            script = block.text.replace(ADDRESS, str(client.base_url).rstrip("/"))
+            if ADDRESS_WITH_KEYS in script:
+                script = script.replace(ADDRESS_WITH_KEYS, with_keys())
+            printed = run(script, workplace)
             if block.output is not None:
                 assert_shown(printed, block.output)
 
@@ -70,8 +90,8 @@ def test_the_readme_has_blocks_that_run():
     assert sum(block.language == "bash" for block in blocks(ROOT / "README.md")) >= 6
 
 
-def run(script: str, folder: Path, address: str) -> str:
-    command = ["bash", "-euo", "pipefail", "-c", script.replace(ADDRESS, address)]
+def run(script: str, folder: Path) -> str:
+    command = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{script}\n{done.stderr}"
     assert not done.stderr, f"{script}\n{done.stderr}"

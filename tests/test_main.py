@@ -28,6 +28,8 @@ from service.settings import Settings
 TEMPERANCE = Path(sys.executable).with_name("temperance")
 JSON = {"content-type": "application/json"}
 DECIDE = "/v1/models/breast-cancer:decide"
+SLOW = 3
+"""Times as long as on a quiet machine a start may take here."""
 
 
 def refused(*flags: str, **variables: str) -> str:
@@ -81,6 +83,33 @@ def test_a_port_in_use_stops_the_start() -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         assert f"cannot listen on 127.0.0.1 port {port}" in refused("--port", port)
+
+
+@pytest.mark.parametrize(
+    ("flags", "host"),
+    [
+        (("--host", "0.0.0.0"), "0.0.0.0"),  # noqa: S104  # what must not start
+        (("--host", "::", "--workers", "2"), "::"),
+        ((), socket.gethostname()),
+    ],
+)
+def test_an_address_that_other_machines_reach_stops_the_start_without_a_credential(
+    flags: tuple[str, ...], host: str, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    line = refused(*flags, "--models", str(tmp_path), TEMPERANCE_HOST=host, TEMPERANCE_DATA=str(tmp_path / "data"))
+    assert time.monotonic() - began < 5 * SLOW
+    assert line.startswith(f"temperance: {host} can be reached from other machines")
+    assert all(way in line for way in ("temperance keys create", "TEMPERANCE_JWT_ISSUERS", "--insecure"))
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_named_key_file_that_is_absent_or_damaged_stops_the_start(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    assert f"there is no file {keys}" in refused(TEMPERANCE_KEYS=str(keys))
+    keys.write_text('{"schema": 1, "keys": [{"zq7canary": "zq7canary"}]}')
+    line = refused(TEMPERANCE_KEYS=str(keys))
+    assert f"{keys} is no file of keys" in line
 
 
 def test_flags_win_over_variables(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Settings: every one documented, read from the environment, refused when it cannot be."""
 
+import json
 import re
 
 import pytest
@@ -7,6 +8,31 @@ import pytest
 from service.errors import SettingsInvalid
 from service.main import read_settings
 from service.settings import PREFIX, Settings
+
+ISSUER: dict[str, object] = {
+    "issuer": "https://id.example",
+    "audience": "temperance",
+    "jwks_url": "https://id.example/keys",
+}
+NO_ISSUERS: tuple[dict[str, object], ...] = (
+    {"issuer": "zq7canary|zq7canary"},
+    {"issuer": ""},
+    {"issuer": "zq7\ncanary"},
+    {"audience": ""},
+    {"jwks_url": "http://id.example/zq7canary"},
+    {"jwks_url": "file:///zq7canary"},
+    {"jwks_url": "https://zq7canary@id.example/keys"},
+    {"jwks_url": "https:///keys"},
+    {"algorithms": ["HS256"]},
+    {"algorithms": ["none"]},
+    {"algorithms": []},
+    {"scopes_claim": ""},
+    {"unknown": True},
+)
+
+
+def issuers(*entries: dict[str, object]) -> str:
+    return json.dumps(entries)
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +73,16 @@ def test_a_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.Monk
         ("MAX_ROWS", "1.5"),
         ("DOCS", "perhaps"),
         ("LOG_LEVEL", "loud"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "https://*.example"),
+        ("CORS_ORIGINS", "https://page.example/"),
+        ("CORS_ORIGINS", "https://page.example,page.example"),
+        ("JWT_ISSUERS", "zq7canary"),
+        ("JWT_ISSUERS", '{"issuer": "zq7canary"}'),
+        ("JWT_ISSUERS", issuers({"issuer": "a"})),
+        ("JWT_ISSUERS", issuers(ISSUER, ISSUER)),
+        *(("JWT_ISSUERS", issuers({**ISSUER, **change})) for change in NO_ISSUERS),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_the_variables_name(
@@ -71,3 +107,17 @@ def test_other_programs_variables_are_none_of_ours(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MODELS", "elsewhere")
     monkeypatch.setenv("XTEMPERANCE_FOO", "1")
     assert read_settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    "address", ["https://id.example:8443/keys?a=1", "http://127.0.0.1:9/keys", "http://localhost/k"]
+)
+def test_keys_of_an_issuer_come_over_tls_or_from_this_machine(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPERANCE_JWT_ISSUERS", issuers({**ISSUER, "jwks_url": address}))
+    (issuer,) = read_settings().jwt_issuers
+    assert (issuer.jwks_url, issuer.algorithms, issuer.scopes_claim) == (address, ("RS256", "ES256"), "scope")
+
+
+def test_origins_are_read_from_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPERANCE_CORS_ORIGINS", "https://a.example, http://localhost:3000")
+    assert read_settings().cors_origins == ("https://a.example", "http://localhost:3000")

@@ -1,6 +1,8 @@
 """Traces and metrics for a collector: a real HTTP server that decodes what it is sent."""
 
 import gzip
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client import CollectorRegistry
 
+from service.bundle.repository import Repository
 from service.telemetry import Telemetry, TracedRequest
 from service.tracing import MOST_WAITING, TIMEOUT, Exporter
 
@@ -40,12 +43,18 @@ class Sink:
                 self.spans += [span for scope in part.scope_spans for span in scope.spans]
         elif path == "/v1/metrics":
             for part in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                self.metrics |= {one.name: one for scope in part.scope_metrics for one in scope.metrics}
+                found = {one.name: one for scope in part.scope_metrics for one in scope.metrics}
+                # A worker that has answered nothing has no points.
+                self.metrics = found | self.metrics if self.metrics and not points(found) else self.metrics | found
         else:
             self.faults.append(path)
 
     def named(self, name: str) -> list[Any]:
         return [span for span in self.spans if span.name == name]
+
+
+def points(metrics: dict[str, Any]) -> list[Any]:
+    return list(metrics["temperance_requests"].sum.data_points) if "temperance_requests" in metrics else []
 
 
 def attributes(thing: Any) -> dict[str, Any]:
@@ -97,6 +106,7 @@ def sent(registry: CollectorRegistry, *requests: TracedRequest) -> Sink:
     """What a collector holds after requests were recorded and the exporter was closed."""
     with collecting() as sink:
         exporter = Exporter(sink.endpoint, registry, span_seconds=60.0)
+        exporter.start()
         for request in requests:
             exporter.record(request)
         exporter.close()
@@ -194,6 +204,7 @@ def test_spans_and_metrics_are_sent_while_the_process_runs() -> None:
     telemetry = Telemetry(CollectorRegistry())
     with collecting() as sink:
         exporter = Exporter(sink.endpoint, telemetry.registry, span_seconds=0.01, metric_seconds=0.01)
+        exporter.start()
         exporter.record(traced())
         until(lambda: bool(sink.spans) and bool(sink.metrics))
         exporter.close()
@@ -218,6 +229,7 @@ def test_a_collector_that_does_not_answer_delays_neither_requests_nor_the_end(
     with collecting(answers=False) as sink:
         endpoint = sink.endpoint if collector == "silent" else "http://127.0.0.1:1"
         exporter = Exporter(endpoint, CollectorRegistry(), span_seconds=0.01)
+        exporter.start()
         slowest = 0.0
         for _ in range(2 * MOST_WAITING):
             began = time.perf_counter()
@@ -229,3 +241,69 @@ def test_a_collector_that_does_not_answer_delays_neither_requests_nor_the_end(
     exporter._thread.join(SECONDS)
     assert slowest < 0.25  # nothing waits for the network; a busy machine may take a thread away
     assert len(caplog.records) < 50
+
+
+DECIDE = "/v1/models/breast-cancer:decide"
+STAGES = ["read", "queue", "run", "postprocess", "write"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_sends_every_request_until_its_end(
+    workers: int, serving: Callable[..., Any], repository: Repository, test_rows: list[list[float]]
+) -> None:
+    parent = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    with collecting() as sink:
+        with serving(repository.root, "--workers", str(workers), TEMPERANCE_OTLP_ENDPOINT=sink.endpoint) as server:
+            for _ in range(10):
+                answer = server.client.post(DECIDE, json={"instances": test_rows[:2]}, headers=parent)
+                assert answer.status_code == 200
+            server.client.get("/nowhere", headers=parent)
+        answered, refused = sink.named("POST /v1/models/{name}:decide"), sink.named("GET (other)")
+        assert len(answered) == 10
+        assert answer.headers["temperance-id"] in {attributes(span)["temperance.request_id"] for span in answered}
+        assert {attributes(span)["temperance.rows"] for span in answered} == {2}
+        assert attributes(refused[0])["error.type"] == "not-found"
+        stages = [span for span in sink.spans if span.parent_span_id == answered[0].span_id]
+        assert [span.name for span in sorted(stages, key=lambda span: span.start_time_unix_nano)] == STAGES
+        assert {span.trace_id.hex() for span in (*answered, *refused, *stages)} == {TRACE}
+        assert len({own["service.instance.id"] for own in sink.resources}) <= workers
+        assert sink.metrics["temperance_requests"].sum.data_points
+        assert "temperance_queue_seconds" in sink.metrics
+
+
+def test_a_server_whose_collector_cannot_be_reached_answers_and_ends_as_usual(
+    serving: Callable[..., Any], repository: Repository, test_rows: list[list[float]]
+) -> None:
+    with serving(repository.root, TEMPERANCE_OTLP_ENDPOINT="http://127.0.0.1:1") as server:
+        for _ in range(20):
+            assert server.client.post(DECIDE, json={"instances": test_rows[:1]}).status_code == 200
+        server.process.terminate()
+        began = time.monotonic()
+        server.process.wait(timeout=30)
+        assert time.monotonic() - began < TIMEOUT + 8.0
+
+
+def test_variables_of_opentelemetry_alone_send_nothing(
+    serving: Callable[..., Any], repository: Repository, test_rows: list[list[float]]
+) -> None:
+    with collecting() as sink:
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_METRICS_EXPORTER": "otlp",
+            "OTEL_BSP_SCHEDULE_DELAY": "10",
+            "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+        }
+        with serving(repository.root, **variables) as server:
+            assert server.client.post(DECIDE, json={"instances": test_rows[:1]}).status_code == 200
+        assert (sink.spans, sink.metrics, sink.faults) == ([], {}, [])
+
+
+def test_nothing_that_sends_is_imported_without_a_collector() -> None:
+    # FastAPI imports the interfaces by itself.
+    code = (
+        "import service.main, sys;"
+        "print([m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"

@@ -29,6 +29,10 @@ class Caller:
     requests: int = 0
     rows: int = 0
 
+    def may_use(self, model: str) -> bool:
+        """Whether it may use the model of that name."""
+        return self.models is None or model in self.models
+
 
 ANONYMOUS: Final = Caller("anonymous", frozenset(SCOPES))
 """Everyone, where the service is open."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from service.access.quotas import Quotas
+from service.access.shared_counts import SharedCounts
 from service.api.large_bodies import LargeBodies
 from service.bundle.repository import VERSION
 from service.errors import VersionNotServed
@@ -20,11 +22,15 @@ PLACES: Final = (*VERSION_PLACES, "/labels/{alias}")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one request, and on the large bodies of all; that on a request's bytes follows the served models."""
+    """Bounds on one request, on the large bodies of all, and on what a caller sends in a minute.
+
+    That on a request's bytes follows the served models.
+    """
 
     body: Callable[[], int]
     rows: int
     bodies: LargeBodies = field(default_factory=LargeBodies)
+    quotas: Quotas = field(default_factory=lambda: Quotas(SharedCounts.alone()))
 
 
 def addressed(registry: Registry, place: Mapping[str, str]) -> Model:

@@ -7,20 +7,27 @@ from functools import lru_cache, partial
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service.access.quotas import Quotas
+from service.access.shared_counts import SharedCounts
 from service.api import operations, problems
 from service.api.addresses import Limits
+from service.api.authentication import Authentication, CallerChecks
 from service.api.body_limit import body_limit
+from service.api.cross_origin import CrossOrigin
 from service.api.edge import Edge
 from service.api.large_bodies import LargeBodies
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
+from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
+from service.api.root_path import under
 from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
@@ -29,15 +36,17 @@ from service.errors import ServiceError
 from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 from service.runtime.reload import Reloader
-from service.telemetry import Telemetry
+from service.telemetry import Telemetry, TracedRequest
 
 
 @dataclass(frozen=True, slots=True)
 class AppParts:
     """What the application is made of; `main` puts it together.
 
-    ``exposed`` is what `/metrics` shows; ``reloader`` is what `/v2/repository` uses, None where that is closed;
-    ``workers`` is how many processes serve; ``background`` runs beside the application for as long as it does.
+    ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; pages of ``origins`` may
+    read answers; ``reloader`` is what `/v2/repository` uses, None where that is closed; ``workers`` is how many
+    processes serve; ``background`` runs beside the application for as long as it does; ``trace`` takes in every
+    request that was answered.
     """
 
     registry: Registry
@@ -51,9 +60,13 @@ class AppParts:
     body_seconds: float
     docs: bool
     exposed: CollectorRegistry
+    checks: CallerChecks
+    origins: tuple[str, ...] = ()
+    root_path: str = ""
     reloader: Reloader | None = None
     workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    trace: Callable[[TracedRequest], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +87,34 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    return Edge(_routed(parts), parts.telemetry, parts.new_id, seconds=parts.deadline, body_seconds=parts.body_seconds)
+    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
+    edge = Edge(
+        _guarded(parts),
+        parts.telemetry,
+        parts.new_id,
+        seconds=parts.deadline,
+        body_seconds=parts.body_seconds,
+        trace=parts.trace,
+        shared=shared,
+    )
+    return under(edge, parts.root_path)
+
+
+def _guarded(parts: AppParts) -> ASGIApp:
+    app = Authentication(_routed(parts), parts.checks)
+    return CrossOrigin(app, parts.origins) if parts.origins else app
 
 
 def _routed(parts: AppParts) -> ASGIApp:
     state, limits = _State(parts), _limits(parts)
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=state.lifespan)
+    app = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=state.lifespan,
+        telemetry=_NO_TELEMETRY,
+    )
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
@@ -92,18 +127,19 @@ def _routed(parts: AppParts) -> ASGIApp:
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
-        app.include_router(openapi.router(_contract(parts)))
+        app.include_router(openapi.router(_contract(parts), parts.root_path))
     return Direct(app, direct)
 
 
 def _contract(parts: AppParts) -> Contract:
-    # Examples come from applications of their own, which neither count nor log.
+    # Examples come from applications of their own, which neither count nor log, and charge no quota.
     def application(*, is_open: bool) -> ASGIApp:
         own = replace(
             parts,
             registry=without_statistics(parts.registry),
             predictor=Predictor(NoTelemetry(), parts.predictor.now),
             docs=False,
+            checks=replace(parts.checks, quotas=Quotas(SharedCounts.alone())),
             reloader=parts.reloader if is_open else None,
             background=nullcontext,
         )
@@ -139,7 +175,7 @@ def _limits(parts: AppParts) -> Limits:
         return body_limit(parts.registry, rows=parts.max_rows, most=parts.max_body)
 
     bodies = LargeBodies(parts.predictor.queue_seconds)
-    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies)
+    return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies, parts.checks.quotas)
 
 
 def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
@@ -160,3 +196,5 @@ def _server(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Se
 Protocol = Callable[[AppParts, Limits, Callable[[], bool]], Routes]
 
 PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}
+# FastAPI's own would send paths and the messages of errors where its variables in the environment say so.
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}

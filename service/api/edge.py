@@ -2,8 +2,7 @@
 
 import logging
 import time
-import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -11,13 +10,17 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
-from service.api.correlation import NONE, Correlation, correlation_of, identity
-from service.telemetry import Telemetry
+from service.api.correlation import correlation_of, identity
+from service.api.request_record import Answered, fields_of, traced
+from service.log_format import error_lines
+from service.telemetry import Telemetry, TracedRequest
 
 # Requested every few seconds; at level INFO their lines would bury the others.
 PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 CLIENT_DISCONNECTED: Final = 499  # nginx' number, in logs and metrics only
 UNMATCHED: Final = "(other)"
+
+_NOTHING: Final[Mapping[str, object]] = {}
 
 log = logging.getLogger("temperance")
 
@@ -27,7 +30,7 @@ class Edge:
 
     What others read of a request is in its state: ``request_id``, our id; ``correlation``, the caller's; ``started``,
     ``body_deadline`` and ``deadline``, when it came, when its body and when its answer are due, in seconds on the
-    monotonic clock.
+    monotonic clock. Others add ``caller``; ``code`` of the problem that answers it; ``answer``, where a model answered.
 
     Parameters
     ----------
@@ -39,20 +42,35 @@ class Edge:
         That an answer may take, from the first byte of the request that the application sees.
     body_seconds : float
         That the body of a request may take, of these.
+    shared : mapping, optional
+        What the server finds in the state of the lifespan.
+    trace : callable, optional
+        Takes in every request that was answered; None where nothing is traced.
     """
 
     def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, new_id: Callable[[], str], *, seconds: float, body_seconds: float
+        self,
+        app: ASGIApp,
+        telemetry: Telemetry,
+        new_id: Callable[[], str],
+        *,
+        seconds: float,
+        body_seconds: float,
+        shared: Mapping[str, object] = _NOTHING,
+        trace: Callable[[TracedRequest], None] | None = None,
     ) -> None:
         self._app = app
+        self._shared = shared
         self._new_id = new_id
         self._seconds_to_answer, self._seconds_to_read = seconds, min(seconds, body_seconds)
         # Labels come from routes, so there are few; finding their counters costs more than counting.
         self._requests, self._seconds = cache(telemetry.requests.labels), cache(telemetry.seconds.labels)
+        self._refusals, self._trace = cache(telemetry.refusals.labels), trace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
+            scope.setdefault("state", {}).update(self._shared)
             await self._app(scope, receive, send)
             return
         state = self._named(scope)
@@ -85,28 +103,23 @@ class Edge:
 
     def _account(self, scope: Scope, status: int) -> None:
         state = scope["state"]
-        seconds = time.monotonic() - state["started"]
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        answered = Answered(method, route, status, state["started"], time.monotonic())
         self._requests(method, route, status).inc()
-        self._seconds(route).observe(seconds)
+        self._seconds(route).observe(answered.ended - answered.started)
+        if "code" in state:
+            self._refusals(state["code"]).inc()
+        if self._trace is not None:
+            self._trace(traced(answered, state))
         level = logging.DEBUG if route in PROBES else logging.INFO
-        line = (state["request_id"], method, route, status, 1000 * seconds, _suffix(state["correlation"]))
-        log.log(level, "%s %s %s %d %.1f ms%s", *line)
-
-
-def _suffix(correlation: Correlation) -> str:
-    if correlation is NONE:
-        return ""
-    request_id, traceparent = correlation
-    named = (("x_request_id", request_id), ("traceparent", traceparent))
-    return "".join(f" {name}={value}" for name, value in named if value is not None)
+        if log.isEnabledFor(level):
+            log.log(level, "request", extra=fields_of(answered, state))
 
 
 def _log_fault(error: Exception, request_id: str) -> None:
-    # The frames, never the message: it may hold what a caller sent.
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s unexpected %s\n%s", request_id, type(error).__name__, frames)
+    # Never the error itself: its message may hold what a caller sent, and a handler of another's would write it.
+    log.error("unexpected error", extra={"request_id": request_id, "error_lines": error_lines(error)})
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

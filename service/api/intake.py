@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from starlette.types import Receive, Scope
 
-from service.access.caller import ANONYMOUS
+from service.access.caller import Caller
+from service.api.addresses import Limits
 from service.api.disconnect import while_connected
-from service.api.large_bodies import Held, LargeBodies
+from service.api.large_bodies import Held
 from service.prediction.answer import Part
 from service.prediction.joint_answer import Result
 from service.prediction.query import Query
@@ -43,14 +44,13 @@ class Intake:
     model : Model
     queue : Queue
         Of the model.
-    bodies : LargeBodies
-        Of the process.
+    limits : Limits
     """
 
-    def __init__(self, model: Model, queue: Queue, bodies: LargeBodies) -> None:
+    def __init__(self, model: Model, queue: Queue, limits: Limits) -> None:
         self.model = model
         self.queue = queue
-        self._bodies = bodies
+        self._bodies, self._quotas = limits.bodies, limits.quotas
         self._row_bytes = 0.0
 
     def held(self, scope: Scope, receive: Receive) -> Held:
@@ -79,6 +79,8 @@ class Intake:
         Raises
         ------
         Overloaded, DeadlineExceeded, ClientDisconnect
+        QuotaExceeded
+            If the caller may not send so many rows now.
         Exception
             Whatever ``parse`` raises.
         """
@@ -91,6 +93,7 @@ class Intake:
         if not is_compressed:
             own = len(body) / len(request.rows)
             self._row_bytes += WEIGHT * (own - self._row_bytes) if self._row_bytes else own
+        self._quotas.charge_rows(scope["state"]["caller"], len(request.rows))
         return request
 
     async def answer(
@@ -106,7 +109,7 @@ class Intake:
         """
         state = scope["state"]
         deadline = state["deadline"] if seconds is None else min(state["deadline"], state["started"] + seconds)
-        answering: Awaitable[Result] = self.queue.answer(query, rows, part, deadline=deadline, caller=_caller(state))
+        answering: Awaitable[Result] = self.queue.answer(query, rows, part, deadline=deadline, caller=caller_of(state))
         if not self.queue.immediate(self.model, part.rows):
             answering = while_connected(answering, receive)
         return await answering
@@ -117,11 +120,11 @@ class Intake:
         rows = self._rows(len(body))
         self._admit(rows, state)
         self._bodies.check(0)
-        with self.queue.expecting(rows, caller=_caller(state)):
+        with self.queue.expecting(rows, caller=caller_of(state)):
             return await while_connected(self._bodies.parse(parse, body, deadline=state["deadline"]), receive)
 
     def _admit(self, rows: int, state: State) -> None:
-        self.queue.admit(rows, caller=_caller(state), deadline=state["deadline"])
+        self.queue.admit(rows, caller=caller_of(state), deadline=state["deadline"])
 
     def _rows(self, size: int) -> int:
         return int(size / self._row_bytes) or 1 if self._row_bytes else 1
@@ -140,6 +143,7 @@ def _declared(scope: Scope) -> int | None:
     return None
 
 
-def _caller(state: State) -> str:
-    name: str = state.get("caller", ANONYMOUS).name
-    return name
+def caller_of(state: State) -> str:
+    """The name of who sends a request, as it was found before the request came here."""
+    caller: Caller = state["caller"]
+    return caller.name

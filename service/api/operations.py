@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from service.api.page_headers import page_headers
 from service.api.remembered_routes import READ
 from service.errors import NotReady
 from service.runtime.registry import Registry
@@ -121,6 +122,8 @@ def docs_router(title: str) -> APIRouter:
         swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url="docs/favicon.png",
     )
+
+    page.headers.update(page_headers(bytes(page.body)))
 
     async def docs() -> Response:
         return page

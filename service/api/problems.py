@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from service.access.access_errors import IssuerUnavailable
 from service.api.http_errors import HeadersTooLarge, MalformedHttp, MethodNotAllowed, RequestTimeout, UriTooLong
 from service.errors import (
     MOST_FAULTS,
@@ -48,6 +49,7 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     NotReady: 503,
     LoadFailed: 409,
     Overloaded: 503,
+    IssuerUnavailable: 503,
     RepositoryClosed: 403,
     Unauthenticated: 401,
     Forbidden: 403,
@@ -56,10 +58,12 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     BundleError: 503,
 }
 MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS: Final = 10  # the keys of an issuer are not looked for more often
 
 
 async def answer(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request with an error; its state has its ``request_id``."""
+    scope["state"]["code"] = error.code
     response = refusal(scope["path"], error, request_id=scope["state"]["request_id"])
     await response(scope, receive, send)
 
@@ -156,6 +160,7 @@ def allowed(methods: Iterable[str]) -> str:
 
 def _refused(request: Request, error: ServiceError, **headers: str) -> Response:
     scope = request.scope
+    scope["state"]["code"] = error.code
     return refusal(scope["path"], error, request_id=scope["state"]["request_id"], headers=headers)
 
 
@@ -169,6 +174,8 @@ def internal() -> ServiceError:
 def _advice(error: ServiceError) -> Mapping[str, str]:
     if isinstance(error, Overloaded):
         return {"Retry-After": str(math.ceil(error.seconds))}
+    if isinstance(error, IssuerUnavailable):
+        return {"Retry-After": str(RETRY_SECONDS)}
     if isinstance(error, QuotaExceeded):
         return {
             "Retry-After": str(math.ceil(error.seconds)),

@@ -11,11 +11,13 @@ from service.errors import ServiceError
 VERBS: Final = {
     "alias": "service.cli.alias_command:alias",
     "bench": "service.cli.bench_command:bench_",
+    "doctor": "service.cli.doctor_command:doctor",
     "draft": "service.cli.draft_command:draft",
     "evaluate": "service.cli.evaluate_command:evaluate",
     "fit": "service.cli.fit_command:fit",
     "import": "service.cli.import_command:import_",
     "inspect": "service.cli.inspect_command:inspect",
+    "keys": "service.cli.keys_command:keys",
     "list": "service.cli.list_command:list_",
     "publish": "service.cli.publish_command:publish",
     "retire": "service.cli.retire_command:retire",

@@ -22,7 +22,13 @@ def one_blas_thread() -> None:
 @click.option("--models", type=click.Path(), help="Model repository.")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8000]")
+@click.option("--uds", type=click.Path(), help="Unix domain socket to listen on, in place of host and port.")
+@click.option("--ssl-certfile", type=click.Path(), help="Certificate chain for TLS.")
+@click.option("--ssl-keyfile", type=click.Path(), help="Private key of the certificate.")
+@click.option("--ssl-keyfile-password-file", type=click.Path(), help="File with the password of the private key.")
+@click.option("--ssl-ca-certs", type=click.Path(), help="Authorities by which certificates of clients are checked.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: 1]")
+@click.option("--insecure", is_flag=True, default=None, help="Let everyone in, also from other machines.")
 def serve(**flags: str | int | None) -> None:
     """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
     # Worker processes read their settings from the environment, so that is where the flags go.

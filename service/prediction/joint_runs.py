@@ -37,8 +37,7 @@ def answered(batch: list[Waiting], deadline: float | None, groups: Sequence[list
         Whatever rows of the batch made the run raise.
     """
     started = time.monotonic()
-    posterior = _run(batch[0].query.model, join([request.rows for request in batch]), deadline, started)
-    ran = time.monotonic()
+    posterior, ran = _run(batch[0].query.model, join([request.rows for request in batch]), deadline, started)
     if len(groups) <= 1:
         return [_concluded(batch, posterior, started, ran)]
     joints, end = [], 0
@@ -71,14 +70,16 @@ def _groups(batch: list[Waiting]) -> list[list[Waiting]]:
     return list(groups.values())
 
 
-def _run(model: Model, rows: Rows, deadline: float | None, started: float) -> Posterior:
+def _run(model: Model, rows: Rows, deadline: float | None, started: float) -> tuple[Posterior, float]:
     try:
-        posterior = model.posterior(rows, deadline=deadline)
+        raw = model.raw(rows, deadline=deadline)
+        ran = time.monotonic()
+        posterior = model.posterior_of(raw)
     except Exception:
         model.tally.failures += 1
         raise
     model.tally.add(len(rows), time.monotonic() - started)
-    return posterior
+    return posterior, ran
 
 
 def _concluded(group: Sequence[Waiting], posterior: Posterior, started: float, ran: float) -> JointAnswer:

@@ -140,9 +140,7 @@ class Queue:
             return self._at_once(request)
         result = self._queued(request, inline=inline)
         try:
-            if due is None or (inline and self._thread is None):  # no timer fires before a run on the loop ends
-                return await result
-            async with asyncio.timeout(due - now):
+            async with asyncio.timeout(None if due is None else due - now):
                 return await result
         except TimeoutError:
             raise DeadlineExceeded.in_the_queue() from None
@@ -166,6 +164,7 @@ class Queue:
 
     def _count(self, joint: JointAnswer) -> None:
         self._counts.count(joint.query.options.verb, joint.answer, joint.parts)
+        self._counts.time(joint.query.model.name, joint.queued, joint.timings)
 
     def _guarded(self, rows: Rows, deadline: float | None) -> float | None:
         # Columns of numbers take as long as they took when they were measured; a watchdog would cost more.
@@ -180,6 +179,7 @@ class Queue:
         self._waiting.push(request, caller=request.caller, size=rows)
         self._backlog.add(request.caller, rows)
         request.is_counted = True
+        self._counts.wait(request.query.model.name)
         if self._idle:
             self._due = True
             loop.call_soon(self._gather, loop, 0, 0)
@@ -189,6 +189,7 @@ class Queue:
         # It runs, or nothing waits for it any more; it is counted once.
         if request.is_counted:
             request.is_counted = False
+            self._counts.wait(request.query.model.name, -1)
             self._backlog.remove(request.caller, len(request.rows))
 
     def _check_room(self) -> None:

@@ -14,11 +14,11 @@ class Timings(NamedTuple):
     Attributes
     ----------
     started : float
-        The run of the graph with stages A to C began.
+        The run of the graph began.
     ran : float
         It ended.
     concluded : float
-        Stages D and E ended.
+        Stages A to E ended.
     """
 
     started: float

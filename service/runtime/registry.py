@@ -75,8 +75,8 @@ class Registry:
         try:
             return self._served[name]
         except KeyError:
-            known = ", ".join(self.names()) or "none: each was unloaded, or has no alias"
-            raise ModelNotFound(f"no model has that name; the served models are {known}") from None
+            detail = "no model has that name; the list of models shows the served ones"
+            raise ModelNotFound(detail if self._served else f"{detail}: each was unloaded, or has no alias") from None
 
     def model(self, name: str, *, version: int | None = None, alias: str | None = None) -> Model:
         """The model that answers: by version, by alias, or `stable`.

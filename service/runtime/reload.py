@@ -179,9 +179,8 @@ class Reloader:
         log.error("still serving the versions of %s that were loaded before: %s", name, error)
 
     def _check_published(self, name: str) -> None:
-        published = self._published()
-        if name not in published:
-            raise ModelNotFound(f"no model of that name is published; there are {', '.join(published) or 'none'}")
+        if name not in self._published():
+            raise ModelNotFound("no model of that name is published; the index of the repository shows those that are")
 
     def _published(self) -> list[str]:
         try:

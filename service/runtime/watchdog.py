@@ -9,7 +9,7 @@ import onnxruntime as ort
 class Watchdog:
     """Ends runs whose time is over, at the next node of their graph.
 
-    One operator that takes long is not interrupted; nothing in ONNX Runtime can.
+    One operator that takes long is not interrupted; nothing in ONNX Runtime can. `overdue` tells of it.
     """
 
     def __init__(self) -> None:
@@ -38,6 +38,12 @@ class Watchdog:
         """The run is over."""
         with self._changed:
             del self._watched[id(options)]
+
+    def overdue(self) -> float:
+        """Seconds by which the run that is latest is beyond its deadline; 0 if none is."""
+        with self._changed:
+            earliest = min((deadline for deadline, _ in self._watched.values()), default=float("inf"))
+        return max(0.0, time.monotonic() - earliest)
 
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():  # a forked process has none

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +20,16 @@ from service.api.app import AppParts, build_app
 from service.api.correlation import Correlation
 from service.api.edge import Edge
 from service.api.problems import MEDIA_TYPE
+from service.credentials import keys_of
 from service.errors import ServiceError
+from service.log_format import TextFormat
+from service.main import checks_of
 from service.prediction.predictor import Predictor
 from service.prediction.queue import Queue
 from service.runtime.model import Model
 from service.runtime.registry import Registry
-from service.telemetry import Telemetry
+from service.settings import Settings
+from service.telemetry import Telemetry, TracedRequest
 
 DECIDE = "/v1/models/breast-cancer:decide"
 CANARY = "zq7canary"
@@ -40,6 +45,11 @@ class Breaking(Predictor):
     def queue(self, model: Model) -> Queue:
         del model
         raise self._error
+
+
+def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Lines of the log as they are written."""
+    return [TextFormat().format(record) for record in caplog.records if record.name == "temperance"]
 
 
 @pytest.fixture
@@ -60,6 +70,7 @@ def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
             body_seconds=10.0,
             docs=True,
             exposed=telemetry.registry,
+            checks=checks_of(Settings(), keys_of(Settings())),
         )
         return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts)), base_url="http://temperance")
 
@@ -76,11 +87,11 @@ async def test_an_unexpected_error_is_a_problem_that_says_nothing_else(
     assert (answer.status_code, answer.headers["content-type"]) == (500, MEDIA_TYPE)
     assert answer.json()["type"] == "urn:temperance:problem:internal"
     assert 'route="/v1/models/{name}:decide",status="500"} 1.0' in exposed
-    assert "ValueError" in caplog.text
-    assert "test_edge.py" in caplog.text
-    logged = [record.getMessage() for record in caplog.records]
-    # The frame's source line is this file's own; the message is not repeated anywhere.
-    assert not any(CANARY in text for text in (answer.text, *logged))
+    logged = "\n".join(lines_of(caplog))
+    assert "ValueError" in logged
+    assert "test_edge.py" in logged
+    assert answer.headers["temperance-id"] in logged
+    assert CANARY not in answer.text + logged + caplog.text
 
 
 async def test_an_error_of_our_own_that_is_no_request_error_is_a_500_with_its_words(
@@ -171,7 +182,7 @@ async def test_the_log_has_one_line_per_request_and_nothing_of_its_content(
             f"/{CANARY}?{CANARY}={CANARY}", headers={"x-request-id": f"{CANARY}!", "traceparent": f"00-{CANARY}-1-01"}
         )
         await client.get(f"/v1/models/{CANARY}")
-    lines = [record.getMessage() for record in caplog.records if record.name == "temperance"]
+    lines = lines_of(caplog)
     assert len(lines) == 3
     assert CANARY not in "".join(lines)
     assert str(example_row[0]) not in "".join(lines)
@@ -192,10 +203,10 @@ async def test_what_a_caller_calls_a_request_is_sent_back_and_logged_and_makes_n
             await client.post("/v2/models/breast-cancer/infer", json={}, headers=headers),
             await client.get("/nowhere", headers=headers),
         ]
-    for answer, line in zip(answers, [record.getMessage() for record in caplog.records], strict=True):
+    for answer, line in zip(answers, lines_of(caplog), strict=True):
         assert (answer.headers["x-request-id"], answer.headers["traceparent"]) == ("theirs.1", TRACE)
         assert len(answer.headers["temperance-id"]) == 36
-        assert line.startswith(answer.headers["temperance-id"])
+        assert f"request request_id={answer.headers['temperance-id']} method=" in line
         assert line.endswith(f" x_request_id=theirs.1 traceparent={TRACE}")
     found = answers[0].json()
     assert found["id"] == answers[0].headers["temperance-id"]
@@ -225,3 +236,66 @@ async def test_what_is_read_of_a_request_is_in_its_state() -> None:
     assert (state["request_id"], state["correlation"]) == ("ours", Correlation("theirs"))
     assert state["deadline"] == state["started"] + 5.0
     assert state["body_deadline"] == state["deadline"]
+
+
+async def test_problems_are_counted_by_their_type(client: httpx.AsyncClient) -> None:
+    def refused(text: str, code: str) -> float:
+        found = re.search(rf'^temperance_refusals_total{{code="{code}"}} (\S+)$', text, re.MULTILINE)
+        return 0.0 if found is None else float(found[1])
+
+    codes = ("invalid-json", "model-not-found", "not-found", "method-not-allowed")
+    before = (await client.get("/metrics")).text
+    await client.post(DECIDE, content=b"{", headers={"content-type": "application/json"})
+    await client.post("/v2/models/breast-cancer/infer", content=b"{")
+    await client.get(f"/v1/models/{CANARY}")
+    await client.get(f"/{CANARY}")
+    await client.put("/livez")
+    after = (await client.get("/metrics")).text
+    assert [refused(after, code) - refused(before, code) for code in codes] == [2, 1, 1, 1]
+
+
+async def test_a_line_names_the_problem(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="temperance"):
+        await client.post(DECIDE, content=b"{", headers={"content-type": "application/json"})
+    (line,) = lines_of(caplog)
+    assert " method=POST route=/v1/models/{name}:decide status=400 code=invalid-json milliseconds=" in line
+
+
+async def test_a_line_that_is_not_written_is_not_made(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="temperance"):
+        assert (await client.get("/v1/models")).status_code == 200
+    assert caplog.records == []
+
+
+async def test_a_request_is_traced_with_its_stages(shipped: Registry, example_row: list[float]) -> None:
+    taken: list[TracedRequest] = []
+    telemetry = Telemetry(CollectorRegistry())
+    parts = AppParts(
+        registry=shipped,
+        predictor=Predictor(telemetry, lambda: datetime.now(UTC)),
+        telemetry=telemetry,
+        new_id=lambda: "request-1",
+        version="0",
+        max_body=1 << 20,
+        max_rows=10,
+        deadline=30.0,
+        body_seconds=10.0,
+        docs=False,
+        exposed=telemetry.registry,
+        checks=checks_of(Settings(), keys_of(Settings())),
+        trace=taken.append,
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts)), base_url="http://x") as client:
+        await client.post(DECIDE, json={"instances": [example_row] * 2}, headers={"traceparent": TRACE})
+        await client.post("/v2/models/breast-cancer/infer", json={})
+    answered, refused = taken
+    assert (answered.route, answered.status, answered.request_id) == ("/v1/models/{name}:decide", 200, "request-1")
+    assert (answered.model, answered.version, answered.rows) == ("breast-cancer", "1", 2)
+    assert answered.traceparent == TRACE
+    assert [name for name, _, _ in answered.stages] == ["read", "queue", "run", "postprocess", "write"]
+    moments = [moment for _, started, ended in answered.stages for moment in (started, ended)]
+    assert moments == sorted(moments)
+    assert (moments[0], moments[-1]) == (answered.started, answered.ended)
+    assert (refused.code, refused.model, refused.stages) == ("invalid-request", None, ())

@@ -71,7 +71,7 @@ def send(server: Server, request: Request | Sequence[Request], moments: Times, *
     with ExitStack() as stack:
         address = ("127.0.0.1", server.port)
         links = [stack.enter_context(socket.create_connection(address)) for _ in range(connections)]
-        stack.enter_context(_undisturbed())
+        stack.enter_context(undisturbed())
         return _Schedule(links, [_as_bytes(one) for one in requests], moments).run()
 
 
@@ -148,7 +148,8 @@ def _as_bytes(request: Request) -> bytes:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
+    """No garbage is collected meanwhile."""
     gc.collect()
     gc.disable()
     try:

@@ -35,12 +35,14 @@ def ours(models: Path = ROOT / "models") -> AbstractContextManager[Server]:
     return of_checkout(ROOT, models)
 
 
-def of_checkout(checkout: Path, models: Path) -> AbstractContextManager[Server]:
+def of_checkout(checkout: Path, models: Path, **environment: str) -> AbstractContextManager[Server]:
     """Temperance from the source in a directory, with this environment's packages; SystemExit if it does not start."""
     module = "service.cli.main" if (checkout / "service/cli/main.py").exists() else "service.cli"
     start = f"from {module} import main; main()"
     command = (sys.executable, "-c", start, "serve", "--models", str(models.resolve()), "--port", "PORT")
-    return running(*command, ready="/readyz", cwd=checkout, environment={"TEMPERANCE_LOG_LEVEL": "warning"})
+    return running(
+        *command, ready="/readyz", cwd=checkout, environment={"TEMPERANCE_LOG_LEVEL": "warning"} | environment
+    )
 
 
 def under_uvicorn(app: str, ready: str, **environment: str) -> AbstractContextManager[Server]:

@@ -144,7 +144,7 @@ def test_pip_installs_the_lock_by_hash_and_the_package_alone() -> None:
         "pip install --require-hashes -r requirements.lock",
         "pip install --no-deps --no-build-isolation .",
     ]
-    assert {step.split()[0] for step in steps} == {"pip", "python"}
+    assert {step.split()[0] for step in steps} == {"pip", "python", "mkdir"}
     assert every("ADD") == []
 
 
@@ -163,9 +163,15 @@ def test_the_build_context_holds_what_is_copied_and_nothing_by_default() -> None
     assert {"models/*/draft", "**/__pycache__"} <= set(patterns)
 
 
-def test_the_last_stage_runs_nothing_and_copies_only_environment_and_models() -> None:
+def test_the_last_stage_runs_nothing_and_copies_only_environment_models_and_empty_folders() -> None:
     assert final("RUN") == []
-    assert final("COPY") == ["--from=build /opt/temperance /opt/temperance", "models /models"]
+    assert final("COPY") == [
+        "--from=build /opt/temperance /opt/temperance",
+        "models /models",
+        "--from=build --chown=10001:10001 /data /data",
+        "--from=build --chown=10001:10001 /keys /keys",
+    ]
+    assert "mkdir /data /keys" in every("RUN")
 
 
 def test_the_process_is_an_unprivileged_user_known_by_number() -> None:
@@ -186,7 +192,8 @@ def test_the_command_is_the_packages_own_and_needs_no_shell() -> None:
 def test_the_image_sets_settings_that_exist_and_switches_telemetry_off() -> None:
     variables = environment()
     set_here = {name.removeprefix(PREFIX).lower(): value for name, value in variables.items() if PREFIX in name}
-    assert set_here == {"host": "0.0.0.0", "port": "8000", "models": "/models"}  # noqa: S104  # a container's own
+    expected = {"host": "0.0.0.0", "port": "8000", "models": "/models", "data": "/data"}  # noqa: S104  # a container's own
+    assert set_here == expected
     assert set_here.keys() <= Settings.model_fields.keys()
     assert variables["ORT_DISABLE_TELEMETRY"] == "1"
 
@@ -243,14 +250,64 @@ def test_compose_leaves_the_images_own_limits_as_they_are(key: str) -> None:
     assert of_service(key) is None
 
 
-def test_compose_mounts_models_where_the_image_looks_for_them() -> None:
-    assert of_service("volumes") == [f"./models:{environment()['TEMPERANCE_MODELS']}:ro"]
+def test_compose_mounts_models_keys_and_data_where_the_service_looks_for_them() -> None:
+    keys = Path(compose()["services.temperance.environment.TEMPERANCE_KEYS"][0]).parent
+    assert of_service("volumes") == [
+        f"./models:{environment()['TEMPERANCE_MODELS']}:ro",
+        f"keys:{keys}:ro",
+        f"data:{environment()['TEMPERANCE_DATA']}",
+    ]
+
+
+def test_the_one_container_that_writes_keys_serves_nothing_and_starts_only_on_request() -> None:
+    tool = {key.removeprefix("services.keys."): value for key, value in compose().items() if ".keys." in key}
+    assert tool["profiles"] == ["tools"]
+    assert tool["entrypoint"] == ["temperance", "keys"]
+    assert tool["environment.TEMPERANCE_KEYS"] == compose()["services.temperance.environment.TEMPERANCE_KEYS"]
+    assert tool["volumes"] == ["keys:/keys", "data:/data:ro"]
+    assert tool["network_mode"] == ["none"]
+    assert "ports" not in tool
+    assert (tool["read_only"], tool["cap_drop"]) == (["true"], ["ALL"])
+    assert "keys" in VERBS
+
+
+def started_as_in_the_image(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """`temperance` with the image's settings, with folders of this machine in the place of its own."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+    image = {key: value for key, value in environment().items() if key.startswith(PREFIX)}
+    places = {f"{PREFIX}MODELS": str(ROOT / "models"), f"{PREFIX}DATA": str(folder / "data")}
+    return subprocess.run(
+        [Path(sys.executable).with_name("temperance"), *arguments],
+        env=own | image | places | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_image_does_not_start_without_a_credential_and_says_how_to_make_one(tmp_path: Path) -> None:
+    done = started_as_in_the_image(tmp_path, "serve")
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert f"temperance keys create --name NAME --scopes predict --keys {tmp_path}/data/keys.json" in line
+
+
+def test_compose_without_a_key_stops_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    keys = tmp_path / "keys" / "keys.json"
+    done = started_as_in_the_image(tmp_path, "serve", TEMPERANCE_KEYS=str(keys))
+    (line,) = done.stderr.splitlines()
+    assert f"there is no file {keys}" in line
+    made = started_as_in_the_image(tmp_path, "keys", "create", "--name", "ehr", TEMPERANCE_KEYS=str(keys))
+    assert made.returncode == 0
+    assert keys.exists()
 
 
 def test_compose_keeps_the_images_health_check_and_its_times() -> None:
     (rest,) = final("HEALTHCHECK")
     times = dict(re.findall(r"--([\w-]+)=(\S+)", rest.split(" CMD ")[0]))
-    declared = {key.rsplit(".", 1)[1].replace("_", "-"): v for key, (v,) in compose().items() if ".healthcheck." in key}
+    set_here = {key: value for key, value in compose().items() if ".healthcheck." in key}
+    declared = {key.rsplit(".", 1)[1].replace("_", "-"): value for key, (value,) in set_here.items()}
     assert declared == times
 
 

@@ -10,6 +10,7 @@ from service.prediction.answer import Part
 from service.prediction.counts import Counts
 from service.prediction.options import FROM_REQUEST, Options
 from service.prediction.query import Query
+from service.prediction.timings import Timings
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
 from service.telemetry import Telemetry
@@ -62,3 +63,13 @@ def test_costs_of_a_request_count_under_no_name_of_the_caller(
     labels = {**NAMED, "policy": FROM_REQUEST, "action": FROM_REQUEST}
     assert metrics.get_sample_value("temperance_actions_total", labels) == 4
     assert "mine" not in str(list(metrics.collect()))
+
+
+def test_stages_are_observed_once_for_a_run_and_waits_for_each_request(metrics: CollectorRegistry) -> None:
+    Counts(Telemetry(metrics)).time("breast-cancer", [1.0, 1.5], Timings(started=2.0, ran=2.25, concluded=2.375))
+    named = {"model": "breast-cancer"}
+    found = {
+        stage: [metrics.get_sample_value(f"temperance_{stage}_seconds_{part}", named) for part in ("count", "sum")]
+        for stage in ("queue", "run", "postprocess")
+    }
+    assert found == {"queue": [2, 1.5], "run": [1, 0.25], "postprocess": [1, 0.125]}

@@ -18,6 +18,7 @@ from service.prediction.counts import Counts
 from service.prediction.joint_answer import Result
 from service.prediction.query import Query
 from service.prediction.queue import Queue
+from service.prediction.timings import Timings
 from service.runtime.rows import Fields, Rows
 from service.runtime.timing import INLINE_SECONDS, RunTime, Tally
 
@@ -35,7 +36,9 @@ class Doubling:
         self.tally = Tally()
         self._gate = gate
 
-    def posterior(self, rows: Rows, *, deadline: float | None = None) -> Array:
+    name = "doubling"
+
+    def raw(self, rows: Rows, *, deadline: float | None = None) -> Array:
         del deadline
         self.entered.set()
         if self._gate is not None:
@@ -47,6 +50,9 @@ class Doubling:
             raise ValueError(f"{int((numbers == POISON).any(axis=1).argmax())}")
         doubled: Array = 2.0 * numbers
         return doubled
+
+    def posterior_of(self, raw: Array) -> Array:
+        return raw
 
 
 @dataclass
@@ -77,10 +83,19 @@ class Counted(Counts):
 
     def __init__(self) -> None:
         self.parts: list[int] = []
+        self.waiting = self.most_waiting = 0
 
     def count(self, verb: str, answer: object, parts: Iterable[Part]) -> None:
         del verb, answer
         self.parts += [part.rows for part in parts]
+
+    def wait(self, model: str, requests: int = 1) -> None:
+        del model
+        self.waiting += requests
+        self.most_waiting = max(self.most_waiting, self.waiting)
+
+    def time(self, model: str, queued: Iterable[float], timings: Timings) -> None:
+        del model, queued, timings
 
 
 def row(value: float, n: int = 1) -> Array:
@@ -146,6 +161,21 @@ async def test_requests_that_come_together_share_a_run(execution) -> None:
     await together(queue_of(execution=execution), Asking(model), *(row(1.0) for _ in range(40)))
     assert sum(model.runs) == 40
     assert len(model.runs) <= 2
+
+
+async def test_requests_that_wait_are_counted_until_they_run_fail_or_leave(
+    blocked: Doubling, gate: threading.Event, started: Start
+) -> None:
+    counts = Counted()
+    queue, query = queue_of(counts, execution="thread"), Asking(blocked)
+    first = await started(queue, blocked)
+    others = [asyncio.ensure_future(answer(queue, query, row(value))) for value in (1.0, 2.0, POISON)]
+    await turns()
+    assert counts.waiting == 3
+    others[0].cancel()
+    gate.set()
+    await asyncio.gather(first, *others, return_exceptions=True)
+    assert (counts.waiting, counts.most_waiting) == (0, 3)
 
 
 async def test_requests_with_other_queries_share_the_run_and_no_more(execution) -> None:

@@ -50,8 +50,8 @@ def test_a_version_that_is_not_served_is_refused_beside_those_that_are(
         load_registry(three_versions).model(NAME, **address)  # type: ignore[arg-type]  # one of either, by name
 
 
-def test_an_unknown_model_is_refused_beside_the_names_that_are_served(repository: Repository) -> None:
-    with pytest.raises(ModelNotFound, match="the served models are breast-cancer"):
+def test_an_unknown_model_is_refused_without_the_names_of_others(repository: Repository) -> None:
+    with pytest.raises(ModelNotFound, match=r"no model has that name; the list of models shows the served ones$"):
         load_registry(repository).model("unknown")
 
 

@@ -20,6 +20,8 @@ from service.api.openapi.v2_operations import V2_TYPES, v2_operations
 OPENAPI: Final = "3.1.0"
 TITLE: Final = "Temperance"
 SUMMARY: Final = "Calibrated probabilities, out-of-distribution flags and least-cost decisions from ONNX classifiers"
+HERE: Final = "."
+"""Address of the service: beside the document, under whatever path that is."""
 TAGS: Final = {
     "v1": "Rows in, answers out: the convention of KServe V1, TensorFlow Serving and Vertex AI.",
     "v2": "Tensors in, tensors out: the Open Inference Protocol.",
@@ -55,6 +57,7 @@ def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str
     return {
         "openapi": OPENAPI,
         "info": {"title": TITLE, "summary": SUMMARY, "version": version},
+        "servers": [{"url": HERE}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": _paths(known, examples),
         "components": {

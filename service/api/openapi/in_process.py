@@ -10,6 +10,8 @@ from typing import Any, Final
 import orjson
 from starlette.types import ASGIApp, Message, Scope
 
+from service.access.caller import ANONYMOUS
+
 REQUEST_ID: Final = "01900000-0000-7000-8000-000000000000"
 SECONDS: Final = 60.0
 
@@ -106,5 +108,11 @@ def _scope(request: Request) -> Scope:
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         "client": None,
         "server": None,
-        "state": {"request_id": REQUEST_ID, "started": now, "body_deadline": now + SECONDS, "deadline": now + SECONDS},
+        "state": {
+            "request_id": REQUEST_ID,
+            "caller": ANONYMOUS,
+            "started": now,
+            "body_deadline": now + SECONDS,
+            "deadline": now + SECONDS,
+        },
     }

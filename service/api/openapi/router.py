@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from starlette.types import ASGIApp
 
 from service.api.remembered_routes import READ
+from service.api.root_path import shown_under
 from service.runtime.registry import Registry
 
 PATH: Final = "/openapi.json"
+SERVER: Final = b'"servers":[{"url":"%s"}]'
 
 
 class Contract:
@@ -46,12 +48,24 @@ class Contract:
             return self._written[1]
 
 
-def router(contract: Contract) -> APIRouter:
-    """The route of the document."""
+def router(contract: Contract, root_path: str) -> APIRouter:
+    """The route of the document.
+
+    Parameters
+    ----------
+    contract : Contract
+    root_path : str
+        Under which a proxy shows the service; empty where that is not known.
+    """
     routes = APIRouter()
 
-    async def openapi() -> Response:
-        return Response(await contract.text(), media_type="application/json")
+    async def openapi(request: Request) -> Response:
+        text, prefix = await contract.text(), shown_under(request.scope, root_path)
+        return Response(_under(prefix, text) if prefix else text, media_type="application/json")
 
     routes.add_api_route(PATH, openapi, methods=READ)
     return routes
+
+
+def _under(prefix: str, text: bytes) -> bytes:
+    return text.replace(SERVER % b".", SERVER % prefix.encode(), 1)

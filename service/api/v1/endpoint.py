@@ -68,6 +68,7 @@ class VerbEndpoint:
             joint, place = await intake.answer(query, request.rows, part, scope, receive)
         except InvalidInstances as error:
             raise reader.located(error, request) from None
+        scope["state"]["answer"] = joint, place
         if joint.bodies is None:
             await self._write(joint, request.kind)
         return (joint.bodies or [])[place]

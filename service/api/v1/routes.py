@@ -6,6 +6,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
+from service.access.caller import Caller
 from service.api.addresses import PLACES, Limits, addressed
 from service.api.remembered_routes import READ, DirectRoute
 from service.api.v1.endpoint import VerbEndpoint
@@ -61,8 +62,9 @@ def _json(body: object) -> Response:
 
 
 def _add_metadata(routes: APIRouter, registry: Registry) -> None:
-    async def list_models() -> Response:
-        return _json({"models": registry.names()})
+    async def list_models(request: Request) -> Response:
+        caller: Caller = request.state.caller
+        return _json({"models": [name for name in registry.names() if caller.may_use(name)]})
 
     async def describe_model(request: Request) -> Response:
         from service.api.v1.model_description import description  # noqa: PLC0415  # slow to import

@@ -72,5 +72,5 @@ class Targets:
         if reader is None:
             reader = RequestReader(verb, model, most_rows=self._limits.rows)
             self._readers[verb.name, model] = reader
-        intake = Intake(model, self._predictor.queue(model), self._limits.bodies)
+        intake = Intake(model, self._predictor.queue(model), self._limits)
         return Target(model, reader, intake, self._limits.body())

@@ -33,6 +33,8 @@ class Verb:
     name : str
         As it stands after the colon of a path.
     summary : str
+    scope : str
+        That a caller needs, one of `access.caller.SCOPES`.
     request : type of Wire
         Its body: ``instances``, ``parameters``, and what else it takes.
     options : callable
@@ -45,6 +47,7 @@ class Verb:
 
     name: str
     summary: str
+    scope: str
     request: type[Wire]
     options: Callable[[str, Any, Model, int], Options]
     topics: tuple[str, ...] = ()
@@ -55,6 +58,7 @@ _VERBS: Final = (
     Verb(
         "predict",
         "Calibrated probabilities",
+        "predict",
         PredictRequest,
         predict_options,
         topics=("identity", "probabilities"),
@@ -62,6 +66,7 @@ _VERBS: Final = (
     Verb(
         "detect",
         "Out-of-distribution scores and flags",
+        "predict",
         DetectRequest,
         detect_options,
         topics=("identity", "ood"),
@@ -69,6 +74,7 @@ _VERBS: Final = (
     Verb(
         "decide",
         "Probabilities, flags, expected costs and the action of least cost",
+        "predict",
         DecideRequest,
         decide_options,
         topics=("identity", "probabilities", "ood", "decision"),
@@ -76,6 +82,7 @@ _VERBS: Final = (
     Verb(
         "evaluate",
         "Metrics and realised costs of labelled rows",
+        "evaluate",
         EvaluateRequest,
         evaluate_options,
         report=EVALUATION,
@@ -83,6 +90,7 @@ _VERBS: Final = (
     Verb(
         "estimate",
         "Prevalence of unlabelled rows, and whether it differs from the source",
+        "evaluate",
         EstimateRequest,
         estimate_options,
         report=ESTIMATE,

@@ -134,6 +134,7 @@ class InferEndpoint:
             )
         except InvalidInstances as error:
             raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
+        scope["state"]["answer"] = joint, place
         outputs = kind.written(request.outputs, joint, place)
         return tensor_response(kind.head(request.id or part.request_id), outputs)
 
@@ -153,6 +154,6 @@ class InferEndpoint:
         found = self._models.get(model)
         if found is None:
             limits = self._server.limits
-            intake = Intake(model, self._server.predictor.queue(model), limits.bodies)
+            intake = Intake(model, self._server.predictor.queue(model), limits)
             found = self._models[model] = ModelRequests(model, intake, most_rows=limits.rows)
         return found

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from service.access.caller import Caller
 from service.api.body import parse_json
 from service.api.v2.documents import decompress, read_body
 from service.api.v2.responses import json_response
@@ -77,7 +78,8 @@ def _index(access: Access, limit: Callable[[], int]) -> Endpoint:
         """Published models and their state."""
         reloader = access.for_listing()
         document = await _document(request, limit())
-        listing = await asyncio.to_thread(reloader.listing)
+        caller: Caller = request.state.caller
+        listing = [listed for listed in await asyncio.to_thread(reloader.listing) if caller.may_use(listed.name)]
         ready_alone = document.get("ready") is True
         return json_response([_entry(listed) for listed in listing if listed.reason is None or not ready_alone])
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.access.caller import Caller
 from service.api.addresses import VERSION_PLACES, addressed
 from service.api.remembered_routes import READ, DirectRoute
 from service.api.v2 import model_repository
@@ -52,9 +53,11 @@ def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
             raise NotReady.without_models()
         return json_response({"ready": True})
 
-    async def all_statistics() -> Response:
-        """What every served model has done since it was loaded."""
-        return json_response({"model_stats": [statistics(model) for model in server.registry.all_models()]})
+    async def all_statistics(request: Request) -> Response:
+        """What every served model that the caller may use has done since it was loaded."""
+        caller: Caller = request.state.caller
+        models = [model for model in server.registry.all_models() if caller.may_use(model.name)]
+        return json_response({"model_stats": [statistics(model) for model in models]})
 
     return {"": metadata, "/health/live": live, "/health/ready": ready, "/models/stats": all_statistics}
 

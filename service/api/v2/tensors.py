@@ -1,5 +1,6 @@
 """Tensors of the Open Inference Protocol: their datatypes, and the values of those that a request brings."""
 
+import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ OF_GRAPH: Final = {"bool": "BOOL", "object": TEXT} | {d.name: name for name, d i
 """Datatypes by the name of the graph's own."""
 
 MOST_NAMES: Final = 20  # in a message
+MOST_SIDES: Final = 16  # of a tensor; NumPy takes 64, and no graph needs as many as these
+LARGEST: Final = 1 << 31  # side of a tensor: no body has room for as many values
 LENGTH: Final = struct.Struct("<I")  # in binary data, before every element of BYTES
 ENCODED: Final = frozenset({"base64", "datetime", "hg_json", "pd_json"})
 """Content types of MLServer whose elements of BYTES stand for something else than the text that they are."""
@@ -177,12 +180,13 @@ def _tensor(entry: Json, i: int, blobs: Blobs) -> Tensor:
         raise refusal((*place, "datatype"), "wrong-type", f"must be one of {', '.join(_READERS)}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise refusal((*place, "shape"), "wrong-type", "must be a list of sizes")
+    if len(shape) > MOST_SIDES or max(shape, default=0) >= LARGEST:
+        raise refusal((*place, "shape"), "wrong-shape", f"must have {MOST_SIDES} sizes at most, each below 2^31")
     values = _values(entry, datatype, place, blobs)
-    count = 1
-    for size in shape:
-        count *= size
-    if values.size != count:
-        raise refusal((*place, "data"), "wrong-length", f"must have the {count} values of its shape")
+    if values.size != math.prod(shape):
+        raise refusal((*place, "data"), "wrong-length", "must have as many values as its shape declares")
+    if values.size == 0:  # the other sizes may be any
+        shape = [min(size, 1) for size in shape]
     return Tensor(name, datatype, values.reshape(shape), i)
 
 

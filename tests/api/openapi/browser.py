@@ -4,13 +4,37 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 FLAGS: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run")
 TO_THREE_AND_FOUR: Final = 'exec "$0" "$@" 3<&{} 4>&{}'  # where Chromium reads and writes
+
+EXECUTE = """
+(async () => {
+  const until = async (found) => {
+    for (let i = 0; i < 1000; i++) {
+      const value = found();
+      if (value) return value;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    throw new Error("never there: " + found);
+  };
+  await until(() => document.querySelector(".opblock"));
+  const statuses = {};
+  for (const block of [...document.querySelectorAll(".opblock")].filter((one) => IDS.includes(one.id))) {
+    block.querySelector(".opblock-summary-control").click();
+    (await until(() => block.querySelector(".try-out__btn"))).click();
+    (await until(() => block.querySelector(".execute"))).click();
+    const status = await until(() => block.querySelector(".live-responses-table tr.response td.response-col_status"));
+    statuses[block.id] = parseInt(status.innerText);
+    block.querySelector(".opblock-summary-control").click();
+  }
+  return statuses;
+})()
+"""
 
 
 class Page:
@@ -33,6 +57,11 @@ class Page:
         answer = self.command("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def try_out(self, operations: Iterable[str]) -> dict[str, int]:
+        """The status of every operation when "Try it out" sends its example, on an open documentation page."""
+        statuses: dict[str, int] = self.run(EXECUTE.replace("IDS", json.dumps([*operations])))
+        return statuses
 
     def command(self, method: str, **params: Any) -> dict[str, Any]:
         """Result of a command."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from service.api.v1.verbs import VERBS
 from service.main import compose
 from service.runtime.registry import Registry
 from service.settings import Settings
+from tests.app_routes import routes_of
 
 Json = dict[str, Any]
 UNDOCUMENTED = {"/docs", "/openapi.json", "/v1/models/{rest:path}"}
@@ -149,12 +150,4 @@ def undescribed(schema: Any, path: str, schemas: Json) -> Iterator[str]:
 @pytest.fixture
 def app_routes(shipped: Registry) -> set[tuple[str, str]]:
     """Method and path of every route of the application."""
-    edge: Any = compose(Settings(), shipped)
-    return {(method, route.path) for route in leaves(edge._app._app.routes) for method in route.methods}
-
-
-def leaves(routes: Iterable[Any]) -> Iterator[Any]:
-    """Routes without the routers that hold them."""
-    for route in routes:
-        router = getattr(route, "original_router", None)
-        yield from [route] if router is None else leaves(router.routes)
+    return {(method, route.path) for route in routes_of(compose(Settings(), shipped)) for method in route.methods}

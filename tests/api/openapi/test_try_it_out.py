@@ -4,7 +4,6 @@ Operations that differ by the place of a version or an alias alone are tried onc
 examples of all of them.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,30 +12,6 @@ import pytest
 
 from service.api.openapi.document import operations
 from tests.api.openapi.browser import browsing
-
-EXECUTE = """
-(async () => {
-  const until = async (found) => {
-    for (let i = 0; i < 1000; i++) {
-      const value = found();
-      if (value) return value;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-    throw new Error("never there: " + found);
-  };
-  await until(() => document.querySelector(".opblock"));
-  const statuses = {};
-  for (const block of [...document.querySelectorAll(".opblock")].filter((one) => IDS.includes(one.id))) {
-    block.querySelector(".opblock-summary-control").click();
-    (await until(() => block.querySelector(".try-out__btn"))).click();
-    (await until(() => block.querySelector(".execute"))).click();
-    const status = await until(() => block.querySelector(".live-responses-table tr.response td.response-col_status"));
-    statuses[block.id] = parseInt(status.innerText);
-    block.querySelector(".opblock-summary-control").click();
-  }
-  return statuses;
-})()
-"""
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 
@@ -50,4 +25,4 @@ def test_every_operation_can_be_tried_out(server: Any, tmp_path: Path) -> None:
     }
     with browsing(tmp_path) as page:
         page.open(f"{server.client.base_url}/docs")
-        assert page.run(EXECUTE.replace("IDS", json.dumps([*expected]))) == expected
+        assert page.try_out(expected) == expected

@@ -93,7 +93,13 @@ WRONG: dict[str, tuple[Any, str]] = {
     "an object": (entry("FP32", [{}]), "inputs.0.data: must hold numbers and null only"),
     "half a large integer": (entry("INT64", [1.5, 2**60]), "inputs.0.data: each must be given as a whole number"),
     "more than a double": (entry("FP64", [1 << 1024]), "inputs.0.data: must fit a double"),
-    "another size": (entry("FP32", [1, 2], shape=[3]), "inputs.0.data: must have the 3 values of its shape"),
+    "another size": (entry("FP32", [1, 2], shape=[3]), "inputs.0.data: must have as many values as its shape declares"),
+    "more sizes than a tensor has": (entry("FP32", [1], shape=[1] * 17), "inputs.0.shape: must have 16 sizes at most"),
+    "a size of 2^31": (
+        entry("FP32", [1], shape=[1 << 31]),
+        "inputs.0.shape: must have 16 sizes at most, each below 2^31",
+    ),
+    "a size of thirty digits": (entry("FP32", [], shape=[0, 10**30]), "inputs.0.shape: must have 16 sizes at most"),
     "base64": (
         entry("BYTES", ["aWN1"], parameters={"content_type": "base64"}),
         "inputs.0.parameters.content_type: must be `str`",
@@ -111,6 +117,11 @@ def test_what_is_no_tensor_is_refused_where_it_stands(case: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read(tensor)
     assert caught.value.detail.startswith(message), caught.value.detail
+
+
+def test_nothing_has_room_in_a_tensor_with_an_empty_side_whatever_its_other_sides() -> None:
+    (tensor,) = read(entry("FP32", [], shape=[(1 << 31) - 1] * 15 + [0]))
+    assert (tensor.values.size, tensor.values.ndim) == (0, 16)
 
 
 def test_content_types_that_change_nothing_are_taken() -> None:

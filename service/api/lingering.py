@@ -1,0 +1,130 @@
+"""How a connection ends: its last answer arrives, whatever the client still sends, and whether or not it reads.
+
+A connection that is closed while its client sends is reset, and a reset takes with it what the client has not read. So
+only our half is closed, and for a while what comes is read and dropped (RFC 9112, section 9.6).
+
+Tested in `tests/api/test_http_protocol.py`.
+"""
+
+import asyncio
+import select
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.api.connection_scan import ConnectionScan
+from service.api.http_limits import LINGER_SECONDS, MOST_UNREAD, HttpLimits
+
+
+class _Outlet(asyncio.Transport):
+    """The transport as those know it who answer: closing it is the protocol's."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: "LingeringProtocol") -> None:
+        super().__init__()
+        self._transport, self._protocol = transport, protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._protocol.end()
+
+    def is_closing(self) -> bool:
+        return self._protocol.has_ended or self._transport.is_closing()
+
+
+class LingeringProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with an end of its own.
+
+    Parameters
+    ----------
+    config : uvicorn.Config
+    server_state : ServerState
+    app_state : dict
+        State of the application's lifespan.
+    limits : HttpLimits
+    scan : ConnectionScan
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: HttpLimits,
+        scan: ConnectionScan,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.limits, self._scan = limits, scan
+        self.direct = cast("asyncio.Transport", None)
+        self.is_draining = False
+        self.received = 0  # bytes of this request, as far as they are counted; after the end, those that are dropped
+        self._ended_at: float | None = None
+        self._unsent, self._moved_at = 0, self.loop.time()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last answer is written, and nothing but the end of the connection is awaited."""
+        return self._ended_at is not None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """A client has connected."""
+        super().connection_made(transport)
+        self.direct, self.transport = transport, _Outlet(transport, self)
+        self._scan.add(self, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is no more."""
+        self._ended_at = self.loop.time()
+        self._scan.remove(self)
+        super().connection_lost(exc)
+
+    def end(self, *, is_outstanding: bool = False) -> None:
+        """Close, once the client has what was written to it.
+
+        Parameters
+        ----------
+        is_outstanding : bool
+            Whether it may still send more of what it has begun.
+        """
+        if self._ended_at is not None:
+            return
+        self._ended_at, self.received = self.loop.time(), 0
+        if not (is_outstanding or self.has_unread()):
+            self.direct.close()
+            return
+        self.flow.resume_reading()
+        if self.direct.can_write_eof():
+            self.direct.write_eof()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._ended_at = self.loop.time()
+        self.direct.abort()
+
+    def drop(self) -> None:
+        """Bytes have come that are of no use."""
+        if self.received > MOST_UNREAD:
+            self.abort()
+
+    def check(self, now: float) -> None:
+        """End whatever has waited for too long by ``now``, a time of the event loop."""
+        is_over = self._ended_at is not None and now - self._ended_at > LINGER_SECONDS
+        if self._is_stalled(now) or (is_over and not self._unsent):
+            self.abort()
+
+    def has_unread(self) -> bool:
+        """Whether bytes lie in the socket: the loop may have been busy while a request arrived."""
+        poll = select.poll()
+        poll.register(self.direct.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _is_stalled(self, now: float) -> bool:
+        unsent = self.direct.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._moved_at = unsent, now
+        return now - self._moved_at > (LINGER_SECONDS if self.is_draining else self.limits.stalled_seconds)

@@ -1,0 +1,71 @@
+"""Answers to what never becomes a request: bytes that are no HTTP, or that do not arrive in time."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from service.api import problems
+from service.api.correlation import NONE, identity
+from service.api.edge import UNMATCHED
+from service.api.http_errors import MethodNotAllowed
+from service.errors import ServiceError
+from service.telemetry import Telemetry
+
+REFUSALS: Final = "refusals"
+"""Under this key the application hands them to its server, in the state of its lifespan."""
+KEEP_ALIVE: Final = b"keep-alive"
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+log = logging.getLogger("temperance")
+
+
+class Refusals:
+    """Makes the answers, and counts and logs each as the application does its own.
+
+    Parameters
+    ----------
+    telemetry : Telemetry
+    new_id : callable
+        Makes request ids.
+    """
+
+    def __init__(self, telemetry: Telemetry, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._requests = telemetry.requests.labels
+
+    def answer(self, error: ServiceError, *, method: str, path: str, default_headers: Headers = ()) -> bytes:
+        """The answer to one request, as it is written; the last of its connection.
+
+        Parameters
+        ----------
+        error : ServiceError
+        method : str
+        path : str
+            As far as it has arrived; it decides the form of the answer, and is in no log.
+        default_headers : sequence of (name, value)
+            Those that the server gives every answer.
+        """
+        request_id = self._new_id()
+        headers = _ALLOWED if isinstance(error, MethodNotAllowed) else _CLOSE
+        response = problems.refusal(path, error, request_id=request_id, headers=dict(headers))
+        self._account(error, request_id, method if method in METHODS else "OTHER", response.status_code)
+        fields = [
+            *(field for field in default_headers if field[0] != KEEP_ALIVE),
+            *response.raw_headers,
+            *identity(request_id, NONE),
+        ]
+        head = [STATUS_LINE[response.status_code], *(b"%s: %s\r\n" % field for field in fields), b"\r\n"]
+        return b"".join([*head, b"" if method == "HEAD" else bytes(response.body)])
+
+    def _account(self, error: ServiceError, request_id: str, method: str, status: int) -> None:
+        self._requests(method, UNMATCHED, status).inc()
+        fields = {"request_id": request_id, "method": method, "route": UNMATCHED, "status": status, "code": error.code}
+        log.info("refused", extra=fields)
+
+
+_CLOSE: Final = {"Connection": "close"}
+_ALLOWED: Final = {**_CLOSE, "Allow": "GET, HEAD, OPTIONS, POST"}

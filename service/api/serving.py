@@ -1,0 +1,79 @@
+"""uvicorn, as the service runs it: one process or several, on sockets that exist already."""
+
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from service.api.connection_scan import ConnectionScan
+from service.api.http_limits import LINGER_SECONDS, HttpLimits
+from service.api.http_protocol import StrictHttpProtocol
+from service.api.tls import Tls
+
+NO_SNIFF: Final = (("X-Content-Type-Options", "nosniff"),)
+"""Browsers take an answer for what its media type says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How requests are served.
+
+    Attributes
+    ----------
+    limits : HttpLimits
+    deadline : float
+        Seconds in which every request is answered; a process that ends waits no longer than two more.
+    tls : Tls or None
+    """
+
+    limits: HttpLimits
+    deadline: float
+    tls: Tls | None = None
+
+    def in_one_process(self, app: ASGIApp, sockets: Sequence[socket.socket]) -> None:
+        """Serve an application until a signal ends it."""
+        server = uvicorn.Server(self._config(app))
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal that it has handled
+            server.run(list(sockets))
+        if not server.started:
+            sys.exit(STARTUP_FAILURE)
+
+    def in_processes(self, factory: str, workers: int, sockets: Sequence[socket.socket]) -> None:
+        """Serve what a factory makes, in several processes, until a signal ends them.
+
+        Parameters
+        ----------
+        factory : str
+            `module:function`; every process imports it.
+        workers : int
+        sockets : sequence of socket
+        """
+        supervisor = Multiprocess(self._config(factory, factory=True, workers=workers), list(sockets))
+        supervisor.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+            sys.exit(STARTUP_FAILURE)
+
+    def _config(self, app: ASGIApp | str, **more: Any) -> uvicorn.Config:
+        advertised = self.limits.advertised
+        return uvicorn.Config(
+            app,
+            http=partial(StrictHttpProtocol, limits=self.limits, scan=ConnectionScan()),  # type: ignore[arg-type]
+            ws="none",
+            interface="asgi3",
+            headers=[*NO_SNIFF, *([("Keep-Alive", f"timeout={advertised}")] if advertised else [])],
+            timeout_graceful_shutdown=self.deadline + LINGER_SECONDS,  # type: ignore[arg-type]  # of asyncio.wait_for
+            ssl_context_factory=self.tls,
+            proxy_headers=False,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            **more,
+        )

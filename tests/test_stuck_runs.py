@@ -1,0 +1,153 @@
+"""A run that nothing can stop, in a real server."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from onnx import TensorProto, helper, numpy_helper, save
+
+from service.bundle.repository import Repository
+from service.bundle.writer import create_draft
+from service.fitting.publish import publish_draft
+from service.stuck_runs import DRAIN_SECONDS, EXIT_CODE, GRACE_SECONDS
+
+MANIFEST = """\
+schema = 1
+title = "as long as its first input says"
+[graph]
+output = "scores"
+output_kind = "logits"
+classes = ["a", "b"]
+[[inputs]]
+name = "x"
+features = ["boxes", "other"]
+[runtime]
+execution = "{execution}"
+"""
+BOXES_OF_AN_HOUR = 4_000_000.0  # they are compared in pairs
+DEADLINE = 0.5
+
+
+def one_long_operator() -> Any:
+    """A graph that hands its input on, after one operator compared as many boxes in pairs as the input says."""
+    node, constant = helper.make_node, numpy_helper.from_array
+    floats = {"zero": 0.0, "one": 1.0, "half": [[[0.5]]], "overlap": [0.5], "lowest": [-1.0]}
+    integers = {"most": [1 << 40], "column": [1, -1, 1], "row": [1, 1, -1]}
+    constants = [constant(np.array(value, np.float32), name) for name, value in floats.items()]
+    constants += [constant(np.array(value, np.int64), name) for name, value in integers.items()]
+    nodes = [
+        node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        node("Max", ["largest", "one"], ["count"]),
+        node("Range", ["zero", "count", "one"], ["places"]),
+        node("Reshape", ["places", "column"], ["low"]),
+        node("Add", ["low", "half"], ["high"]),
+        node("Concat", ["low", "low", "high", "high"], ["boxes"], axis=2),
+        node("Reshape", ["places", "row"], ["box_scores"]),
+        node("NonMaxSuppression", ["boxes", "box_scores", "most", "overlap", "lowest"], ["kept"]),
+        node("Cast", ["kept"], ["kept_numbers"], to=TensorProto.FLOAT),
+        node("ReduceMax", ["kept_numbers"], ["last"], keepdims=0),
+        node("Mul", ["last", "zero"], ["nothing"]),
+        node("Add", ["x", "nothing"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "one-long-operator",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, 2])],
+        constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def models(repository: Repository, tmp_path: Path) -> Path:
+    """The shipped model, and one of each execution that does not end."""
+    graph = tmp_path / "model.onnx"
+    save(one_long_operator(), graph)
+    for execution in ("thread", "inline"):
+        text = MANIFEST.format(execution=execution)
+        create_draft(repository, f"stuck-{execution}", {"model.onnx": graph, "manifest.toml": text})
+        publish_draft(repository, f"stuck-{execution}")
+    return repository.root
+
+
+Serving = Callable[..., AbstractContextManager[Any]]
+
+
+def begin_a_stuck_run(url: str, execution: str) -> tuple[threading.Thread, list[int]]:
+    """Sends the request; its status comes when it is answered, and 0 if it is not."""
+    statuses: list[int] = []
+
+    def post() -> None:
+        try:
+            body = {"instances": [[BOXES_OF_AN_HOUR, 0.0]]}
+            statuses.append(httpx.post(f"{url}/v1/models/stuck-{execution}:predict", json=body, timeout=60).status_code)
+        except httpx.TransportError:
+            statuses.append(0)
+
+    thread = threading.Thread(target=post)
+    thread.start()
+    return thread, statuses
+
+
+def test_a_run_that_does_not_end_ends_its_process_after_the_requests_of_others(
+    serving: Serving, models: Path, test_rows: list[list[float]]
+) -> None:
+    with serving(models, TEMPERANCE_DEADLINE=str(DEADLINE)) as server:
+        began = time.monotonic()
+        thread, statuses = begin_a_stuck_run(str(server.client.base_url), "thread")
+        answers = []
+        while server.process.poll() is None and time.monotonic() < began + 30:
+            try:
+                answers.append(server.post("decide", {"instances": test_rows[:1]}).status_code)
+            except httpx.TransportError:
+                break  # the socket is closed
+            time.sleep(0.02)
+        thread.join()
+        assert server.process.wait(timeout=30) == EXIT_CODE
+        assert time.monotonic() - began < DEADLINE + GRACE_SECONDS + DRAIN_SECONDS
+        assert statuses == [504]
+        assert set(answers) <= {200, 503}
+        assert answers.count(200) > 20
+        log = server.log.read_text()
+    assert "a run did not end after its deadline" in log
+    assert "Traceback" not in log
+
+
+def test_a_run_that_holds_the_event_loop_ends_its_process(serving: Serving, models: Path) -> None:
+    with serving(models, TEMPERANCE_DEADLINE=str(DEADLINE)) as server:
+        began = time.monotonic()
+        thread, _ = begin_a_stuck_run(str(server.client.base_url), "inline")
+        assert server.process.wait(timeout=30) == EXIT_CODE
+        assert time.monotonic() - began < DEADLINE + GRACE_SECONDS + DRAIN_SECONDS
+        thread.join()
+
+
+def test_a_worker_that_was_given_up_is_replaced(serving: Serving, models: Path, test_rows: list[list[float]]) -> None:
+    with serving(models, "--workers", "2", TEMPERANCE_DEADLINE=str(DEADLINE)) as server:
+        url = str(server.client.base_url)
+        before = workers_of(server.process.pid)
+        thread, statuses = begin_a_stuck_run(url, "thread")
+        began, answers = time.monotonic(), []
+        while len(workers_of(server.process.pid) - before) == 0:
+            answers.append(httpx.post(f"{url}/v1/models/breast-cancer:decide", json={"instances": test_rows[:1]}))
+            assert time.monotonic() - began < DEADLINE + GRACE_SECONDS + DRAIN_SECONDS
+            time.sleep(0.05)
+        thread.join()
+        assert statuses == [504]
+        assert {answer.status_code for answer in answers} == {200}
+        metrics = httpx.get(f"{url}/metrics").text
+        assert "temperance_given_up_processes_total 1.0" in metrics
+
+
+def workers_of(parent: int) -> set[int]:
+    children = psutil.Process(parent).children()
+    alive = (child for child in children if child.status() != psutil.STATUS_ZOMBIE)
+    return {child.pid for child in alive if "spawn_main" in str(child.cmdline())}
