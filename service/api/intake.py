@@ -53,6 +53,16 @@ class Intake:
         self._bodies, self._quotas = limits.bodies, limits.quotas
         self._row_bytes = 0.0
 
+    def admit(self, scope: Scope) -> None:
+        """Refuse a request that would wait too long, by its head alone.
+
+        Raises
+        ------
+        Overloaded
+        """
+        if self.queue.is_busy:
+            self._admit(self._rows(_declared(scope) or 0), scope["state"])
+
     def held(self, scope: Scope, receive: Receive) -> Held:
         """The receive of a request whose body is large, in a context that ends with its answer.
 
@@ -60,9 +70,7 @@ class Intake:
         ------
         Overloaded
         """
-        size = _declared(scope) or 0
-        self._admit(self._rows(size), scope["state"])
-        self._bodies.check(size)
+        self._bodies.check(_declared(scope) or 0)
         return Held(self._bodies, receive)
 
     async def read(
@@ -87,8 +95,6 @@ class Intake:
         if is_compressed or len(body) > LARGE:
             request = await self._read_large(body, parse, scope["state"], receive)
         else:
-            if self.queue.is_busy:
-                self._admit(self._rows(len(body)), scope["state"])
             request = parse(body)
         if not is_compressed:
             own = len(body) / len(request.rows)

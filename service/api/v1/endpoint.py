@@ -54,6 +54,7 @@ class VerbEndpoint:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         target = self._targets.target(self._verb, scope)
+        target.intake.admit(scope)
         if not is_large(scope):
             return await self._answer(target, scope, receive)
         with target.intake.held(scope, receive) as held:

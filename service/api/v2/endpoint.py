@@ -120,6 +120,7 @@ class InferEndpoint:
 
     async def _response(self, scope: Scope, receive: Receive) -> Response:
         own = self._requests(addressed(self._server.registry, scope["path_params"]))
+        own.intake.admit(scope)
         if not is_large(scope):
             return await self._answer(own, scope, receive)
         with own.intake.held(scope, receive) as held:
