@@ -70,7 +70,8 @@ class Intake:
         ------
         Overloaded
         """
-        self._bodies.check(_declared(scope) or 0)
+        self._bodies.check_wait()
+        self._bodies.check_room(_declared(scope) or 0)
         return Held(self._bodies, receive)
 
     async def read(
@@ -125,7 +126,7 @@ class Intake:
     ) -> Request:
         rows = self._rows(len(body))
         self._admit(rows, state)
-        self._bodies.check(0)
+        self._bodies.check_wait()
         with self.queue.expecting(rows, caller=caller_of(state)):
             return await while_connected(self._bodies.parse(parse, body, deadline=state["deadline"]), receive)
 

@@ -45,7 +45,7 @@ class Backlog:
         self._rows: dict[str, int] = {}
         self._total = 0
         self._pace = 1.0  # what runs take, in terms of what they were measured to take
-        self._few = self._rows_in(seconds / SLICES)  # so many waiting rows are no backlog
+        self._few = max(0.0, self._rows_in(seconds / SLICES))  # so many waiting rows are no backlog
         self._started: float | None = None
         self._expected = 0.0  # seconds of the run under way
 
@@ -97,7 +97,7 @@ class Backlog:
         if expected > 0.0:
             surprise = min(seconds / expected, MOST_SURPRISE * self._pace)
             self._pace += WEIGHT * (surprise - self._pace)
-            self._few = self._rows_in(self._seconds / SLICES)
+            self._few = max(0.0, self._rows_in(self._seconds / SLICES))
 
     def check(self, *, caller: str, rows: int, deadline: float | None) -> None:
         """Refuse a request that would wait too long, or would not be answered in time.

@@ -4,19 +4,39 @@ import asyncio
 import gzip
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
+from starlette.types import Message
 
-from service.api.intake import LARGE
+from service.access.caller import ANONYMOUS
+from service.api.addresses import Limits
+from service.api.intake import LARGE, Intake
+from service.api.large_bodies import LargeBodies
 from service.api.v1.request_reader import RequestReader
 from service.bundle.repository import Repository
+from service.core.numerics import Array
 from service.main import compose
+from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry, load_registry
 from service.settings import Settings
+from service.telemetry import Telemetry
+
+
+@dataclass
+class Rows:
+    """A request, read."""
+
+    rows: Array
+
 
 PATIENCE = 30.0
 LONG = 8000
@@ -153,3 +173,23 @@ async def test_probes_are_answered_while_large_bodies_are_read(registry: Registr
         assert {answer.result().status_code for answer in answers} == {200}
     assert probes > len(answers)
     assert max(threads) <= running + 8
+
+
+async def test_a_body_alone_is_read_though_it_has_more_bytes_than_all_may_have(registry: Registry) -> None:
+    model = registry.model("heavy")
+    queue = Predictor(Telemetry(CollectorRegistry()), lambda: datetime(2026, 1, 1, tzinfo=UTC)).queue(model)
+    intake = Intake(model, queue, Limits(lambda: 1 << 30, 100, LargeBodies(most=LARGE)))
+    body, later = b"x" * 4 * LARGE, time.monotonic() + PATIENCE
+    scope = {"headers": [], "state": {"caller": ANONYMOUS, "deadline": later}}
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Message:
+        for message in messages:
+            return message
+        await asyncio.Event().wait()  # the client stays
+        raise AssertionError
+
+    with intake.held(scope, receive) as held:
+        sent = (await held())["body"]
+        read = await intake.read(sent, lambda raw: Rows(np.zeros((len(raw), 2))), scope, held)
+    assert len(read.rows) == len(body)

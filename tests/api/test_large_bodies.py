@@ -92,15 +92,15 @@ async def test_a_body_at_fault_keeps_no_other_waiting() -> None:
 
 async def test_bodies_that_would_wait_too_long_are_refused_and_one_alone_never_is() -> None:
     bodies, gate = LargeBodies(seconds=0.01), threading.Event()
-    bodies.check(1 << 40)
+    bodies.check_wait()
     body = b"x" * (8 * LARGEST)
     parsing = [asyncio.ensure_future(bodies.parse(lambda _: gate.wait(10.0), body, deadline=LATER)) for _ in range(2)]
     await iterations(3)
     with pytest.raises(Overloaded):
-        bodies.check(1)
+        bodies.check_wait()
     gate.set()
     await asyncio.gather(*parsing)
-    bodies.check(1)
+    bodies.check_wait()
 
 
 async def test_cancelled_bodies_wait_no_more() -> None:
@@ -111,7 +111,7 @@ async def test_cancelled_bodies_wait_no_more() -> None:
     for one in parsing:
         one.cancel()
     await asyncio.gather(*parsing, return_exceptions=True)
-    bodies.check(1)
+    bodies.check_wait()
     gate.set()
     assert await bodies.parse(len, body, deadline=LATER) == len(body)
 
@@ -124,8 +124,8 @@ async def test_bytes_of_others_leave_no_room_for_more_than_the_bound() -> None:
         with pytest.raises(Overloaded):
             await other()
         with pytest.raises(Overloaded):
-            bodies.check(200)
-        bodies.check(100)
+            bodies.check_room(200)
+        bodies.check_room(100)
     assert bodies.held == 0
 
 
