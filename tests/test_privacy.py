@@ -1,0 +1,174 @@
+"""Nothing that a caller sends is in a log, a metric, a trace or an error: a canary is in every place.
+
+What is repeated is documented: ids in answers, `X-Request-Id` and `traceparent` of the right form. Those are tested in
+`tests/api/test_edge.py`.
+"""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.canary_places import CANARIES, NUMBER, WORD, places
+from tests.test_tracing import Sink, collecting
+
+SECONDS = 20.0
+FEWEST_PLACES = 87
+
+BREAKING = f"""
+import service.prediction.queue as queue
+from service.errors import DeadlineExceeded
+
+async def broken(self, query, rows, part, **others):
+    held = f"{{rows!r}} {{part!r}} {{others!r}} {WORD} {NUMBER}"
+    if query.options.verb == "detect":
+        raise DeadlineExceeded.in_the_queue()
+    try:
+        raise KeyError(held)
+    except KeyError as cause:
+        raise ValueError(held) from cause
+
+queue.Queue.answer = broken
+"""
+"""A server whose every run fails: for `:detect` by its deadline, for others with an error that holds what was sent."""
+
+CONFIGURATIONS = {
+    "debug, as JSON": {"TEMPERANCE_LOG_LEVEL": "debug", "TEMPERANCE_LOG_FORMAT": "json"},
+    "info, as text": {"TEMPERANCE_LOG_LEVEL": "info", "TEMPERANCE_LOG_FORMAT": "text"},
+    "debug, as text, every run fails": {
+        "TEMPERANCE_LOG_LEVEL": "debug",
+        "TEMPERANCE_LOG_FORMAT": "text",
+        "PYTHONPATH": BREAKING,
+    },
+    "info, as JSON, every run fails": {
+        "TEMPERANCE_LOG_LEVEL": "info",
+        "TEMPERANCE_LOG_FORMAT": "json",
+        "PYTHONPATH": BREAKING,
+    },
+}
+MARKS = {name: pytest.mark.long for name in ("info, as text", "info, as JSON, every run fails")}
+"""Others than the first of each kind are left to the long run."""
+
+
+@dataclass
+class Seen:
+    """What is left after a server has answered every place."""
+
+    is_broken: bool = False
+    answers: dict[str, bytes] = field(default_factory=dict)
+    metrics: str = ""
+    log: str = ""
+    sink: Sink = field(default_factory=Sink)
+
+    def statuses(self) -> set[int]:
+        """Of all answers."""
+        return {status(answer) for answer in self.answers.values() if answer}
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(maxsplit=2)[1])
+
+
+def sent(address: tuple[str, int], content: bytes) -> bytes:
+    """The answer to a request, to the end of its connection."""
+    answer = b""
+    with socket.create_connection(address, timeout=SECONDS) as connection:
+        try:
+            connection.sendall(content)
+            while part := connection.recv(1 << 16):
+                answer += part
+        except ConnectionError:
+            pass  # it was refused before it had been read
+    return answer
+
+
+@contextmanager
+def canaries(
+    serving: Callable[..., Any], models: Path, row: list[float], folder: Path, **variables: str
+) -> Iterator[Seen]:
+    """What a server answered, logged, counted and traced when a canary had been in every place."""
+    if "PYTHONPATH" in variables:
+        (folder / "sitecustomize.py").write_text(variables["PYTHONPATH"])
+        variables["PYTHONPATH"] = str(folder)
+    seen = Seen("PYTHONPATH" in variables)
+    with collecting() as seen.sink:
+        variables |= {"TEMPERANCE_OTLP_ENDPOINT": seen.sink.endpoint, "TEMPERANCE_HEADER_SECONDS": "1"}
+        with serving(models, TEMPERANCE_BODY_SECONDS="1", **variables) as server:
+            address = (server.client.base_url.host, server.client.base_url.port)
+            for name, content in places(row, ""):
+                seen.answers[name] = sent(address, content)
+            seen.metrics = server.client.get("/metrics").text
+            server.process.terminate()
+            server.process.wait(timeout=30)
+            seen.log = server.log.read_text()
+    yield seen
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in CONFIGURATIONS]
+)
+def seen(
+    request: pytest.FixtureRequest,
+    serving: Callable[..., Any],
+    test_rows: list[list[float]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Seen]:
+    variables = CONFIGURATIONS[request.param]
+    models = Path(__file__).parents[1] / "models"
+    with canaries(serving, models, test_rows[0], tmp_path_factory.mktemp("broken"), **variables) as found:
+        yield found
+
+
+def held(text: str) -> list[str]:
+    return [canary for canary in CANARIES if canary.lower() in text.lower()]
+
+
+def test_there_is_a_canary_in_every_place(test_rows: list[list[float]]) -> None:
+    found = dict(places(test_rows[0], ""))
+    assert len(found) >= FEWEST_PLACES
+    without = [name for name, content in found.items() if not held(content.decode("latin-1")) and "gzip" not in name]
+    assert len(without) < 15  # what stands beside: the wrong types, and other bytes
+
+
+def test_every_request_is_answered_or_its_connection_closed(seen: Seen) -> None:
+    statuses = seen.statuses()
+    assert {400, 404, 405, 415, 422} <= statuses
+    assert {one for one in statuses if one >= 500} <= ({500, 504, 505} if seen.is_broken else {505})
+    assert 200 in statuses
+    assert (500 in statuses) == seen.is_broken
+
+
+def test_no_error_repeats_what_the_caller_sent(seen: Seen) -> None:
+    errors = {name: answer for name, answer in seen.answers.items() if answer and status(answer) >= 400}
+    assert [(name, answer) for name, answer in errors.items() if held(answer.decode("latin-1"))] == []
+
+
+def test_no_field_of_an_answer_repeats_what_the_caller_sent(seen: Seen) -> None:
+    heads = {name: answer.partition(b"\r\n\r\n")[0].decode("latin-1") for name, answer in seen.answers.items()}
+    assert [(name, head) for name, head in heads.items() if held(head)] == []
+
+
+def test_no_line_of_the_log_holds_what_a_caller_sent(seen: Seen) -> None:
+    assert seen.log.count("request_id") >= 0.5 * len(seen.answers)
+    assert [line for line in seen.log.splitlines() if held(line)] == []
+
+
+def test_no_line_of_the_log_names_a_path_or_a_field_of_a_handshake(seen: Seen) -> None:
+    assert "websocket" not in seen.log.lower()
+    assert "/livez?" not in seen.log
+    assert "service.example" not in seen.log
+
+
+def test_no_metric_holds_what_a_caller_sent(seen: Seen) -> None:
+    assert "temperance_refusals_total" in seen.metrics
+    assert held(seen.metrics) == []
+
+
+def test_no_trace_holds_what_a_caller_sent(seen: Seen) -> None:
+    assert len(seen.sink.spans) > FEWEST_PLACES
+    assert held("".join(map(str, seen.sink.spans))) == []
+    assert held("".join(map(str, seen.sink.metrics.values()))) == []
