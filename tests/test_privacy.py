@@ -4,13 +4,16 @@ What is repeated is documented: ids in answers, `X-Request-Id` and `traceparent`
 `tests/api/test_edge.py`.
 """
 
+import http.client
+import re
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.canary_places import CANARIES, NUMBER, WORD, places
@@ -50,7 +53,7 @@ CONFIGURATIONS = {
         "PYTHONPATH": BREAKING,
     },
 }
-MARKS = {name: pytest.mark.long for name in ("info, as text", "info, as JSON, every run fails")}
+MARKS = dict.fromkeys(("info, as text", "info, as JSON, every run fails"), pytest.mark.long)
 """Others than the first of each kind are left to the long run."""
 
 
@@ -108,9 +111,7 @@ def canaries(
     yield seen
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in CONFIGURATIONS]
-)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in CONFIGURATIONS])
 def seen(
     request: pytest.FixtureRequest,
     serving: Callable[..., Any],
@@ -172,3 +173,82 @@ def test_no_trace_holds_what_a_caller_sent(seen: Seen) -> None:
     assert len(seen.sink.spans) > FEWEST_PLACES
     assert held("".join(map(str, seen.sink.spans))) == []
     assert held("".join(map(str, seen.sink.metrics.values()))) == []
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SHAPES = (
+    "/{}",
+    "/{}/{}",
+    "/v1/{}",
+    "/v1/models/{}",
+    "/v1/models/{}:decide",
+    "/v1/models/breast-cancer:{}",
+    "/v1/models/breast-cancer/versions/{}:decide",
+    "/v1/models/breast-cancer/labels/{}:decide",
+    "/v2/{}",
+    "/v2/models/{}/infer",
+    "/docs/{}",
+    "/livez?{}={}",
+)
+SLOWEST_METRICS = 0.1
+
+
+class Flood:
+    """A client that sends random methods, paths, hosts and field names, one after the other, over few connections."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._rng = np.random.default_rng(0)
+        self._client = http.client.HTTPConnection(*address, timeout=SECONDS)
+
+    def send(self, method: str, shape: str) -> None:
+        """One request of a shape."""
+        fields = {self.word(): self.word(), "Host": f"{self.word()}.example", "User-Agent": self.word()}
+        try:
+            self._client.request(method, shape.format(self.word(), self.word()), headers=fields)
+            self._client.getresponse().read()
+        except (ConnectionError, http.client.HTTPException):
+            self._client.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def word(self) -> str:
+        return f"w{self._rng.bytes(6).hex()}"
+
+    def send_many(self, count: int) -> None:
+        """Random ones."""
+        for i in range(count):
+            method = METHODS[i % 5] if i % 3 else self.word().upper()
+            self.send(method, SHAPES[i % len(SHAPES)])
+
+
+def series(exposed: str) -> dict[str, set[str]]:
+    """Label sets by metric; the buckets of a histogram are one."""
+    found: dict[str, set[str]] = {}
+    for line in exposed.splitlines():
+        if not line.startswith("#"):
+            name, _, labels = line.rpartition(" ")[0].partition("{")
+            found.setdefault(name, set()).add(re.sub(r'le="[^"]*",?', "", labels))
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_random_paths_methods_hosts_and_fields_add_no_series(
+    count: int, workers: int, serving: Callable[..., Any]
+) -> None:
+    models = Path(__file__).parents[1] / "models"
+    with serving(models, "--workers", str(workers), TEMPERANCE_LOG_LEVEL="warning") as server:
+        with closing(Flood((server.client.base_url.host, server.client.base_url.port))) as flood:
+            for method in (*METHODS, "UNKNOWN"):
+                for shape in SHAPES:
+                    flood.send(method, shape)
+            before = series(server.client.get("/metrics").text)
+            flood.send_many(count)
+        after = series(server.client.get("/metrics").text)
+        seconds = sorted(server.client.get("/metrics").elapsed.total_seconds() for _ in range(20))
+    added = {name: len(labels - before.get(name, set())) for name, labels in after.items()}
+    assert {name: number for name, number in added.items() if number > 1} == {}
+    assert not any(re.search(r"w[0-9a-f]{12}", label) for labels in after.values() for label in labels)
+    assert seconds[len(seconds) // 2] <= SLOWEST_METRICS
