@@ -5,8 +5,11 @@ What is repeated is documented: ids in answers, `X-Request-Id` and `traceparent`
 """
 
 import http.client
+import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.canary_places import CANARIES, NUMBER, WORD, places
+from service.access.caller import SCOPES
+from tests.canary_places import CANARIES, NUMBER, WORD, bearer, places
 from tests.test_tracing import Sink, collecting
 
+TEMPERANCE = Path(sys.executable).with_name("temperance")
 SECONDS = 20.0
 FEWEST_PLACES = 87
 
@@ -40,7 +45,11 @@ queue.Queue.answer = broken
 """A server whose every run fails: for `:detect` by its deadline, for others with an error that holds what was sent."""
 
 CONFIGURATIONS = {
-    "debug, as JSON": {"TEMPERANCE_LOG_LEVEL": "debug", "TEMPERANCE_LOG_FORMAT": "json"},
+    "debug, as JSON, with keys": {
+        "TEMPERANCE_LOG_LEVEL": "debug",
+        "TEMPERANCE_LOG_FORMAT": "json",
+        "TEMPERANCE_KEYS": "keys.json",
+    },
     "info, as text": {"TEMPERANCE_LOG_LEVEL": "info", "TEMPERANCE_LOG_FORMAT": "text"},
     "debug, as text, every run fails": {
         "TEMPERANCE_LOG_LEVEL": "debug",
@@ -89,6 +98,25 @@ def sent(address: tuple[str, int], content: bytes) -> bytes:
     return answer
 
 
+def made_key(file: str) -> str:
+    """A key that may do everything, in a new file."""
+    command = [
+        str(TEMPERANCE),
+        "keys",
+        "create",
+        "--name",
+        "ward",
+        "--scopes",
+        ",".join(SCOPES),
+        "--json",
+        "--keys",
+        file,
+    ]
+    made = subprocess.run(command, capture_output=True, text=True, check=True)
+    key: str = json.loads(made.stdout)["key"]
+    return key
+
+
 @contextmanager
 def canaries(
     serving: Callable[..., Any], models: Path, row: list[float], folder: Path, **variables: str
@@ -97,14 +125,17 @@ def canaries(
     if "PYTHONPATH" in variables:
         (folder / "sitecustomize.py").write_text(variables["PYTHONPATH"])
         variables["PYTHONPATH"] = str(folder)
-    seen = Seen("PYTHONPATH" in variables)
+    seen, key = Seen("PYTHONPATH" in variables), ""
+    if "TEMPERANCE_KEYS" in variables:
+        variables["TEMPERANCE_KEYS"] = str(folder / variables["TEMPERANCE_KEYS"])
+        key = made_key(variables["TEMPERANCE_KEYS"])
     with collecting() as seen.sink:
         variables |= {"TEMPERANCE_OTLP_ENDPOINT": seen.sink.endpoint, "TEMPERANCE_HEADER_SECONDS": "1"}
         with serving(models, TEMPERANCE_BODY_SECONDS="1", **variables) as server:
             address = (server.client.base_url.host, server.client.base_url.port)
-            for name, content in places(row, ""):
+            for name, content in places(row, key):
                 seen.answers[name] = sent(address, content)
-            seen.metrics = server.client.get("/metrics").text
+            seen.metrics = server.client.get("/metrics", headers=dict([bearer(key)] if key else [])).text
             server.process.terminate()
             server.process.wait(timeout=30)
             seen.log = server.log.read_text()
@@ -162,6 +193,11 @@ def test_no_line_of_the_log_names_a_path_or_a_field_of_a_handshake(seen: Seen) -
     assert "websocket" not in seen.log.lower()
     assert "/livez?" not in seen.log
     assert "service.example" not in seen.log
+
+
+def test_no_line_of_the_log_holds_a_key_and_the_callers_name_is_there(seen: Seen) -> None:
+    assert "tmp_" not in seen.log
+    assert ("key:ward" in seen.log) == (401 in seen.statuses())
 
 
 def test_no_metric_holds_what_a_caller_sent(seen: Seen) -> None:

@@ -35,7 +35,7 @@ class Refusals:
 
     def __init__(self, telemetry: Telemetry, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
-        self._requests = telemetry.requests.labels
+        self._requests, self._refusals = telemetry.requests.labels, telemetry.refusals.labels
 
     def answer(self, error: ServiceError, *, method: str, path: str, default_headers: Headers = ()) -> bytes:
         """The answer to one request, as it is written; the last of its connection.
@@ -63,6 +63,7 @@ class Refusals:
 
     def _account(self, error: ServiceError, request_id: str, method: str, status: int) -> None:
         self._requests(method, UNMATCHED, status).inc()
+        self._refusals(error.code).inc()
         fields = {"request_id": request_id, "method": method, "route": UNMATCHED, "status": status, "code": error.code}
         log.info("refused", extra=fields)
 
