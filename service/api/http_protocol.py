@@ -22,7 +22,7 @@ from service.api.http_limits import LINGER_SECONDS, MOST_FRAMING, MOST_PIPELINED
 from service.api.lingering import LingeringProtocol
 from service.api.loop_load import LoopLoad
 from service.api.refusals import KEEP_ALIVE, REFUSALS, Refusals
-from service.errors import Draining, ServiceError
+from service.errors import BodyTooLarge, Draining, ServiceError
 
 _ONE_HOP: Final = frozenset({b"upgrade", b"http2-settings"})
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -64,7 +64,8 @@ class StrictHttpProtocol(LingeringProtocol):
         self._failure: ServiceError | None = None  # after which nothing can be read any more
         # Bytes of the last read and of the body; fields that decide how a request is read, and those found in order.
         self._fed = self._data = 0
-        self._is_chunked = self._keeps_after_body = False
+        self._is_chunked = self._chunk_is_new = self._keeps_after_body = False
+        self._before_chunk, self._most_chunk = 0, limits.chunk_bytes
         self._watched: list[tuple[bytes, bytes]] = []
         self._checked: list[tuple[bytes, bytes]] | None = None
         self._drained_at = 0.0
@@ -82,6 +83,8 @@ class StrictHttpProtocol(LingeringProtocol):
         if self._failure is not None or self._ended_at is not None:
             self.drop()
             return
+        if self._waits and data.find(request_head.FIRST_LINE_END, 0, request_head.MOST_URL) < 0:
+            self._check_first_line(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -90,8 +93,12 @@ class StrictHttpProtocol(LingeringProtocol):
             self._fail(request_head.meaning_of(error, data))
         if self._in_head or self._waits:
             self._check_head_so_far()
-        elif self._is_chunked and self.received - self._data > self.limits.header_bytes + MOST_FRAMING:
-            self._fail(MalformedHttp("send larger chunks, without extensions"))
+        elif self._is_chunked:
+            self._check_chunks(data)
+
+    def _check_first_line(self, data: bytes) -> None:
+        if not self._has_begun and request_head.OTHER_PROTOCOL.match(data):
+            self._fail(MalformedHttp("send HTTP/1.1"))
 
     def _check_head_so_far(self) -> None:
         if self._waits and not self._has_begun:
@@ -100,6 +107,15 @@ class StrictHttpProtocol(LingeringProtocol):
         if self.received > most + request_head.MOST_URL and self._failure is None:
             is_url = len(self.url) > request_head.MOST_URL
             self._fail(request_head.too_long() if is_url else request_head.too_large(most))
+
+    def _check_chunks(self, data: bytes) -> None:
+        if self._failure is not None or self.cycle.response_complete:
+            return
+        if self.received - self._data > self.limits.header_bytes + MOST_FRAMING:
+            self._fail(MalformedHttp("send larger chunks, without extensions"))
+        elif self._chunk_is_new and request_head.chunk_size(data, self._data - self._before_chunk) > self._most_chunk:
+            self._fail(BodyTooLarge(f"send at most {self._most_chunk} bytes in a chunk"))
+        self._chunk_is_new = False
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         # The parser reads no body after an upgrade. None is made here, so the request begins again without its wish:
@@ -243,6 +259,14 @@ class StrictHttpProtocol(LingeringProtocol):
             self.flow.pause_reading()
         cycle.message_event.set()
 
+    def on_chunk_header(self) -> None:
+        """The size of a chunk."""
+        self._chunk_is_new, self._before_chunk = True, self._data
+
+    def on_chunk_complete(self) -> None:
+        """The last byte of a chunk."""
+        self._chunk_is_new = False
+
     def on_message_complete(self) -> None:
         """The last byte of a request."""
         if self.parser.should_upgrade():
@@ -319,8 +343,8 @@ class StrictHttpProtocol(LingeringProtocol):
             _make_last(self.cycle)
         elif self._has_begun:
             self._fail(Draining("the process ends; send the request again"))
-        elif self._waits and not self.has_unread():
-            self.end()
+        elif self._waits:
+            self.end_unused()
 
     def check(self, now: float) -> None:
         """End whatever has waited for too long by ``now``, a time of the event loop."""
@@ -339,8 +363,8 @@ class StrictHttpProtocol(LingeringProtocol):
                 self._fail(RequestTimeout(f"send the head of a request within {limits.header_seconds:g} seconds"))
             return
         most = limits.header_seconds if self.cycle is None else limits.keep_alive
-        if waited > (0.0 if self.is_draining else most) and not self.has_unread():
-            self.end()
+        if waited > (0.0 if self.is_draining else most):
+            self.end_unused()
 
     def _check_body(self, now: float) -> None:
         if self.cycle.response_complete:

@@ -140,7 +140,9 @@ class Queue:
             return self._at_once(request)
         result = self._queued(request, inline=inline)
         try:
-            async with asyncio.timeout(None if due is None else due - now):
+            if due is None or (inline and self._thread is None):  # no timer fires before a run on the loop ends
+                return await result
+            async with asyncio.timeout_at(due):  # the loop's clock is the monotonic one
                 return await result
         except TimeoutError:
             raise DeadlineExceeded.in_the_queue() from None
@@ -244,7 +246,9 @@ class Queue:
             loop.call_soon_threadsafe(self._finish, loop, done.result(), rows, started)
 
         started = self._backlog.start(rows)
-        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="predictions")
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
+            _set_timers(loop, batch)
         self._thread.submit(outcomes, batch, latest(batch)).add_done_callback(finished)
 
     def _finish(self, loop: asyncio.AbstractEventLoop, done: list[Outcome], rows: int, started: float) -> None:
@@ -272,3 +276,10 @@ class Queue:
             for place, request in enumerate(group):
                 request.settle(outcome, place)
             self._count(outcome)
+
+
+def _set_timers(loop: asyncio.AbstractEventLoop, batch: list[Waiting]) -> None:
+    # Of requests that would each have been run on the loop; joined, they are the first that are run on the thread.
+    for request in batch:
+        if request.deadline is not None:
+            loop.call_at(request.deadline, request.fail, DeadlineExceeded.in_the_queue())

@@ -56,24 +56,25 @@ class VerbEndpoint:
         await send({"type": "http.response.body", "body": body})
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        target, deadline = self._targets.target(self._verb, scope), scope["state"]["deadline"]
+        target = self._targets.target(self._verb, scope)
+        target.intake.admit(scope)
         if not is_large(scope):
-            return await self._answer(target, scope, receive, deadline)
-        with target.intake.held(scope, receive, deadline=deadline) as held:
-            return await self._answer(target, scope, held, deadline)
+            return await self._answer(target, scope, receive)
+        with target.intake.held(scope, receive) as held:
+            return await self._answer(target, scope, held)
 
-    async def _answer(self, target: Target, scope: Scope, receive: Receive, deadline: float) -> bytes:
+    async def _answer(self, target: Target, scope: Scope, receive: Receive) -> bytes:
         _, reader, intake, most_bytes = target
         body = await read_json(scope, receive, limit=most_bytes)
-        request = await intake.read(body, reader.read, scope, receive, deadline=deadline)
+        request = await intake.read(body, reader.read, scope, receive)
         part, query = Part(scope["state"]["request_id"], len(request.rows), request.ids), request.kind.query
         try:
-            joint, place = await intake.answer(query, request.rows, part, scope, receive, deadline=deadline)
+            joint, place = await intake.answer(query, request.rows, part, scope, receive)
         except InvalidInstances as error:
             raise reader.located(error, request) from None
         scope["state"]["answer"] = joint, place
         if joint.bodies is None:
-            await self._write(joint, request.kind, deadline)
+            await self._write(joint, request.kind, scope["state"]["deadline"])
         return (joint.bodies or [])[place]
 
     async def _write(self, joint: JointAnswer, kind: Kind, deadline: float) -> None:
