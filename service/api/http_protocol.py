@@ -6,7 +6,7 @@ refused here is answered in the form of the service's other errors, counted and 
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -20,6 +20,7 @@ from service.api.connection_scan import ConnectionScan
 from service.api.http_errors import MalformedHttp, MethodNotAllowed, RequestTimeout
 from service.api.http_limits import LINGER_SECONDS, MOST_FRAMING, MOST_PIPELINED, MOST_UNREAD, HttpLimits
 from service.api.lingering import LingeringProtocol
+from service.api.loop_load import LoopLoad
 from service.api.refusals import KEEP_ALIVE, REFUSALS, Refusals
 from service.errors import BodyTooLarge, Draining, ServiceError
 
@@ -38,6 +39,7 @@ class StrictHttpProtocol(LingeringProtocol):
         State of the application's lifespan; its `Refusals` are there.
     limits : HttpLimits
     scan : ConnectionScan
+    load : LoopLoad
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class StrictHttpProtocol(LingeringProtocol):
         *,
         limits: HttpLimits,
         scan: ConnectionScan,
+        load: LoopLoad,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop, limits=limits, scan=scan)
+        self.load = load
         self._refusals: Refusals = app_state[REFUSALS]
         self.url = b""
         # Where the connection is: between requests, within a head, within a body.
@@ -159,6 +163,9 @@ class StrictHttpProtocol(LingeringProtocol):
         self.url = request_head.target_of(self.url, method)
         self._check_head(version)
         is_first = self.cycle is None or self.cycle.response_complete
+        if method == b"POST" and self.load.is_high(self.loop) and is_first and self._can_refuse_unread(version):
+            self._refuse_unread()
+            return
         self.cycle = self._cycle(method.decode(), version)
         self._in_head = self._waits = self._has_begun = self._is_whole = False
         if is_first:
@@ -167,6 +174,18 @@ class StrictHttpProtocol(LingeringProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _can_refuse_unread(self, version: str) -> bool:
+        return (
+            version == "1.1" and self.parser.should_keep_alive() and not (self.is_draining or self.expect_100_continue)
+        )
+
+    def _refuse_unread(self) -> None:
+        # Its body, if it is small, is read over; the connection stays open.
+        self.cycle, self._since = _REFUSED, self.loop.time()
+        self._in_head = self._waits = self._has_begun = self._is_whole = False
+        self.server_state.total_requests += 1
+        self.direct.write(self._refusals.overloaded(self.url, self.server_state.default_headers))
 
     def _check_head(self, version: str) -> None:
         most = self.limits.header_bytes
@@ -353,6 +372,16 @@ class StrictHttpProtocol(LingeringProtocol):
                 self.end()
         elif self.is_draining and now - self._drained_at > LINGER_SECONDS:
             self._fail(RequestTimeout("the process ends, and the body has not arrived"))
+
+
+class _Refused:
+    """In place of the cycle of a request that the application never sees."""
+
+    response_complete = True
+    message_event = asyncio.Event()  # set when the connection is lost; nothing waits for it
+
+
+_REFUSED: Final = cast("RequestResponseCycle", _Refused())
 
 
 def _disconnect(cycle: RequestResponseCycle) -> None:

@@ -18,6 +18,7 @@ from uvicorn.supervisors import Multiprocess
 from service.api.connection_scan import ConnectionScan
 from service.api.http_limits import LINGER_SECONDS, HttpLimits
 from service.api.http_protocol import StrictHttpProtocol
+from service.api.loop_load import LoopLoad
 from service.api.tls import Tls
 
 NO_SNIFF: Final = (("X-Content-Type-Options", "nosniff"),)
@@ -81,7 +82,7 @@ class Serving:
         advertised = self.limits.advertised
         return uvicorn.Config(
             app,
-            http=partial(StrictHttpProtocol, limits=self.limits, scan=ConnectionScan()),  # type: ignore[arg-type]
+            http=partial(StrictHttpProtocol, limits=self.limits, scan=ConnectionScan(), load=LoopLoad()),  # type: ignore[arg-type]
             ws="none",
             interface="asgi3",
             headers=[*NO_SNIFF, *([("Keep-Alive", f"timeout={advertised}")] if advertised else [])],
