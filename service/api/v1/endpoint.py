@@ -74,7 +74,7 @@ class VerbEndpoint:
             raise reader.located(error, request) from None
         scope["state"]["answer"] = joint, place
         if joint.bodies is None:
-            await self._write(joint, request.kind, deadline)
+            await self._write(joint, request.kind, scope["state"]["deadline"])
         return (joint.bodies or [])[place]
 
     async def _write(self, joint: JointAnswer, kind: Kind, deadline: float) -> None:
