@@ -125,16 +125,15 @@ class Authentication:
 
     async def _checked(self, need: Need, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            caller = await self._authenticator.caller(*self._credentials(scope))
+            caller = scope["state"]["caller"] = await self._authenticator.caller(*self._credentials(scope))
             self._quotas.charge_request(caller)
             check(caller, need)
         except ServiceError as error:
             headers = _challenge(error, need, is_known=bool(_fields(scope, b"authorization")))
-            request_id = scope["state"]["request_id"]
+            request_id, scope["state"]["code"] = scope["state"]["request_id"], error.code
             refusal = problems.refusal(scope["path"], error, request_id=request_id, headers=headers)
             await refusal(scope, receive, send)
             return
-        scope["state"]["caller"] = caller
         await self._app(scope, receive, send)
 
     def _credentials(self, scope: Scope) -> tuple[bytes | None, bytes | None]:

@@ -81,6 +81,7 @@ class Refusals:
 
     def _account(self, error: ServiceError, request_id: str, method: str, status: int) -> None:
         self._requests(method, UNMATCHED, status).inc()
+        self._codes(error.code).inc()
         fields = {"request_id": request_id, "method": method, "route": UNMATCHED, "status": status, "code": error.code}
         log.info("refused", extra=fields)
 
