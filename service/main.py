@@ -31,11 +31,19 @@ from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
 from service.api.proxies import Proxies, behind
-from service.api.serving import Serving
+from service.api.serving import Serving, Terminated
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
-from service.credentials import authenticator_of, check_access, following_keys, keep_keys_needed, key_use_of, keys_of
+from service.credentials import (
+    Access,
+    authenticator_of,
+    check_access,
+    following_keys,
+    keep_keys_needed,
+    key_use_of,
+    keys_of,
+)
 from service.errors import SettingsInvalid
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
@@ -81,6 +89,13 @@ def serve(settings: Settings) -> None:
     configure_logging(settings)
     access = check_access(settings)
     Proxies.named(settings.proxies)
+    try:
+        _serve(settings, access)
+    except Terminated:
+        signal.raise_signal(signal.SIGTERM)  # its sender sees what has ended the process
+
+
+def _serve(settings: Settings, access: Access) -> None:
     tls = tls_of(settings)
     with _sockets(settings) as sockets:
         registry = load(settings)
@@ -117,7 +132,9 @@ def _sockets(settings: Settings) -> Iterator[list[socket.socket]]:
 
 def limits_of(settings: Settings) -> HttpLimits:
     """What a connection may take."""
-    return HttpLimits(settings.max_header, settings.header_seconds, settings.keep_alive, settings.body_seconds)
+    return HttpLimits(
+        settings.max_header, settings.header_seconds, settings.keep_alive, settings.body_seconds, settings.max_body
+    )
 
 
 def tls_of(settings: Settings) -> Tls | None:
@@ -209,7 +226,6 @@ def compose(
             root_path=settings.root_path,
             exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
             checks=checks_of(settings, keys, shared=shared_metrics),
-            origins=settings.cors_origins,
             reloader=reloader if settings.repository_api else None,
             workers=settings.workers,
             background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
@@ -236,6 +252,7 @@ def checks_of(settings: Settings, keys: WatchedKeys, *, shared: str | None = Non
         settings.client_certificate_header,
         settings.metrics_open,
         settings.docs_open,
+        settings.cors_origins,
     )
 
 

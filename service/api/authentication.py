@@ -40,6 +40,8 @@ class CallerChecks:
         In which a proxy names the subject of the client's certificate.
     metrics_open, docs_open : bool
         Whether these need no credential.
+    origins : tuple of str
+        Pages of these origins may read answers in a browser.
     """
 
     authenticator: Authenticator
@@ -47,6 +49,7 @@ class CallerChecks:
     certificate_header: str | None = None
     metrics_open: bool = False
     docs_open: bool = False
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +125,15 @@ class Authentication:
 
     async def _checked(self, need: Need, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            caller = await self._authenticator.caller(*self._credentials(scope))
+            caller = scope["state"]["caller"] = await self._authenticator.caller(*self._credentials(scope))
             self._quotas.charge_request(caller)
             check(caller, need)
         except ServiceError as error:
             headers = _challenge(error, need, is_known=bool(_fields(scope, b"authorization")))
-            request_id = scope["state"]["request_id"]
+            request_id, scope["state"]["code"] = scope["state"]["request_id"], error.code
             refusal = problems.refusal(scope["path"], error, request_id=request_id, headers=headers)
             await refusal(scope, receive, send)
             return
-        scope["state"]["caller"] = caller
         await self._app(scope, receive, send)
 
     def _credentials(self, scope: Scope) -> tuple[bytes | None, bytes | None]:

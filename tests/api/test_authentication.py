@@ -1,5 +1,6 @@
 """Who may: the inventory of all routes, scopes, models of a key, quotas, and what a refusal gives away."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -459,6 +460,24 @@ async def test_a_token_of_an_issuer_is_a_caller(issuer: Any, tmp_path: Path, shi
         refused = await client.get("/v1/models", headers=expired)
     assert refused.json()["type"] == "urn:temperance:problem:token-expired"
     assert 'error="invalid_token", error_description="expired"' in refused.headers["www-authenticate"]
+
+
+def test_tokens_are_callers_of_a_real_server(
+    issuer: Any, tmp_path: Path, serving: Callable[..., AbstractContextManager[Any]]
+) -> None:
+    entry = {"issuer": issuer.address, "audience": "temperance", "jwks_url": f"{issuer.address}/jwks"}
+    with serving(MODELS, TEMPERANCE_DATA=str(tmp_path), TEMPERANCE_JWT_ISSUERS=json.dumps([entry])) as running:
+        token = issuer.token().decode()
+        answers = [running.client.get("/v1/models", headers={"Authorization": f"Bearer {token}"}) for _ in range(20)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert answers[0].headers["x-content-type-options"] == "nosniff"
+        assert running.client.get("/v1/models").status_code == 401
+        forged = issuer.token("other", header={"kid": "rsa"}).decode()
+        assert running.client.get("/v1/models", headers={"Authorization": f"Bearer {forged}"}).status_code == 401
+        log = running.log.read_text()
+    assert issuer.paths == ["/jwks"]
+    assert "a token was refused: InvalidSignatureError" in log
+    assert not [part for part in (token, forged, *token.split("."), *forged.split(".")) if part in log]
 
 
 async def test_a_token_that_cannot_be_checked_is_503(issuer: Any, tmp_path: Path, shipped: Registry) -> None:
