@@ -92,6 +92,17 @@ def test_more_callers_than_there_is_room_for_push_out_those_who_sent_least() -> 
     assert len(counts._ways) <= BUCKETS * WAYS
 
 
+def test_a_caller_that_was_pushed_out_is_counted_anew_and_apart_from_others() -> None:
+    counts = SharedCounts.alone()
+    names = [f"jwt:a|{i}" for i in range(3 * BUCKETS * WAYS)]
+    for _ in range(2):
+        for name in names:
+            before = counts.totals(name, "rows", 1)[0]
+            counts.add(name, "rows", 1, 7)
+            assert counts.totals(name, "rows", 1) == (before + 7, 0)
+            assert before in {0, 7}
+
+
 def test_callers_of_past_minutes_make_room() -> None:
     counts = SharedCounts.alone()
     for i in range(3 * BUCKETS * WAYS):

@@ -355,6 +355,17 @@ async def test_a_refusal_names_the_scheme(
     assert key.removeprefix("Bearer ") not in answer.text
 
 
+async def test_a_refusal_is_counted_under_the_path_of_its_route(door: Door, make_key: MakeKey) -> None:
+    header = make_key("metrics")
+    async with door() as client:
+        for path in (f"/v1/models/{NAME}:decide", "/v1/models/zq7canary", "/zq7canary", "/metrics"):
+            assert (await client.get(path)).status_code == 401
+        exposed = (await client.get("/metrics", headers=header)).text
+    for route in ("/v1/models/{name}:decide", "/v1/models/{name}", "(other)", "/metrics"):
+        assert f'temperance_requests_total{{method="GET",route="{route}",status="401"}} 1.0' in exposed
+    assert "zq7canary" not in exposed
+
+
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 async def test_the_scheme_has_any_case(scheme: str, door: Door, make_key: MakeKey) -> None:
     key = make_key("predict")["Authorization"].removeprefix("Bearer ")
