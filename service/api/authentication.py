@@ -128,13 +128,12 @@ class Authentication:
 
     async def _checked(self, need: Need, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            caller = await self._authenticator.caller(*self._credentials(scope))
+            caller = scope["state"]["caller"] = await self._authenticator.caller(*self._credentials(scope))
             self._quotas.charge_request(caller)
             check(caller, need)
         except ServiceError as error:
             await _refuse(error, need, scope, receive, send)
             return
-        scope["state"]["caller"] = caller
         await self._app(scope, receive, send)
 
     def _credentials(self, scope: Scope) -> tuple[bytes | None, bytes | None]:
@@ -172,18 +171,20 @@ def _fields(scope: Scope, name: bytes) -> list[bytes]:
 async def _refuse(error: ServiceError, need: Need, scope: Scope, receive: Receive, send: Send) -> None:
     if need.route is not None:
         scope["route"] = need.route
-    headers = _challenge(error, need, is_known=bool(_fields(scope, b"authorization")))
+    scope["state"]["code"] = error.code
+    shows_one = bool(_fields(scope, b"authorization"))
+    headers = _challenge(error, need, scope["state"].get("caller"), shows_one=shows_one)
     answer = problems.refusal(scope["path"], error, request_id=scope["state"]["request_id"], headers=headers)
     await answer(scope, receive, send)
 
 
-def _challenge(error: ServiceError, need: Need, *, is_known: bool) -> dict[str, str]:
+def _challenge(error: ServiceError, need: Need, caller: Caller | None, *, shows_one: bool) -> dict[str, str]:
     # RFC 6750, section 3.1
     if isinstance(error, TokenExpired):
         return {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token", error_description="expired"'}
     if isinstance(error, Unauthenticated):
-        return {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"' if is_known else CHALLENGE}
-    if isinstance(error, Forbidden) and need.scope is not None:
+        return {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"' if shows_one else CHALLENGE}
+    if isinstance(error, Forbidden) and caller is not None and need.scope not in caller.scopes | {None}:
         return {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{need.scope}"'}
     return {}
 

@@ -296,6 +296,14 @@ async def test_callers_read_nothing_of_models_that_are_not_theirs(
     assert pairs >= 1_000
 
 
+async def test_a_refusal_of_a_model_names_no_scope(door: Door, make_key: MakeKey) -> None:
+    header = make_key("predict", models=("other",))
+    async with door() as client:
+        answer = await client.post(f"/v1/models/{NAME}:decide", headers=header, json={})
+    assert is_error(answer, 403)
+    assert "www-authenticate" not in answer.headers
+
+
 async def test_what_describes_every_model_is_for_credentials_of_every_model(door: Door, make_key: MakeKey) -> None:
     some = make_key("predict", "metrics", "admin", models=(NAME,))
     every = make_key("predict", "metrics", "admin")
