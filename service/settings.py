@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     ] = 0.25
     max_body: Annotated[
         int, Field(ge=1 << 20, description="Upper bound in bytes for the body limit that the served models give.")
-    ] = 64 << 20
+    ] = 16 << 20
     max_rows: Annotated[int, Field(ge=1, description="Most instances in one request.")] = 10_000
     reload_seconds: Annotated[
         float,
