@@ -200,7 +200,9 @@ class Settings(BaseSettings):
     otlp_endpoint: Annotated[
         str | None,
         Field(
-            pattern="^https?://", description="Where OpenTelemetry's traces and metrics are sent; nowhere by default."
+            pattern=r"^https?://[^@\s]+$",
+            description="Where OpenTelemetry's traces and metrics are sent; nowhere by default. Without a user: "
+            "credentials are for OTEL_EXPORTER_OTLP_HEADERS.",
         ),
     ] = None
     log_format: Annotated[Literal["text", "json"], Field(description="How a line of the log is written.")] = "text"

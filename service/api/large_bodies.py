@@ -78,10 +78,10 @@ class LargeBodies:
         """
         self._unparsed += len(body)
         try:
-            async with self._parsing:
-                if time.monotonic() >= deadline:
-                    raise DeadlineExceeded.in_the_queue()
+            async with asyncio.timeout_at(deadline), self._parsing:  # the loop's clock is the monotonic one
                 return await self._measured(parse, body)
+        except TimeoutError:
+            raise DeadlineExceeded.in_the_queue() from None
         finally:
             self._unparsed -= len(body)
 
