@@ -24,6 +24,7 @@ from tests.door.targets import HOST, TARGETS, words
 from tests.door.verdicts import faults
 
 AT_ONCE: Final = 10  # bad requests between two good ones, sent side by side
+LARGE: Final = 1 << 16  # bytes from which a request is sent by itself: ten large ones at once are a load, not a fault
 GOOD_SECONDS: Final = 5.0
 
 
@@ -76,11 +77,17 @@ async def drive(address: Address, cases: Sequence[Case], *, proxied: bool = Fals
     slow = [asyncio.ensure_future(_outcome(address, case, proxied=proxied)) for case in kept if case.slow]
     outcomes, good = [], []
     for some in _blocks([case for case in kept if not case.slow]):
-        outcomes += await asyncio.gather(*(_outcome(address, case, proxied=proxied) for case in some))
+        outcomes += await _together(address, some, proxied=proxied)
         good += _differs(first, await _good(address, credential), f"after {some[-1].id}")
     outcomes += await asyncio.gather(*slow)
     good += _differs(first, await _good(address, credential), "at the end")
     return Report(tuple(outcomes), tuple(good), time.monotonic() - started)
+
+
+async def _together(address: Address, cases: Sequence[Case], *, proxied: bool) -> list[Outcome]:
+    small = [case for case in cases if len(case.sent()) < LARGE]
+    outcomes = await asyncio.gather(*(_outcome(address, case, proxied=proxied) for case in small))
+    return [*outcomes, *[await _outcome(address, case, proxied=proxied) for case in cases if case not in small]]
 
 
 def _blocks(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:

@@ -107,6 +107,8 @@ class Connection(asyncio.Protocol):
 
     async def _write(self, data: bytes) -> None:
         for start in range(0, len(data), AT_ONCE):
+            if self._open().is_closing():  # asyncio would write a line for each piece
+                return
             self._open().write(data[start : start + AT_ONCE])
             await self._writable.wait()
             if self.ended:
