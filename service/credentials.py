@@ -146,7 +146,7 @@ def _usable(settings: Settings, path: Path) -> int | None:
     if store.revision() is None:
         if settings.keys is None:
             return None
-        raise SettingsInvalid(f"{PREFIX}KEYS: there is no file {path}; {MAKE.format(path=path)} makes it")
+        raise SettingsInvalid(f"{PREFIX}KEYS: there is no file {path}; {MAKE.format(path=path)} makes it{IN_COMPOSE}")
     store.read()  # what is wrong with it is reported now; later a damaged file changes nothing
     return keys_of(settings).usable()
 
@@ -174,6 +174,7 @@ def _counted(number: int, word: str) -> str:
 
 
 MAKE: Final = "temperance keys create --name NAME --scopes predict --keys {path}"
+IN_COMPOSE: Final = "; beside docker-compose.yml, docker compose run --rm keys create --name NAME does"
 OPEN: Final = (
     "{host} can be reached from other machines, and no credential is configured, so everyone could use the service; "
     f"make a key ({MAKE}), or set {PREFIX}JWT_ISSUERS, or start with --insecure"

@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     ] = 0.25
     max_body: Annotated[
         int, Field(ge=1 << 20, description="Upper bound in bytes for the body limit that the served models give.")
-    ] = 64 << 20
+    ] = 16 << 20
     max_rows: Annotated[int, Field(ge=1, description="Most instances in one request.")] = 10_000
     reload_seconds: Annotated[
         float,
@@ -200,7 +200,9 @@ class Settings(BaseSettings):
     otlp_endpoint: Annotated[
         str | None,
         Field(
-            pattern="^https?://", description="Where OpenTelemetry's traces and metrics are sent; nowhere by default."
+            pattern=r"^https?://[^@\s]+$",
+            description="Where OpenTelemetry's traces and metrics are sent; nowhere by default. Without a user: "
+            "credentials are for OTEL_EXPORTER_OTLP_HEADERS.",
         ),
     ] = None
     log_format: Annotated[Literal["text", "json"], Field(description="How a line of the log is written.")] = "text"

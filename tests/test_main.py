@@ -104,6 +104,14 @@ def test_an_address_that_other_machines_reach_stops_the_start_without_a_credenti
     assert not (tmp_path / "data").exists()
 
 
+def test_insecure_starts_it_all_the_same_and_the_log_warns(
+    serving: Callable[..., AbstractContextManager[Any]], repository: Repository
+) -> None:
+    with serving(repository.root, "--host", "0.0.0.0", "--insecure") as server:  # noqa: S104  # what is warned of
+        assert server.client.get("/v1/models").status_code == 200
+        assert "WARNING temperance: no credential is configured: open to everyone who reaches" in server.log.read_text()
+
+
 def test_a_named_key_file_that_is_absent_or_damaged_stops_the_start(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     assert f"there is no file {keys}" in refused(TEMPERANCE_KEYS=str(keys))

@@ -64,20 +64,22 @@ class Authenticator:
         if self.is_open():
             return ANONYMOUS
         if authorization is not None:
-            return await self._bearer(authorization)
+            credential = _bearer(authorization)
+            return self._keys.caller(credential) if credential.startswith(b"tmp_") else await self._by_token(credential)
         if subject and self._certificates is not None:
             return self._certificates.caller(subject)
         raise Unauthenticated(NEEDED)
 
-    async def _bearer(self, authorization: bytes) -> Caller:
-        if authorization[:7].lower() != b"bearer ":
-            raise Unauthenticated(NEEDED)
-        credential = authorization[7:].strip(b" ")
-        if credential.startswith(b"tmp_"):
-            return self._keys.caller(credential)
+    async def _by_token(self, token: bytes) -> Caller:
         if self._tokens is None:
             raise Unauthenticated(NEEDED)
-        return await self._tokens.caller(credential)
+        return await self._tokens.caller(token)
+
+
+def _bearer(authorization: bytes) -> bytes:
+    if authorization[:7].lower() != b"bearer ":
+        raise Unauthenticated(NEEDED)
+    return authorization[7:].strip(b" ")
 
 
 NEEDED: Final = "send a credential of this service in the field Authorization: Bearer, a space, and the credential"

@@ -33,6 +33,10 @@ class Quotas:
         self._counts, self._clock = counts, clock
         self._requests, self._rows = requests, rows
 
+    def limits_requests(self, caller: Caller) -> bool:
+        """Whether there is a number of requests that a caller may send."""
+        return bool(caller.requests or self._requests)
+
     def charge_request(self, caller: Caller) -> None:
         """Charge one request; QuotaExceeded where it is one too many."""
         limit = caller.requests or self._requests

@@ -43,10 +43,9 @@ from service.telemetry import Telemetry, TracedRequest
 class AppParts:
     """What the application is made of; `main` puts it together.
 
-    ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; pages of ``origins`` may
-    read answers; ``reloader`` is what `/v2/repository` uses, None where that is closed; ``workers`` is how many
-    processes serve; ``background`` runs beside the application for as long as it does; ``trace`` takes in every
-    request that was answered.
+    ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; ``reloader`` is what
+    `/v2/repository` uses, None where that is closed; ``workers`` is how many processes serve; ``background`` runs
+    beside the application for as long as it does; ``trace`` takes in every request that was answered.
     """
 
     registry: Registry
@@ -61,7 +60,6 @@ class AppParts:
     docs: bool
     exposed: CollectorRegistry
     checks: CallerChecks
-    origins: tuple[str, ...] = ()
     root_path: str = ""
     reloader: Reloader | None = None
     workers: int = 1
@@ -102,7 +100,7 @@ def build_app(parts: AppParts) -> ASGIApp:
 
 def _guarded(parts: AppParts) -> ASGIApp:
     app = Authentication(_routed(parts), parts.checks)
-    return CrossOrigin(app, parts.origins) if parts.origins else app
+    return CrossOrigin(app, parts.checks.origins) if parts.checks.origins else app
 
 
 def _routed(parts: AppParts) -> ASGIApp:
@@ -145,9 +143,8 @@ def _contract(parts: AppParts) -> Contract:
         )
         return _routed(own)
 
-    return Contract(
-        parts.registry, parts.version, partial(application, is_open=True), partial(application, is_open=False)
-    )
+    apps = partial(application, is_open=True), partial(application, is_open=False)
+    return Contract(parts.registry, parts.version, *apps, parts.checks.authenticator.is_open)
 
 
 class _State:

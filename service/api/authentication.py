@@ -40,6 +40,8 @@ class CallerChecks:
         In which a proxy names the subject of the client's certificate.
     metrics_open, docs_open : bool
         Whether these need no credential.
+    origins : tuple of str
+        Pages of these origins may read answers in a browser.
     """
 
     authenticator: Authenticator
@@ -47,6 +49,7 @@ class CallerChecks:
     certificate_header: str | None = None
     metrics_open: bool = False
     docs_open: bool = False
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class Authentication:
         self._app = app
         self._authenticator, self._quotas = checks.authenticator, checks.quotas
         self._needs = Needs(metrics_open=checks.metrics_open, docs_open=checks.docs_open)
+        self._is_free = not checks.quotas.limits_requests(ANONYMOUS)
         self._subject = (checks.certificate_header or "").lower().encode()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -114,33 +118,30 @@ class Authentication:
         if scope["type"] != "http":
             return _close(send)
         need = self._needs.of(scope["path"], scope.get("root_path", ""))
-        if need.is_open:
+        if need.is_open or (self._is_free and self._authenticator.is_open()):
             scope["state"]["caller"] = ANONYMOUS
             return self._app(scope, receive, send)
         return self._checked(need, scope, receive, send)
 
     async def _checked(self, need: Need, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            caller = await self._caller(scope)
+            caller = scope["state"]["caller"] = await self._authenticator.caller(*self._credentials(scope))
             self._quotas.charge_request(caller)
             check(caller, need)
         except ServiceError as error:
             headers = _challenge(error, need, is_known=bool(_fields(scope, b"authorization")))
-            request_id = scope["state"]["request_id"]
+            request_id, scope["state"]["code"] = scope["state"]["request_id"], error.code
             refusal = problems.refusal(scope["path"], error, request_id=request_id, headers=headers)
             await refusal(scope, receive, send)
             return
-        scope["state"]["caller"] = caller
         await self._app(scope, receive, send)
 
-    async def _caller(self, scope: Scope) -> Caller:
-        if self._authenticator.is_open():
-            return ANONYMOUS
+    def _credentials(self, scope: Scope) -> tuple[bytes | None, bytes | None]:
         found = _fields(scope, b"authorization")
-        subjects = _fields(scope, self._subject) if self._subject and is_proxied(scope) else []
-        if len(found) > 1 or len(subjects) > 1:
+        subjects = _fields(scope, self._subject) if self._subject and is_proxied(scope) else ()
+        if (len(found) > 1 or len(subjects) > 1) and not self._authenticator.is_open():
             raise Unauthenticated("send one credential, once")
-        return await self._authenticator.caller(found[0] if found else None, subjects[0] if subjects else None)
+        return found[0] if found else None, subjects[0] if subjects else None
 
 
 def check(caller: Caller, need: Need) -> None:

@@ -136,10 +136,11 @@ async def _ask(address: Address, request: bytes) -> bytes:
     return bytes(caller.body)
 
 
-def request_bytes(address: Address, path: str, body: bytes) -> bytes:
-    """A POST as any client would send it."""
+def request_bytes(address: Address, path: str, body: bytes, *, key: str | None = None) -> bytes:
+    """A POST as any client would send it, with the API key that it has."""
+    credential = "" if key is None else f"Authorization: Bearer {key}\r\n"
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\nAccept: */*\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\nAccept: */*\r\n{credential}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

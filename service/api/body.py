@@ -30,7 +30,8 @@ BODY_FIELDS = frozenset({b"content-type", b"content-encoding", b"content-length"
 MOST_DIGITS = 18  # of a length; more are no number of bytes, and take long to read
 POSITION = re.compile(r" at line (\d+) column (\d+)$")
 NON_FINITE = re.compile(rb"-?(?:NaN|Infinity|-Infinity)")
-HUGE = re.compile(rb"[0-9.][eE]\+?0*[1-9][0-9]{2}|[0-9]{308}")  # only such spellings can exceed a double
+HUGE = re.compile(rb"[0-9.][eE]\+?0*[1-9][0-9]{2}|(?<![0-9])[0-9]{308}")  # only such spellings can exceed a double
+MANY_LISTS = 10_000  # from which a second document in memory costs more than the search for such spellings
 
 
 async def read_json(scope: Scope, receive: Receive, *, limit: int) -> bytes:
@@ -161,7 +162,9 @@ def parse_json(raw: bytes) -> object:
 
 
 def _may_be_infinite(raw: bytes) -> bool:
-    # orjson refuses what no double holds, and reads a body in a ninth of the time of the search for such spellings.
+    # orjson refuses what no double holds, and reads a body in a third of the time of the search for such spellings.
+    if raw.count(b"[") > MANY_LISTS:
+        return HUGE.search(raw) is not None
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -31,12 +31,15 @@ class HttpLimits:
         Seconds without a request after an answer.
     stalled_seconds : float
         For which a client may read nothing of what is sent to it.
+    chunk_bytes : int
+        That a chunk may state, though it has not sent them yet.
     """
 
     header_bytes: int = 16 << 10
     header_seconds: float = 5.0
     keep_alive: float = 75.0
     stalled_seconds: float = 10.0
+    chunk_bytes: int = 64 << 20
 
     @property
     def advertised(self) -> int:

@@ -6,7 +6,7 @@ refused here is answered in the form of the service's other errors, counted and 
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -20,8 +20,9 @@ from service.api.connection_scan import ConnectionScan
 from service.api.http_errors import MalformedHttp, MethodNotAllowed, RequestTimeout
 from service.api.http_limits import LINGER_SECONDS, MOST_FRAMING, MOST_PIPELINED, MOST_UNREAD, HttpLimits
 from service.api.lingering import LingeringProtocol
+from service.api.loop_load import LoopLoad
 from service.api.refusals import KEEP_ALIVE, REFUSALS, Refusals
-from service.errors import Draining, ServiceError
+from service.errors import BodyTooLarge, Draining, ServiceError
 
 _ONE_HOP: Final = frozenset({b"upgrade", b"http2-settings"})
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -38,6 +39,7 @@ class StrictHttpProtocol(LingeringProtocol):
         State of the application's lifespan; its `Refusals` are there.
     limits : HttpLimits
     scan : ConnectionScan
+    load : LoopLoad
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class StrictHttpProtocol(LingeringProtocol):
         *,
         limits: HttpLimits,
         scan: ConnectionScan,
+        load: LoopLoad,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop, limits=limits, scan=scan)
+        self.load = load
         self._refusals: Refusals = app_state[REFUSALS]
         self.url = b""
         # Where the connection is: between requests, within a head, within a body.
@@ -60,7 +64,8 @@ class StrictHttpProtocol(LingeringProtocol):
         self._failure: ServiceError | None = None  # after which nothing can be read any more
         # Bytes of the last read and of the body; fields that decide how a request is read, and those found in order.
         self._fed = self._data = 0
-        self._is_chunked = self._keeps_after_body = False
+        self._is_chunked = self._chunk_is_new = self._keeps_after_body = False
+        self._before_chunk, self._most_chunk = 0, limits.chunk_bytes
         self._watched: list[tuple[bytes, bytes]] = []
         self._checked: list[tuple[bytes, bytes]] | None = None
         self._drained_at = 0.0
@@ -78,6 +83,8 @@ class StrictHttpProtocol(LingeringProtocol):
         if self._failure is not None or self._ended_at is not None:
             self.drop()
             return
+        if self._waits and data.find(request_head.FIRST_LINE_END, 0, request_head.MOST_URL) < 0:
+            self._check_first_line(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -86,8 +93,12 @@ class StrictHttpProtocol(LingeringProtocol):
             self._fail(request_head.meaning_of(error, data))
         if self._in_head or self._waits:
             self._check_head_so_far()
-        elif self._is_chunked and self.received - self._data > self.limits.header_bytes + MOST_FRAMING:
-            self._fail(MalformedHttp("send larger chunks, without extensions"))
+        elif self._is_chunked:
+            self._check_chunks(data)
+
+    def _check_first_line(self, data: bytes) -> None:
+        if not self._has_begun and request_head.OTHER_PROTOCOL.match(data):
+            self._fail(MalformedHttp("send HTTP/1.1"))
 
     def _check_head_so_far(self) -> None:
         if self._waits and not self._has_begun:
@@ -96,6 +107,15 @@ class StrictHttpProtocol(LingeringProtocol):
         if self.received > most + request_head.MOST_URL and self._failure is None:
             is_url = len(self.url) > request_head.MOST_URL
             self._fail(request_head.too_long() if is_url else request_head.too_large(most))
+
+    def _check_chunks(self, data: bytes) -> None:
+        if self._failure is not None or self.cycle.response_complete:
+            return
+        if self.received - self._data > self.limits.header_bytes + MOST_FRAMING:
+            self._fail(MalformedHttp("send larger chunks, without extensions"))
+        elif self._chunk_is_new and request_head.chunk_size(data, self._data - self._before_chunk) > self._most_chunk:
+            self._fail(BodyTooLarge(f"send at most {self._most_chunk} bytes in a chunk"))
+        self._chunk_is_new = False
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         # The parser reads no body after an upgrade. None is made here, so the request begins again without its wish:
@@ -143,6 +163,9 @@ class StrictHttpProtocol(LingeringProtocol):
         self.url = request_head.target_of(self.url, method)
         self._check_head(version)
         is_first = self.cycle is None or self.cycle.response_complete
+        if method == b"POST" and self.load.is_high(self.loop) and is_first and self._can_refuse_unread(version):
+            self._refuse_unread()
+            return
         self.cycle = self._cycle(method.decode(), version)
         self._in_head = self._waits = self._has_begun = self._is_whole = False
         if is_first:
@@ -151,6 +174,18 @@ class StrictHttpProtocol(LingeringProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _can_refuse_unread(self, version: str) -> bool:
+        return (
+            version == "1.1" and self.parser.should_keep_alive() and not (self.is_draining or self.expect_100_continue)
+        )
+
+    def _refuse_unread(self) -> None:
+        # Its body, if it is small, is read over; the connection stays open.
+        self.cycle, self._since = _REFUSED, self.loop.time()
+        self._in_head = self._waits = self._has_begun = self._is_whole = False
+        self.server_state.total_requests += 1
+        self.direct.write(self._refusals.overloaded(self.url, self.server_state.default_headers))
 
     def _check_head(self, version: str) -> None:
         most = self.limits.header_bytes
@@ -223,6 +258,14 @@ class StrictHttpProtocol(LingeringProtocol):
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         cycle.message_event.set()
+
+    def on_chunk_header(self) -> None:
+        """The size of a chunk."""
+        self._chunk_is_new, self._before_chunk = True, self._data
+
+    def on_chunk_complete(self) -> None:
+        """The last byte of a chunk."""
+        self._chunk_is_new = False
 
     def on_message_complete(self) -> None:
         """The last byte of a request."""
@@ -300,8 +343,8 @@ class StrictHttpProtocol(LingeringProtocol):
             _make_last(self.cycle)
         elif self._has_begun:
             self._fail(Draining("the process ends; send the request again"))
-        elif self._waits and not self.has_unread():
-            self.end()
+        elif self._waits:
+            self.end_unused()
 
     def check(self, now: float) -> None:
         """End whatever has waited for too long by ``now``, a time of the event loop."""
@@ -320,8 +363,8 @@ class StrictHttpProtocol(LingeringProtocol):
                 self._fail(RequestTimeout(f"send the head of a request within {limits.header_seconds:g} seconds"))
             return
         most = limits.header_seconds if self.cycle is None else limits.keep_alive
-        if waited > (0.0 if self.is_draining else most) and not self.has_unread():
-            self.end()
+        if waited > (0.0 if self.is_draining else most):
+            self.end_unused()
 
     def _check_body(self, now: float) -> None:
         if self.cycle.response_complete:
@@ -329,6 +372,16 @@ class StrictHttpProtocol(LingeringProtocol):
                 self.end()
         elif self.is_draining and now - self._drained_at > LINGER_SECONDS:
             self._fail(RequestTimeout("the process ends, and the body has not arrived"))
+
+
+class _Refused:
+    """In place of the cycle of a request that the application never sees."""
+
+    response_complete = True
+    message_event = asyncio.Event()  # set when the connection is lost; nothing waits for it
+
+
+_REFUSED: Final = cast("RequestResponseCycle", _Refused())
 
 
 def _disconnect(cycle: RequestResponseCycle) -> None:

@@ -4,8 +4,8 @@ A request is admitted before its body is parsed, and before a large body is read
 estimated, from its bytes; the queue counts its real rows once they are there.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar
 
 from starlette.types import Receive, Scope
 
@@ -33,6 +33,7 @@ class Parsed(Protocol):
 
 
 Request = TypeVar("Request", bound=Parsed)
+State = Mapping[str, Any]  # of a scope
 
 
 class Intake:
@@ -52,16 +53,25 @@ class Intake:
         self._bodies, self._quotas = limits.bodies, limits.quotas
         self._row_bytes = 0.0
 
-    def held(self, scope: Scope, receive: Receive, *, deadline: float) -> Held:
+    def admit(self, scope: Scope) -> None:
+        """Refuse a request that would wait too long, by its head alone.
+
+        Raises
+        ------
+        Overloaded
+        """
+        if self.queue.is_busy:
+            self._admit(self._rows(_declared(scope) or 0), scope["state"])
+
+    def held(self, scope: Scope, receive: Receive) -> Held:
         """The receive of a request whose body is large, in a context that ends with its answer.
 
         Raises
         ------
         Overloaded
         """
-        size = _declared(scope) or 0
-        self.queue.admit(self._rows(size), caller=caller_of(scope).name, deadline=deadline)
-        self._bodies.check(size)
+        self._bodies.check_wait()
+        self._bodies.check_room(_declared(scope) or 0)
         return Held(self._bodies, receive)
 
     async def read(
@@ -71,7 +81,7 @@ class Intake:
         scope: Scope,
         receive: Receive,
         *,
-        deadline: float,
+        is_compressed: bool = False,
     ) -> Request:
         """A request, from its body.
 
@@ -83,20 +93,20 @@ class Intake:
         Exception
             Whatever ``parse`` raises.
         """
-        if len(body) > LARGE:
-            request = await self._read_large(body, parse, scope, receive, deadline=deadline)
+        if is_compressed or len(body) > LARGE:
+            request = await self._read_large(body, parse, scope["state"], receive)
         else:
-            if self.queue.is_busy:
-                self.queue.admit(self._rows(len(body)), caller=caller_of(scope).name, deadline=deadline)
             request = parse(body)
-        self._row_bytes += WEIGHT * (len(body) / len(request.rows) - self._row_bytes)
-        self._quotas.charge_rows(caller_of(scope), len(request.rows))
+        if not is_compressed:
+            own = len(body) / len(request.rows)
+            self._row_bytes += WEIGHT * (own - self._row_bytes) if self._row_bytes else own
+        self._quotas.charge_rows(scope["state"]["caller"], len(request.rows))
         return request
 
     async def answer(
-        self, query: Query, rows: Rows, part: Part, scope: Scope, receive: Receive, *, deadline: float
+        self, query: Query, rows: Rows, part: Part, scope: Scope, receive: Receive, *, seconds: float | None = None
     ) -> Result:
-        """The answer of the model, if the client stays connected.
+        """The answer of the model, if the client stays connected and waits for so many seconds.
 
         Raises
         ------
@@ -104,21 +114,24 @@ class Intake:
         Exception
             Whatever these rows made the run raise.
         """
-        answering: Awaitable[Result] = self.queue.answer(
-            query, rows, part, deadline=deadline, caller=caller_of(scope).name
-        )
+        state = scope["state"]
+        deadline = state["deadline"] if seconds is None else min(state["deadline"], state["started"] + seconds)
+        answering: Awaitable[Result] = self.queue.answer(query, rows, part, deadline=deadline, caller=caller_of(state))
         if not self.queue.immediate(self.model, part.rows):
             answering = while_connected(answering, receive)
         return await answering
 
     async def _read_large(
-        self, body: bytes, parse: Callable[[bytes], Request], scope: Scope, receive: Receive, *, deadline: float
+        self, body: bytes, parse: Callable[[bytes], Request], state: State, receive: Receive
     ) -> Request:
-        rows, caller = self._rows(len(body)), caller_of(scope).name
-        self.queue.admit(rows, caller=caller, deadline=deadline)
-        self._bodies.check(0)
-        with self.queue.expecting(rows, caller=caller):
-            return await while_connected(self._bodies.parse(parse, body, deadline=deadline), receive)
+        rows = self._rows(len(body))
+        self._admit(rows, state)
+        self._bodies.check_wait()
+        with self.queue.expecting(rows, caller=caller_of(state)):
+            return await while_connected(self._bodies.parse(parse, body, deadline=state["deadline"]), receive)
+
+    def _admit(self, rows: int, state: State) -> None:
+        self.queue.admit(rows, caller=caller_of(state), deadline=state["deadline"])
 
     def _rows(self, size: int) -> int:
         return int(size / self._row_bytes) or 1 if self._row_bytes else 1
@@ -137,7 +150,7 @@ def _declared(scope: Scope) -> int | None:
     return None
 
 
-def caller_of(scope: Scope) -> Caller:
-    """Who sends a request, as it was found before the request came here."""
-    found: Caller = scope["state"]["caller"]
-    return found
+def caller_of(state: State) -> str:
+    """The name of who sends a request, as it was found before the request came here."""
+    caller: Caller = state["caller"]
+    return caller.name

@@ -21,6 +21,7 @@ LARGEST: Final = 1 << 20  # bytes that are parsed on the event loop, in some 5 m
 MOST_HELD: Final = 64 << 20  # bytes of large bodies in the process
 BYTE_SECONDS: Final = 5e-9  # that parsing takes, before it was measured
 WEIGHT: Final = 0.2  # of the last body in what parsing is expected to take
+MOST_SURPRISE: Final = 4.0  # times what was expected: a body may be compressed, or the machine pause
 ADVICE: Final = 2.0  # seconds
 
 Parsed = TypeVar("Parsed")
@@ -46,8 +47,8 @@ class LargeBodies:
         self._byte_seconds = BYTE_SECONDS
         self._thread: ThreadPoolExecutor | None = None
 
-    def check(self, size: int) -> None:
-        """Refuse a body of so many bytes if it would wait too long, or too many bytes are held already.
+    def check_wait(self) -> None:
+        """Refuse a body if it would wait too long for those that are parsed before it.
 
         Raises
         ------
@@ -55,10 +56,9 @@ class LargeBodies:
         """
         if self._unparsed * self._byte_seconds > self._seconds:
             raise Overloaded("large bodies wait too long for being read already; try again later", seconds=ADVICE)
-        self.check_room(size)
 
     def check_room(self, size: int) -> None:
-        """Refuse so many bytes if too many are held already.
+        """Refuse so many bytes of a request if others hold too many already.
 
         Raises
         ------
@@ -78,10 +78,10 @@ class LargeBodies:
         """
         self._unparsed += len(body)
         try:
-            async with self._parsing:
-                if time.monotonic() >= deadline:
-                    raise DeadlineExceeded.in_the_queue()
+            async with asyncio.timeout_at(deadline), self._parsing:  # the loop's clock is the monotonic one
                 return await self._measured(parse, body)
+        except TimeoutError:
+            raise DeadlineExceeded.in_the_queue() from None
         finally:
             self._unparsed -= len(body)
 
@@ -90,7 +90,7 @@ class LargeBodies:
         try:
             return await self._parse(parse, body)
         finally:
-            taken = (time.monotonic() - started) / max(1, len(body))
+            taken = min((time.monotonic() - started) / max(1, len(body)), MOST_SURPRISE * self._byte_seconds)
             self._byte_seconds += WEIGHT * (taken - self._byte_seconds)
 
     async def _parse(self, parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:

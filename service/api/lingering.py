@@ -8,6 +8,8 @@ Tested in `tests/api/test_http_protocol.py`.
 
 import asyncio
 import select
+import socket
+from contextlib import suppress
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -101,6 +103,20 @@ class LingeringProtocol(HttpToolsProtocol):
         if self.direct.can_write_eof():
             self.direct.write_eof()
 
+    def end_unused(self) -> None:
+        """Close a connection on which no request is awaited any more, unless one has just arrived.
+
+        The client must learn of it at once: what it sends after that is lost, and the event loop closes a connection
+        only after all that it has to do before.
+        """
+        if self.has_unread():
+            return
+        if self.scheme == "http":  # TLS ends with a message of its own
+            same = socket.fromfd(self._descriptor(), socket.AF_INET, socket.SOCK_STREAM)
+            with same, suppress(OSError):  # the client may have been faster
+                same.shutdown(socket.SHUT_WR)
+        self.end()
+
     def abort(self) -> None:
         """Close at once."""
         self._ended_at = self.loop.time()
@@ -120,8 +136,12 @@ class LingeringProtocol(HttpToolsProtocol):
     def has_unread(self) -> bool:
         """Whether bytes lie in the socket: the loop may have been busy while a request arrived."""
         poll = select.poll()
-        poll.register(self.direct.get_extra_info("socket").fileno(), select.POLLIN)
+        poll.register(self._descriptor(), select.POLLIN)
         return bool(poll.poll(0))
+
+    def _descriptor(self) -> int:
+        number: int = self.direct.get_extra_info("socket").fileno()
+        return number
 
     def _is_stalled(self, now: float) -> bool:
         unsent = self.direct.get_write_buffer_size()

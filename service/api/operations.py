@@ -1,7 +1,9 @@
 """For the people and machines that run the service: health, metrics, the offline documentation page."""
 
+import platform
 from collections.abc import Callable, Iterator
 from importlib import resources
+from importlib.metadata import version
 from typing import Final
 
 from fastapi import APIRouter, Response
@@ -52,6 +54,8 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
 class ServedVersions(Collector):
     """`temperance_model_info`, read off the registry at every request: versions change while the service runs.
 
+    And `temperance_build_info`, which does not change.
+
     Parameters
     ----------
     registry : Registry
@@ -59,6 +63,8 @@ class ServedVersions(Collector):
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._build = GaugeMetricFamily("temperance_build_info", "1, for what serves them", labels=list(_BUILD))
+        self._build.add_metric(list(_BUILD.values()), 1)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One sample per served version."""
@@ -70,6 +76,7 @@ class ServedVersions(Collector):
         for model in self._registry.all_models():
             family.add_metric([model.name, model.version, str(model.bundle.digest), model.status], 1)
         yield family
+        yield self._build
 
 
 def exposed(counted: CollectorRegistry, served: Registry, *, shared: str | None) -> CollectorRegistry:
@@ -140,3 +147,10 @@ def _asset(content: bytes, media_type: str) -> Callable[[], Response]:
         return Response(content, media_type=media_type, headers={"Cache-Control": "max-age=86400"})
 
     return asset
+
+
+_BUILD: Final = {
+    "version": version("temperance"),
+    "python": platform.python_version(),
+    "onnxruntime": version("onnxruntime"),
+}

@@ -21,6 +21,10 @@ WATCHED: Final = frozenset({b"host", b"transfer-encoding", b"expect"})
 
 _AUTHORITY: Final = rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 HOST: Final = re.compile(_AUTHORITY)
+CHUNK_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,32}")
+FIRST_LINE_END: Final = b" HTTP/1.1\r\n"
+OTHER_PROTOCOL: Final = re.compile(rb"[\r\n]*[^\r\n]* (?:RTSP|ICE)/")
+"""First lines of protocols that the parser reads too."""
 REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [^\s]+ HTTP/1\.[01]\r\n")
 ABSOLUTE: Final = re.compile(rb"https?://" + _AUTHORITY + rb"(?P<target>[/?][^#]*)?", re.IGNORECASE)
 
@@ -83,6 +87,27 @@ def target_of(url: bytes, method: bytes) -> bytes:
 def too_long() -> UriTooLong:
     """Of a path and query that have more bytes than may be."""
     return UriTooLong(f"send at most {MOST_URL} bytes of path and query")
+
+
+def chunk_size(data: bytes, received: int) -> int:
+    r"""Bytes that the chunk states at whose data some bytes end.
+
+    Parameters
+    ----------
+    data : bytes
+        With the line of its size before its data. Of a line that began in an earlier read only the end is there: then
+        the size is read too small, never too large.
+    received : int
+        Bytes of the chunk's data at the end of ``data``.
+
+    Examples
+    --------
+    >>> chunk_size(b"abc\r\nff;name=value\r\n0123", 4)
+    255
+    """
+    line = data[: len(data) - received].removesuffix(b"\r\n").rpartition(b"\r\n")[2]
+    digits = line.partition(b";")[0]
+    return int(digits, 16) if CHUNK_SIZE.fullmatch(digits) else 0
 
 
 def check_version(version: str) -> None:

@@ -5,6 +5,7 @@ Nothing that its caller sent, but for ids whose form was checked. Tested in test
 
 from typing import Any, NamedTuple
 
+from service.access.caller import ANONYMOUS
 from service.api.correlation import NONE, Correlation
 from service.log_format import Fields
 from service.prediction.joint_answer import Result
@@ -44,8 +45,8 @@ def fields_of(answered: Answered, state: State) -> Fields:
     }
     if "code" in state:
         fields["code"] = state["code"]
-    if "caller" in state:
-        fields["caller"] = state["caller"].name
+    if (caller := state.get("caller", ANONYMOUS)) is not ANONYMOUS:
+        fields["caller"] = caller.name
     if correlation is not NONE:
         fields |= _sent(correlation)
     return fields

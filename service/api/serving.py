@@ -1,12 +1,14 @@
 """uvicorn, as the service runs it: one process or several, on sockets that exist already."""
 
+import signal
 import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from types import FrameType
+from typing import Any, Final, NoReturn
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,10 +18,15 @@ from uvicorn.supervisors import Multiprocess
 from service.api.connection_scan import ConnectionScan
 from service.api.http_limits import LINGER_SECONDS, HttpLimits
 from service.api.http_protocol import StrictHttpProtocol
+from service.api.loop_load import LoopLoad
 from service.api.tls import Tls
 
 NO_SNIFF: Final = (("X-Content-Type-Options", "nosniff"),)
 """Browsers take an answer for what its media type says."""
+
+
+class Terminated(BaseException):
+    """SIGTERM has ended the process; what it leaves behind can be removed, and the signal raised again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,20 @@ class Serving:
     tls: Tls | None = None
 
     def in_one_process(self, app: ASGIApp, sockets: Sequence[socket.socket]) -> None:
-        """Serve an application until a signal ends it."""
+        """Serve an application until a signal ends it.
+
+        Raises
+        ------
+        Terminated
+        """
         server = uvicorn.Server(self._config(app))
-        with suppress(KeyboardInterrupt):  # uvicorn raises the signal that it has handled
-            server.run(list(sockets))
+        # uvicorn raises a signal that it has handled once more; by default SIGTERM would then end everything at once.
+        before = signal.signal(signal.SIGTERM, _terminate)
+        try:
+            with suppress(KeyboardInterrupt):
+                server.run(list(sockets))
+        finally:
+            signal.signal(signal.SIGTERM, before)
         if not server.started:
             sys.exit(STARTUP_FAILURE)
 
@@ -65,7 +82,7 @@ class Serving:
         advertised = self.limits.advertised
         return uvicorn.Config(
             app,
-            http=partial(StrictHttpProtocol, limits=self.limits, scan=ConnectionScan()),  # type: ignore[arg-type]
+            http=partial(StrictHttpProtocol, limits=self.limits, scan=ConnectionScan(), load=LoopLoad()),  # type: ignore[arg-type]
             ws="none",
             interface="asgi3",
             headers=[*NO_SNIFF, *([("Keep-Alive", f"timeout={advertised}")] if advertised else [])],
@@ -77,3 +94,8 @@ class Serving:
             server_header=False,
             **more,
         )
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise Terminated

@@ -55,7 +55,7 @@ class CertificateFiles:
             Naming the file, never what is in it.
         """
         try:
-            context.load_cert_chain(self.certificate, self.key, self._password)
+            context.load_cert_chain(self.certificate, self.key, self._password())
         except (OSError, ValueError) as error:
             files = " and ".join(str(path) for path in (self.certificate, self.key) if path)
             raise SettingsInvalid(f"{files}: no certificate with its private key ({_reason(error)})") from None

@@ -4,10 +4,12 @@ Tested in tests/api/test_bench.py.
 """
 
 import json
-from contextlib import nullcontext
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 from urllib.parse import urlsplit
 
 import click
@@ -26,6 +28,11 @@ from service.errors import BenchFailed
 from service.runtime.model import Model, load_model
 from service.settings import Settings
 
+OF_CALLERS: Final = (
+    *("host", "uds", "ssl_certfile", "ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"),
+    *("keys", "jwt_issuers", "client_certificate_header", "quota_requests", "quota_rows"),
+)
+"""Settings that a server of bench's own leaves at their defaults: it is called from this machine, without a key."""
 OF_ROWS: Final = [name for name, verb in VERBS.items() if verb.report is None]
 """Verbs that answer every row: a report may need labels."""
 
@@ -34,6 +41,7 @@ OF_ROWS: Final = [name for name, verb in VERBS.items() if verb.report is None]
 @click.argument("name")
 @click.option("--data", type=file_path, help="Rows to send.  [default: a synthetic row within the declared ranges]")
 @click.option("--url", help="A running server that serves the same model.  [default: one of its own]")
+@click.option("--key", type=click.File(), help="File with the API key that this server needs.")
 @click.option("--verb", type=click.Choice(OF_ROWS), default="decide", show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Rows in a request.")
 @click.option("--connections", default="1,8,64", show_default=True, help="Numbers of connections, separated by commas.")
@@ -46,6 +54,7 @@ def bench_(
     *,
     data: Path | None,
     url: str | None,
+    key: TextIO | None,
     verb: str,
     rows: int,
     connections: str,
@@ -58,8 +67,8 @@ def bench_(
     path, body = f"/v1/models/{name}:{verb}", _instances(model, data, rows)
     settings = composition.read_settings().model_copy(update={"models": repository.root, "log_level": "error"})
     one_blas_thread()  # of a server of its own, which inherits the environment
-    with nullcontext(_address(url)) if url else bench.running(_serve_own, settings) as server:
-        request = bench.request_bytes(server, path, body)
+    with nullcontext(_address(url)) if url else _own_server(settings) as server:
+        request = bench.request_bytes(server, path, body, key=None if key is None else key.read().strip())
         with bench.running(bench.serve_floor, bench.ask(server, request)) as floor:
             found = list(bench.compare(server, floor, request, connections=counts, seconds=seconds))
     if as_json:
@@ -69,6 +78,15 @@ def bench_(
         f"{model.bundle.title}, :{verb}, {rows} row{'s' if rows > 1 else ''} in a request, validated and counted"
     )
     print_table(bench.as_table(found, rows=rows))
+
+
+@contextmanager
+def _own_server(settings: Settings) -> Iterator[bench.Address]:
+    kept = {name: value for name, value in settings if name in settings.model_fields_set.difference(OF_CALLERS)}
+    with tempfile.TemporaryDirectory() as data:  # the keys of the service's own are not at hand
+        open_to_this_machine = Settings.model_construct(**kept).model_copy(update={"data": Path(data)})
+        with bench.running(_serve_own, open_to_this_machine) as server:
+            yield server
 
 
 def _serve_own(settings: Settings, port: int) -> None:

@@ -3,7 +3,7 @@
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -28,15 +28,24 @@ class Backlog:
         What runs took when the model was loaded; what they take from then on corrects it.
     seconds : float
         That a request may be expected to wait.
+    clock : callable
+        The monotonic one.
     """
 
-    def __init__(self, run_time: RunTime = UNKNOWN, *, seconds: float = math.inf) -> None:
+    def __init__(
+        self,
+        run_time: RunTime = UNKNOWN,
+        *,
+        seconds: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._run_time = run_time
         self._seconds = seconds
         self._rows: dict[str, int] = {}
         self._total = 0
         self._pace = 1.0  # what runs take, in terms of what they were measured to take
-        self._few = self._rows_in(seconds / SLICES)  # so many waiting rows are no backlog
+        self._few = max(0.0, self._rows_in(seconds / SLICES))  # so many waiting rows are no backlog
         self._started: float | None = None
         self._expected = 0.0  # seconds of the run under way
 
@@ -75,7 +84,7 @@ class Backlog:
 
     def start(self, rows: int) -> float:
         """A run begins now, and requests come while it is under way."""
-        self._started, self._expected = time.monotonic(), self.cost(rows)
+        self._started, self._expected = self._clock(), self.cost(rows)
         return self._started
 
     def stop(self) -> None:
@@ -88,7 +97,7 @@ class Backlog:
         if expected > 0.0:
             surprise = min(seconds / expected, MOST_SURPRISE * self._pace)
             self._pace += WEIGHT * (surprise - self._pace)
-            self._few = self._rows_in(self._seconds / SLICES)
+            self._few = max(0.0, self._rows_in(self._seconds / SLICES))
 
     def check(self, *, caller: str, rows: int, deadline: float | None) -> None:
         """Refuse a request that would wait too long, or would not be answered in time.
@@ -116,7 +125,7 @@ class Backlog:
         wait, own = self.wait(caller, rows), self.cost(rows)
         if self.is_short:  # no run would correct a pace that refuses every request
             own = HOPELESS * min(self._run_time.of(rows), own)
-        if time.monotonic() + wait + own > deadline:
+        if self._clock() + wait + own > deadline:
             raise Overloaded(TOO_LATE, seconds=_advice(wait))
 
     def wait(self, caller: str, rows: int) -> float:
@@ -144,7 +153,7 @@ class Backlog:
     def _remaining(self) -> float:
         if self._started is None:
             return 0.0
-        elapsed = time.monotonic() - self._started
+        elapsed = self._clock() - self._started
         return self._expected - elapsed if elapsed < self._expected else elapsed  # what is late is likely to last
 
 

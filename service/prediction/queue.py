@@ -29,7 +29,7 @@ from service.prediction.query import Query
 from service.prediction.sessions import monitor_of
 from service.prediction.waiting import Waiting
 from service.runtime.model import Model
-from service.runtime.rows import Fields, Rows, alike
+from service.runtime.rows import Rows, alike
 from service.runtime.timing import INLINE_SECONDS, UNKNOWN, RunTime
 
 QUIET_ITERATIONS: Final = 2  # of the event loop: a request that is read in one is queued in the next
@@ -140,7 +140,9 @@ class Queue:
             return self._at_once(request)
         result = self._queued(request, inline=inline)
         try:
-            async with asyncio.timeout(None if due is None else due - now):
+            if due is None or (inline and self._thread is None):  # no timer fires before a run on the loop ends
+                return await result
+            async with asyncio.timeout_at(due):  # the loop's clock is the monotonic one
                 return await result
         except TimeoutError:
             raise DeadlineExceeded.in_the_queue() from None
@@ -158,17 +160,13 @@ class Queue:
         return not self._due and self.running_since is None
 
     def _at_once(self, request: Waiting) -> Result:
-        joint = answered([request], self._guarded(request.rows, request.deadline))[0]
+        joint = answered([request], request.deadline)[0]
         self._count(joint)
         return joint, 0
 
     def _count(self, joint: JointAnswer) -> None:
         self._counts.count(joint.query.options.verb, joint.answer, joint.parts)
         self._counts.time(joint.query.model.name, joint.queued, joint.timings)
-
-    def _guarded(self, rows: Rows, deadline: float | None) -> float | None:
-        # Columns of numbers take as long as they took when they were measured; a watchdog would cost more.
-        return None if self._limits.execution == "auto" and not isinstance(rows, Fields) else deadline
 
     def _queued(self, request: Waiting, *, inline: bool) -> asyncio.Future[Result]:
         loop, rows = asyncio.get_running_loop(), len(request.rows)
@@ -216,7 +214,7 @@ class Queue:
         rows = sum(len(request.rows) for request in batch)
         if self.inline(batch[0].query.model, rows):
             started = time.monotonic()
-            self._conclude(outcomes(batch, self._guarded(batch[0].rows, latest(batch))), rows, started, loop)
+            self._conclude(outcomes(batch, latest(batch)), rows, started, loop)
         else:
             self._start_on_thread(loop, batch, rows)
 
@@ -248,7 +246,9 @@ class Queue:
             loop.call_soon_threadsafe(self._finish, loop, done.result(), rows, started)
 
         started = self._backlog.start(rows)
-        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="predictions")
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
+            _set_timers(loop, batch)
         self._thread.submit(outcomes, batch, latest(batch)).add_done_callback(finished)
 
     def _finish(self, loop: asyncio.AbstractEventLoop, done: list[Outcome], rows: int, started: float) -> None:
@@ -276,3 +276,10 @@ class Queue:
             for place, request in enumerate(group):
                 request.settle(outcome, place)
             self._count(outcome)
+
+
+def _set_timers(loop: asyncio.AbstractEventLoop, batch: list[Waiting]) -> None:
+    # Of requests that would each have been run on the loop; joined, they are the first that are run on the thread.
+    for request in batch:
+        if request.deadline is not None:
+            loop.call_at(request.deadline, request.fail, DeadlineExceeded.in_the_queue())

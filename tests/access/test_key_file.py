@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -144,9 +145,11 @@ def test_a_damaged_file_is_never_written_over(store: KeyFile) -> None:
     assert store.path.read_text() == "damaged"
 
 
-def test_a_folder_in_the_place_of_the_file_is_refused(store: KeyFile) -> None:
-    store.path.mkdir(parents=True)
-    with pytest.raises(KeysInvalid, match="cannot be read: Is a directory"):
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_in_the_place_of_the_file_is_refused(make: Callable[[Path], None], store: KeyFile) -> None:
+    store.path.parent.mkdir()
+    make(store.path)
+    with pytest.raises(KeysInvalid, match="is no regular file"):
         store.read()
 
 

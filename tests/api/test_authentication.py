@@ -1,7 +1,10 @@
 """Who may: the inventory of all routes, scopes, models of a key, quotas, and what a refusal gives away."""
 
+import json
 import re
+from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -23,6 +26,7 @@ from service.settings import Settings
 from tests.app_routes import routes_of
 
 NAME = "breast-cancer"
+MODELS = Path(__file__).parents[2] / "models"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 ANY, OPEN = "any credential", "open"
 NEEDED = {
@@ -417,6 +421,19 @@ async def test_a_request_whose_rows_are_wrong_costs_no_rows(
         assert right.status_code == 200
 
 
+def test_workers_of_a_real_server_count_one_quota(
+    key_file: KeyFile, make_key: MakeKey, serving: Callable[..., AbstractContextManager[Any]]
+) -> None:
+    header = make_key("predict", requests_per_minute=200)
+    with serving(MODELS, TEMPERANCE_KEYS=str(key_file.path), TEMPERANCE_WORKERS="2") as running:
+        address, statuses = str(running.client.base_url), Counter[int]()
+        for count in (150, 40, 80, 10, 120):  # connections live as long as so many requests, on one worker or another
+            with httpx.Client(base_url=address, headers=header) as client:
+                statuses.update(client.get("/v1/models").status_code for _ in range(count))
+        assert set(statuses) == {200, 429}
+        assert 0.95 * 200 <= statuses[200] <= 1.05 * 200
+
+
 async def test_a_setting_limits_callers_without_a_quota_of_their_own(door: Door, make_key: MakeKey) -> None:
     own, other = make_key("predict", requests_per_minute=5), make_key("predict", name="lab")
     async with door(quota_requests=2) as client:
@@ -443,6 +460,24 @@ async def test_a_token_of_an_issuer_is_a_caller(issuer: Any, tmp_path: Path, shi
         refused = await client.get("/v1/models", headers=expired)
     assert refused.json()["type"] == "urn:temperance:problem:token-expired"
     assert 'error="invalid_token", error_description="expired"' in refused.headers["www-authenticate"]
+
+
+def test_tokens_are_callers_of_a_real_server(
+    issuer: Any, tmp_path: Path, serving: Callable[..., AbstractContextManager[Any]]
+) -> None:
+    entry = {"issuer": issuer.address, "audience": "temperance", "jwks_url": f"{issuer.address}/jwks"}
+    with serving(MODELS, TEMPERANCE_DATA=str(tmp_path), TEMPERANCE_JWT_ISSUERS=json.dumps([entry])) as running:
+        token = issuer.token().decode()
+        answers = [running.client.get("/v1/models", headers={"Authorization": f"Bearer {token}"}) for _ in range(20)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert answers[0].headers["x-content-type-options"] == "nosniff"
+        assert running.client.get("/v1/models").status_code == 401
+        forged = issuer.token("other", header={"kid": "rsa"}).decode()
+        assert running.client.get("/v1/models", headers={"Authorization": f"Bearer {forged}"}).status_code == 401
+        log = running.log.read_text()
+    assert issuer.paths == ["/jwks"]
+    assert "a token was refused: InvalidSignatureError" in log
+    assert not [part for part in (token, forged, *token.split("."), *forged.split(".")) if part in log]
 
 
 async def test_a_token_that_cannot_be_checked_is_503(issuer: Any, tmp_path: Path, shipped: Registry) -> None:

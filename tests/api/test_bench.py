@@ -1,7 +1,10 @@
 """A real server under a real load, for as short as can be."""
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -44,6 +47,30 @@ def test_the_command_measures_a_running_server_beside_the_floor(server, data_fol
     assert [run["connections"] for run in found["runs"]] == [1, 4]
     assert found["model"]["digest"].startswith("sha256:")
     assert all(run["server"]["per_second"] > 0 for run in found["runs"])
+
+
+def test_the_command_sends_a_key_to_a_server_that_needs_one(
+    serving: Callable[..., AbstractContextManager[Any]], tmp_path: Path
+) -> None:
+    invoke = CliRunner().invoke
+    made = ["keys", "create", "--name", "bench", "--data", str(tmp_path), "--out", str(tmp_path / "key")]
+    assert invoke(cli.command, made).exit_code == 0
+    with serving(SHIPPED, TEMPERANCE_DATA=str(tmp_path)) as running:
+        flags = ["--url", str(running.client.base_url), "--connections", "1", "--seconds", "0.5"]
+        command = ["bench", "breast-cancer", "--models", str(SHIPPED), "--json", *flags]
+        assert isinstance(invoke(cli.command, command).exception, BenchFailed)
+        (run,) = json.loads(invoke(cli.command, [*command, "--key", str(tmp_path / "key")]).output)["runs"]
+    assert run["server"]["per_second"] > 0
+
+
+def test_a_server_of_its_own_needs_no_key_although_the_service_has_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPERANCE_KEYS", str(tmp_path / "keys.json"))
+    assert CliRunner().invoke(cli.command, ["keys", "create", "--name", "ehr"]).exit_code == 0
+    flags = ["--models", str(SHIPPED), "--connections", "1", "--seconds", "0.5", "--json"]
+    result = CliRunner().invoke(cli.command, ["bench", "breast-cancer", *flags], catch_exceptions=False)
+    assert len(json.loads(result.output)["runs"]) == 1
 
 
 @pytest.mark.parametrize("flags", [["--url", "ftp://x"], ["--connections", "0"], ["--connections", "many"]])

@@ -47,6 +47,8 @@ async def test_metrics_count_requests_rows_flags_and_actions(
     ):
         assert line in exposed.text.splitlines()
     assert f'digest="{answer["digest"]}"' in exposed.text
+    build = r'^temperance_build_info{onnxruntime="[0-9.]+",python="3[0-9.]+",version="[0-9.]+"} 1.0$'
+    assert re.search(build, exposed.text, re.MULTILINE)
 
 
 async def test_the_documentation_page_loads_nothing_from_another_host(client: httpx.AsyncClient) -> None:

@@ -20,6 +20,11 @@ from tests.bench.table import milliseconds, with_target
 from tests.bench.wrk import Request
 
 NETWORK: Final = Network("mlp-2048", (784, 2048, 2048, 10), 3, rows=1000)
+WIDE: Final = Network("mlp-4096", (784, 4096, 4096, 4096, 10), 3, rows=1000)
+"""Of which a row costs some milliseconds: what the client and the network cost beside it matters little."""
+
+UNLOADED_SECONDS: Final = 2.0
+CAPACITY_SECONDS: Final = 3.0
 PROBES: Final = ("/livez", "/readyz", "/metrics")
 PROBES_PER_SECOND: Final = 20.0
 CONNECTIONS: Final = 4000
@@ -40,18 +45,25 @@ class Work:
     rows : int
     connections : int
         With which capacity is measured: enough to keep the server busy, few enough to be refused nothing.
+    network : Network
     """
 
     name: str
     rows: int
     connections: int
+    network: Network = NETWORK
 
     def request(self) -> Request:
         """Rows to decide on."""
-        return NETWORK.request("decide", self.rows)
+        return self.network.request("decide", self.rows)
 
 
-WORKS: Final = (Work("1 row", 1, 64), Work("150 KB", 28, 8), Work("1 MiB", 190, 4))
+WORKS: Final = (
+    Work("1 row", 1, 64),
+    Work("150 KB", 24, 8),
+    Work("1 MiB", 169, 4),
+    Work("1 row, wide", 1, 64, WIDE),
+)
 
 
 class Memory:
@@ -160,18 +172,19 @@ def overloaded(server: Server, work: Work, times: float, seconds: float, *, sett
     """Unloaded, at capacity, and above it."""
     request, memory = work.request(), Memory(server)
     closed_loop(server, request, connections=2, seconds=0.5)
-    unloaded = closed_loop(server, request, connections=1, seconds=2.0)
-    capacity = len(closed_loop(server, request, connections=work.connections, seconds=3.0).of("closed", 200)) / 3.0
-    schedule = list(_schedule(posted(request), times * capacity, seconds, settle))
+    unloaded = closed_loop(server, request, connections=1, seconds=UNLOADED_SECONDS)
+    full = closed_loop(server, request, connections=work.connections, seconds=CAPACITY_SECONDS)
+    capacity = len(full.of("closed", OK)) / CAPACITY_SECONDS
+    schedule = list(_schedule(work, times * capacity, seconds, settle))
     outcomes = drive(server, schedule, connections=CONNECTIONS, look=memory.look)
     return Measured(work, times, seconds, unloaded, capacity, outcomes, memory)
 
 
-def _schedule(data: bytes, rate: float, seconds: float, settle: float) -> Iterator[Arrival]:
-    yield from arrivals("load", data, poisson(rate, seconds, seed=1))
+def _schedule(work: Work, rate: float, seconds: float, settle: float) -> Iterator[Arrival]:
+    yield from arrivals("load", posted(work.request()), poisson(rate, seconds, seed=1))
     for path in PROBES:
         yield from arrivals(path, got(path), constant(PROBES_PER_SECOND, seconds), fresh=True)
-    single = posted(NETWORK.request("decide", 1))
+    single = posted(work.network.request("decide", 1))
     yield from arrivals("after", single, seconds + constant(PROBES_PER_SECOND, settle), fresh=True)
 
 

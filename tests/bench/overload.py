@@ -17,7 +17,7 @@ from typing import Final
 
 import httpx
 
-from tests.bench.above_capacity import LINES, NETWORK, WORKS, Measured, cells, measured
+from tests.bench.above_capacity import LINES, WIDE, WORKS, Measured, cells, measured
 from tests.bench.callers import above_its_quota, cost_of_keys
 from tests.bench.servers import ROOT, of_checkout, ours
 from tests.bench.slow_clients import IDLE, SLOW, beside_slow_clients
@@ -47,10 +47,11 @@ def loads(options: Options) -> None:
     usual, longest = options.seconds or (20.0 if options.long else 5.0), 300.0 if options.long else 5.0
     works = [work for work in WORKS if options.only in work.name]
     wanted = [(work, 3.0, usual) for work in works]
-    wanted += [(work, 10.0, options.seconds or longest) for work in works if work is WORKS[1]]
+    wanted += [(work, 10.0, options.seconds or longest) for work in works if work.network is WIDE]
     environment = {} if options.queue_seconds is None else {"TEMPERANCE_QUEUE_SECONDS": options.queue_seconds}
     with tempfile.TemporaryDirectory() as folder:
-        publish(Path(folder), NETWORK)
+        for network in {work.network for work, _, _ in wanted}:
+            publish(Path(folder), network)
         _show_loads(measured(options.against, Path(folder), wanted, **environment))
 
 
@@ -58,7 +59,7 @@ def _show_loads(found: Sequence[Measured]) -> None:
     columns = ("", *(f"{one.times:g} x, {one.work.name}" for one in found))
     rows = [(name, *values) for name, *values in zip(LINES, *(cells(one) for one in found), strict=True)]
     show_rows(
-        "More than the capacity, network of 784-2048-2048-10",
+        "More than the capacity, network of 784-2048-2048-10 but for the wide ones",
         columns,
         rows,
         caption="Poisson arrivals at so many times the capacity, which a closed loop measured on the same server. "

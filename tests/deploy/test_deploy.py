@@ -298,6 +298,7 @@ def test_compose_without_a_key_stops_with_the_command_that_makes_one(tmp_path: P
     done = started_as_in_the_image(tmp_path, "serve", TEMPERANCE_KEYS=str(keys))
     (line,) = done.stderr.splitlines()
     assert f"there is no file {keys}" in line
+    assert "docker compose run --rm keys create --name NAME" in line
     made = started_as_in_the_image(tmp_path, "keys", "create", "--name", "ehr", TEMPERANCE_KEYS=str(keys))
     assert made.returncode == 0
     assert keys.exists()

@@ -42,7 +42,33 @@ from tests.door.targets import FORMS, TARGETS, Target, words
 
 CORPUS: Final = Path(__file__).with_name("corpus")
 KEYS: Final = frozenset(
-    ["id", "row", "why", "on", "method", "path", "head", "without", "body", "in", "value", "framing", "raw", "status", "code", "answers", "times", "closes", "within", "headers", "absent", "slow", "server", "proxy", "v2"]
+    [
+        "id",
+        "row",
+        "why",
+        "on",
+        "method",
+        "path",
+        "head",
+        "without",
+        "body",
+        "in",
+        "value",
+        "framing",
+        "raw",
+        "status",
+        "code",
+        "answers",
+        "times",
+        "closes",
+        "within",
+        "headers",
+        "absent",
+        "slow",
+        "server",
+        "proxy",
+        "v2",
+    ]
 )
 GROUP_KEYS: Final = KEYS - {"id"} | {"name", "cases"}
 

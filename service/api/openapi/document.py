@@ -32,8 +32,20 @@ HEADERS: Final[Json] = {
     "Temperance-Id": {"description": "Id of the request, ours; errors have one too.", "schema": TEXT},
     "X-Request-Id": {"description": "What the request had in this header, or else our id.", "schema": TEXT},
     "traceparent": {"description": "What the request had in this header, in W3C's form.", "schema": TEXT},
+    "WWW-Authenticate": {"description": "How to authenticate, as RFC 6750 has it.", "schema": TEXT},
+    "Retry-After": {"description": "Seconds after which a retry may succeed.", "schema": {"type": "integer"}},
+    "RateLimit": {"description": "What is left of the quota, and in how many seconds it is renewed.", "schema": TEXT},
+    "RateLimit-Policy": {"description": "The quota that is used up, and its seconds.", "schema": TEXT},
 }
 """Header fields of answers."""
+BEARER: Final = "bearer"
+SCHEMES: Final[Json] = {
+    BEARER: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, which begins with tmp_, or a JSON Web Token of a configured issuer.",
+    }
+}
 
 
 def operations() -> list[Operation]:
@@ -41,7 +53,9 @@ def operations() -> list[Operation]:
     return [*v1_operations(), *v2_operations(), *service_operations()]
 
 
-def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str, Any]) -> Json:
+def document(
+    version: str, examples: Mapping[str, Examples], errors: Mapping[str, Any], *, is_open: bool = True
+) -> Json:
     """The OpenAPI document.
 
     Parameters
@@ -52,6 +66,8 @@ def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str
         By the base of the operation's id.
     errors : dict of str to object
         Body of an error by the name of its response, as `error_name` gives it.
+    is_open : bool, optional
+        Whether no credential is needed.
     """
     known = operations()
     return {
@@ -59,11 +75,13 @@ def document(version: str, examples: Mapping[str, Examples], errors: Mapping[str
         "info": {"title": TITLE, "summary": SUMMARY, "version": version},
         "servers": [{"url": HERE}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        **({} if is_open else {"security": [{BEARER: []}]}),
         "paths": _paths(known, examples),
         "components": {
             "examples": _examples(examples),
             "headers": HEADERS,
             "responses": _errors(known, errors),
+            "securitySchemes": SCHEMES,
             "schemas": {**answer_components(), **components([*v1_types(), *V2_TYPES, *SERVICE_TYPES])},
         },
     }
@@ -84,7 +102,7 @@ def _examples(examples: Mapping[str, Examples]) -> Json:
 def _errors(known: list[Operation], errors: Mapping[str, Any]) -> Json:
     found: Json = {}
     for operation in known:
-        for status in operation.errors:
+        for status in operation.statuses:
             name = error_name(operation.path, status)
             found[name] = error_response(operation.path, status, errors.get(name))
     return found

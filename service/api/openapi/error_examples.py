@@ -13,15 +13,20 @@ from starlette.types import ASGIApp
 from service.api import problems
 from service.api.openapi.in_process import REQUEST_ID, Request, send_request
 from service.api.openapi.operation import error_name
-from service.errors import DeadlineExceeded, LoadFailed
+from service.errors import DeadlineExceeded, Forbidden, LoadFailed, QuotaExceeded, Unauthenticated
 
 LARGE: Final = str(1 << 40)
 FAULTS: Final = (
     problems.internal(),
+    Unauthenticated(
+        "send a credential of this service in the field Authorization: Bearer, a space, and the credential"
+    ),
+    Forbidden("this needs the scope evaluate, which the credential does not have"),
+    QuotaExceeded("this caller may send 1000 rows in a minute; send more after the seconds in Retry-After"),
     LoadFailed("model.onnx does not match its line in SHA256SUMS"),
     DeadlineExceeded.in_the_queue(),
 )
-"""What no request brings about."""
+"""What no request to an application that only documents brings about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ async def errors_of(app: ASGIApp, closed: ASGIApp, model: str) -> dict[str, Any]
         received = await send_request(closed if wrong.is_for_closed else app, wrong.request)
         if received.status == wrong.status:
             found[error_name(wrong.request.path, wrong.status)] = received.document
-    return {**found, **_faults("/v1"), **_faults("/v2")}
+    return {**_faults("/v1"), **_faults("/v2"), **found}
 
 
 def _faults(path: str) -> dict[str, Any]:

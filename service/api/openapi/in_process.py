@@ -52,8 +52,12 @@ class Response:
 async def send_request(app: ASGIApp, request: Request) -> Response:
     """The response to one request."""
     messages: list[Message] = []
+    sent = asyncio.Event()
 
     async def receive() -> Message:
+        if sent.is_set():
+            await asyncio.Event().wait()  # the client stays connected
+        sent.set()
         return {"type": "http.request", "body": request.body, "more_body": False}
 
     async def send(message: Message) -> None:

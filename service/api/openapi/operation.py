@@ -18,18 +18,28 @@ SUFFIXES: Final = dict(zip(PLACES, ("", "_version", "_alias"), strict=True))
 PARAMETER: Final = re.compile(r"\{(\w+)\}")
 STATUSES: Final = {
     400: "The body is not strict JSON.",
-    403: "The server was started without this interface, or with several workers.",
+    401: "No credential, or none that is valid here.",
+    403: "The credential does not allow this, or the server was started without this interface.",
     404: "No such model or version is served.",
     409: "The model cannot be loaded.",
     413: "The body is too large.",
     415: "The body has another format than this path reads.",
     422: "The request does not fit the model.",
+    429: "The caller's quota is used up.",
     500: "The service is at fault.",
     503: "Too many requests wait, or no model is loaded.",
     504: "The model did not answer in time.",
 }
 OF_ROWS: Final = (400, 404, 413, 415, 422, 500, 503, 504)
 """What an operation that reads rows may answer instead."""
+OF_CALLERS: Final = (401, 403, 429)
+"""What an operation that is not open to everyone may answer instead."""
+STATUS_HEADERS: Final[Mapping[int, Sequence[str]]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+}
+"""Header fields of a response with a status, beside those of every response."""
 PATH_PARAMETERS: Final = {
     "name": "Name of a model.",
     "version": "Version of the model, a positive whole number.",
@@ -54,7 +64,11 @@ class Operation:
     headers : sequence of dict
         Parameters in headers.
     errors : sequence of int
-        Statuses it may answer instead.
+        Statuses it may answer instead, beside those that are about callers.
+    scope : str
+        That a caller needs; empty where any valid credential will do.
+    is_open : bool
+        Whether it needs no credential.
     """
 
     id: str
@@ -67,6 +81,13 @@ class Operation:
     body_is_optional: bool = False
     headers: Sequence[Json] = ()
     errors: Sequence[int] = (500,)
+    scope: str = ""
+    is_open: bool = False
+
+    @property
+    def statuses(self) -> list[int]:
+        """All statuses it may answer instead."""
+        return sorted({*self.errors, *(() if self.is_open else OF_CALLERS)})
 
     @property
     def base(self) -> str:
@@ -108,6 +129,10 @@ def operation_object(operation: Operation, examples: Examples) -> Json:
         "parameters": [*_path_parameters(operation, examples), *operation.headers],
         "responses": _responses(operation, examples),
     }
+    if operation.scope:
+        described["description"] = f"Needs the scope `{operation.scope}` where credentials are needed."
+    if operation.is_open:
+        described["security"] = []
     if operation.takes:
         content = _content(operation.takes, _references(operation, "request", examples.bodies))
         described["requestBody"] = {"required": not operation.body_is_optional, "content": content}
@@ -138,7 +163,9 @@ def error_response(path: str, status: int, example: Any) -> Json:
     """The response with which a path answers a status: a problem, or under `/v2` what its clients read."""
     media_type, schema = (JSON, "InferenceError") if is_v2(path) else (MEDIA_TYPE, "Problem")
     content = {"schema": reference(schema), **({} if example is None else {"example": example})}
-    return {"description": STATUSES[status], "content": {media_type: content}}
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in STATUS_HEADERS.get(status, ())}
+    described: Json = {"description": STATUSES[status], "content": {media_type: content}}
+    return {**described, "headers": headers} if headers else described
 
 
 def _path_parameters(operation: Operation, examples: Examples) -> list[Json]:
@@ -161,7 +188,7 @@ def _responses(operation: Operation, examples: Examples) -> Json:
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("Temperance-Id", "X-Request-Id")},
         "content": _content(operation.answers, _references(operation, "response", examples.responses)),
     }
-    names = {status: error_name(operation.path, status) for status in operation.errors}
+    names = {status: error_name(operation.path, status) for status in operation.statuses}
     errors = {str(status): {"$ref": f"#/components/responses/{name}"} for status, name in names.items()}
     return {"200": success, **errors}
 

@@ -25,26 +25,33 @@ class Contract:
         Of the service.
     open_app, closed_app : callable
         Make the applications that the examples come from, as `document_writer.write` takes them.
+    is_open : callable
+        Whether no credential is needed, which the first key changes.
     """
 
     def __init__(
-        self, registry: Registry, version: str, open_app: Callable[[], ASGIApp], closed_app: Callable[[], ASGIApp]
+        self,
+        registry: Registry,
+        version: str,
+        open_app: Callable[[], ASGIApp],
+        closed_app: Callable[[], ASGIApp],
+        is_open: Callable[[], bool],
     ) -> None:
         self._registry = registry
         self._version = version
-        self._open_app, self._closed_app = open_app, closed_app
-        self._written = (-1, b"")
+        self._open_app, self._closed_app, self._is_open = open_app, closed_app, is_open
+        self._written = ((-1, True), b"")
         self._writing = asyncio.Lock()
 
     async def text(self) -> bytes:
         """Its bytes."""
         async with self._writing:
-            generation = self._registry.generation
-            if self._written[0] != generation:
+            state = self._registry.generation, self._is_open()
+            if self._written[0] != state:
                 from service.api.openapi.document_writer import write  # noqa: PLC0415  # its schemas are no part of the start
 
-                text = await write(self._registry, self._version, self._open_app, self._closed_app)
-                self._written = (generation, text)
+                apps = self._open_app, self._closed_app
+                self._written = state, await write(self._registry, self._version, *apps, is_open=state[1])
             return self._written[1]
 
 

@@ -30,14 +30,32 @@ def service_operations() -> list[Operation]:
     """`/livez`, `/readyz` and `/metrics`."""
     status = {JSON: reference(ServiceStatus.__name__)}
     return [
-        _get("alive", "/livez", "Whether the process responds", status, 500),
-        _get("ready", "/readyz", "Whether every model is loaded and has answered a row", status, 500, 503),
-        _get("metrics", "/metrics", "Counters and histograms for Prometheus", {"text/plain": TEXT}, 500),
+        _get("alive", "/livez", "Whether the process responds", status, is_open=True),
+        _get("ready", "/readyz", "Whether every model is loaded and has answered a row", status, 503, is_open=True),
+        _get("metrics", "/metrics", "Counters and histograms for Prometheus", {"text/plain": TEXT}, scope="metrics"),
     ]
 
 
-def _get(name: str, path: str, summary: str, answers: dict[str, Json], *errors: int) -> Operation:
-    return Operation(id=name, method="get", path=path, tag=TAG, summary=summary, answers=answers, errors=errors)
+def _get(
+    name: str,
+    path: str,
+    summary: str,
+    answers: dict[str, Json],
+    *errors: int,
+    scope: str = "",
+    is_open: bool = False,
+) -> Operation:
+    return Operation(
+        id=name,
+        method="get",
+        path=path,
+        tag=TAG,
+        summary=summary,
+        answers=answers,
+        errors=(500, *errors),
+        scope=scope,
+        is_open=is_open,
+    )
 
 
 SERVICE_TYPES: Final = ((ServiceStatus, "serialization"),)

@@ -54,6 +54,7 @@ def _verbs() -> Iterator[Operation]:
                 takes={JSON: reference(verb.request.__name__)},
                 answers={JSON: _answer(verb)},
                 errors=OF_ROWS,
+                scope=verb.scope,
             )
 
 

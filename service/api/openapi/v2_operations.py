@@ -37,8 +37,8 @@ def v2_operations() -> list[Operation]:
 def _of_the_server() -> list[Operation]:
     return [
         _get("server_metadata", "/v2", "Name, version and extensions of the server", ServerMetadata),
-        _get("server_live", "/v2/health/live", "Whether the process responds", ServerLive),
-        _get("server_ready", "/v2/health/ready", "Whether every model is ready", ServerReady, 500, 503),
+        _get("server_live", "/v2/health/live", "Whether the process responds", ServerLive, is_open=True),
+        _get("server_ready", "/v2/health/ready", "Whether every model is ready", ServerReady, 500, 503, is_open=True),
         _get("all_statistics", "/v2/models/stats", "What every model has done since it was loaded", Statistics),
     ]
 
@@ -66,6 +66,7 @@ def _of_a_model(place: str, suffix: str) -> list[Operation]:
             answers={JSON: reference(InferenceResponse.__name__), BINARY: BYTES},
             headers=(_JSON_LENGTH,),
             errors=OF_ROWS,
+            scope="predict",
         ),
     ]
 
@@ -85,10 +86,16 @@ def _of_the_repository() -> list[Operation]:
     ]
 
 
-def _get(name: str, path: str, summary: str, answer: type, *errors: int) -> Operation:
-    answers = {JSON: reference(answer.__name__)}
+def _get(name: str, path: str, summary: str, answer: type, *errors: int, is_open: bool = False) -> Operation:
     return Operation(
-        id=name, method="get", path=path, tag=TAG, summary=summary, answers=answers, errors=errors or (500,)
+        id=name,
+        method="get",
+        path=path,
+        tag=TAG,
+        summary=summary,
+        answers={JSON: reference(answer.__name__)},
+        errors=errors or (500,),
+        is_open=is_open,
     )
 
 
@@ -103,6 +110,7 @@ def _post(name: str, path: str, summary: str, body: type, answer: Json) -> Opera
         body_is_optional=True,
         answers={JSON: answer},
         errors=CHANGES,
+        scope="admin",
     )
 
 

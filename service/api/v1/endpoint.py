@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -14,7 +15,7 @@ from service.api.intake import is_large
 from service.api.v1.request_reader import Kind
 from service.api.v1.targets import Target, Targets
 from service.api.v1.verbs import Verb
-from service.errors import InvalidInstances, ServiceError
+from service.errors import DeadlineExceeded, InvalidInstances, ServiceError
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
 
@@ -40,6 +41,8 @@ class VerbEndpoint:
         self._targets = targets
         self._clock = clock
         self._writing = asyncio.Lock()  # of long answers: one after the other
+        # A thread of its own: a report of many rows is written for a minute, whether or not one waits for it still.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="answers")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a problem where it cannot be answered."""
@@ -53,36 +56,39 @@ class VerbEndpoint:
         await send({"type": "http.response.body", "body": body})
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        target, deadline = self._targets.target(self._verb, scope), scope["state"]["deadline"]
+        target = self._targets.target(self._verb, scope)
+        target.intake.admit(scope)
         if not is_large(scope):
-            return await self._answer(target, scope, receive, deadline)
-        with target.intake.held(scope, receive, deadline=deadline) as held:
-            return await self._answer(target, scope, held, deadline)
+            return await self._answer(target, scope, receive)
+        with target.intake.held(scope, receive) as held:
+            return await self._answer(target, scope, held)
 
-    async def _answer(self, target: Target, scope: Scope, receive: Receive, deadline: float) -> bytes:
+    async def _answer(self, target: Target, scope: Scope, receive: Receive) -> bytes:
         _, reader, intake, most_bytes = target
         body = await read_json(scope, receive, limit=most_bytes)
-        request = await intake.read(body, reader.read, scope, receive, deadline=deadline)
+        request = await intake.read(body, reader.read, scope, receive)
         part, query = Part(scope["state"]["request_id"], len(request.rows), request.ids), request.kind.query
         try:
-            joint, place = await intake.answer(query, request.rows, part, scope, receive, deadline=deadline)
+            joint, place = await intake.answer(query, request.rows, part, scope, receive)
         except InvalidInstances as error:
             raise reader.located(error, request) from None
         scope["state"]["answer"] = joint, place
         if joint.bodies is None:
-            await self._write(joint, request.kind)
+            await self._write(joint, request.kind, scope["state"]["deadline"])
         return (joint.bodies or [])[place]
 
-    async def _write(self, joint: JointAnswer, kind: Kind) -> None:
+    async def _write(self, joint: JointAnswer, kind: Kind, deadline: float) -> None:
         # Once for all requests that were answered together, by the first that is back.
         write = partial(kind.encoder.write, joint.answer, joint.parts, created=self._clock())
-        if self._verb.report is not None:  # of a single request
-            joint.bodies = await asyncio.to_thread(write)
-        elif not _is_long(joint):
+        if self._verb.report is None and not _is_long(joint):
             joint.bodies = write()
-        else:
-            async with self._writing:
-                joint.bodies = joint.bodies or await asyncio.to_thread(write)
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline), self._writing:  # the loop's clock is the monotonic one
+                joint.bodies = joint.bodies or await loop.run_in_executor(self._writer, write)
+        except TimeoutError:
+            raise DeadlineExceeded("the answer was not written in time; send fewer rows at a time") from None
 
 
 def _is_long(joint: JointAnswer) -> bool:

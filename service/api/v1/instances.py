@@ -71,8 +71,10 @@ class InstanceReader:
 
     def plain(self, text: bytes) -> tuple[list[Any], Rows] | None:
         """Instances, and the rows that they are, of a JSON array of rows of numbers; None for any other."""
-        instances = None if self._uniform is None else plain_numbers(text)
-        if not instances or self._uniform is None or len(instances) > self._most:
+        if self._uniform is None or text.count(b"[") > self._most + 1:  # what is too much is read once, to be refused
+            return None
+        instances = plain_numbers(text)
+        if not instances:
             return None
         rows = self._uniform.table(instances)
         return None if rows is None else (instances, rows)
@@ -90,10 +92,14 @@ class InstanceReader:
             With a fault for every cell at fault, 20 at most.
         TooManyRows
         """
-        if len(instances) > self._most:
-            raise TooManyRows(f"a request has at most {self._most} instances; send them in parts")
+        self.check_number(instances)
         rows = None if self._uniform is None else self._uniform.rows(instances)
         return self._checked(instances) if rows is None else rows
+
+    def check_number(self, instances: Sequence[object]) -> None:
+        """Raise TooManyRows for more instances than a request may have."""
+        if len(instances) > self._most:
+            raise TooManyRows(f"a request has at most {self._most} instances; send them in parts")
 
     def located(self, error: InvalidInstances, instances: Sequence[object]) -> InvalidInstances:
         """The same error, its paths pointing into the rows as they were sent: by name or by index."""

@@ -174,6 +174,9 @@ class RequestReader:
     def _new(self, document: object) -> ReadRequest:
         # By every rule, in the order in which faults are reported.
         verb, model = self._verb, self._model
+        sent = document.get("instances") if isinstance(document, dict) else None
+        if isinstance(sent, list):
+            self._instances.check_number(sent)
         request: Any = parse_request(verb.request, document, _names(model))
         parameters, count = request.parameters, len(request.instances)
         check_task(parameters, model)

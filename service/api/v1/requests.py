@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from service.api.v1.excess import without_excess
 from service.api.v1.instances import nearest
 from service.bundle.sections import Cost, Name
 from service.bundle.tasks import TASKS
@@ -15,6 +16,8 @@ from service.errors import MOST_FAULTS, Fault, InvalidParameters, InvalidRequest
 from service.prediction.sessions import PER_THOUSAND
 
 ONE, ROWS = "[one]", "[rows]"  # branches of a union, which pydantic names in the path of an error
+
+FIRST_FAULT: Final = Field(fail_fast=True)  # of a list: each of its entries can be at fault many times
 
 
 def _branch(value: object) -> str:
@@ -42,8 +45,10 @@ SitePerRow = Annotated[
     PerRow,
     Field(description="A site of the manifest, for its prevalence, or a list of one per instance."),
 ]
-PrevalencePerRow = Annotated[Annotated[Prevalence, Tag(ONE)] | Annotated[list[Prevalence], Tag(ROWS)], PerRow]
-CostsPerRow = Annotated[Annotated[Costs, Tag(ONE)] | Annotated[list[Costs], Tag(ROWS)], PerRow]
+PrevalencePerRow = Annotated[
+    Annotated[Prevalence, Tag(ONE)] | Annotated[list[Prevalence], FIRST_FAULT, Tag(ROWS)], PerRow
+]
+CostsPerRow = Annotated[Annotated[Costs, Tag(ONE)] | Annotated[list[Costs], FIRST_FAULT, Tag(ROWS)], PerRow]
 Coverage = Annotated[
     float,
     Field(
@@ -86,7 +91,7 @@ SwitchPrice = Annotated[
 ]
 Label = str | int | float | bool
 LabelEntry = Annotated[
-    Annotated[Label, Tag(ONE)] | Annotated[list[Label], Tag(ROWS)],
+    Annotated[Label, Tag(ONE)] | Annotated[list[Label], FIRST_FAULT, Tag(ROWS)],
     PerRow,
     Field(description="A class; multilabel: those present, or a 0 or 1 for each; sequence: one for every position."),
 ]
@@ -233,7 +238,7 @@ class EvaluateParameters(Wire):
     label_costs: Annotated[LabelCosts | None, Applies(("multilabel",))] = None
     smoother: Annotated[SmootherName | None, Applies(("sequence",))] = None
     strength: Annotated[Strength | None, Applies(("sequence",))] = None
-    losses: Annotated[list[Name], Field(description="Training losses to report, by name.")] = []
+    losses: Annotated[list[Name], FIRST_FAULT, Field(description="Training losses to report, by name.")] = []
     labels_as: LabelsAs | None = None
 
 
@@ -325,7 +330,9 @@ def parse_request(kind: type[Body], document: object, known: Iterable[str]) -> B
     InvalidParameters, InvalidRequest
     """
     try:
-        return kind.model_validate(document)
+        return kind.model_validate(
+            without_excess(document, kind.model_fields, field_names(kind), SessionState.model_fields)
+        )
     except ValidationError as error:
         entries = error.errors(include_url=False, include_input=False)
     # As many as are answered, and no more: a hint costs time, and a body holds a million unknown keys.

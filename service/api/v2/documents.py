@@ -14,25 +14,26 @@ from service.runtime.integers import beyond
 
 BYTES: Final = b"application/octet-stream"
 JSON_LENGTH: Final = b"inference-header-content-length"
+IDENTITY: Final = "identity"
 FIELDS: Final = BODY_FIELDS | {JSON_LENGTH}
 
 
-async def read_body(scope: Scope, receive: Receive, *, limit: int) -> tuple[bytes, bytes | None]:
-    """The body of a request, not compressed, and its header with the length of the JSON in it.
+async def read_body(scope: Scope, receive: Receive, *, limit: int) -> tuple[bytes, str, bytes | None]:
+    """The body of a request as it was sent, its Content-Encoding, and its header with the length of the JSON in it.
 
     Its media type is JSON, `application/octet-stream`, or not declared: the clients of this protocol send all three.
 
     Raises
     ------
-    BodyTooLarge, MalformedBody, RequestTimeout, UnsupportedMediaType, ClientDisconnect
+    BodyTooLarge, RequestTimeout, UnsupportedMediaType, ClientDisconnect
     """
     fields = sent_once(scope, FIELDS)
     media_type = fields.get(b"content-type")
     if not (media_type is None or is_json(media_type) or media_type.strip().lower() == BYTES):
         raise UnsupportedMediaType("send JSON in UTF-8 as application/json, or tensors as application/octet-stream")
     raw = await read_bytes(scope, receive, length=fields.get(b"content-length"), limit=limit)
-    encoding = fields.get(b"content-encoding", b"identity").strip().lower().decode("latin-1")
-    return decompress(raw, encoding, limit=limit), fields.get(JSON_LENGTH)
+    encoding = fields.get(b"content-encoding", IDENTITY.encode()).strip().lower().decode("latin-1")
+    return raw, encoding, fields.get(JSON_LENGTH)
 
 
 def decompress(raw: bytes, encoding: str, *, limit: int) -> bytes:
@@ -42,7 +43,7 @@ def decompress(raw: bytes, encoding: str, *, limit: int) -> bytes:
     ------
     BodyTooLarge, MalformedBody, UnsupportedMediaType
     """
-    if encoding == "identity":
+    if encoding == IDENTITY:
         return raw
     if encoding not in _WINDOWS:
         raise UnsupportedMediaType("send the body as it is, or with Content-Encoding: gzip or deflate")

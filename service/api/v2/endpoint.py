@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Final
 
 from starlette.responses import Response
@@ -11,11 +11,11 @@ from starlette.types import Receive, Scope, Send
 from service.api import problems
 from service.api.addresses import Limits, addressed
 from service.api.intake import Intake, is_large
-from service.api.v2.documents import read_body
+from service.api.v2.documents import IDENTITY, decompress, read_body
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
 from service.api.v2.output_tensors import JointTensors, OutputTensors, RequestedOutput
-from service.api.v2.requests import RequestReader
+from service.api.v2.requests import InferRequest, RequestReader
 from service.api.v2.responses import Output, tensor_response
 from service.api.v2.tensors import Json
 from service.errors import InvalidInstances, ServiceError
@@ -120,26 +120,33 @@ class InferEndpoint:
 
     async def _response(self, scope: Scope, receive: Receive) -> Response:
         own = self._requests(addressed(self._server.registry, scope["path_params"]))
-        deadline = scope["state"]["deadline"]
+        own.intake.admit(scope)
         if not is_large(scope):
-            return await self._answer(own, scope, receive, deadline)
-        with own.intake.held(scope, receive, deadline=deadline) as held:
-            return await self._answer(own, scope, held, deadline)
+            return await self._answer(own, scope, receive)
+        with own.intake.held(scope, receive) as held:
+            return await self._answer(own, scope, held)
 
-    async def _answer(self, own: ModelRequests, scope: Scope, receive: Receive, deadline: float) -> Response:
-        body, json_length = await read_body(scope, receive, limit=self._server.limits.body())
-        read = partial(own.reader.read, json_length=json_length)
-        request = await own.intake.read(body, read, scope, receive, deadline=deadline)
+    async def _answer(self, own: ModelRequests, scope: Scope, receive: Receive) -> Response:
+        request = await self._read(own, scope, receive)
         kind, part = own.kind(request.options), Part(scope["state"]["request_id"], len(request.rows))
-        if request.timeout is not None:
-            deadline = min(deadline, scope["state"]["started"] + request.timeout)
         try:
-            joint, place = await own.intake.answer(kind.query, request.rows, part, scope, receive, deadline=deadline)
+            joint, place = await own.intake.answer(
+                kind.query, request.rows, part, scope, receive, seconds=request.timeout
+            )
         except InvalidInstances as error:
             raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
         scope["state"]["answer"] = joint, place
         outputs = kind.written(request.outputs, joint, place)
         return tensor_response(kind.head(request.id or part.request_id), outputs)
+
+    async def _read(self, own: ModelRequests, scope: Scope, receive: Receive) -> InferRequest:
+        limit = self._server.limits.body()
+        body, encoding, json_length = await read_body(scope, receive, limit=limit)
+
+        def parse(body: bytes) -> InferRequest:
+            return own.reader.read(decompress(body, encoding, limit=limit), json_length)
+
+        return await own.intake.read(body, parse, scope, receive, is_compressed=encoding != IDENTITY)
 
     def _requests(self, model: Model) -> ModelRequests:
         if self._generation != self._server.registry.generation:  # they hold models

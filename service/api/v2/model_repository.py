@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.access.caller import Caller
 from service.api.body import parse_json
-from service.api.v2.documents import read_body
+from service.api.v2.documents import decompress, read_body
 from service.api.v2.responses import json_response
 from service.api.v2.tensors import Json
 from service.errors import InvalidRequest, RepositoryClosed
@@ -109,7 +109,8 @@ def _changes(access: Access, limit: Callable[[], int]) -> dict[str, Endpoint]:
 
 
 async def _document(request: Request, limit: int) -> Json:
-    raw, _ = await read_body(request.scope, request.receive, limit=limit)
+    sent, encoding, _ = await read_body(request.scope, request.receive, limit=limit)
+    raw = decompress(sent, encoding, limit=limit)
     document = parse_json(raw) if raw else {}
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object, or nothing")

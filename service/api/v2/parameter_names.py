@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from service.errors import Fault, InvalidRequest
@@ -34,6 +35,7 @@ PROTOCOL: Final = frozenset(
 """Of the Open Inference Protocol, Triton and KServe; short words that these use are never taken for a slip."""
 
 DOCUMENT: Final = frozenset({"id", "inputs", "model_name", "model_version", "outputs", "parameters"})
+MOST_NAMES: Final = 256  # distinct ones, of all tensors together
 LONGEST: Final = 24  # no slip of one of ours is longer
 SUFFIX: Final = re.compile(r"(names?|ids?)$")
 
@@ -66,6 +68,27 @@ def check_parameters(parameters: object, path: tuple[str | int, ...]) -> None:
             raise _refused((*path, name if is_exact else "?"), _remedy(name, is_exact=is_exact))
 
 
+def check_number(document: dict[str, object]) -> None:
+    """Refuse more names than are ever sent: each that is not known is compared with all that are.
+
+    Raises
+    ------
+    InvalidRequest
+    """
+    tensors = [entry for side in ("inputs", "outputs") for entry in _objects(document.get(side))]
+    own = {name for entry in (document, *tensors) for name in _names(entry.get("parameters"))}
+    if len((own | document.keys()) - PROTOCOL) > MOST_NAMES:
+        raise InvalidRequest(f"a request names at most {MOST_NAMES} parameters and members")
+
+
+def _objects(entries: object) -> list[dict[str, object]]:
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _names(parameters: object) -> Iterable[str]:
+    return parameters.keys() if isinstance(parameters, dict) else ()
+
+
 def check_document(document: dict[str, object]) -> None:
     """Refuse options, or a misspelt ``parameters``, among the members of a request.
 
@@ -80,6 +103,7 @@ def check_document(document: dict[str, object]) -> None:
         raise _refused((name if is_exact else "?",), _remedy(name, is_exact=is_exact))
 
 
+@lru_cache(maxsize=4096)
 def resembles(key: str, name: str) -> bool:
     """Whether a key is a slip of a name: another case, a plural, a separator, an added "name" or "id", a typing error.
 

@@ -8,7 +8,7 @@ from typing import Final
 from service.api.v2.documents import parse_document, split
 from service.api.v2.input_tensors import raw_tensor, rows_of
 from service.api.v2.output_tensors import VERB, OutputNames, RequestedOutput
-from service.api.v2.parameter_names import check_document, check_parameters
+from service.api.v2.parameter_names import check_document, check_number, check_parameters
 from service.api.v2.tensors import Blobs, Json, Tensor, read_tensors, refusal
 from service.errors import InvalidInstances, InvalidRequest, TooManyRows
 from service.prediction.options import Options
@@ -16,6 +16,7 @@ from service.runtime.model import Model
 from service.runtime.rows import Rows
 
 Outputs = tuple[RequestedOutput, ...]
+MOST_OUTPUTS: Final = 64  # a model has a dozen; one that is requested thousands of times would make an endless answer
 BOTH_WAYS: Final = tuple(product((False, True), repeat=2))
 
 
@@ -100,6 +101,8 @@ class RequestReader:
             return self._all[decide, binary], decide
         if not isinstance(outputs, list) or not outputs:
             raise refusal(("outputs",), "wrong-type", "must be a list of outputs, or absent")
+        if len(outputs) > MOST_OUTPUTS:
+            raise refusal(("outputs",), "wrong-length", f"must have at most {MOST_OUTPUTS} entries")
         chosen = tuple(self._output(entry, i, binary=binary) for i, entry in enumerate(outputs))
         return chosen, self._names.need_decision(output.name for output in chosen)
 
@@ -131,6 +134,7 @@ def _checked(rows: Rows, most: int) -> Rows:
 
 
 def _check_names(document: Json) -> None:
+    check_number(document)
     check_document(document)
     check_parameters(document.get("parameters"), ("parameters",))
     for side in ("inputs", "outputs"):

@@ -9,8 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from service.api.authentication import Needs
 from service.api.openapi.answer_components import answer_components
-from service.api.openapi.document import TAGS, operations
+from service.api.openapi.document import TAGS, document, operations
 from service.api.openapi.json_schemas import components
 from service.api.openapi.operation import PARAMETER
 from service.api.openapi.v1_operations import v1_types
@@ -54,7 +55,32 @@ def test_every_verb_is_documented_at_every_place(any_contract: Json) -> None:
     for verb in VERBS:
         for place in ("", "/versions/{version}", "/labels/{alias}"):
             operation = any_contract["paths"][f"/v1/models/{{name}}{place}:{verb}"]["post"]
-            assert {"200", "400", "404", "413", "415", "422", "500", "503", "504"} == set(operation["responses"])
+            refusals = {"400", "401", "403", "404", "413", "415", "422", "429", "500", "503", "504"}
+            assert {"200", *refusals} == set(operation["responses"])
+
+
+def test_the_document_names_the_scope_that_an_operation_needs() -> None:
+    needs = Needs(metrics_open=False, docs_open=False)
+    for operation in operations():
+        need = needs.of(operation.path.replace("{name}", "a").replace("{version}", "1").replace("{alias}", "b"), "")
+        assert (operation.is_open, operation.scope or None) == (need.is_open, need.scope), operation.id
+
+
+def test_an_operation_that_is_not_open_may_refuse_a_caller(any_contract: Json) -> None:
+    responses = any_contract["components"]["responses"]
+    for operation in operation_objects(any_contract):
+        is_open = operation.get("security") == []
+        assert ({"401", "403", "429"} <= set(operation["responses"])) is not is_open
+    for name in ("Problem429", "Error429"):
+        assert set(responses[name]["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
+
+
+def test_a_credential_is_required_only_where_one_is_needed(any_contract: Json) -> None:
+    assert any_contract["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert "security" not in any_contract
+    closed = document("1", {}, {}, is_open=False)
+    assert closed["security"] == [{"bearer": []}]
+    assert closed["paths"]["/livez"]["get"]["security"] == []
 
 
 def test_every_field_is_described(any_contract: Json) -> None:

@@ -1,5 +1,6 @@
 """Requests within the process."""
 
+import asyncio
 from typing import Any
 
 from service.api.openapi.in_process import Request, send_request, started
@@ -35,3 +36,16 @@ async def test_an_application_starts_before_and_stops_after() -> None:
     async with started(app):
         app.seen.append("between")
     assert app.seen == ["lifespan.startup", "between", "lifespan.shutdown"]
+
+
+async def test_the_client_of_a_request_stays_connected_and_sends_nothing_more() -> None:
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        del scope
+        assert (await receive())["body"] == b"once"
+        further = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        assert not further.done()
+        further.cancel()
+        await send({"type": "http.response.start", "status": 200})
+
+    assert (await send_request(waiting, Request("POST", "/", b"once"))).status == 200

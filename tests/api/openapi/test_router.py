@@ -29,7 +29,7 @@ async def test_it_is_written_once_and_again_when_other_models_are_served(shipped
 
 
 def test_nothing_is_written_before_it_is_requested(shipped: Registry) -> None:
-    Contract(shipped, "1", unused, unused)
+    Contract(shipped, "1", unused, unused, unused)
 
 
 async def test_it_is_there_even_if_no_model_is(client_of: Connect) -> None:

@@ -3,13 +3,19 @@
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
 import tomlkit
 
+from service.api.v1.endpoint import VerbEndpoint
+from service.api.v1.verbs import VERBS
+from service.errors import DeadlineExceeded
 from service.main import compose
 from service.runtime.model import Model
 from service.runtime.registry import Registry
@@ -228,3 +234,13 @@ async def test_metrics_and_log_lines_name_the_route(
     assert f'temperance_requests_total{{method="POST",route="{route}",status="200"}} 2.0' in metrics
     assert 'temperance_rows_total{model="breast-cancer",verb="decide",version="1"} 3.0' in metrics
     assert "temperance_actions_total{" in metrics
+
+
+async def test_an_answer_that_takes_long_to_write_is_refused_at_its_deadline() -> None:
+    gate = threading.Event()
+    endpoint = VerbEndpoint(VERBS["evaluate"], cast("Any", None), clock=lambda: datetime.now(UTC))
+    slow = SimpleNamespace(encoder=SimpleNamespace(write=lambda *_, **__: gate.wait(10.0)))
+    joint, now = SimpleNamespace(answer=None, parts=[], bodies=None), asyncio.get_running_loop().time()
+    with pytest.raises(DeadlineExceeded):
+        await endpoint._write(cast("Any", joint), cast("Any", slow), now + 0.05)
+    gate.set()

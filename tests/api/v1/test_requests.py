@@ -122,7 +122,7 @@ def test_errors_name_numbers_and_use_the_words_of_json(name: str) -> None:
 
 
 def test_a_label_at_fault_is_pointed_to_once() -> None:
-    faults = refusal({"instances": [[1]], "labels": [0, {}, [None], None]}, EvaluateRequest).faults
+    faults = refusal({"instances": [[1]] * 4, "labels": [0, {}, [None], None]}, EvaluateRequest).faults
     assert [fault.path for fault in faults] == [("labels", 1), ("labels", 2), ("labels", 3)]
 
 
