@@ -62,6 +62,11 @@ CONFIGURATIONS = {
         "PYTHONPATH": BREAKING,
     },
 }
+INTERNALS = re.compile(
+    rb"traceback|file \"|site-packages|\.py\b|onnxruntime|starlette|fastapi|pydantic|uvicorn|0x[0-9a-f]{8}|/tmp/",
+    re.IGNORECASE,
+)
+"""What says how the service is built, or where it lies."""
 MARKS = dict.fromkeys(("info, as text", "info, as JSON, every run fails"), pytest.mark.long)
 """Others than the first of each kind are left to the long run."""
 
@@ -177,6 +182,17 @@ def test_every_request_is_answered_or_its_connection_closed(seen: Seen) -> None:
 def test_no_error_repeats_what_the_caller_sent(seen: Seen) -> None:
     errors = {name: answer for name, answer in seen.answers.items() if answer and status(answer) >= 400}
     assert [(name, answer) for name, answer in errors.items() if held(answer.decode("latin-1"))] == []
+
+
+def test_no_error_tells_what_the_service_is_made_of(seen: Seen) -> None:
+    errors = {name: answer for name, answer in seen.answers.items() if answer and status(answer) >= 400}
+    assert len(errors) > FEWEST_PLACES
+    assert [(name, found[0]) for name, answer in errors.items() if (found := INTERNALS.search(answer))] == []
+
+
+def test_no_answer_names_its_server(seen: Seen) -> None:
+    heads = {name: answer.partition(b"\r\n\r\n")[0].lower() for name, answer in seen.answers.items()}
+    assert [name for name, head in heads.items() if b"\r\nserver:" in head or b"x-powered-by" in head] == []
 
 
 def test_no_field_of_an_answer_repeats_what_the_caller_sent(seen: Seen) -> None:

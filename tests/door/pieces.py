@@ -112,11 +112,14 @@ def _plain(table: Mapping[str, Any], template: Template, encoding: str) -> bytes
     if "text" in table:
         return template.filled(table["text"]).encode(str(table.get("encoding", encoding)), "surrogatepass")
     if "repeat" in table:
-        return template.filled(table.get("between", "").join([table["repeat"]] * table["times"])).encode(encoding)
+        repeated = str(table.get("between", "")).join([str(table["repeat"])] * int(table["times"]))
+        return template.filled(repeated).encode(encoding)
     if "numbers" in table:
         around = template.filled(table["numbers"])
         return (
-            table.get("between", ",").join(around.replace("#", str(i)) for i in range(table["times"])).encode(encoding)
+            str(table.get("between", ","))
+            .join(around.replace("#", str(i)) for i in range(table["times"]))
+            .encode(encoding)
         )
     (name,) = table.keys() & COMPRESSED.keys()
     return COMPRESSED[name](content(table[name], template, encoding=encoding))

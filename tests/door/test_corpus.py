@@ -78,7 +78,7 @@ def test_nothing_of_a_bad_request_is_logged_at_the_most_talkative_level(one: Ser
     assert len(one.log.read_text("utf-8").splitlines()) > 1000
 
 
-async def test_a_hundred_idle_connections_delay_nobody_else(one: Server) -> None:
+async def test_a_hundred_idle_connections_delay_no_other_client(one: Server) -> None:
     idle = [await connect(address_of(one)) for _ in range(100)]
     report = await drive(address_of(one), chosen(corpus(), only="raw.fine.*"))
     for connection in idle:
