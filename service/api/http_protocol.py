@@ -336,7 +336,7 @@ class StrictHttpProtocol(LingeringProtocol):
 
     def shutdown(self) -> None:
         """The process ends: what is under way is finished, nothing new is begun."""
-        self.is_draining, self._drained_at = True, self.loop.time()
+        self._scan.is_draining, self._drained_at = True, self.loop.time()
         if self.has_ended:
             return
         if self.cycle is not None and not self.cycle.response_complete:

@@ -23,7 +23,7 @@ class LoopLoad:
 
     def __init__(self) -> None:
         self._timer: asyncio.TimerHandle | None = None
-        self._due = self._said_at = 0.0
+        self._due = self._logged_at = 0.0
         self._requests = self._late_looks = 0
 
     def is_high(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -42,8 +42,8 @@ class LoopLoad:
         self._requests, self._timer = 0, None
         is_late = now - self._due > LATE_SECONDS and requests >= MANY
         self._late_looks = self._late_looks + 1 if is_late else 0
-        if self._late_looks == LOOKS and now - self._said_at > QUIET_SECONDS:
-            self._said_at = now
+        if self._late_looks == LOOKS and now - self._logged_at > QUIET_SECONDS:
+            self._logged_at = now
             log.warning("more requests come than can be read; some are refused unread, and not logged")
         if requests:
             self._wait(loop)

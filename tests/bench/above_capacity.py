@@ -34,6 +34,9 @@ OK: Final = 200
 GOODPUT: Final = {3.0: 0.85, 10.0: 0.70}
 """Load in capacities -> least share of the capacity that is answered."""
 
+MEMORY: Final = {3.0: None, 10.0: 128.0}
+"""Load in capacities -> most MiB that it may add."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -64,6 +67,8 @@ WORKS: Final = (
     Work("1 MiB", 169, 4),
     Work("1 row, wide", 1, 64, WIDE),
 )
+FOUR_ROWS: Final = Work("4 rows, wide", 4, 32, WIDE)
+"""Of which ten times the capacity is still few enough for the client beside the server."""
 
 
 class Memory:
@@ -206,7 +211,7 @@ def cells(one: Measured) -> Sequence[str]:
         *(with_target(one.outcomes.of(path, 200).quantile(0.99), ".3f", at_most=0.25) for path in PROBES),
         with_target(one.probes_failed, ".0f", at_most=0),
         f"{one.memory.first:.0f}",
-        with_target(one.memory.most - one.memory.first, ".0f", at_most=128),
+        with_target(one.memory.most - one.memory.first, ".0f", at_most=MEMORY[one.times]),
         with_target(one.recovery, ".1f", at_most=5.0),
     )
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import httpx
 
-from tests.bench.above_capacity import LINES, WIDE, WORKS, Measured, cells, measured
+from tests.bench.above_capacity import FOUR_ROWS, LINES, WORKS, Measured, cells, measured
 from tests.bench.callers import above_its_quota, cost_of_keys
 from tests.bench.servers import ROOT, of_checkout, ours
 from tests.bench.slow_clients import IDLE, SLOW, beside_slow_clients
@@ -45,9 +45,8 @@ class Options:
 def loads(options: Options) -> None:
     """Three and ten times the capacity."""
     usual, longest = options.seconds or (20.0 if options.long else 5.0), 300.0 if options.long else 5.0
-    works = [work for work in WORKS if options.only in work.name]
-    wanted = [(work, 3.0, usual) for work in works]
-    wanted += [(work, 10.0, options.seconds or longest) for work in works if work.network is WIDE]
+    wanted = [(work, 3.0, usual) for work in WORKS] + [(FOUR_ROWS, 10.0, options.seconds or longest)]
+    wanted = [load for load in wanted if options.only in load[0].name]
     environment = {} if options.queue_seconds is None else {"TEMPERANCE_QUEUE_SECONDS": options.queue_seconds}
     with tempfile.TemporaryDirectory() as folder:
         for network in {work.network for work, _, _ in wanted}:
