@@ -9,6 +9,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -211,28 +212,33 @@ def compose(
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
     stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
-    app = build_app(
-        AppParts(
-            registry=registry,
-            predictor=Predictor(telemetry, lambda: datetime.now(UTC), queue_seconds=settings.queue_seconds),
-            telemetry=telemetry,
-            new_id=lambda: str(uuid_utils.uuid7()),
-            version=version("temperance"),
-            max_body=settings.max_body,
-            max_rows=settings.max_rows,
-            deadline=settings.deadline,
-            body_seconds=settings.body_seconds,
-            docs=settings.docs,
-            root_path=settings.root_path,
-            exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
-            checks=checks_of(settings, keys, shared=shared_metrics),
-            reloader=reloader if settings.repository_api else None,
-            workers=settings.workers,
-            background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
-            trace=None if exporter is None else exporter.record,
-        )
+    parts = replace(
+        _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics)),
+        exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
+        reloader=reloader if settings.repository_api else None,
+        background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
+        trace=None if exporter is None else exporter.record,
     )
-    return behind(app, Proxies.named(settings.proxies))
+    return behind(build_app(parts), Proxies.named(settings.proxies))
+
+
+def _parts(settings: Settings, registry: Registry, telemetry: Telemetry, checks: CallerChecks) -> AppParts:
+    return AppParts(
+        registry=registry,
+        predictor=Predictor(telemetry, lambda: datetime.now(UTC), queue_seconds=settings.queue_seconds),
+        telemetry=telemetry,
+        new_id=lambda: str(uuid_utils.uuid7()),
+        version=version("temperance"),
+        max_body=settings.max_body,
+        max_rows=settings.max_rows,
+        deadline=settings.deadline,
+        body_seconds=settings.body_seconds,
+        docs=settings.docs,
+        root_path=settings.root_path,
+        exposed=telemetry.registry,
+        checks=checks,
+        workers=settings.workers,
+    )
 
 
 def checks_of(settings: Settings, keys: WatchedKeys, *, shared: str | None = None) -> CallerChecks:

@@ -62,6 +62,11 @@ CONFIGURATIONS = {
         "PYTHONPATH": BREAKING,
     },
 }
+INTERNALS = re.compile(
+    rb"traceback|file \"|site-packages|\.py\b|onnxruntime|starlette|fastapi|pydantic|uvicorn|0x[0-9a-f]{8}|/tmp/",
+    re.IGNORECASE,
+)
+"""What says how the service is built, or where it lies."""
 MARKS = dict.fromkeys(("info, as text", "info, as JSON, every run fails"), pytest.mark.long)
 """Others than the first of each kind are left to the long run."""
 
@@ -71,6 +76,7 @@ class Seen:
     """What is left after a server has answered every place."""
 
     is_broken: bool = False
+    is_json: bool = False
     answers: dict[str, bytes] = field(default_factory=dict)
     metrics: str = ""
     log: str = ""
@@ -125,7 +131,7 @@ def canaries(
     if "PYTHONPATH" in variables:
         (folder / "sitecustomize.py").write_text(variables["PYTHONPATH"])
         variables["PYTHONPATH"] = str(folder)
-    seen, key = Seen("PYTHONPATH" in variables), ""
+    seen, key = Seen("PYTHONPATH" in variables, variables["TEMPERANCE_LOG_FORMAT"] == "json"), ""
     if "TEMPERANCE_KEYS" in variables:
         variables["TEMPERANCE_KEYS"] = str(folder / variables["TEMPERANCE_KEYS"])
         key = made_key(variables["TEMPERANCE_KEYS"])
@@ -179,6 +185,17 @@ def test_no_error_repeats_what_the_caller_sent(seen: Seen) -> None:
     assert [(name, answer) for name, answer in errors.items() if held(answer.decode("latin-1"))] == []
 
 
+def test_no_error_tells_what_the_service_is_made_of(seen: Seen) -> None:
+    errors = {name: answer for name, answer in seen.answers.items() if answer and status(answer) >= 400}
+    assert len(errors) > FEWEST_PLACES
+    assert [(name, found[0]) for name, answer in errors.items() if (found := INTERNALS.search(answer))] == []
+
+
+def test_no_answer_names_its_server(seen: Seen) -> None:
+    heads = {name: answer.partition(b"\r\n\r\n")[0].lower() for name, answer in seen.answers.items()}
+    assert [name for name, head in heads.items() if b"\r\nserver:" in head or b"x-powered-by" in head] == []
+
+
 def test_no_field_of_an_answer_repeats_what_the_caller_sent(seen: Seen) -> None:
     heads = {name: answer.partition(b"\r\n\r\n")[0].decode("latin-1") for name, answer in seen.answers.items()}
     assert [(name, head) for name, head in heads.items() if held(head)] == []
@@ -189,10 +206,21 @@ def test_no_line_of_the_log_holds_what_a_caller_sent(seen: Seen) -> None:
     assert [line for line in seen.log.splitlines() if held(line)] == []
 
 
-def test_no_line_of_the_log_names_a_path_or_a_field_of_a_handshake(seen: Seen) -> None:
+def test_every_line_of_the_log_has_the_form_that_is_set(seen: Seen) -> None:
+    lines = seen.log.splitlines()
+    assert len(lines) > FEWEST_PLACES
+    if seen.is_json:
+        assert all({"time", "level", "logger", "message"} <= json.loads(line).keys() for line in lines)
+    else:
+        # Frames of an error follow its line, indented.
+        assert [line for line in lines if not re.match(r"\d{4}-\d\d-\d\dT[\d:.]{12}Z [A-Z]+ |    \S", line)] == []
+
+
+def test_no_line_of_the_log_names_an_address_a_path_or_a_field_of_a_handshake(seen: Seen) -> None:
     assert "websocket" not in seen.log.lower()
     assert "/livez?" not in seen.log
     assert "service.example" not in seen.log
+    assert [line for line in seen.log.splitlines() if "127.0.0.1" in line and "listening on" not in line] == []
 
 
 def test_no_line_of_the_log_holds_a_key_and_the_callers_name_is_there(seen: Seen) -> None:

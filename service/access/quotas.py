@@ -1,11 +1,11 @@
 """How much a caller may send in a minute: requests, and rows.
 
-The minute slides: of the minute before, the part counts that lies within the last sixty seconds. A refused request
+The minute slides, second by second: in no sixty seconds is more answered than the quota. A refused request
 costs nothing of the quota that it exceeds, so a caller that goes on sending gets what it may, and no less.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from service.access.caller import Caller
@@ -13,6 +13,8 @@ from service.access.shared_counts import Kind, SharedCounts
 from service.errors import QuotaExceeded
 
 MINUTE: Final = 60.0
+GRAINS: Final = 64
+"""Of a quota; so w workers together may answer (w - 1) / 64 more than it, when all begin at the same moment."""
 
 
 class Quotas:
@@ -50,31 +52,37 @@ class Quotas:
             self._charge(caller.name, "rows", limit, rows)
 
     def _charge(self, name: str, kind: Kind, limit: int, amount: int) -> None:
-        minutes = self._clock() / MINUTE
-        minute = int(minutes)
-        current, previous = self._counts.totals(name, kind, minute)
-        if current + previous * (1 - (minutes - minute)) + amount > limit:
-            raise _exceeded(kind, limit, amount, seconds_to_wait(limit, amount, current, previous, minutes - minute))
-        self._counts.add(name, kind, minute, amount)
+        now = self._clock()
+        if self._counts.sent(name, kind, now, grain=limit // GRAINS) + amount > limit:
+            by_age = self._counts.by_age(name, kind, now)
+            raise _exceeded(kind, limit, amount, seconds_to_wait(limit, amount, by_age, now % 1))
+        self._counts.add(name, kind, now, amount)
 
 
-def seconds_to_wait(limit: int, amount: int, current: int, previous: int, part: float) -> float:
+def seconds_to_wait(limit: int, amount: int, by_age: Sequence[int], part: float) -> float:
     """Seconds until an amount fits into a quota, if nothing else is sent until then.
 
     Parameters
     ----------
     limit, amount : int
-    current, previous : int
-        Sent in this minute and in the one before.
+    by_age : sequence of int
+        What was sent, by the seconds that it is old.
     part : float
-        Of this minute that is over.
+        Of the present second that is over.
+
+    Examples
+    --------
+    >>> seconds_to_wait(10, 2, [0, 9, 0], 0.25)
+    1.75
     """
+    excess = sum(by_age) + amount - limit
     if amount > limit:  # it never fits
         return MINUTE
-    free = limit - amount - current
-    if free >= 0:  # when enough of the minute before lies more than a minute back
-        return MINUTE * max(0.0, 1 - free / previous - part)
-    return MINUTE * (1 - part + 1 - (limit - amount) / current)
+    for age in reversed(range(len(by_age))):
+        excess -= by_age[age]
+        if excess <= 0:
+            return len(by_age) - age - part
+    return MINUTE
 
 
 def _exceeded(kind: Kind, limit: int, amount: int, seconds: float) -> QuotaExceeded:

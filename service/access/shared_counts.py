@@ -1,8 +1,8 @@
-"""What callers sent in this minute and in the one before, counted by several processes together without locks.
+"""What callers sent in the last minute, counted second by second by several processes together without locks.
 
-One file is mapped into every process. Each process writes in a region of its own and reads all regions. A count and
-its minute are one aligned word of 64 bits, so no reader sees half of a change, and counts of past minutes need no
-clearing. A region is held by a lock on a file beside it, which the system gives back when the process ends.
+One file is mapped into every process. Each process writes in a region of its own and reads all regions. A count and its
+second are one aligned word of 64 bits, so no reader sees half of a change, and old counts need no clearing. A region is
+held by a lock on a file beside it, which the system gives back when the process ends.
 """
 
 import fcntl
@@ -10,23 +10,29 @@ import logging
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-BUCKETS: Final = 512
+SECONDS: Final = 61
+"""Seconds that count, the present one among them: whatever 60 seconds are looked at, nothing in them was forgotten."""
+CELLS: Final = 64  # of one count, one for each second, used in turn
+BUCKETS: Final = 256
 WAYS: Final = 8
-"""Callers of one bucket; in a region are at most `BUCKETS` times `WAYS`, 4096, in two minutes."""
-KINDS: Final = {"requests": 0, "rows": 2}
-"""Kind of count -> its first word of a caller's; it has two, for even and odd minutes."""
+"""Callers of one bucket; of `BUCKETS` times `WAYS`, 2048, each process can count at once."""
+KINDS: Final = {"requests": 0, "rows": CELLS}
+"""Kind of count -> its first word of a caller's."""
 WORD: Final = 8
-WORDS_OF_A_CALLER: Final = 2 * len(KINDS)
+WORDS_OF_A_CALLER: Final = CELLS * len(KINDS)
 WORDS_OF_A_BUCKET: Final = WAYS * (1 + WORDS_OF_A_CALLER)
 WORDS_OF_A_REGION: Final = BUCKETS * WORDS_OF_A_BUCKET
 DIGESTS: Final = struct.Struct(f"={WAYS}Q")
+RING: Final = struct.Struct(f"={CELLS}Q")
 COUNT: Final = (1 << 32) - 1
+LOOK_SECONDS: Final = 0.1
+"""For which counts of other processes are remembered, unless this process counted more than a grain meanwhile."""
 
 Kind = Literal["requests", "rows"]
 
@@ -42,6 +48,18 @@ class _Place(NamedTuple):
 def _place(name: str) -> _Place:
     digest = int.from_bytes(blake2b(name.encode(), digest_size=WORD).digest()) or 1  # 0 is an empty way
     return _Place(digest, digest % BUCKETS * WORDS_OF_A_BUCKET)
+
+
+@dataclass(slots=True)
+class _Window:
+    """What this process counted of one kind for one caller, and what the others had when it last looked."""
+
+    ring: int  # its first word
+    total: int = 0
+    second: int = 0  # up to which the total holds
+    others: int = 0
+    looked: float = float("-inf")  # when
+    total_then: int = 0
 
 
 class SharedCounts:
@@ -66,8 +84,8 @@ class SharedCounts:
         self._words[used.pop(self._own)] = 1
         self._others = list(used.items())
         self._lock = lock
-        self._ways: dict[str, int] = {}  # of callers that have one in the own region, which no other process changes
-        self._names: dict[int, str] = {}  # whose they are
+        self._windows: dict[Kind, dict[str, _Window]] = {"requests": {}, "rows": {}}
+        self._names: dict[int, str] = {}  # by the place of a caller in the own region
 
     @classmethod
     def alone(cls) -> "SharedCounts":
@@ -100,36 +118,74 @@ class SharedCounts:
             os.close(self._lock)
             self._lock = None
 
-    def totals(self, name: str, kind: Kind, minute: int) -> tuple[int, int]:
-        """What all processes counted for a caller in a minute, and in the one before."""
-        words, column, odd = self._words, KINDS[kind], minute & 1
-        current = previous = 0
-        own = self._ways[name] if name in self._ways else self._before(name)
-        for way in self._of_others(name) if own is None else (own, *self._of_others(name)):
-            now, before = words[way + column + odd], words[way + column + 1 - odd]
-            if now >> 32 == minute:
-                current += now & COUNT
-            if before >> 32 == minute - 1:
-                previous += before & COUNT
-        return current, previous
+    def sent(self, name: str, kind: Kind, now: float, *, grain: int = 0) -> int:
+        """What all processes counted for a caller in the last minute.
 
-    def add(self, name: str, kind: Kind, minute: int, amount: int) -> None:
-        """Count for a caller in a minute."""
-        way = self._ways.get(name)
-        if way is None:
-            before = self._before(name)
-            way = self._ways[name] = self._claimed(name, minute) if before is None else before
-        cell = way + KINDS[kind] + (minute & 1)
+        Parameters
+        ----------
+        name : str
+        kind : str
+        now : float
+            In seconds.
+        grain : int, optional
+            What this process may count until it looks again at what the others have.
+        """
+        window = self._windows[kind].get(name) or self._window(name, kind, int(now))
+        if int(now) > window.second:
+            self._forget(window, int(now))
+        if self._others and (now - window.looked >= LOOK_SECONDS or window.total - window.total_then > grain):
+            window.others = sum(map(sum, self._ages_of_others(name, kind, int(now))))
+            window.looked, window.total_then = now, window.total
+        return window.total + window.others
+
+    def add(self, name: str, kind: Kind, now: float, amount: int) -> None:
+        """Count for a caller."""
+        second = int(now)
+        window = self._windows[kind].get(name) or self._window(name, kind, second)
+        if second > window.second:
+            self._forget(window, second)
+        cell = window.ring + second % CELLS
         word = self._words[cell]
-        count = word & COUNT if word >> 32 == minute else 0
-        self._words[cell] = minute << 32 | min(count + amount, COUNT)
+        count = min(amount, COUNT - (word & COUNT)) if word >> 32 == second else amount
+        self._words[cell] = word + count if word >> 32 == second else second << 32 | count
+        window.total += count
 
-    def _of_others(self, name: str) -> Sequence[int]:
-        if not self._others:
-            return ()
+    def by_age(self, name: str, kind: Kind, now: float) -> list[int]:
+        """What all processes counted for a caller, by the seconds that it is old."""
+        window = self._windows[kind].get(name) or self._window(name, kind, int(now))
+        rings = [self._ages(window.ring, int(now)), *self._ages_of_others(name, kind, int(now))]
+        return [sum(counts) for counts in zip(*rings, strict=True)]
+
+    def _forget(self, window: _Window, second: int) -> None:
+        if second - window.second >= SECONDS:
+            window.total = 0
+        else:
+            for old in range(window.second - SECONDS + 1, second - SECONDS + 1):
+                word = self._words[window.ring + old % CELLS]
+                window.total -= word & COUNT if word >> 32 == old else 0
+        window.second = second
+
+    def _window(self, name: str, kind: Kind, second: int) -> _Window:
+        digest, bucket = _place(name)
+        found = self._found(self._own + bucket, digest)  # by this process, or by the one that had the region before
+        way = self._claimed(name, second) if found is None else found
+        self._names[way] = name
+        ring = way + KINDS[kind]
+        window = self._windows[kind][name] = _Window(ring, sum(self._ages(ring, second)), second)
+        return window
+
+    def _ages_of_others(self, name: str, kind: Kind, second: int) -> list[list[int]]:
         digest, bucket = _place(name)
         ways = (self._found(region + bucket, digest) for region, used in self._others if self._words[used])
-        return [way for way in ways if way is not None]
+        return [self._ages(way + KINDS[kind], second) for way in ways if way is not None]
+
+    def _ages(self, ring: int, second: int) -> list[int]:
+        counts = [0] * SECONDS
+        for word in RING.unpack_from(self._memory, ring * WORD):
+            age = max(0, second - (word >> 32))  # another process may be a moment ahead
+            if age < SECONDS:
+                counts[age] += word & COUNT
+        return counts
 
     def _found(self, bucket: int, digest: int) -> int | None:
         digests = DIGESTS.unpack_from(self._memory, bucket * WORD)
@@ -137,28 +193,24 @@ class SharedCounts:
             return None
         return bucket + WAYS + digests.index(digest) * WORDS_OF_A_CALLER
 
-    def _before(self, name: str) -> int | None:
-        # The process that had the region before may have counted for this caller.
-        digest, bucket = _place(name)
-        return self._found(self._own + bucket, digest)
-
-    def _claimed(self, name: str, minute: int) -> int:
+    def _claimed(self, name: str, second: int) -> int:
         # An empty way, or that of the caller who sent least of late: its counts are lost, and nothing else is.
         digest, bucket = _place(name)
         start = self._own + bucket
-        way = min(range(WAYS), key=lambda way: self._recent(start + WAYS + way * WORDS_OF_A_CALLER, minute))
-        words = start + WAYS + way * WORDS_OF_A_CALLER
-        self._ways.pop(self._names.get(words, ""), None)
-        self._names[words] = name
-        self._words[start + way] = 0
-        for word in range(words, words + WORDS_OF_A_CALLER):
-            self._words[word] = 0
-        self._words[start + way] = digest
-        return words
+        ways = [start + WAYS + number * WORDS_OF_A_CALLER for number in range(WAYS)]
+        number = min(range(WAYS), key=lambda number: self._recent(start + number, ways[number], second))
+        for windows in self._windows.values():
+            windows.pop(self._names.get(ways[number], ""), None)
+        self._words[start + number] = 0
+        self._words[ways[number] : ways[number] + WORDS_OF_A_CALLER] = _EMPTY
+        self._words[start + number] = digest
+        return ways[number]
 
-    def _recent(self, words: int, minute: int) -> int:
-        cells = self._words[words : words + WORDS_OF_A_CALLER].tolist()
-        return sum(cell & COUNT for cell in cells if cell >> 32 >= minute - 1)
+    def _recent(self, digest: int, way: int, second: int) -> int:
+        if not self._words[digest]:
+            return -1
+        windows = [own.get(self._names.get(way, "")) for own in self._windows.values()]
+        return sum(window.total for window in windows if window is not None and second - window.second < SECONDS)
 
 
 def _size(regions: int) -> int:
@@ -182,3 +234,6 @@ def _locked(path: Path) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+_EMPTY: Final = memoryview(bytes(WORDS_OF_A_CALLER * WORD)).cast("Q")

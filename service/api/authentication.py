@@ -65,12 +65,15 @@ class Need:
         Name of the model that the credential must be for.
     is_of_all_models : bool
         Whether the answer is about every model, so that the credential must be for all of them.
+    route : Route or None
+        By whose path metrics and logs know a request that is refused; None for a path that no rule names.
     """
 
     is_open: bool = False
     scope: str | None = None
     model: str | None = None
     is_of_all_models: bool = False
+    route: Route | None = None
 
 
 class Needs:
@@ -91,7 +94,7 @@ class Needs:
         for route, need in self._rules:
             match, child = route.matches(scope)
             if match is not Match.NONE:
-                return replace(need, model=child["path_params"].get("name"))
+                return replace(need, model=child["path_params"].get("name"), route=route)
         return Need()
 
 
@@ -129,10 +132,7 @@ class Authentication:
             self._quotas.charge_request(caller)
             check(caller, need)
         except ServiceError as error:
-            headers = _challenge(error, need, is_known=bool(_fields(scope, b"authorization")))
-            request_id, scope["state"]["code"] = scope["state"]["request_id"], error.code
-            refusal = problems.refusal(scope["path"], error, request_id=request_id, headers=headers)
-            await refusal(scope, receive, send)
+            await _refuse(error, need, scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -168,13 +168,23 @@ def _fields(scope: Scope, name: bytes) -> list[bytes]:
     return [value for key, value in scope["headers"] if key == name]
 
 
-def _challenge(error: ServiceError, need: Need, *, is_known: bool) -> dict[str, str]:
+async def _refuse(error: ServiceError, need: Need, scope: Scope, receive: Receive, send: Send) -> None:
+    if need.route is not None:
+        scope["route"] = need.route
+    scope["state"]["code"] = error.code
+    shows_one = bool(_fields(scope, b"authorization"))
+    headers = _challenge(error, need, scope["state"].get("caller"), shows_one=shows_one)
+    answer = problems.refusal(scope["path"], error, request_id=scope["state"]["request_id"], headers=headers)
+    await answer(scope, receive, send)
+
+
+def _challenge(error: ServiceError, need: Need, caller: Caller | None, *, shows_one: bool) -> dict[str, str]:
     # RFC 6750, section 3.1
     if isinstance(error, TokenExpired):
         return {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token", error_description="expired"'}
     if isinstance(error, Unauthenticated):
-        return {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"' if is_known else CHALLENGE}
-    if isinstance(error, Forbidden) and need.scope is not None:
+        return {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"' if shows_one else CHALLENGE}
+    if isinstance(error, Forbidden) and caller is not None and need.scope not in caller.scopes | {None}:
         return {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{need.scope}"'}
     return {}
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import problems
 from service.api.correlation import correlation_of, identity
 from service.api.loop_load import Overload
-from service.api.request_record import Answered, fields_of, traced
+from service.api.request_record import Answered, line_of, traced
 from service.errors import Overloaded
 from service.log_format import error_lines
 from service.telemetry import Telemetry, TracedRequest
@@ -122,7 +122,7 @@ class Edge:
             self._trace(traced(answered, state))
         level = logging.DEBUG if route in PROBES else logging.INFO
         if log.isEnabledFor(level):
-            log.log(level, "request", extra=fields_of(answered, state))
+            log.handle(line_of(level, answered, state))
 
 
 def _log_fault(error: Exception, request_id: str) -> None:

@@ -313,11 +313,14 @@ class StrictHttpProtocol(LingeringProtocol):
                 self._refuse(failure)
         elif self.pipeline and self.pipeline[0][0] is self.cycle:
             self.pipeline.popleft()
-        elif self._answered is None or self._answered.response_started:
+        elif self._answered is None:
             self.end()
         else:
             _disconnect(self._answered)
-            self._refuse(failure)
+            if self._answered.response_started:
+                self.end()
+            else:
+                self._refuse(failure)
 
     def _refuse(self, failure: ServiceError) -> None:
         if self.transport.is_closing():
@@ -336,7 +339,7 @@ class StrictHttpProtocol(LingeringProtocol):
 
     def shutdown(self) -> None:
         """The process ends: what is under way is finished, nothing new is begun."""
-        self.is_draining, self._drained_at = True, self.loop.time()
+        self._scan.is_draining, self._drained_at = True, self.loop.time()
         if self.has_ended:
             return
         if self.cycle is not None and not self.cycle.response_complete:

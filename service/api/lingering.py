@@ -63,7 +63,6 @@ class LingeringProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.limits, self._scan = limits, scan
         self.direct = cast("asyncio.Transport", None)
-        self.is_draining = False
         self.received = 0  # bytes of this request, as far as they are counted; after the end, those that are dropped
         self._ended_at: float | None = None
         self._unsent, self._moved_at = 0, self.loop.time()
@@ -73,11 +72,18 @@ class LingeringProtocol(HttpToolsProtocol):
         """Whether the last answer is written, and nothing but the end of the connection is awaited."""
         return self._ended_at is not None
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the process ends."""
+        return self._scan.is_draining
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A client has connected."""
         super().connection_made(transport)
         self.direct, self.transport = transport, _Outlet(transport, self)
         self._scan.add(self, self.loop)
+        if self._scan.is_draining:
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is no more."""

@@ -1,4 +1,7 @@
-"""Answers to what never becomes a request: bytes that are no HTTP, or that do not arrive in time."""
+"""Answers to what never becomes a request: bytes that are no HTTP, or that do not arrive in time.
+
+Tested in `tests/api/test_http_protocol.py`.
+"""
 
 import logging
 from collections.abc import Callable, Sequence

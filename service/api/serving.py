@@ -25,6 +25,10 @@ NO_SNIFF: Final = (("X-Content-Type-Options", "nosniff"),)
 """Browsers take an answer for what its media type says."""
 
 
+READY_SECONDS: Final = 30
+"""For which a worker may be silent, and in which one that takes another's place must be ready: it loads every model."""
+
+
 class Terminated(BaseException):
     """SIGTERM has ended the process; what it leaves behind can be removed, and the signal raised again."""
 
@@ -90,6 +94,7 @@ class Serving:
             interface="asgi3",
             headers=[*NO_SNIFF, *([("Keep-Alive", f"timeout={advertised}")] if advertised else [])],
             timeout_graceful_shutdown=self.deadline + LINGER_SECONDS,  # type: ignore[arg-type]  # of asyncio.wait_for
+            timeout_worker_healthcheck=READY_SECONDS,
             ssl_context_factory=self.tls,
             proxy_headers=False,
             log_config=None,

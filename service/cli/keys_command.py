@@ -26,7 +26,7 @@ COLUMNS: Final = ("name", "id", "state", "scopes", "models", "created", "expires
 def _data_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--data",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         default=Path(".temperance"),
         envvar=f"{PREFIX}DATA",
         show_default=True,
@@ -39,7 +39,7 @@ def _keys_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--keys",
         "path",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         envvar=f"{PREFIX}KEYS",
         show_envvar=True,
         help=f"File of keys.  [default: {KEYS_FILE} in the data directory]",

@@ -296,6 +296,14 @@ async def test_callers_read_nothing_of_models_that_are_not_theirs(
     assert pairs >= 1_000
 
 
+async def test_a_refusal_of_a_model_names_no_scope(door: Door, make_key: MakeKey) -> None:
+    header = make_key("predict", models=("other",))
+    async with door() as client:
+        answer = await client.post(f"/v1/models/{NAME}:decide", headers=header, json={})
+    assert is_error(answer, 403)
+    assert "www-authenticate" not in answer.headers
+
+
 async def test_what_describes_every_model_is_for_credentials_of_every_model(door: Door, make_key: MakeKey) -> None:
     some = make_key("predict", "metrics", "admin", models=(NAME,))
     every = make_key("predict", "metrics", "admin")
@@ -353,6 +361,17 @@ async def test_a_refusal_names_the_scheme(
         answer = await client.get("/v1/models", headers=shown)
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, challenge)
     assert key.removeprefix("Bearer ") not in answer.text
+
+
+async def test_a_refusal_is_counted_under_the_path_of_its_route(door: Door, make_key: MakeKey) -> None:
+    header = make_key("metrics")
+    async with door() as client:
+        for path in (f"/v1/models/{NAME}:decide", "/v1/models/zq7canary", "/zq7canary", "/metrics"):
+            assert (await client.get(path)).status_code == 401
+        exposed = (await client.get("/metrics", headers=header)).text
+    for route in ("/v1/models/{name}:decide", "/v1/models/{name}", "(other)", "/metrics"):
+        assert f'temperance_requests_total{{method="GET",route="{route}",status="401"}} 1.0' in exposed
+    assert "zq7canary" not in exposed
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])

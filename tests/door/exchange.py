@@ -107,6 +107,8 @@ class Connection(asyncio.Protocol):
 
     async def _write(self, data: bytes) -> None:
         for start in range(0, len(data), AT_ONCE):
+            if self._open().is_closing():  # asyncio would write a line for each piece
+                return
             self._open().write(data[start : start + AT_ONCE])
             await self._writable.wait()
             if self.ended:
@@ -147,7 +149,7 @@ async def exchange(
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
-                await _read(connection, is_head, count, until_closed=until_closed)
+                await _read(connection, is_head=is_head, count=count, until_closed=until_closed)
         seconds = time.monotonic() - started
         answers, rest = parsed(connection.received, is_head, ended=connection.ended)
         return Exchange(tuple(answers), rest, connection.ended, connection.reset, seconds)
@@ -158,7 +160,7 @@ async def exchange(
         connection.close()
 
 
-async def _read(connection: Connection, is_head: bool, count: int, *, until_closed: bool) -> None:
+async def _read(connection: Connection, *, is_head: bool, count: int, until_closed: bool) -> None:
     while not connection.ended:
         if not until_closed and len(parsed(connection.received, is_head, ended=False)[0]) >= count:
             return

@@ -21,7 +21,7 @@ A piece is a text, or a table with one of these keys:
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,39 +77,49 @@ def content(pieces: Piece | Sequence[Piece], template: Template, *, encoding: st
 
 
 def _of_table(table: Mapping[str, Any], template: Template, encoding: str, before: int) -> Iterator[Step]:
-    if "wait" in table:
-        yield Pause(table["wait"])
-    elif "pad" in table:
-        yield table["pad"].encode() * (int(template.filled(table["to"])) - before)
-    elif "cut" in table:
-        yield content(table["cut"], template, encoding=encoding)[: table["at"]]
-    elif "after" in table:
-        yield content(table["after"], template, encoding=encoding)[table["at"] :]
-    elif "half_close" in table:
-        yield HalfClose()
-    elif "drip" in table:
-        for byte in content(table["drip"], template, encoding=encoding):
-            yield from (bytes([byte]), Pause(table["every"]))
-    elif "split" in table:
-        for byte in content(table["split"], template, encoding=encoding):
-            yield from (bytes([byte]), Pause(0.0))
-    elif "chunked" in table:
-        yield from _chunks(table, template, encoding)
-    else:
-        yield _plain(table, template, encoding)
+    def bytes_of(key: str) -> bytes:
+        return content(table[key], template, encoding=encoding)
+
+    match table:
+        case {"wait": seconds}:
+            yield Pause(seconds)
+        case {"half_close": _}:
+            yield HalfClose()
+        case {"pad": text, "to": end}:
+            yield text.encode() * (int(template.filled(end)) - before)
+        case {"cut": _, "at": at}:
+            yield bytes_of("cut")[:at]
+        case {"after": _, "at": at}:
+            yield bytes_of("after")[at:]
+        case {"drip": _, "every": seconds}:
+            yield from _one_by_one(bytes_of("drip"), seconds)
+        case {"split": _}:
+            yield from _one_by_one(bytes_of("split"), 0.0)
+        case {"chunked": _}:
+            yield from _chunks(table, template, encoding)
+        case _:
+            yield _plain(table, template, encoding)
+
+
+def _one_by_one(data: bytes, seconds: float) -> Iterator[Step]:
+    for byte in data:
+        yield from (bytes([byte]), Pause(seconds))
 
 
 def _plain(table: Mapping[str, Any], template: Template, encoding: str) -> bytes:
     if "hex" in table:
         return bytes.fromhex(table["hex"])
     if "text" in table:
-        return template.filled(table["text"]).encode(table.get("encoding", encoding), "surrogatepass")
+        return template.filled(table["text"]).encode(str(table.get("encoding", encoding)), "surrogatepass")
     if "repeat" in table:
-        return template.filled(table.get("between", "").join([table["repeat"]] * table["times"])).encode(encoding)
+        repeated = str(table.get("between", "")).join([str(table["repeat"])] * int(table["times"]))
+        return template.filled(repeated).encode(encoding)
     if "numbers" in table:
         around = template.filled(table["numbers"])
         return (
-            table.get("between", ",").join(around.replace("#", str(i)) for i in range(table["times"])).encode(encoding)
+            str(table.get("between", ","))
+            .join(around.replace("#", str(i)) for i in range(table["times"]))
+            .encode(encoding)
         )
     (name,) = table.keys() & COMPRESSED.keys()
     return COMPRESSED[name](content(table[name], template, encoding=encoding))
@@ -133,8 +143,8 @@ def _raw_deflate(data: bytes) -> bytes:
     return squeeze.compress(data) + squeeze.flush()
 
 
-COMPRESSED: Final = {
+COMPRESSED: Final[dict[str, Callable[[bytes], bytes]]] = {
     "gzip": lambda data: gzip.compress(data, mtime=0),
-    "deflate": zlib.compress,
+    "deflate": lambda data: zlib.compress(data),  # noqa: PLW0108  # its other parameters are none of ours
     "raw_deflate": _raw_deflate,
 }

@@ -111,7 +111,7 @@ def words(target: Target, limit: int) -> dict[str, str]:
     """What the words of a case's texts stand for.
 
     ``$row`` a good row, ``$first`` its first cell and ``$rest`` the other ones, ``$good`` the target's good body,
-    ``$length`` its number of bytes, ``$path`` and ``$host``, ``$limit`` the most bytes of a body and ``$over`` one more,
+    ``$length`` its number of bytes, ``$path`` and ``$host``, ``$limit`` the most bytes of a body, ``$over`` one more,
     ``$canary`` a text that must come back nowhere.
     """
     known = {

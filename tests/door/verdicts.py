@@ -14,7 +14,8 @@ MOST_ERRORS: Final = 20
 URN: Final = "urn:temperance:problem:"
 EXPECTED_5XX: Final = frozenset({501, 503, 504, 505})
 INTERNALS: Final = re.compile(
-    rb"Traceback|File \"|site-packages|\.py\b|onnxruntime|starlette|pydantic|uvicorn|httptools|0x[0-9a-f]{8}|/work/|/tmp/"
+    rb"Traceback|File \"|site-packages|\.py\b|onnxruntime|starlette|pydantic|uvicorn|httptools|0x[0-9a-f]{8}"
+    rb"|/work/|/tmp/"
 )
 OWED: Final[dict[int, tuple[str, ...]]] = {
     401: ("www-authenticate",),

@@ -11,6 +11,7 @@ import orjson
 from starlette.types import ASGIApp
 
 from service.api import problems
+from service.api.http_errors import HeadersTooLarge, RequestTimeout, UriTooLong
 from service.api.openapi.in_process import REQUEST_ID, Request, send_request
 from service.api.openapi.operation import error_name
 from service.errors import DeadlineExceeded, Forbidden, LoadFailed, QuotaExceeded, Unauthenticated
@@ -23,6 +24,9 @@ FAULTS: Final = (
     ),
     Forbidden("this needs the scope evaluate, which the credential does not have"),
     QuotaExceeded("this caller may send 1000 rows in a minute; send more after the seconds in Retry-After"),
+    RequestTimeout("the body did not arrive within 10 seconds"),
+    HeadersTooLarge("send at most 16384 bytes of header fields"),
+    UriTooLong("send at most 4096 bytes of path and query"),
     LoadFailed("model.onnx does not match its line in SHA256SUMS"),
     DeadlineExceeded.in_the_queue(),
 )

@@ -17,21 +17,28 @@ SUFFIXES: Final = dict(zip(PLACES, ("", "_version", "_alias"), strict=True))
 """What may stand behind a model's name -> what the id of the operation then ends in."""
 PARAMETER: Final = re.compile(r"\{(\w+)\}")
 STATUSES: Final = {
-    400: "The body is not strict JSON.",
+    400: "The request is not valid HTTP, or its body is not strict JSON.",
     401: "No credential, or none that is valid here.",
     403: "The credential does not allow this, or the server was started without this interface.",
     404: "No such model or version is served.",
+    408: "The request did not arrive in time.",
     409: "The model cannot be loaded.",
     413: "The body is too large.",
+    414: "The URL is too long.",
     415: "The body has another format than this path reads.",
     422: "The request does not fit the model.",
     429: "The caller's quota is used up.",
+    431: "The header fields are too large.",
     500: "The service is at fault.",
-    503: "Too many requests wait, or no model is loaded.",
+    503: "Too many requests wait, no model is loaded, or the process ends.",
     504: "The model did not answer in time.",
 }
-OF_ROWS: Final = (400, 404, 413, 415, 422, 500, 503, 504)
-"""What an operation that reads rows may answer instead."""
+OF_ROWS: Final = (404, 422, 500, 503, 504)
+"""What an operation that reads rows may answer instead of an answer to them."""
+OF_HTTP: Final = (400, 408, 414, 431)
+"""What any request may be answered instead, before it is known for which operation it is."""
+OF_A_BODY: Final = (413, 415)
+"""What an operation that takes a body may answer instead."""
 OF_CALLERS: Final = (401, 403, 429)
 """What an operation that is not open to everyone may answer instead."""
 STATUS_HEADERS: Final[Mapping[int, Sequence[str]]] = {
@@ -64,7 +71,7 @@ class Operation:
     headers : sequence of dict
         Parameters in headers.
     errors : sequence of int
-        Statuses it may answer instead, beside those that are about callers.
+        Statuses it may answer instead, beside those of HTTP, of bodies and of callers.
     scope : str
         That a caller needs; empty where any valid credential will do.
     is_open : bool
@@ -87,7 +94,8 @@ class Operation:
     @property
     def statuses(self) -> list[int]:
         """All statuses it may answer instead."""
-        return sorted({*self.errors, *(() if self.is_open else OF_CALLERS)})
+        callers, bodies = () if self.is_open else OF_CALLERS, OF_A_BODY if self.takes else ()
+        return sorted({*self.errors, *OF_HTTP, *bodies, *callers})
 
     @property
     def base(self) -> str:

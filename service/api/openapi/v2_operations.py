@@ -25,7 +25,7 @@ TAG: Final = "v2"
 BINARY: Final = "application/octet-stream"
 BYTES: Final[Json] = {"type": "string", "format": "binary"}
 BY_VERSION: Final = {place: SUFFIXES[place] for place in VERSION_PLACES}
-CHANGES: Final = (400, 403, 404, 409, 413, 422, 500)
+CHANGES: Final = (403, 404, 409, 422, 500)
 
 
 def v2_operations() -> list[Operation]:

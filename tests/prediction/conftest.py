@@ -1,0 +1,39 @@
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.core.numerics import Array
+from service.prediction.queue import Queue
+from tests.prediction.doubling import Asking, Doubling, answer, row
+
+
+@pytest.fixture(params=["inline", "thread", "auto"])
+def execution(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def gate() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def blocked(gate: threading.Event) -> Doubling:
+    """A model whose runs last until the gate opens."""
+    return Doubling(gate=gate)
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def started() -> Start:
+    async def start(queue: Queue, model: Doubling) -> asyncio.Future[Array]:
+        first = asyncio.ensure_future(answer(queue, Asking(model), row(1.0)))
+        await asyncio.to_thread(model.entered.wait, 10.0)
+        return first
+
+    return start
