@@ -60,7 +60,7 @@ class Intake:
         ------
         Overloaded
         """
-        if self.queue.is_busy:
+        if not self.queue.backlog.is_short:
             self._admit(self._rows(_declared(scope) or 0), scope["state"])
 
     def held(self, scope: Scope, receive: Receive) -> Held:
@@ -103,9 +103,9 @@ class Intake:
         self._quotas.charge_rows(scope["state"]["caller"], len(request.rows))
         return request
 
-    async def answer(
+    def answer(
         self, query: Query, rows: Rows, part: Part, scope: Scope, receive: Receive, *, seconds: float | None = None
-    ) -> Result:
+    ) -> Awaitable[Result]:
         """The answer of the model, if the client stays connected and waits for so many seconds.
 
         Raises
@@ -116,10 +116,10 @@ class Intake:
         """
         state = scope["state"]
         deadline = state["deadline"] if seconds is None else min(state["deadline"], state["started"] + seconds)
-        answering: Awaitable[Result] = self.queue.answer(query, rows, part, deadline=deadline, caller=caller_of(state))
-        if not self.queue.immediate(self.model, part.rows):
-            answering = while_connected(answering, receive)
-        return await answering
+        answering = self.queue.answer(query, rows, part, deadline=deadline, caller=caller_of(state))
+        if self.queue.immediate(self.model, part.rows):
+            return answering
+        return while_connected(answering, receive)
 
     async def _read_large(
         self, body: bytes, parse: Callable[[bytes], Request], state: State, receive: Receive

@@ -79,11 +79,13 @@ class LargeBodies:
         self._unparsed += len(body)
         try:
             async with asyncio.timeout_at(deadline), self._parsing:  # the loop's clock is the monotonic one
-                return await self._measured(parse, body)
+                if time.monotonic() < deadline:  # the timer fires in a later iteration of the loop
+                    return await self._measured(parse, body)
         except TimeoutError:
-            raise DeadlineExceeded.in_the_queue() from None
+            pass
         finally:
             self._unparsed -= len(body)
+        raise DeadlineExceeded.in_the_queue()
 
     async def _measured(self, parse: Callable[[bytes], Parsed], body: bytes) -> Parsed:
         started = time.monotonic()

@@ -46,7 +46,9 @@ class FairOrder(Generic[Item]):
         size : float
             What serving it takes, in any unit.
         """
-        start = max(self._ends.get(caller, 0.0), self._now)
+        start = self._ends.get(caller, 0.0)
+        if start < self._now:  # noqa: PLR1730  # `max` takes as long as all else here
+            start = self._now
         self._ends[caller] = start + size
         self._count += 1
         heappush(self._heap, (start, self._count, item))
@@ -59,7 +61,8 @@ class FairOrder(Generic[Item]):
 
     def serve(self, entry: Entry[Item]) -> None:
         """An item that was taken is served, and those before it."""
-        self._now = max(self._now, entry[0])
+        if entry[0] > self._now:  # noqa: PLR1730  # `max` takes as long as all else here
+            self._now = entry[0]
 
     def put_back(self, entries: Iterable[Entry[Item]]) -> None:
         """Give items that were taken their places again."""
@@ -70,6 +73,10 @@ class FairOrder(Generic[Item]):
         """Take away the items of which this holds."""
         self._heap = [entry for entry in self._heap if not is_over(entry[2])]
         heapify(self._heap)
+
+    def items(self) -> list[Item]:
+        """All that wait, in no order."""
+        return [entry[2] for entry in self._heap]
 
     def restart(self) -> None:
         """Nothing waits and nothing is served: what callers had before counts no more."""

@@ -47,6 +47,11 @@ class Queue:
         What runs of the model take.
     seconds : float
         That a request may be expected to wait.
+
+    Attributes
+    ----------
+    backlog : Backlog
+        What waits and runs, by caller.
     """
 
     def __init__(
@@ -55,7 +60,8 @@ class Queue:
         self._limits = limits
         self._counts = counts
         self._waiting: FairOrder[Waiting] = FairOrder()
-        self._backlog = Backlog(run_time, seconds=seconds)
+        self.backlog = Backlog(run_time, seconds=seconds)
+        self._is_slow = run_time.of(1) > INLINE_SECONDS or limits.execution == "thread"
         self._due = False  # a batch is due on the event loop
         self._arrivals = Arrivals()
         self._thread: ThreadPoolExecutor | None = None
@@ -73,12 +79,7 @@ class Queue:
     @property
     def running_since(self) -> float | None:
         """When the run under way on the thread began, on the monotonic clock."""
-        return self._backlog.running_since
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a request might not be admitted."""
-        return not self._backlog.is_short
+        return self.backlog.running_since
 
     def admit(self, rows: int, *, caller: str, deadline: float | None = None) -> None:
         """Refuse a request that would wait too long, before its body is read or parsed.
@@ -95,11 +96,11 @@ class Queue:
         ------
         Overloaded
         """
-        self._backlog.check(caller=caller, rows=rows, deadline=deadline)
+        self.backlog.check(caller=caller, rows=rows, deadline=deadline)
 
     def expecting(self, rows: int, *, caller: str) -> AbstractContextManager[None]:
         """Rows of a request that is being parsed count as waiting, while the context lasts."""
-        return self._backlog.expecting(caller, rows)
+        return self.backlog.expecting(caller, rows)
 
     async def answer(
         self, query: Query, rows: Rows, part: Part, *, deadline: float | None = None, caller: str = ""
@@ -135,19 +136,19 @@ class Queue:
         request = Waiting(query, rows, part, due, now, caller)
         if query.options.session is not None:
             request.monitor = await asyncio.to_thread(monitor_of, query.model, query.options.session)
-        inline = self.inline(query.model, len(rows))
-        if inline and self._idle and self._arrivals.alone():
+        if self._idle and self._arrivals.alone() and self.inline(query.model, len(rows)):
             return self._at_once(request)
-        result = self._queued(request, inline=inline)
+        result = self._queued(request)
         try:
-            if due is None or (inline and self._thread is None):  # no timer fires before a run on the loop ends
+            if due is None or self._thread is None:  # no timer fires before a run on the loop ends
                 return await result
             async with asyncio.timeout_at(due):  # the loop's clock is the monotonic one
                 return await result
         except TimeoutError:
             raise DeadlineExceeded.in_the_queue() from None
         finally:
-            self._leave(request)
+            if request.is_counted:
+                self._leave(request)
 
     def _sooner(self, deadline: float | None, now: float) -> float | None:
         seconds = self._limits.deadline
@@ -168,14 +169,14 @@ class Queue:
         self._counts.count(joint.query.options.verb, joint.answer, joint.parts)
         self._counts.time(joint.query.model.name, joint.queued, joint.timings)
 
-    def _queued(self, request: Waiting, *, inline: bool) -> asyncio.Future[Result]:
+    def _queued(self, request: Waiting) -> asyncio.Future[Result]:
         loop, rows = asyncio.get_running_loop(), len(request.rows)
         self._check_room()
-        if not inline and request.deadline is not None:
-            self._backlog.check_time(caller=request.caller, rows=rows, deadline=request.deadline)
+        if request.deadline is not None and (self._thread is not None or self._is_slow):
+            self.backlog.check_time(caller=request.caller, rows=rows, deadline=request.deadline)
         result = request.result = loop.create_future()
         self._waiting.push(request, caller=request.caller, size=rows)
-        self._backlog.add(request.caller, rows)
+        self.backlog.add(request.caller, rows)
         request.is_counted = True
         self._counts.wait(request.query.model.name)
         if self._idle:
@@ -184,11 +185,9 @@ class Queue:
         return result
 
     def _leave(self, request: Waiting) -> None:
-        # It runs, or nothing waits for it any more; it is counted once.
-        if request.is_counted:
-            request.is_counted = False
-            self._counts.wait(request.query.model.name, -1)
-            self._backlog.remove(request.caller, len(request.rows))
+        request.is_counted = False
+        self._counts.wait(request.query.model.name, -1)
+        self.backlog.remove(request.caller, len(request.rows))
 
     def _check_room(self) -> None:
         if len(self._waiting) < self._limits.queue:
@@ -222,7 +221,7 @@ class Queue:
         # The first request, and all others that fit; those that do not keep their places.
         batch: list[Waiting] = []
         others: list[Entry[Waiting]] = []
-        rows, waited, most, now = 0, 0.0, self._backlog.most_rows(self._limits.batch_rows), time.monotonic()
+        rows, waited, most, now = 0, 0.0, self.backlog.most_rows(self._limits.batch_rows), time.monotonic()
         while self._waiting and rows < most:
             entry = self._waiting.pop()
             request = entry[2]
@@ -232,12 +231,14 @@ class Queue:
             if batch and (count > most or not alike(batch[0].rows, request.rows)):
                 others.append(entry)
                 continue
-            self._leave(request)
+            request.is_counted = False
+            self.backlog.remove(request.caller, len(request.rows))
             self._waiting.serve(entry)
             batch.append(request)
             rows, waited = count, waited + now - request.since
         self._waiting.put_back(others)
         if batch:
+            self._counts.wait(batch[0].query.model.name, -len(batch))
             batch[0].query.model.tally.waited += waited
         return batch
 
@@ -245,20 +246,20 @@ class Queue:
         def finished(done: Future[list[Outcome]]) -> None:
             loop.call_soon_threadsafe(self._finish, loop, done.result(), rows, started)
 
-        started = self._backlog.start(rows)
+        started = self.backlog.start(rows)
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
-            _set_timers(loop, batch)
+            self._set_timers(loop, batch)
         self._thread.submit(outcomes, batch, latest(batch)).add_done_callback(finished)
 
     def _finish(self, loop: asyncio.AbstractEventLoop, done: list[Outcome], rows: int, started: float) -> None:
-        self._backlog.stop()
+        self.backlog.stop()
         self._conclude(done, rows, started, loop)
 
     def _conclude(self, done: list[Outcome], rows: int, started: float, loop: asyncio.AbstractEventLoop) -> None:
         self._deliver(done)
         if not any(isinstance(outcome, Exception) for _, outcome in done):
-            self._backlog.learn(rows, time.monotonic() - started)
+            self.backlog.learn(rows, time.monotonic() - started)
         self._continue(loop)
 
     def _continue(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -277,9 +278,8 @@ class Queue:
                 request.settle(outcome, place)
             self._count(outcome)
 
-
-def _set_timers(loop: asyncio.AbstractEventLoop, batch: list[Waiting]) -> None:
-    # Of requests that would each have been run on the loop; joined, they are the first that are run on the thread.
-    for request in batch:
-        if request.deadline is not None:
-            loop.call_at(request.deadline, request.fail, DeadlineExceeded.in_the_queue())
+    def _set_timers(self, loop: asyncio.AbstractEventLoop, batch: list[Waiting]) -> None:
+        # Of requests that came before there was a thread; those that come later have timers of their own.
+        for request in (*batch, *self._waiting.items()):
+            if request.deadline is not None:
+                loop.call_at(request.deadline, request.fail, DeadlineExceeded.in_the_queue())

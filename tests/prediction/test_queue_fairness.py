@@ -69,7 +69,7 @@ async def test_what_waits_and_runs_is_what_admission_looks_at(blocked, gate, sta
     queue.admit(1, caller="a")
     gate.set()
     await asyncio.gather(first, *waiting[20:])
-    assert not queue.is_busy
+    assert queue.backlog.is_short
     assert sum(blocked.runs) == 11
 
 
@@ -121,6 +121,6 @@ def test_after_any_arrivals_answers_failures_and_disconnected_clients_nothing_is
     for outcome, (_, value, rows, leaves) in zip(found, script, strict=True):
         left = leaves and isinstance(outcome, asyncio.CancelledError)
         assert left or (isinstance(outcome, ValueError) if value == POISON else len(outcome) == rows)
-    assert not queue.is_busy
-    assert cast("Any", queue)._backlog.wait("a", 1) == 0.0
+    assert queue.backlog.is_short
+    assert queue.backlog.wait("a", 1) == 0.0
     assert len(cast("Any", queue)._waiting) == 0

@@ -30,7 +30,7 @@ def test_an_expensive_model_is_measured_on_as_many_rows_as_take_no_long_time() -
     sizes: list[int] = []
     found = measure(taking(0.02, a_row=1e-3, sizes=sizes), ROW)
     assert found.fixed >= 0.02
-    assert found.per_row == pytest.approx(1e-3, rel=0.5)
+    assert found.per_row >= 5e-4
     assert max(sizes) * 0.02 <= MOST_SECONDS
 
 

@@ -1,7 +1,7 @@
 """The endpoint of a verb: reads a request, has it answered together with others, writes its part of the answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -55,11 +55,12 @@ class VerbEndpoint:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+    def _body(self, scope: Scope, receive: Receive) -> Awaitable[bytes]:
         target = self._targets.target(self._verb, scope)
         target.intake.admit(scope)
-        if not is_large(scope):
-            return await self._answer(target, scope, receive)
+        return (self._answer_large if is_large(scope) else self._answer)(target, scope, receive)
+
+    async def _answer_large(self, target: Target, scope: Scope, receive: Receive) -> bytes:
         with target.intake.held(scope, receive) as held:
             return await self._answer(target, scope, held)
 
