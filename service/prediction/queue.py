@@ -257,9 +257,12 @@ class Queue:
         self._conclude(done, rows, started, loop)
 
     def _conclude(self, done: list[Outcome], rows: int, started: float, loop: asyncio.AbstractEventLoop) -> None:
+        ended = time.monotonic()
         self._deliver(done)
-        if not any(isinstance(outcome, Exception) for _, outcome in done):
-            self.backlog.learn(rows, time.monotonic() - started)
+        joints = [outcome for _, outcome in done if not isinstance(outcome, Exception)]
+        if len(joints) == len(done):
+            seconds = joints[-1].timings.concluded - joints[0].timings.started
+            self.backlog.learn(rows, seconds, lag=ended - started - seconds)
         self._continue(loop)
 
     def _continue(self, loop: asyncio.AbstractEventLoop) -> None:
