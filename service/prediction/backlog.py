@@ -122,7 +122,7 @@ class Backlog:
         if not self.is_short:
             wait = self.wait(caller, rows)
             if wait > max(self._seconds, self.cost(rows)):
-                raise Overloaded(TOO_LONG, seconds=_advice(wait))
+                raise Overloaded(TOO_LONG, seconds=advice(wait))
             if deadline is not None:
                 self.check_time(caller=caller, rows=rows, deadline=deadline)
 
@@ -137,7 +137,7 @@ class Backlog:
         if self.is_short:  # no run would correct a pace that refuses every request
             own = HOPELESS * min(self._run_time.of(rows), own)
         if self._clock() + wait + own > deadline:
-            raise Overloaded(TOO_LATE, seconds=_advice(wait))
+            raise Overloaded(TOO_LATE, seconds=advice(wait))
 
     def wait(self, caller: str, rows: int) -> float:
         """Seconds until the run of a request begins: in fair order, others are served as much as its own caller."""
@@ -169,6 +169,6 @@ class Backlog:
         return max(left, -left - self._lag, 0.0)  # what is late, more than the event loop is, is likely to last
 
 
-def _advice(wait: float) -> float:
-    # Spread, so that those who were refused together do not come back together.
+def advice(wait: float) -> float:
+    """Seconds after which a refused request may come again, spread so that not all come back together."""
     return random.uniform(1.0, min(2.0 + 4.0 * wait, LONGEST_ADVICE))  # noqa: S311  # nothing secret

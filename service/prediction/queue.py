@@ -20,7 +20,7 @@ from service.bundle.sections import Runtime
 from service.errors import DeadlineExceeded, Overloaded
 from service.prediction.answer import Part
 from service.prediction.arrivals import Arrivals
-from service.prediction.backlog import Backlog
+from service.prediction.backlog import Backlog, advice
 from service.prediction.counts import Counts
 from service.prediction.fair_order import Entry, FairOrder
 from service.prediction.joint_answer import JointAnswer, Result
@@ -194,7 +194,8 @@ class Queue:
             return
         self._waiting.remove(lambda request: request.left)
         if len(self._waiting) >= self._limits.queue:
-            raise Overloaded(f"{len(self._waiting)} requests wait for this model already; try again in a second")
+            number = len(self._waiting)
+            raise Overloaded(f"{number} requests wait for this model already; try again later", seconds=advice(1.0))
 
     def _gather(self, loop: asyncio.AbstractEventLoop, quiet: int, known: int) -> None:
         # No clock: an iteration of the loop takes microseconds, and under load each one brings more requests.
