@@ -203,7 +203,7 @@ def _offset(raw: bytes, line: int, column: int) -> int:
 
 
 def _refuse_infinite(value: object, path: tuple[str | int, ...]) -> None:
-    if isinstance(value, float) and math.isinf(value):
+    if _exceeds_a_double(value):
         known = [step if isinstance(step, int) else "?" for step in path[1:]]
         fault = Fault((*path[:1], *known), "number-out-of-range", "must fit a double")
         raise NumberOutOfRange("a number is too large for a double", [fault])
@@ -213,3 +213,12 @@ def _refuse_infinite(value: object, path: tuple[str | int, ...]) -> None:
     if isinstance(value, list):
         for i, item in enumerate(value):
             _refuse_infinite(item, (*path, i))
+
+
+def _exceeds_a_double(value: object) -> bool:
+    if type(value) is int:
+        try:
+            float(value)
+        except OverflowError:
+            return True
+    return isinstance(value, float) and math.isinf(value)

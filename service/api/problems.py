@@ -79,7 +79,8 @@ def refusal(
     """An error in the form of the protocol of ``path``: a problem, or under `/v2` what its clients read."""
     if not is_v2(path):
         return problem(error, request_id=request_id, status=status, headers=headers)
-    extra = {"Cache-Control": "no-store", **_advice(error), **(headers or {})}
+    taken = V2_TAKES if isinstance(error, UnsupportedMediaType) else {}
+    extra = {"Cache-Control": "no-store", **_advice(error), **taken, **(headers or {})}
     return Response(orjson.dumps({"error": error.detail}), status or status_of(error), extra, "application/json")
 
 
@@ -197,3 +198,4 @@ FIELDS: Final[dict[type[ServiceError], Mapping[str, str]]] = {
     UnsupportedMediaType: {"Accept": "application/json", "Accept-Encoding": "identity"},
 }
 """Header fields of a kind of error that are always the same."""
+V2_TAKES: Final = {"Accept": "application/json, application/octet-stream", "Accept-Encoding": "gzip, deflate, identity"}

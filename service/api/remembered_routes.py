@@ -12,6 +12,9 @@ from typing import Any, Final
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api import problems
+from service.errors import NotFound
+
 MOST_PATHS: Final = 1024
 READ: Final = ["GET", "HEAD"]
 """Methods of a route that only reads. The server sends no body after HEAD; OPTIONS is answered for every route."""
@@ -49,11 +52,15 @@ class Direct:
         is_http = scope["type"] == "http"
         found = self._found(scope["method"], scope["path"], scope.get("root_path", "")) if is_http else None
         if found is None:
+            if is_http and "\n" in scope["path"]:  # a route's pattern ends in $, which fits before a last line feed too
+                return problems.answer(NotFound.of_a_path(), scope, receive, send)
             return self._app(scope, receive, send)
         scope["route"], scope["path_params"] = found
         return found[0].app(scope, receive, send)
 
     def _find(self, method: str, path: str, root_path: str) -> Found | None:
+        if "\n" in path:
+            return None
         scope = {"type": "http", "method": method, "path": path, "root_path": root_path}
         for route in self._routes:
             match, child = route.matches(scope)

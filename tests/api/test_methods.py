@@ -90,6 +90,12 @@ def test_a_path_of_no_route_is_not_found_by_any_method(path: str, server: Any) -
         assert server.client.request(method, path).status_code == 404, method
 
 
+@pytest.mark.parametrize("path", ["/v1/models/breast-cancer:decide%0a", "/v2/models/breast-cancer/infer%0a"])
+def test_a_line_feed_after_a_path_makes_it_another_one(path: str, server: Any) -> None:
+    assert server.client.post(path, json={}).status_code == 404
+    assert server.client.get(path).status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/livez", "/v1/models", "/nothing"])
 def test_a_method_that_http_does_not_have_is_refused_before_there_is_a_route(path: str, server: Any) -> None:
     refused = server.client.request("SPY", path)

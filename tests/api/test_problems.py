@@ -112,7 +112,7 @@ ROWS = {
         '{"instances": [{$MEMBERS}]}', 422, "invalid-instances", "/instances/0/mean radius", says="is missing"
     ),
     "a number that the graph cannot hold": cell("1e39", 422, "invalid-instances", says="float32"),
-    "a number of 400 digits": cell("7" * 400, 422, "invalid-instances"),
+    "a number of 400 digits": cell("7" * 400, 400, "number-out-of-range"),
     "a boolean": cell("true", 422, "invalid-instances", says="a boolean"),
     "a number in quotes": cell(f'"{NUMBER}"', 422, "invalid-instances", says="a string"),
     "null": cell("null", 422, "invalid-instances", says="missing"),
@@ -225,7 +225,7 @@ HTTP = {
     "a compressed body": Bad(PLAIN, 415, "unsupported-media-type", headers={"content-encoding": "gzip"}),
     "a body that is too large": Bad(b" " * OVER_LIMIT, 413, "body-too-large"),
     "a chunked body that is too large": Bad(b" " * OVER_LIMIT, 413, "body-too-large", chunked=True),
-    "an unknown model": Bad(PLAIN, 404, "model-not-found", path=f"/v1/models/{CANARY}:decide", says="breast-cancer"),
+    "an unknown model": Bad(PLAIN, 404, "model-not-found", path=f"/v1/models/{CANARY}:decide", says="list of models"),
     "an unknown version": Bad(
         PLAIN, 404, "version-not-served", path="/v1/models/breast-cancer/versions/999:decide", says="stable = 1"
     ),

@@ -176,12 +176,12 @@ class Served:
 
 
 @contextmanager
-def served(pair: Pair, folder: Path) -> Iterator[Served]:
+def served(pair: Pair, folder: Path, *flags: str) -> Iterator[Served]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
-    own = ["--ssl-certfile", str(pair.certificate), "--ssl-keyfile", str(pair.key), "--port", str(port)]
+    own = ["--ssl-certfile", str(pair.certificate), "--ssl-keyfile", str(pair.key), "--port", str(port), *flags]
     times = {"TEMPERANCE_HEADER_SECONDS": "1", "TEMPERANCE_DEADLINE": "2", "TEMPERANCE_DATA": str(folder / "data")}
     log = folder / "log"
     with (
@@ -225,6 +225,23 @@ def test_a_certificate_is_renewed_on_sighup_while_connections_last(pair: Pair, t
         wait_for(lambda: "the certificate in use stays" in server.log.read_text())
         with server.connected(second) as same:
             assert ask(same).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.long
+def test_several_workers_are_replaced_and_have_the_new_certificate(pair: Pair, tmp_path: Path) -> None:
+    with served(pair, tmp_path, "--workers", "2") as server:
+        second = make_pair(tmp_path, "second")
+        with server.connected(pair) as first:
+            assert ask(first).startswith(b"HTTP/1.1 200")
+            shown = first.getpeercert(binary_form=True)
+        shutil.copy(second.certificate, pair.certificate)
+        shutil.copy(second.key, pair.key)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: server.log.read_text().count("Finished server process") == 2)
+        for _ in range(10):
+            with server.connected(second) as renewed:
+                assert ask(renewed).startswith(b"HTTP/1.1 200")
+                assert renewed.getpeercert(binary_form=True) != shown
 
 
 def test_the_protocol_is_as_strict_within_tls(pair: Pair, tmp_path: Path) -> None:

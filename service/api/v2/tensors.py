@@ -201,7 +201,7 @@ def _values(entry: Json, datatype: str, place: Place, blobs: Blobs) -> Values:
         return from_bytes(blobs.take(given["binary_data_size"], place), datatype, place)
     data = entry.get("data")
     if isinstance(data, np.ndarray):  # of numbers, read on the quick way
-        return data
+        return _held(data, datatype, (*place, "data"))
     if not isinstance(data, list):
         raise refusal((*place, "data"), "missing-field", "must be a list, or binary_data_size must be given")
     return from_list(_flat(data), datatype, (*place, "data"))
@@ -261,7 +261,20 @@ def _numbers_of_list(flat: list[Any], datatype: str, place: Place) -> Values:
         doubles = np.array(flat, dtype=np.float64)  # of null it makes NaN
     except OverflowError:
         raise refusal(place, "number-out-of-range", "must fit a double") from None
-    return _whole(flat, place) if datatype in WIDE and beyond(doubles).any() else doubles
+    if datatype in WIDE:
+        return _whole(flat, place) if beyond(doubles).any() else doubles
+    return _held(doubles, datatype, place)
+
+
+def _held(doubles: Values, datatype: str, place: Place) -> Values:
+    """Numbers that their datatype holds; NaN is a missing one. Those of 64 bits are checked where rows are."""
+    if datatype in _RANGES:
+        least, most = _RANGES[datatype]
+        if ((doubles < least) | (doubles > most)).any():
+            raise refusal(place, "number-out-of-range", f"must fit {datatype}")
+        if datatype in _SMALL_INTEGERS and ((doubles != np.floor(doubles)) & ~np.isnan(doubles)).any():
+            raise refusal(place, "wrong-type", f"must be whole numbers, as {datatype} has them")
+    return doubles
 
 
 def _whole(flat: list[Any], place: Place) -> Values:
@@ -287,6 +300,12 @@ def _texts_of_list(flat: list[object], datatype: str, place: Place) -> Values:
 FromBytes = Callable[[memoryview, str, Place], Values]
 FromList = Callable[[list[Any], str, Place], Values]
 
+_SMALL_INTEGERS: Final = frozenset({"UINT8", "UINT16", "UINT32", "INT8", "INT16", "INT32"})
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    **{name: (float(np.iinfo(NUMBERS[name]).min), float(np.iinfo(NUMBERS[name]).max)) for name in _SMALL_INTEGERS},
+    **{name: (float(np.finfo(NUMBERS[name]).min), float(np.finfo(NUMBERS[name]).max)) for name in ("FP16", "FP32")},
+}
+"""Least and greatest number of a datatype."""
 _READERS: Final[dict[str, tuple[FromBytes, FromList]]] = {
     **dict.fromkeys(NUMBERS, (_numbers_of_bytes, _numbers_of_list)),
     TEXT: (_texts_of_bytes, _texts_of_list),

@@ -80,7 +80,7 @@ async def test_a_request_at_fault_is_refused_alone(
     alone = await client.post(DECIDE, json=bodies[5])
     answers = await asyncio.gather(*(client.post(DECIDE, json=body) for body in bodies))
     assert [answer.status_code for answer in answers] == [alone.status_code if i == 5 else 200 for i in range(12)]
-    assert alone.status_code == 422
+    assert alone.status_code in (400, 422)
     assert {**answers[5].json(), "instance": ""} == {**alone.json(), "instance": ""}
 
 

@@ -93,6 +93,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     "an object": (entry("FP32", [{}]), "inputs.0.data: must hold numbers and null only"),
     "half a large integer": (entry("INT64", [1.5, 2**60]), "inputs.0.data: each must be given as a whole number"),
     "more than a double": (entry("FP64", [1 << 1024]), "inputs.0.data: must fit a double"),
+    "more than its type": (entry("INT8", [127, 128]), "inputs.0.data: must fit INT8"),
+    "less than its type": (entry("UINT8", [0, -1]), "inputs.0.data: must fit UINT8"),
+    "more than half a float": (entry("FP16", [65504, 70000.0]), "inputs.0.data: must fit FP16"),
+    "more than a float": (entry("FP32", [1e39]), "inputs.0.data: must fit FP32"),
+    "half an integer": (entry("INT32", [1, None, 1.5]), "inputs.0.data: must be whole numbers, as INT32 has them"),
     "another size": (entry("FP32", [1, 2], shape=[3]), "inputs.0.data: must have as many values as its shape declares"),
     "more sizes than a tensor has": (entry("FP32", [1], shape=[1] * 17), "inputs.0.shape: must have 16 sizes at most"),
     "a size of 2^31": (
