@@ -76,6 +76,7 @@ class Seen:
     """What is left after a server has answered every place."""
 
     is_broken: bool = False
+    is_json: bool = False
     answers: dict[str, bytes] = field(default_factory=dict)
     metrics: str = ""
     log: str = ""
@@ -130,7 +131,7 @@ def canaries(
     if "PYTHONPATH" in variables:
         (folder / "sitecustomize.py").write_text(variables["PYTHONPATH"])
         variables["PYTHONPATH"] = str(folder)
-    seen, key = Seen("PYTHONPATH" in variables), ""
+    seen, key = Seen("PYTHONPATH" in variables, variables["TEMPERANCE_LOG_FORMAT"] == "json"), ""
     if "TEMPERANCE_KEYS" in variables:
         variables["TEMPERANCE_KEYS"] = str(folder / variables["TEMPERANCE_KEYS"])
         key = made_key(variables["TEMPERANCE_KEYS"])
@@ -205,10 +206,21 @@ def test_no_line_of_the_log_holds_what_a_caller_sent(seen: Seen) -> None:
     assert [line for line in seen.log.splitlines() if held(line)] == []
 
 
-def test_no_line_of_the_log_names_a_path_or_a_field_of_a_handshake(seen: Seen) -> None:
+def test_every_line_of_the_log_has_the_form_that_is_set(seen: Seen) -> None:
+    lines = seen.log.splitlines()
+    assert len(lines) > FEWEST_PLACES
+    if seen.is_json:
+        assert all({"time", "level", "logger", "message"} <= json.loads(line).keys() for line in lines)
+    else:
+        # Frames of an error follow its line, indented.
+        assert [line for line in lines if not re.match(r"\d{4}-\d\d-\d\dT[\d:.]{12}Z [A-Z]+ |    \S", line)] == []
+
+
+def test_no_line_of_the_log_names_an_address_a_path_or_a_field_of_a_handshake(seen: Seen) -> None:
     assert "websocket" not in seen.log.lower()
     assert "/livez?" not in seen.log
     assert "service.example" not in seen.log
+    assert [line for line in seen.log.splitlines() if "127.0.0.1" in line and "listening on" not in line] == []
 
 
 def test_no_line_of_the_log_holds_a_key_and_the_callers_name_is_there(seen: Seen) -> None:

@@ -22,6 +22,7 @@ from service.api.body_limit import body_limit
 from service.api.cross_origin import CrossOrigin
 from service.api.edge import Edge
 from service.api.large_bodies import LargeBodies
+from service.api.loop_load import Overload
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
@@ -85,7 +86,8 @@ class Routes:
 
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
-    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id)}
+    overload = Overload()
+    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id, overload)}
     edge = Edge(
         _guarded(parts),
         parts.telemetry,
@@ -94,6 +96,7 @@ def build_app(parts: AppParts) -> ASGIApp:
         body_seconds=parts.body_seconds,
         trace=parts.trace,
         shared=shared,
+        overload=overload,
     )
     return under(edge, parts.root_path)
 

@@ -11,7 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
 from service.api.correlation import correlation_of, identity
+from service.api.loop_load import Overload
 from service.api.request_record import Answered, line_of, traced
+from service.errors import Overloaded
 from service.log_format import error_lines
 from service.telemetry import Telemetry, TracedRequest
 
@@ -46,6 +48,8 @@ class Edge:
         What the server finds in the state of the lifespan.
     trace : callable, optional
         Takes in every request that was answered; None where nothing is traced.
+    overload : Overload, optional
+        Keeps when a request was last refused because too many came.
     """
 
     def __init__(
@@ -58,8 +62,10 @@ class Edge:
         body_seconds: float,
         shared: Mapping[str, object] = _NOTHING,
         trace: Callable[[TracedRequest], None] | None = None,
+        overload: Overload | None = None,
     ) -> None:
         self._app = app
+        self._overload = overload or Overload()
         self._shared = shared
         self._new_id = new_id
         self._seconds_to_answer, self._seconds_to_read = seconds, min(seconds, body_seconds)
@@ -110,6 +116,8 @@ class Edge:
         self._seconds(route).observe(answered.ended - answered.started)
         if "code" in state:
             self._refusals(state["code"]).inc()
+            if state["code"] == Overloaded.code:
+                self._overload.refused_at = answered.ended
         if self._trace is not None:
             self._trace(traced(answered, state))
         level = logging.DEBUG if route in PROBES else logging.INFO

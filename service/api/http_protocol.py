@@ -163,7 +163,7 @@ class StrictHttpProtocol(LingeringProtocol):
         self.url = request_head.target_of(self.url, method)
         self._check_head(version)
         is_first = self.cycle is None or self.cycle.response_complete
-        if method == b"POST" and self.load.is_high(self.loop) and is_first and self._can_refuse_unread(version):
+        if method == b"POST" and self._is_too_much(version) and is_first:
             self._refuse_unread()
             return
         self.cycle = self._cycle(method.decode(), version)
@@ -175,10 +175,10 @@ class StrictHttpProtocol(LingeringProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
-    def _can_refuse_unread(self, version: str) -> bool:
-        return (
-            version == "1.1" and self.parser.should_keep_alive() and not (self.is_draining or self.expect_100_continue)
-        )
+    def _is_too_much(self, version: str) -> bool:
+        if not self.load.is_high(self.loop, self._refusals.overload) or version != "1.1":
+            return False
+        return self.parser.should_keep_alive() and not (self.is_draining or self.expect_100_continue)
 
     def _refuse_unread(self) -> None:
         # Its body, if it is small, is read over; the connection stays open.

@@ -1,49 +1,59 @@
-"""Whether more requests come than one event loop can even refuse in the usual way.
+"""Whether more requests have come than one turn of the event loop can answer, be it with a refusal.
 
-A request that is admitted or refused as usual costs the loop a tenth of a millisecond. When so many come that the loop
-falls behind, every one of them waits, probes too. Then requests are refused by the protocol, for a third of that.
+A request that is admitted or refused as usual costs the loop a tenth of a millisecond. When thousands come at once,
+all of them wait for each other, probes too, and the models' threads wait for the loop. So while some are refused
+anyway, those beyond a number in one turn are refused unread, by the protocol, for a fifth of that.
+
+Tested in `tests/api/test_http_protocol.py` and `tests/load/test_overload.py`.
 """
 
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import Final
 
-LOOK_SECONDS: Final = 0.01
-LATE_SECONDS: Final = 0.025  # by which a look comes too late: no single request holds the loop for longer
-MANY: Final = 100  # requests since the last look: fewer are not why the loop is late
-LOOKS: Final = 2  # one after the other: what piled up while the loop was held once is answered as usual
+MOST_REQUESTS: Final = 50  # in one turn: some 10 ms
+LASTING_SECONDS: Final = 0.2  # for which one refusal shows that others will be refused
 QUIET_SECONDS: Final = 10.0  # between two lines of the log
 
 log = logging.getLogger("temperance")
 
 
+@dataclass(slots=True)
+class Overload:
+    """What the application last did about too many requests.
+
+    Attributes
+    ----------
+    refused_at : float
+        When it last refused one for want of time, on the monotonic clock.
+    """
+
+    refused_at: float = float("-inf")
+
+
 class LoopLoad:
-    """Looks how late the loop does what is due, for as long as requests come."""
+    """Counts the requests of every turn of the event loop of the process."""
 
     def __init__(self) -> None:
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = self._logged_at = 0.0
-        self._requests = self._late_looks = 0
+        self._begun = 0
+        self._logged_at = float("-inf")
 
-    def is_high(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Count a request; whether the loop has fallen behind."""
-        self._requests += 1
-        if self._timer is None:
-            self._wait(loop)
-        return self._late_looks >= LOOKS
+    def is_high(self, loop: asyncio.AbstractEventLoop, overload: Overload) -> bool:
+        """Count a request whose head has come; whether it is to be refused unread."""
+        if not self._begun:
+            loop.call_soon(self._turn)  # it runs once all that has come is read, before the first request is answered
+        self._begun += 1
+        if self._begun <= MOST_REQUESTS or (now := time.monotonic()) - overload.refused_at > LASTING_SECONDS:
+            return False
+        self._log(now)
+        return True
 
-    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._due = time.monotonic() + LOOK_SECONDS
-        self._timer = loop.call_later(LOOK_SECONDS, self._look, loop)
+    def _turn(self) -> None:
+        self._begun = 0
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now, requests = time.monotonic(), self._requests
-        self._requests, self._timer = 0, None
-        is_late = now - self._due > LATE_SECONDS and requests >= MANY
-        self._late_looks = self._late_looks + 1 if is_late else 0
-        if self._late_looks == LOOKS and now - self._logged_at > QUIET_SECONDS:
+    def _log(self, now: float) -> None:
+        if now - self._logged_at >= QUIET_SECONDS:
             self._logged_at = now
             log.warning("more requests come than can be read; some are refused unread, and not logged")
-        if requests:
-            self._wait(loop)

@@ -14,6 +14,7 @@ from service.api import problems
 from service.api.correlation import NONE, identity
 from service.api.edge import UNMATCHED
 from service.api.http_errors import MethodNotAllowed
+from service.api.loop_load import Overload
 from service.errors import Overloaded, ServiceError
 from service.telemetry import Telemetry
 
@@ -35,9 +36,12 @@ class Refusals:
     telemetry : Telemetry
     new_id : callable
         Makes request ids.
+    overload : Overload
+        Kept up by the application.
     """
 
-    def __init__(self, telemetry: Telemetry, new_id: Callable[[], str]) -> None:
+    def __init__(self, telemetry: Telemetry, new_id: Callable[[], str], overload: Overload) -> None:
+        self.overload = overload
         self._new_id = new_id
         self._requests, self._codes = cache(telemetry.requests.labels), cache(telemetry.refusals.labels)
         self._turn = 0

@@ -33,6 +33,9 @@ class Terminated(BaseException):
     """SIGTERM has ended the process; what it leaves behind can be removed, and the signal raised again."""
 
 
+ACCEPTED_IN_A_TURN: Final = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """How requests are served.
@@ -61,7 +64,7 @@ class Serving:
         before = signal.signal(signal.SIGTERM, _terminate)
         try:
             with suppress(KeyboardInterrupt):
-                server.run(list(sockets))
+                server.run(_handles(sockets))
         finally:
             signal.signal(signal.SIGTERM, before)
         if not server.started:
@@ -77,7 +80,7 @@ class Serving:
         workers : int
         sockets : sequence of socket
         """
-        supervisor = Multiprocess(self._config(factory, factory=True, workers=workers), list(sockets))
+        supervisor = Multiprocess(self._config(factory, factory=True, workers=workers), _handles(sockets))
         supervisor.run()
         if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
             sys.exit(STARTUP_FAILURE)
@@ -104,3 +107,9 @@ class Serving:
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     del number, frame
     raise Terminated
+
+
+def _handles(sockets: Sequence[socket.socket]) -> list[socket.socket]:
+    # libuv accepts one connection per handle and turn of the loop. Under load a turn takes many milliseconds, and with
+    # one handle a probe waits for a turn of every connection that was made before it.
+    return [*sockets, *(made.dup() for made in sockets for _ in range(ACCEPTED_IN_A_TURN - 1))]
