@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from service.api.connection_scan import ConnectionScan
 from service.api.http_limits import HttpLimits
 from service.api.http_protocol import StrictHttpProtocol
-from service.api.loop_load import LoopLoad
+from service.api.loop_load import LoopLoad, Overload
 from service.api.refusals import REFUSALS, Refusals
 from service.telemetry import Telemetry
 
@@ -125,7 +125,7 @@ class Connections:
         self._config = Config(app, log_config=None, access_log=False, ws="none", interface="asgi3")
         self._config.load()
         self.state = ServerState()
-        self._refusals = {REFUSALS: Refusals(Telemetry(CollectorRegistry()), lambda: "an-id")}
+        self._refusals = {REFUSALS: Refusals(Telemetry(CollectorRegistry()), lambda: "an-id", Overload())}
 
     def made(self) -> tuple[StrictHttpProtocol, Wire]:
         wire = Wire(self._socket)
