@@ -50,7 +50,7 @@ class Intake:
     def __init__(self, model: Model, queue: Queue, limits: Limits) -> None:
         self.model = model
         self.queue = queue
-        self._bodies, self._quotas = limits.bodies, limits.quotas
+        self._bodies, self._quotas, self._most_bytes = limits.bodies, limits.quotas, limits.body
         self._row_bytes = 0.0
 
     def admit(self, scope: Scope) -> None:
@@ -60,7 +60,7 @@ class Intake:
         ------
         Overloaded
         """
-        if not self.queue.backlog.is_short:
+        if not self.queue.backlog.is_short and not self._is_too_large(scope):
             self._admit(self._rows(_declared(scope) or 0), scope["state"])
 
     def held(self, scope: Scope, receive: Receive) -> Held:
@@ -70,8 +70,9 @@ class Intake:
         ------
         Overloaded
         """
-        self._bodies.check_wait()
-        self._bodies.check_room(_declared(scope) or 0)
+        if not self._is_too_large(scope):
+            self._bodies.check_wait()
+            self._bodies.check_room(_declared(scope) or 0)
         return Held(self._bodies, receive)
 
     async def read(
@@ -129,6 +130,10 @@ class Intake:
         self._bodies.check_wait()
         with self.queue.expecting(rows, caller=caller_of(state)):
             return await while_connected(self._bodies.parse(parse, body, deadline=state["deadline"]), receive)
+
+    def _is_too_large(self, scope: Scope) -> bool:
+        # It is refused for its length, unread, whatever waits: to try again would not help.
+        return (_declared(scope) or 0) > self._most_bytes()
 
     def _admit(self, rows: int, state: State) -> None:
         self.queue.admit(rows, caller=caller_of(state), deadline=state["deadline"])

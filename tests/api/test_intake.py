@@ -132,6 +132,16 @@ async def test_a_large_body_is_refused_before_it_is_read(registry: Registry, pro
         assert (refused.status_code, upload.taken) == (503, 0)
 
 
+async def test_a_body_beyond_the_limit_is_refused_for_its_length_however_much_waits(
+    registry: Registry, protocol: Any
+) -> None:
+    path, _ = protocol
+    async with busy(registry, queue_seconds=1e-6) as client:
+        refused = await client.post(path, content=Upload(b"{"), headers={"content-length": str(1 << 40)})
+        assert refused.status_code == 413
+        assert refused.headers["connection"] == "close"
+
+
 async def test_a_large_body_is_answered_as_small_ones_are(registry: Registry, protocol: Any) -> None:
     path, body = protocol
     async with client_of(registry) as client:
