@@ -105,6 +105,8 @@ def _serve(settings: Settings, access: Access) -> None:
         for url in urls(sockets, is_tls=tls is not None):
             log.info("listening on %s", url)
         log.log(access.level, "%s", access.sentence)
+        if (threads := settings.workers * threads_of(settings)) > (processors := available_cpus()):
+            log.warning("%d threads of all workers share %d processors: runs wait for each other", threads, processors)
         _run(settings, registry, Serving(limits_of(settings), settings.deadline, tls), sockets)
 
 

@@ -311,6 +311,13 @@ def test_several_workers_count_together_survive_the_death_of_one_and_reload_alik
         wait_for(lambda: {post().json()["version"] for _ in range(10)} == {"2"})
 
 
+def test_more_threads_than_processors_are_warned_of(
+    serving: Callable[..., AbstractContextManager[Any]], repository: Repository
+) -> None:
+    with serving(repository.root, TEMPERANCE_THREADS="256") as server:
+        assert f"256 threads of all workers share {available_cpus()} processors" in server.log.read_text()
+
+
 def test_workers_share_the_processors_where_no_number_of_threads_is_set() -> None:
     assert threads_of(Settings(threads=0)) == available_cpus()
     assert threads_of(Settings(threads=0, workers=256)) == 1

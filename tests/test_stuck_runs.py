@@ -97,6 +97,7 @@ def begin_a_stuck_run(url: str, execution: str) -> tuple[threading.Thread, list[
     return thread, statuses
 
 
+@pytest.mark.long
 def test_a_run_that_does_not_end_ends_its_process_after_the_requests_of_others(
     serving: Serving, models: Path, test_rows: list[list[float]]
 ) -> None:

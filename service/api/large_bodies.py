@@ -16,13 +16,14 @@ from typing import Final, Self, TypeVar
 from starlette.types import Message, Receive
 
 from service.errors import DeadlineExceeded, Overloaded
+from service.prediction.backlog import advice
 
 LARGEST: Final = 1 << 20  # bytes that are parsed on the event loop, in some 5 ms
 MOST_HELD: Final = 64 << 20  # bytes of large bodies in the process
 BYTE_SECONDS: Final = 5e-9  # that parsing takes, before it was measured
 WEIGHT: Final = 0.2  # of the last body in what parsing is expected to take
 MOST_SURPRISE: Final = 4.0  # times what was expected: a body may be compressed, or the machine pause
-ADVICE: Final = 2.0  # seconds
+WORKED_OFF: Final = 0.25  # seconds, about, until some of the bodies are answered
 
 Parsed = TypeVar("Parsed")
 
@@ -55,7 +56,9 @@ class LargeBodies:
         Overloaded
         """
         if self._unparsed * self._byte_seconds > self._seconds:
-            raise Overloaded("large bodies wait too long for being read already; try again later", seconds=ADVICE)
+            raise Overloaded(
+                "large bodies wait too long for being read already; try again later", seconds=advice(WORKED_OFF)
+            )
 
     def check_room(self, size: int) -> None:
         """Refuse so many bytes of a request if others hold too many already.
@@ -65,7 +68,7 @@ class LargeBodies:
         Overloaded
         """
         if self.held and self.held + size > self._most:
-            raise Overloaded("requests hold too much memory already; try again later", seconds=ADVICE)
+            raise Overloaded("requests hold too much memory already; try again later", seconds=advice(WORKED_OFF))
 
     async def parse(self, parse: Callable[[bytes], Parsed], body: bytes, *, deadline: float) -> Parsed:
         """What a body says, once those before it have been parsed.

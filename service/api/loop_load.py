@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MOST_REQUESTS: Final = 50  # in one turn: some 10 ms
-LASTING_SECONDS: Final = 0.2  # for which one refusal shows that others will be refused
+LASTING_SECONDS: Final = 1.0  # for which one refusal shows that others will be refused
 QUIET_SECONDS: Final = 10.0  # between two lines of the log
 
 log = logging.getLogger("temperance")

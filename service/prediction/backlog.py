@@ -45,6 +45,7 @@ class Backlog:
         self._rows: dict[str, int] = {}
         self._total = 0
         self._pace = 1.0  # what runs take, in terms of what they were measured to take
+        self._lag = 0.0  # of the event loop, when runs end
         self._few = max(0.0, self._rows_in(seconds / SLICES))  # so many waiting rows are no backlog
         self._started: float | None = None
         self._expected = 0.0  # seconds of the run under way
@@ -91,8 +92,18 @@ class Backlog:
         """No run is under way any more."""
         self._started = None
 
-    def learn(self, rows: int, seconds: float) -> None:
-        """A run has ended well; what the next ones take is expected accordingly."""
+    def learn(self, rows: int, seconds: float, *, lag: float = 0.0) -> None:
+        """A run has ended well; what the next ones take is expected accordingly.
+
+        Parameters
+        ----------
+        rows : int
+        seconds : float
+            That it took.
+        lag : float
+            Seconds more until the event loop had its answers: no work, and no measure of the next run's.
+        """
+        self._lag += WEIGHT * (lag - self._lag)
         expected = self._run_time.of(rows)
         if expected > 0.0:
             surprise = min(seconds / expected, MOST_SURPRISE * self._pace)
@@ -111,7 +122,7 @@ class Backlog:
         if not self.is_short:
             wait = self.wait(caller, rows)
             if wait > max(self._seconds, self.cost(rows)):
-                raise Overloaded(TOO_LONG, seconds=_advice(wait))
+                raise Overloaded(TOO_LONG, seconds=advice(wait))
             if deadline is not None:
                 self.check_time(caller=caller, rows=rows, deadline=deadline)
 
@@ -126,7 +137,7 @@ class Backlog:
         if self.is_short:  # no run would correct a pace that refuses every request
             own = HOPELESS * min(self._run_time.of(rows), own)
         if self._clock() + wait + own > deadline:
-            raise Overloaded(TOO_LATE, seconds=_advice(wait))
+            raise Overloaded(TOO_LATE, seconds=advice(wait))
 
     def wait(self, caller: str, rows: int) -> float:
         """Seconds until the run of a request begins: in fair order, others are served as much as its own caller."""
@@ -141,9 +152,10 @@ class Backlog:
     def most_rows(self, most: int) -> int:
         """Rows that one run may join: those that come later wait for its end.
 
-        Where one row takes longer than the slice of the longest wait, further rows may take as long again.
+        Where one row takes longer than the slice of the longest wait, further rows may take as long again. Where the
+        event loop is late for the end of runs, they may take as long as it is late: a run for each time that it looks.
         """
-        within = self._rows_in(max(self._seconds / SLICES, 2.0 * self._pace * self._run_time.fixed))
+        within = self._rows_in(max(self._seconds / SLICES, 2.0 * self._pace * self._run_time.fixed, self._lag))
         return max(1, min(most, int(min(within, most))))
 
     def _rows_in(self, seconds: float) -> float:
@@ -153,10 +165,10 @@ class Backlog:
     def _remaining(self) -> float:
         if self._started is None:
             return 0.0
-        elapsed = self._clock() - self._started
-        return self._expected - elapsed if elapsed < self._expected else elapsed  # what is late is likely to last
+        left = self._expected - (self._clock() - self._started)
+        return max(left, -left - self._lag, 0.0)  # what is late, more than the event loop is, is likely to last
 
 
-def _advice(wait: float) -> float:
-    # Spread, so that those who were refused together do not come back together.
+def advice(wait: float) -> float:
+    """Seconds after which a refused request may come again, spread so that not all come back together."""
     return random.uniform(1.0, min(2.0 + 4.0 * wait, LONGEST_ADVICE))  # noqa: S311  # nothing secret

@@ -20,7 +20,7 @@ from service.bundle.sections import Runtime
 from service.errors import DeadlineExceeded, Overloaded
 from service.prediction.answer import Part
 from service.prediction.arrivals import Arrivals
-from service.prediction.backlog import Backlog
+from service.prediction.backlog import Backlog, advice
 from service.prediction.counts import Counts
 from service.prediction.fair_order import Entry, FairOrder
 from service.prediction.joint_answer import JointAnswer, Result
@@ -194,7 +194,8 @@ class Queue:
             return
         self._waiting.remove(lambda request: request.left)
         if len(self._waiting) >= self._limits.queue:
-            raise Overloaded(f"{len(self._waiting)} requests wait for this model already; try again in a second")
+            number = len(self._waiting)
+            raise Overloaded(f"{number} requests wait for this model already; try again later", seconds=advice(1.0))
 
     def _gather(self, loop: asyncio.AbstractEventLoop, quiet: int, known: int) -> None:
         # No clock: an iteration of the loop takes microseconds, and under load each one brings more requests.
@@ -257,9 +258,12 @@ class Queue:
         self._conclude(done, rows, started, loop)
 
     def _conclude(self, done: list[Outcome], rows: int, started: float, loop: asyncio.AbstractEventLoop) -> None:
+        ended = time.monotonic()
         self._deliver(done)
-        if not any(isinstance(outcome, Exception) for _, outcome in done):
-            self.backlog.learn(rows, time.monotonic() - started)
+        joints = [outcome for _, outcome in done if not isinstance(outcome, Exception)]
+        if len(joints) == len(done):
+            seconds = joints[-1].timings.concluded - joints[0].timings.started
+            self.backlog.learn(rows, seconds, lag=ended - started - seconds)
         self._continue(loop)
 
     def _continue(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -192,6 +192,7 @@ def test_the_scope_of_a_verb_is_one_that_there_is() -> None:
         "/livez/..",
         "/LIVEZ",
         "/livez\x00",
+        "/livez\n",
         "/v2/health",
         "/v2/health/live/",
         "/v2/health/live/x",

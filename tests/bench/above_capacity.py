@@ -23,11 +23,10 @@ NETWORK: Final = Network("mlp-2048", (784, 2048, 2048, 10), 3, rows=1000)
 WIDE: Final = Network("mlp-4096", (784, 4096, 4096, 4096, 10), 3, rows=1000)
 """Of which a row costs some milliseconds: what the client and the network cost beside it matters little."""
 
-UNLOADED_SECONDS: Final = 2.0
-CAPACITY_SECONDS: Final = 3.0
 PROBES: Final = ("/livez", "/readyz", "/metrics")
 PROBES_PER_SECOND: Final = 20.0
 CONNECTIONS: Final = 4000
+BEFORE: Final = 3.0
 SETTLE: Final = 6.0
 IN_TIME: Final = 0.5
 OK: Final = 200
@@ -173,13 +172,15 @@ class Measured:
         return max([self.seconds, *late]) - self.seconds
 
 
-def overloaded(server: Server, work: Work, times: float, seconds: float, *, settle: float = SETTLE) -> Measured:
-    """Unloaded, at capacity, and above it."""
+def overloaded(
+    server: Server, work: Work, times: float, seconds: float, *, before: float = BEFORE, settle: float = SETTLE
+) -> Measured:
+    """Unloaded and at capacity for some seconds, then above it, then alone again."""
     request, memory = work.request(), Memory(server)
     closed_loop(server, request, connections=2, seconds=0.5)
-    unloaded = closed_loop(server, request, connections=1, seconds=UNLOADED_SECONDS)
-    full = closed_loop(server, request, connections=work.connections, seconds=CAPACITY_SECONDS)
-    capacity = len(full.of("closed", OK)) / CAPACITY_SECONDS
+    unloaded = closed_loop(server, request, connections=1, seconds=before)
+    full = closed_loop(server, request, connections=work.connections, seconds=before)
+    capacity = len(full.of("closed", OK)) / before
     schedule = list(_schedule(work, times * capacity, seconds, settle))
     outcomes = drive(server, schedule, connections=CONNECTIONS, look=memory.look)
     return Measured(work, times, seconds, unloaded, capacity, outcomes, memory)
