@@ -147,10 +147,13 @@ class Setting:
         Bytes that a body may have.
     proxied : bool
         Whether a proxy stands in front.
+    key : str
+        That it knows, of scope `predict`.
     """
 
     limit: int = 1 << 20
     proxied: bool = False
+    key: str = "unknown"
 
 
 @cache
@@ -187,7 +190,7 @@ def _cases(group: str, entry: Entry, setting: Setting) -> Iterator[Case]:
 
 
 def _case(name: str, group: str, target: Target, one: Entry, setting: Setting) -> Case:
-    known = words(target, setting.limit)
+    known = words(target, setting.limit, setting.key)
     template = Template({**known, "value": Template(known).filled(one.get("value", ""))})
     is_raw = "raw" in one
     sent = steps(one["raw"], template, encoding="latin-1") if is_raw else _request(target, one, template)

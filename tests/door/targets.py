@@ -107,12 +107,12 @@ FORMS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 @cache
-def words(target: Target, limit: int) -> dict[str, str]:
+def words(target: Target, limit: int, key: str = "") -> dict[str, str]:
     """What the words of a case's texts stand for.
 
     ``$row`` a good row, ``$first`` its first cell and ``$rest`` the other ones, ``$good`` the target's good body,
     ``$length`` its number of bytes, ``$path`` and ``$host``, ``$limit`` the most bytes of a body, ``$over`` one more,
-    ``$canary`` a text that must come back nowhere.
+    ``$canary`` a text that must come back nowhere, ``$key`` a key that the server knows.
     """
     known = {
         "row": json.dumps(ROW),
@@ -123,6 +123,7 @@ def words(target: Target, limit: int) -> dict[str, str]:
         "limit": str(limit),
         "over": str(limit + 1),
         "canary": CANARY,
+        "key": key,
         "v1": _V1,
         "v2": f"/v2/models/{MODEL}",
     }

@@ -6,13 +6,14 @@ full drives with two workers and through HAProxy are `long`; the default run has
 
 import asyncio
 import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.conftest import SHIPPED, Server
+from tests.conftest import SHIPPED, TEMPERANCE, Server
 from tests.door.cases import Case, Setting, corpus
 from tests.door.driver import Report, chosen, described, drive
 from tests.door.exchange import Address, connect
@@ -85,6 +86,19 @@ async def test_a_hundred_idle_connections_delay_no_other_client(one: Server) -> 
         connection.close()
     assert shown(report) == ""
     assert report.seconds < 10.0
+
+
+def test_nothing_but_health_opens_without_a_known_credential(serving, tmp_path: Path) -> None:
+    keys, own = tmp_path / "keys.json", tmp_path / "door.key"
+    subprocess.run([TEMPERANCE, "keys", "create", "--name", "door", "--keys", keys, "--out", own], check=True)
+    key = own.read_text("utf-8").strip()
+    cases = chosen(corpus(Setting(key=key)), server="keys")
+    with serving(SHIPPED, **LIMIT, TEMPERANCE_KEYS=str(keys)) as server:
+        report = asyncio.run(drive(address_of(server), cases, credential=f"Authorization: Bearer {key}\r\n"))
+        assert_nothing_leaked(server)
+        assert key.rpartition("_")[2] not in server.log.read_text("utf-8")
+    assert len(cases) > 100
+    assert shown(report) == ""
 
 
 def test_two_workers_answer_as_one_does(serving) -> None:
