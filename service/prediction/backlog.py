@@ -13,6 +13,7 @@ from service.runtime.timing import UNKNOWN, RunTime
 WEIGHT: Final = 0.2  # of the last run in what runs are expected to take
 MOST_SURPRISE: Final = 4.0  # times what was expected: one pause of the machine is no measurement
 HOPELESS: Final = 0.5  # of the least that a run was expected to take: none is quicker
+PATIENCE: Final = 2.0  # times its own run: an admitted request takes at most three times as long as one that is alone
 SLICES: Final = 4  # of the longest wait: one batch takes one of them
 LONGEST_ADVICE: Final = 5.0  # seconds
 TOO_LONG: Final = "requests wait too long for this model already; try again later"
@@ -113,7 +114,7 @@ class Backlog:
     def check(self, *, caller: str, rows: int, deadline: float | None) -> None:
         """Refuse a request that would wait too long, or would not be answered in time.
 
-        A request may wait as long as its own run takes, if that is longer than the usual bound.
+        A request may wait twice as long as its own run takes, if that is longer than the usual bound.
 
         Raises
         ------
@@ -121,7 +122,7 @@ class Backlog:
         """
         if not self.is_short:
             wait = self.wait(caller, rows)
-            if wait > max(self._seconds, self.cost(rows)):
+            if wait > max(self._seconds, PATIENCE * self.cost(rows)):
                 raise Overloaded(TOO_LONG, seconds=advice(wait))
             if deadline is not None:
                 self.check_time(caller=caller, rows=rows, deadline=deadline)

@@ -25,6 +25,7 @@ from service.prediction.options import FROM_REQUEST, Options
 from service.prediction.predictor import Predictor
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
+from service.runtime.timing import RunTime
 from service.telemetry import Telemetry
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -165,3 +166,13 @@ async def test_sets_that_are_not_there_stop_a_call_before_the_graph_runs(
     with pytest.raises(CoverageUnavailable, match="fit it again"):
         await predictor.predict(CALL, without, patients, Options("predict", coverage=0.9))
     assert metrics.get_sample_value("temperance_request_rows_count", {"model": model.name}) is None
+
+
+def test_what_runs_are_expected_to_take_starts_anew_with_every_model_that_is_loaded(
+    predictor: Predictor, model: Model
+) -> None:
+    slow = dataclasses.replace(model, run_time=RunTime(1.0, 0.5))
+    predictor.queue(slow).backlog.learn(2, 20.0)
+    again = dataclasses.replace(slow)
+    assert predictor.queue(again).backlog.cost(2) == 2.0 < predictor.queue(slow).backlog.cost(2)
+    assert predictor.queue(again) is predictor.queue(again)
