@@ -122,7 +122,8 @@ class StrictHttpProtocol(LingeringProtocol):
         # what would be its body must not be read as the next request.
         while True:
             lines = [b"%s: %s\r\n" % field for field in self.headers if field[0] not in _ONE_HOP]
-            first = b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+            version = self.parser.get_http_version().encode()
+            first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
             data = b"".join([first, *lines, b"\r\n", rest])
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)

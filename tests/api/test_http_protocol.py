@@ -263,6 +263,18 @@ def test_the_body_of_an_upgrade_is_not_the_next_request(address: Address) -> Non
     assert orjson.loads(second.body) == quick_live(address)
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/models HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n",
+        b"GET /livez HTTP/2.0\r\nHost: x\r\n",
+    ],
+)
+def test_an_upgrade_does_not_change_the_version_of_a_request(head: bytes, address: Address) -> None:
+    answer = only(exchange(address, head + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n0\r\n\r\n"))
+    assert answer.status == 400
+
+
 def quick_live(address: Address) -> object:
     return orjson.loads(only(exchange(address, LAST)).body)
 
