@@ -203,7 +203,8 @@ class StrictHttpProtocol(LingeringProtocol):
         request_head.check_watched(self._watched, version)
         names = [name for name, _ in self._watched]
         self._is_chunked = b"transfer-encoding" in names
-        self.expect_100_continue = (b"expect", b"100-continue") in [(n, v.lower()) for n, v in self._watched]
+        expects = (b"expect", b"100-continue") in [(n, v.lower()) for n, v in self._watched]
+        self.expect_100_continue = expects and version == "1.1"  # RFC 9110, section 10.1.1
         self._checked = self._watched if names == [b"host"] else None
 
     def _cycle(self, method: str, version: str) -> RequestResponseCycle:

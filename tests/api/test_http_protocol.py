@@ -413,6 +413,11 @@ def test_after_an_answer_without_a_hundred_continue_no_request_is_read_as_a_body
     assert (answer.status, (answer.headers or {})["connection"]) == (404, "close")
 
 
+def test_http_1_0_knows_no_hundred_continue(address: Address) -> None:
+    head = DECIDE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    assert only(exchange(address, head + b"{}")).status == 422
+
+
 def test_a_client_that_reads_nothing_is_disconnected(address: Address, quick: Any) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
