@@ -1,6 +1,5 @@
 """Composition root: settings in, objects put together, an application out."""
 
-import asyncio
 import gc
 import logging
 import os
@@ -46,6 +45,7 @@ from service.credentials import (
     keys_of,
 )
 from service.errors import SettingsInvalid
+from service.hangup import watching
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
 from service.runtime.registry import Registry, load_registry
@@ -314,32 +314,6 @@ def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
     from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
 
     return Exporter(settings.otlp_endpoint, telemetry.registry)
-
-
-@asynccontextmanager
-async def watching(reloader: Reloader, seconds: float, tls: Tls | None = None) -> AsyncIterator[None]:
-    """Aliases are looked at every so often; on SIGHUP at once, and the certificate is too, while the context lasts."""
-    loop, hangup = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    watch = asyncio.create_task(_watch(reloader, hangup, seconds or None, tls))
-    try:
-        yield
-    finally:
-        watch.cancel()
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-async def _watch(reloader: Reloader, hangup: asyncio.Event, seconds: float | None, tls: Tls | None) -> None:
-    while True:
-        try:
-            await asyncio.wait_for(hangup.wait(), seconds)
-        except TimeoutError:
-            await asyncio.to_thread(reloader.poll)
-        else:
-            hangup.clear()
-            if tls is not None:
-                tls.reload()
-            await asyncio.to_thread(reloader.reload)
 
 
 def configure_logging(settings: Settings) -> None:
