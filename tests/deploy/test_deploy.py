@@ -237,6 +237,7 @@ def test_compose_builds_this_dockerfile() -> None:
         "cap_drop": "ALL",
         "security_opt": "no-new-privileges:true",
         "restart": "unless-stopped",
+        "stop_grace_period": "20s",
     }.items(),
 )
 def test_compose_gives_the_container_no_more_than_it_needs(key: str, value: str) -> None:
