@@ -14,14 +14,13 @@ from typing import Final
 from service.access.authenticator import Authenticator, Tokens
 from service.access.caller import SCOPES
 from service.access.certificates import Certificates
-from service.access.key_file import KeyFile
+from service.access.key_file import KEYS_FILE, KeyFile
 from service.access.key_use import KeyUse
 from service.access.watched_keys import WatchedKeys
 from service.errors import SettingsInvalid
 from service.settings import PREFIX, Settings
 from service.telemetry import Telemetry
 
-KEYS_FILE: Final = "keys.json"
 LOOK_SECONDS: Final = 1.0
 USE_SECONDS: Final = 60.0
 

@@ -1,6 +1,5 @@
 """Composition root: settings in, objects put together, an application out."""
 
-import asyncio
 import gc
 import logging
 import os
@@ -46,6 +45,7 @@ from service.credentials import (
     keys_of,
 )
 from service.errors import SettingsInvalid
+from service.hangup import watching
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
 from service.runtime.registry import Registry, load_registry
@@ -85,11 +85,12 @@ def serve(settings: Settings) -> None:
     BundleError, GraphError
         If a model cannot be loaded; models are loaded before workers are spawned, so that the error is reported.
     KeysInvalid, SettingsInvalid
-        If the address cannot be listened on, or would let everyone in.
+        If the address cannot be listened on, other machines could use the service without a credential, or a setting
+        cannot be used.
     """
     configure_logging(settings)
     access = check_access(settings)
-    Proxies.named(settings.proxies)
+    Proxies.named(settings.proxies)  # workers read them too; what is wrong is reported now, and once
     try:
         _serve(settings, access)
     except Terminated:
@@ -100,14 +101,23 @@ def _serve(settings: Settings, access: Access) -> None:
     tls = tls_of(settings)
     with _sockets(settings) as sockets:
         registry = load(settings)
-        for model in registry.all_models():
-            log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
+        _log_models(registry)
         for url in urls(sockets, is_tls=tls is not None):
             log.info("listening on %s", url)
         log.log(access.level, "%s", access.sentence)
-        if (threads := settings.workers * threads_of(settings)) > (processors := available_cpus()):
-            log.warning("%d threads of all workers share %d processors: runs wait for each other", threads, processors)
+        _log_crowding(settings)
         _run(settings, registry, Serving(limits_of(settings), settings.deadline, tls), sockets)
+
+
+def _log_models(registry: Registry) -> None:
+    for model in registry.all_models():
+        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
+
+
+def _log_crowding(settings: Settings) -> None:
+    threads, processors = settings.workers * threads_of(settings), available_cpus()
+    if threads > processors:
+        log.warning("%d threads of all workers share %d processors: runs wait for each other", threads, processors)
 
 
 def _run(settings: Settings, registry: Registry, serving: Serving, sockets: list[socket.socket]) -> None:
@@ -136,7 +146,11 @@ def _sockets(settings: Settings) -> Iterator[list[socket.socket]]:
 def limits_of(settings: Settings) -> HttpLimits:
     """What a connection may take."""
     return HttpLimits(
-        settings.max_header, settings.header_seconds, settings.keep_alive, settings.body_seconds, settings.max_body
+        header_bytes=settings.max_header,
+        header_seconds=settings.header_seconds,
+        keep_alive=settings.keep_alive,
+        stalled_seconds=settings.body_seconds,
+        chunk_bytes=settings.max_body,
     )
 
 
@@ -153,7 +167,10 @@ def tls_of(settings: Settings) -> Tls | None:
             raise SettingsInvalid(f"{PREFIX}{min(others).upper()} needs TEMPERANCE_SSL_CERTFILE")
         return None
     files = CertificateFiles(
-        settings.ssl_certfile, settings.ssl_keyfile, settings.ssl_keyfile_password_file, settings.ssl_ca_certs
+        certificate=settings.ssl_certfile,
+        key=settings.ssl_keyfile,
+        password=settings.ssl_keyfile_password_file,
+        authorities=settings.ssl_ca_certs,
     )
     files.context()
     return Tls(files)
@@ -215,8 +232,7 @@ def compose(
     stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
     parts = replace(
-        _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics)),
-        exposed=exposed(telemetry.registry, registry, shared=shared_metrics),
+        _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics), shared_metrics),
         reloader=reloader if settings.repository_api else None,
         background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
         trace=None if exporter is None else exporter.record,
@@ -224,7 +240,10 @@ def compose(
     return behind(build_app(parts), Proxies.named(settings.proxies))
 
 
-def _parts(settings: Settings, registry: Registry, telemetry: Telemetry, checks: CallerChecks) -> AppParts:
+def _parts(
+    settings: Settings, registry: Registry, telemetry: Telemetry, checks: CallerChecks, shared: str | None
+) -> AppParts:
+    # What answers requests; `compose` adds what runs beside it.
     return AppParts(
         registry=registry,
         predictor=Predictor(telemetry, lambda: datetime.now(UTC), queue_seconds=settings.queue_seconds),
@@ -237,7 +256,7 @@ def _parts(settings: Settings, registry: Registry, telemetry: Telemetry, checks:
         body_seconds=settings.body_seconds,
         docs=settings.docs,
         root_path=settings.root_path,
-        exposed=telemetry.registry,
+        exposed=exposed(telemetry.registry, registry, shared=shared),
         checks=checks,
         workers=settings.workers,
     )
@@ -255,12 +274,12 @@ def checks_of(settings: Settings, keys: WatchedKeys, *, shared: str | None = Non
     """
     counts = SharedCounts.alone() if shared is None else SharedCounts.joined(Path(shared), settings.workers)
     return CallerChecks(
-        authenticator_of(settings, keys, _tokens_of(settings)),
-        Quotas(counts, requests=settings.quota_requests, rows=settings.quota_rows),
-        settings.client_certificate_header,
-        settings.metrics_open,
-        settings.docs_open,
-        settings.cors_origins,
+        authenticator=authenticator_of(settings, keys, _tokens_of(settings)),
+        quotas=Quotas(counts, requests=settings.quota_requests, rows=settings.quota_rows),
+        certificate_header=settings.client_certificate_header,
+        metrics_open=settings.metrics_open,
+        docs_open=settings.docs_open,
+        origins=settings.cors_origins,
     )
 
 
@@ -295,32 +314,6 @@ def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
     from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
 
     return Exporter(settings.otlp_endpoint, telemetry.registry)
-
-
-@asynccontextmanager
-async def watching(reloader: Reloader, seconds: float, tls: Tls | None = None) -> AsyncIterator[None]:
-    """Aliases are looked at every so often; on SIGHUP at once, and the certificate is too, while the context lasts."""
-    loop, hangup = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    watch = asyncio.create_task(_watch(reloader, hangup, seconds or None, tls))
-    try:
-        yield
-    finally:
-        watch.cancel()
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-async def _watch(reloader: Reloader, hangup: asyncio.Event, seconds: float | None, tls: Tls | None) -> None:
-    while True:
-        try:
-            await asyncio.wait_for(hangup.wait(), seconds)
-        except TimeoutError:
-            await asyncio.to_thread(reloader.poll)
-        else:
-            hangup.clear()
-            if tls is not None:
-                tls.reload()
-            await asyncio.to_thread(reloader.reload)
 
 
 def configure_logging(settings: Settings) -> None:

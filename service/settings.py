@@ -93,7 +93,7 @@ class Settings(BaseSettings):
         Names,
         Field(
             description="Addresses and networks of proxies, separated by commas; `unix` is whatever is connected "
-            "to the socket. Their X-Forwarded-… headers count, and nobody else's."
+            "to the socket. Their X-Forwarded-… headers count, and no other."
         ),
     ] = ()
     keep_alive: Annotated[
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         str | None,
         Field(
             pattern="^[A-Za-z0-9-]+$",
-            description="Header in which a trusted proxy names the subject of the client's certificate.",
+            description="Header in which one of the proxies names the subject of the client's certificate.",
         ),
     ] = None
     client_certificate_scopes: Annotated[

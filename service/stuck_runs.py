@@ -19,7 +19,7 @@ from prometheus_client import Counter
 LOOK_SECONDS: Final = 0.5
 GRACE_SECONDS: Final = 5.0  # a new process takes about as long to be ready: an operator that ends sooner costs less
 DRAIN_SECONDS: Final = 20.0  # with the grace below 30: in that time a stuck process is replaced
-ANSWER_SECONDS: Final = 2.0  # an event loop that does not turn for so long answers nobody
+ANSWER_SECONDS: Final = 2.0  # an event loop that does not turn for so long answers no request
 EXIT_CODE: Final = os.EX_SOFTWARE
 
 log = logging.getLogger("temperance")

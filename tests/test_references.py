@@ -40,8 +40,18 @@ TOPICS = ("identity", "probabilities", "ood", "decision")
 def test_every_setting_is_documented_with_its_default():
     settings = reference("settings")
     for name, field in Settings.model_fields.items():
-        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
-        assert f"| `{PREFIX}{name.upper()}` | `{default}` |" in settings
+        assert f"| `{PREFIX}{name.upper()}` | {shown(field.default)} |" in settings
+
+
+def shown(default: object) -> str:
+    """A default as a person would set it in the environment."""
+    if default is None or default in ("", ()):
+        return "none"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
+    if isinstance(default, float):
+        return f"`{default:g}`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def test_every_documented_setting_exists():

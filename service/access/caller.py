@@ -1,9 +1,10 @@
 """A caller: its name, what it may do, and how much of it."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
 
-SCOPES: Final = ("predict", "evaluate", "outcomes", "audit", "admin", "metrics")
+Scope = Literal["predict", "evaluate", "outcomes", "audit", "admin", "metrics"]
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 """What a credential can allow; the description of a model needs a credential, and no scope."""
 
 

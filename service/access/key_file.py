@@ -13,6 +13,8 @@ from service.access.private_files import alone_in, replace_file
 from service.bundle.manifest import describe
 from service.errors import KeysInvalid
 
+KEYS_FILE: Final = "keys.json"
+"""Its name in the data directory."""
 LARGEST: Final = 4 << 20
 """Bytes of a key file, enough for ten thousand keys: one that is larger is another file."""
 

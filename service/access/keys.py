@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.access.caller import Caller
+from service.access.caller import Caller, Scope
 from service.errors import TokenExpired, Unauthenticated
 
 PREFIX: Final = "tmp_"
@@ -24,7 +24,6 @@ LENGTH: Final = len(PREFIX) + ID_LENGTH + 1 + 52 + 7
 NAME_PATTERN: Final = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Scope = Literal["predict", "evaluate", "outcomes", "audit", "admin", "metrics"]
 PerMinute = Annotated[int, Field(ge=1)]
 
 

@@ -33,7 +33,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Give a file other content: whoever reads it finds all of the old or all of the new, also after a power failure.
+    """Give a file other content: a reader finds all of the old or all of the new, also after a power failure.
 
     A file that is there keeps its mode; a new one is its owner's alone.
 

@@ -1,4 +1,7 @@
-"""The application: protocols on a router, one middleware around it."""
+"""The application: protocols on a router, and around it what every request passes.
+
+From the outside in: the root path, the edge, pages of other origins, authentication, the router.
+"""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext

@@ -1,7 +1,7 @@
 """Pages of other origins: those on the operator's list may read answers in a browser, and no other (CORS).
 
 A preflight is answered without a credential, for a browser sends none with it. Credentials are in the field
-Authorization, which a page must have and set itself; browsers are never told to send what they keep, such as cookies.
+Authorization, which a page must have and set itself; no answer makes a browser send what it keeps, such as cookies.
 """
 
 from typing import Final

@@ -21,6 +21,8 @@ from service.telemetry import Telemetry, TracedRequest
 PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 CLIENT_DISCONNECTED: Final = 499  # nginx' number, in logs and metrics only
 UNMATCHED: Final = "(other)"
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""That metrics, logs and traces name; any other is `OTHER`."""
 
 _NOTHING: Final[Mapping[str, object]] = {}
 
@@ -110,7 +112,7 @@ class Edge:
     def _account(self, scope: Scope, status: int) -> None:
         state = scope["state"]
         route = getattr(scope.get("route"), "path", UNMATCHED)
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
         answered = Answered(method, route, status, state["started"], time.monotonic())
         self._requests(method, route, status).inc()
         self._seconds(route).observe(answered.ended - answered.started)
@@ -128,6 +130,3 @@ class Edge:
 def _log_fault(error: Exception, request_id: str) -> None:
     # Never the error itself: its message may hold what a caller sent, and a handler of another's would write it.
     log.error("unexpected error", extra={"request_id": request_id, "error_lines": error_lines(error)})
-
-
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

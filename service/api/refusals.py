@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.api import problems
 from service.api.correlation import NONE, identity
-from service.api.edge import UNMATCHED
+from service.api.edge import METHODS, UNMATCHED
 from service.api.http_errors import MethodNotAllowed
 from service.api.loop_load import Overload
 from service.errors import Overloaded, ServiceError
@@ -21,7 +21,6 @@ from service.telemetry import Telemetry
 REFUSALS: Final = "refusals"
 """Under this key the application hands them to its server, in the state of its lifespan."""
 KEEP_ALIVE: Final = b"keep-alive"
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -1,7 +1,7 @@
 """The head of a request: what the parser lets pass, and HTTP does not, or the service does not need.
 
 The parser (llhttp, strict) refuses bare line feeds, folded fields, control characters, and lengths that contradict each
-other. It lets any number of bytes and fields pass, any `Host`, HTTP/0.9 and 2.0, and codings that nobody undoes.
+other. It lets any number of bytes and fields pass, any `Host`, HTTP/0.9 and 2.0, and any coding of the body.
 """
 
 import re

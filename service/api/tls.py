@@ -70,12 +70,12 @@ class CertificateFiles:
         context.verify_mode = ssl.CERT_REQUIRED
 
     def _password(self) -> str:
-        # Without an answer of ours OpenSSL asks at the terminal, and a service has none.
+        # Without a password of ours OpenSSL reads one from the terminal, and a service has none.
         return self.password.read_text(encoding="utf-8").rstrip("\r\n") if self.password else ""
 
 
 class Tls:
-    """The context in use; uvicorn asks for it once, in the process that serves.
+    """The context in use; uvicorn takes it once, in the process that serves.
 
     Parameters
     ----------

@@ -11,14 +11,13 @@ import click
 from rich.table import Table
 
 from service.access.caller import SCOPES
-from service.access.key_file import KeyFile
+from service.access.key_file import KEYS_FILE, KeyFile
 from service.access.key_use import KeyUse
 from service.access.keys import NAME_PATTERN, ApiKey, KeyOptions, new_key
 from service.cli.arguments import json_flag, split
 from service.cli.console import print_json, print_table
-from service.settings import PREFIX
+from service.settings import PREFIX, Settings
 
-KEYS_FILE: Final = "keys.json"
 UNITS: Final = {"d": "days", "h": "hours"}
 COLUMNS: Final = ("name", "id", "state", "scopes", "models", "created", "expires", "last use")
 
@@ -27,7 +26,7 @@ def _data_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--data",
         type=click.Path(path_type=Path, readable=False),
-        default=Path(".temperance"),
+        default=Settings.model_fields["data"].default,
         envvar=f"{PREFIX}DATA",
         show_default=True,
         show_envvar=True,

@@ -15,9 +15,9 @@ import pytest
 from starlette.types import Message
 
 from service.access.caller import ANONYMOUS, SCOPES
+from service.access.caller import Scope as KeyScope
 from service.access.key_file import KeyFile
 from service.access.keys import KeyOptions, new_key
-from service.access.keys import Scope as KeyScope
 from service.api.authentication import Needs
 from service.api.v1.verbs import VERBS
 from service.main import compose
