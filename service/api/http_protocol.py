@@ -122,7 +122,8 @@ class StrictHttpProtocol(LingeringProtocol):
         # what would be its body must not be read as the next request.
         while True:
             lines = [b"%s: %s\r\n" % field for field in self.headers if field[0] not in _ONE_HOP]
-            first = b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+            version = self.parser.get_http_version().encode()
+            first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
             data = b"".join([first, *lines, b"\r\n", rest])
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -202,7 +203,8 @@ class StrictHttpProtocol(LingeringProtocol):
         request_head.check_watched(self._watched, version)
         names = [name for name, _ in self._watched]
         self._is_chunked = b"transfer-encoding" in names
-        self.expect_100_continue = (b"expect", b"100-continue") in [(n, v.lower()) for n, v in self._watched]
+        expects = (b"expect", b"100-continue") in [(n, v.lower()) for n, v in self._watched]
+        self.expect_100_continue = expects and version == "1.1"  # RFC 9110, section 10.1.1
         self._checked = self._watched if names == [b"host"] else None
 
     def _cycle(self, method: str, version: str) -> RequestResponseCycle:

@@ -263,6 +263,18 @@ def test_the_body_of_an_upgrade_is_not_the_next_request(address: Address) -> Non
     assert orjson.loads(second.body) == quick_live(address)
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/models HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n",
+        b"GET /livez HTTP/2.0\r\nHost: x\r\n",
+    ],
+)
+def test_an_upgrade_does_not_change_the_version_of_a_request(head: bytes, address: Address) -> None:
+    answer = only(exchange(address, head + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n0\r\n\r\n"))
+    assert answer.status == 400
+
+
 def quick_live(address: Address) -> object:
     return orjson.loads(only(exchange(address, LAST)).body)
 
@@ -399,6 +411,11 @@ def test_after_an_answer_without_a_hundred_continue_no_request_is_read_as_a_body
     head = b"POST /nothing HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
     answer = only(exchange(address, head))
     assert (answer.status, (answer.headers or {})["connection"]) == (404, "close")
+
+
+def test_http_1_0_knows_no_hundred_continue(address: Address) -> None:
+    head = DECIDE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    assert only(exchange(address, head + b"{}")).status == 422
 
 
 def test_a_client_that_reads_nothing_is_disconnected(address: Address, quick: Any) -> None:

@@ -24,7 +24,7 @@ hold the words of `tests/door/targets.py`, such as ``$row``. Keys:
 `headers`     fields that the answer has, with their values, or `*` for any
 `absent`      fields that it has not
 `slow`        the request takes seconds by itself, and is sent beside the others
-`server`      `open` (default), or `keys`: one that needs credentials
+`server`      of a group: `open` (default), or `keys`: one that needs credentials
 `proxy`       what differs through a proxy: a table; `own` where it may answer itself; `skip`
 `v2`          what differs under `/v2`: a table
 ============  ============================================================================================
@@ -116,7 +116,6 @@ class Case:
     steps : tuple of Step
     expected : Expected
     slow : bool
-    server : str
     proxied : str
         `same`, `own` or `skip`.
     """
@@ -129,7 +128,6 @@ class Case:
     steps: tuple[Step, ...]
     expected: Expected
     slow: bool
-    server: str
     proxied: str
 
     def sent(self) -> bytes:
@@ -148,12 +146,12 @@ class Setting:
     proxied : bool
         Whether a proxy stands in front.
     key : str
-        That it knows, of scope `predict`.
+        That it knows, of scope `predict`; cases of a server that needs credentials are made with one alone.
     """
 
     limit: int = 1 << 20
     proxied: bool = False
-    key: str = "unknown"
+    key: str = ""
 
 
 @cache
@@ -171,7 +169,9 @@ def read(text: str, setting: Setting) -> Iterator[Case]:
     """The cases of one file."""
     for group in tomllib.loads(text)["group"]:
         _check(group, GROUP_KEYS, group["name"])
-        shared = {key: value for key, value in group.items() if key not in {"name", "cases"}}
+        if (group.get("server", "open") == "keys") != bool(setting.key):
+            continue
+        shared = {key: value for key, value in group.items() if key not in {"name", "cases", "server"}}
         for entry in group["cases"]:
             _check(entry, KEYS, f"{group['name']}.{entry.get('id')}")
             yield from _cases(group["name"], {**shared, **entry}, setting)
@@ -204,7 +204,6 @@ def _case(name: str, group: str, target: Target, one: Entry, setting: Setting) -
         tuple(sent),
         _expected(one),
         one.get("slow", False),
-        one.get("server", "open"),
         proxy if isinstance(proxy, str) else "same",
     )
 

@@ -164,17 +164,23 @@ def _natural(name: str) -> tuple[str, int]:
     return re.sub(r"\d+", "", name), int(found[0]) if found else 0
 
 
-def chosen(cases: Sequence[Case], *, only: str = "*", server: str = "open") -> list[Case]:
-    """The cases of one server whose names fit a pattern."""
-    return [case for case in cases if case.server == server and fnmatch.fnmatch(case.id, only)]
+def chosen(cases: Sequence[Case], *, only: str = "*") -> list[Case]:
+    """The cases whose names fit a pattern."""
+    return [case for case in cases if fnmatch.fnmatch(case.id, only)]
+
+
+def authorization(key: str) -> str:
+    """The header line of a good request with a key."""
+    return f"Authorization: Bearer {key}\r\n" if key else ""
 
 
 def main() -> None:
     """Drive a server, print the table, and end with status 1 where a case failed."""
     arguments = _arguments()
     url = urlsplit(arguments.url)
-    cases = chosen(corpus(Setting(arguments.limit, arguments.proxied)), only=arguments.only)
-    report = asyncio.run(drive(Address(str(url.hostname), url.port or 80), cases, proxied=arguments.proxied))
+    cases = chosen(corpus(Setting(arguments.limit, arguments.proxied, arguments.key)), only=arguments.only)
+    address, credential = Address(str(url.hostname), url.port or 80), authorization(arguments.key)
+    report = asyncio.run(drive(address, cases, proxied=arguments.proxied, credential=credential))
     for outcome in report.failed:
         sys.stdout.write(described(outcome) + "\n")
         if arguments.show and outcome.seen:
@@ -192,6 +198,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="*", help="pattern of the names of cases, such as 'num.*'")
     parser.add_argument("--by", choices=["group", "row"], default="group")
     parser.add_argument("--proxied", action="store_true", help="a proxy answers at that address")
+    parser.add_argument("--key", default="", help="of scope predict: drives the cases about credentials")
     parser.add_argument("--show", action="store_true", help="what was sent and what came back, of cases that failed")
     parser.add_argument("--json", type=argparse.FileType("w"), help="file for the faults by name of the case")
     return parser.parse_args()

@@ -2,31 +2,109 @@
 
 import asyncio
 import json
-import os
 import re
-import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
+import socket
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvicorn
+from prometheus_client import CollectorRegistry, generate_latest
+from uvicorn.server import ServerState
 
+from service.api.connection_scan import ConnectionScan
+from service.api.http_limits import MOST_UNREAD, HttpLimits
+from service.api.http_protocol import StrictHttpProtocol
 from service.api.loop_load import LASTING_SECONDS, MOST_REQUESTS, LoopLoad, Overload
-from service.bundle.repository import Repository
-from tests.load.endless import STEPS, published
+from service.api.refusals import REFUSALS, Refusals
+from service.telemetry import Telemetry
 
-CALLERS = 4 * MOST_REQUESTS
-ROUNDS = 4
-BODY = json.dumps({"instances": [[STEPS, 0.0]]}).encode()
-HEAD = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-PREDICT = "/v1/models/endless:predict"
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+HEAD = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
+PREDICT, INFER = "/v1/models/m:predict", "/v2/models/m/infer"
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written to a client."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_closed = False
+        self.ends = socket.socketpair()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.ends[0] if name == "socket" else default
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class Busy:
+    """A connection of a process that refuses requests, in a turn of its loop in which many have come."""
+
+    def __init__(self) -> None:
+        self.wire, self.reached, self.registry = Wire(), 0, CollectorRegistry()
+        self.overload = Overload(refused_at=time.monotonic())
+        ids = (f"{number:08d}-0000-7000-8000-000000000000" for number in range(1000))
+        refusals = Refusals(Telemetry(self.registry), lambda: next(ids), self.overload)
+        self.load, loop = LoopLoad(), asyncio.get_running_loop()
+        config = uvicorn.Config(self.app, ws="none", interface="asgi3")
+        config.load()
+        self.protocol = StrictHttpProtocol(
+            config,
+            ServerState(),
+            {REFUSALS: refusals},
+            loop,
+            limits=HttpLimits(),
+            scan=ConnectionScan(),
+            load=self.load,
+        )
+        self.protocol.connection_made(self.wire)
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        del scope, receive
+        self.reached += 1
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    def post(self, path: str = PREDICT, body: bytes = b"{}", *fields: str) -> None:
+        for _ in range(MOST_REQUESTS):  # of others, in the same turn
+            self.load.is_high(asyncio.get_running_loop(), self.overload)
+        head = HEAD.format(path=path, length=len(body)) + "".join(f"{field}\r\n" for field in fields)
+        self.protocol.data_received(head.encode() + b"\r\n" + body)
+
+    def answer(self) -> tuple[bytes, dict[str, Any]]:
+        head, _, body = self.wire.written.partition(b"\r\n\r\n")
+        self.wire.written = b""
+        assert int(re.findall(rb"content-length: (\d+)", head)[0]) == len(body)
+        return head, json.loads(body)
+
+
+@pytest.fixture
+async def busy() -> AsyncIterator[Busy]:
+    made = Busy()
+    yield made
+    made.protocol.connection_lost(None)
+    for end in made.wire.ends:
+        end.close()
 
 
 async def test_so_many_requests_in_one_turn_are_too_many_only_while_others_are_refused() -> None:
     loop = asyncio.get_running_loop()
-    calm, refusing = Overload(), Overload(refused_at=loop.time())
+    calm, refusing = Overload(), Overload(refused_at=time.monotonic())
     load = LoopLoad()
     assert not any(load.is_high(loop, calm) for _ in range(2 * MOST_REQUESTS))
     assert load.is_high(loop, refusing)
@@ -36,66 +114,50 @@ async def test_so_many_requests_in_one_turn_are_too_many_only_while_others_are_r
     assert not load.is_high(loop, refusing)
 
 
-def post(path: str) -> bytes:
-    return HEAD.format(path=path, length=len(BODY)).encode() + BODY
+async def test_a_request_is_refused_unread_in_the_form_of_all_refusals(busy: Busy) -> None:
+    ids = set()
+    for _ in range(3):
+        busy.post()
+        head, document = busy.answer()
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert re.search(rb"\r\nretry-after: [1-9]\r\n", head)
+        assert document["type"] == "urn:temperance:problem:overloaded"
+        (own,) = re.findall(rb"\r\ntemperance-id: (\S+)", head)
+        assert document["instance"] == f"urn:uuid:{own.decode()}"
+        ids.add(own)
+    busy.post(INFER)
+    assert "error" in busy.answer()[1]
+    assert len(ids) == 3
+    assert busy.reached == 0
+    counted = generate_latest(busy.registry).decode()
+    assert 'temperance_requests_total{method="POST",route="(other)",status="503"} 4.0' in counted
+    assert 'temperance_refusals_total{code="overloaded"} 4.0' in counted
 
 
-async def answer_on(streams: Streams) -> tuple[bytes, bytes]:
-    head = await asyncio.wait_for(streams[0].readuntil(b"\r\n\r\n"), 30.0)
-    length = re.search(rb"content-length: (\d+)", head)
-    assert length is not None
-    return head, await streams[0].readexactly(int(length[1]))
+async def test_the_connection_stays_for_the_next_request(busy: Busy) -> None:
+    busy.post()
+    busy.answer()
+    assert not busy.wire.is_closed
+    busy.overload.refused_at -= 2 * LASTING_SECONDS
+    busy.post()
+    await asyncio.sleep(0.01)
+    assert busy.reached == 1
 
 
-async def at_once(server: Any, callers: list[Streams], *paths: str) -> list[tuple[bytes, bytes]]:
-    """Answers to requests that lie in the server's sockets when it goes on."""
-    os.kill(server.process.pid, signal.SIGSTOP)
-    for number, (_, writer) in enumerate(callers):
-        writer.write(post(paths[number % len(paths)]))
-    await asyncio.gather(*(writer.drain() for _, writer in callers))
-    os.kill(server.process.pid, signal.SIGCONT)
-    return await asyncio.gather(*(answer_on(streams) for streams in callers))
+async def test_a_large_body_is_not_read_to_its_end(busy: Busy) -> None:
+    busy.post(PREDICT, b"1" * (MOST_UNREAD + 1))
+    assert busy.answer()[0].startswith(b"HTTP/1.1 503 ")
+    assert busy.protocol.has_ended
 
 
-async def crowd(server: Any) -> list[tuple[bytes, bytes]]:
-    port = server.client.base_url.port
-    callers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CALLERS)]
-    running = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-    for _, writer in running:  # one runs and one waits, so that the queue is full
-        writer.write(post(PREDICT))
-    answers: list[tuple[bytes, bytes]] = []
-    for _ in range(ROUNDS):  # the first is read as a whole, and shows that requests are refused
-        answers += await at_once(server, callers, PREDICT, "/v2/models/endless/infer")
-    for _, writer in callers:
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-    alive = await asyncio.gather(*(answer_on(streams) for streams in callers))
-    assert all(head.startswith(b"HTTP/1.1 200 ") for head, _ in alive)
-    for _, writer in [*callers, *running]:
-        writer.close()
-    return answers
+@pytest.mark.parametrize("field", ["Connection: close", "Expect: 100-continue"])
+async def test_a_request_after_which_the_connection_cannot_stay_is_answered_as_usual(busy: Busy, field: str) -> None:
+    busy.post(PREDICT, b"{}", field)
+    await asyncio.sleep(0.01)
+    assert busy.reached == 1
 
 
-@pytest.fixture
-def models(repository: Repository, tmp_path: Path) -> Path:
-    published(repository, tmp_path, "endless", queue=1)
-    return repository.root
-
-
-def test_requests_are_refused_unread_in_the_form_of_all_refusals_and_their_connections_stay(
-    serving: Callable[..., AbstractContextManager[Any]], models: Path
-) -> None:
-    with serving(models, TEMPERANCE_DEADLINE="2") as server:
-        answers = asyncio.run(crowd(server))
-        metrics = server.client.get("/metrics").text
-    statuses = {head.split(b" ", 2)[1] for head, _ in answers}
-    assert statuses <= {b"422", b"503", b"504"}  # those of /v2 that were read have no inputs, and some were run
-    refused = [(head.lower(), body) for head, body in answers if head.startswith(b"HTTP/1.1 503 ")]
-    assert all(re.search(rb"\r\nretry-after: [1-9]\r\n", head) for head, _ in refused)
-    assert all(b"\r\ntemperance-id: " in head for head, _ in refused)
-    documents = [json.loads(body) for _, body in refused]
-    assert {document.get("type", "of /v2") for document in documents} == {"urn:temperance:problem:overloaded", "of /v2"}
-    assert all("error" in document for document in documents if "type" not in document)
-    unread = re.search(r'temperance_requests_total{method="POST",route="\(other\)",status="503"} (\d+)', metrics)
-    assert unread is not None
-    assert int(unread[1]) >= MOST_REQUESTS
-    assert len({re.search(rb"temperance-id: (\S+)", head)[1] for head, _ in refused}) == len(refused)  # type: ignore[index]
+async def test_probes_are_never_refused(busy: Busy) -> None:
+    busy.protocol.data_received(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.sleep(0.01)
+    assert busy.reached == 1
