@@ -45,6 +45,7 @@ class _Ages:
     read: float | None = None  # when keys were last read
     fresh_until: float = float("-inf")
     tried: float = float("-inf")
+    is_failing: bool = False  # the last look
 
 
 class Jwks:
@@ -76,27 +77,30 @@ class Jwks:
         """
         found = self._keys.get((key_id, algorithm))
         if found is None or self._clock() >= self._ages.fresh_until:
-            await self._look()
+            look = self._look()
+            # While the issuer does not answer, a key that still counts waits for no further look.
+            if look is not None and (found is None or not self._ages.is_failing):
+                await asyncio.shield(look)  # a caller that disconnects does not end what others wait for
             found = self._keys.get((key_id, algorithm))
         if self._ages.read is None or self._clock() - self._ages.read > STALE_SECONDS:
             raise IssuerUnavailable("the token cannot be checked now: the keys of its issuer cannot be read")
         return found
 
-    async def _look(self) -> None:
-        if self._fetching is None:
-            if self._clock() - self._ages.tried < PAUSE_SECONDS:
-                return
+    def _look(self) -> asyncio.Task[None] | None:
+        if self._fetching is None and self._clock() - self._ages.tried >= PAUSE_SECONDS:
             self._ages.tried = self._clock()
             self._fetching = asyncio.ensure_future(self._read())
-        await asyncio.shield(self._fetching)  # a caller that disconnects does not end what others wait for
+        return self._fetching
 
     async def _read(self) -> None:
         try:
             fetched = await _fetch(self._url, self._tls)
             self._keys = read_keys(fetched.body, self._algorithms)
         except (httpx.HTTPError, OSError, ValueError) as error:  # TimeoutError is an OSError
+            self._ages.is_failing = True
             log.warning("the keys of an issuer of tokens cannot be read: %s", type(error).__name__)
         else:
+            self._ages.is_failing = False
             self._ages.read = self._clock()
             self._ages.fresh_until = self._ages.read + fetched.max_age
         finally:

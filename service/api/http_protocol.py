@@ -85,12 +85,9 @@ class StrictHttpProtocol(LingeringProtocol):
             return
         if self._waits and data.find(request_head.FIRST_LINE_END, 0, request_head.MOST_URL) < 0:
             self._check_first_line(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            self._fail(request_head.meaning_of(error, data))
+        rest = self._feed(data)
+        while rest is not None:
+            rest = self._feed(self._without_upgrade(rest))
         if self._in_head or self._waits:
             self._check_head_so_far()
         elif self._is_chunked:
@@ -117,25 +114,26 @@ class StrictHttpProtocol(LingeringProtocol):
             self._fail(BodyTooLarge(f"send at most {self._most_chunk} bytes in a chunk"))
         self._chunk_is_new = False
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _feed(self, data: bytes) -> bytes | None:
+        # What follows the head of an upgrade, for the parser stops there.
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            self._fail(request_head.meaning_of(error, data))
+        return None
+
+    def _without_upgrade(self, rest: bytes) -> bytes:
         # The parser reads no body after an upgrade. None is made here, so the request begins again without its wish:
         # what would be its body must not be read as the next request.
-        while True:
-            lines = [b"%s: %s\r\n" % field for field in self.headers if field[0] not in _ONE_HOP]
-            version = self.parser.get_http_version().encode()
-            first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
-            data = b"".join([first, *lines, b"\r\n", rest])
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self._fed = 0
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                rest = data[upgrade.args[0] :]
-                continue
-            except httptools.HttpParserError as error:
-                self._fail(request_head.meaning_of(error, data))
-            return
+        lines = [b"%s: %s\r\n" % field for field in self.headers if field[0] not in _ONE_HOP]
+        version = self.parser.get_http_version().encode()
+        first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._fed = 0
+        return b"".join([first, *lines, b"\r\n", rest])
 
     # The parser's events
 

@@ -6,7 +6,7 @@ from typing import Final, Generic, TypeVar
 
 Item = TypeVar("Item")
 
-MOST_IDLE: Final = 1024  # callers that are remembered although nothing of theirs waits
+MOST_IDLE: Final = 1024  # callers that are remembered beside as many as items wait: those that sent last
 
 
 Entry = tuple[float, int, Item]
@@ -46,14 +46,14 @@ class FairOrder(Generic[Item]):
         size : float
             What serving it takes, in any unit.
         """
-        start = self._ends.get(caller, 0.0)
+        start = self._ends.pop(caller, 0.0)  # it is then the last that sent
         if start < self._now:  # noqa: PLR1730  # `max` takes as long as all else here
             start = self._now
         self._ends[caller] = start + size
         self._count += 1
         heappush(self._heap, (start, self._count, item))
         if len(self._ends) > MOST_IDLE + len(self._heap):
-            self._ends = {name: end for name, end in self._ends.items() if end > self._now}
+            del self._ends[next(iter(self._ends))]
 
     def pop(self) -> Entry[Item]:
         """Take the first item: it is served, or put back."""

@@ -138,6 +138,20 @@ async def test_old_keys_are_used_while_no_new_ones_can_be_read(
         await keys.key("rsa", "RS256")
 
 
+async def test_an_issuer_that_does_not_answer_again_delays_no_request(issuer: Issuer, keys: Jwks, clock: Clock) -> None:
+    await keys.key("rsa", "RS256")
+    issuer.status = 500
+    clock.now += USUAL_AGE
+    assert await keys.key("rsa", "RS256") is not None
+    issuer.may_answer.clear()
+    issuer.was_reached.clear()
+    clock.now += PAUSE_SECONDS
+    async with asyncio.timeout(3):
+        assert await keys.key("rsa", "RS256") is not None
+    assert await asyncio.to_thread(issuer.was_reached.wait, 30)
+    issuer.may_answer.set()
+
+
 async def test_an_issuer_that_recovers_is_read_again(issuer: Issuer, keys: Jwks, clock: Clock) -> None:
     issuer.status = 500
     with pytest.raises(IssuerUnavailable):

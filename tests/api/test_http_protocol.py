@@ -263,6 +263,13 @@ def test_the_body_of_an_upgrade_is_not_the_next_request(address: Address) -> Non
     assert orjson.loads(second.body) == quick_live(address)
 
 
+def test_an_upgrade_is_refused_for_the_reasons_of_any_request(address: Address) -> None:
+    upgrade = get(HOST, b"Connection: Upgrade", b"Upgrade: h2c", b"X: " + b"a" * 17000)
+    answer = only(exchange(address, upgrade))
+    assert answer.status == 431
+    assert orjson.loads(answer.body)["type"].endswith(":headers-too-large")
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -130,3 +130,13 @@ def test_callers_of_whom_nothing_waits_are_forgotten() -> None:
         order.push(-1, caller="steady", size=1.0)
         order.serve(order.pop())
     assert len(order._ends) <= MOST_IDLE + 1  # memory is what is tested
+
+
+def test_callers_that_send_once_are_forgotten_though_something_always_waits() -> None:
+    """As where every user of an application has a token: virtual time stands still while each is new."""
+    order: FairOrder[int] = FairOrder()
+    order.push(-1, caller="waits", size=1.0)
+    for number in range(3 * MOST_IDLE):
+        order.push(number, caller=str(number), size=1.0)
+        order.serve(order.pop())
+    assert len(order._ends) <= MOST_IDLE + 2  # memory is what is tested
