@@ -324,6 +324,17 @@ def test_compose_without_a_key_stops_with_the_command_that_makes_one(tmp_path: P
     assert keys.exists()
 
 
+def test_compose_with_no_key_but_a_revoked_one_stops_with_the_same_command(tmp_path: Path) -> None:
+    keys = str(tmp_path / "keys" / "keys.json")
+    for arguments in (("create", "--name", "ehr"), ("revoke", "ehr")):
+        assert started_as_in_the_image(tmp_path, "keys", *arguments, TEMPERANCE_KEYS=keys).returncode == 0
+    done = started_as_in_the_image(tmp_path, "serve", TEMPERANCE_KEYS=keys)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert f"no key in {keys} is usable" in line
+    assert "docker compose run --rm keys create --name NAME" in line
+
+
 def test_compose_keeps_the_images_health_check_and_its_times() -> None:
     (rest,) = final("HEALTHCHECK")
     times = dict(re.findall(r"--([\w-]+)=(\S+)", rest.split(" CMD ")[0]))
