@@ -18,11 +18,14 @@ from service.access.key_file import KEYS_FILE, KeyFile
 from service.access.key_use import KeyUse
 from service.access.watched_keys import WatchedKeys
 from service.errors import SettingsInvalid
+from service.log_format import error_lines
 from service.settings import PREFIX, Settings
 from service.telemetry import Telemetry
 
 LOOK_SECONDS: Final = 1.0
 USE_SECONDS: Final = 60.0
+
+log = logging.getLogger("temperance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +138,13 @@ async def _follow(keys: WatchedKeys, use: KeyUse, seconds: float) -> None:
     due = time.monotonic()
     while True:
         await asyncio.sleep(seconds)
-        await asyncio.to_thread(keys.poll)
-        if time.monotonic() >= due:
-            due = time.monotonic() + USE_SECONDS
-            await asyncio.to_thread(use.add, keys.take_used())
+        try:
+            await asyncio.to_thread(keys.poll)
+            if time.monotonic() >= due:
+                due = time.monotonic() + USE_SECONDS
+                await asyncio.to_thread(use.add, keys.take_used())
+        except Exception as error:  # noqa: BLE001  # whatever it is, a key that is revoked later must count
+            log.error(UNSEEN, extra={"error_lines": error_lines(error)})  # noqa: TRY400  # the lines hold no message
 
 
 def _usable(settings: Settings, path: Path) -> int | None:
@@ -173,6 +179,7 @@ def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
+UNSEEN: Final = "the keys could not be looked at; those of before stay in force until the next look"
 MAKE: Final = "temperance keys create --name NAME --scopes predict --keys {path}"
 IN_COMPOSE: Final = "; beside docker-compose.yml, docker compose run --rm keys create --name NAME does"
 OPEN: Final = (

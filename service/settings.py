@@ -183,7 +183,7 @@ class Settings(BaseSettings):
         Field(
             gt=0, le=3600, description="Seconds that a request may be expected to wait for its model; longer is 503."
         ),
-    ] = 0.25
+    ] = 0.2
     max_body: Annotated[
         int, Field(ge=1 << 20, description="Upper bound in bytes for the body limit that the served models give.")
     ] = 16 << 20

@@ -59,13 +59,15 @@ class StuckRuns:
                 _end()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        silent_looks = 0
+        silent_looks = late_looks = 0
         while not self._over.wait(LOOK_SECONDS):
-            # Looks are counted, not seconds: a process that was suspended has missed neither.
+            # Looks are counted, not seconds alone: a process that was suspended has missed neither.
             silent_looks = 0 if self._turned.is_set() else silent_looks + 1
             self._turned.clear()
             loop.call_soon_threadsafe(self._turned.set)
-            if self._overdue() > GRACE_SECONDS:
+            overdue = self._overdue()
+            late_looks = late_looks + 1 if overdue > 0.0 else 0
+            if overdue > GRACE_SECONDS and late_looks > GRACE_SECONDS / LOOK_SECONDS:
                 self._give_up("a run did not end after its deadline")
             elif silent_looks > self._most_silent_looks:
                 self._give_up("the event loop was held longer than any request may take")

@@ -11,6 +11,7 @@ import pytest
 from service.access.key_file import KeyFile
 from service.access.key_use import KeyUse
 from service.access.keys import KeyOptions, new_key
+from service.access.watched_keys import WatchedKeys
 from service.credentials import Access, authenticator_of, check_access, following_keys, is_of_this_machine, keys_of
 from service.errors import KeysInvalid, SettingsInvalid
 from service.settings import Issuer, Settings
@@ -138,3 +139,29 @@ async def test_changes_are_followed_and_uses_written_at_the_end(settings: Callab
                 await asyncio.sleep(0.01)
         keys.caller(key)
     assert list(use.read()) == [key[4:16].decode()]
+
+
+class FailsOnce(KeyFile):
+    """A store that cannot be looked at once, for a reason that is no fault of its file."""
+
+    looks = 0
+
+    def revision(self) -> bytes | None:
+        """As the file's, but for the second look."""
+        self.looks += 1
+        if self.looks == 2:
+            raise RuntimeError("can't start new thread")
+        return super().revision()
+
+
+async def test_a_look_that_fails_does_not_end_those_after_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Else keys that are revoked would stay in force for as long as the process lives."""
+    keys = WatchedKeys(FailsOnce(tmp_path / "keys.json"), lambda: 0.0)
+    async with following_keys(keys, KeyUse(tmp_path), seconds=0.01):
+        add_key(tmp_path / "keys.json")
+        async with asyncio.timeout(30):
+            while not keys.are_needed():  # noqa: ASYNC110  # the keys have no event for a test
+                await asyncio.sleep(0.01)
+    assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
+        "the keys could not be looked at; those of before stay in force until the next look"
+    ]

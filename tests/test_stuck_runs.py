@@ -1,5 +1,7 @@
 """A run that nothing can stop, in a real server."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +32,21 @@ name = "x"
 features = ["boxes", "other"]
 [runtime]
 execution = "{execution}"
+"""
+PAUSED = """\
+import asyncio
+from prometheus_client import CollectorRegistry, Counter
+from service.stuck_runs import GRACE_SECONDS, StuckRuns
+
+late = [GRACE_SECONDS + 60.0] * 3
+
+async def serve() -> None:
+    count = Counter("given_up", "given up", registry=CollectorRegistry())
+    async with StuckRuns(lambda: late.pop() if late else 0.0, seconds=60.0, count=count).watched():
+        while late:
+            await asyncio.sleep(0.01)
+
+asyncio.run(serve())
 """
 BOXES_OF_MINUTES = 600_000.0  # compared in pairs; what comes before that takes milliseconds
 DEADLINE = 2.0  # on a busy machine a request with less time may never be run
@@ -79,6 +96,11 @@ def models(repository: Repository, tmp_path: Path) -> Path:
 
 
 Serving = Callable[..., AbstractContextManager[Any]]
+
+
+def test_a_process_that_was_suspended_during_a_run_gets_time_to_end_it() -> None:
+    """Whoever suspends a process suspends its runs: their deadlines pass, and nothing is stuck."""
+    assert subprocess.run([sys.executable, "-c", PAUSED], check=False, timeout=30).returncode == 0
 
 
 def begin_a_stuck_run(url: str, execution: str) -> tuple[threading.Thread, list[int]]:

@@ -35,7 +35,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 def replace_file(path: Path, content: bytes) -> None:
     """Give a file other content: a reader finds all of the old or all of the new, also after a power failure.
 
-    A file that is there keeps its mode; a new one is its owner's alone.
+    A file that is there keeps its mode and its owner, or is not replaced; a new one is its owner's alone.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def replace_file(path: Path, content: bytes) -> None:
         If it cannot be written.
     """
     path = path.resolve()
-    mode = path.stat().st_mode & 0o777 if path.exists() else FILE_MODE
+    before = path.stat() if path.exists() else None
     descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            os.fchmod(file.fileno(), mode)
+            _keep_access(file.fileno(), before)
             file.flush()
             os.fsync(file.fileno())
         Path(aside).replace(path)
@@ -62,6 +62,16 @@ def replace_file(path: Path, content: bytes) -> None:
         Path(aside).unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def _keep_access(descriptor: int, before: os.stat_result | None) -> None:
+    if before is None:
+        os.fchmod(descriptor, FILE_MODE)
+        return
+    own = os.fstat(descriptor)
+    if (own.st_uid, own.st_gid) != (before.st_uid, before.st_gid):  # as when root changes what the service must read
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    os.fchmod(descriptor, before.st_mode & 0o777)
 
 
 def _sync(folder: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Final
 
 LINGER_SECONDS: Final = 2.0
 """For which a client that still sends is read, after its last answer or once the process ends."""
+FRESH_SECONDS: Final = 0.5
+"""After a connection was made, in which its first request may be on the way, whether or not the process ends."""
 MOST_UNREAD: Final = 16 << 20
 """Bytes of a body that are read and dropped after its answer; the buffers of one connection hold as many."""
 MOST_FRAMING: Final = 512 << 10

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 from service.api import request_head
 from service.api.connection_scan import ConnectionScan
 from service.api.http_errors import MalformedHttp, MethodNotAllowed, RequestTimeout
-from service.api.http_limits import LINGER_SECONDS, MOST_FRAMING, MOST_PIPELINED, MOST_UNREAD, HttpLimits
+from service.api.http_limits import FRESH_SECONDS, LINGER_SECONDS, MOST_FRAMING, MOST_PIPELINED, MOST_UNREAD, HttpLimits
 from service.api.lingering import LingeringProtocol
 from service.api.loop_load import LoopLoad
 from service.api.refusals import KEEP_ALIVE, REFUSALS, Refusals
@@ -349,7 +349,7 @@ class StrictHttpProtocol(LingeringProtocol):
         elif self._has_begun:
             self._fail(Draining("the process ends; send the request again"))
         elif self._waits:
-            self.end_unused()
+            self._check_wait(self.loop.time() - self._since)
 
     def check(self, now: float) -> None:
         """End whatever has waited for too long by ``now``, a time of the event loop."""
@@ -367,8 +367,8 @@ class StrictHttpProtocol(LingeringProtocol):
             if waited > limits.header_seconds:
                 self._fail(RequestTimeout(f"send the head of a request within {limits.header_seconds:g} seconds"))
             return
-        most = limits.header_seconds if self.cycle is None else limits.keep_alive
-        if waited > (0.0 if self.is_draining else most):
+        usual, last = (limits.header_seconds, FRESH_SECONDS) if self.cycle is None else (limits.keep_alive, 0.0)
+        if waited >= (last if self.is_draining else usual):
             self.end_unused()
 
     def _check_body(self, now: float) -> None:

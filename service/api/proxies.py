@@ -15,11 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import SettingsInvalid
 
 UNIX: Final = "unix"
-PEER: Final = "proxy_peer"
+PROXIED: Final = "is_proxied"
+"""In the state of a request whose connection is with one of the proxies."""
 MOST_PEERS: Final = 4096
-
-Peer = tuple[str, int] | None
-"""Address and port at the other end of a connection; None at a Unix domain socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class Proxies:
 class ForwardedHeaders:
     """ASGI middleware: behind a proxy, the client and the scheme are those that the proxy names.
 
-    Afterwards `is_proxied` and `peer` know whom the connection is with.
+    Afterwards `is_proxied` knows whether the connection is with one of them.
 
     Parameters
     ----------
@@ -77,9 +75,9 @@ class ForwardedHeaders:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass one request on."""
         if scope["type"] == "http":
-            peer: Peer = scope.get("client")
+            peer = scope.get("client")  # None at a Unix domain socket
             if self._include(peer and peer[0]):
-                scope.setdefault("state", {})[PEER] = peer
+                scope.setdefault("state", {})[PROXIED] = True
                 self._adopt(scope, _forwarded(scope["headers"]))
         return self._app(scope, receive, send)
 
@@ -111,14 +109,7 @@ def behind(app: ASGIApp, proxies: Proxies) -> ASGIApp:
 
 def is_proxied(scope: Scope) -> bool:
     """Whether the connection of a request is with one of the proxies."""
-    return PEER in scope.get("state", ())
-
-
-def peer(scope: Scope) -> Peer:
-    """Whom the connection of a request is with, whatever a proxy says of its client."""
-    state = scope.get("state", {})
-    found: Peer = state[PEER] if PEER in state else scope.get("client")
-    return found
+    return PROXIED in scope.get("state", ())
 
 
 def _forwarded(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:

@@ -1,5 +1,6 @@
 """Files of the service's own: whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_beside_it(tmp_path: P
         replace_file(file, "text")  # type: ignore[arg-type]  # fails after the file aside was made
     assert file.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to others")
+def test_a_file_stays_its_owners_when_root_changes_it(tmp_path: Path) -> None:
+    """Else the service could not read its keys any more, and a key that root revoked would stay in force."""
+    file = tmp_path / "file"
+    file.write_bytes(b"old")
+    os.chown(file, 10001, 10002)
+    replace_file(file, b"new")
+    found = file.stat()
+    assert (found.st_uid, found.st_gid, file.read_bytes()) == (10001, 10002, b"new")
 
 
 def test_a_lock_leaves_no_file_behind(tmp_path: Path) -> None:

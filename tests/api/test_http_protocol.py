@@ -479,6 +479,24 @@ def test_no_client_delays_the_end_of_the_process(workers: str, serving: Serving)
         assert time.monotonic() - started < 7
 
 
+def test_a_connection_that_was_just_made_is_answered_though_the_process_ends(serving: Serving) -> None:
+    """Its client could not know, and not every request can be sent again."""
+    with serving(SHIPPED) as server:
+        address = address_of(server)
+        server.client.close()
+        with (
+            socket.create_connection(address, timeout=10) as fresh,
+            socket.create_connection(address, timeout=10) as head,
+        ):
+            head.sendall(b"GET /livez HTTP/1.1\r\nHost")
+            server.process.send_signal(signal.SIGTERM)
+            assert only(read_all(head)).status == 503  # so the end has begun
+            fresh.sendall(GOOD)
+            answer = only(read_all(fresh))
+            assert answer.status == 200
+            assert (answer.headers or {})["connection"] == "close"
+
+
 def test_a_request_under_way_ends_with_its_connection_once_the_process_does(serving: Serving) -> None:
     with serving(SHIPPED) as server, socket.create_connection(address_of(server), timeout=15) as connection:
         connection.sendall(DECIDE + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")

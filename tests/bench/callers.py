@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,23 +69,16 @@ class Beside:
 
 
 def above_its_quota(folder: Path, *, seconds: float) -> Beside:
-    """One caller at ten times its quota, within one minute of the clock by which quotas are counted."""
+    """One caller at ten times its quota, for less than the minute in which a quota is counted."""
     data = folder / "data"
     above, other = key(data, "above", requests=QUOTA), key(data, "other", requests=UNBOUNDED)
     with of_checkout(ROOT, ROOT / "models", TEMPERANCE_DATA=str(data)) as server:
         single = posted(by(other))
         drive(server, arrivals("other", single, constant(OTHER_RATE, 1.0)), connections=8)
         alone = drive(server, arrivals("other", single, constant(OTHER_RATE, seconds)), connections=8)
-        _within_one_minute(seconds)
         noise = arrivals("above", posted(by(above)), poisson(10 * QUOTA / MINUTE, seconds, seed=0))
         both = drive(server, [*noise, *arrivals("other", single, constant(OTHER_RATE, seconds))], connections=256)
     return Beside(alone, both.of("other"), both.of("above"))
-
-
-def _within_one_minute(seconds: float) -> None:
-    left = MINUTE - time.monotonic() % MINUTE
-    if left < seconds + 1.0:
-        time.sleep(left + 0.1)
 
 
 def cost_of_keys(folder: Path, *, rounds: int, seconds: int) -> Sequence[float]:

@@ -6,10 +6,12 @@ The bounds here are for a machine that is busy with other tests. Those of the lo
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from tests.bench.above_capacity import FOUR_ROWS, PROBES, WORKS, Measured, Work, overloaded
+from tests.bench.callers import above_its_quota, cost_of_keys
 from tests.bench.servers import ROOT, Server, of_checkout
 from tests.bench.slow_clients import beside_slow_clients
 from tests.bench.synthetic import Network, publish
@@ -74,3 +76,16 @@ def test_hundreds_of_slow_clients_do_not_delay_others() -> None:
         without, beside = beside_slow_clients(running, seconds=5.0, rounds=5)
     assert {one.status for one in beside.all} == {200}
     assert beside.quantile(0.99) <= 2.0 * without.quantile(0.99)
+
+
+@pytest.mark.long
+def test_a_caller_above_its_quota_gets_its_quota_and_slows_no_other(tmp_path: Path) -> None:
+    found = above_its_quota(tmp_path, seconds=30.0)
+    assert found.exactness == pytest.approx(1.0, abs=0.05)
+    assert found.retry_after == 1.0
+    assert found.slowdown <= 2.0
+
+
+@pytest.mark.long
+def test_checking_keys_and_counting_quotas_costs_a_tenth_at_most(tmp_path: Path) -> None:
+    assert median(cost_of_keys(tmp_path, rounds=7, seconds=2)) >= 0.9
