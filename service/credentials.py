@@ -92,6 +92,7 @@ def check_access(settings: Settings) -> Access:
     if may_refuse:
         raise SettingsInvalid(
             f"no key in {path} is usable, so no request could be answered; {MAKE.format(path=path)} makes one"
+            f"{IN_COMPOSE if settings.keys else ''}"
         )
     return Access(logging.WARNING, f"no key in {path} is usable: until there is one, every request is refused")
 

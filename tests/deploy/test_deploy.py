@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import ssl
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,8 @@ import pytest
 
 from service.cli.main import VERBS
 from service.settings import PREFIX, Settings
+from service.stuck_runs import GRACE_SECONDS
+from tests.certificates import Pair, make_pair
 from tests.conftest import Server
 
 ROOT = Path(__file__).parents[2]
@@ -110,8 +113,8 @@ def port_of(server: Server) -> int:
 
 
 @contextmanager
-def answering(status: int) -> Iterator[int]:
-    """The port of a server that answers /readyz with one status and all else with 200."""
+def answering(status: int, pair: Pair | None = None) -> Iterator[int]:
+    """The port of a server, with TLS or without, that answers /readyz with one status and all else with 200."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -123,6 +126,10 @@ def answering(status: int) -> Iterator[int]:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        if pair is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair.certificate, pair.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -218,6 +225,13 @@ def test_the_health_check_fails_on_any_other_answer_of_readyz(status: int) -> No
         assert check_health(port) == 1
 
 
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_follows_the_service_to_tls(tmp_path: Path, status: int, code: int) -> None:
+    pair = make_pair(tmp_path, "of-another-host")
+    with answering(status, pair) as port:
+        assert check_health(port, TEMPERANCE_SSL_CERTFILE=str(pair.certificate)) == code
+
+
 def test_the_health_check_fails_where_nothing_listens() -> None:
     with answering(200) as port:
         assert check_health(port) == 0
@@ -237,11 +251,16 @@ def test_compose_builds_this_dockerfile() -> None:
         "cap_drop": "ALL",
         "security_opt": "no-new-privileges:true",
         "restart": "unless-stopped",
-        "stop_grace_period": "20s",
     }.items(),
 )
 def test_compose_gives_the_container_no_more_than_it_needs(key: str, value: str) -> None:
     assert of_service(key) == [value]
+
+
+def test_compose_waits_for_the_end_of_requests_before_it_kills() -> None:
+    (seconds,) = of_service("stop_grace_period") or [""]
+    half_sent = 2.0  # seconds more for a body that has not arrived
+    assert float(seconds.removesuffix("s")) > Settings.model_fields["deadline"].default + half_sent + GRACE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -303,6 +322,17 @@ def test_compose_without_a_key_stops_with_the_command_that_makes_one(tmp_path: P
     made = started_as_in_the_image(tmp_path, "keys", "create", "--name", "ehr", TEMPERANCE_KEYS=str(keys))
     assert made.returncode == 0
     assert keys.exists()
+
+
+def test_compose_with_no_key_but_a_revoked_one_stops_with_the_same_command(tmp_path: Path) -> None:
+    keys = str(tmp_path / "keys" / "keys.json")
+    for arguments in (("create", "--name", "ehr"), ("revoke", "ehr")):
+        assert started_as_in_the_image(tmp_path, "keys", *arguments, TEMPERANCE_KEYS=keys).returncode == 0
+    done = started_as_in_the_image(tmp_path, "serve", TEMPERANCE_KEYS=keys)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert f"no key in {keys} is usable" in line
+    assert "docker compose run --rm keys create --name NAME" in line
 
 
 def test_compose_keeps_the_images_health_check_and_its_times() -> None:
