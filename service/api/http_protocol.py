@@ -158,6 +158,7 @@ class StrictHttpProtocol(LingeringProtocol):
         if parser.should_upgrade():
             if method == b"CONNECT":
                 raise MethodNotAllowed("this server is no proxy")
+            request_head.check_upgrade(self.headers)
             return
         self.url = request_head.target_of(self.url, method)
         self._check_head(version)

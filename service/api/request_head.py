@@ -150,6 +150,17 @@ def check_watched(watched: Headers, version: str) -> None:
         raise MalformedHttp("send no transfer coding but chunked, and none with HTTP/1.0")
 
 
+def check_upgrade(headers: Headers) -> None:
+    """Refuse the handshake of a WebSocket; any other upgrade is ignored, for clients offer HTTP/2 by habit.
+
+    Raises
+    ------
+    MalformedHttp
+    """
+    if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in headers):
+        raise MalformedHttp("no path has a WebSocket; send an ordinary request")
+
+
 def meaning_of(error: httptools.HttpParserError, data: bytes) -> ServiceError:
     """What a client learns of bytes that cannot be read; the parser's own words are of no use to one.
 

@@ -242,14 +242,29 @@ def test_http_1_0_is_answered_without_a_host_and_once(address: Address) -> None:
     assert only(exchange(address, get(version=b"1.0"))).status == 200
 
 
-@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
-def test_an_upgrade_is_answered_as_if_it_were_not_there_and_leaves_no_trace(
-    protocol: bytes, address: Address, quick: Any
-) -> None:
-    wish = (b"Connection: Upgrade", b"Upgrade: " + protocol, b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: x")
-    upgrade = get(HOST, *wish, target=b"/livez?zq7canary")
+def test_an_upgrade_is_answered_as_if_it_were_not_there_and_leaves_no_trace(address: Address, quick: Any) -> None:
+    upgrade = get(HOST, b"Connection: Upgrade", b"Upgrade: h2c", target=b"/livez?zq7canary")
     first, second = exchange(address, upgrade + LAST)
     assert (first.status, second.status) == (200, 200)
+    log = quick.log.read_text()
+    assert "zq7canary" not in log
+    assert "pgrade" not in log
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"WebSocket", b"h2c, websocket"])
+def test_the_handshake_of_a_websocket_is_refused_and_leaves_no_trace(
+    protocol: bytes, address: Address, quick: Any
+) -> None:
+    wish = (
+        b"Connection: Upgrade",
+        b"Upgrade: " + protocol,
+        b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Key: zq7canary",
+    )
+    answer = only(exchange(address, get(HOST, *wish, target=b"/livez?zq7canary") + LAST))
+    assert answer.status == 400
+    assert orjson.loads(answer.body)["type"].endswith(":malformed-http")
+    assert b"zq7canary" not in answer.body
     log = quick.log.read_text()
     assert "zq7canary" not in log
     assert "pgrade" not in log
