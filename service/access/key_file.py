@@ -63,7 +63,9 @@ class KeyFile:
             If it cannot be read.
         """
         try:
-            if self.path.exists() and not self.path.is_file():  # a pipe would never answer
+            if not self.path.exists():  # which is seen though no file can be opened, for want of descriptors
+                return None
+            if not self.path.is_file():  # a pipe would never answer
                 raise KeysInvalid(f"{self.path} is no regular file")
             with self.path.open("rb") as file:
                 return file.read(LARGEST + 1)

@@ -118,8 +118,8 @@ class LingeringProtocol(HttpToolsProtocol):
         if self.has_unread():
             return
         if self.scheme == "http":  # TLS ends with a message of its own
-            same = socket.fromfd(self._descriptor(), socket.AF_INET, socket.SOCK_STREAM)
-            with same, suppress(OSError):  # the client may have been faster
+            # The client may have been faster, and there may be no descriptor left.
+            with suppress(OSError), socket.fromfd(self._descriptor(), socket.AF_INET, socket.SOCK_STREAM) as same:
                 same.shutdown(socket.SHUT_WR)
         self.end()
 

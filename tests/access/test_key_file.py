@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import resource
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,16 @@ def test_without_a_file_there_are_no_keys_and_nothing_is_made(store: KeyFile) ->
     assert store.revision() is None
     assert store.read() == ()
     assert not store.path.parent.exists()
+
+
+def test_that_there_is_no_file_is_seen_though_no_descriptor_is_left(store: KeyFile) -> None:
+    """Else whoever opens many connections to a service that is open would close it for everyone."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        assert store.revision() is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_what_is_added_is_read_again_in_order(store: KeyFile) -> None:

@@ -544,6 +544,19 @@ class Tally:
     failed: int = 0
 
 
+def test_silent_clients_are_disconnected_though_no_descriptor_is_left(serving: Serving) -> None:
+    with serving(SHIPPED, **QUICK) as server, ExitStack() as stack:
+        server.client.close()
+        silent = [stack.enter_context(socket.create_connection(address_of(server), timeout=10)) for _ in range(5)]
+        assert only(exchange(address_of(server), LAST)).status == 200  # so they have been accepted
+        process = psutil.Process(server.process.pid)
+        before = process.rlimit(psutil.RLIMIT_NOFILE)
+        process.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))
+        assert [connection.recv(1) for connection in silent] == [b""] * 5
+        process.rlimit(psutil.RLIMIT_NOFILE, before)
+        assert only(exchange(address_of(server), LAST)).status == 200
+
+
 async def reuse(address: Address, requests: int, draw: random.Random) -> Tally:
     """A client that looks whether its connection is closed, as every pool does, and then sends."""
     tally, connection = Tally(), await connected(address)
