@@ -16,8 +16,8 @@ from service.access.key_use import KeyUse
 from service.access.keys import ApiKey, KeyOptions, new_key
 
 MODELS = "/v1/models"
-SECONDS = 3.0
-"""In which every worker follows a change: it looks once a second, and a machine may be slow."""
+SECONDS = 6.0
+"""In which every worker follows a change: it looks once a second, and a machine may be slow and busy."""
 
 
 class Data:

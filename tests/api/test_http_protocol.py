@@ -386,7 +386,7 @@ def test_no_client_holds_a_connection_for_longer_than_it_may(
     answers, seconds = waited[kind]
     _, statuses, least, most = SLOW[kind]
     assert [answer.status for answer in answers] == statuses
-    assert least - 0.1 < seconds < most + 1
+    assert least - 0.1 < seconds < most + 2
 
 
 @pytest.mark.parametrize("kind", [kind for kind, slow in SLOW.items() if slow[1][-1:] == [408]])
@@ -495,10 +495,10 @@ def test_no_client_delays_the_end_of_the_process(workers: str, serving: Serving)
         assert [answer.status for answer in read_all(silent)] == []
         assert [answer.status for answer in read_all(idle)] == []
         assert only(read_all(head)).status == 503
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 3
         assert only(read_all(body)).status == 408
         server.process.wait(timeout=15)
-        assert time.monotonic() - started < 7
+        assert time.monotonic() - started < 10
 
 
 def test_a_connection_that_was_just_made_is_answered_though_the_process_ends(serving: Serving) -> None:
