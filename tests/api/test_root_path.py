@@ -123,6 +123,7 @@ def test_requests_of_the_page_reach_the_service_under_the_prefix(
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.skipif(not Path(HAPROXY).exists(), reason="HAProxy is not installed")
 def test_requests_of_the_page_find_a_prefix_that_nothing_names(
     serving: Callable[..., AbstractContextManager[Any]], tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """What the corpus is driven against: a real server, alone or behind a real HAProxy, and how much memory it takes."""
 
 import asyncio
+import shutil
 import socket
 import subprocess
 import threading
@@ -15,8 +16,9 @@ import psutil
 
 from tests.door.exchange import Address, exchange
 
+HAPROXY: Final = Path(shutil.which("haproxy") or "/usr/sbin/haproxy")
 LIMIT: Final = {"TEMPERANCE_MAX_BODY": str(1 << 20)}
-HAPROXY: Final = """\
+CONFIGURATION: Final = """\
 global
     maxconn 2000
 defaults
@@ -39,8 +41,8 @@ def haproxy(back: int, folder: Path) -> Iterator[Address]:
     """HAProxy with its own rules of HTTP in force, in front of a port."""
     front = _free_port()
     configuration = folder / "haproxy.cfg"
-    configuration.write_text(HAPROXY.format(front=front, back=back), "utf-8")
-    with subprocess.Popen(["/usr/sbin/haproxy", "-q", "-f", str(configuration)], cwd=folder) as process:
+    configuration.write_text(CONFIGURATION.format(front=front, back=back), "utf-8")
+    with subprocess.Popen([str(HAPROXY), "-q", "-f", str(configuration)], cwd=folder) as process:
         address = Address("127.0.0.1", front)
         try:
             asyncio.run(_answering(address))

@@ -17,11 +17,12 @@ from tests.door.cases import Case, Setting, corpus
 from tests.door.driver import Report, authorization, chosen, described, drive
 from tests.door.exchange import Address, connect
 from tests.door.pieces import Template
-from tests.door.servers import LIMIT, Memory, haproxy
+from tests.door.servers import HAPROXY, LIMIT, Memory, haproxy
 from tests.door.targets import CANARY, ROW, TARGETS, words
 
 MOST_GROWTH = 96 << 20  # 68 MiB are seen: documents of 60,000 keys or 200,000 texts, read one after another
 MOST_SECONDS = 60.0
+WITH_HAPROXY = pytest.mark.skipif(not HAPROXY.exists(), reason="HAProxy is not installed")
 MANY = 4_000  # rows: 0.9 MiB
 PART = 6  # of a drive that is whole elsewhere: every so many cases
 ROWS = {f"A{i}" for i in range(1, 23)} - {"A9"} | {f"B{i}" for i in range(1, 21)}
@@ -117,6 +118,7 @@ def test_two_workers_answer_as_one_does(serving) -> None:
     assert shown(report) == ""
 
 
+@WITH_HAPROXY
 def test_through_a_proxy_every_bad_request_is_refused_too(one: Server, tmp_path: Path) -> None:
     with haproxy(address_of(one).port, tmp_path) as proxy:
         report = asyncio.run(drive(proxy, short(chosen(corpus(Setting(proxied=True)))), proxied=True))
@@ -134,6 +136,7 @@ def test_two_workers_answer_the_whole_corpus_as_expected(serving) -> None:
     assert memory.growth <= 2 * MOST_GROWTH
 
 
+@WITH_HAPROXY
 @pytest.mark.long
 def test_through_a_proxy_the_whole_corpus_is_answered_as_expected(one: Server, tmp_path: Path) -> None:
     with haproxy(address_of(one).port, tmp_path) as proxy:
