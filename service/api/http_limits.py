@@ -10,8 +10,8 @@ LINGER_SECONDS: Final = 2.0
 """For which a client that still sends is read, after its last answer or once the process ends."""
 FRESH_SECONDS: Final = 0.5
 """After a connection was made, in which its first request may be on the way, whether or not the process ends."""
-MOST_UNREAD: Final = 16 << 20
-"""Bytes of a body that are read and dropped after its answer; the buffers of one connection hold as many."""
+MOST_UNREAD: Final = 128 << 20
+"""Bytes of a body that are read and dropped after its answer: a client that sends 64 MiB in one go still gets its 413."""
 MOST_FRAMING: Final = 512 << 10
 """Bytes of a chunked body beside its data: sizes, extensions, trailers. A million chunks of one byte have 5 MB."""
 MOST_PIPELINED: Final = 64
