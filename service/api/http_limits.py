@@ -11,7 +11,7 @@ LINGER_SECONDS: Final = 2.0
 FRESH_SECONDS: Final = 0.5
 """After a connection was made, in which its first request may be on the way, whether or not the process ends."""
 MOST_UNREAD: Final = 128 << 20
-"""Bytes of a body that are read and dropped after its answer: a client that sends 64 MiB in one go still gets its 413."""
+"""Bytes of a body that are read and dropped after its answer: who sends 64 MiB in one go still gets its 413."""
 MOST_FRAMING: Final = 512 << 10
 """Bytes of a chunked body beside its data: sizes, extensions, trailers. A million chunks of one byte have 5 MB."""
 MOST_PIPELINED: Final = 64
