@@ -1,7 +1,9 @@
 """What is wrong with an answer: nothing, or sentences."""
 
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from tests.door.answers import Answer
@@ -15,7 +17,7 @@ URN: Final = "urn:temperance:problem:"
 EXPECTED_5XX: Final = frozenset({501, 503, 504, 505})
 INTERNALS: Final = re.compile(
     rb"Traceback|File \"|site-packages|\.py\b|onnxruntime|starlette|pydantic|uvicorn|httptools|0x[0-9a-f]{8}"
-    rb"|/work/|/tmp/"
+    rb"|" + b"|".join(re.escape(str(place).encode()) for place in (Path(__file__).parents[2], tempfile.gettempdir()))
 )
 OWED: Final[dict[int, tuple[str, ...]]] = {
     401: ("www-authenticate",),
