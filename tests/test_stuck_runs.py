@@ -13,26 +13,12 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from onnx import TensorProto, helper, numpy_helper, save
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from service.bundle.repository import Repository
-from service.bundle.writer import create_draft
-from service.fitting.publish import publish_draft
 from service.stuck_runs import DRAIN_SECONDS, EXIT_CODE, GRACE_SECONDS
+from tests.load.endless import published
 
-MANIFEST = """\
-schema = 1
-title = "as long as its first input says"
-[graph]
-output = "scores"
-output_kind = "logits"
-classes = ["a", "b"]
-[[inputs]]
-name = "x"
-features = ["boxes", "other"]
-[runtime]
-execution = "{execution}"
-"""
 PAUSED = """\
 import asyncio
 from prometheus_client import CollectorRegistry, Counter
@@ -52,7 +38,7 @@ BOXES_OF_MINUTES = 600_000.0  # compared in pairs; what comes before that takes 
 DEADLINE = 2.0  # on a busy machine a request with less time may never be run
 
 
-def one_long_operator() -> Any:
+def one_long_operator() -> ModelProto:
     """A graph that hands its input on, after one operator compared as many boxes in pairs as the input says."""
     node, constant = helper.make_node, numpy_helper.from_array
     floats = {"zero": 0.0, "one": 1.0, "half": [[[0.5]]], "overlap": [0.5], "lowest": [-1.0]}
@@ -86,12 +72,8 @@ def one_long_operator() -> Any:
 @pytest.fixture
 def models(repository: Repository, tmp_path: Path) -> Path:
     """The shipped model, and one of each execution that does not end."""
-    graph = tmp_path / "model.onnx"
-    save(one_long_operator(), graph)
     for execution in ("thread", "inline"):
-        text = MANIFEST.format(execution=execution)
-        create_draft(repository, f"stuck-{execution}", {"model.onnx": graph, "manifest.toml": text})
-        publish_draft(repository, f"stuck-{execution}")
+        published(repository, tmp_path, f"stuck-{execution}", execution=execution, graph=one_long_operator())
     return repository.root
 
 

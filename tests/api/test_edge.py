@@ -52,26 +52,37 @@ def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [TextFormat().format(record) for record in caplog.records if record.name == "temperance"]
 
 
+def parts_of(
+    registry: Registry,
+    predictor: Predictor,
+    telemetry: Telemetry,
+    *,
+    trace: Callable[[TracedRequest], None] | None = None,
+) -> AppParts:
+    return AppParts(
+        registry=registry,
+        predictor=predictor,
+        telemetry=telemetry,
+        new_id=lambda: "request-1",
+        version="0",
+        max_body=1 << 20,
+        max_rows=10,
+        deadline=30.0,
+        body_seconds=10.0,
+        docs=True,
+        exposed=telemetry.registry,
+        checks=checks_of(Settings(), keys_of(Settings())),
+        trace=trace,
+    )
+
+
 @pytest.fixture
 def breaking(shipped: Registry) -> Callable[[Exception], httpx.AsyncClient]:
     """A client of the shipped models whose predictor raises what it is given."""
 
     def make(error: Exception) -> httpx.AsyncClient:
         telemetry = Telemetry(CollectorRegistry())
-        parts = AppParts(
-            registry=shipped,
-            predictor=Breaking(telemetry, error),
-            telemetry=telemetry,
-            new_id=lambda: "request-1",
-            version="0",
-            max_body=1 << 20,
-            max_rows=10,
-            deadline=30.0,
-            body_seconds=10.0,
-            docs=True,
-            exposed=telemetry.registry,
-            checks=checks_of(Settings(), keys_of(Settings())),
-        )
+        parts = parts_of(shipped, Breaking(telemetry, error), telemetry)
         return httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts)), base_url="http://temperance")
 
     return make
@@ -272,21 +283,7 @@ async def test_a_line_that_is_not_written_is_not_made(
 async def test_a_request_is_traced_with_its_stages(shipped: Registry, example_row: list[float]) -> None:
     taken: list[TracedRequest] = []
     telemetry = Telemetry(CollectorRegistry())
-    parts = AppParts(
-        registry=shipped,
-        predictor=Predictor(telemetry, lambda: datetime.now(UTC)),
-        telemetry=telemetry,
-        new_id=lambda: "request-1",
-        version="0",
-        max_body=1 << 20,
-        max_rows=10,
-        deadline=30.0,
-        body_seconds=10.0,
-        docs=False,
-        exposed=telemetry.registry,
-        checks=checks_of(Settings(), keys_of(Settings())),
-        trace=taken.append,
-    )
+    parts = parts_of(shipped, Predictor(telemetry, lambda: datetime.now(UTC)), telemetry, trace=taken.append)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(build_app(parts)), base_url="http://x") as client:
         await client.post(DECIDE, json={"instances": [example_row] * 2}, headers={"traceparent": TRACE})
         await client.post("/v2/models/breast-cancer/infer", json={})

@@ -1,10 +1,9 @@
-"""A model whose graph goes on for as many steps as its first input says."""
+"""Models whose graph goes on for as long as its first input says."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper, save
+from onnx import ModelProto, TensorProto, helper, numpy_helper, save
 
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
@@ -13,14 +12,14 @@ from service.fitting.publish import publish_draft
 STEPS = float(1 << 60)
 MANIFEST = """\
 schema = 1
-title = "as many steps as its first input says"
+title = "as long as its first input says"
 [graph]
 output = "scores"
 output_kind = "logits"
 classes = ["a", "b"]
 [[inputs]]
 name = "x"
-features = ["steps", "other"]
+features = ["amount", "other"]
 [runtime]
 execution = "{execution}"
 queue = {queue}
@@ -28,17 +27,23 @@ queue = {queue}
 
 
 def published(
-    repository: Repository, scratch: Path, name: str, *, execution: str = "thread", queue: int = 1024
+    repository: Repository,
+    scratch: Path,
+    name: str,
+    *,
+    execution: str = "thread",
+    queue: int = 1024,
+    graph: ModelProto | None = None,
 ) -> None:
-    """Publish it under a name."""
-    graph = scratch / f"{name}.onnx"
-    save(_graph(), graph)
+    """Publish one under a name: of a loop of as many steps as its first input says, or of a graph."""
+    path = scratch / f"{name}.onnx"
+    save(_loop() if graph is None else graph, path)
     text = MANIFEST.format(execution=execution, queue=queue)
-    create_draft(repository, name, {"model.onnx": graph, "manifest.toml": text})
+    create_draft(repository, name, {"model.onnx": path, "manifest.toml": text})
     publish_draft(repository, name)
 
 
-def _graph() -> Any:
+def _loop() -> ModelProto:
     node, info = helper.make_node, helper.make_tensor_value_info
     step = helper.make_graph(
         [node("Identity", ["go"], ["go_on"]), node("Add", ["total", "one"], ["next"])],

@@ -12,16 +12,18 @@ from typing import Any, Final
 FLAGS: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run")
 TO_THREE_AND_FOUR: Final = 'exec "$0" "$@" 3<&{} 4>&{}'  # where Chromium reads and writes
 
+UNTIL: Final = """
+const until = async (found) => {
+  for (let i = 0; i < 1000; i++) {
+    const value = found();
+    if (value) return value;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error("never there: " + found);
+};
+"""
 EXECUTE = """
 (async () => {
-  const until = async (found) => {
-    for (let i = 0; i < 1000; i++) {
-      const value = found();
-      if (value) return value;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-    throw new Error("never there: " + found);
-  };
   await until(() => document.querySelector(".opblock"));
   const statuses = {};
   for (const block of [...document.querySelectorAll(".opblock")].filter((one) => IDS.includes(one.id))) {
@@ -53,8 +55,9 @@ class Page:
         self.command("Page.navigate", url=url)
 
     def run(self, script: str) -> Any:
-        """Value of an expression, awaited; AssertionError if it throws."""
-        answer = self.command("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        """Value of an expression, awaited; in it `until` waits for something. AssertionError if it throws."""
+        expression = f"{{{UNTIL} {script}}}"  # a block: its value is that of the script
+        answer = self.command("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 

@@ -23,14 +23,6 @@ MODELS = Path(__file__).parents[3] / "models"
 
 AUTHORIZE = """
 (async () => {
-  const until = async (found) => {
-    for (let i = 0; i < 1000; i++) {
-      const value = found();
-      if (value) return value;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-    throw new Error("never there: " + found);
-  };
   (await until(() => document.querySelector(".btn.authorize"))).click();
   const input = await until(() => document.querySelector(".auth-container input"));
   Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(input, KEY);
