@@ -21,17 +21,8 @@ from service.access.jwks import (
     Jwks,
     read_keys,
 )
+from tests.manual_clock import Clock
 from tests.token_issuer import Issuer, public_jwk
-
-
-class Clock:
-    """Time that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

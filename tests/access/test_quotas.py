@@ -14,9 +14,9 @@ from service.access.caller import ANONYMOUS, Caller
 from service.access.quotas import MINUTE, Quotas
 from service.access.shared_counts import SharedCounts
 from service.errors import QuotaExceeded
+from tests.manual_clock import START, Clock
 
 EHR = Caller("key:ehr", frozenset(), requests=10, rows=100)
-START = 6000.0  # a minute begins
 SENDS = """
 import sys, time
 from pathlib import Path
@@ -38,16 +38,6 @@ for i in range(800 * number):
     accepted += 1
 print(accepted)
 """
-
-
-class Clock:
-    """Time that a test moves."""
-
-    def __init__(self, now: float = START) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def accepted(quotas: Quotas, caller: Caller, attempts: int) -> int:

@@ -11,21 +11,14 @@ from service.access.keys import KeyOptions, new_key
 from service.access.watched_keys import WatchedKeys
 from service.errors import TokenExpired, Unauthenticated
 from service.telemetry import Telemetry
+from tests.manual_clock import Clock
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = NOW.timestamp()
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW.timestamp())
 
 
 @pytest.fixture
@@ -78,7 +71,7 @@ def test_a_key_expires_without_any_change_of_its_file(store: KeyFile, clock: Clo
     _, key = add(store, hours=1)
     keys = WatchedKeys(store, clock)
     assert keys.usable() == 1
-    clock.seconds += 3600
+    clock.now += 3600
     assert keys.usable() == 0
     with pytest.raises(TokenExpired):
         keys.caller(key)
@@ -144,7 +137,7 @@ def test_the_last_use_of_a_key_is_remembered_until_it_is_taken(store: KeyFile, c
     key_id, key = add(store)
     keys = WatchedKeys(store, clock)
     keys.caller(key)
-    clock.seconds += 5
+    clock.now += 5
     keys.caller(key)
     with pytest.raises(Unauthenticated):
         keys.caller(key[:-1])

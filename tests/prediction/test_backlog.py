@@ -7,19 +7,10 @@ from hypothesis import strategies as st
 from service.errors import Overloaded
 from service.prediction.backlog import LONGEST_ADVICE, Backlog
 from service.runtime.timing import RunTime
+from tests.manual_clock import Clock
 
 SECONDS = 0.25
 ROW = RunTime(0.0, 0.01)
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
