@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from service.bundle.durability import sync
+
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 
@@ -61,7 +63,7 @@ def replace_file(path: Path, content: bytes) -> None:
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _keep_access(descriptor: int, before: os.stat_result | None) -> None:
@@ -72,11 +74,3 @@ def _keep_access(descriptor: int, before: os.stat_result | None) -> None:
     if (own.st_uid, own.st_gid) != (before.st_uid, before.st_gid):  # as when root changes what the service must read
         os.fchown(descriptor, before.st_uid, before.st_gid)
     os.fchmod(descriptor, before.st_mode & 0o777)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tomlkit
 
+from service.bundle.durability import sync
 from service.bundle.record import RECORD_FILE, Record
 from service.bundle.repository import (
     ALIASES_FILE,
@@ -116,7 +117,7 @@ def retire(repository: Repository, name: str, version: int, *, purge: bool = Fal
         for file in sorted(folder.iterdir()):
             if file.name not in KEPT:
                 file.unlink()
-        _sync(folder)
+        sync(folder)
     return removed
 
 
@@ -177,9 +178,9 @@ def _stage(staging: Path, source: Path, record: Record | None, state: State) -> 
     (staging / SUMS_FILE).write_text(sums, encoding="utf-8")
     for file in staging.iterdir():
         file.chmod(0o644)
-        _sync(file)
+        sync(file)
     staging.chmod(0o755)
-    _sync(staging)
+    sync(staging)
 
 
 def _rename_to_next_version(repository: Repository, name: str, staging: Path) -> int:
@@ -190,7 +191,7 @@ def _rename_to_next_version(repository: Repository, name: str, staging: Path) ->
             staging.rename(folder / str(version))
         except OSError:
             continue  # another publisher was faster: a version, never empty, cannot be renamed over
-        _sync(folder)
+        sync(folder)
         return version
     raise BundleError(f"could not publish {name}: {folder} cannot be written, or others keep publishing")
 
@@ -202,7 +203,7 @@ def _write_atomically(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     Path(file.name).chmod(0o644)
     Path(file.name).replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _put(path: Path, content: Path | str) -> None:
@@ -218,11 +219,3 @@ def _remove(draft: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         draft.rename(aside / draft.name)
     shutil.rmtree(aside)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
