@@ -175,6 +175,33 @@ class Settings(BaseSettings):
             "0 is all of them, shared among the workers. A manifest's [runtime] threads comes first.",
         ),
     ] = 1
+    strict_start: Annotated[
+        bool, Field(description="Whether one model that cannot be loaded stops the start; otherwise the others serve.")
+    ] = True
+    load_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=86400,
+            description="Seconds in which a version that is new to this machine must load and pass its self-test, in a "
+            "process of its own.",
+        ),
+    ] = 15.0
+    load_memory: Annotated[
+        int,
+        Field(
+            ge=64 << 20,
+            description="Bytes that this process may take, beyond Python's own and four times the version's files.",
+        ),
+    ] = 1 << 30
+    drain_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3600,
+            description="Seconds after SIGTERM in which the service is not ready and still accepts connections.",
+        ),
+    ] = 0.0
     deadline: Annotated[
         float, Field(gt=0, le=86400, description="Seconds in which a request is answered, or refused with status 504.")
     ] = 10.0
