@@ -18,6 +18,10 @@ def listener() -> Iterator[socket.socket]:
         yield made
 
 
+def accept_one(listener: socket.socket) -> None:
+    listener.accept()[0].close()
+
+
 def connect(listener: socket.socket) -> socket.socket:
     return socket.create_connection(listener.getsockname(), timeout=5)
 
@@ -58,7 +62,7 @@ def test_closing_ends_listening_for_every_process_that_shares_the_socket(listene
 
 async def test_the_end_of_listening_waits_for_what_is_not_accepted(listener: socket.socket) -> None:
     with connect(listener):
-        thread = threading.Timer(0.2, listener.accept)
+        thread = threading.Timer(0.2, accept_one, [listener])
         thread.start()
         await last_accepted([listener])
         assert waiting_on(listener) == 0
