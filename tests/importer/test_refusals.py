@@ -14,7 +14,8 @@ from service.bundle.repository import Repository
 from service.errors import GraphError
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
-from service.importer.sandbox import GIBIBYTE, SandboxLimits
+from service.importer.sandbox import SandboxLimits
+from service.runtime.limited_process import GIBIBYTE
 
 FLOAT, TEXT = TensorProto.FLOAT, TensorProto.STRING
 ROWS = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32)
