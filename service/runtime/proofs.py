@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from service.bundle.repository import DRAFT, SUMS_FILE, Repository, file_sha256
+from service.errors import LoadFailed
 from service.runtime.limited_process import (
     GIBIBYTE,
     OUT_OF_MEMORY,
@@ -64,6 +65,17 @@ class Proofs:
             found = self._prove(repository, new)
             self._proven.add(digest for version in new if found[version] is None and (digest := digests[version]))
         return {version: refusal for version, refusal in found.items() if refusal is not None}
+
+    def check(self, repository: Repository, versions: Iterable[Numbered]) -> None:
+        """As `refusals`, for who needs all of the versions.
+
+        Raises
+        ------
+        LoadFailed
+            With the first reason.
+        """
+        for refusal in self.refusals(repository, versions).values():
+            raise LoadFailed(refusal)
 
     def end(self) -> None:
         """End a proof that is under way in another thread, and prove no more: the process is about to end."""
