@@ -151,6 +151,11 @@ def limited_process(module: str) -> Iterator[LimitedProcess]:
             process.kill()
 
 
+def is_out_of_memory(text: str) -> bool:
+    """Whether an error of ONNX Runtime says that there was not enough memory."""
+    return any(sign in text for sign in _SIGNS_OF_NO_MEMORY)
+
+
 def answer_requests(answer: Callable[[Message], Message]) -> None:
     """Answer one request after another, each under its limits, until the parent closes the input or ends.
 
@@ -174,7 +179,7 @@ def _answer(request: Message, answer: Callable[[Message], Message]) -> Message:
         return answer(request)
     except ServiceError as error:
         text = str(error)
-        return {"error": OUT_OF_MEMORY if any(sign in text for sign in _SIGNS_OF_NO_MEMORY) else text}
+        return {"error": OUT_OF_MEMORY if is_out_of_memory(text) else text}
     except MemoryError:
         return {"error": OUT_OF_MEMORY}
 

@@ -61,7 +61,7 @@ class ProvenVersions:
             self._make_folder()
             replace_file(self.folder / FILE, "".join(f"{entry}\n" for entry in entries).encode())
         except OSError as error:
-            self._complain(f"cannot be written: {error.strerror}; the next start proves all versions again")
+            self._complain(f"cannot be written: {error.strerror}; every start proves all versions again")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -86,7 +86,7 @@ class ProvenVersions:
         except FileNotFoundError:
             return []
         except OSError as error:
-            self._complain(f"cannot be read: {error.strerror}; all versions are proven again")
+            self._complain(f"cannot be read: {error.strerror}; every start proves all versions again")
         except ValueError:
             self._complain("is damaged; all versions are proven again, and it is written anew")
         return []
