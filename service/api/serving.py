@@ -113,6 +113,7 @@ class Serving:
             log_config=None,
             access_log=False,
             server_header=False,
+            workers=1,  # of this process; else uvicorn reads a variable of its own
             **more,
         )
 

@@ -34,6 +34,11 @@ def test_clients_reuse_a_connection_for_less_time_than_it_stays_open(keep_alive:
     assert HttpLimits(keep_alive=keep_alive).advertised == advertised
 
 
+def test_no_variable_of_the_http_server_counts(serving: Started) -> None:
+    with serving(SHIPPED, WEB_CONCURRENCY="two") as server:
+        assert server.client.get("/livez").status_code == 200
+
+
 def test_a_proxy_that_is_no_address_stops_the_start() -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
     done = subprocess.run(
