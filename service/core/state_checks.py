@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.core.numerics import Array
+from service.core.numerics import EXACT, Array, Indices
 
 SUM_TOLERANCE = 1e-6
 """Of shares that sum to one: decimals of a file are rounded."""
@@ -86,6 +86,45 @@ def check_ascending(name: str, values: Any, *shape: int | None) -> Array:
     if (array[..., 1:] < array[..., :-1]).any():
         raise ValueError(f"{name} must not fall")
     return array
+
+
+def check_counts(name: str, values: Any, *, least: int = 0) -> Indices:
+    """An array of one axis that holds whole numbers, each at least the least.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> check_counts("n", [3.0, 0.0])
+    array([3, 0])
+    """
+    array = check_array(name, values, None)
+    if (array != np.floor(array)).any() or (array < least).any() or (array > EXACT).any():
+        raise ValueError(f"{name} must hold whole numbers from {least}")
+    return array.astype(np.intp)
+
+
+def edges_of(name: str, stored: Any, *, groups: int, total: int) -> Indices:
+    """Where arrays of several groups, one after the other, are to be split; shape (groups - 1,).
+
+    Parameters
+    ----------
+    name : str
+    stored : array_like of shape (groups,)
+        How many numbers every group has.
+    groups, total : int
+
+    Raises
+    ------
+    ValueError
+        If there is another number of groups, or they are not the total together.
+    """
+    counts = check_counts(name, stored)
+    if len(counts) != groups or counts.sum() != total:
+        raise ValueError(f"{name} must hold {groups} counts that sum to {total}")
+    return np.cumsum(counts)[:-1]
 
 
 def check_shares(name: str, values: Any, *shape: int | None) -> Array:
