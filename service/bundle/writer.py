@@ -9,7 +9,6 @@ from pathlib import Path
 
 import tomlkit
 
-from service.bundle.binding import bound
 from service.bundle.durability import sync
 from service.bundle.record import RECORD_FILE, Record
 from service.bundle.repository import (
@@ -172,7 +171,7 @@ def _stage(staging: Path, source: Path, record: Record | None, state: State) -> 
         if file.name not in {RECORD_FILE, STATE_FILE, SUMS_FILE}:
             shutil.copyfile(file, staging / file.name)
     if record is not None:
-        (staging / RECORD_FILE).write_text(bound(record, state).to_json(), encoding="utf-8")
+        (staging / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
         (staging / STATE_FILE).write_bytes(dump_state(state))
     files = sorted(staging.iterdir())
     sums = "".join(f"{file_sha256(file)}  {file.name}\n" for file in files)

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.bundle.binding import bound
 from service.bundle.drafts import write_ood
 from service.bundle.manifest import Manifest
 from service.bundle.record import OodDataRecord, Record
@@ -125,6 +126,7 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     model = dataclasses.replace(model, bundle=_uncalibrated(draft))
     record, state = learn(model, outputs, train, request.settings, compared)
     state |= self_tests(load_model(dataclasses.replace(draft, record=record, state=state)), outputs)
+    record = bound(record, state)
     write_ood(draft.path, changes)
     version = publish(repository, draft, record=record, state=state)
     return FitResult(name, version, record, _notes(outputs, overlap, draft))

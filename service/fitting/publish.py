@@ -3,7 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 
-from service.bundle.binding import check_bound
+from service.bundle.binding import bound, check_bound
+from service.bundle.record import Record
 from service.bundle.repository import Bundle, Repository, graph_sha256
 from service.bundle.stage_test import pack_stage_test, restore_stage_test, without_stage_test
 from service.bundle.state import State
@@ -33,21 +34,22 @@ def publish_draft(repository: Repository, name: str) -> Published:
     check_draft(draft)
     reason = why_uncalibrated(draft)
     kept = draft if reason is None else dataclasses.replace(draft, record=None, state={})
-    state = _renewed(load_model(kept))
-    return Published(publish(repository, kept, record=kept.record, state=state), reason)
+    record, state = _renewed(load_model(kept))
+    return Published(publish(repository, kept, record=record, state=state), reason)
 
 
-def _renewed(model: Model) -> State:
+def _renewed(model: Model) -> tuple[Record | None, State]:
     # What was learned must still be answered; ranges, sites and policies may be other ones than before.
-    state, record = model.bundle.state, model.bundle.record
+    record, state = model.bundle.record, model.bundle.state
     if record is not None:
         check_bound(record, state, where=model.bundle.path)
     learned = restore_stage_test("learned", state)
-    if learned is None or record is None:
-        return state
+    if record is None or learned is None:
+        return record, state
     check_learned(model.bundle, model.stages, learned)
     declared = pack_stage_test("declared", declared_test(model.stages, learned))
-    return without_stage_test("declared", state) | declared
+    state = without_stage_test("declared", state) | declared
+    return bound(record, state), state
 
 
 def why_uncalibrated(draft: Bundle) -> str | None:

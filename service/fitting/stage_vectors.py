@@ -250,7 +250,7 @@ def _probabilities(policy: Policy, rng: np.random.Generator) -> Array:
     count = int(np.clip(CELLS // (k + actions), 2, MOST // 2))
     bank = np.concatenate([0.98 * np.eye(k)[rng.permutation(k)[:MOST]] + 0.02 / k, rng.dirichlet(np.ones(k), MOST)])
     rows = np.concatenate([rng.dirichlet(np.full(k, 2.0), 2), _boundaries(policy, bank, rng)])
-    log_probs = np.log(np.maximum(rows, np.finfo(np.float32).tiny)).astype(width(k))
+    log_probs: Array = np.log(np.maximum(rows, np.finfo(np.float32).tiny)).astype(width(k))
     clear = _is_clear(policy, log_probs)
     clear[:1] |= not clear.any()
     return log_probs[clear][:count]
