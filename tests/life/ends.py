@@ -45,7 +45,7 @@ class Case:
     number : Signals
     clients : tuple of str
         Kinds of stalled clients.
-    drain : float
+    drain, deadline : float
         Seconds.
     """
 
@@ -53,11 +53,12 @@ class Case:
     number: signal.Signals = signal.SIGTERM
     clients: tuple[str, ...] = ()
     drain: float = 0.0
+    deadline: float = DEADLINE
 
     @property
     def bound(self) -> float:
         """Seconds in which it is over."""
-        return (self.drain if self.number is signal.SIGTERM else 0.0) + DEADLINE + SLACK
+        return (self.drain if self.number is signal.SIGTERM else 0.0) + self.deadline + SLACK
 
     @property
     def name(self) -> str:
@@ -164,8 +165,14 @@ class Readiness:
 
 def ended(case: Case, *, checkout: Path = ROOT, models: Path = ROOT / "models") -> End:
     """Start a service, put it to work, end it."""
-    settings = {"deadline": DEADLINE, "queue_seconds": 4.0, "drain_seconds": case.drain}
-    with service(models, workers=case.workers, checkout=checkout, **settings) as running:
+    with service(
+        models,
+        workers=case.workers,
+        checkout=checkout,
+        deadline=case.deadline,
+        queue_seconds=0.9 * case.deadline,
+        drain_seconds=case.drain,
+    ) as running:
         return _ended(running, case)
 
 
@@ -236,7 +243,7 @@ def main() -> None:
         "How a service ends, shipped model",
         COLUMNS,
         [row(ended(case, checkout=options.against)) for case in chosen],
-        caption=f"Deadline {DEADLINE:g} s; {EACH} stalled clients of each kind, {FEW['reads nothing']} that read nothing; "
+        caption=f"Deadline {DEADLINE:g} s; {EACH} stalled clients of each kind, {FEW['reads nothing']} of the last; "
         f"{UNDER_WAY} requests of {ROWS:,} rows under way; new connections at {RATE:g} per second.",
         width=160,
     )

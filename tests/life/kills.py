@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import psutil
 
 from tests.bench.servers import ROOT
@@ -86,14 +87,13 @@ class Killed:
         return int(_is_lost(self.outcomes).sum()) - sum(self.failed(kill) for kill in self.kills)
 
 
-def _is_lost(outcomes: Outcomes) -> "np.typing.NDArray[np.bool_]":
+def _is_lost(outcomes: Outcomes) -> npt.NDArray[np.bool_]:
     first = outcomes.requests["first"]
-    return (first != Ending.ANSWERED) & (first != Ending.OVERLOADED)
+    found: npt.NDArray[np.bool_] = (first != Ending.ANSWERED) & (first != Ending.OVERLOADED)
+    return found
 
 
-def killed(
-    running: Service, kind: Kind, *, kills: int, every: float = EVERY, rate: float | None = None
-) -> Killed:
+def killed(running: Service, kind: Kind, *, kills: int, every: float = EVERY, rate: float | None = None) -> Killed:
     """Kill a worker every so often."""
     chosen = share_of_capacity(running.port, kind) if rate is None else rate
     draw, seen = random.Random(0), []  # noqa: S311  # which worker is killed is no secret

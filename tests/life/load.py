@@ -113,4 +113,3 @@ def capacity(port: int, kind: Kind, *, seconds: float = 2.0) -> float:
 def share_of_capacity(port: int, kind: Kind, *, seconds: float = 2.0) -> float:
     """The share of its capacity that a server is loaded with."""
     return SHARE * capacity(port, kind, seconds=seconds)
-

@@ -36,7 +36,7 @@ NOTHING: Final = -1
 FIELDS: Final = np.dtype(
     [("begun", "f8"), ("done", "f8"), ("first", "u1"), ("final", "u1"), ("status", "u2"), ("answer", "i4")]
 )
-"""Of a request: when it was begun and done, how its first and its last try ended, its status, the place of its answer."""
+"""Of a request: when it was begun and done, the ends of its first and its last try, its status, its answer's place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,21 +160,23 @@ class Pair:
             stack.close()
 
 
-def behind_readiness(models: Path, kind: Kind, restarts: int, *, checkout: Path = ROOT, least: int = 0) -> Rolled:
+def behind_readiness(
+    models: Path, kind: Kind, restarts: int, *, checkout: Path = ROOT, least: int = 0, rate: float | None = None
+) -> Rolled:
     """Two services end by SIGTERM in turn and are started again, behind a proxy that follows their readiness."""
     pair, took = Pair(models, checkout), list[float | None]()
     with closing(pair):
         for place in range(2):
             pair.start(place)
         with balanced(*pair.ports) as front:
-            rate = share_of_capacity(front, kind)
-            with load(front, kind, rate) as sent:
+            chosen = share_of_capacity(front, kind) if rate is None else rate
+            with load(front, kind, chosen) as sent:
                 start = time.monotonic()
                 time.sleep(BEFORE)
-                while len(took) < restarts or (time.monotonic() - start) * rate < least:
+                while len(took) < restarts or (time.monotonic() - start) * chosen < least:
                     took.append(pair.restart(len(took) % 2))
                     time.sleep(BEFORE)
-    return Rolled(kind, rate, sent.ended, tuple(took))
+    return Rolled(kind, chosen, sent.ended, tuple(took))
 
 
 def cells(found: Rolled) -> tuple[str, ...]:
