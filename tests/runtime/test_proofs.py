@@ -222,7 +222,7 @@ def test_workers_that_reload_together_prove_a_version_once(small: Repository, ad
 
 def test_the_end_of_the_process_does_not_wait_for_a_proof(small: Repository, add: Add) -> None:
     proofs, versions = Proofs(Limits(60.0, GIBIBYTE)), [add("hanging", loop()), add("good")]
-    found = dict[tuple[str, int | None], str]()
+    found = dict[tuple[str, int], str]()
     proving = threading.Thread(target=lambda: found.update(proofs.refusals(small, versions)))
     proving.start()
     deadline = time.monotonic() + 20.0
@@ -251,10 +251,10 @@ def test_a_draft_is_proven_without_its_calibration_and_never_kept(
     draft_unloaded(small, tmp_path, "damaged", no_graph)
     proofs = Proofs(data=tmp_path / "data")
     for _ in range(2):
-        assert proofs.refusals(small, [("good", None)]) == {}
+        proofs.check_draft(small, "good")
     assert len(started) == 2
     with pytest.raises(LoadFailed, match=r"damaged/draft/model\.onnx cannot be loaded"):
-        proofs.check(small, [("damaged", None)])
+        proofs.check_draft(small, "damaged")
 
 
 def deep(width: int, layers: int) -> Build:
