@@ -12,6 +12,7 @@ from service.bundle.writer import publish
 from service.fitting.stage_vectors import declared_test
 from service.graph.inspect import check_draft
 from service.runtime.model import Model, load_model
+from service.runtime.proofs import Proofs
 from service.runtime.stage_checks import check_learned
 
 
@@ -23,15 +24,26 @@ class Published:
     why_uncalibrated: str | None
 
 
-def publish_draft(repository: Repository, name: str) -> Published:
+def publish_draft(repository: Repository, name: str, *, proofs: Proofs | None = None) -> Published:
     """Publish a draft as it is, with its calibration if that still holds for it.
+
+    Parameters
+    ----------
+    repository : Repository
+    name : str
+    proofs : Proofs, optional
+        By which the draft is loaded in a process of its own before it is in this one.
 
     Raises
     ------
     BundleNotFound, ManifestInvalid, GraphError
+    LoadFailed
+        If the draft cannot be loaded within the limits of `proofs`.
     """
     draft = repository.draft(name)
     check_draft(draft)
+    if proofs is not None:
+        proofs.check_draft(repository, name)
     reason = why_uncalibrated(draft)
     kept = draft if reason is None else dataclasses.replace(draft, record=None, state={})
     record, state = _renewed(load_model(kept))
