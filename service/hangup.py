@@ -83,6 +83,7 @@ async def watching(watch: Watch) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+        watch.reloader.end()
         loop.remove_signal_handler(signal.SIGHUP)
 
 

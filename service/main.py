@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -27,11 +26,12 @@ from service.access.shared_counts import SharedCounts
 from service.access.watched_keys import WatchedKeys
 from service.api.app import AppParts, build_app
 from service.api.authentication import CallerChecks
+from service.api.ending import Ending
 from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
 from service.api.proxies import Proxies, behind
-from service.api.serving import Serving, Terminated
+from service.api.serving import Serving
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
@@ -49,6 +49,7 @@ from service.hangup import Watch, watching
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
 from service.runtime.last_served import LastServed, load_as_others
+from service.runtime.limited_process import Limits
 from service.runtime.loader import Loader
 from service.runtime.proofs import Proofs
 from service.runtime.registry import Registry, load_registry
@@ -94,10 +95,7 @@ def serve(settings: Settings) -> None:
     configure_logging(settings)
     access = check_access(settings)
     Proxies.named(settings.proxies)  # workers read them too; what is wrong is reported now, and once
-    try:
-        _serve(settings, access)
-    except Terminated:
-        signal.raise_signal(signal.SIGTERM)  # its sender sees what has ended the process
+    _serve(settings, access)
 
 
 def _serve(settings: Settings, access: Access) -> None:
@@ -109,7 +107,7 @@ def _serve(settings: Settings, access: Access) -> None:
             log.info("listening on %s", url)
         log.log(access.level, "%s", access.sentence)
         _log_crowding(settings)
-        _run(settings, registry, Serving(limits_of(settings), settings.deadline, tls), sockets)
+        _run(settings, registry, _serving(settings, tls), sockets)
 
 
 def _log_models(registry: Registry) -> None:
@@ -121,6 +119,10 @@ def _log_crowding(settings: Settings) -> None:
     threads, processors = settings.workers * threads_of(settings), available_cpus()
     if threads > processors:
         log.warning("%d threads of all workers share %d processors: runs wait for each other", threads, processors)
+
+
+def _serving(settings: Settings, tls: Tls | None) -> Serving:
+    return Serving(limits_of(settings), settings.deadline, tls, settings.drain_seconds)
 
 
 def _run(settings: Settings, registry: Registry, serving: Serving, sockets: list[socket.socket]) -> None:
@@ -204,7 +206,7 @@ def read_settings() -> Settings:
 
 def load(settings: Settings) -> Registry:
     """Every model that the settings point at; anything unreadable raises, where the start is strict."""
-    strict, proofs = settings.strict_start, Proofs()
+    strict, proofs = settings.strict_start, _proofs(settings)
     return load_registry(_repository(settings), threads=threads_of(settings), strict=strict, proofs=proofs)
 
 
@@ -212,7 +214,11 @@ def _load_in_worker(settings: Settings, shared: str | None) -> Registry:
     if shared is None:
         return load(settings)
     last = LastServed(Path(shared))
-    return load_as_others(_repository(settings), last, threads=threads_of(settings), proofs=Proofs())
+    return load_as_others(_repository(settings), last, threads=threads_of(settings), proofs=_proofs(settings))
+
+
+def _proofs(settings: Settings) -> Proofs:
+    return Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory), data=settings.data)
 
 
 def _repository(settings: Settings) -> Repository:
@@ -242,19 +248,21 @@ def compose(
     exporter = exporter_of(settings, telemetry)
     reloader = _reloader(settings, registry, shared_metrics)
     watch = Watch(reloader, telemetry, settings.reload_seconds, tls)
-    stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
+    ending = Ending()
+    stuck = StuckRuns(WATCHDOG.overdue, ending, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
     parts = replace(
         _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics), shared_metrics),
         reloader=reloader if settings.repository_api else None,
         background=lambda: _watched(stuck, _background(settings, watch, keys, exporter)),
         trace=None if exporter is None else exporter.record,
+        ending=ending,
     )
     return behind(build_app(parts), Proxies.named(settings.proxies))
 
 
 def _reloader(settings: Settings, registry: Registry, shared: str | None) -> Reloader:
-    loader = Loader(_repository(settings), threads_of(settings), Proofs())
+    loader = Loader(_repository(settings), threads_of(settings), _proofs(settings))
     return Reloader(loader, registry, last=None if shared is None else LastServed(Path(shared)))
 
 

@@ -182,6 +182,11 @@ class Reloader:
             self._remove(name)
             log.info("not serving %s: %s", name, UNLOADED)
 
+    def end(self) -> None:
+        """Let a look that is under way in another thread end soon: the process is about to."""
+        if self.loader.proofs is not None:
+            self.loader.proofs.end()
+
     def listing(self) -> list[Listed]:
         """Every published version of every model, and every version that is served."""
         return [listed for name, look in sorted(self._looks().items()) for listed in self._list(name, look)]
