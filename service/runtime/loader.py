@@ -5,7 +5,7 @@ Whatever goes wrong with one model is the outcome of that model alone.
 
 import logging
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -162,7 +162,7 @@ class Loader:
         new = {version: repository.bundle(name, version) for version in versions if version not in loaded}
         return Plan(name, tuple(published), tuple(retired), aliases, known, new)
 
-    def _refusals(self, versions: list[Numbered]) -> dict[Numbered, str]:
+    def _refusals(self, versions: Sequence[Numbered]) -> dict[Numbered, str]:
         if self.proofs is None or not versions:
             return {}
         found = _attempted(partial(self.proofs.refusals, self.repository, versions))
@@ -207,7 +207,7 @@ def _fault(folder: Path) -> str | None:
     return None
 
 
-def _served_of(name: str, aliases: Mapping[str, int], models: Mapping[Numbered, Model]) -> Served:
+def _served_of(name: str, aliases: Mapping[str, int], models: Mapping[tuple[str, int], Model]) -> Served:
     own = {
         version: model for (other, version), model in sorted(models.items(), key=lambda one: one[0]) if other == name
     }

@@ -6,8 +6,8 @@ import pytest
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft, draft_files, remove_alias, retire, set_alias
 from service.errors import BundleNotFound, LoadFailed, ModelNotFound, VersionNotServed
-from service.runtime.registry import Registry, load_registry
 from service.runtime.loader import Loader
+from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import RETIRED, UNNAMED, Reloaded, Reloader
 from tests.manual_clock import Clock
 
