@@ -6,8 +6,10 @@ import pytest
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft, draft_files, remove_alias, retire, set_alias
 from service.errors import BundleNotFound, LoadFailed, ModelNotFound, VersionNotServed
+from service.runtime.loader import Loader
 from service.runtime.registry import Registry, load_registry
-from service.runtime.reload import RETIRED, UNNAMED, Reloader
+from service.runtime.reload import RETIRED, UNNAMED, Reloaded, Reloader
+from tests.manual_clock import Clock
 
 NAME = "breast-cancer"
 
@@ -18,20 +20,34 @@ def registry(repository: Repository) -> Registry:
 
 
 @pytest.fixture
-def reloader(repository: Repository, registry: Registry) -> Reloader:
-    return Reloader(repository, registry, 1)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reloader(repository: Repository, registry: Registry, clock: Clock) -> Reloader:
+    return Reloader(Loader(repository), registry, clock=clock)
 
 
 def test_nothing_is_done_while_nothing_changes(reloader: Reloader, registry: Registry) -> None:
-    assert [reloader.poll() for _ in range(3)] == [False, False, False]
+    assert [reloader.poll() for _ in range(3)] == [[], [], []]
     assert registry.generation == 0
 
 
-def test_a_change_is_acted_upon_once_it_looks_the_same_twice(
+def test_an_alias_that_moves_is_followed_at_the_next_look(
     reloader: Reloader, registry: Registry, repository: Repository, publish_again: Callable[[], int]
 ) -> None:
     set_alias(repository, NAME, "stable", publish_again())
-    assert [reloader.poll() for _ in range(3)] == [False, True, False]
+    assert [reloader.poll() for _ in range(3)] == [[Reloaded(NAME, None)], [], []]
+    assert registry.model(NAME).version == "2"
+
+
+def test_what_changes_between_the_start_and_the_first_look_is_followed(
+    repository: Repository, publish_again: Callable[[], int]
+) -> None:
+    registry = load_registry(repository)
+    set_alias(repository, NAME, "stable", publish_again())
+    Reloader(Loader(repository), registry).poll()
     assert registry.model(NAME).version == "2"
 
 
@@ -74,7 +90,7 @@ def test_aliases_that_cannot_be_followed_leave_what_is_served_with_the_reason(
     assert reloader.reload()
     assert registry.model(NAME).version == "1"
     assert NAME in str(registry.served(NAME).refusal)
-    assert not reloader.reload()  # once; it is not tried again, nor logged again, until something changes
+    assert not reloader.poll()  # once; it is not tried again at once, while nothing changes
     aliases.write_text(sound)
     reloader.reload()
     assert registry.served(NAME).refusal is None
@@ -105,7 +121,7 @@ def test_an_unloaded_model_stays_away_until_a_load_is_requested(
     reloader.unload(NAME)
     assert registry.names() == []
     set_alias(repository, NAME, "stable", publish_again())
-    assert [reloader.poll(), reloader.poll(), reloader.reload()] == [False, False, False]
+    assert [reloader.poll(), reloader.poll(), reloader.reload()] == [[], [], []]
     assert registry.names() == []
     reloader.load(NAME)
     assert registry.model(NAME).version == "2"
@@ -182,7 +198,8 @@ def test_the_listing_gives_the_reason_why_a_version_is_not_served(
     assert "does not match its sum" in str(found[bad])
     assert found[unnamed] == "no alias names this version"
     (repository.root / NAME / "aliases.toml").write_text("stable = [")
-    assert "is not TOML" in str(Reloader(repository, reloader.registry, 1).listing()[-1].reason)
+    reloader.reload()
+    assert "is not TOML" in str(states(reloader)[unnamed])
     reloader.unload(NAME)
     assert {"unloaded on request" in str(reason) for reason in states(reloader).values()} == {True}
 
@@ -193,7 +210,7 @@ def test_a_retired_version_is_no_longer_served_with_the_reason(
     set_alias(repository, NAME, "canary", publish_again())
     reloader.reload()
     retire(repository, NAME, 2)
-    assert [reloader.poll() for _ in range(3)] == [False, True, False]
+    assert [bool(reloader.poll()) for _ in range(3)] == [True, False, False]
     assert registry.model(NAME).version == "1"
     with pytest.raises(VersionNotServed, match="is retired"):
         registry.model(NAME, version=2)
