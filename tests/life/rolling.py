@@ -101,10 +101,15 @@ def roll(running: Service, *, seconds: float = ROLL_SECONDS) -> float | None:
     """Send SIGHUP; seconds until no worker from before is left and as many others serve, None if it takes too long."""
     before = running.workers()
     running.send(signal.SIGHUP)
-    return wait_for(lambda: _is_replaced(before, running.workers()), seconds)
+    return replaced(running, before, seconds=seconds)
 
 
-def _is_replaced(before: set[int], now: set[int]) -> bool:
+def replaced(running: Service, before: set[int], *, seconds: float) -> float | None:
+    """Seconds until no worker from before is left and as many others serve; None if it takes too long."""
+    return wait_for(lambda: _are_replaced(before, running.workers()), seconds)
+
+
+def _are_replaced(before: set[int], now: set[int]) -> bool:
     return not before & now and len(now) >= len(before)
 
 
