@@ -251,7 +251,8 @@ def main() -> None:
         COLUMNS,
         [row(ended(case, checkout=options.against)) for case in chosen],
         caption=f"Deadline {DEADLINE:g} s; {EACH} stalled clients of each kind, {FEW['reads nothing']} of the last; "
-        f"{UNDER_WAY} requests of {ROWS:,} rows under way, of {FEW_ROWS} in the last case; new connections at {RATE:g} per second.",
+        f"{UNDER_WAY} requests under way, each of {ROWS:,} rows or, in the last case, {FEW_ROWS}; "
+        f"new connections at {RATE:g} per second.",
         width=160,
     )
 
