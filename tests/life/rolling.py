@@ -27,7 +27,7 @@ from tests.life.processes import Service, is_ready, service, wait_for
 
 RESTARTS: Final = 20
 REQUESTS: Final = 50_000
-ROLL_SECONDS: Final = 40.0
+ROLL_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 2.0
 BEFORE: Final = 0.5
 """Seconds of load before the first restart, and after each."""
@@ -39,6 +39,7 @@ defaults
     mode http
     retries 0
     timeout connect 5s
+    timeout check 5s
     timeout client 30s
     timeout server 30s
 frontend door

@@ -71,7 +71,7 @@ def test_a_service_that_drains_behind_a_proxy_loses_no_request() -> None:
 
 
 def test_an_end_waits_for_what_is_under_way_and_not_for_stalled_clients() -> None:
-    assert_in_order(ended(Case(2, clients=tuple(STALLS), drain=0.5, deadline=2.0)))
+    assert_in_order(ended(Case(2, clients=tuple(STALLS), drain=0.5, deadline=4.0, rows=200)))
 
 
 def test_a_service_whose_parent_is_killed_serves_no_longer() -> None:
