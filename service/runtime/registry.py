@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from service.bundle.repository import Repository
 from service.bundle.writer import FIRST_ALIAS
-from service.errors import BundleNotFound, ModelNotFound, VersionNotServed
+from service.errors import BundleNotFound, ModelNotFound, ServiceError, VersionNotServed
 from service.runtime.model import Model, load_model
 
 
@@ -44,17 +45,25 @@ class Registry:
         Grows with every change, so that values derived from the models can be renewed.
     """
 
-    def __init__(self, served: dict[str, Served]) -> None:
+    def __init__(self, served: dict[str, Served], refused: Mapping[str, str] | None = None) -> None:
         self._served = dict(served)
+        self._refused = dict(refused or {})
         self.generation = 0
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Models of which no version is loaded, and why, in one line."""
+        return MappingProxyType(self._refused)
 
     def replace(self, name: str, served: Served) -> None:
         """Serve other versions of a model from now on; a request under way keeps the model it began with."""
+        self._refused.pop(name, None)
         self._served = {**self._served, name: served}  # one assignment: no reader ever sees half of a change
         self.generation += 1
 
     def remove(self, name: str) -> None:
         """Serve a model no longer, if it was at all; a request under way keeps the model it began with."""
+        self._refused.pop(name, None)
         self._served = {other: served for other, served in self._served.items() if other != name}
         self.generation += 1
 
@@ -102,8 +111,15 @@ class Registry:
         return [model for name in sorted(served) for model in served[name].models.values()]
 
 
-def load_registry(repository: Repository, *, threads: int = 1) -> Registry:
-    """Load every aliased version; anything unreadable stops the start.
+def load_registry(repository: Repository, *, threads: int = 1, strict: bool = True) -> Registry:
+    """Load every aliased version.
+
+    Parameters
+    ----------
+    repository : Repository
+    threads : int
+    strict : bool
+        Whether anything unreadable stops the start; otherwise its model is refused.
 
     Raises
     ------
@@ -112,13 +128,21 @@ def load_registry(repository: Repository, *, threads: int = 1) -> Registry:
     """
     named = (name for name in repository.names() if repository.versions(name))
     names = [name for name in named if not repository.has_no_alias_left(name)]
-    served = {name: load_served(repository, name, threads=threads) for name in names}
-    if not served:
+    served: dict[str, Served] = {}
+    refused: dict[str, str] = {}
+    for name in names:
+        try:
+            served[name] = load_served(repository, name, threads=threads)
+        except (ServiceError, OSError) as error:
+            if strict:
+                raise
+            refused[name] = " ".join(str(error).split())
+    if not served and not refused:
         raise BundleNotFound(
             f"no model is published in {repository.root}, or none has an alias; `temperance fit` or `publish` makes a "
             f"version, {repository.command('alias', 'NAME', FIRST_ALIAS, 'VERSION')} serves one"
         )
-    return Registry(served)
+    return Registry(served, refused)
 
 
 def load_served(
