@@ -305,9 +305,9 @@ def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
     """What sends traces and metrics to the collector that is set; None without one, and then nothing is imported."""
     if settings.otlp_endpoint is None:
         return None
-    from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
+    try:  # some variables are read when it is imported
+        from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
 
-    try:
         return Exporter(settings.otlp_endpoint, telemetry.registry)
     except ValueError:  # its text would quote a value
         others = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_"))) or "its variables"
