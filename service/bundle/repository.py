@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.bundle.binding import check_bound
 from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from service.bundle.record import RECORD_FILE, Record, parse_record
 from service.bundle.state import STATE_FILE, State, load_state
@@ -174,6 +175,8 @@ def read_bundle(path: Path, *, name: str, version: int | None, digest: str | Non
         return Bundle(name, version, path, manifest, None, {}, digest)
     record = parse_record(_text(record_path), where=str(record_path))
     state = load_state(state_path.read_bytes(), where=str(state_path)) if state_path.is_file() else {}
+    if version is not None:
+        check_bound(record, state, where=path)
     return Bundle(name, version, path, manifest, record, state, digest)
 
 
