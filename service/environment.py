@@ -81,7 +81,7 @@ class Sources:
             found = ", ".join(f"{variable(field)} {self.of(field)}" for field in dict.fromkeys([first, *others]))
         else:
             found = self.of(first)
-        return SettingsInvalid(f"{detail} ({found})")
+        return SettingsInvalid(f"{detail} ({found})" if found else detail)
 
     @contextmanager
     def named(self, *fields: str) -> Iterator[None]:

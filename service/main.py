@@ -100,7 +100,7 @@ def _serve(settings: Settings, sources: Sources, access: Access) -> None:
     with _sockets(settings, sources) as sockets:
         check_open_files(len(sockets))
         registry = _loaded(settings, sources)
-        with sources.named("otlp_endpoint"):
+        with sources.named(*(settings.model_fields_set & _OF_OTHERS)):
             app = compose(settings, registry, tls=tls)  # as every worker will: what stops them is reported now
         for url in urls(sockets, is_tls=tls is not None):
             log.info("listening on %s", url)
@@ -285,7 +285,11 @@ def _tokens_of(settings: Settings) -> Tokens | None:
         return None
     from service.access import tokens  # noqa: PLC0415  # without issuers its libraries are no part of a start
 
-    return tokens.Tokens([tokens.TokenIssuer(**issuer.model_dump()) for issuer in settings.jwt_issuers])
+    try:
+        return tokens.Tokens([tokens.TokenIssuer(**issuer.model_dump()) for issuer in settings.jwt_issuers])
+    except OSError as error:
+        detail = f"the authorities that SSL_CERT_FILE and SSL_CERT_DIR name cannot be read: {error.strerror}"
+        raise SettingsInvalid(f"{PREFIX}JWT_ISSUERS: {detail}") from None
 
 
 @asynccontextmanager
@@ -333,4 +337,6 @@ def set_aside() -> None:
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
 
 
+_OF_OTHERS: Final = frozenset({"jwt_issuers", "otlp_endpoint"})
+"""Settings for which libraries are imported that read variables of their own."""
 _WITH_A_CERTIFICATE: Final = frozenset({"ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"})

@@ -156,16 +156,33 @@ def test_where_a_folder_would_be_made_is_found(tmp_path: Path) -> None:
         writable_place(Path("/dev/null/one"))
 
 
-def test_what_only_a_worker_would_meet_is_met_before_one_is_started(repository: Repository, tmp_path: Path) -> None:
+ISSUERS = '[{"issuer": "https://id.example", "audience": "a", "jwks_url": "https://id.example/keys"}]'
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (
+            {"TEMPERANCE_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "-17"},
+            "TEMPERANCE_OTLP_ENDPOINT: OpenTelemetry cannot use the value of OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+        ),
+        (
+            {"TEMPERANCE_JWT_ISSUERS": ISSUERS, "SSL_CERT_FILE": "/nowhere/-17"},
+            "TEMPERANCE_JWT_ISSUERS: the authorities that SSL_CERT_FILE and SSL_CERT_DIR name cannot be read",
+        ),
+    ],
+    ids=["a collector", "issuers"],
+)
+def test_what_a_worker_would_meet_in_other_programs_variables_is_met_before_one_is_started(
+    variables: dict[str, str], expected: str, repository: Repository, tmp_path: Path
+) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPERANCE_", "OTEL_"))}
     command = [str(TEMPERANCE), "serve", "--models", str(repository.root), "--port", "0", "--workers", "2"]
-    collector = {"TEMPERANCE_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "-17"}
-    environment = clean | collector | {"TEMPERANCE_DATA": str(tmp_path), "TMPDIR": str(tmp_path)}
+    environment = clean | variables | {"TEMPERANCE_DATA": str(tmp_path), "TMPDIR": str(tmp_path)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1] == (
-        "temperance: TEMPERANCE_OTLP_ENDPOINT: OpenTelemetry cannot use the value of OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT "
-        "(from the environment)"
-    )
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith(f"temperance: {expected}")
+    assert line.endswith(" (from the environment)")
     assert "listening on" not in ended.stderr
     assert "-17" not in ended.stderr
