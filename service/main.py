@@ -106,7 +106,7 @@ def _serve(settings: Settings, sources: Sources, access: Access) -> None:
             log.info("listening on %s", url)
         log.log(access.level, "%s", access.sentence)
         _log_crowding(settings)
-        _run(settings, app, _serving(settings, tls), sockets)
+        _run(settings, registry, app, _serving(settings, tls), sockets)
 
 
 def _loaded(settings: Settings, sources: Sources) -> Registry:
@@ -132,7 +132,8 @@ def _serving(settings: Settings, tls: Tls | None) -> Serving:
     return Serving(limits_of(settings), settings.deadline, tls, settings.drain_seconds)
 
 
-def _run(settings: Settings, app: ASGIApp, serving: Serving, sockets: list[socket.socket]) -> None:
+def _run(settings: Settings, registry: Registry, app: ASGIApp, serving: Serving, sockets: list[socket.socket]) -> None:
+    del registry
     if settings.workers == 1:
         set_aside()
         serving.in_one_process(app, sockets)
