@@ -41,10 +41,14 @@ from service.credentials import (
 )
 from service.environment import Sources, read_settings
 from service.errors import SettingsInvalid
-from service.hangup import watching
+from service.hangup import Watch, watching
 from service.metrics_folder import SHARED_METRICS, metrics_folder
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
+from service.runtime.last_served import LastServed, load_as_others
+from service.runtime.limited_process import Limits
+from service.runtime.loader import Loader
+from service.runtime.proofs import Proofs
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
@@ -68,7 +72,7 @@ def create() -> ASGIApp:
     shared = os.environ.get(SHARED_METRICS)
     if shared is not None:
         forget_ended_workers(Path(shared))  # whose place this one takes
-    app = compose(settings, load(settings), shared_metrics=shared)
+    app = compose(settings, _load_in_worker(settings, shared), shared_metrics=shared)
     set_aside()
     return app
 
@@ -133,13 +137,13 @@ def _serving(settings: Settings, tls: Tls | None) -> Serving:
 
 
 def _run(settings: Settings, registry: Registry, app: ASGIApp, serving: Serving, sockets: list[socket.socket]) -> None:
-    del registry
     if settings.workers == 1:
         set_aside()
         serving.in_one_process(app, sockets)
         return
     with metrics_folder(settings.workers) as shared:
         keep_keys_needed(settings)
+        LastServed(Path(shared)).keep_all(registry)
         os.environ[SHARED_METRICS] = shared  # read by the workers' prometheus_client when it is imported
         serving.in_processes("service.main:create", settings.workers, sockets)
 
@@ -195,8 +199,20 @@ def tls_of(settings: Settings) -> Tls | None:
 
 
 def load(settings: Settings) -> Registry:
-    """Every model that the settings point at; anything unreadable raises."""
-    return load_registry(_repository(settings), threads=threads_of(settings), strict=settings.strict_start)
+    """Every model that the settings point at; anything unreadable raises, where the start is strict."""
+    strict, proofs = settings.strict_start, _proofs(settings)
+    return load_registry(_repository(settings), threads=threads_of(settings), strict=strict, proofs=proofs)
+
+
+def _load_in_worker(settings: Settings, shared: str | None) -> Registry:
+    if shared is None:
+        return load(settings)
+    last = LastServed(Path(shared))
+    return load_as_others(_repository(settings), last, threads=threads_of(settings), proofs=_proofs(settings))
+
+
+def _proofs(settings: Settings) -> Proofs:
+    return Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory), data=settings.data)
 
 
 def _repository(settings: Settings) -> Repository:
@@ -224,18 +240,24 @@ def compose(
     """
     telemetry = Telemetry(CollectorRegistry())
     exporter = exporter_of(settings, telemetry)
-    reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    reloader = _reloader(settings, registry, shared_metrics)
+    watch = Watch(reloader, telemetry, settings.reload_seconds, tls)
     ending = Ending()
     stuck = StuckRuns(WATCHDOG.overdue, ending, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
     parts = replace(
         _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics), shared_metrics),
         reloader=reloader if settings.repository_api else None,
-        background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
+        background=lambda: _watched(stuck, _background(settings, watch, keys, exporter)),
         trace=None if exporter is None else exporter.record,
         ending=ending,
     )
     return behind(build_app(parts), Proxies.named(settings.proxies))
+
+
+def _reloader(settings: Settings, registry: Registry, shared: str | None) -> Reloader:
+    loader = Loader(_repository(settings), threads_of(settings), _proofs(settings))
+    return Reloader(loader, registry, last=None if shared is None else LastServed(Path(shared)))
 
 
 def _parts(
@@ -302,10 +324,10 @@ async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) 
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None, exporter: "Exporter | None"
+    settings: Settings, watch: Watch, keys: WatchedKeys, exporter: "Exporter | None"
 ) -> AsyncIterator[None]:
     sending = nullcontext() if exporter is None else exporter.running()
-    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)), sending:
+    async with watching(watch), following_keys(keys, key_use_of(settings)), sending:
         yield
 
 
