@@ -10,20 +10,19 @@ from pathlib import Path
 import tomlkit
 
 from service.bundle.durability import sync
+from service.bundle.files import file_sha256
 from service.bundle.record import RECORD_FILE, Record
 from service.bundle.repository import (
     ALIASES_FILE,
     DRAFT,
-    KEPT,
     NAME,
     NO_ALIAS,
     RETIRED_FILE,
-    SUMS_FILE,
     Bundle,
     Repository,
-    file_sha256,
 )
 from service.bundle.state import STATE_FILE, State, dump_state
+from service.bundle.sums import KEPT, SUMS_FILE
 from service.errors import BundleError, BundleNotFound, DraftExists, ManifestInvalid
 
 FIRST_ALIAS = "stable"

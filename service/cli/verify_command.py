@@ -2,7 +2,8 @@
 
 import click
 
-from service.bundle.repository import Repository, verify_retired
+from service.bundle.repository import Repository
+from service.bundle.sums import verify_retired
 from service.cli.arguments import json_flag, models_option
 from service.cli.console import print_json
 from service.errors import BundleNotFound

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from service.bundle.repository import Bundle, Repository, graph_sha256
+from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import publish
 from service.graph.inspect import check_draft
 from service.runtime.model import load_model
@@ -36,7 +36,7 @@ def why_uncalibrated(draft: Bundle) -> str | None:
     """Why a draft's calibration does not hold for it, in words; None when it does."""
     if draft.record is None:
         return "it was never fitted"
-    if draft.record.graph_sha256 != graph_sha256(draft.path):
+    if draft.record.graph_sha256 != draft.graph_sha256:
         return "the graph changed"
     current = draft.manifest.fingerprints()
     changed = [section for section, value in draft.record.sections.items() if current.get(section) != value]

@@ -13,7 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import external_data_helper
 
-from service.bundle.repository import PARTS
+from service.bundle.sums import PARTS
 from service.errors import GraphError
 from service.graph.walk import every_node
 from service.graph.wellformed import EXAMINE, faults

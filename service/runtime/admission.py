@@ -7,7 +7,7 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.bundle.record import Record, restore_inverse
-from service.bundle.repository import Bundle, graph_sha256
+from service.bundle.repository import Bundle
 from service.bundle.scores import state_names
 from service.core.numerics import log_softmax
 from service.core.ood import SCORES
@@ -64,7 +64,7 @@ def why_unfit(score: str, manifest: Manifest, session: Session, inputs: Inputs) 
 
 def check_binding(bundle: Bundle, record: Record) -> None:
     """Refuse a record of another graph, manifest, task or number of classes, or one whose state is incomplete."""
-    if record.graph_sha256 != graph_sha256(bundle.path):
+    if record.graph_sha256 != bundle.graph_sha256:
         raise BundleDamaged(f"{bundle.path}: calibration.json was fitted on another graph; fit this one")
     for section, fingerprint in bundle.manifest.fingerprints().items():
         if bundle.version is not None and record.sections.get(section) != fingerprint:

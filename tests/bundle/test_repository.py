@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.repository import Bundle, Repository, graph_sha256, verify_sums
+from service.bundle.repository import Bundle, Repository
+from service.bundle.sums import graph_sha256, verify_sums
 from service.errors import BundleDamaged, BundleNotFound, ManifestInvalid
 
 NAME = "breast-cancer"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.repository import Bundle, Repository, verify_retired
+from service.bundle.repository import Bundle, Repository
+from service.bundle.sums import verify_retired
 from service.bundle.writer import publish, remove_alias, retire, set_alias
 from service.errors import BundleDamaged, BundleNotFound, ManifestInvalid
 
