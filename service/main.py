@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -27,11 +26,12 @@ from service.access.shared_counts import SharedCounts
 from service.access.watched_keys import WatchedKeys
 from service.api.app import AppParts, build_app
 from service.api.authentication import CallerChecks
+from service.api.ending import Ending
 from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
 from service.api.proxies import Proxies, behind
-from service.api.serving import Serving, Terminated
+from service.api.serving import Serving
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
@@ -91,10 +91,7 @@ def serve(settings: Settings) -> None:
     configure_logging(settings)
     access = check_access(settings)
     Proxies.named(settings.proxies)  # workers read them too; what is wrong is reported now, and once
-    try:
-        _serve(settings, access)
-    except Terminated:
-        signal.raise_signal(signal.SIGTERM)  # its sender sees what has ended the process
+    _serve(settings, access)
 
 
 def _serve(settings: Settings, access: Access) -> None:
@@ -106,7 +103,7 @@ def _serve(settings: Settings, access: Access) -> None:
             log.info("listening on %s", url)
         log.log(access.level, "%s", access.sentence)
         _log_crowding(settings)
-        _run(settings, registry, Serving(limits_of(settings), settings.deadline, tls), sockets)
+        _run(settings, registry, _serving(settings, tls), sockets)
 
 
 def _log_models(registry: Registry) -> None:
@@ -118,6 +115,10 @@ def _log_crowding(settings: Settings) -> None:
     threads, processors = settings.workers * threads_of(settings), available_cpus()
     if threads > processors:
         log.warning("%d threads of all workers share %d processors: runs wait for each other", threads, processors)
+
+
+def _serving(settings: Settings, tls: Tls | None) -> Serving:
+    return Serving(limits_of(settings), settings.deadline, tls, settings.drain_seconds)
 
 
 def _run(settings: Settings, registry: Registry, serving: Serving, sockets: list[socket.socket]) -> None:
@@ -229,13 +230,15 @@ def compose(
     telemetry = Telemetry(CollectorRegistry())
     exporter = exporter_of(settings, telemetry)
     reloader = Reloader(_repository(settings), registry, threads_of(settings))
-    stuck = StuckRuns(WATCHDOG.overdue, seconds=settings.deadline, count=telemetry.given_up)
+    ending = Ending()
+    stuck = StuckRuns(WATCHDOG.overdue, ending, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
     parts = replace(
         _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics), shared_metrics),
         reloader=reloader if settings.repository_api else None,
         background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
         trace=None if exporter is None else exporter.record,
+        ending=ending,
     )
     return behind(build_app(parts), Proxies.named(settings.proxies))
 

@@ -16,6 +16,8 @@ from typing import Final
 
 from prometheus_client import Counter
 
+from service.api.ending import Ending
+
 LOOK_SECONDS: Final = 0.5
 GRACE_SECONDS: Final = 5.0  # a new process takes about as long to be ready: an operator that ends sooner costs less
 DRAIN_SECONDS: Final = 20.0  # with the grace below 30: in that time a stuck process is replaced
@@ -32,14 +34,16 @@ class StuckRuns:
     ----------
     overdue : callable
         Seconds by which the run that is latest is beyond its deadline.
+    ending : Ending
+        Of the process. A run does not delay it, so from then on none is looked for.
     seconds : float
         That a request may take, and so an event loop that runs it.
     count : Counter
         Of processes that were given up.
     """
 
-    def __init__(self, overdue: Callable[[], float], *, seconds: float, count: Counter) -> None:
-        self._overdue = overdue
+    def __init__(self, overdue: Callable[[], float], ending: Ending, *, seconds: float, count: Counter) -> None:
+        self._overdue, self._ending = overdue, ending
         self._most_silent_looks = (seconds + GRACE_SECONDS) / LOOK_SECONDS
         self._count = count
         self._is_given_up = False
@@ -48,14 +52,14 @@ class StuckRuns:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """A thread looks while the context lasts. If it is left while a run does not end, the process ends at once."""
+        """A thread looks while the context lasts; if the process was given up, it ends once the context is left."""
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._watch, args=[loop], name="stuck-runs", daemon=True).start()
         try:
             yield
         finally:
             self._over.set()
-            if self._is_given_up or self._overdue() > 0.0:  # all requests are answered, and Python waits for threads
+            if self._is_given_up:  # all requests are answered, and Python waits for threads
                 _end()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -65,6 +69,8 @@ class StuckRuns:
             silent_looks = 0 if self._turned.is_set() else silent_looks + 1
             self._turned.clear()
             loop.call_soon_threadsafe(self._turned.set)
+            if self._ending.is_draining:
+                return
             overdue = self._overdue()
             late_looks = late_looks + 1 if overdue > 0.0 else 0
             if overdue > GRACE_SECONDS and late_looks > GRACE_SECONDS / LOOK_SECONDS:

@@ -22,13 +22,14 @@ from tests.load.endless import published
 PAUSED = """\
 import asyncio
 from prometheus_client import CollectorRegistry, Counter
+from service.api.ending import Ending
 from service.stuck_runs import GRACE_SECONDS, StuckRuns
 
 late = [GRACE_SECONDS + 60.0] * 3
 
 async def serve() -> None:
     count = Counter("given_up", "given up", registry=CollectorRegistry())
-    async with StuckRuns(lambda: late.pop() if late else 0.0, seconds=60.0, count=count).watched():
+    async with StuckRuns(lambda: late.pop() if late else 0.0, Ending(), seconds=60.0, count=count).watched():
         while late:
             await asyncio.sleep(0.01)
 

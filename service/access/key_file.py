@@ -9,9 +9,9 @@ import jiter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.access.keys import ApiKey
-from service.access.private_files import alone_in, replace_file
 from service.bundle.manifest import describe
 from service.errors import KeysInvalid
+from service.private_files import alone_in, replace_file
 
 KEYS_FILE: Final = "keys.json"
 """Its name in the data directory."""

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from service.access.private_files import alone_in, replace_file
+from service.private_files import alone_in, replace_file
 
 USE_FILE: Final = "keys-used.json"
 

@@ -5,7 +5,7 @@ From the outside in: the root path, the edge, pages of other origins, authentica
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from service.api.authentication import Authentication, CallerChecks
 from service.api.body_limit import body_limit
 from service.api.cross_origin import CrossOrigin
 from service.api.edge import Edge
+from service.api.ending import ENDING, Ending
 from service.api.large_bodies import LargeBodies
 from service.api.loop_load import Overload
 from service.api.openapi import router as openapi
@@ -36,7 +37,7 @@ from service.api.v1 import routes as v1
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
 from service.api.v2.model_repository import Access
-from service.errors import ServiceError
+from service.errors import Draining, NotReady, ServiceError
 from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 from service.runtime.reload import Reloader
@@ -49,7 +50,8 @@ class AppParts:
 
     ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; ``reloader`` is what
     `/v2/repository` uses, None where that is closed; ``workers`` is how many processes serve; ``background`` runs
-    beside the application for as long as it does; ``trace`` takes in every request that was answered.
+    beside the application for as long as it does; ``trace`` takes in every request that was answered; ``ending`` is how
+    far the end of the process has come.
     """
 
     registry: Registry
@@ -69,6 +71,7 @@ class AppParts:
     workers: int = 1
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     trace: Callable[[TracedRequest], None] | None = None
+    ending: Ending = field(default_factory=Ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Routes:
 def build_app(parts: AppParts) -> ASGIApp:
     """The ASGI application for a loaded registry."""
     overload = Overload()
-    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id, overload)}
+    shared = {REFUSALS: Refusals(parts.telemetry, parts.new_id, overload), ENDING: parts.ending}
     edge = Edge(
         _guarded(parts),
         parts.telemetry,
@@ -122,12 +125,12 @@ def _routed(parts: AppParts) -> ASGIApp:
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
-    protocols = [protocol(parts, limits, state.is_ready) for protocol in PROTOCOLS.values()]
+    protocols = [protocol(parts, limits, state.check_ready) for protocol in PROTOCOLS.values()]
     direct = [route for protocol in protocols for route in protocol.direct]
     app.router.routes.extend(direct)
     for protocol in protocols:
         app.include_router(protocol.router)
-    app.include_router(operations.health_router(state.is_ready))
+    app.include_router(operations.health_router(state.check_ready))
     app.include_router(operations.metrics_router(parts.exposed))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
@@ -158,9 +161,12 @@ class _State:
         self._parts = parts
         self._running = False
 
-    def is_ready(self) -> bool:
+    def check_ready(self) -> None:
+        if self._parts.ending.is_draining:
+            raise Draining("the service ends; it still answers, and other requests belong to another process")
         # What was loaded at the start can be unloaded, to the last: then there is no model to send a request to.
-        return self._running and bool(self._parts.registry.names())
+        if not (self._running and self._parts.registry.names()):
+            raise NotReady.without_models()
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -181,22 +187,22 @@ def _limits(parts: AppParts) -> Limits:
     return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies, parts.checks.quotas)
 
 
-def _v1(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
-    del is_ready
+def _v1(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
+    del check_ready
     return Routes(v1.router(parts.registry), v1.verb_routes(parts.registry, parts.predictor, limits))
 
 
-def _v2(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Routes:
-    server = _server(parts, limits, is_ready)
+def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
+    server = _server(parts, limits, check_ready)
     return Routes(v2.router(server), v2.infer_routes(server))
 
 
-def _server(parts: AppParts, limits: Limits, is_ready: Callable[[], bool]) -> Server:
+def _server(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Server:
     repository = Access(parts.reloader, parts.workers)
-    return Server(parts.registry, parts.predictor, limits, parts.version, is_ready, repository)
+    return Server(parts.registry, parts.predictor, limits, parts.version, check_ready, repository)
 
 
-Protocol = Callable[[AppParts, Limits, Callable[[], bool]], Routes]
+Protocol = Callable[[AppParts, Limits, Callable[[], None]], Routes]
 
 PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}
 # FastAPI's own would send paths and the messages of errors where its variables in the environment say so.

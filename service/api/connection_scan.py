@@ -17,16 +17,9 @@ class Connection(Protocol):
 
 
 class ConnectionScan:
-    """Looks at all connections for as long as there are any.
-
-    Attributes
-    ----------
-    is_draining : bool
-        Whether the process ends: what is connected now, for instance after a handshake, is too late.
-    """
+    """Looks at all connections for as long as there are any."""
 
     def __init__(self) -> None:
-        self.is_draining = False
         self._open: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 

@@ -36,7 +36,7 @@ class StrictHttpProtocol(LingeringProtocol):
     config : uvicorn.Config
     server_state : ServerState
     app_state : dict
-        State of the application's lifespan; its `Refusals` are there.
+        State of the application's lifespan; its `Refusals` and its `Ending` are there.
     limits : HttpLimits
     scan : ConnectionScan
     load : LoopLoad
@@ -68,7 +68,7 @@ class StrictHttpProtocol(LingeringProtocol):
         self._before_chunk, self._most_chunk = 0, limits.chunk_bytes
         self._watched: list[tuple[bytes, bytes]] = []
         self._checked: list[tuple[bytes, bytes]] | None = None
-        self._drained_at = 0.0
+        self._closing_at = 0.0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is no more."""
@@ -178,7 +178,7 @@ class StrictHttpProtocol(LingeringProtocol):
     def _is_too_much(self, version: str) -> bool:
         if not self.load.is_high(self.loop, self._refusals.overload) or version != "1.1":
             return False
-        return self.parser.should_keep_alive() and not (self.is_draining or self.expect_100_continue)
+        return self.parser.should_keep_alive() and not (self._ending.is_leaving or self.expect_100_continue)
 
     def _refuse_unread(self) -> None:
         # Its body, if it is small, is read over; the connection stays open.
@@ -221,7 +221,7 @@ class StrictHttpProtocol(LingeringProtocol):
             keep_alive=keeps,
             on_response=self.on_response_complete,
         )
-        if self.is_draining or not keeps:
+        if self._ending.is_leaving or not keeps:
             _make_last(cycle)
         elif self.expect_100_continue:
             # Whether a body still follows an answer without "100 Continue" cannot be known.
@@ -279,7 +279,7 @@ class StrictHttpProtocol(LingeringProtocol):
         if cycle.response_complete:
             self._await_request()
             return
-        if keeps and not (cycle.response_started or self.is_draining):
+        if keeps and not (cycle.response_started or self._ending.is_leaving):
             cycle.keep_alive = True
         cycle.more_body = False
         cycle.message_event.set()
@@ -339,16 +339,14 @@ class StrictHttpProtocol(LingeringProtocol):
         super().end(is_outstanding=is_outstanding or not self._is_whole or self._failure is not None)
 
     def shutdown(self) -> None:
-        """The process ends: what is under way is finished, nothing new is begun."""
-        self._scan.is_draining, self._drained_at = True, self.loop.time()
+        """The process listens no more: what is under way is finished, and the connection ends."""
+        self._closing_at = self.loop.time()
         if self.has_ended:
             return
         if self.cycle is not None and not self.cycle.response_complete:
             _make_last(self.cycle)
-        elif self._has_begun:
-            self._fail(Draining("the process ends; send the request again"))
         elif self._waits:
-            self._check_wait(self.loop.time() - self._since)
+            self._check_wait(self._closing_at)
 
     def check(self, now: float) -> None:
         """End whatever has waited for too long by ``now``, a time of the event loop."""
@@ -356,25 +354,27 @@ class StrictHttpProtocol(LingeringProtocol):
         if self._ended_at is not None:
             return
         if self._waits:
-            self._check_wait(now - self._since)
+            self._check_wait(now)
         elif not self._is_whole:
             self._check_body(now)
 
-    def _check_wait(self, waited: float) -> None:
-        limits = self.limits
-        if self._has_begun:
-            if waited > limits.header_seconds:
-                self._fail(RequestTimeout(f"send the head of a request within {limits.header_seconds:g} seconds"))
-            return
-        usual, last = (limits.header_seconds, FRESH_SECONDS) if self.cycle is None else (limits.keep_alive, 0.0)
-        if waited >= (last if self.is_draining else usual):
-            self.end_unused()
+    def _check_wait(self, now: float) -> None:
+        limits, patience, waited = self.limits, self._ending.patience, now - self._since
+        is_over = patience is not None and now - self._closing_at >= patience.head
+        if not self._has_begun:
+            usual, least = (limits.header_seconds, FRESH_SECONDS) if self.cycle is None else (limits.keep_alive, 0.0)
+            if waited >= usual or (is_over and waited >= least):
+                self.end_unused()
+        elif waited > limits.header_seconds:
+            self._fail(RequestTimeout(f"send the head of a request within {limits.header_seconds:g} seconds"))
+        elif is_over:
+            self._fail(Draining("the process ends; send the request again"))
 
     def _check_body(self, now: float) -> None:
         if self.cycle.response_complete:
             if now - self._since > LINGER_SECONDS:
                 self.end()
-        elif self.is_draining and now - self._drained_at > LINGER_SECONDS:
+        elif (patience := self._ending.patience) is not None and now - self._closing_at > patience.body:
             self._fail(RequestTimeout("the process ends, and the body has not arrived"))
 
 

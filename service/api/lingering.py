@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.api.connection_scan import ConnectionScan
+from service.api.ending import ENDING, Ending
 from service.api.http_limits import LINGER_SECONDS, MOST_UNREAD, HttpLimits
 
 
@@ -45,7 +46,7 @@ class LingeringProtocol(HttpToolsProtocol):
     config : uvicorn.Config
     server_state : ServerState
     app_state : dict
-        State of the application's lifespan.
+        State of the application's lifespan; its `Ending` is there.
     limits : HttpLimits
     scan : ConnectionScan
     """
@@ -62,6 +63,7 @@ class LingeringProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.limits, self._scan = limits, scan
+        self._ending: Ending = app_state[ENDING]
         self.direct = cast("asyncio.Transport", None)
         self.received = 0  # bytes of this request, as far as they are counted; after the end, those that are dropped
         self._ended_at: float | None = None
@@ -72,17 +74,12 @@ class LingeringProtocol(HttpToolsProtocol):
         """Whether the last answer is written, and nothing but the end of the connection is awaited."""
         return self._ended_at is not None
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether the process ends."""
-        return self._scan.is_draining
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A client has connected."""
         super().connection_made(transport)
         self.direct, self.transport = transport, _Outlet(transport, self)
         self._scan.add(self, self.loop)
-        if self._scan.is_draining:
+        if self._ending.patience is not None:  # after a handshake, for instance
             self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -153,4 +150,5 @@ class LingeringProtocol(HttpToolsProtocol):
         unsent = self.direct.get_write_buffer_size()
         if not unsent or unsent != self._unsent:
             self._unsent, self._moved_at = unsent, now
-        return now - self._moved_at > (LINGER_SECONDS if self.is_draining else self.limits.stalled_seconds)
+        most = self.limits.stalled_seconds if self._ending.patience is None else LINGER_SECONDS
+        return now - self._moved_at > most

@@ -16,7 +16,6 @@ from prometheus_client.registry import Collector
 
 from service.api.page_headers import page_headers
 from service.api.remembered_routes import READ
-from service.errors import NotReady
 from service.runtime.registry import Registry
 
 ASSETS: Final = {
@@ -26,13 +25,13 @@ ASSETS: Final = {
 }
 
 
-def health_router(is_ready: Callable[[], bool]) -> APIRouter:
+def health_router(check_ready: Callable[[], None]) -> APIRouter:
     """`/livez` and `/readyz`.
 
     Parameters
     ----------
-    is_ready : callable
-        Whether every expected model is loaded and has answered, and there is one.
+    check_ready : callable
+        Raises the error that says why the service is not ready.
     """
     routes = APIRouter()
 
@@ -41,9 +40,8 @@ def health_router(is_ready: Callable[[], bool]) -> APIRouter:
         return Response('{"status":"alive"}', media_type="application/json")
 
     async def readyz() -> Response:
-        """Every model is loaded and has answered a row, and there is one."""
-        if not is_ready():
-            raise NotReady.without_models()
+        """Every model is loaded and has answered a row, there is one, and the service does not end."""
+        check_ready()
         return Response('{"status":"ready"}', media_type="application/json")
 
     for path, endpoint in (("/livez", livez), ("/readyz", readyz)):

@@ -1,39 +1,33 @@
 """uvicorn, as the service runs it: one process or several, on sockets that exist already."""
 
+import asyncio
+import logging
 import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from service.api.connection_scan import ConnectionScan
-from service.api.http_limits import LINGER_SECONDS, HttpLimits
+from service.api.http_limits import HttpLimits
 from service.api.http_protocol import StrictHttpProtocol
 from service.api.loop_load import LoopLoad
+from service.api.server import EndTimes, Server
+from service.api.supervisor import Supervisor
 from service.api.tls import Tls
+from service.errors import ServiceError
 
 NO_SNIFF: Final = (("X-Content-Type-Options", "nosniff"),)
 """Browsers take an answer for what its media type says."""
-
-
-READY_SECONDS: Final = 30
-"""For which a worker may be silent, and in which one that takes another's place must be ready: it loads every model."""
-
-
-class Terminated(BaseException):
-    """SIGTERM has ended the process; what it leaves behind can be removed, and the signal raised again."""
-
-
 ACCEPTED_IN_A_TURN: Final = 32
+
+log = logging.getLogger("temperance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +40,24 @@ class Serving:
     deadline : float
         Seconds in which every request is answered; a process that ends waits no longer than two more.
     tls : Tls or None
+    drain_seconds : float
+        After SIGTERM, in which the service is not ready and accepts connections.
     """
 
     limits: HttpLimits
     deadline: float
     tls: Tls | None = None
+    drain_seconds: float = 0.0
+
+    @property
+    def times(self) -> EndTimes:
+        """How long an end may take."""
+        return EndTimes(drain=self.drain_seconds, deadline=self.deadline)
 
     def in_one_process(self, app: ASGIApp, sockets: Sequence[socket.socket]) -> None:
-        """Serve an application until a signal ends it.
-
-        Raises
-        ------
-        Terminated
-        """
-        server = uvicorn.Server(self._config(app))
-        # uvicorn raises a signal that it has handled once more; by default SIGTERM would then end everything at once.
-        before = signal.signal(signal.SIGTERM, _terminate)
-        try:
-            with suppress(KeyboardInterrupt):
-                server.run(_handles(sockets))
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        """Serve an application until a signal ends it."""
+        server = Server(self._config(app), self.times)
+        server.run(_handles(sockets))
         if not server.started:
             sys.exit(STARTUP_FAILURE)
 
@@ -80,9 +71,28 @@ class Serving:
         workers : int
         sockets : sequence of socket
         """
-        supervisor = Multiprocess(self._config(factory, factory=True, workers=workers), _handles(sockets))
-        supervisor.run()
-        if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        target = partial(_work, self, factory, list(sockets))
+        code = asyncio.run(Supervisor(target, workers, sockets, self.times).run())
+        if code:
+            sys.exit(code)
+
+    def as_worker(self, factory: str, sockets: Sequence[socket.socket], supervisor: socket.socket) -> None:
+        """Serve what a factory makes until the supervisor ends it.
+
+        Parameters
+        ----------
+        factory : str
+            `module:function`, imported here.
+        sockets : sequence of socket
+        supervisor : socket
+            Connection to the supervisor.
+        """
+        server = Server(self._config(factory, factory=True), self.times, supervisor)
+        try:
+            server.run(_handles(sockets))
+        except ServiceError as error:
+            log.error("a worker cannot start: %s", error)  # noqa: TRY400  # the trace says nothing more
+        if not server.started:
             sys.exit(STARTUP_FAILURE)
 
     def _config(self, app: ASGIApp | str, **more: Any) -> uvicorn.Config:
@@ -93,8 +103,7 @@ class Serving:
             ws="none",
             interface="asgi3",
             headers=[*NO_SNIFF, *([("Keep-Alive", f"timeout={advertised}")] if advertised else [])],
-            timeout_graceful_shutdown=self.deadline + LINGER_SECONDS,  # type: ignore[arg-type]  # of asyncio.wait_for
-            timeout_worker_healthcheck=READY_SECONDS,
+            timeout_graceful_shutdown=self.times.answers,  # type: ignore[arg-type]  # of asyncio.wait_for
             ssl_context_factory=self.tls,
             proxy_headers=False,
             log_config=None,
@@ -104,12 +113,16 @@ class Serving:
         )
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    del number, frame
-    raise Terminated
+def _work(serving: Serving, factory: str, sockets: list[socket.socket], supervisor: socket.socket) -> None:
+    # A terminal's Control-C was blocked at the start; it stays ignored, and processes that are started here have it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    serving.as_worker(factory, sockets, supervisor)
 
 
 def _handles(sockets: Sequence[socket.socket]) -> list[socket.socket]:
     # libuv accepts one connection per handle and turn of the loop. Under load a turn takes many milliseconds, and with
     # one handle a probe waits for a turn of every connection that was made before it.
+    for made in sockets:
+        made.setblocking(False)  # else the handles that other processes have of it would block too, and their loops
     return [*sockets, *(made.dup() for made in sockets for _ in range(ACCEPTED_IN_A_TURN - 1))]

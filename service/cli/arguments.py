@@ -14,7 +14,9 @@ from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import FIRST_ALIAS
 from service.data.column_roles import LABELS_AS, Columns
 from service.errors import BundleNotFound
-from service.settings import PREFIX
+from service.runtime.limited_process import Limits
+from service.runtime.proofs import Proofs
+from service.settings import PREFIX, Settings
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 file_path = click.Path(path_type=Path)
@@ -59,6 +61,39 @@ def column_options(group_help: str) -> Decorator:
 def columns_of(flags: dict[str, Any]) -> Columns:
     """Take the values of `column_options` out of a verb's keywords."""
     return Columns(*(flags.pop(name) for name in ("label", "group", "weight", "labels_as")))
+
+
+def proof_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of the process that loads first what is new; `proofs_of` takes their values from a verb's keywords."""
+    seconds, memory = (Settings.model_fields[name] for name in ("load_seconds", "load_memory"))
+    options = (
+        click.option(
+            "--load-seconds",
+            type=click.FloatRange(min=0, min_open=True),
+            default=seconds.default,
+            envvar=f"{PREFIX}LOAD_SECONDS",
+            show_default=True,
+            show_envvar=True,
+            help="Seconds in which the model must load and answer, in a process of its own.",
+        ),
+        click.option(
+            "--load-memory",
+            type=click.IntRange(min=1),
+            default=memory.default,
+            envvar=f"{PREFIX}LOAD_MEMORY",
+            show_default=True,
+            show_envvar=True,
+            help="Bytes that this process may take, beyond Python's own and four times the model's files.",
+        ),
+    )
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
+
+
+def proofs_of(flags: dict[str, Any]) -> Proofs:
+    """Take the values of `proof_options` out of a verb's keywords; nothing is kept of what is proven."""
+    return Proofs(Limits(seconds=flags.pop("load_seconds"), memory=flags.pop("load_memory")))
 
 
 def version_to_use(repository: Repository, name: str, version: int | None) -> Bundle:

@@ -5,7 +5,15 @@ from typing import Any
 import click
 
 from service.bundle.repository import Repository
-from service.cli.arguments import column_options, columns_of, file_path, json_flag, models_option
+from service.cli.arguments import (
+    column_options,
+    columns_of,
+    file_path,
+    json_flag,
+    models_option,
+    proof_options,
+    proofs_of,
+)
 from service.cli.console import print_json, print_table, track
 from service.cli.messages import (
     aliases_of,
@@ -65,11 +73,13 @@ from service.reporting.terminal import render_record
 )
 @click.option("--allow-overlap", is_flag=True, help="Fit even where --data holds the rows of --train-data.")
 @models_option
+@proof_options
 @json_flag
 def fit(name: str, repository: Repository, *, as_json: bool, **flags: Any) -> None:
     """Calibrate a draft and publish it as the next version."""
+    proofs = proofs_of(flags)
     request = fitting.FitRequest(columns=columns_of(flags), **flags)
-    result = fitting.fit(repository, name, request, track=track())
+    result = fitting.fit(repository, name, request, track=track(), proofs=proofs)
     print_cost_warnings(repository, name, result.version)
     bundle = repository.bundle(name, result.version)
     lines = guard_lines(bundle.manifest, kinds_of(bundle))

@@ -22,6 +22,7 @@ from service.graph.inspect import check_draft
 from service.prediction.bulk import Track, raw_of, untracked
 from service.runtime.admission import why_unfit
 from service.runtime.model import Model, load_model, self_test_of
+from service.runtime.proofs import Proofs
 
 Changes = dict[str, float | bool | list[str]]
 """Keys of `[ood]` that a fit writes into the manifest."""
@@ -85,7 +86,14 @@ class FitResult:
     notes: tuple[str, ...] = ()
 
 
-def fit(repository: Repository, name: str, request: FitRequest, *, track: Track = untracked) -> FitResult:
+def fit(
+    repository: Repository,
+    name: str,
+    request: FitRequest,
+    *,
+    track: Track = untracked,
+    proofs: Proofs | None = None,
+) -> FitResult:
     """Calibrate a model's draft and publish it as the next version.
 
     Parameters
@@ -95,11 +103,15 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     request : FitRequest
     track : callable
         Progress over the rows.
+    proofs : Proofs, optional
+        By which the draft is loaded in a process of its own before it is in this one.
 
     Raises
     ------
     BundleNotFound
         Without a draft.
+    LoadFailed
+        If the draft cannot be loaded within the limits of `proofs`.
     ManifestInvalid
         If the draft contradicts its graph.
     DataError
@@ -112,6 +124,8 @@ def fit(repository: Repository, name: str, request: FitRequest, *, track: Track 
     changes = _requested(request)
     draft = _with_ood(repository.draft(name), changes)
     check_draft(draft)
+    if proofs is not None:
+        proofs.check(repository, [(name, None)])
     model = load_model(_uncalibrated(draft))
     outputs, train, overlap = _read(model, request, track)
     compared = _compared(model, outputs, train, request)

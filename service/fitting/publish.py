@@ -7,6 +7,7 @@ from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import publish
 from service.graph.inspect import check_draft
 from service.runtime.model import load_model
+from service.runtime.proofs import Proofs
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +18,26 @@ class Published:
     why_uncalibrated: str | None
 
 
-def publish_draft(repository: Repository, name: str) -> Published:
+def publish_draft(repository: Repository, name: str, *, proofs: Proofs | None = None) -> Published:
     """Publish a draft as it is, with its calibration if that still holds for it.
+
+    Parameters
+    ----------
+    repository : Repository
+    name : str
+    proofs : Proofs, optional
+        By which the draft is loaded in a process of its own before it is in this one.
 
     Raises
     ------
     BundleNotFound, ManifestInvalid, GraphError
+    LoadFailed
+        If the draft cannot be loaded within the limits of `proofs`.
     """
     draft = repository.draft(name)
     check_draft(draft)
+    if proofs is not None:
+        proofs.check(repository, [(name, None)])
     reason = why_uncalibrated(draft)
     kept = draft if reason is None else dataclasses.replace(draft, record=None, state={})
     load_model(kept)

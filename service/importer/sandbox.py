@@ -3,27 +3,31 @@
 Tested in tests/importer/test_refusals.py.
 """
 
-import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import GraphError
+from service.runtime.limited_process import (
+    GIBIBYTE,
+    OUT_OF_MEMORY,
+    Ended,
+    LimitedProcess,
+    Limits,
+    limited_process,
+)
 
 Arrays = dict[str, npt.NDArray[Any]]
-PACKAGE = Path(__file__).parent.parent.parent
-GIBIBYTE = 2**30
+MODULE: Final = "service.importer.sandbox_process"
+PATIENCE: Final = 3
+"""Times the seconds of a run that a load, or an operator that cannot be stopped, may take."""
 LOCALE = re.compile(r"Failed to construct locale with name:([^:]+)")
 
 
@@ -57,7 +61,7 @@ class Sandbox:
         self._path = path
         self._folder = folder
         self._limits = limits
-        self._process: subprocess.Popen[str] | None = None
+        self._process: LimitedProcess | None = None
         self.alone = False
 
     def run(
@@ -80,37 +84,25 @@ class Sandbox:
             "feeds": list(map(str, files)),
             "answers": str(answers),
             "alone": self.alone and not together,
+            "seconds": self._limits.seconds,
         }
         self._send(request)
         with np.load(answers, allow_pickle=False) as stored:
             return [{name: stored[f"{n}.{i}"] for i, name in enumerate(outputs)} for n in range(len(feeds))]
 
     def _send(self, request: dict[str, object]) -> None:
-        self._process = process = self._process or self._exits.enter_context(_child(self._limits))
-        assert process.stdin is not None  # noqa: S101  # both are pipes, which only mypy does not know
-        assert process.stdout is not None  # noqa: S101
-        limits = self._limits
-        patience = Timer(3 * limits.seconds, process.kill)
-        patience.start()
+        self._process = process = self._process or self._exits.enter_context(limited_process(MODULE))
+        seconds = PATIENCE * self._limits.seconds
         try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            late = not patience.is_alive()
-            patience.cancel()
-        if late:
-            raise GraphError(f"the dry run did not end within {3 * limits.seconds:g} s and was stopped; {_BOMB}")
-        reply = json.loads(line) if line else {"error": "died"}
-        if error := reply.get("error"):
+            error = process.answer(request, Limits(seconds, self._limits.memory)).get("error")
+        except Ended as end:
+            late = f"the dry run did not end within {seconds:g} s and was stopped; {_BOMB}"
+            raise GraphError(late if end.late else f"{_DIED}, and {_BOMB}") from None
+        if error is not None:
             raise GraphError(self._explain(error).replace(str(request["graph"]), str(self._path)))
 
     def _explain(self, error: str) -> str:
-        if error == "died":
-            return f"the dry run's process died; a file that crashes ONNX Runtime is not served, and {_BOMB}"
-        if error == "memory" or any(sign in error for sign in ("Failed to allocate memory", "bad_alloc")):
+        if error == OUT_OF_MEMORY:
             return f"the dry run needs more than {self._limits.memory / GIBIBYTE:g} GiB of memory; {_BOMB}"
         if lacking := LOCALE.search(error):
             return (
@@ -128,21 +120,5 @@ def sandbox(path: Path, limits: SandboxLimits) -> Iterator[Sandbox]:
         yield Sandbox(exits, path, Path(folder), limits)
 
 
-@contextmanager
-def _child(limits: SandboxLimits) -> Iterator["subprocess.Popen[str]"]:
-    path = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "service.importer.sandbox_process", str(limits.memory), str(limits.seconds)]
-    pipe, discard = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(  # noqa: S603  # our own module
-        command, text=True, env=environment, stdin=pipe, stdout=pipe, stderr=discard
-    ) as process:
-        try:
-            assert process.stdout is not None  # noqa: S101  # it is a pipe
-            process.stdout.readline()  # it is ready
-            yield process
-        finally:
-            process.kill()
-
-
-_BOMB = "look for a loop that does not end, or a tensor of absurd size, and export the model again"
+_DIED: Final = "the dry run's process died; a file that crashes ONNX Runtime is not served"
+_BOMB: Final = "look for a loop that does not end, or a tensor of absurd size, and export the model again"

@@ -1,62 +1,36 @@
 """The dry run's own process: graphs of unknown origin are loaded and run here, under limits, and nowhere else.
 
-One request per line on standard input, one answer per line on standard output, both JSON; arrays travel in .npz files,
-which are read without pickle.
+Arrays travel in .npz files, which are read without pickle.
 
 Tested in tests/importer/test_refusals.py.
 """
 
-import json
-import resource
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import ServiceError
+from service.runtime.limited_process import Message, answer_requests
 from service.runtime.session import Feeds, Session
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
-    limit = _address_space() + memory
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _reply({})  # ready: what took the time so far was ours
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            _answer(request, seconds)
-            reply: dict[str, str] = {}
-        except ServiceError as error:
-            reply = {"error": str(error)}
-        except MemoryError:
-            reply = {"error": "memory"}
-        _reply(reply)
+    answer_requests(_answer)
 
 
-def _reply(reply: dict[str, str]) -> None:
-    print(json.dumps(reply), flush=True)  # noqa: T201  # this is the protocol
-
-
-def _address_space() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * resource.getpagesize()
-
-
-def _answer(request: dict[str, Any], seconds: float) -> None:
+def _answer(request: Message) -> Message:
     session = Session(Path(request["graph"]))
     answers: dict[str, npt.NDArray[Any]] = {}
     for number, file in enumerate(request["feeds"]):
         with np.load(file, allow_pickle=False) as stored:
             feeds = {name: _as_fed(stored[name]) for name in stored.files}
         probe = _one_by_one if request["alone"] else Session.probe
-        values = probe(session, request["outputs"], feeds, seconds=seconds)
+        values = probe(session, request["outputs"], feeds, seconds=request["seconds"])
         answers |= {f"{number}.{i}": _as_stored(value) for i, value in enumerate(values)}
     np.savez(request["answers"], allow_pickle=False, **answers)
+    return {}
 
 
 def _one_by_one(session: Session, outputs: list[str], feeds: Feeds, *, seconds: float) -> list[npt.NDArray[Any]]:

@@ -1,22 +1,163 @@
-"""Versions that have loaded and passed their self-test on this machine, in a process of its own.
+"""Versions that are new to this machine are loaded and tested in a limited process before this one loads them.
 
-Tested in tests/runtime/test_reload.py.
+A graph may crash ONNX Runtime, never end, or fill the memory. Whatever it does, it does it there, and is refused here.
 """
 
+import threading
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-from service.bundle.repository import Repository
+from service.bundle.files import file_sha256
+from service.bundle.repository import DRAFT, Repository
+from service.bundle.sums import SUMS_FILE
+from service.errors import LoadFailed
+from service.runtime.limited_process import (
+    GIBIBYTE,
+    OUT_OF_MEMORY,
+    Ended,
+    LimitedProcess,
+    Limits,
+    limited_process,
+)
+from service.runtime.proven_versions import FOLDER, ProvenVersions
 
-Numbered = tuple[str, int]
-"""A model's name and one of its versions."""
+MODULE: Final = "service.runtime.proof_process"
+DEFAULT_LIMITS: Final = Limits(seconds=15.0, memory=GIBIBYTE)
+MEMORY_OF_FILES: Final = 4
+"""Bytes of memory for every byte of a version's files, beside what each version may take."""
+LONGEST_REFUSAL: Final = 1000
+
+Numbered = tuple[str, int | None]
+"""A model's name and one of its versions; None is its draft."""
 
 
-@dataclass(frozen=True, slots=True)
 class Proofs:
-    """What is known of versions before this process loads them."""
+    """What is known of versions before this process loads them.
+
+    Parameters
+    ----------
+    limits : Limits
+        Of one version: seconds for loading and self-test, and bytes beyond Python's own and those of its files.
+    data : Path, optional
+        Data directory, where passes are kept for later starts and other processes; they are not by default.
+    """
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, data: Path | None = None) -> None:
+        self._limits = limits
+        self._proven = ProvenVersions(None if data is None else data / FOLDER)
+        self._ends = threading.Event()
+        self._child: LimitedProcess | None = None
 
     def refusals(self, repository: Repository, versions: Iterable[Numbered]) -> dict[Numbered, str]:
-        """Why versions cannot be served, in one line each; those that can are absent."""
-        del self, repository, versions
-        return {}
+        """Why versions cannot be served, in one line each; those that can are absent.
+
+        Parameters
+        ----------
+        repository : Repository
+        versions : iterable of (str, int or None)
+            None is the draft, which is loaded without its calibration, and of which nothing is kept.
+        """
+        digests = {version: digest_of(repository, version) for version in versions}
+        if not self._unproven(digests):
+            return {}
+        with self._proven.alone():
+            new = self._unproven(digests)  # another process may have proven some
+            found = self._prove(repository, new)
+            self._proven.add(digest for version in new if found[version] is None and (digest := digests[version]))
+        return {version: refusal for version, refusal in found.items() if refusal is not None}
+
+    def check(self, repository: Repository, versions: Iterable[Numbered]) -> None:
+        """As `refusals`, for who needs all of the versions.
+
+        Raises
+        ------
+        LoadFailed
+            With the first reason.
+        """
+        for refusal in self.refusals(repository, versions).values():
+            raise LoadFailed(refusal)
+
+    def end(self) -> None:
+        """End a proof that is under way in another thread, and prove no more: the process is about to end."""
+        self._ends.set()
+        if self._child is not None:
+            self._child.kill()
+
+    def _unproven(self, digests: dict[Numbered, str | None]) -> list[Numbered]:
+        unproven = self._proven.unproven(filter(None, digests.values()))
+        return [version for version, digest in digests.items() if digest is None or digest in unproven]
+
+    def _prove(self, repository: Repository, versions: Iterable[Numbered]) -> dict[Numbered, str | None]:
+        left, found = deque(versions), dict[Numbered, str | None]()
+        try:
+            while left:
+                self._prove_in_one_process(repository, left, found)
+        except OSError as error:
+            reason = f"no process could be started to load it in: {error.strerror}"
+            found |= {version: f"{_folder(repository, version)}: {reason}" for version in left}
+        return found
+
+    def _prove_in_one_process(
+        self, repository: Repository, left: deque[Numbered], found: dict[Numbered, str | None]
+    ) -> None:
+        """Prove versions until none is left, or one has made the process unusable for others."""
+        with limited_process(MODULE) as self._child:
+            while left and self._child.is_usable:
+                found[left[0]] = self._refusal(self._child, repository, left[0])
+                left.popleft()
+        self._child = None
+
+    def _refusal(self, child: LimitedProcess, repository: Repository, version: Numbered) -> str | None:
+        name, number = version
+        request = {"root": str(repository.root), "is_named": repository.is_named, "name": name, "version": number}
+        folder = _folder(repository, version)
+        limits = Limits(self._limits.seconds, self._limits.memory + MEMORY_OF_FILES * _size(folder))
+        if self._ends.is_set():
+            return f"{folder} was not loaded: the process is about to end"
+        try:
+            error = child.answer(request, limits).get("error")
+        except Ended as end:
+            return f"{folder}: {self._late() if end.late else _DIED.format(cause=end.cause)}"
+        if error == OUT_OF_MEMORY:
+            return f"{folder}: {_TOO_LARGE.format(gibibytes=limits.memory / GIBIBYTE)}"
+        return None if error is None else " ".join(error.split())[:LONGEST_REFUSAL]
+
+    def _late(self) -> str:
+        return f"it did not load and pass its self-test within {self._limits.seconds:g} s; {_ENDLESS}"
+
+
+def digest_of(repository: Repository, version: Numbered) -> str | None:
+    """A version's digest as its sums state it, which are not compared with its files; None where there are none."""
+    sums = _folder(repository, version) / SUMS_FILE
+    try:
+        return f"sha256:{file_sha256(sums)}" if sums.is_file() and not sums.is_symlink() else None
+    except OSError:
+        return None
+
+
+def _folder(repository: Repository, version: Numbered) -> Path:
+    name, number = version
+    return repository.folder(name) / (DRAFT if number is None else str(number))
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files of a folder, which nothing has checked so far."""
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    except OSError:
+        return 0
+
+
+_ENDLESS: Final = (
+    "look for a loop that does not end or constants that take long to compute, or let it have more with "
+    "TEMPERANCE_LOAD_SECONDS"
+)
+_TOO_LARGE: Final = (
+    "it needs more than {gibibytes:.3g} GiB of memory to load and pass its self-test; look for a tensor of absurd "
+    "size, or let it have more with TEMPERANCE_LOAD_MEMORY"
+)
+_DIED: Final = (
+    "the process that loaded it died ({cause}); a file that crashes ONNX Runtime is not served: export the model again"
+)

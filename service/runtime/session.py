@@ -15,6 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from service.bundle.sections import Graph
 from service.core.numerics import Array, Indices
 from service.errors import MOST_FAULTS, DeadlineExceeded, Fault, GraphError, ModelOutputInvalid
+from service.runtime.limited_process import is_out_of_memory
 from service.runtime.logits import to_features, to_logits
 from service.runtime.watchdog import WATCHDOG
 
@@ -172,6 +173,8 @@ class Session:
             WATCHDOG.end(options)
 
     def _failure(self, names: list[str], feeds: Feeds, deadline: float | None, error: Exception) -> ModelOutputInvalid:
+        if is_out_of_memory(str(error)):  # which is no row's fault
+            return ModelOutputInvalid("the graph failed while running: Failed to allocate memory")
         guilty = list(islice(self._guilty(names, feeds, deadline, range(_rows(feeds))), MOST_FAULTS))
         if not guilty:
             return ModelOutputInvalid(f"the graph failed while running: {type(error).__name__}")

@@ -17,6 +17,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from service.api.connection_scan import ConnectionScan
+from service.api.ending import AT_THE_END, ENDING, Ending
 from service.api.http_limits import HttpLimits
 from service.api.http_protocol import StrictHttpProtocol
 from service.api.loop_load import LoopLoad, Overload
@@ -125,17 +126,19 @@ class Connections:
         self._config = Config(app, log_config=None, access_log=False, ws="none", interface="asgi3")
         self._config.load()
         self.state = ServerState()
-        self._refusals = {REFUSALS: Refusals(Telemetry(CollectorRegistry()), lambda: "an-id", Overload())}
+        self._refusals = Refusals(Telemetry(CollectorRegistry()), lambda: "an-id", Overload())
 
     def made(self) -> tuple[StrictHttpProtocol, Wire]:
         wire = Wire(self._socket)
         shared: dict[str, Any] = {"limits": HttpLimits(), "scan": ConnectionScan(), "load": LoopLoad()}
-        protocol = StrictHttpProtocol(self._config, self.state, dict(self._refusals), **shared)
+        self.ending = Ending()  # of this connection alone
+        state = {REFUSALS: self._refusals, ENDING: self.ending}
+        protocol = StrictHttpProtocol(self._config, self.state, state, **shared)
         protocol.connection_made(wire)
         return protocol, wire
 
 
-async def send(protocol: StrictHttpProtocol, wire: Wire, data: bytearray, draw: random.Random) -> None:
+async def send(protocol: StrictHttpProtocol, wire: Wire, data: bytearray, draw: random.Random, ending: Ending) -> None:
     """Give a connection bytes in parts, let time pass, and lose it."""
     now = asyncio.get_running_loop().time()
     while data and not wire.is_closed:
@@ -146,6 +149,7 @@ async def send(protocol: StrictHttpProtocol, wire: Wire, data: bytearray, draw: 
             await asyncio.sleep(0)
     await settled()
     if draw.random() < 0.2:
+        ending.close(AT_THE_END)
         protocol.shutdown()
     for later in (3, 6, 80, 200, 206):
         if not wire.is_closed:
@@ -168,7 +172,7 @@ async def send_many(seeds: range, connection: socket.socket) -> set[bytes]:
     for seed in seeds:
         draw = random.Random(seed)  # noqa: S311  # changes bytes, hides nothing
         protocol, wire = connections.made()
-        await send(protocol, wire, mutated(draw), draw)
+        await send(protocol, wire, mutated(draw), draw, connections.ending)
         assert not connections.state.tasks, seed
         seen |= {line[:12] for line in wire.written.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")}
     return seen

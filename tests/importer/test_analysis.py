@@ -18,7 +18,8 @@ from service.importer.analysis import Analysis, analyse
 from service.importer.declared import Conclusion, Declared
 from service.importer.manifest_text import manifest_text
 from service.importer.sandbox import SandboxLimits
-from tests.importer.test_refusals import Build, estimator_of, graph, node, value, weights
+from tests.importer.test_refusals import estimator_of
+from tests.small_graphs import Build, graph, node, value, weights
 
 Learn = Callable[..., tuple[Analysis, dict[str, Conclusion]]]
 EYE = weights("w", np.eye(2))

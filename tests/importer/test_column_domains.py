@@ -20,7 +20,7 @@ from service.importer.synthetic_rows import draw
 from service.runtime.model import Model, load_model
 from service.runtime.rows import Fields
 from tests.importer.test_analysis import Learn, learn
-from tests.importer.test_refusals import Build, graph, node, value, weights
+from tests.small_graphs import Build, graph, node, value, weights
 
 __all__ = ["learn"]
 INT64 = TensorProto.INT64

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from service.errors import GraphError
 from tests.importer.test_analysis import Learn, learn
-from tests.importer.test_refusals import graph, node, value, weights
+from tests.small_graphs import graph, node, value, weights
 
 __all__ = ["learn"]
 

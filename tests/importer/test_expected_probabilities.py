@@ -10,7 +10,7 @@ import pytest
 from service.errors import DataError, GraphError
 from tests.graph.mutants import seeds
 from tests.importer.test_analysis import Learn, learn
-from tests.importer.test_refusals import Build, graph, node, value, weights
+from tests.small_graphs import Build, graph, node, value, weights
 
 __all__ = ["learn"]
 W = np.random.default_rng(0).normal(size=(2, 3))

@@ -14,41 +14,14 @@ from service.bundle.repository import Repository
 from service.errors import GraphError
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
-from service.importer.sandbox import GIBIBYTE, SandboxLimits
+from service.importer.sandbox import SandboxLimits
+from service.runtime.limited_process import GIBIBYTE
+from tests.small_graphs import FLOAT, Build, big_tensor, graph, loop, node, slow_load, value, weights
 
-FLOAT, TEXT = TensorProto.FLOAT, TensorProto.STRING
+TEXT = TensorProto.STRING
 ROWS = np.random.default_rng(0).normal(size=(90, 4)).astype(np.float32)
 THREE = np.digitize(ROWS[:, 0], [-0.5, 0.5])
 QUICK = SandboxLimits(seconds=0.5, memory=GIBIBYTE)
-
-Build = Callable[[Path], object]
-
-
-def value(name: str, shape: list[Any] | None, kind: int = FLOAT) -> onnx.ValueInfoProto:
-    """A declared tensor."""
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-def weights(name: str, array: Any) -> onnx.TensorProto:
-    """An initialiser in float32, or as it is if it holds whole numbers."""
-    array = np.asarray(array)
-    return numpy_helper.from_array(array if array.dtype.kind == "i" else array.astype(np.float32), name)
-
-
-def graph(
-    *nodes: onnx.NodeProto,
-    constants: tuple[onnx.TensorProto, ...] = (),
-    inputs: tuple[onnx.ValueInfoProto, ...] = (value("x", [None, 2]),),
-    outputs: tuple[onnx.ValueInfoProto, ...] = (value("s", [None, 2]),),
-    opset: int = 17,
-    ir: int = 8,
-    domain: str = "ai.onnx.ml",
-) -> Build:
-    """A file of these operators."""
-    made = helper.make_graph(nodes, "g", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(domain, 3 if domain == "ai.onnx.ml" else 1)]
-    model = helper.make_model(made, opset_imports=opsets, ir_version=ir)
-    return lambda path: onnx.save(model, path)
 
 
 def newer(path: Path) -> None:
@@ -57,12 +30,6 @@ def newer(path: Path) -> None:
     model = onnx.load(path)
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 99))
     onnx.save(model, path)
-
-
-def node(operator: str, inputs: str = "x", output: str = "s", **attributes: Any) -> onnx.NodeProto:
-    """An operator; its domain follows from its name."""
-    domain = "ai.onnx.ml" if operator.endswith(("Classifier", "Regressor")) else ""
-    return helper.make_node(operator, inputs.split(), output.split(), domain=domain, **attributes)
 
 
 def converted(estimator: Callable[[], Any]) -> Build:
@@ -83,41 +50,6 @@ def estimator_of(**estimator: Any) -> Any:
 
     ((module, name),) = estimator.items()
     return getattr(importlib.import_module(f"sklearn.{module}"), name)
-
-
-def loop() -> Build:
-    """Adds one, 2^62 times."""
-    body = helper.make_graph(
-        [node("Add", "v one", "w"), node("Identity", "go", "on")],
-        "body",
-        [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL), value("v", [None, 2])],
-        [value("on", [], TensorProto.BOOL), value("w", [None, 2])],
-        [weights("one", [1.0])],
-    )
-    trips = weights("trips", np.array(2**62, dtype=np.int64))
-    go = numpy_helper.from_array(np.array(True), "go0")
-    return graph(node("Loop", "trips go0 x", "s", body=body), constants=(trips, go))
-
-
-def slow_load() -> Build:
-    """A chain of products that ONNX Runtime multiplies out before it lets anybody have a session."""
-    chain = [node("MatMul", f"m{i} m{i}", f"m{i + 1}") for i in range(400)]
-    tail = [node("ReduceMean", "m400", "mean", keepdims=0), node("Add", "x mean", "s")]
-    size = weights("size", np.array([1500, 1500], dtype=np.int64))
-    fill = weights("fill", [1e-3])
-    return graph(node("ConstantOfShape", "size", "m0", value=fill), *chain, *tail, constants=(size,))
-
-
-def big_tensor(cells: int) -> Build:
-    """Fills a tensor of a size that its input tells, so that nothing can be known beforehand."""
-    nodes = [
-        node("Shape", "x", "shape"),
-        node("Mul", "shape many", "large"),
-        node("ConstantOfShape", "large", "zeros"),
-        node("ReduceSum", "zeros", "sum", keepdims=0),
-        node("Add", "x sum", "s"),
-    ]
-    return graph(*nodes, constants=(weights("many", np.array([1, cells], dtype=np.int64)),))
 
 
 def classifier(**changes: Any) -> onnx.NodeProto:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from uvicorn.server import ServerState
 
 from service.api.connection_scan import ConnectionScan
+from service.api.ending import ENDING, Ending
 from service.api.http_limits import MOST_UNREAD, HttpLimits
 from service.api.http_protocol import StrictHttpProtocol
 from service.api.loop_load import LASTING_SECONDS, MOST_REQUESTS, LoopLoad, Overload
@@ -66,7 +67,7 @@ class Busy:
         self.protocol = StrictHttpProtocol(
             config,
             ServerState(),
-            {REFUSALS: refusals},
+            {REFUSALS: refusals, ENDING: Ending()},
             loop,
             limits=HttpLimits(),
             scan=ConnectionScan(),

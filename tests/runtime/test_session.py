@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.sections import Graph
 from service.errors import MOST_FAULTS, GraphError, ModelOutputInvalid
 from service.runtime.session import Session
+from tests.small_graphs import big_tensor
 
 ROOT = Path(__file__).parents[2]
 LOGITS = Graph(output="s", output_kind="logits", classes=("a", "b"))
@@ -222,3 +223,10 @@ def test_shared_weights_answer_as_packed_ones(tmp_path: Path) -> None:
     feeds = {"x": rng.normal(size=(7, 64)).astype(np.float32)}
     packed, shared = (Session(tmp_path / "m.onnx", shared=shared).run("scores", feeds) for shared in (False, True))
     np.testing.assert_allclose(shared, packed, rtol=1e-5, atol=1e-5)
+
+
+def test_memory_that_is_lacking_is_no_row_s_fault(tmp_path: Path) -> None:
+    big_tensor(1 << 40)(tmp_path / "big.onnx")
+    with pytest.raises(ModelOutputInvalid, match="Failed to allocate memory") as raised:
+        Session(tmp_path / "big.onnx").run("s", {"x": np.zeros((3, 2), dtype=np.float32)})
+    assert raised.value.faults == ()

@@ -40,7 +40,8 @@ class Server:
     limits : Limits
     version : str
         Of this service.
-    is_ready : callable
+    check_ready : callable
+        Raises the error that says why the service is not ready.
     repository : Access
         To the published models.
     """
@@ -49,7 +50,7 @@ class Server:
     predictor: Predictor
     limits: Limits
     version: str
-    is_ready: Callable[[], bool]
+    check_ready: Callable[[], None]
     repository: Access
 
 

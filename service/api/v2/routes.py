@@ -12,7 +12,6 @@ from service.api.v2 import model_repository
 from service.api.v2.endpoint import InferEndpoint, Server
 from service.api.v2.model_metadata import model_metadata, server_metadata, statistics
 from service.api.v2.responses import json_response
-from service.errors import NotReady
 
 
 def infer_routes(server: Server) -> list[DirectRoute]:
@@ -48,9 +47,8 @@ def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
         return json_response({"live": True})
 
     async def ready() -> Response:
-        """Whether every model is ready, and there is one."""
-        if not server.is_ready():
-            raise NotReady.without_models()
+        """Whether every model is ready, there is one, and the service does not end."""
+        server.check_ready()
         return json_response({"ready": True})
 
     async def all_statistics(request: Request) -> Response:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.access.private_files import alone_in, replace_file
+from service.private_files import alone_in, replace_file
 
 
 def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
