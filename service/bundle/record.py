@@ -2,26 +2,46 @@
 
 import dataclasses
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service.bundle.manifest import Manifest, describe
+from service.bundle.manifest import describe
 from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.mixture import Mixed, support
 from service.core.inverse import INVERSES, Inverse
 from service.core.multilabel import LabelChain, PerLabel
+from service.core.numerics import EXACT
 from service.core.smoothing import Transitions
+from service.core.state_checks import check_shares
 from service.errors import BundleDamaged
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(allow_inf_nan=False, ge=0.0)]
+Positive = Annotated[float, Field(allow_inf_nan=False, gt=0.0)]
+Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+OwnShare = Annotated[float, Field(gt=0.0, le=1.0)]
+"""Of a class that occurs."""
+Count = Annotated[int, Field(ge=0, le=EXACT)]
+Units = Annotated[int, Field(ge=1, le=EXACT)]
 
 RECORD_FILE = "calibration.json"
 PER_LABEL = "per_label"
 """Method of a calibration whose every label has its own; `labels` holds them."""
 
-LATER: Final = ("support", "inverse", "candidates", "label_sets", "estimation", "ood_data", "labels", "sequence")
+LATER: Final = (
+    "support",
+    "inverse",
+    "candidates",
+    "label_sets",
+    "estimation",
+    "ood_data",
+    "labels",
+    "sequence",
+    "content_sha256",
+)
 """Keys younger than schema 1; without a value they are not written, so an old record keeps its bytes and digest."""
 
 
@@ -48,10 +68,10 @@ class CalibratorRecord(RecordSection):
 
     method: str
     params: dict[str, Param]
-    prior: Annotated[dict[str, Finite], Field(exclude_if=_is_empty)] = {}
+    prior: Annotated[dict[str, Positive], Field(exclude_if=_is_empty)] = {}
     interval: dict[str, tuple[Finite, Finite | None]] = {}
     interval_reason: Annotated[dict[str, str], Field(exclude_if=_is_empty)] = {}
-    level: Finite = 0.95
+    level: Rate = 0.95
 
 
 class InverseRecord(RecordSection):
@@ -64,11 +84,11 @@ class InverseRecord(RecordSection):
 class CandidateRecord(RecordSection):
     """How one chain did on held-out rows, in nats; ``excess`` is what it lost against the best, row by row."""
 
-    log_loss: Finite
-    standard_error: Finite
+    log_loss: NotNegative
+    standard_error: NotNegative
     excess: Finite
-    excess_standard_error: Finite
-    parameters: int
+    excess_standard_error: NotNegative
+    parameters: Count
     chosen: bool
 
 
@@ -76,13 +96,13 @@ class PrevalenceRecord(RecordSection):
     """The class prior of the calibrated probabilities, and its basis."""
 
     basis: Literal["declared", "calibration_rows", "unknown"]
-    prevalence: dict[str, Finite] | None
+    prevalence: dict[str, OwnShare] | None
 
 
 class ClassThreshold(RecordSection):
     """What applies to rows predicted to be one class; without a threshold of its own, that of all rows."""
 
-    rows: int
+    rows: Count
     threshold: Finite | None
 
 
@@ -95,12 +115,12 @@ class BandRecord(RecordSection):
     thresholds go by it.
     """
 
-    at_threshold: Finite
-    measured: Finite
-    safety: Finite
-    rows: int
-    paths: int
-    tie: Finite = 0.0
+    at_threshold: NotNegative
+    measured: NotNegative
+    safety: Positive
+    rows: Units
+    paths: Units
+    tie: NotNegative = 0.0
 
 
 class ScoreRecord(RecordSection):
@@ -110,11 +130,11 @@ class ScoreRecord(RecordSection):
     """
 
     threshold: Finite
-    false_alarm: Finite
-    confidence: Finite | None = None
-    rows: int
+    false_alarm: Rate
+    confidence: Rate | None = None
+    rows: Units
     trained_on: Literal["nothing", "train_data", "half_of_calibration_rows", "ood_data"]
-    kept_rows: int | None = None
+    kept_rows: Units | None = None
     by_class: dict[str, ClassThreshold] | None = None
     band: BandRecord | None = None
 
@@ -125,24 +145,24 @@ class OodCandidateRecord(RecordSection):
     AUROC with its 95 % interval; FPR@95 by both conventions, as in `service.core.assessment.ranking.fpr_at_tpr`.
     """
 
-    auroc: Finite
-    low: Finite
-    high: Finite
-    fpr95_ood_positive: Finite
-    fpr95_id_positive: Finite
+    auroc: Share
+    low: Share
+    high: Share
+    fpr95_ood_positive: Share
+    fpr95_id_positive: Share
     chosen: bool
 
 
 class OodDataRecord(RecordSection):
     """What ``--ood-data`` was used for: candidates, why others are none, and the temperature of `nll`."""
 
-    rows: int
+    rows: Units
     digest: str
-    evaluated_rows: int
-    evaluated_ood_rows: int
+    evaluated_rows: Units
+    evaluated_ood_rows: Units
     candidates: dict[str, OodCandidateRecord]
     refused: dict[str, str]
-    temperature: Finite
+    temperature: Positive
     tuning: str
     choice: str
 
@@ -154,8 +174,8 @@ class LabelSetsRecord(RecordSection):
     """
 
     method: Literal["lac", "aps", "raps"]
-    rows: int
-    class_rows: dict[str, int] | None = None
+    rows: Units
+    class_rows: dict[str, Count] | None = None
     scored: Literal["model_output"] | None = None
 
 
@@ -166,8 +186,8 @@ class EstimationRecord(RecordSection):
     """
 
     obstacle: str | None
-    condition: Finite | None = None
-    source_error: tuple[Finite, ...] | None = None
+    condition: Positive | None = None
+    source_error: tuple[NotNegative, ...] | None = None
 
 
 class LabelRecord(RecordSection):
@@ -179,7 +199,7 @@ class LabelRecord(RecordSection):
     calibrator: CalibratorRecord
     candidates: dict[str, CandidateRecord] = {}
     source: PrevalenceRecord
-    present: int
+    present: Count
     before: dict[str, Finite]
     after_out_of_fold: dict[str, Finite]
 
@@ -187,9 +207,9 @@ class LabelRecord(RecordSection):
 class SequenceRecord(RecordSection):
     """How classes follow each other in calibration sequences; without a known source prevalence nothing can use it."""
 
-    positions: int
-    initial: tuple[Finite, ...]
-    transitions: tuple[tuple[Finite, ...], ...]
+    positions: Units
+    initial: tuple[OwnShare, ...]
+    transitions: tuple[tuple[OwnShare, ...], ...]
 
     def restored(self) -> Transitions:
         """The chain itself."""
@@ -199,19 +219,19 @@ class SequenceRecord(RecordSection):
 class Provenance(RecordSection):
     """Where a calibration comes from; no clock, user or path."""
 
-    rows: int
-    class_counts: dict[str, int]
-    groups: int | None = None
+    rows: Units
+    class_counts: dict[str, Count]
+    groups: Units | None = None
     weighted: bool = False
     data_digest: str
-    train_rows: int | None = None
+    train_rows: Units | None = None
     train_digest: str | None = None
-    seed: int
-    folds: int
+    seed: Annotated[int, Field(ge=0)]
+    folds: Units
     before: dict[str, Finite]
     after_out_of_fold: dict[str, Finite]
-    range_rate: Finite
-    flag_rate: Finite
+    range_rate: Share
+    flag_rate: Share
     warnings: tuple[str, ...] = ()
 
 
@@ -219,12 +239,13 @@ class Record(RecordSection):
     """The whole file.
 
     ``support`` is 1 / (n + 1), n counting rows, or groups where there are groups: the share of the uniform distribution
-    that is mixed into whatever is ``separable``. Versions without it are not mixed.
+    that is mixed into whatever is ``separable``. Versions without it are not mixed. ``content_sha256`` binds the record
+    to `state.npz`, as `service.bundle.binding` has it.
     """
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     status: Literal["ok", "separable"]
-    support: Annotated[Finite, Field(gt=0.0, lt=1.0)] | None = None
+    support: Rate | None = None
     graph_sha256: str
     sections: dict[str, str]
     chain: tuple[str, ...]
@@ -232,7 +253,7 @@ class Record(RecordSection):
     calibrator: CalibratorRecord
     candidates: dict[str, CandidateRecord] = {}
     source: PrevalenceRecord
-    probability_floor: Finite
+    probability_floor: Annotated[float, Field(gt=0.0, lt=0.5)]
     scores: dict[str, ScoreRecord]
     label_sets: LabelSetsRecord | None = None
     estimation: EstimationRecord | None = None
@@ -240,6 +261,17 @@ class Record(RecordSection):
     labels: dict[str, LabelRecord] = {}
     sequence: SequenceRecord | None = None
     provenance: Provenance
+    content_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> Self:
+        shares = {f"labels.{name}.source.prevalence": label.source.prevalence for name, label in self.labels.items()}
+        if not self.labels:
+            shares["source.prevalence"] = self.source.prevalence
+        for name, of_states in shares.items():
+            if of_states is not None:
+                check_shares(name, list(of_states.values()), None)
+        return self
 
     @property
     def least_error(self) -> float:
@@ -314,33 +346,8 @@ def _check_inverse(inverse: InverseRecord | None, where: str) -> None:
         restore_inverse(inverse)
     except TypeError:
         raise BundleDamaged(f"{where}: inverse.params must hold {', '.join(known)}") from None
-
-
-def inverse_record(manifest: Manifest) -> InverseRecord | None:
-    """The inverse that `[training]` declares; None where the loss leaves the posterior as it is, or has no inverse."""
-    training, classes = manifest.training, manifest.graph.classes
-    declared: dict[str, dict[str, Any]] = {
-        "weighted": {"class_weights": _in_order(training.class_weights, classes)},
-        "focal": {"gamma": training.gamma, "alpha": _in_order(training.alpha, classes)},
-        "label_smoothing": {"epsilon": training.epsilon, "floor": manifest.graph.probability_floor},
-    }
-    if training.loss not in declared:
-        return None
-    params = {name: value for name, value in declared[training.loss].items() if value is not None}
-    return InverseRecord(loss=training.loss, params=params)
-
-
-def label_inverse_record(manifest: Manifest, label: str) -> InverseRecord | None:
-    """The inverse on one label's log-odds that `[training]` declares; None where the loss leaves them as they are."""
-    training = manifest.training
-    declared: dict[str, tuple[str, dict[str, float | None]]] = {
-        "weighted": ("multilabel_cross_entropy", {"positive_weight": (training.class_weights or {}).get(label)}),
-        "focal": ("sigmoid_focal", {"gamma": training.gamma, "alpha": (training.alpha or {}).get(label)}),
-    }
-    if training.loss not in declared:
-        return None
-    loss, params = declared[training.loss]
-    return InverseRecord(loss=loss, params={name: value for name, value in params.items() if value is not None})
+    except ValueError as error:
+        raise BundleDamaged(f"{where}: inverse.params: {error}") from None
 
 
 def restore_inverse(record: InverseRecord) -> Inverse:
@@ -360,10 +367,6 @@ def stored(calibrator: Calibrator) -> dict[str, Param]:
 
 def _restored(params: dict[str, Param]) -> dict[str, Any]:
     return {name: np.asarray(value) if isinstance(value, tuple) else value for name, value in params.items()}
-
-
-def _in_order(values: dict[str, float] | None, classes: tuple[str, ...]) -> tuple[float, ...] | None:
-    return None if values is None else tuple(values[c] for c in classes)
 
 
 def _fields(kind: type[Calibrator] | type[Inverse]) -> tuple[str, ...]:

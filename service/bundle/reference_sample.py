@@ -7,6 +7,7 @@ import numpy as np
 from service.bundle.state import State
 from service.core.label_shift import Sample
 from service.core.numerics import Array, Indices
+from service.core.state_checks import SUM_TOLERANCE, check_array, check_counts
 
 STORED_ROWS: Final = 10_000
 STORED_CELLS: Final = 200_000  # rows times classes
@@ -42,11 +43,15 @@ def restore_sample(state: State) -> tuple[Sample, Sample | None] | None:
     """All rows, and those with a known flag; None where the version has none.
 
     The second is None where the gate lets no row of some class through.
+
+    Raises
+    ------
+    ValueError
+        Naming the array that cannot be right.
     """
     if f"{PREFIX}gate" not in state:
         return None
-    gate, labels = (np.asarray(state[f"{PREFIX}{name}"], dtype=np.intp) for name in ("gate", "labels"))
-    log_probs: Array = np.asarray(state[f"{PREFIX}log_probs"], dtype=np.float64)
+    log_probs, labels, gate = _checked(state)
     weights, groups = state.get(f"{PREFIX}weights"), state.get(f"{PREFIX}groups")
 
     def part(rows: Indices, unflagged: Indices) -> Sample:
@@ -62,6 +67,22 @@ def restore_sample(state: State) -> tuple[Sample, Sample | None] | None:
     complete = len(np.unique(labels[gate == 1])) == log_probs.shape[1]
     everything = part(np.arange(len(labels)), np.ones(len(labels), dtype=np.intp))
     return everything, part(known, gate[known]) if complete else None
+
+
+def _checked(state: State) -> tuple[Array, Indices, Indices]:
+    log_probs = np.asarray(check_array(f"{PREFIX}log_probs", state[f"{PREFIX}log_probs"], None, None), np.float64)
+    rows, classes = log_probs.shape
+    labels = check_counts(f"{PREFIX}labels", check_array(f"{PREFIX}labels", state[f"{PREFIX}labels"], rows))
+    gate = check_counts(f"{PREFIX}gate", check_array(f"{PREFIX}gate", state[f"{PREFIX}gate"], rows), least=UNKNOWN)
+    if gate.max(initial=1) > 1 or len(np.unique(labels)) != classes or labels.max(initial=0) >= classes:
+        raise ValueError(f"{PREFIX}labels must name each of the {classes} classes, and {PREFIX}gate be -1, 0 or 1")
+    if log_probs.max(initial=0.0) > SUM_TOLERANCE:
+        raise ValueError(f"{PREFIX}log_probs must be logarithms of probabilities")
+    if f"{PREFIX}weights" in state and (check_array("weights", state[f"{PREFIX}weights"], rows) < 0.0).any():
+        raise ValueError(f"{PREFIX}weights must not be negative")
+    if f"{PREFIX}groups" in state:
+        check_counts(f"{PREFIX}groups", check_array(f"{PREFIX}groups", state[f"{PREFIX}groups"], rows))
+    return log_probs, labels, gate
 
 
 def _stored_rows(labels: Indices, *, classes: int) -> Indices:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from service.bundle.binding import check_bound
 from service.bundle.files import check_regular, folders_in, read_optional_file
 from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from service.bundle.record import RECORD_FILE, Record, parse_record
@@ -143,6 +144,8 @@ class Repository:
         self.check_published(name, version)
         verified = verify_sums(path)
         manifest, record, state = _parsed(path, verified.contents)
+        if record is not None:
+            check_bound(record, state, where=path)
         return Bundle(name, version, path, manifest, record, state, verified.digest, verified.sums)
 
     def check_published(self, name: str, version: int) -> None:

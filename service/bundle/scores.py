@@ -11,9 +11,10 @@ from service.bundle.record import ScoreRecord
 from service.bundle.state import State
 from service.core.conformal import Reference
 from service.core.mondrian import ByClass, with_fallback
-from service.core.numerics import Array
+from service.core.numerics import Array, Indices
 from service.core.ood import SCORES, Score
 from service.core.score_ties import UNMEASURED, caps
+from service.core.state_checks import check_array, check_ascending, check_counts, edges_of
 
 REFERENCE_PARTS: Final = ("scores", "ranks", "n")
 CLASS_PARTS: Final = ("class_scores", "class_ranks", "class_stored", "class_n")
@@ -39,28 +40,39 @@ def pack_score(name: str, score: Score, calibration: Reference, by_class: ByClas
 
 
 def restore_score(name: str, state: State) -> Score:
-    """A score with the state that `fit` learned."""
-    return SCORES[name](**{f: state[f"{name}.{f}"] for f in fields_of(name) if f"{name}.{f}" in state})
+    """A score with the state that `fit` learned.
+
+    Raises
+    ------
+    ValueError
+        Naming the array that cannot be right.
+    """
+    fields = {field: state[f"{name}.{field}"] for field in fields_of(name) if f"{name}.{field}" in state}
+    try:
+        return SCORES[name](**fields)
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from None
 
 
 def restore_reference(name: str, state: State) -> Reference:
-    """The calibration scores that thresholds and p-values rest on."""
-    scores = np.asarray(state[f"{name}:scores"], dtype=np.float64)
-    ranks = np.asarray(state[f"{name}:ranks"], dtype=np.intp)
-    stored = state.get(f"{name}:{CAPS}")
-    return Reference(scores, ranks, int(state[f"{name}:n"]), _caps(scores, stored))
+    """The calibration scores that thresholds and p-values rest on.
+
+    Raises
+    ------
+    ValueError
+        Naming the array that cannot be right.
+    """
+    scores = np.asarray(check_ascending(f"{name}:scores", state[f"{name}:scores"], None), dtype=np.float64)
+    ranks = check_counts(f"{name}:ranks", state[f"{name}:ranks"], least=1)
+    (n,) = check_counts(f"{name}:n", np.atleast_1d(state[f"{name}:n"]), least=1)
+    return _reference(f"{name}:", scores, ranks, n, state.get(f"{name}:{CAPS}"))
 
 
 def restore_by_class(name: str, state: State, record: ScoreRecord, classes: tuple[str, ...]) -> ByClass | None:
     """References and thresholds of every predicted class; None where the score has one threshold for all."""
     if record.by_class is None:
         return None
-    scores, ranks, stored, n = (np.asarray(state[f"{name}:{part}"]) for part in CLASS_PARTS)
-    ends, caps_of_all = np.cumsum(stored).astype(np.intp)[:-1], state.get(f"{name}:class_{CAPS}")
-    parts = np.split(scores.astype(np.float64), ends), np.split(ranks.astype(np.intp), ends)
-    edges = [None] * len(n) if caps_of_all is None else np.split(caps_of_all, ends)
-    groups = [Reference(s, r, int(rows), _caps(s, c)) for s, r, c, rows in zip(*parts, edges, n.tolist(), strict=True)]
-    recorded = [record.by_class[c].threshold for c in classes]
+    groups, recorded = _class_references(name, state), [record.by_class[c].threshold for c in classes]
     thresholds = [np.nan if t is None else group.covering(t) for t, group in zip(recorded, groups, strict=True)]
     among = restore_reference(name, state)
     return with_fallback(groups, np.array(thresholds), among=among, usual=among.covering(record.threshold))
@@ -86,6 +98,23 @@ def fields_of(score: str) -> tuple[str, ...]:
 def _defaults(score: str) -> dict[str, Any]:
     """Fields younger than schema 1, with the value that stands for their absence."""
     return {f.name: f.default_factory() for f in _fields(score) if f.default_factory is not dataclasses.MISSING}
+
+
+def _class_references(name: str, state: State) -> list[Reference]:
+    scores = np.asarray(check_array(f"{name}:class_scores", state[f"{name}:class_scores"], None), dtype=np.float64)
+    ranks, n = (check_counts(f"{name}:class_{part}", state[f"{name}:class_{part}"]) for part in ("ranks", "n"))
+    stored, caps_of_all = f"{name}:class_stored", state.get(f"{name}:class_{CAPS}")
+    ends = edges_of(stored, state[stored], groups=len(n), total=len(scores))
+    edges = [None] * len(n) if caps_of_all is None else np.split(caps_of_all, ends)
+    parts = zip(np.split(scores, ends), np.split(ranks, ends), n.tolist(), edges, strict=True)
+    return [_reference(f"{name}:class_", *part) for part in parts]
+
+
+def _reference(prefix: str, scores: Array, ranks: Indices, n: int, stored: npt.NDArray[Any] | None) -> Reference:
+    try:
+        return Reference(scores, ranks, int(n), _caps(scores, stored))
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from None
 
 
 def _caps(scores: Array, stored: npt.NDArray[Any] | None) -> Array:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.core.numerics import Array, Indices
-from service.core.score_ties import ROUNDING, Band, caps
+from service.core.score_ties import ROUNDING, Band, caps, check_caps
+from service.core.state_checks import check_array, check_ascending
 
 STORED_SCORES = 10_000
 
@@ -38,6 +39,13 @@ class Reference:
     ranks: Indices
     n: int
     caps: Array
+
+    def __post_init__(self) -> None:
+        stored = len(check_ascending("scores", self.scores, None))
+        check_caps(self.caps, self.scores)
+        ranks = check_array("ranks", self.ranks, stored)
+        if self.n < stored or (stored and not (ranks[0] >= 1 and ranks[-1] <= self.n and (np.diff(ranks) > 0).all())):
+            raise ValueError("ranks must rise from 1 or more to n or less")
 
     def covering(self, threshold: float) -> float:
         """The edge of the tie that a calibration score belongs to; any other number stays what it is.

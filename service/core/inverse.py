@@ -15,6 +15,7 @@ import numpy as np
 from service.core.losses.loss import LOWEST
 from service.core.losses.softmax import log_focal_factor, log_rest_mass
 from service.core.numerics import Array, floored_log, log_softmax
+from service.core.state_checks import check_number, check_positive
 
 
 class Inverse(Protocol):
@@ -55,6 +56,9 @@ class ClassWeights:
 
     class_weights: Sequence[float]
 
+    def __post_init__(self) -> None:
+        check_positive("class_weights", self.class_weights, None)
+
     def apply(self, log_probs: Array) -> Array:
         r""":math:`\log p_k = \log q_k - \log w_k - \log Z`.
 
@@ -81,6 +85,9 @@ class PositiveWeight:
     """
 
     positive_weight: float | Sequence[float] = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("positive_weight", self.positive_weight, *np.shape(self.positive_weight))
 
     def apply(self, log_odds: Array) -> Array:
         r"""Log-odds of every label's posterior, :math:`z - \log \beta`.
@@ -122,6 +129,11 @@ class Focal:
     gamma: float = 2.0
     alpha: Sequence[float] | None = None
 
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, least=0.0)
+        if self.alpha is not None:
+            check_positive("alpha", self.alpha, None)
+
     def apply(self, log_probs: Array) -> Array:
         """Log-probabilities of the posterior.
 
@@ -156,6 +168,11 @@ class SigmoidFocal:
 
     gamma: float = 2.0
     alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, least=0.0)
+        if self.alpha is not None:
+            check_number("alpha", self.alpha, above=0.0, below=1.0)
 
     def apply(self, log_odds: Array) -> Array:
         r"""Log-odds of every label's posterior.
@@ -198,6 +215,10 @@ class LabelSmoothing:
 
     epsilon: float = 0.1
     floor: float = 1e-7
+
+    def __post_init__(self) -> None:
+        check_number("epsilon", self.epsilon, least=0.0, below=1.0)
+        check_number("floor", self.floor, above=0.0, below=0.5)
 
     def apply(self, log_probs: Array) -> Array:
         r""":math:`p_k = (q_k - \varepsilon/K) / (1 - \varepsilon)`, clipped at the floor and renormalised.

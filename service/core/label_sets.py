@@ -21,7 +21,8 @@ import numpy as np
 
 from service.core.conformal import FEWEST_STORED, STORED_SCORES, stored_ranks
 from service.core.numerics import Array, Flags, Indices, log_softmax, width
-from service.core.score_ties import CHAIN_BANDS, ROUNDING, Band, caps, clear_edge
+from service.core.score_ties import CHAIN_BANDS, ROUNDING, Band, caps, check_caps, clear_edge
+from service.core.state_checks import SUM_TOLERANCE, check_array, check_ascending
 
 RAPS_PENALTY: Final = 0.01
 RAPS_FREE: Final = 5
@@ -157,6 +158,15 @@ class Conformity:
     n: int
     caps: Array
     reach: Array
+
+    def __post_init__(self) -> None:
+        stored = len(check_ascending("scores", self.scores, None))
+        check_caps(self.caps, self.scores)
+        ranks = check_ascending("ranks", self.ranks, stored)
+        if self.n < 0 or (stored and not (ranks[0] > 0.0 and ranks[-1] <= self.n * (1.0 + SUM_TOLERANCE))):
+            raise ValueError("ranks must rise from above 0 to n or less")
+        if (check_array("reach", self.reach, stored) < 0.0).any():
+            raise ValueError("reach must not be negative")
 
     def threshold(self, coverage: float) -> float:
         """Edge of the smallest score of rank (n + 1) coverage or more; infinite when n rows cannot give that coverage.

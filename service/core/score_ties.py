@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from service.core.numerics import Array, Flags
+from service.core.state_checks import check_ascending
 
 CHAIN_BANDS: Final = 16.0
 """Widest run of calibration scores that is one tie, in bands of its largest score."""
@@ -94,6 +95,21 @@ def caps(scores: Array, band: Band | Array) -> Array:
                 apart[cut], edges[cut] = True, scores[cut] + 0.5 * (scores[cut + 1] - scores[cut])
     ends = np.flatnonzero(np.append(apart, True))
     return np.minimum(np.repeat(edges[ends], np.diff(ends, prepend=-1)), _LARGEST)
+
+
+def check_caps(edges: Array, scores: Array) -> None:
+    """Refuse edges that do not belong to scores: each is its score or more, and none lies below the one before.
+
+    Parameters
+    ----------
+    edges, scores : ndarray of shape (N,)
+
+    Raises
+    ------
+    ValueError
+    """
+    if (check_ascending("caps", edges, len(scores)) < scores).any():
+        raise ValueError("caps must be at least the scores")
 
 
 def clear_edge(values: Array, low: float, high: float) -> float:

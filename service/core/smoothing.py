@@ -12,6 +12,7 @@ import numpy as np
 from service.core.decision import best_action
 from service.core.losses.sequence import PADDING, jensen_shannon
 from service.core.numerics import Array, Flags, Indices, log_softmax
+from service.core.state_checks import check_shares
 from service.core.tridiagonal import solve_chain
 
 MAX_ITERATIONS = 50  # of Newton; four to fifteen do
@@ -37,6 +38,10 @@ class Transitions:
 
     initial: Array
     matrix: Array
+
+    def __post_init__(self) -> None:
+        classes = len(check_shares("initial", self.initial, None))
+        check_shares("transitions", self.matrix, classes, classes)
 
 
 @dataclass(frozen=True, slots=True)

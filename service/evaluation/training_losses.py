@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
+from service.bundle.declared_inverse import inverse_record, label_inverse_record
 from service.bundle.manifest import Manifest
-from service.bundle.record import inverse_record, label_inverse_record
 from service.bundle.sections import Training
 from service.core.losses import LOSSES
 from service.core.losses.sequence import PADDING

@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from service.bundle.declared_inverse import inverse_record
 from service.bundle.manifest import Manifest
-from service.bundle.record import CalibratorRecord, inverse_record
+from service.bundle.record import CalibratorRecord
 from service.core.numerics import Indices
 from service.errors import NoSignal
 

@@ -6,8 +6,9 @@ from typing import Final
 
 import numpy as np
 
+from service.bundle.declared_inverse import inverse_record
 from service.bundle.manifest import Manifest
-from service.bundle.record import InverseRecord, PrevalenceRecord, inverse_record, restore_inverse
+from service.bundle.record import InverseRecord, PrevalenceRecord, restore_inverse
 from service.core import prior
 from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.auto import Choice, elect, out_of_fold

@@ -4,12 +4,16 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.bundle.binding import bound
 from service.bundle.drafts import write_ood
 from service.bundle.manifest import Manifest
 from service.bundle.record import OodDataRecord, Record
 from service.bundle.repository import Bundle, Repository
 from service.bundle.self_test import pack_self_test
+from service.bundle.stage_test import pack_stage_test
+from service.bundle.state import State
 from service.bundle.writer import publish
+from service.core.ood import SCORES
 from service.data.column_roles import DEFAULT_COLUMNS, Columns
 from service.data.dataset import read_rows
 from service.data.formats import digest_of
@@ -18,6 +22,7 @@ from service.errors import FitError
 from service.fitting.labelled_outputs import LabelledOutputs, run_labelled
 from service.fitting.learn import FitSettings, learn
 from service.fitting.ood_candidates import compare_scores
+from service.fitting.stage_vectors import Spread, declared_test, learned_test
 from service.graph.inspect import check_draft
 from service.prediction.bulk import Track, raw_of, untracked
 from service.runtime.admission import why_unfit
@@ -134,10 +139,27 @@ def fit(
     _refuse_unused_space(draft.manifest)
     model = dataclasses.replace(model, bundle=_uncalibrated(draft))
     record, state = learn(model, outputs, train, request.settings, compared)
-    state |= pack_self_test(self_test_of(load_model(dataclasses.replace(draft, record=record, state=state))))
+    state |= self_tests(load_model(dataclasses.replace(draft, record=record, state=state)), outputs)
+    record = bound(record, state)
     write_ood(draft.path, changes)
     version = publish(repository, draft, record=record, state=state)
     return FitResult(name, version, record, _notes(outputs, overlap, draft))
+
+
+def self_tests(model: Model, outputs: LabelledOutputs) -> State:
+    """Both parts of the self-test of a fitted model: rows through its graph, and vectors for its stages.
+
+    Parameters
+    ----------
+    model : Model
+    outputs : LabelledOutputs
+        Calibration rows; only where their features lie is used.
+    """
+    looks = any(SCORES[name].needs == "features" for name in model.manifest.ood.scores)
+    learned = learned_test(model.stages, Spread.of(outputs.features) if looks else None)
+    declared = declared_test(model.stages, learned)
+    parts = pack_stage_test("learned", learned) | pack_stage_test("declared", declared)
+    return pack_self_test(self_test_of(model)) | parts
 
 
 def _read(

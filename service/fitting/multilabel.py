@@ -9,13 +9,13 @@ from typing import Final, Literal
 
 import numpy as np
 
+from service.bundle.declared_inverse import label_inverse_record
 from service.bundle.manifest import Manifest
 from service.bundle.record import (
     PER_LABEL,
     CalibratorRecord,
     LabelRecord,
     PrevalenceRecord,
-    label_inverse_record,
     restore_inverse,
 )
 from service.bundle.tasks import ABSENT, PRESENT

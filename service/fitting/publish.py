@@ -3,11 +3,17 @@
 import dataclasses
 from dataclasses import dataclass
 
+from service.bundle.binding import bound, check_bound
+from service.bundle.record import Record
 from service.bundle.repository import Bundle, Repository
+from service.bundle.stage_test import pack_stage_test, restore_stage_test, without_stage_test
+from service.bundle.state import State
 from service.bundle.writer import publish
+from service.fitting.stage_vectors import declared_test
 from service.graph.inspect import check_draft
-from service.runtime.model import load_model
+from service.runtime.model import Model, load_model
 from service.runtime.proofs import Proofs
+from service.runtime.stage_checks import check_learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,22 @@ def publish_draft(repository: Repository, name: str, *, proofs: Proofs | None = 
         proofs.check(repository, [(name, None)])
     reason = why_uncalibrated(draft)
     kept = draft if reason is None else dataclasses.replace(draft, record=None, state={})
-    load_model(kept)
-    return Published(publish(repository, kept, record=kept.record, state=kept.state), reason)
+    record, state = _renewed(load_model(kept))
+    return Published(publish(repository, kept, record=record, state=state), reason)
+
+
+def _renewed(model: Model) -> tuple[Record | None, State]:
+    # What was learned must still be answered; ranges, sites and policies may be other ones than before.
+    record, state = model.bundle.record, model.bundle.state
+    if record is not None:
+        check_bound(record, state, where=model.bundle.path)
+    learned = restore_stage_test("learned", state)
+    if record is None or learned is None:
+        return record, state
+    check_learned(model.bundle, model.stages, learned)
+    declared = pack_stage_test("declared", declared_test(model.stages, learned))
+    state = without_stage_test("declared", state) | declared
+    return bound(record, state), state
 
 
 def why_uncalibrated(draft: Bundle) -> str | None:

@@ -3,14 +3,22 @@
 Tested in `tests/runtime/test_model.py`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
+from service.bundle.conformity import KINDS, restore_sets
 from service.bundle.manifest import Manifest
-from service.bundle.record import Record, restore_inverse
+from service.bundle.record import RECORD_FILE, LabelSetsRecord, Record, restore_inverse
+from service.bundle.reference_sample import restore_sample
 from service.bundle.repository import Bundle
-from service.bundle.scores import state_names
+from service.bundle.scores import restore_reference, state_names
+from service.bundle.self_test import FEED
+from service.bundle.state import STATE_FILE
 from service.core.numerics import log_softmax
 from service.core.ood import SCORES
+from service.core.state_checks import check_array
 from service.errors import BundleDamaged, ManifestInvalid
 from service.runtime.inputs import Inputs
 from service.runtime.session import SCORE_TYPES, Session
@@ -74,6 +82,50 @@ def check_binding(bundle: Bundle, record: Record) -> None:
     _check_task(bundle, record)
 
 
+@contextmanager
+def restoring(bundle: Bundle) -> Iterator[None]:
+    """Whatever the arithmetic of a calibrated version raises is damage to its files, in one line."""
+    if bundle.record is None:
+        yield
+        return
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BundleDamaged(f"{bundle.path / STATE_FILE}: {first}; restore the version, or fit again") from None
+
+
+def check_state(bundle: Bundle, record: Record) -> None:
+    """Refuse arrays that hold no numbers, or do not agree with the record and the number of classes.
+
+    Raises
+    ------
+    ValueError, BundleDamaged
+    """
+    for name, array in bundle.state.items():
+        if array.dtype.kind not in "fiub" and not name.startswith(FEED):
+            raise ValueError(f"{name} must hold numbers")
+    for name, score in record.scores.items():
+        if restore_reference(name, bundle.state).n != score.rows:
+            raise ValueError(f"{name}:n must be the {score.rows} rows of {RECORD_FILE}")
+    classes = len(bundle.manifest.graph.classes)
+    sample = restore_sample(bundle.state)
+    if sample is not None:
+        check_array("prevalence:log_probs", sample[0].log_probs, None, classes)
+    if record.label_sets is not None and record.label_sets.scored is not None:
+        _check_sets(bundle, record.label_sets)
+
+
+def _check_sets(bundle: Bundle, record: LabelSetsRecord) -> None:
+    classes = bundle.manifest.graph.classes
+    counts = None if record.class_rows is None else [record.class_rows.get(name) for name in classes]
+    for kind, expected in zip(KINDS, (counts, [record.rows]), strict=True):
+        sets = restore_sets(kind, bundle.state, method=record.method)
+        found = None if sets is None else [part.n for part in sets.conformities]
+        if expected is not None and found != expected:
+            raise ValueError(f"sets.{kind}:n must be the rows of {RECORD_FILE}")
+
+
 def _check_scored(bundle: Bundle, record: Record) -> None:
     for score, entry in record.scores.items():
         if score not in SCORES or not state_names(score, entry) <= set(bundle.state):
@@ -92,10 +144,14 @@ def _check_task(bundle: Bundle, record: Record) -> None:
         raise BundleDamaged(f"{bundle.path}: calibration.json: labels are not the manifest's, in its order; fit again")
     if (graph.task != "sequence") != (record.sequence is None):
         raise BundleDamaged(f"{bundle.path}: calibration.json is of another task; fit again")
+    errors = None if record.estimation is None else record.estimation.source_error
+    if errors is not None and len(errors) != len(graph.classes):
+        raise BundleDamaged(f"{bundle.path}: calibration.json: estimation.source_error must have a number per class")
 
 
 def _check_size(bundle: Bundle, record: Record) -> None:
     zero = np.zeros((1, len(bundle.manifest.graph.classes)))
+    _check_chain(bundle, record, classes=zero.shape[1])
     shape = (*zero.shape, 2) if bundle.manifest.graph.rules.by_label else zero.shape
     try:
         undone = zero if record.inverse is None else restore_inverse(record.inverse).apply(log_softmax(zero))
@@ -104,3 +160,14 @@ def _check_size(bundle: Bundle, record: Record) -> None:
         fits = False
     if not fits:
         raise BundleDamaged(f"{bundle.path}: calibration.json does not fit {zero.shape[1]} classes")
+
+
+def _check_chain(bundle: Bundle, record: Record, *, classes: int) -> None:
+    if record.sequence is None:
+        return
+    try:
+        fits = len(record.sequence.restored().initial) == classes
+    except ValueError as error:
+        raise BundleDamaged(f"{bundle.path / RECORD_FILE}: sequence.{error}") from None
+    if not fits:
+        raise BundleDamaged(f"{bundle.path / RECORD_FILE}: sequence does not fit {classes} classes")

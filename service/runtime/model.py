@@ -22,13 +22,15 @@ from service.core.pipeline import Chain, Policy, Posterior, postprocess
 from service.core.sequence import STRENGTH, lengths_of, postprocess_sequences, smooth
 from service.core.smoothing import Transitions
 from service.errors import BundleDamaged, ManifestInvalid, ModelOutputInvalid
-from service.runtime.admission import check_binding, check_output, check_scores, check_space
+from service.runtime.admission import check_binding, check_output, check_scores, check_space, check_state, restoring
 from service.runtime.cpus import available_cpus
 from service.runtime.fields import FieldInputs
 from service.runtime.independence import check_independence, each_alone
 from service.runtime.inputs import Inputs, bind_inputs
 from service.runtime.rows import Fields, Rows
 from service.runtime.session import NOT_COMPUTABLE, Feeds, Session
+from service.runtime.stage_answers import Stages
+from service.runtime.stage_checks import check_stages, stages_of
 from service.runtime.timing import UNKNOWN, RunTime, Tally, measure
 
 SELF_TEST_ROWS = 4
@@ -143,6 +145,13 @@ class Model:
         return None if record is None or record.sequence is None else record.sequence.restored()
 
     @property
+    def stages(self) -> Stages:
+        """Stages A to E, as the self-test of a version meets them."""
+        labelled = (policy for by_label in self.label_policies.values() for policy in by_label.values())
+        policies = (*self.policies.values(), *labelled)
+        return stages_of(self.bundle, self.chain, self.source, self.transitions, policies)
+
+    @property
     def smoother(self) -> str:
         """The smoother of a request that names none: `hmm` where `fit` could learn transitions, else `none`."""
         return "none" if self.transitions is None or self.source is None else "hmm"
@@ -218,7 +227,20 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     check_scores(bundle.manifest, session, inputs)
     if bundle.record is not None:
         check_binding(bundle, bundle.record)
-    model = Model(
+    with restoring(bundle):
+        model = _restored(bundle, session, inputs)
+        check_stages(bundle, model.stages)
+        model = replace(model, run_time=_proven(model))
+        _check_self_test(model)
+    read = (model.manifest.graph.output, *([model.manifest.ood.space] if model.manifest.ood.looks_at_tensor else []))
+    check_independence(session, read, inputs.admit(inputs.synthetic(SELF_TEST_ROWS))[1])
+    return model
+
+
+def _restored(bundle: Bundle, session: Session, inputs: Inputs) -> Model:
+    if bundle.record is not None:
+        check_state(bundle, bundle.record)
+    return Model(
         bundle,
         session,
         inputs,
@@ -227,11 +249,6 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
         policies_of(bundle.manifest),
         label_policies_of(bundle.manifest),
     )
-    model = replace(model, run_time=_proven(model))
-    read = (model.manifest.graph.output, *([model.manifest.ood.space] if model.manifest.ood.looks_at_tensor else []))
-    check_independence(session, read, inputs.admit(inputs.synthetic(SELF_TEST_ROWS))[1])
-    _check_self_test(model)
-    return model
 
 
 def _proven(model: Model) -> RunTime:

@@ -110,7 +110,7 @@ REFUSED = {
     ),
     "a temperature of zero": (
         lambda r: json.dumps(r | {"calibrator": {"method": "temperature", "params": {"temperature": 0.0}}}),
-        "must be positive",
+        "calibrator.params: temperature must be greater than 0",
     ),
     "an unknown inverse": (
         lambda r: json.dumps(r | {"inverse": {"loss": "magic", "params": {}}}),

@@ -8,6 +8,7 @@ import numpy as np
 from service.core.calibration.affine import fit_affine, row_weights, typical_slope
 from service.core.calibration.separation import separates
 from service.core.numerics import Array, Indices, log_softmax
+from service.core.state_checks import check_array, check_number
 
 SMALLEST_SLOPE = 1e-3  # of the typical one: where logits rank backwards, T is so large that they hardly count
 PINNED = 1e9
@@ -37,6 +38,10 @@ class Bcts:
 
     temperature: float
     bias: Array
+
+    def __post_init__(self) -> None:
+        check_number("temperature", self.temperature, above=0.0)
+        check_array("bias", self.bias, None)
 
     @classmethod
     def fit(

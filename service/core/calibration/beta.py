@@ -8,6 +8,7 @@ import numpy as np
 from service.core.calibration.affine import row_weights
 from service.core.calibration.logistic import fit_logistic, platt_targets, threshold_separates
 from service.core.numerics import Array, Indices, log_softmax, two_column
+from service.core.state_checks import check_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Beta:
     a: float
     b: float
     c: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("a", self.a), ("b", self.b), ("c", self.c)):
+            check_number(name, value)
 
     @classmethod
     def fit(

@@ -6,8 +6,9 @@ from typing import ClassVar, Self
 import numpy as np
 
 from service.core.calibration.affine import row_weights
-from service.core.calibration.onevsrest import blended, log_odds, pooled, rectangular
+from service.core.calibration.onevsrest import blended, check_curves, log_odds, pooled, rectangular
 from service.core.numerics import Array, Indices
+from service.core.state_checks import check_ascending
 
 BINS = 15
 
@@ -39,6 +40,10 @@ class Histogram:
     edges: Array
     values: Array
     blend: float
+
+    def __post_init__(self) -> None:
+        classes, width = check_ascending("edges", self.edges, None, None).shape
+        check_curves(self.values, self.blend, classes, width + 1)
 
     @classmethod
     def fit(

@@ -6,8 +6,9 @@ from typing import ClassVar, Self
 import numpy as np
 
 from service.core.calibration.affine import row_weights
-from service.core.calibration.onevsrest import blended, log_odds, pooled, rectangular
+from service.core.calibration.onevsrest import blended, check_curves, log_odds, pooled, rectangular
 from service.core.numerics import Array, Indices
+from service.core.state_checks import check_ascending
 
 NOMINAL_SIZE = 100  # a curve has as many blocks as the rows need; in `auto` it is to rank after everything else
 
@@ -41,6 +42,10 @@ class Isotonic:
     knots: Array
     values: Array
     blend: float
+
+    def __post_init__(self) -> None:
+        classes, width = check_ascending("knots", self.knots, None, None).shape
+        check_curves(self.values, self.blend, classes, width)
 
     @classmethod
     def fit(

@@ -9,6 +9,7 @@ from service.core.calibration.affine import affine, fit_affine, row_weights
 from service.core.calibration.bcts import Bcts
 from service.core.calibration.separation import separates
 from service.core.numerics import Array, Indices, log_softmax
+from service.core.state_checks import check_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,9 @@ class Matrix:
 
     weight: Array
     bias: Array
+
+    def __post_init__(self) -> None:
+        check_array("weight", self.weight, *check_array("bias", self.bias, None).shape * 2)
 
     @classmethod
     def fit(

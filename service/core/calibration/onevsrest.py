@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.core.numerics import Array, logsumexp, top_and_rest
+from service.core.state_checks import SUM_TOLERANCE, check_array, check_number
 
 
 def log_odds(logits: Array) -> Array:
@@ -51,6 +52,19 @@ def pooled(x: Array, hits: Array, weights: Array) -> tuple[Array, Array, Array]:
     values, of_row = np.unique(x[kept], return_inverse=True)
     mass = np.bincount(of_row, weights[kept]).astype(np.float64)
     return values, mass, np.bincount(of_row, weights[kept] * hits[kept]) / mass
+
+
+def check_curves(values: Array, blend: float, *shape: int) -> None:
+    """Refuse curves of another shape (K, M), or with a share outside 0 to 1.
+
+    Raises
+    ------
+    ValueError
+    """
+    check_number("blend", blend, above=0.0, below=1.0)
+    shares = check_array("values", values, *shape)
+    if not shares.size or shares.min() < 0.0 or shares.max() > 1.0 + SUM_TOLERANCE:
+        raise ValueError("values must be shares from 0 to 1")
 
 
 def rectangular(rows: Sequence[Array], width: int) -> Array:

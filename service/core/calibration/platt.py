@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 from service.core.calibration.affine import row_weights
 from service.core.calibration.logistic import fit_logistic, platt_targets, threshold_separates
 from service.core.numerics import Array, Indices, log_softmax, two_column
+from service.core.state_checks import check_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Platt:
 
     slope: float
     intercept: float
+
+    def __post_init__(self) -> None:
+        check_number("slope", self.slope)
+        check_number("intercept", self.intercept)
 
     @classmethod
     def fit(

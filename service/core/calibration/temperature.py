@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 
 from service.core.numerics import Array, Indices, log_softmax
+from service.core.state_checks import check_number
 
 Status = Literal["ok", "separable", "no_signal"]
 
@@ -37,8 +38,7 @@ class Temperature:
     temperature: float
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0.0:
-            raise ValueError("a temperature must be positive")
+        check_number("temperature", self.temperature, above=0.0)
 
     @classmethod
     def fit(

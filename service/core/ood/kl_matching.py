@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.ood.features import Stored, compact
+from service.core.state_checks import SUM_TOLERANCE, check_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ class KlMatching:
     stateful: ClassVar[bool] = True
 
     log_templates: Stored
+
+    def __post_init__(self) -> None:
+        if not check_array("log_templates", self.log_templates, None, None).size:
+            raise ValueError("log_templates must hold a class")
+        if self.log_templates.max() > SUM_TOLERANCE:
+            raise ValueError("log_templates must be logarithms of probabilities")
 
     @classmethod
     def fit(cls, values: Array, labels: Indices, *, logits: Array | None = None) -> Self:

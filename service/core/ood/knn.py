@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from service.core.numerics import Array, Indices
 from service.core.ood.features import spread
+from service.core.state_checks import check_array, check_positive
 
 BANK_BYTES: Final = 12 * 2**20
 """What the bank of training rows may take: `features.STATE_BYTES` less the most that all other scores need with 768
@@ -49,6 +50,13 @@ class Knn:
     scale: Array
     bank: npt.NDArray[np.float32]
     k: Indices
+
+    def __post_init__(self) -> None:
+        (features,) = check_array("center", self.center, None).shape
+        check_positive("scale", self.scale, features)
+        rows = len(check_array("bank", self.bank, None, features))
+        if int(check_array("k", self.k)) != self.k or not 1 <= self.k <= rows:
+            raise ValueError(f"k must be a whole number from 1 to the {rows} rows of the bank")
 
     @classmethod
     def fit(cls, values: Array, labels: Indices, *, logits: Array | None = None) -> Self:

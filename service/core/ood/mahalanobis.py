@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.numerics import Array, Indices
 from service.core.ood.features import Stored, compact, spread
+from service.core.state_checks import check_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class Mahalanobis:
     whitening: Stored
     means: Stored
 
+    def __post_init__(self) -> None:
+        check_whitened(self.center, self.whitening, self.means)
+
     @classmethod
     def fit(cls, values: Array, labels: Indices, *, logits: Array | None = None) -> Self:
         """Centres and shared covariance of training rows.
@@ -68,6 +72,21 @@ class Mahalanobis:
         array([ 0., 18.])
         """
         return nearest_squared((values - self.center) @ self.whitening, self.means)
+
+
+def check_whitened(center: Array, whitening: Stored, means: Stored) -> int:
+    """Refuse whitening that leaves a direction out, and means of other features; the number of features.
+
+    Raises
+    ------
+    ValueError
+    """
+    (features,) = check_array("center", center, None).shape
+    if not check_array("whitening", whitening, features, features).any(axis=0).all():
+        raise ValueError("whitening must have no column of zeros")
+    if not len(check_array("means", means, None, features)):
+        raise ValueError("means must hold a class")
+    return features
 
 
 def class_statistics(values: Array, labels: Indices) -> tuple[Array, Array, Array]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.numerics import Array, predicted_nll
 from service.core.ood.stateless import Stateless
+from service.core.state_checks import check_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class Nll(Stateless):
     needs: ClassVar[str] = "probabilities"
 
     temperature: Array = field(default_factory=lambda: np.array(1.0))
+
+    def __post_init__(self) -> None:
+        check_number("temperature", self.temperature, above=0.0)
 
     def score(self, values: Array) -> Array:
         """Scores, shape (N,), of logits or log-probabilities, shape (N, K).

@@ -7,7 +7,8 @@ import numpy as np
 
 from service.core.numerics import Array, Indices
 from service.core.ood.features import Stored, compact, spread
-from service.core.ood.mahalanobis import class_statistics, nearest_squared
+from service.core.ood.mahalanobis import check_whitened, class_statistics, nearest_squared
+from service.core.state_checks import SUM_TOLERANCE, check_positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ class RelativeMahalanobis:
     whitening: Stored
     means: Stored
     precision: Array
+
+    def __post_init__(self) -> None:
+        features = check_whitened(self.center, self.whitening, self.means)
+        if check_positive("precision", self.precision, features).max(initial=0.0) > 1.0 + SUM_TOLERANCE:
+            raise ValueError("precision must be at most 1")
 
     @classmethod
     def fit(cls, values: Array, labels: Indices, *, logits: Array | None = None) -> Self:

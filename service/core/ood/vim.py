@@ -7,6 +7,7 @@ import numpy as np
 
 from service.core.numerics import Array, Indices, logsumexp
 from service.core.ood.features import Stored, compact, spread
+from service.core.state_checks import check_array, check_positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,12 @@ class Vim:
     bias: Array
     residual: Stored
     offset: Array
+
+    def __post_init__(self) -> None:
+        (features,) = check_array("center", self.center, None).shape
+        check_positive("scale", self.scale, features)
+        check_array("bias", self.bias, check_array("head", self.head, features, None).shape[1])
+        check_array("offset", self.offset, check_array("residual", self.residual, features, None).shape[1])
 
     @classmethod
     def fit(cls, values: Array, labels: Indices, *, logits: Array | None = None) -> Self:
