@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from service.bundle.repository import DRAFT, SUMS_FILE, Repository, file_sha256
-from service.errors import LoadFailed
+from service.bundle.files import file_sha256
+from service.bundle.repository import DRAFT, Repository
+from service.bundle.sums import MOST_BYTES, SUMS_FILE
+from service.errors import BundleDamaged, LoadFailed
 from service.runtime.limited_process import (
     GIBIBYTE,
     OUT_OF_MEMORY,
@@ -141,8 +143,8 @@ def digest_of(repository: Repository, version: Numbered) -> str | None:
     """A version's digest as its sums state it, which are not compared with its files; None where there are none."""
     sums = _folder(repository, version) / SUMS_FILE
     try:
-        return f"sha256:{file_sha256(sums)}" if sums.is_file() and not sums.is_symlink() else None
-    except OSError:
+        return f"sha256:{file_sha256(sums, follow=False, limit=MOST_BYTES[SUMS_FILE])}"
+    except BundleDamaged:
         return None
 
 
