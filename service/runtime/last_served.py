@@ -102,7 +102,8 @@ def load_as_others(
     """
     states, loader = last.states(), Loader(repository, threads, proofs)
     refused = {name: state.refusal for name, state in states.items() if state.refusal is not None}
-    outcomes = loader.outcomes([name for name in published_names(repository) if name not in refused], {})
+    names = {*published_names(repository), *states} - refused.keys()
+    outcomes = loader.outcomes(sorted(names), {})
     refused |= {name: loader.reason(name, error) for name, error in outcomes.items() if isinstance(error, Exception)}
     before = loader.loadable({name: state.aliases for name, state in states.items() if name in refused})
     served = {name: replace(old, refusal=refused[name]) for name, old in before.items() if old.models}

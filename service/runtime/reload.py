@@ -66,6 +66,24 @@ class Reloaded:
     refusal: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What a model's versions are loaded from: as it looked before that began.
+
+    Attributes
+    ----------
+    look : Look
+    versions : list of int
+        Those that its aliases name.
+    files : Files
+        Of those versions.
+    """
+
+    look: Look
+    versions: list[int]
+    files: Files
+
+
 @dataclass(slots=True)
 class _Followed:
     """How far one model was followed.
@@ -96,11 +114,11 @@ class _Followed:
         is_still, self.seen = files == self.seen, files
         return is_still and files != self.tried
 
-    def failed(self, now: float, took: float, versions: list[int]) -> None:
+    def failed(self, now: float, took: float, attempt: _Attempt) -> None:
         """Another try has failed: the next one comes later, or when files change."""
         self.failures += 1
         self.due = now + max(min(2.0 ** (self.failures - 1), LONGEST_PAUSE), PAUSE_FOR_EACH_SECOND * took)
-        self.versions, self.tried = versions, self.seen
+        self.versions, self.tried, self.seen = attempt.versions, attempt.files, attempt.files
 
 
 class Reloader:
@@ -233,21 +251,26 @@ class Reloader:
     def _act(self, due: dict[str, Look]) -> list[Reloaded]:
         if not due:
             return []
-        began = self._clock()
+        attempts, began = {name: self._attempt(name, look) for name, look in due.items()}, self._clock()
         outcomes = self.loader.outcomes(due, {name: self._loaded(name) for name in due})
         took = self._clock() - began
-        return [done for name, look in due.items() if (done := self._take_over(name, look, outcomes[name], took))]
+        done = (self._take_over(name, attempt, outcomes[name], took) for name, attempt in attempts.items())
+        return [reloaded for reloaded in done if reloaded is not None]
+
+    def _attempt(self, name: str, look: Look) -> _Attempt:
+        versions = self.loader.aliased(name)
+        return _Attempt(look, versions, files_of(self.repository.folder(name), versions))
 
     def _loaded(self, name: str) -> dict[int, Model]:
         served = self.registry.find(name)
         return {} if served is None else served.models
 
-    def _take_over(self, name: str, look: Look, outcome: Outcome, took: float) -> Reloaded | None:
+    def _take_over(self, name: str, attempt: _Attempt, outcome: Outcome, took: float) -> Reloaded | None:
         followed = self._followed.get(name)
-        if followed is None or look != followed.look:
-            followed = self._followed[name] = _Followed(look)
+        if followed is None or attempt.look != followed.look:
+            followed = self._followed[name] = _Followed(attempt.look)
         if isinstance(outcome, Exception):
-            followed.failed(self._clock(), took, self.loader.aliased(name))
+            followed.failed(self._clock(), took, attempt)
             return self._refuse(name, self.loader.reason(name, outcome))
         followed.failures = 0
         return self._withdraw(name) if isinstance(outcome, Withdrawn) else self._serve(name, outcome)
