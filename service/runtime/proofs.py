@@ -170,5 +170,6 @@ _TOO_LARGE: Final = (
     "size, or let it have more with TEMPERANCE_LOAD_MEMORY"
 )
 _DIED: Final = (
-    "the process that loaded it died ({cause}); a file that crashes ONNX Runtime is not served: export the model again"
+    "the process that loaded it died ({cause}); a file that crashes ONNX Runtime is not served: export the model "
+    "again, or let the machine have more memory, for want of which it sends SIGKILL"
 )
