@@ -227,6 +227,14 @@ def _state(folder: Path, change: Callable[[dict[str, Any]], str]) -> Damaged:
     return Damaged(f"{STATE}: {what:.100}")
 
 
+def _as(dtype: np.dtype[Any], number: Any) -> Any:
+    """A number within what a type holds; of whole numbers none for what is not finite."""
+    if dtype.kind == "f":
+        return 1e308 if isinstance(number, int) and number > 1e308 else float(number)
+    limits = np.iinfo(dtype)
+    return int(min(max(0 if np.isnan(float(min(number, 1e308))) else number, limits.min), limits.max))
+
+
 def _numbers_of_the_state(folder: Path, rng: Rng) -> Damaged:
     def change(arrays: dict[str, Any]) -> str:
         name = _pick(rng, sorted(arrays))
@@ -234,13 +242,8 @@ def _numbers_of_the_state(folder: Path, rng: Rng) -> Damaged:
         if value.dtype.kind not in "iuf":
             value = np.roll(value, 1, axis=0)
         elif rng.random() < 0.5 and value.size:
-            with np.errstate(all="ignore"):
-                at = int(rng.integers(value.size))
-                other = np.array(_other(rng, float(value.flat[at])), dtype=object)
-                limits = np.iinfo(value.dtype) if value.dtype.kind in "iu" else None
-                number = float(other) if abs(float(min(max(other, -1e308), 1e308))) < 1e308 else 1e308
-                whole = 0.0 if np.isnan(number) else number
-                value.flat[at] = number if limits is None else int(min(max(whole, limits.min), limits.max - 1024))
+            at = int(rng.integers(value.size))
+            value.flat[at] = _as(value.dtype, _other(rng, float(value.flat[at])))
         else:
             whole_changes = {
                 "zeros": lambda v: v * 0,

@@ -25,7 +25,9 @@ RATE = 150.0
 
 WITH_HAPROXY = pytest.mark.skipif(not HAPROXY.exists(), reason="HAProxy is not installed")
 ALL_KINDS = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
-ENDS = pytest.mark.parametrize("case", list(cases()), ids=lambda case: f"{case.workers}-{case.name}-{len(case.clients)}")
+ENDS = pytest.mark.parametrize(
+    "case", list(cases()), ids=lambda case: f"{case.workers}-{case.name}-{len(case.clients)}"
+)
 
 
 def assert_nothing_is_lost(found: Rolled) -> None:
