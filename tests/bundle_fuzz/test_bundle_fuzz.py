@@ -1,17 +1,27 @@
 """A damaged version whose sums were renewed is refused in one line, or answers as the sound one does: at every door."""
 
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.bundle_fuzz.cases import cases, prepare
+from tests.bundle_fuzz.cases import Case, cases, prepare
 from tests.bundle_fuzz.damage import DAMAGE
-from tests.bundle_fuzz.harness import failures, run, table
+from tests.bundle_fuzz.harness import Found, failures, run, table
 from tests.bundle_fuzz.sound import NAMES, difference, write_sound
 
 DOORS = "tests.bundle_fuzz.doors"
 WHOLE, SHORT = 2400, 60
+TEMPERANCE = Path(sys.executable).with_name("temperance")
+REFUSED = (
+    Case("numbers of the state", "breast-cancer", 5),
+    Case("nesting of the manifest", "breast-cancer", 1),
+    Case("files", "letters", 1),
+    Case("sizes of the state", "motion", 1),
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +31,14 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _shown(found: list[object]) -> str:
+def _shown(found: list[Found]) -> str:
     return "\n".join(map(str, found[:10]))
 
 
 def test_no_damage_of_any_kind_gets_through(sound: Path) -> None:
     found = run(SHORT, seed=3, folder=sound, doors=DOORS, processes=2)
     assert len({entry.case for entry in found}) == SHORT
-    assert failures(found) == [], _shown([*failures(found)])
+    assert failures(found) == [], _shown(failures(found))
     assert {entry.kind for entry in found} == set(DAMAGE)
 
 
@@ -36,7 +46,25 @@ def test_no_damage_of_any_kind_gets_through(sound: Path) -> None:
 def test_thousands_of_damages_are_refused_or_harmless(sound: Path) -> None:
     found = run(WHOLE, seed=0, folder=sound, doors=DOORS)
     assert len({entry.case for entry in found}) == WHOLE
-    assert failures(found) == [], table(found) + _shown([*failures(found)])
+    assert failures(found) == [], table(found) + _shown(failures(found))
+
+
+@pytest.mark.parametrize("kind", ["numbers of the state", "nesting of the manifest", "files", "sizes of the state"])
+def test_the_commands_themselves_refuse_in_one_line(kind: str, sound: Path, tmp_path: Path) -> None:
+    case = next(case for case in REFUSED if case.kind == kind)
+    prepare(case, sound / "models", tmp_path / "models").publish()
+    models = ["--models", str(tmp_path / "models")]
+    for verb in (["verify", case.model], ["serve", "--port", "0"]):
+        began = time.monotonic()
+        ended = subprocess.run(  # our own command
+            [TEMPERANCE, *verb, *models], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.returncode != 0
+        assert "Traceback" not in ended.stderr
+        lines = [line for line in ended.stderr.splitlines() if str(tmp_path / "models" / case.model / "2") in line]
+        assert len(lines) == 1
+        assert len(lines[0]) <= 700  # the path of a temporary folder is long
+        assert time.monotonic() - began < 20
 
 
 def test_a_case_is_the_same_whenever_it_is_made(sound: Path, tmp_path: Path) -> None:
