@@ -18,7 +18,10 @@ import numpy as np
 import onnx
 from numpy.lib import format as npy
 
+from service.bundle.binding import bound
+from service.bundle.record import parse_record
 from service.bundle.sums import graph_sha256
+from service.errors import ServiceError
 from tests.graph import mutants
 
 Rng = np.random.Generator
@@ -52,6 +55,18 @@ class Damaged:
 
 
 Damage = Callable[[Path, Rng], Damaged]
+
+
+def bind_again(folder: Path) -> bool:
+    """Renew the hash that binds record and state to each other; whether both could be read."""
+    try:
+        record = parse_record((folder / RECORD).read_text(encoding="utf-8"), where=RECORD)
+        with np.load(folder / STATE) as stored:
+            renewed = bound(record, dict(stored))
+    except (ServiceError, ValueError, OSError, ArithmeticError):
+        return False
+    (folder / RECORD).write_text(renewed.to_json(), encoding="utf-8")
+    return True
 
 
 def reseal(folder: Path) -> None:
@@ -496,6 +511,9 @@ def _extra_files(folder: Path, rng: Rng) -> Damaged:
         SPECIAL[kind](folder / name)
     return Damaged(f"one more file {name!r}: {kind}", is_sealed=kind == "text" and rng.random() < 0.5)
 
+
+BOUND_AGAIN: Final = 0.6
+"""Share of cases whose binding of record and state is renewed too, so that it is not what finds them all."""
 
 DAMAGE: Final[dict[str, tuple[Damage, int]]] = {
     "bytes of the graph": (_bytes_of_the_graph, 3),
