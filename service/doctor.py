@@ -23,6 +23,8 @@ from service.core.numerics import Array
 from service.credentials import check_access, is_of_this_machine, keys_path
 from service.errors import ServiceError
 from service.runtime.cpus import available_cpus
+from service.runtime.limited_process import Limits
+from service.runtime.proofs import Proofs
 from service.runtime.registry import load_registry
 from service.runtime.session import Session
 from service.settings import Settings
@@ -102,8 +104,9 @@ def _self_test() -> Array:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     repository = Repository(settings.models, is_named="models" in settings.model_fields_set)
+    proofs = Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory))  # which keeps nothing
     try:
-        models = load_registry(repository).all_models()
+        models = load_registry(repository, proofs=proofs).all_models()
     except ServiceError as error:
         yield Finding("models", "failed", error.detail, f"{repository.command('verify', 'NAME')} checks a model")
         return

@@ -31,7 +31,7 @@ from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
 from service.api.proxies import Proxies, behind
-from service.api.serving import Serving, take_signals_before_serving
+from service.api.serving import Serving
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
@@ -45,9 +45,13 @@ from service.credentials import (
     keys_of,
 )
 from service.errors import SettingsInvalid
-from service.hangup import watching
+from service.hangup import Watch, watching
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
+from service.runtime.last_served import LastServed, load_as_others
+from service.runtime.limited_process import Limits
+from service.runtime.loader import Loader
+from service.runtime.proofs import Proofs
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
@@ -72,7 +76,7 @@ def create() -> ASGIApp:
     shared = os.environ.get(SHARED_METRICS)
     if shared is not None:
         forget_ended_workers(Path(shared))  # whose place this one takes
-    app = compose(settings, load(settings), shared_metrics=shared)
+    app = compose(settings, _load_in_worker(settings, shared), shared_metrics=shared)
     set_aside()
     return app
 
@@ -89,7 +93,6 @@ def serve(settings: Settings) -> None:
         cannot be used.
     """
     configure_logging(settings)
-    take_signals_before_serving()
     access = check_access(settings)
     Proxies.named(settings.proxies)  # workers read them too; what is wrong is reported now, and once
     _serve(settings, access)
@@ -130,6 +133,7 @@ def _run(settings: Settings, registry: Registry, serving: Serving, sockets: list
         return
     with tempfile.TemporaryDirectory(prefix="temperance-metrics-") as shared:
         keep_keys_needed(settings)
+        LastServed(Path(shared)).keep_all(registry)
         os.environ[SHARED_METRICS] = shared  # read by the workers' prometheus_client when it is imported
         serving.in_processes("service.main:create", settings.workers, sockets)
 
@@ -201,8 +205,20 @@ def read_settings() -> Settings:
 
 
 def load(settings: Settings) -> Registry:
-    """Every model that the settings point at; anything unreadable raises."""
-    return load_registry(_repository(settings), threads=threads_of(settings))
+    """Every model that the settings point at; anything unreadable raises, where the start is strict."""
+    strict, proofs = settings.strict_start, _proofs(settings)
+    return load_registry(_repository(settings), threads=threads_of(settings), strict=strict, proofs=proofs)
+
+
+def _load_in_worker(settings: Settings, shared: str | None) -> Registry:
+    if shared is None:
+        return load(settings)
+    last = LastServed(Path(shared))
+    return load_as_others(_repository(settings), last, threads=threads_of(settings), proofs=_proofs(settings))
+
+
+def _proofs(settings: Settings) -> Proofs:
+    return Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory), data=settings.data)
 
 
 def _repository(settings: Settings) -> Repository:
@@ -230,18 +246,24 @@ def compose(
     """
     telemetry = Telemetry(CollectorRegistry())
     exporter = exporter_of(settings, telemetry)
-    reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    reloader = _reloader(settings, registry, shared_metrics)
+    watch = Watch(reloader, telemetry, settings.reload_seconds, tls)
     ending = Ending()
     stuck = StuckRuns(WATCHDOG.overdue, ending, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
     parts = replace(
         _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics), shared_metrics),
         reloader=reloader if settings.repository_api else None,
-        background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
+        background=lambda: _watched(stuck, _background(settings, watch, keys, exporter)),
         trace=None if exporter is None else exporter.record,
         ending=ending,
     )
     return behind(build_app(parts), Proxies.named(settings.proxies))
+
+
+def _reloader(settings: Settings, registry: Registry, shared: str | None) -> Reloader:
+    loader = Loader(_repository(settings), threads_of(settings), _proofs(settings))
+    return Reloader(loader, registry, last=None if shared is None else LastServed(Path(shared)))
 
 
 def _parts(
@@ -304,10 +326,10 @@ async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) 
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None, exporter: "Exporter | None"
+    settings: Settings, watch: Watch, keys: WatchedKeys, exporter: "Exporter | None"
 ) -> AsyncIterator[None]:
     sending = nullcontext() if exporter is None else exporter.running()
-    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)), sending:
+    async with watching(watch), following_keys(keys, key_use_of(settings)), sending:
         yield
 
 

@@ -217,8 +217,8 @@ class Settings(BaseSettings):
     max_rows: Annotated[int, Field(ge=1, description="Most instances in one request.")] = 10_000
     reload_seconds: Annotated[
         float,
-        Field(ge=0, le=86400, description="Seconds between looks at the aliases; 0 looks only on SIGHUP."),
-    ] = 2.0
+        Field(ge=0, le=86400, description="Seconds between looks at the models; 0 looks at the start and on SIGHUP."),
+    ] = 0.5
     repository_api: Annotated[
         bool,
         Field(description="Whether /v2/repository lists the published models, and loads and unloads them by name."),

@@ -8,6 +8,7 @@ import os
 import click
 
 from service.settings import PREFIX
+from service.start_signals import take_signals
 
 
 def one_blas_thread() -> None:
@@ -31,6 +32,7 @@ def one_blas_thread() -> None:
 @click.option("--insecure", is_flag=True, default=None, help="Let everyone in, also from other machines.")
 def serve(**flags: str | int | None) -> None:
     """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
+    take_signals()
     # Worker processes read their settings from the environment, so that is where the flags go.
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None})
     one_blas_thread()

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from service.bundle.record import Record
 from service.bundle.sections import Feature, Input, LabelCosts, Ood, Policy, Site
 from service.runtime.inputs import ANYTHING
+from service.runtime.loader import Served
 from service.runtime.model import Model
-from service.runtime.registry import Served
 
 Json = dict[str, Any]
 
