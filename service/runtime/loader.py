@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from service.bundle.repository import ALIASES_FILE, Bundle, Repository, verify_sums
+from service.bundle.repository import ALIASES_FILE, Bundle, Repository
+from service.bundle.sums import verify_sums
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import BundleDamaged, BundleError, BundleNotFound, LoadFailed, ServiceError
 from service.runtime.model import Model, load_model

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.lib import format as npy
 
-from service.bundle.repository import graph_sha256
+from service.bundle.sums import graph_sha256
 from tests.graph import mutants
 
 Rng = np.random.Generator

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from service.runtime.loader import Loader
-
 from service.bundle.repository import Repository
 from service.errors import LoadFailed
+from service.runtime.loader import Loader
 from service.runtime.proofs import Numbered, Proofs
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.repository import SUMS_FILE, Repository
+from service.bundle.repository import Repository
 from service.bundle.state import STATE_FILE
+from service.bundle.sums import SUMS_FILE
 from service.errors import LoadFailed
 from service.runtime.limited_process import GIBIBYTE, LimitedProcess, Limits, limited_process
 from service.runtime.proofs import MODULE, Proofs, digest_of
