@@ -31,7 +31,7 @@ from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
 from service.api.proxies import Proxies, behind
-from service.api.serving import Serving
+from service.api.serving import Serving, take_signals_before_serving
 from service.api.tls import CertificateFiles, Tls
 from service.bundle.manifest import describe
 from service.bundle.repository import Repository
@@ -89,6 +89,7 @@ def serve(settings: Settings) -> None:
         cannot be used.
     """
     configure_logging(settings)
+    take_signals_before_serving()
     access = check_access(settings)
     Proxies.named(settings.proxies)  # workers read them too; what is wrong is reported now, and once
     _serve(settings, access)

@@ -8,7 +8,23 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from service.bundle.manifest import MANIFEST_FILE
+from service.bundle.repository import Repository
+from service.bundle.sums import GRAPH_FILE
+from service.bundle.writer import create_draft, publish
+
 FLOAT = TensorProto.FLOAT
+MANIFEST = """\
+schema = 1
+title = "two numbers"
+[graph]
+output = "s"
+output_kind = "logits"
+classes = ["a", "b"]
+[[inputs]]
+name = "x"
+features = ["first", "second"]
+"""
 
 Build = Callable[[Path], object]
 
@@ -79,3 +95,15 @@ def big_tensor(cells: int) -> Build:
         node("Add", "x sum", "s"),
     ]
     return graph(*nodes, constants=(weights("many", np.array([1, cells], dtype=np.int64)),))
+
+
+def draft_unloaded(repository: Repository, folder: Path, name: str, build: Build) -> None:
+    """Put a graph of two columns and two logits into a repository as a draft; nothing loads it."""
+    build(folder / "unloaded.onnx")
+    create_draft(repository, name, {GRAPH_FILE: folder / "unloaded.onnx", MANIFEST_FILE: MANIFEST})
+
+
+def publish_unloaded(repository: Repository, folder: Path, name: str, build: Build) -> int:
+    """Put a graph of two columns and two logits into a repository as a version; nothing loads it on the way."""
+    draft_unloaded(repository, folder, name, build)
+    return publish(repository, repository.draft(name), record=None, state={})

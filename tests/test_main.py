@@ -60,6 +60,11 @@ def test_a_port_that_is_no_port_stops_the_start() -> None:
     assert "TEMPERANCE_PORT" in refused(TEMPERANCE_PORT="8000x")
 
 
+@pytest.mark.parametrize("flags", [[], ["--host", ""]])
+def test_an_empty_host_is_not_every_address(flags: list[str]) -> None:
+    assert "TEMPERANCE_HOST" in refused(*flags, TEMPERANCE_HOST="")
+
+
 def test_an_empty_repository_stops_the_start(tmp_path: Path) -> None:
     assert "no model is published" in refused("--models", str(tmp_path))
 

@@ -136,6 +136,18 @@ def test_a_run_that_holds_the_event_loop_ends_its_process(serving: Serving, mode
         thread.join()
 
 
+def test_an_end_does_not_wait_for_a_run_that_does_not_end_and_has_exit_code_0(serving: Serving, models: Path) -> None:
+    with serving(models, TEMPERANCE_DEADLINE=str(DEADLINE)) as server:
+        thread, statuses = begin_a_stuck_run(str(server.client.base_url), "thread")
+        thread.join()
+        assert statuses == [504]  # so the run is overdue, and not yet given up
+        server.client.close()
+        began = time.monotonic()
+        server.process.terminate()
+        assert server.process.wait(timeout=30) == 0
+        assert time.monotonic() - began < DEADLINE + 2
+
+
 def test_a_worker_that_was_given_up_is_replaced(serving: Serving, models: Path, test_rows: list[list[float]]) -> None:
     with serving(models, "--workers", "2", TEMPERANCE_DEADLINE=str(DEADLINE)) as server:
         url = str(server.client.base_url)

@@ -167,6 +167,11 @@ class Server(uvicorn.Server):
 
 def end_within(seconds: float) -> None:
     """End the process after some time, if something still keeps it: a thread that works, a collector that is slow."""
-    timer = threading.Timer(seconds, os._exit, [os.EX_OK])
+    timer = threading.Timer(seconds, _end)
     timer.daemon = True
     timer.start()
+
+
+def _end() -> None:
+    log.warning("ended, though a thread of this process still works")
+    os._exit(os.EX_OK)

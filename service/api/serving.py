@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from types import FrameType
+from typing import Any, Final, NoReturn
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -58,6 +60,7 @@ class Serving:
         """Serve an application until a signal ends it."""
         server = Server(self._config(app), self.times)
         server.run(_handles(sockets))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the process has nothing more to do
         if not server.started:
             sys.exit(STARTUP_FAILURE)
 
@@ -73,6 +76,7 @@ class Serving:
         """
         target = partial(_work, self, factory, list(sockets))
         code = asyncio.run(Supervisor(target, workers, sockets, self.times).run())
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if code:
             sys.exit(code)
 
@@ -109,13 +113,30 @@ class Serving:
             log_config=None,
             access_log=False,
             server_header=False,
+            workers=1,  # of this process; else uvicorn reads a variable of its own
             **more,
         )
 
 
+def take_signals_before_serving() -> None:
+    """Let SIGTERM end a start with exit code 0, and SIGHUP do nothing, until there is a server that takes them.
+
+    The first process of a container is sent no signal that it does not handle.
+    """
+    signal.signal(signal.SIGTERM, _end_the_start)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _end_the_start(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    log.info("ended before it was ready")
+    sys.exit(os.EX_OK)
+
+
 def _work(serving: Serving, factory: str, sockets: list[socket.socket], supervisor: socket.socket) -> None:
-    # A terminal's Control-C was blocked at the start; it stays ignored, and processes that are started here have it.
+    # A terminal's Control-C was blocked at the start. It and a hang-up are for the supervisor.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     serving.as_worker(factory, sockets, supervisor)
 

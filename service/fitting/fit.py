@@ -130,7 +130,7 @@ def fit(
     draft = _with_ood(repository.draft(name), changes)
     check_draft(draft)
     if proofs is not None:
-        proofs.check(repository, [(name, None)])
+        proofs.check_draft(repository, name)
     model = load_model(_uncalibrated(draft))
     outputs, train, overlap = _read(model, request, track)
     compared = _compared(model, outputs, train, request)

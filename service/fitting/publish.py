@@ -43,7 +43,7 @@ def publish_draft(repository: Repository, name: str, *, proofs: Proofs | None = 
     draft = repository.draft(name)
     check_draft(draft)
     if proofs is not None:
-        proofs.check(repository, [(name, None)])
+        proofs.check_draft(repository, name)
     reason = why_uncalibrated(draft)
     kept = draft if reason is None else dataclasses.replace(draft, record=None, state={})
     record, state = _renewed(load_model(kept))

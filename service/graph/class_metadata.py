@@ -11,7 +11,7 @@ KEYS: Final = (
     *("names", "classes", "labels", "id2label", "class_names", "label_names", "class_labels", "classlabels"),
     *("target_names", "label2id", "class_to_idx"),
 )
-LONGEST: Final = 2**22
+LONGEST: Final = 2**20  # a literal takes some 250 times its size while it is parsed
 NAME_LENGTH: Final = 200
 SEPARATORS: Final = ("\n", ";", "\t", "|", ",")
 UNREADABLE: Final = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)

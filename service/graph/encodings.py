@@ -5,6 +5,7 @@ Tested in `tests/importer/test_column_domains.py`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +14,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from service.graph.rewrite import append, expose, save
-from service.graph.walk import View, attribute, view
+from service.graph.rewrite import append, expose_all, names_in, save
+from service.graph.walk import MOST_STEPS, SMALL, View, attribute, reached, view
 
 Category = str | int
 MOVING: Final = frozenset(
@@ -32,7 +33,13 @@ CELLWISE: Final = frozenset(
     }
 )
 TABLES: Final = frozenset({"Gather", "GatherElements", "GatherND", "ArrayFeatureExtractor"})
-MOST_CONSTANTS: Final = 4096
+KEEPING_SHAPE: Final = frozenset({"Identity", "Cast", "DequantizeLinear"})
+INDEXING: Final = TABLES | {"OneHot"}
+MOST_LOOKUPS: Final = 1000
+"""Of a graph; nothing is concluded from more."""
+
+MOST_LEVELS: Final = 8
+"""Tables behind tables of which the indices are searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,8 @@ def find_encodings(model: onnx.ModelProto) -> Encodings:
     """Find what reads the inputs, as they are or behind arithmetic cell by cell."""
     graph = view(model)
     inputs = frozenset(value.name for value in model.graph.input) - graph.constants.keys()
-    lookups = tuple(_lookups(graph, _made_of(graph, inputs, MOVING | CELLWISE, through_tables=True)))
+    made = _made_of(graph, inputs, MOVING | CELLWISE, through_tables=True)
+    lookups = tuple(_lookups(graph, made))
     moved = _made_of(graph, inputs, MOVING, through_tables=False)
     plain = [node for node in model.graph.node if node.input and node.input[0] in moved]
     encoders = tuple(e for node in plain for e in _encoders(node))
@@ -114,30 +122,32 @@ def find_encodings(model: onnx.ModelProto) -> Encodings:
 
 def write_excerpt(model: onnx.ModelProto, tensors: list[str], path: Path) -> list[str]:
     """Write the part of a graph that computes some tensors; the names under which they are its outputs."""
-    made, names = excerpt(model, tensors)
+    made, names = excerpt(view(model), tensors)
     save(made, path)
     return names
 
 
-def excerpt(model: onnx.ModelProto, tensors: list[str]) -> tuple[onnx.ModelProto, list[str]]:
+def excerpt(graph: View, tensors: list[str]) -> tuple[onnx.ModelProto, list[str]]:
     """The part of a graph that computes some tensors, and the names under which they are its outputs."""
-    graph, needed, pending = view(model), set(), list(tensors)
-    while pending:
-        current = pending.pop()
-        if current not in needed:
-            needed.add(current)
-            node = graph.producers.get(current)
-            pending += [] if node is None else [n for n in (*node.input, *node.output) if n]
+    model = graph.model
+    needed = set(reached(graph, tensors, lambda tensor: _around(graph, tensor)))
     nodes = [node for node in model.graph.node if any(name in needed for name in node.output)]
     constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
     part = helper.make_graph(nodes, "excerpt", model.graph.input, [], constants)
     made = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
     made.functions.extend(model.functions)
     inputs = {value.name for value in model.graph.input}  # no input can be an output too
-    names = [append(made, "Identity", [name], f"{name}_copied") if name in inputs else name for name in tensors]
-    for name in names:
-        expose(made, name)
+    taken = names_in(made)
+    names = [
+        append(made, "Identity", [name], f"{name}_copied", taken=taken) if name in inputs else name for name in tensors
+    ]
+    expose_all(made, names)
     return made, names
+
+
+def _around(graph: View, tensor: str) -> list[str]:
+    node = graph.producers.get(tensor)
+    return [] if node is None else [name for name in (*node.input, *node.output) if name]
 
 
 def _made_of(graph: View, inputs: frozenset[str], allowed: frozenset[str], *, through_tables: bool) -> frozenset[str]:
@@ -146,19 +156,22 @@ def _made_of(graph: View, inputs: frozenset[str], allowed: frozenset[str], *, th
     for node in graph.model.graph.node:  # in the order in which they run
         names = set(node.input)
         if names & others or names & made:
-            table = node.op_type in TABLES and node.input[0] not in made | others and not through_tables
+            constant = node.input[0] not in made and node.input[0] not in others  # no union: it copies both
+            table = node.op_type in TABLES and constant and not through_tables
             sound = node.op_type in allowed and not names & others and not table
             (made if sound else others).update(name for name in node.output if name)
     return frozenset(made)
 
 
 def _lookups(graph: View, made: frozenset[str]) -> Iterator[Lookup]:
-    for node in graph.model.graph.node:
-        for indices, table, sizes in _indexed(graph, node):
-            if indices in made and all(size > 0 for size in sizes):
-                behind = _behind(graph, indices)
-                inner = sum(any(True for _ in _indexed(graph, other)) for other in behind)
-                yield Lookup(indices, table, sizes, node.op_type, inner, _numbers(graph, behind))
+    indexed = {id(node): tuple(_indexed(graph, node)) for node in graph.model.graph.node if node.op_type in INDEXING}
+    found = ((node, *each) for node in graph.model.graph.node for each in indexed.get(id(node), ()))
+    sound = (each for each in found if each[1] in made and all(size > 0 for size in each[3]))
+    for node, indices, table, sizes in islice(sound, MOST_LOOKUPS):
+        behind = _behind(graph, indices)
+        inner = sum(bool(indexed.get(id(other))) for other in behind)
+        if inner < MOST_LEVELS:
+            yield Lookup(indices, table, sizes, node.op_type, inner, _numbers(graph, behind))
 
 
 def _indexed(graph: View, node: onnx.NodeProto) -> Iterator[tuple[str, str, tuple[int, ...]]]:
@@ -183,20 +196,25 @@ def _constant_dims(graph: View, name: str) -> tuple[int, ...] | None:
     """Shape of what is constant, also where operators make it of constants."""
     if name in graph.constants:
         return tuple(graph.constants[name].dims)
-    inputs = {value.name for value in graph.model.graph.input}
-    node = graph.producers.get(name)
-    behind = {tensor for each in _behind(graph, name) for tensor in each.input}
-    if node is None or inputs & behind:
+    behind = {tensor for node in _behind(graph, name) for tensor in node.input}
+    graph.allowance.take(len(graph.model.graph.input))
+    if name not in graph.producers or any(value.name in behind for value in graph.model.graph.input):
         return None
-    if node.op_type in {"Identity", "Cast", "DequantizeLinear"}:
-        return _constant_dims(graph, node.input[0])
-    dims = _inferred_dims(graph, name)
+    source = name
+    while (node := graph.producers.get(source)) is not None and node.op_type in KEEPING_SHAPE:
+        source = node.input[0]
+    if source in graph.constants:
+        return tuple(graph.constants[source].dims)
+    dims = _inferred_dims(graph, source)
     return None if dims is None or None in dims else tuple(d for d in dims if d is not None)
 
 
 def _inferred_dims(graph: View, name: str) -> tuple[int | None, ...] | None:
     """Shape of a tensor as far as its operators determine it; None where they do not."""
-    part, (copied,) = excerpt(graph.model, [name])
+    if graph.allowance.left < MOST_STEPS // 2:
+        return None  # enough was spent: what is not inferred is not concluded
+    graph.allowance.take(1000 + 3 * len(graph.model.graph.node))  # of microseconds, as other steps
+    part, (copied,) = excerpt(graph, [name])
     try:
         inferred = onnx.shape_inference.infer_shapes(part)
     except (onnx.shape_inference.InferenceError, ValueError):
@@ -208,26 +226,26 @@ def _inferred_dims(graph: View, name: str) -> tuple[int | None, ...] | None:
 
 def _behind(graph: View, name: str) -> list[onnx.NodeProto]:
     """Operators that compute a tensor."""
-    found: dict[str, onnx.NodeProto] = {}
-    pending = [name]
-    while pending:
-        node = graph.producers.get(pending.pop())
-        if node is not None and (key := next(n for n in node.output if n)) not in found:
-            found[key] = node
-            pending += [n for n in node.input if n]
+    tensors = reached(graph, [name], lambda tensor: _before(graph, tensor))
+    found = {id(node): node for tensor in tensors if (node := graph.producers.get(tensor)) is not None}
     return list(found.values())
+
+
+def _before(graph: View, tensor: str) -> list[str]:
+    node = graph.producers.get(tensor)
+    return [] if node is None else [name for name in node.input if name]
 
 
 def _numbers(graph: View, nodes: list[onnx.NodeProto]) -> tuple[int, ...]:
     found: set[int] = set()
     for node in nodes:
-        arrays = [graph.constant(n) for n in node.input]
+        arrays = [graph.short(n) for n in node.input]
         keys = attribute(node, "keys_int64s") if node.op_type == "LabelEncoder" else None
         for array in (*arrays, None if keys is None else np.array(keys)):
-            if array is not None and array.dtype.kind in "iuf" and array.size <= MOST_CONSTANTS:
+            if array is not None and array.dtype.kind in "iuf" and array.size <= SMALL:
                 whole = array[np.isfinite(array)] if array.dtype.kind == "f" else array
                 found |= {int(value) for value in whole.reshape(-1)}
-    return tuple(sorted(found))[:MOST_CONSTANTS]
+    return tuple(sorted(found))[:SMALL]
 
 
 def _encoders(node: onnx.NodeProto) -> Iterator[Encoder]:
@@ -255,11 +273,12 @@ def _scalings(graph: View, node: onnx.NodeProto) -> Iterator[Scaling]:
         offset, scale = attribute(node, "offset") or (0.0,), attribute(node, "scale") or (1.0,)
         yield from _scaling(node.input[0], np.array(offset), 1.0 / _nonzero(np.array(scale)), "Scaler")
     if node.op_type == "BatchNormalization":
-        mean, variance = (graph.constant(name) for name in node.input[3:5])
+        mean, variance = (graph.short(name) for name in node.input[3:5])
         if mean is not None and variance is not None:
             yield from _scaling(node.input[0], mean, np.sqrt(np.maximum(variance, 0.0)), "BatchNormalization")
-    if node.op_type in {"Sub", "Mul"} and (first := graph.constant(node.input[1])) is not None:
-        for user in graph.model.graph.node:
+    if node.op_type in {"Sub", "Mul"} and (first := graph.short(node.input[1])) is not None:
+        for user in graph.consumers.get(node.output[0], ()):
+            graph.allowance.take()
             if len(user.input) == 2 and user.input[0] == node.output[0]:  # both sides
                 yield from _in_two_steps(graph, (node, user), first)
 
@@ -269,7 +288,7 @@ def _in_two_steps(
 ) -> Iterator[Scaling]:
     """A difference and a quotient; or, as a scaler to minimum and maximum has it, a product and a sum."""
     node, user = nodes
-    second, words = graph.constant(user.input[1]), f"{node.op_type}, {user.op_type}"
+    second, words = graph.short(user.input[1]), f"{node.op_type}, {user.op_type}"
     if second is None or not all(v.dtype.kind in "iuf" and v.size for v in (first, second)):
         return
     if node.op_type == "Sub" and user.op_type in {"Div", "Mul"}:
@@ -289,6 +308,6 @@ def _scaling(tensor: str, centre: npt.NDArray[Any], spread: npt.NDArray[Any], op
     if centre.dtype.kind not in "iuf" or spread.dtype.kind not in "iuf" or not centre.size or not spread.size:
         return
     width = max(centre.size, spread.size)
-    if {centre.size, spread.size} <= {1, width} and width <= MOST_CONSTANTS:
+    if {centre.size, spread.size} <= {1, width} and width <= SMALL:
         pair = [np.broadcast_to(v.reshape(-1).astype(np.float64), width).tolist() for v in (centre, spread)]
         yield Scaling(tensor, tuple(pair[0]), tuple(np.abs(pair[1]).tolist()), operator)

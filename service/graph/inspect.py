@@ -1,11 +1,11 @@
 """Evidence in a graph: its inputs, its scores, its classes, and why it may be no classifier at all."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import onnx
 
 from service.bundle.manifest import Manifest
@@ -13,7 +13,8 @@ from service.bundle.repository import Bundle
 from service.bundle.sums import PARTS
 from service.errors import BundleError, GraphError, ManifestInvalid
 from service.graph import class_metadata
-from service.graph.loading import FLOAT_TYPES, external_files, load_graph, readable
+from service.graph.external_weights import external_files
+from service.graph.loading import FLOAT_TYPES, load_graph, readable
 from service.graph.mixing import dynamic_operators, in_training
 from service.graph.output_evidence import (
     RANDOM,
@@ -188,8 +189,8 @@ def _decisions_and_scores(graph: View) -> tuple[dict[str, str], list[str]]:
 
 
 def _class_names(graph: View, scores: list[str]) -> class_metadata.Named | tuple[None, str]:
-    """Class names that operators hold, and where they stand."""
-    return next((found for name in scores if (found := class_names(graph, name)) is not None), (None, ""))
+    """Class names that operators hold, and where they stand; those of the first output's own classifier come first."""
+    return (class_names(graph, scores[0]) if scores else None) or (None, "")
 
 
 def check_draft(draft: Bundle) -> None:
@@ -268,12 +269,12 @@ def _users(graph: View, name: str, passing: frozenset[str]) -> Iterator[tuple[on
     pending, seen = [name], {name}
     while pending:
         current = pending.pop()
-        for node in graph.model.graph.node:
-            if current in node.input:
-                yield node, current
-                if node.op_type in passing and node.output[0] not in seen:
-                    seen.add(node.output[0])
-                    pending.append(node.output[0])
+        for node in graph.consumers.get(current, ()):
+            graph.allowance.take()
+            yield node, current
+            if node.op_type in passing and node.output[0] not in seen:
+                seen.add(node.output[0])
+                pending.append(node.output[0])
 
 
 def _coefficients(graph: View, name: str) -> int | None:
@@ -294,7 +295,7 @@ def _vector_width(graph: View, name: str) -> int | None:
         if node.op_type in {"Add", "Sub", "Mul", "Div"} and len(node.input) == 2:  # both sides
             other = node.input[1] if node.input[0] == tensor else node.input[0]
             vector = graph.constants.get(other)
-            if vector is not None and vector.dims and vector.dims[-1] > 1 and np.prod(vector.dims) == vector.dims[-1]:
+            if vector is not None and vector.dims and vector.dims[-1] > 1 and math.prod(vector.dims) == vector.dims[-1]:
                 return int(vector.dims[-1])
     return None
 
@@ -314,11 +315,7 @@ def _tables(graph: View, name: str) -> Iterator[int]:
     for node, tensor in _users(graph, name, frozenset({"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"})):
         if node.op_type == "Gather" and node.input[1] == tensor and (table := graph.constants.get(node.input[0])):
             yield int(table.dims[attribute(node, "axis") or 0])
-        if (
-            node.op_type == "OneHot"
-            and node.input[0] == tensor
-            and (depth := graph.constant(node.input[1])) is not None
-        ):
+        if node.op_type == "OneHot" and node.input[0] == tensor and (depth := graph.short(node.input[1])) is not None:
             yield int(depth.reshape(-1)[0])
 
 

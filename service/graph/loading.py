@@ -3,18 +3,20 @@
 Tested in `tests/graph/test_inspect.py` and `tests/graph/test_wellformed.py`.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import external_data_helper
 
-from service.bundle.sums import PARTS
 from service.errors import GraphError
+from service.graph.external_weights import external_files, is_file, location_of, place_of
 from service.graph.walk import every_node
 from service.graph.wellformed import EXAMINE, faults
 
@@ -31,8 +33,15 @@ FLOAT_TYPES: Final = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 )
 HEAD = 512
+LARGEST_FILE: Final = 2**31 - 1
+"""Bytes of a protobuf."""
+
+PART: Final = 2**20
+"""Numbers that are looked at together."""
+
 MALFORMED: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, StopIteration, EncodeError),
+    MemoryError,
 )
 """What reading a graph raises when it is not what ONNX defines."""
 
@@ -45,8 +54,13 @@ def load_graph(path: Path) -> onnx.ModelProto:
     GraphError
         If the file is no ONNX graph, is newer than what runs it, or holds weights that are no numbers.
     """
-    if not _is_file(path):
+    if not is_file(path):
         raise GraphError(f"{path} does not exist, or is no regular file")
+    if path.stat().st_size > LARGEST_FILE:
+        raise GraphError(
+            f"{path} has more than 2 GiB, which no ONNX file can have; export it with external weights (torch: "
+            "external_data=True)"
+        )
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)  # whatever its suffix
     except DecodeError:
@@ -75,36 +89,6 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def external_files(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
-    """Names of the weight files that belong to a graph.
-
-    Raises
-    ------
-    GraphError
-        If one is missing, lies outside the graph's own folder, or is no regular file. Symbolic links are followed.
-    """
-    tensors = external_data_helper._get_all_tensors(model)  # noqa: SLF001  # onnx has no public walk over all tensors
-    infos = [external_data_helper.ExternalDataInfo(t) for t in tensors if external_data_helper.uses_external_data(t)]
-    names = sorted({info.location for info in infos})
-    for name in names:
-        if Path(name).name != name or not _is_file(path.parent / name):
-            raise GraphError(
-                f"{path} keeps weights in an external file that is missing, or no regular file (nor a link to one) "
-                "beside it; copy both files into one folder, or export with the weights inside (torch: "
-                "external_data=False)"
-            )
-        if name in PARTS:
-            raise GraphError(f"{path} keeps weights in a file named like a part of a bundle: {name}; rename it")
-    return tuple(names)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or none that a file can have
-        return False
-
-
 def _looks(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(HEAD).lstrip()
@@ -120,9 +104,10 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
             f"{path} has IR version {model.ir_version}, this release reads up to {onnx.IR_VERSION}; "
             "export it with an older release of onnx"
         )
+    newest_of = {domain: _newest("" if domain == "ai.onnx" else domain) for domain in STANDARD}
     for opset in model.opset_import:
         domain = "" if opset.domain == "ai.onnx" else opset.domain
-        if domain in STANDARD and opset.version > (newest := _newest(domain)):
+        if domain in STANDARD and opset.version > (newest := newest_of[domain]):
             named = f"opset {domain} {opset.version}" if domain else f"opset {opset.version}"
             raise GraphError(
                 f"{path} has {named}, this release runs up to {newest}; export it with opset_version={newest} or lower"
@@ -156,7 +141,7 @@ def _check_weights(model: onnx.ModelProto, path: Path) -> None:
     external_files(model, path)
     for tensor in model.graph.initializer:
         # A lone NaN is what a graph compares with, not a weight.
-        if tensor.data_type in FLOAT_TYPES and np.prod(tensor.dims) > 1 and _has_nan(tensor, path.parent):
+        if tensor.data_type in FLOAT_TYPES and math.prod(tensor.dims) > 1 and _has_nan(tensor, path.parent):
             raise GraphError(f"{path}: the weights {tensor.name!r} hold NaN; the training went wrong, so export again")
     for node in every_node(model.graph):
         for found in node.attribute:
@@ -166,12 +151,15 @@ def _check_weights(model: onnx.ModelProto, path: Path) -> None:
 
 def _has_nan(tensor: onnx.TensorProto, folder: Path) -> bool:
     if not external_data_helper.uses_external_data(tensor):
-        values = onnx.numpy_helper.to_array(tensor)
-        return bool(np.isnan(values.astype(np.float32, copy=False)).any())
+        return _holds_nan(onnx.numpy_helper.to_array(tensor).reshape(-1))
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    info = external_data_helper.ExternalDataInfo(tensor)
-    count = int(np.prod(tensor.dims))
-    if (info.offset or 0) + count * dtype.itemsize > (folder / info.location).stat().st_size:
-        raise GraphError(f"{folder / info.location} is shorter than the weights {tensor.name!r} in it; copy it again")
-    values = np.memmap(folder / info.location, dtype, mode="r", offset=info.offset or 0, shape=(count,))
-    return bool(np.isnan(values.astype(np.float32, copy=False)).any())
+    offset, _ = place_of(tensor)
+    return _holds_nan(
+        np.memmap(folder / location_of(tensor), dtype, mode="r", offset=offset, shape=(math.prod(tensor.dims),))
+    )
+
+
+def _holds_nan(values: npt.NDArray[Any]) -> bool:
+    """Part by part: a copy of all weights may be larger than memory."""
+    parts = (values[start : start + PART] for start in range(0, len(values), PART))
+    return any(bool(np.isnan(part.astype(np.float32, copy=False)).any()) for part in parts)

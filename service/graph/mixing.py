@@ -1,16 +1,17 @@
 """Where the rows of a batch meet inside a graph: operators that quantise by the batch, and every step for a dry run."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx.inliner
 from onnx import helper
 
-from service.graph.rewrite import constant, expose
-from service.graph.walk import attribute, every_node, view
+from service.graph.rewrite import constant, expose_all
+from service.graph.walk import attribute, every_node, reads, view
 
 DYNAMIC: Final = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
 """Operators that take the scale of their input from all of it; others (MatMulIntegerToFloat, QAttention, QLinear…) are
@@ -34,7 +35,8 @@ TURNING: Final = frozenset(
 MOST_ROWS: Final = 4096
 MOST_NUMBERS: Final = 8
 
-Functions = dict[tuple[str, str], onnx.FunctionProto]
+Functions = Mapping[tuple[str, str], tuple[str, ...]]
+"""Of a file's own functions, by domain and name: the dynamic operators that they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,8 @@ class Step:
 
 def dynamic_operators(model: onnx.ModelProto, output: str) -> tuple[str, ...]:
     """Operators before an output that scale whatever batch they are given by its own range, named once each."""
-    functions = _functions(model)
-    used = [name for node in _before(model, output) for name in _operators(node, functions)]
-    return tuple(dict.fromkeys(name for name in used if name in DYNAMIC))
+    held = _dynamic_functions(model)
+    return tuple(dict.fromkeys(name for node in _before(model, output) for name in _dynamic(node, held)))
 
 
 def in_training(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -73,22 +74,22 @@ def in_training(model: onnx.ModelProto) -> tuple[str, ...]:
     graph = view(model)
     found = []
     for node in every_node(model.graph):
-        switch = graph.constant(node.input[2]) if node.op_type == "Dropout" and len(node.input) > 2 else None
-        if attribute(node, "training_mode") == 1 or (switch is not None and bool(switch.any())):
+        switched = node.op_type == "Dropout" and len(node.input) > 2 and graph.proves(node.input[2], _is_on)
+        if attribute(node, "training_mode") == 1 or switched:
             found.append(f"{node.op_type} in training mode")
     return tuple(dict.fromkeys(found))
 
 
 def steps(model: onnx.ModelProto, output: str) -> tuple[Step, ...]:
     """Operators before an output, in an order in which they can run; those inside loops and branches are one step."""
-    sized, functions = set(view(model).constants), _functions(model)
+    sized, functions = set(view(model).constants), _dynamic_functions(model)
     counted: dict[str, tuple[str, ...]] = {}
     found = []
     for node in _before(model, output):
-        inputs = tuple(name for name in _reads(node) if name)
+        inputs = tuple(name for name in reads(node) if name)
         of_sizes = node.op_type in SIZES or (bool(inputs) and sized.issuperset(inputs)) or node.op_type == "Constant"
         sized |= {name for name in node.output if name and of_sizes}
-        is_dynamic = not set(DYNAMIC).isdisjoint(_operators(node, functions))
+        is_dynamic = bool(_dynamic(node, functions))
         before = tuple(dict.fromkeys(name for i in inputs for name in counted.get(i, ())))
         passed = before if of_sizes else tuple(name for name in before if name in RAGGED)
         own = (node.op_type,) if node.op_type in SIZES | RAGGED else ()
@@ -103,7 +104,7 @@ def batch_sizes(model: onnx.ModelProto, output: str) -> tuple[int, ...]:
     graph, numbers = view(model), set[int]()
     for step in steps(model, output):
         if step.of_sizes and step.operator in TURNING:
-            for array in (graph.constant(name) for name in step.inputs):
+            for array in (graph.short(name) for name in step.inputs):
                 if array is not None and array.dtype.kind in "iuf":
                     numbers |= {int(v) for v in array.reshape(-1)[:MOST_NUMBERS] if 1 < v < MOST_ROWS}
     return tuple(sorted({n for number in numbers for n in (number, 2 * number + 1)}))[:MOST_NUMBERS]
@@ -117,8 +118,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 def exposed(model: onnx.ModelProto, tensors: tuple[str, ...]) -> onnx.ModelProto:
     """A copy of which these tensors are outputs."""
     copy = _copy(model)
-    for tensor in tensors:
-        expose(copy, tensor)
+    expose_all(copy, tensors)
     return copy
 
 
@@ -136,15 +136,15 @@ def at_a_fixed_scale(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def scales_quantisation(model: onnx.ModelProto, output: str, tensor: str) -> bool:
-    """Whether a tensor is what the scale of a QuantizeLinear before an output is computed from."""
-    tainted = {tensor}
-    for node in _before(model, output):
-        if node.op_type == QUANTISE and tainted & set(node.input[1:]):
-            return True
-        if tainted & set(node.input):
-            tainted |= set(node.output)
-    return False
+def scales_of_quantisation(model: onnx.ModelProto, output: str) -> frozenset[str]:
+    """Tensors from which the scale of a QuantizeLinear before an output is computed."""
+    found: set[str] = set()
+    for node in reversed(_before(model, output)):
+        if not found.isdisjoint(node.output):
+            found.update(node.input)
+        if node.op_type == QUANTISE:
+            found.update(node.input[1:])
+    return frozenset(found)
 
 
 def _at(scale: str, zero: str, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -165,32 +165,35 @@ def _before(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
     needed, found = {output}, []
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
-            needed.update(_reads(node))
+            needed.update(reads(node))
             found.append(node)
     return found[::-1]
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Tensors that a node takes, those that graphs inside it take from outside among them."""
-    yield from node.input
-    for found in node.attribute:
-        for inner in (*([found.g] if found.HasField("g") else []), *found.graphs):
-            own = {name for part in inner.node for name in part.output} | {value.name for value in inner.input}
-            own |= {tensor.name for tensor in inner.initializer}
-            read = {name for part in inner.node for name in _reads(part)} | {value.name for value in inner.output}
-            yield from sorted(read - own)
+def _dynamic(node: onnx.NodeProto, functions: Functions) -> tuple[str, ...]:
+    """Dynamic operators that a node is, or holds in graphs inside it or in a function of the file's own."""
+    inside = list(every_node(onnx.GraphProto(node=[node])))
+    own = [name for part in inside for name in functions.get((part.domain, part.op_type), ())]
+    return tuple(dict.fromkeys([*(part.op_type for part in inside if part.op_type in DYNAMIC), *own]))
 
 
-def _functions(model: onnx.ModelProto) -> Functions:
-    return {(function.domain, function.name): function for function in model.functions}
+def _dynamic_functions(model: onnx.ModelProto) -> Functions:
+    """Dynamic operators of the file's own functions, also through those that they call; functions may share others."""
+    callers: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for function in model.functions:
+        for part in every_node(onnx.GraphProto(node=function.node)):
+            callers.setdefault((part.domain, part.op_type), []).append((function.domain, function.name))
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for name in DYNAMIC:
+        pending = [key for key in callers if key[1] == name]
+        seen = set(pending)
+        while pending:
+            further = [caller for caller in dict.fromkeys(callers.get(pending.pop(), ())) if caller not in seen]
+            seen.update(further)
+            pending += further
+            found |= {caller: (*found.get(caller, ()), name) for caller in further}
+    return found
 
 
-def _operators(node: onnx.NodeProto, functions: Functions) -> Iterator[str]:
-    yield node.op_type
-    own = functions.get((node.domain, node.op_type))
-    for part in () if own is None else own.node:
-        yield from _operators(part, functions)
-    for found in node.attribute:
-        for inner in (*([found.g] if found.HasField("g") else []), *found.graphs):
-            for part in inner.node:
-                yield from _operators(part, functions)
+def _is_on(value: npt.NDArray[Any]) -> bool:
+    return bool(value.any())

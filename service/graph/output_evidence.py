@@ -5,12 +5,13 @@ Tested in `tests/graph/test_inspect.py`.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
-from service.graph.walk import JOINING, PASSING, View, attribute, every_node, origins, text_of
+from service.graph.walk import JOINING, PASSING, View, attribute, every_node, moved_from, origins, reached, text_of
 
 LINEAR: Final = frozenset(
     {"Gemm", "MatMul", "Conv", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv", "QGemm", "Einsum"}
@@ -99,20 +100,20 @@ def operators(graph: onnx.GraphProto, sought: frozenset[str]) -> list[str]:
 def decision(graph: View, name: str) -> str | None:
     """The operator that turned scores into an answer (ArgMax, Hardmax, a comparison), if a tensor holds no more."""
     found: list[str] = []
-    pending, seen = [name], {name}
-    while pending:
-        node = graph.producers.get(pending.pop())
-        if node is None:
-            continue
-        if node.op_type in DECISIONS:
+    for tensor in reached(graph, [name], lambda tensor: _picked_from(graph, tensor)):
+        node = graph.producers.get(tensor)
+        if node is not None and node.op_type in DECISIONS:
             found.append(node.op_type)
-        elif node.op_type in PICKING:
-            behind = [n for n in node.input if n and n not in graph.constants and n not in seen]
-            pending += behind
-            seen |= set(behind)
-        else:
+        elif node is not None and node.op_type not in PICKING:
             return None
     return found[0] if found else None
+
+
+def _picked_from(graph: View, tensor: str) -> list[str]:
+    node = graph.producers.get(tensor)
+    if node is None or node.op_type not in PICKING:
+        return []
+    return [name for name in node.input if name and name not in graph.constants]
 
 
 def constant_answer(graph: View, name: str, inputs: frozenset[str], known: frozenset[str] = frozenset()) -> str | None:
@@ -120,16 +121,9 @@ def constant_answer(graph: View, name: str, inputs: frozenset[str], known: froze
 
     ``known`` are tensors of which it is known already.
     """
-    pending, seen = [name], {name}
-    while pending:
-        current = pending.pop()
-        if current in known:
-            continue
-        if current in inputs:
-            return None
-        behind = [n for n in _value_inputs(graph, current) if n not in seen]
-        pending += behind
-        seen |= set(behind)
+    reach = reached(graph, [name], lambda tensor: [] if tensor in known else _value_inputs(graph, tensor))
+    if any(tensor in inputs and tensor not in known for tensor in reach):
+        return None
     return "no operator behind it looks at a value of an input"
 
 
@@ -137,6 +131,7 @@ def is_softmax_of_all(graph: View, name: str) -> bool:
     """Whether a tensor is a normalisation (a softmax) with all of its columns, none of them picked."""
     node = graph.producers.get(name)
     while node is not None and node.op_type in KEEPING:
+        graph.allowance.take()
         node = graph.producers.get(node.input[0])
     if node is None:
         return False
@@ -162,8 +157,7 @@ def _value_inputs(graph: View, name: str) -> list[str]:
         return []
     if (settled := _settled(graph, node)) is not None:
         return settled
-    zero = [(value := graph.constant(n)) is not None and not value.any() for n in node.input]
-    if node.op_type in PRODUCTS and any(zero[:2]):
+    if node.op_type in PRODUCTS and any(graph.proves(n, _is_zero) for n in node.input[:2]):
         return [n for n in node.input[2:] if n]
     inner = [n for other in every_node(onnx.GraphProto(node=[node])) for n in other.input]
     return [n for n in inner if n]
@@ -171,32 +165,36 @@ def _value_inputs(graph: View, name: str) -> list[str]:
 
 def _settled(graph: View, node: onnx.NodeProto) -> list[str] | None:
     """Tensors whose values count where constants settle the rest: a choice, a power of zero, a range of one number."""
-    held = [graph.constant(name) for name in node.input]
-    if node.op_type == "Where" and held[0] is not None and (held[0].all() or not held[0].any()):
-        return [node.input[1 if held[0].all() else 2]]
-    if node.op_type == "Pow" and len(held) > 1 and held[1] is not None and not held[1].any():
+    names = node.input
+    if node.op_type == "Where" and (graph.proves(names[0], _is_all_true) or graph.proves(names[0], _is_zero)):
+        return [names[1 if graph.proves(names[0], _is_all_true) else 2]]
+    if node.op_type == "Pow" and graph.proves(names[1], _is_zero):
         return []
-    if node.op_type == "Clip" and len(held) > 2 and held[1] is not None and held[2] is not None:  # both bounds
-        return [] if bool(np.all(held[1] >= held[2])) else None
+    if node.op_type == "Clip" and len(names) > 2:  # both bounds
+        low, high = graph.short(names[1]), graph.short(names[2])
+        return [] if low is not None and high is not None and bool(np.all(low >= high)) else None
     return None
+
+
+def _is_all_true(value: npt.NDArray[Any]) -> bool:
+    return bool(value.all())
+
+
+def _is_zero(value: npt.NDArray[Any]) -> bool:
+    return not value.any()
 
 
 def normalisations(graph: View, name: str) -> tuple[tuple[str, slice], ...]:
     """Softmaxes before a tensor, by their outputs, and the axes each runs over: all from one on before opset 13."""
     opset = next((o.version for o in graph.model.opset_import if o.domain in {"", "ai.onnx"}), SOFTMAX_OF_ONE_AXIS)
-    pending, seen = [name], {name}
     found = []
-    while pending:
-        current = pending.pop()
+    for current in reached(graph, [name], lambda tensor: _value_inputs(graph, tensor)):
         node = graph.producers.get(current)
         if node is not None and node.op_type in {"Softmax", "LogSoftmax"}:
             given = attribute(node, "axis")
             single = opset >= SOFTMAX_OF_ONE_AXIS
             axis = int(given) if given is not None else -1 if single else 1
             found.append((current, slice(axis, axis + 1 or None) if single else slice(axis, None)))
-        behind = [n for n in _value_inputs(graph, current) if n not in seen]
-        pending += behind
-        seen |= set(behind)
     return tuple(found)
 
 
@@ -234,19 +232,27 @@ def _transform_note(node: onnx.NodeProto) -> str:
 
 def _labels_looked_up(graph: View) -> Iterator[tuple[tuple[str, ...], str]]:
     """Constants from which an index picks the label: scikit-learn's `classes`, a LabelEncoder's values."""
+    indices = _indices(graph)
     for node in graph.model.graph.node:
-        if node.op_type == "ArrayFeatureExtractor" and _is_index(graph, node.input[1]):
+        if node.op_type == "ArrayFeatureExtractor" and node.input[1] in indices:
             values = graph.constant(node.input[0])
             if values is not None and values.dtype.kind in "iuOSU":
                 yield _as_text(values.reshape(-1).tolist()), f"the initialiser {node.input[0]!r}"
-        if node.op_type == "LabelEncoder" and _is_index(graph, node.input[0]):
+        if node.op_type == "LabelEncoder" and node.input[0] in indices:
             keys, values = attribute(node, "keys_int64s"), attribute(node, "values_strings")
             if keys and values and list(keys) == list(range(len(keys))):
                 yield _as_text(values), "the graph's LabelEncoder"
 
 
-def _is_index(graph: View, name: str) -> bool:
-    return any(node.op_type == "ArgMax" for node in origins(graph, name))
+def _indices(graph: View) -> frozenset[str]:
+    """Tensors whose values ArgMax made, also behind operators that only move, scale or join them."""
+    made = [name for node in graph.model.graph.node if node.op_type == "ArgMax" for name in node.output[:1]]
+
+    def moved(tensor: str) -> list[str]:
+        users = graph.consumers.get(tensor, [])
+        return [name for node in users if tensor in (moved_from(graph, node) or ()) for name in node.output if name]
+
+    return frozenset(reached(graph, made, moved))
 
 
 def _as_text(values: Iterable[object]) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 Tested in `tests/graph/test_inspect.py` and `tests/conformance/test_import.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from service.errors import GraphError
 from service.graph.output_evidence import LABELS
 from service.graph.walk import View, attribute, origins, view
 
+NOT_TENSORS: Final = frozenset({"ZipMap", "SequenceConstruct"})
 OPSET: Final = 13  # of the default domain, for graphs that use none of its operators
 
 Array = npt.NDArray[Any]
@@ -23,9 +25,15 @@ Array = npt.NDArray[Any]
 
 def expose(model: onnx.ModelProto, tensor: str) -> str:
     """Make a tensor an output; ONNX Runtime works out its type and shape."""
-    if tensor not in {output.name for output in model.graph.output}:
-        model.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    expose_all(model, [tensor])
     return tensor
+
+
+def expose_all(model: onnx.ModelProto, tensors: Iterable[str]) -> None:
+    """Make tensors outputs, as `expose` does."""
+    known = {output.name for output in model.graph.output}
+    new = [name for name in dict.fromkeys(tensors) if name not in known]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in new)
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
@@ -33,27 +41,45 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def append(model: onnx.ModelProto, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
-    """Add an operator; the answer is the name of its output, made unique."""
-    unique = fresh(model, name)
+def append(
+    model: onnx.ModelProto,
+    operator: str,
+    inputs: list[str],
+    name: str,
+    *,
+    taken: set[str] | None = None,
+    **attributes: Any,
+) -> str:
+    """Add an operator; the answer is the name of its output, made unique. ``taken``: see `fresh`."""
+    unique = fresh(model, name, taken=taken)
     model.graph.node.append(helper.make_node(operator, inputs, [unique], **attributes))
     if all(opset.domain not in {"", "ai.onnx"} for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid("", OPSET))
     return unique
 
 
-def constant(model: onnx.ModelProto, value: Array, name: str) -> str:
-    """Add an initialiser; the answer is its name, made unique."""
-    unique = fresh(model, name)
+def constant(model: onnx.ModelProto, value: Array, name: str, *, taken: set[str] | None = None) -> str:
+    """Add an initialiser; the answer is its name, made unique. ``taken``: see `fresh`."""
+    unique = fresh(model, name, taken=taken)
     model.graph.initializer.append(numpy_helper.from_array(value, unique))
     return unique
 
 
-def fresh(model: onnx.ModelProto, name: str) -> str:
-    """A tensor name that is not taken."""
-    taken = {n for node in model.graph.node for n in (*node.output, *node.input)}
-    taken |= {v.name for v in (*model.graph.input, *model.graph.output, *model.graph.initializer)}
-    return next(n for i in range(len(taken) + 1) if (n := name if i == 0 else f"{name}_{i}") not in taken)
+def fresh(model: onnx.ModelProto, name: str, *, taken: set[str] | None = None) -> str:
+    """A tensor name that is not taken.
+
+    ``taken`` is `names_in` of the graph, for a caller that adds many; the new name joins it.
+    """
+    names = names_in(model) if taken is None else taken
+    unique = next(n for i in range(len(names) + 1) if (n := name if i == 0 else f"{name}_{i}") not in names)
+    names.add(unique)
+    return unique
+
+
+def names_in(model: onnx.ModelProto) -> set[str]:
+    """Names of all tensors."""
+    names = {n for node in model.graph.node for n in (*node.output, *node.input)}
+    return names | {v.name for v in (*model.graph.input, *model.graph.output, *model.graph.initializer)}
 
 
 def simplify_outputs(model: onnx.ModelProto) -> list[str]:
@@ -70,7 +96,8 @@ def simplify_outputs(model: onnx.ModelProto) -> list[str]:
 def stack(model: onnx.ModelProto, names: tuple[str, ...]) -> str:
     """Tensors of one score each per row, side by side."""
     shape = constant(model, np.array([-1, 1], dtype=np.int64), "column_shape")
-    columns = [append(model, "Reshape", [name, shape], f"{name}_column") for name in names]
+    taken = names_in(model)
+    columns = [append(model, "Reshape", [name, shape], f"{name}_column", taken=taken) for name in names]
     return expose(model, append(model, "Concat", columns, "scores", axis=1))
 
 
@@ -87,32 +114,49 @@ def set_width(model: onnx.ModelProto, name: str, width: int) -> None:
 
 
 def _drop_zipmaps(model: onnx.ModelProto) -> list[str]:
-    outputs = {output.name: output for output in model.graph.output}
-    done = []
-    for node in [n for n in model.graph.node if n.op_type == "ZipMap" and n.output[0] in outputs]:
-        model.graph.output.remove(outputs[node.output[0]])
-        model.graph.node.remove(node)
-        expose(model, node.input[0])
-        done.append(f"the ZipMap after {node.input[0]!r} was dropped: that tensor is an output now")
-    return done
+    outputs = {output.name for output in model.graph.output}
+    maps = [n for n in model.graph.node if n.op_type == "ZipMap" and n.output[0] in outputs]
+    tensors = [node.input[0] for node in maps]
+    _remove(model, {node.output[0] for node in maps})
+    expose_all(model, tensors)
+    return [f"the ZipMap after {name!r} was dropped: that tensor is an output now" for name in tensors]
+
+
+def _remove(model: onnx.ModelProto, outputs: set[str]) -> None:
+    """Take outputs away, and the operators that made something else than tensors of them."""
+    for i in reversed([i for i, output in enumerate(model.graph.output) if output.name in outputs]):
+        del model.graph.output[i]
+    made = (i for i, n in enumerate(model.graph.node) if n.op_type in NOT_TENSORS and n.output[0] in outputs)
+    for i in reversed(list(made)):
+        del model.graph.node[i]
 
 
 def _stack_sequences(model: onnx.ModelProto) -> list[str]:
-    outputs = {output.name: output for output in model.graph.output}
-    done = []
-    for node in [n for n in model.graph.node if n.op_type == "SequenceConstruct" and n.output[0] in outputs]:
-        columns = [_second_of_two(model, part) for part in node.input]
-        model.graph.output.remove(outputs[node.output[0]])
-        name = expose(model, append(model, "Concat", columns, f"{node.output[0]}_present", axis=1))
-        model.graph.node.remove(node)
-        done.append(
-            f"the sequence {node.output[0]!r} was replaced by {name!r}: the second column of each of its tensors"
-        )
-    return done
+    outputs = {output.name for output in model.graph.output}
+    made = [n for n in model.graph.node if n.op_type == "SequenceConstruct" and n.output[0] in outputs]
+    sequences = {node.output[0]: list(node.input) for node in made}
+    if not sequences:
+        return []
+    graph, taken = view(model), names_in(model)
+    for part in chain.from_iterable(sequences.values()):
+        _check_pair(graph, part)
+    # rows of any other width would not fit
+    pairs = constant(model, np.array([-1, 2], dtype=np.int64), "pairs", taken=taken)
+    second = constant(model, np.array([1], dtype=np.int64), "second_column", taken=taken)
+    stacked = {}
+    for sequence, parts in sequences.items():
+        paired = [append(model, "Reshape", [part, pairs], f"{part}_pairs", taken=taken) for part in parts]
+        columns = [append(model, "Gather", [pair, second], f"{pair}_present", taken=taken, axis=1) for pair in paired]
+        stacked[sequence] = append(model, "Concat", columns, f"{sequence}_present", taken=taken, axis=1)
+    _remove(model, set(sequences))
+    expose_all(model, stacked.values())
+    return [
+        f"the sequence {sequence!r} was replaced by {name!r}: the second column of each of its tensors"
+        for sequence, name in stacked.items()
+    ]
 
 
-def _second_of_two(model: onnx.ModelProto, part: str) -> str:
-    graph = view(model)
+def _check_pair(graph: View, part: str) -> None:
     for node in origins(graph, part):
         names = next((v for key in LABELS if (v := attribute(node, key))), None)
         if names is not None and len(names) != 2:
@@ -120,10 +164,6 @@ def _second_of_two(model: onnx.ModelProto, part: str) -> str:
                 f"the graph answers for several targets at once, and {part!r} has {len(names)} classes; only targets "
                 "of two classes are labels that are present or absent: export one model per target"
             )
-    pairs = constant(model, np.array([-1, 2], dtype=np.int64), "pairs")  # rows of any other width would not fit
-    second = constant(model, np.array([1], dtype=np.int64), "second_column")
-    paired = append(model, "Reshape", [part, pairs], f"{part}_pairs")
-    return append(model, "Gather", [paired, second], f"{part}_present", axis=1)
 
 
 def _join_columns(model: onnx.ModelProto) -> list[str]:
@@ -135,8 +175,7 @@ def _join_columns(model: onnx.ModelProto) -> list[str]:
     done = []
     for tensor, columns in parts.items():
         if len(columns) > 1 and sorted(i for i, _ in columns) == list(range(len(columns))):
-            for output in [o for o in model.graph.output if o.name in {name for _, name in columns}]:
-                model.graph.output.remove(output)
+            _remove(model, {name for _, name in columns})
             expose(model, tensor)
             names = ", ".join(name for _, name in sorted(columns))
             done.append(f"the outputs {names} are the columns of {tensor!r}, which is an output in their place")
@@ -147,6 +186,7 @@ def _column_of(graph: View, name: str) -> tuple[str, int] | None:
     """The tensor and the number of the column that an output is, if it is one."""
     node = graph.producers.get(name)
     while node is not None and node.op_type in {"Reshape", "Squeeze", "Identity", "Flatten"}:
+        graph.allowance.take()
         node = graph.producers.get(node.input[0])
     if node is None or node.op_type not in {"Slice", "ArrayFeatureExtractor"}:
         return None

@@ -1,6 +1,6 @@
 """Transforms that ONNX Runtime numbers otherwise than ONNX does, written out in standard operators."""
 
-from typing import Final
+from typing import Any, Final
 
 import onnx
 
@@ -30,7 +30,7 @@ def spell_transforms(model: onnx.ModelProto) -> list[str]:
         number.i = 0
         node.output[0] = fresh(model, f"{scores}_raw")
         before = len(model.graph.node)
-        options = {"axis": -1} if word == "SOFTMAX" else {}
+        options: dict[str, Any] = {"axis": -1} if word == "SOFTMAX" else {}
         append(model, SPELLED[word], [node.output[0]], "spelled", **options)
         model.graph.node[-1].output[0] = scores
         move_behind(model, node, before)

@@ -1,12 +1,14 @@
 """Whether a graph keeps to ONNX's own definitions, on which every reader of it relies."""
 
+import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
-import numpy as np
 import onnx
 from onnx import defs
 
+from service.graph.ordering import order_faults
 from service.graph.walk import every_node
 
 KINDS: Final = onnx.AttributeProto.AttributeType
@@ -30,8 +32,9 @@ def faults(model: onnx.ModelProto) -> Iterator[str]:
         if schema is not None:
             yield from _attribute_faults(node, schema)
             yield from _arity_faults(node, schema)
-    for tensor in _tensors(model):
+    for tensor in every_tensor(model):
         yield from _tensor_faults(tensor)
+    yield from order_faults(model.graph)
 
 
 def _schema(node: onnx.NodeProto, versions: dict[str, int]) -> defs.OpSchema | None:
@@ -83,14 +86,24 @@ def _arity_faults(node: onnx.NodeProto, schema: defs.OpSchema) -> Iterator[str]:
             yield f"{node.op_type} has {len(names)} {word}"
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    yield from model.graph.initializer
-    for node in every_node(model.graph):
+def every_tensor(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Constants of a graph, of the graphs inside it and of its functions, sparse ones as their values and indices."""
+    yield from _initialisers(model.graph)
+    own = (onnx.GraphProto(node=function.node) for function in model.functions)
+    for node in chain(every_node(model.graph), *map(every_node, own)):
         for found in node.attribute:
             yield from ([found.t] if found.HasField("t") else [])
             yield from found.tensors
-            for inner in [found.g] if found.HasField("g") else []:
-                yield from inner.initializer
+            for sparse in (*([found.sparse_tensor] if found.HasField("sparse_tensor") else []), *found.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for inner in (*([found.g] if found.HasField("g") else []), *found.graphs):
+                yield from _initialisers(inner)
+
+
+def _initialisers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
 
 
 def _tensor_faults(tensor: onnx.TensorProto) -> Iterator[str]:
@@ -104,7 +117,7 @@ def _tensor_faults(tensor: onnx.TensorProto) -> Iterator[str]:
 
 
 def _is_full(tensor: onnx.TensorProto) -> bool:
-    count = int(np.prod(list(tensor.dims), dtype=object)) if tensor.dims else 1
+    count = int(math.prod(tensor.dims))  # of Python's integers: no product of sizes overflows
     if tensor.data_type == onnx.TensorProto.STRING:
         return len(tensor.string_data) == count
     if tensor.HasField("raw_data"):

@@ -17,7 +17,7 @@ from service.graph.mixing import (
     dynamic_operators,
     exposed,
     inlined,
-    scales_quantisation,
+    scales_of_quantisation,
     steps,
 )
 from service.graph.rewrite import save
@@ -120,7 +120,8 @@ def _refuse_mixing(
     if operators is None:  # rounding before a step, and no operator that mixes
         return
     found = [step for step in operators if not step.is_dynamic]
-    by_scale = [s for s in found if any(scales_quantisation(findings.model, output, tensor) for tensor in s.outputs)]
+    scales = scales_of_quantisation(findings.model, output)
+    by_scale = [step for step in found if not scales.isdisjoint(step.outputs)]
     if (dynamic and not found) or (found and len(by_scale) == len(found)):
         return
     names = ", ".join(dict.fromkeys(name for step in found for name in (*step.counted, step.operator)))

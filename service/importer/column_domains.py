@@ -4,6 +4,7 @@ The table of an embedding has a number of rows. The operators before it (offsets
 decide which codes reach them. There is no rule for every operator, so a search over their outputs finds the codes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,10 +114,11 @@ def with_domains(
     """The inputs, with the values that their cells may hold wherever the graph proves it."""
     encodings = find_encodings(findings.model)
     probed = tuple(f for f in filled if f.fill is None and not f.mask and f.input.type != "BOOL")
-    cells = Cells(probed, tuple(int(np.prod(shape_of(f, 1, SIZES[0])[1:])) for f in probed))
+    cells = Cells(probed, tuple(math.prod(shape_of(f, 1, SIZES[0])[1:]) for f in probed))
     if not (encodings.lookups or encodings.tensors) or not 0 < cells.total <= MOST_READ:
         return filled
-    others = tuple(f for f in filled if f not in probed)
+    names = {f.input.name for f in probed}
+    others = tuple(f for f in filled if f.input.name not in names)
     domains = _domains(Probe(child, findings, folder, cells, others), encodings)
     ends = np.cumsum(cells.counts)
     spans = {f.input.name: domains[end - n : end] for f, n, end in zip(probed, cells.counts, ends, strict=True)}

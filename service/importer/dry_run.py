@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from service.errors import GraphError
 from service.graph.inspect import Findings
-from service.importer.input_plan import PlannedInput, with_mask
+from service.importer.input_plan import LARGEST_ROW, PlannedInput, with_mask
 from service.importer.output_layout import Shapes
 from service.importer.sandbox import Arrays, Sandbox
-from service.importer.synthetic_rows import LONGER, SIZES, draw, pad, rows_at_once
+from service.importer.synthetic_rows import LONGER, SIZES, cells_of, draw, pad, rows_at_once
 
 MASK_TOLERANCE = 1e-4
 QUANTISED_TOLERANCE = 0.05  # padding changes the scale of rows that run alone; served, those are never padded
@@ -77,7 +77,8 @@ def dry_run(
     rows = rows_at_once(filled, size)
     several = all(f.input.batch is None for f in filled)
     fewer = child.run(graph, outputs, [draw(filled, rows - 1, size)])[0] if several and rows > 1 else None
-    longer = _tried(child, graph, outputs, draw(filled, rows, 2 * size)) if any(map(_free, filled)) else None
+    doubled = any(map(_free, filled)) and cells_of(filled, 2 * size) <= LARGEST_ROW
+    longer = _tried(child, graph, outputs, draw(filled, rows, 2 * size)) if doubled else None
     return Run(_masked(child, graph, outputs[0], filled, feeds[0]), feeds, answers, fewer, longer, size)
 
 
@@ -85,7 +86,8 @@ def _first_that_runs(
     child: Sandbox, graph: Path, outputs: Sequence[str], filled: tuple[PlannedInput, ...]
 ) -> tuple[int, list[Arrays], list[Arrays]]:
     """Dimensions that vary must have some size; the first of a few that the graph takes."""
-    sizes = SIZES if any(_free(f) for f in filled) else SIZES[:1]
+    several = (size for size in SIZES[1:] if cells_of(filled, size) <= LARGEST_ROW)
+    sizes = (SIZES[0], *several) if any(_free(f) for f in filled) else SIZES[:1]
     failure = GraphError("the graph was never run")
     for size in sizes:
         rows = rows_at_once(filled, size)

@@ -27,7 +27,11 @@ DTYPES: Final[dict[str, str]] = {
     "STRING": "str",
 }
 LARGEST_TABLE: Final = 10**6
-LARGEST_ROW: Final = 10**8
+LARGEST_ROW: Final = 2 * 10**7
+MOST_DIMENSIONS: Final = 16
+LEAST_SIZE: Final = 8
+"""Of a dimension that varies, in the rows that are tried first."""
+
 LARGEST_BATCH: Final = 2 * 10**7
 SEGMENTS: Final = ("token_type", "segment_ids")
 PADDING = 0
@@ -120,7 +124,8 @@ def plan(
             f"the graph does not show how wide the rows of {nameless.name!r} are; name the features: --features a,b,…, "
             "or number them: --width N"
         )
-    return tuple(_numbered(entry, inputs) for entry in inputs)
+    tokens, alone = [i for i in inputs if _is_tokens(i)], len(inputs) == 1
+    return tuple(_numbered(entry, tokens, alone=alone) for entry in inputs)
 
 
 def _widened(inputs: Sequence[Input], width: int) -> tuple[PlannedInput, ...]:
@@ -138,10 +143,11 @@ def _widened(inputs: Sequence[Input], width: int) -> tuple[PlannedInput, ...]:
         )
     prefix = "x" if len(inputs) == 1 else f"{entry.name}_"
     names = tuple(f"{prefix}{i}" for i in range(width))
+    tokens = [i for i in inputs if _is_tokens(i)]
     return tuple(
         PlannedInput(i, names, f"{width} columns, as declared at import; nothing names them: numbered")
         if i is entry
-        else _numbered(i, inputs)
+        else _numbered(i, tokens, alone=False)
         for i in inputs
     )
 
@@ -165,7 +171,9 @@ def _check(entry: Input) -> None:
             f"input {entry.name!r} has rank 0: it is no table of rows; export the model with a row "
             "axis and a column axis, and fix what is the same for every row inside the graph"
         )
-    cells = math.prod(d for d in (entry.dims or ())[1:] if isinstance(d, int))
+    if len(entry.dims or ()) > MOST_DIMENSIONS:
+        raise GraphError(f"input {entry.name!r} has {len(entry.dims or ())} dimensions; rows fill {MOST_DIMENSIONS}")
+    cells = math.prod(d if isinstance(d, int) else LEAST_SIZE for d in (entry.dims or ())[1:])
     if cells > (LARGEST_TABLE if len(entry.dims or ()) <= 2 else LARGEST_ROW):
         raise GraphError(
             f"input {entry.name!r} has rows of {cells} numbers, which no request can hold; check the shape in the file"
@@ -204,16 +212,16 @@ def _contradicts(entry: Input) -> bool:
     return isinstance(declared, int) and entry.width is not None and declared != entry.width
 
 
-def _numbered(entry: Input, inputs: Sequence[Input]) -> PlannedInput:
-    alike = [i for i in inputs if _is_tokens(i)]
-    if entry in alike and len(alike) > 1 and any(sign in entry.name.lower() for sign in SEGMENTS):
+def _numbered(entry: Input, alike: Sequence[Input], *, alone: bool) -> PlannedInput:
+    """``alike`` are the inputs that look like tokens; ``alone``: the graph has no other input."""
+    if _is_tokens(entry) and len(alike) > 1 and any(sign in entry.name.lower() for sign in SEGMENTS):
         return PlannedInput(entry, None, "by its name the segment of every token; a row has one", fill=0)
     if not _is_table(entry) or (alike and is_integer(entry) and entry.dims == alike[0].dims):
         return PlannedInput(entry, None, f"a tensor of {entry.type.lower()}, {_shown(entry)}")
     width = _width(entry) or 1
     if width == 1:
         return PlannedInput(entry, (entry.name,), f"one column of {entry.type.lower()}")
-    prefix = "x" if len(inputs) == 1 else f"{entry.name}_"
+    prefix = "x" if alone else f"{entry.name}_"
     names = tuple(f"{prefix}{i}" for i in range(width))
     return PlannedInput(entry, names, f"{width} columns of {entry.type.lower()}; nothing names them: numbered")
 

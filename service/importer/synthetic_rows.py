@@ -3,18 +3,19 @@
 Tested in tests/importer/test_analysis.py.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from service.importer.input_plan import DTYPES, PADDING, Domain, PlannedInput, is_integer, shared_domain
+from service.importer.input_plan import DTYPES, LEAST_SIZE, PADDING, Domain, PlannedInput, is_integer, shared_domain
 from service.importer.sandbox import Arrays
 
 MOST_ROWS = 16
 MOST_CELLS = 2_000_000
-SIZES: Final = (8, 32, 48, 224)
+SIZES: Final = (LEAST_SIZE, 32, 48, 224)
 """Tried for dimensions that vary: some networks need more than a few pixels."""
 
 SCALES: Final = np.array([1.0, 0.1, 1.0, 0.01])
@@ -26,9 +27,13 @@ LONGER = 3
 def rows_at_once(filled: Sequence[PlannedInput], size: int, *, several: bool = False) -> int:
     """How many synthetic rows to run: a few of large ones; a fixed batch as it is, unless of ``several``."""
     fixed = next((f.input.batch for f in filled if f.input.batch is not None), None)
-    cells = sum(int(np.prod(shape_of(f, 1, size))) for f in filled)
-    most = max(2, min(MOST_ROWS, MOST_CELLS // max(cells, 1)))
+    most = max(2, min(MOST_ROWS, MOST_CELLS // max(cells_of(filled, size), 1)))
     return most if several or fixed is None else fixed
+
+
+def cells_of(filled: Sequence[PlannedInput], size: int) -> int:
+    """Numbers of one row whose dimensions that vary have a size."""
+    return sum(math.prod(shape_of(f, 1, size)) for f in filled)
 
 
 def draw(filled: Sequence[PlannedInput], rows: int, size: int, *, seed: int = 0) -> Arrays:

@@ -29,8 +29,11 @@ MEMORY_OF_FILES: Final = 4
 """Bytes of memory for every byte of a version's files, beside what each version may take."""
 LONGEST_REFUSAL: Final = 1000
 
-Numbered = tuple[str, int | None]
-"""A model's name and one of its versions; None is its draft."""
+DRAFT_NUMBER: Final = 0
+"""Stands for a draft where a version is a number; versions begin at 1."""
+
+Numbered = tuple[str, int]
+"""A model's name and one of its versions."""
 
 
 class Proofs:
@@ -56,8 +59,7 @@ class Proofs:
         Parameters
         ----------
         repository : Repository
-        versions : iterable of (str, int or None)
-            None is the draft, which is loaded without its calibration, and of which nothing is kept.
+        versions : iterable of (str, int)
         """
         digests = {version: digest_of(repository, version) for version in versions}
         if not self._unproven(digests):
@@ -78,6 +80,10 @@ class Proofs:
         """
         for refusal in self.refusals(repository, versions).values():
             raise LoadFailed(refusal)
+
+    def check_draft(self, repository: Repository, name: str) -> None:
+        """As `check`, for a draft: it is loaded without its calibration, and nothing is kept of it."""
+        self.check(repository, [(name, DRAFT_NUMBER)])
 
     def end(self) -> None:
         """End a proof that is under way in another thread, and prove no more: the process is about to end."""
@@ -111,7 +117,12 @@ class Proofs:
 
     def _refusal(self, child: LimitedProcess, repository: Repository, version: Numbered) -> str | None:
         name, number = version
-        request = {"root": str(repository.root), "is_named": repository.is_named, "name": name, "version": number}
+        request = {
+            "root": str(repository.root),
+            "is_named": repository.is_named,
+            "name": name,
+            "version": number or None,
+        }
         folder = _folder(repository, version)
         limits = Limits(self._limits.seconds, self._limits.memory + MEMORY_OF_FILES * _size(folder))
         if self._ends.is_set():
@@ -139,7 +150,7 @@ def digest_of(repository: Repository, version: Numbered) -> str | None:
 
 def _folder(repository: Repository, version: Numbered) -> Path:
     name, number = version
-    return repository.folder(name) / (DRAFT if number is None else str(number))
+    return repository.folder(name) / (DRAFT if number == DRAFT_NUMBER else str(number))
 
 
 def _size(folder: Path) -> int:

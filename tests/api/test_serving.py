@@ -34,6 +34,11 @@ def test_clients_reuse_a_connection_for_less_time_than_it_stays_open(keep_alive:
     assert HttpLimits(keep_alive=keep_alive).advertised == advertised
 
 
+def test_no_variable_of_the_http_server_counts(serving: Started) -> None:
+    with serving(SHIPPED, WEB_CONCURRENCY="two") as server:
+        assert server.client.get("/livez").status_code == 200
+
+
 def test_a_proxy_that_is_no_address_stops_the_start() -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
     done = subprocess.run(
@@ -47,6 +52,21 @@ def test_a_proxy_that_is_no_address_stops_the_start() -> None:
     assert done.returncode == 1
     assert "TEMPERANCE_PROXIES" in done.stderr
     assert "zq7canary" not in done.stderr
+
+
+def test_sigterm_ends_a_start_with_exit_code_0(tmp_path: Path) -> None:
+    """The first process of a container gets no signal that it does not handle."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
+    code = (
+        "import os, signal\n"
+        "from service.api.serving import take_signals_before_serving\n"
+        "take_signals_before_serving()\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "raise SystemExit('went on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=clean, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode == 0
 
 
 def test_workers_that_cannot_start_end_the_process_with_an_exit_code(tmp_path: Path) -> None:

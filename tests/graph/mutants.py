@@ -239,6 +239,16 @@ def with_other_tensors(sound: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
                 yield changed
 
 
+def with_other_bytes(sound: onnx.ModelProto, rng: np.random.Generator, count: int) -> Iterator[bytes]:
+    """Files in which bytes were changed, cut out, doubled, or cut off."""
+    whole = sound.SerializeToString()
+    for _ in range(count):
+        start, length = int(rng.integers(len(whole))), int(rng.integers(1, 9))
+        part = whole[start : start + length]
+        other = (rng.bytes(length), b"", part + part, b"\xff" * length)[int(rng.integers(4))]
+        yield whole[:start] + other + (whole[start + length :] if rng.random() < 0.9 else b"")
+
+
 def _renamed(operator: str) -> Callable[[onnx.ModelProto, onnx.NodeProto], None]:
     def rename(_: onnx.ModelProto, made: onnx.NodeProto) -> None:
         made.op_type = operator
@@ -269,7 +279,12 @@ _TENSORS: Final[tuple[Callable[[onnx.ModelProto, onnx.TensorProto], Any], ...]] 
     lambda _, held: held.ClearField("dims"),
     lambda _, held: held.dims.append(7),
     lambda _, held: held.dims.append(-1),
+    lambda _, held: held.dims.extend([2**40, 2**40]),
+    lambda _, held: held.dims.extend([2**62, 4, 2**62]),
+    lambda _, held: held.dims.extend([2**62, 0]),
     lambda _, held: held.ClearField("raw_data"),
+    lambda _, held: setattr(held, "raw_data", held.raw_data[:-1]),
+    lambda _, held: setattr(held, "raw_data", b""),
     lambda _, held: _put(held, np.zeros(0, np.int64)),
     lambda _, held: _put(held, np.zeros(0, np.float32)),
     lambda _, held: _put(held, np.array(3)),

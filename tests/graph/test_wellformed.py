@@ -46,9 +46,39 @@ def test_no_reading_of_a_graph_ends_in_a_traceback(
 ) -> None:
     path = tmp_path / "m.onnx"
     changed = list(chain.from_iterable(map(mutate, SEEDS.values())))
-    for number in np.random.default_rng(0).choice(len(changed), 150, replace=False):
+    for number in np.random.default_rng(0).choice(len(changed), 170, replace=False):
         path.write_bytes(changed[number].SerializeToString())
         assert "\n" not in _refusal(path, inspect_graph)
+
+
+def test_no_damage_to_the_bytes_of_a_file_ends_in_a_traceback(tmp_path: Path) -> None:
+    path, rng = tmp_path / "m.onnx", np.random.default_rng(1)
+    for damaged in chain.from_iterable(mutants.with_other_bytes(sound, rng, 15) for sound in SEEDS.values()):
+        path.write_bytes(damaged)
+        assert "\n" not in _refusal(path, inspect_graph)
+
+
+@pytest.mark.parametrize("depth", [20, 1000])
+def test_branches_inside_branches_are_read_or_refused(depth: int, tmp_path: Path) -> None:
+    inner = b""
+    for _ in range(
+        depth
+    ):  # bytes of a NodeProto in a GraphProto in an AttributeProto: protobuf itself makes none so deep
+        graph = _field(1, inner + _field(4, b"If"))
+        inner = _field(5, _field(1, b"then_branch") + _field(6, graph) + b"\xa0\x01\x05")
+    sound = SEEDS["softmax"].SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(sound + _field(7, _field(1, inner + _field(4, b"If"))))
+    reason = _refusal(tmp_path / "m.onnx", inspect_graph)
+    assert reason
+    assert "\n" not in reason
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of a protobuf that holds bytes."""
+    length, size = b"", len(content)
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
 def test_no_import_ends_in_a_traceback(tmp_path: Path) -> None:

@@ -16,30 +16,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
 from service.bundle.state import STATE_FILE
-from service.bundle.sums import GRAPH_FILE, SUMS_FILE
-from service.bundle.writer import create_draft, publish
+from service.bundle.sums import SUMS_FILE
 from service.errors import LoadFailed
 from service.runtime.limited_process import GIBIBYTE, LimitedProcess, Limits, limited_process
 from service.runtime.proofs import MODULE, Proofs, digest_of
 from service.runtime.proven_versions import FILE, FOLDER
-from tests.small_graphs import Build, big_tensor, graph, loop, node, slow_load, weights
+from tests.small_graphs import (
+    Build,
+    big_tensor,
+    draft_unloaded,
+    graph,
+    loop,
+    node,
+    publish_unloaded,
+    slow_load,
+    weights,
+)
 
 ROOT = Path(__file__).parents[2]
 QUICK = Limits(seconds=1.0, memory=GIBIBYTE)
-MANIFEST = """\
-schema = 1
-title = "two numbers"
-[graph]
-output = "s"
-output_kind = "logits"
-classes = ["a", "b"]
-[[inputs]]
-name = "x"
-features = ["first", "second"]
-"""
 Add = Callable[..., tuple[str, int]]
 IDENTITY = graph(node("Identity"))
 
@@ -58,12 +55,10 @@ def small(tmp_path: Path) -> Repository:
 def add(small: Repository, tmp_path: Path) -> Add:
     """Puts a version of a graph into the repository; nothing loads it on the way."""
 
-    def publish_unloaded(name: str, build: Build = IDENTITY, *, as_draft: bool = False) -> tuple[str, int]:
-        build(tmp_path / "model.onnx")
-        create_draft(small, name, {GRAPH_FILE: tmp_path / "model.onnx", MANIFEST_FILE: MANIFEST})
-        return name, 0 if as_draft else publish(small, small.draft(name), record=None, state={})
+    def add_unloaded(name: str, build: Build = IDENTITY) -> tuple[str, int]:
+        return name, publish_unloaded(small, tmp_path, name, build)
 
-    return publish_unloaded
+    return add_unloaded
 
 
 def children() -> set[int]:
@@ -228,7 +223,7 @@ def test_workers_that_reload_together_prove_a_version_once(small: Repository, ad
 
 def test_the_end_of_the_process_does_not_wait_for_a_proof(small: Repository, add: Add) -> None:
     proofs, versions = Proofs(Limits(60.0, GIBIBYTE)), [add("hanging", loop()), add("good")]
-    found = dict[tuple[str, int | None], str]()
+    found = dict[tuple[str, int], str]()
     proving = threading.Thread(target=lambda: found.update(proofs.refusals(small, versions)))
     proving.start()
     deadline = time.monotonic() + 20.0
@@ -251,16 +246,16 @@ def test_a_version_that_is_damaged_or_missing_is_refused_as_it_would_be_here(rep
 
 
 def test_a_draft_is_proven_without_its_calibration_and_never_kept(
-    small: Repository, add: Add, tmp_path: Path, started: list[str]
+    small: Repository, tmp_path: Path, started: list[str]
 ) -> None:
-    add("good", as_draft=True)
-    add("damaged", no_graph, as_draft=True)
+    draft_unloaded(small, tmp_path, "good", IDENTITY)
+    draft_unloaded(small, tmp_path, "damaged", no_graph)
     proofs = Proofs(data=tmp_path / "data")
     for _ in range(2):
-        assert proofs.refusals(small, [("good", None)]) == {}
+        proofs.check_draft(small, "good")
     assert len(started) == 2
     with pytest.raises(LoadFailed, match=r"damaged/draft/model\.onnx cannot be loaded"):
-        proofs.check(small, [("damaged", None)])
+        proofs.check_draft(small, "damaged")
 
 
 def deep(width: int, layers: int) -> Build:
