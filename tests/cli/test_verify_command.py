@@ -17,6 +17,26 @@ def test_the_shipped_model_verifies(run: Run) -> None:
     assert plain(run("verify", SHIPPED, "--models", shipped)).startswith(f"{SHIPPED} version 1: ok, sha256:")
 
 
+def test_a_graph_that_never_ends_is_refused_in_time(fails: Callable[..., str], tmp_path: Path) -> None:
+    repository, began = Repository(tmp_path / "models"), time.monotonic()
+    publish_unloaded(repository, tmp_path, "good", graph(node("Identity")))
+    publish_unloaded(repository, tmp_path, "endless", loop())
+    line = fails("verify", "endless", "--models", repository.root, *UNDER_A_SECOND)
+    assert "endless/1: it did not load and pass its self-test within 0.5 s" in line
+    assert time.monotonic() - began < 10.0
+
+
+@pytest.mark.parametrize("verb", [["publish", "endless"], ["fit", "endless", "--data", "rows.csv"]])
+def test_a_draft_that_never_ends_is_refused_in_time_before_it_is_published(
+    fails: Callable[..., str], tmp_path: Path, verb: list[str]
+) -> None:
+    repository = Repository(tmp_path / "models")
+    draft_unloaded(repository, tmp_path, "endless", slow_load())
+    line = fails(*verb, "--models", repository.root, *UNDER_A_SECOND)
+    assert "endless/draft: it did not load and pass its self-test within 0.5 s" in line
+    assert repository.versions("endless") == []
+
+
 @pytest.mark.parametrize("file", ["aliases.toml", "retired.toml"])
 @pytest.mark.parametrize("text", ["stable: 1", f"a = {'[' * 100_000}", f"{'.'.join('a' * 100_000)} = 1", "a = 1\x00"])
 def test_a_damaged_list_of_aliases_or_of_retired_versions_is_one_line(
@@ -46,23 +66,3 @@ def test_a_pipe_in_a_file_s_place_is_one_line_and_not_waited_for(run: Run, repos
 def test_a_name_that_no_model_can_have_is_one_line(name: str, run: Run, repository: Repository) -> None:
     line = one_line(run("verify", name, "--models", repository.root, code=1))
     assert "a model's name has at most 64 letters" in line
-
-
-def test_a_graph_that_never_ends_is_refused_in_time(fails: Callable[..., str], tmp_path: Path) -> None:
-    repository, began = Repository(tmp_path / "models"), time.monotonic()
-    publish_unloaded(repository, tmp_path, "good", graph(node("Identity")))
-    publish_unloaded(repository, tmp_path, "endless", loop())
-    line = fails("verify", "endless", "--models", repository.root, *UNDER_A_SECOND)
-    assert "endless/1: it did not load and pass its self-test within 0.5 s" in line
-    assert time.monotonic() - began < 10.0
-
-
-@pytest.mark.parametrize("verb", [["publish", "endless"], ["fit", "endless", "--data", "rows.csv"]])
-def test_a_draft_that_never_ends_is_refused_in_time_before_it_is_published(
-    fails: Callable[..., str], tmp_path: Path, verb: list[str]
-) -> None:
-    repository = Repository(tmp_path / "models")
-    draft_unloaded(repository, tmp_path, "endless", slow_load())
-    line = fails(*verb, "--models", repository.root, *UNDER_A_SECOND)
-    assert "endless/draft: it did not load and pass its self-test within 0.5 s" in line
-    assert repository.versions("endless") == []

@@ -29,6 +29,8 @@ ID_BYTES: Final = 36
 ID: Final = b'{"id":"'
 MODEL: Final = b'"model":'
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+BEGUN: Final = b"."
+"""On standard output when the first request is sent."""
 ROW: Final = struct.Struct("=ddBBHi")
 """A row of `FIELDS`."""
 CLOSE: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
@@ -297,6 +299,7 @@ def main() -> None:
     """Send the plan that standard input holds."""
     source = sys.stdin.fileno()
     plan = Plan(**json.loads(_line(source)))
+    os.write(sys.stdout.fileno(), BEGUN)
     Client(plan, source).run()
 
 

@@ -30,6 +30,8 @@ SLACK: Final = 2.0
 MOMENT: Final = 0.3
 UNDER_WAY: Final = 8
 ROWS: Final = 8_000
+FEW_ROWS: Final = 10
+"""Then nothing keeps `/readyz` waiting."""
 RATE: Final = 200.0
 EACH: Final = 20
 DRAINING: Final = b"HTTP/1.1 503"
@@ -47,6 +49,8 @@ class Case:
         Kinds of stalled clients.
     drain, deadline : float
         Seconds.
+    rows : int
+        Of each request that is under way.
     """
 
     workers: int
@@ -54,6 +58,7 @@ class Case:
     clients: tuple[str, ...] = ()
     drain: float = 0.0
     deadline: float = DEADLINE
+    rows: int = ROWS
 
     @property
     def bound(self) -> float:
@@ -103,11 +108,12 @@ class UnderWay:
     Parameters
     ----------
     port : int
+    rows : int
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, rows: int) -> None:
         self._answers: list[bytes | None] = []
-        request = decided(keeps=False, rows=ROWS)
+        request = decided(keeps=False, rows=rows)
         self._threads = [threading.Thread(target=self._send, args=(port, request)) for _ in range(UNDER_WAY)]
         for thread in self._threads:
             thread.start()
@@ -179,7 +185,7 @@ def ended(case: Case, *, checkout: Path = ROOT, models: Path = ROOT / "models") 
 def _ended(running: Service, case: Case) -> End:
     with stalled(running.port, case.clients, EACH), load(running.port, KINDS[0], RATE) as sent:
         time.sleep(MOMENT)
-        under_way, readiness = UnderWay(running.port), Readiness(running.port)
+        under_way, readiness = UnderWay(running.port, case.rows), Readiness(running.port)
         time.sleep(MOMENT / 2)
         unanswered = under_way.unanswered()
         moment = running.send(case.number)
@@ -199,6 +205,7 @@ def cases() -> Iterator[Case]:
         yield Case(workers, clients=tuple(STALLS))
         yield Case(workers, signal.SIGINT, tuple(STALLS), DRAIN)
         yield Case(workers, clients=tuple(STALLS), drain=DRAIN)
+        yield Case(workers, drain=DRAIN, rows=FEW_ROWS)
 
 
 def row(end: End) -> tuple[str, ...]:
@@ -244,7 +251,8 @@ def main() -> None:
         COLUMNS,
         [row(ended(case, checkout=options.against)) for case in chosen],
         caption=f"Deadline {DEADLINE:g} s; {EACH} stalled clients of each kind, {FEW['reads nothing']} of the last; "
-        f"{UNDER_WAY} requests of {ROWS:,} rows under way; new connections at {RATE:g} per second.",
+        f"{UNDER_WAY} requests under way, each of {ROWS:,} rows or, in the last case, {FEW_ROWS}; "
+        f"new connections at {RATE:g} per second.",
         width=160,
     )
 

@@ -20,10 +20,13 @@ from tests.life.ends import DEADLINE, RATE, SLACK
 from tests.life.load import KINDS, load
 from tests.life.outcomes import Outcomes, lost, shown
 from tests.life.processes import Service, can_be_taken, end_process, is_alive, listens, service, wait_for
-from tests.life.rolling import roll
+from tests.life.rolling import replaced
 from tests.life.stalled import stalled
 
 HALF_BODIES: Final = 20
+PAUSE: Final = 0.1
+"""Seconds between signals of one kind."""
+
 WITHIN: Final = 0.5
 """Seconds after SIGHUP in which a roll is under way."""
 
@@ -77,10 +80,11 @@ def rolled(*, hangups: int = 1, half_bodies: int = 0, checkout: Path = ROOT, mod
     with service(models, workers=2, checkout=checkout, deadline=DEADLINE) as running:
         held = stalled(running.port, ("half a body",), half_bodies) if half_bodies else nullcontext()
         with load(running.port, KINDS[0], RATE) as sent, held:
-            for _ in range(hangups - 1):
+            before = running.workers()
+            for _ in range(hangups):
                 running.send(signal.SIGHUP)
-                time.sleep(0.1)
-            took = roll(running, seconds=ROLL_SECONDS)
+                time.sleep(PAUSE)
+            took = replaced(running, before, seconds=ROLL_SECONDS)
         return _ended(running, took, sent.ended)
 
 

@@ -16,7 +16,7 @@ from tests.bench.arrivals import posted
 from tests.bench.servers import ROOT
 from tests.bench.shipped import DECIDE, breast_rows
 from tests.bench.wrk import JSON, Request
-from tests.life.client import Plan
+from tests.life.client import BEGUN, Plan
 from tests.life.outcomes import Outcomes
 
 CONNECTIONS: Final = 64
@@ -58,11 +58,15 @@ class Load:
     outcomes: Outcomes | None = field(init=False, default=None)
 
     def start(self) -> None:
-        """Begin to send."""
-        self._process = subprocess.Popen([sys.executable, "-m", "tests.life.client"], cwd=ROOT, stdin=subprocess.PIPE)
+        """Begin to send; the first request is on its way afterwards."""
+        command, pipe = [sys.executable, "-m", "tests.life.client"], subprocess.PIPE
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe)
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(self.plan.written())
         self._process.stdin.flush()
+        self._process.stdout.read(len(BEGUN))
+        self._process.stdout.close()
 
     def stop(self) -> None:
         """Begin no further request, and wait for the ends of the others.

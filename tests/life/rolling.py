@@ -27,7 +27,7 @@ from tests.life.processes import Service, is_ready, service, wait_for
 
 RESTARTS: Final = 20
 REQUESTS: Final = 50_000
-ROLL_SECONDS: Final = 40.0
+ROLL_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 2.0
 BEFORE: Final = 0.5
 """Seconds of load before the first restart, and after each."""
@@ -39,6 +39,7 @@ defaults
     mode http
     retries 0
     timeout connect 5s
+    timeout check 5s
     timeout client 30s
     timeout server 30s
 frontend door
@@ -101,10 +102,15 @@ def roll(running: Service, *, seconds: float = ROLL_SECONDS) -> float | None:
     """Send SIGHUP; seconds until no worker from before is left and as many others serve, None if it takes too long."""
     before = running.workers()
     running.send(signal.SIGHUP)
-    return wait_for(lambda: _is_replaced(before, running.workers()), seconds)
+    return replaced(running, before, seconds=seconds)
 
 
-def _is_replaced(before: set[int], now: set[int]) -> bool:
+def replaced(running: Service, before: set[int], *, seconds: float) -> float | None:
+    """Seconds until no worker from before is left and as many others serve; None if it takes too long."""
+    return wait_for(lambda: _are_replaced(before, running.workers()), seconds)
+
+
+def _are_replaced(before: set[int], now: set[int]) -> bool:
     return not before & now and len(now) >= len(before)
 
 
