@@ -3,7 +3,6 @@
 import logging
 import os
 import platform
-import resource
 import socket
 import sqlite3
 import stat
@@ -18,16 +17,20 @@ from typing import Final, Literal
 
 import numpy as np
 
+from service import open_files
 from service.bundle.repository import Repository
 from service.core.numerics import Array
 from service.credentials import check_access, is_of_this_machine, keys_path
+from service.environment import Sources
 from service.errors import ServiceError
 from service.runtime.cpus import available_cpus
+from service.runtime.limited_process import Limits
+from service.runtime.proofs import Proofs
 from service.runtime.registry import load_registry
 from service.runtime.session import Session
 from service.settings import Settings
+from service.start_checks import without_first_alias, writable_place
 
-FEWEST_FILES: Final = 1024  # that may be open at once: one for each connection
 RELEASED: Final = 2026
 
 State = Literal["ok", "warning", "failed"]
@@ -77,6 +80,8 @@ def _versions(settings: Settings) -> Iterator[Finding]:
 def _settings(settings: Settings) -> Iterator[Finding]:
     changed = sorted(settings.model_fields_set)
     yield Finding("settings", "ok", f"valid; set are {', '.join(changed)}" if changed else "valid; all are defaults")
+    for line in Sources.of_environment().ignored():
+        yield Finding("settings", "warning", line, "the service starts without them")
 
 
 def _runtime(settings: Settings) -> Iterator[Finding]:
@@ -102,13 +107,19 @@ def _self_test() -> Array:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     repository = Repository(settings.models, is_named="models" in settings.model_fields_set)
+    proofs = Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory))  # which keeps nothing
     try:
-        models = load_registry(repository).all_models()
+        registry = load_registry(repository, strict=settings.strict_start, proofs=proofs)
     except ServiceError as error:
         yield Finding("models", "failed", error.detail, f"{repository.command('verify', 'NAME')} checks a model")
         return
-    found = ", ".join(f"{model.name} {model.version} ({model.status})" for model in models)
-    yield Finding("models", "ok", f"files match their sums, and self-tests pass: {found}")
+    found = ", ".join(f"{model.name} {model.version} ({model.status})" for model in registry.all_models())
+    yield Finding("models", "ok", f"files match their sums, and self-tests pass: {found or 'none'}")
+    for name, reason in registry.refused.items():
+        advice = f"the others are served without it; {repository.command('verify', name)} checks it"
+        yield Finding("models", "warning", f"{name} is refused: {reason}", advice)
+    for line in without_first_alias(repository, registry):
+        yield Finding("aliases", "warning", line, "or let every request name a version or an alias")
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
@@ -118,25 +129,27 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _writable(check: str, folder: Path, advice: str) -> Finding:
-    # The data folder is made on first use; what counts until then is where it will be.
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    found = "is writable" if place == folder.absolute() else "can be made"
     try:
-        with tempfile.TemporaryFile(dir=place):
-            return Finding(check, "ok", f"{folder} {found}")
+        found = "is writable" if writable_place(folder) == folder.absolute() else "can be made"
     except OSError as error:
         return Finding(check, "failed", f"{folder} is not writable: {error.strerror}", advice)
+    return Finding(check, "ok", f"{folder} {found}")
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    state: State = "ok" if soft >= FEWEST_FILES else "warning"
-    advice = "" if state == "ok" else f"raise it (`ulimit -n`) to {FEWEST_FILES} or more: each connection is a file"
-    yield Finding("open files", state, f"{soft} may be open at once", advice)
+    yield _open_files()
     cpus, needed = available_cpus(), settings.workers * (settings.threads or 1)
     detail = f"{cpus} may be used; workers: {settings.workers}, threads of each: {settings.threads or 'its share'}"
     crowded = "lower TEMPERANCE_WORKERS or TEMPERANCE_THREADS: threads that share a processor slow each other"
     yield Finding("processors", "ok", detail) if needed <= cpus else Finding("processors", "warning", detail, crowded)
+
+
+def _open_files() -> Finding:
+    files = open_files.limits()
+    raised = f"; `serve` raises that to {files.possible}" if files.possible > files.found else ""
+    state: State = "ok" if files.possible >= open_files.FEWEST else "warning"
+    advice = "" if state == "ok" else f"raise `ulimit -n` to {open_files.FEWEST} or more: each connection is a file"
+    return Finding("open files", state, f"{files.found} may be open at once{raised}", advice)
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:

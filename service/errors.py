@@ -32,6 +32,7 @@
     │   └── VerbNotFound
     ├── ModelOutputInvalid           the graph's output contradicts its manifest
     ├── NotReady                     no model is loaded, not yet or not any more
+    │   └── ModelNotReady            others are
     ├── LoadFailed                   a model that was to be loaded on request, and cannot be
     ├── Overloaded                   a request that would wait too long, or not be answered in time
     │   └── Draining                 the process is ending
@@ -45,12 +46,12 @@
     │   └── DraftExists
     ├── GraphError                   an .onnx file that cannot be used as it is
     ├── DataError                    a data set that cannot be used as it is
-    ├── BenchFailed                  a server that could not be measured
     └── FitError                     data from which nothing can be learned
         └── NoSignal
 
 What HTTP itself can refuse is in `service/api/http_errors.py`, what checking a credential can meet in
-`service/access/access_errors.py`. Tested in `tests/api/test_problems.py`.
+`service/access/access_errors.py`, what `bench` can meet in `service/api/bench.py`. Tested in
+`tests/api/test_problems.py`.
 """
 
 from collections.abc import Sequence
@@ -305,6 +306,13 @@ class NotReady(ServiceError):
         return cls("no model is loaded: the start is not over, or each model was unloaded or has no alias")
 
 
+class ModelNotReady(NotReady):
+    """No version of this model can be loaded; others are served."""
+
+    code = "model-not-ready"
+    title = "The model is not ready"
+
+
 class LoadFailed(ServiceError):
     """A model that was to be loaded on request, and cannot be; what was served before still is."""
 
@@ -313,14 +321,7 @@ class LoadFailed(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The request would wait too long, or not be answered in time; a retry a little later may succeed.
-
-    Parameters
-    ----------
-    detail : str
-    seconds : float, optional
-        After which a retry may succeed.
-    """
+    """The request would wait too long, or not be answered in time; a retry after `seconds` may succeed."""
 
     code = "overloaded"
     title = "Too many requests at once"
@@ -386,10 +387,6 @@ class GraphError(ServiceError):
 
 class DataError(ServiceError):
     """A data set that does not fit the model."""
-
-
-class BenchFailed(ServiceError):
-    """A server that does not answer, or answers an error."""
 
 
 class FitError(ServiceError):

@@ -4,9 +4,8 @@ import gc
 import logging
 import os
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 import uuid_utils
 from prometheus_client import CollectorRegistry
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 from starlette.types import ASGIApp
 
 from service import log_format
@@ -31,34 +28,37 @@ from service.api.http_limits import HttpLimits
 from service.api.listening import bound, bound_to_path, urls
 from service.api.operations import exposed
 from service.api.proxies import Proxies, behind
-from service.api.serving import Serving, take_signals_before_serving
+from service.api.serving import Serving
 from service.api.tls import CertificateFiles, Tls
-from service.bundle.manifest import describe
 from service.bundle.repository import Repository
 from service.credentials import (
     Access,
     authenticator_of,
-    check_access,
     following_keys,
     keep_keys_needed,
     key_use_of,
     keys_of,
 )
+from service.environment import Sources, read_settings
 from service.errors import SettingsInvalid
-from service.hangup import watching
+from service.hangup import Watch, watching
+from service.metrics_folder import SHARED_METRICS, metrics_folder
 from service.prediction.predictor import Predictor
 from service.runtime.cpus import available_cpus
+from service.runtime.last_served import LastServed, load_as_others
+from service.runtime.limited_process import Limits
+from service.runtime.loader import Loader
+from service.runtime.proofs import Proofs
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
+from service.start_checks import check_open_files, check_settings, warn_of_models
 from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry, forget_ended_workers
 
 if TYPE_CHECKING:
     from service.tracing import Exporter
-
-SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
 
@@ -72,39 +72,52 @@ def create() -> ASGIApp:
     shared = os.environ.get(SHARED_METRICS)
     if shared is not None:
         forget_ended_workers(Path(shared))  # whose place this one takes
-    app = compose(settings, load(settings), shared_metrics=shared)
+    app = compose(settings, _load_in_worker(settings, shared), shared_metrics=shared)
     set_aside()
     return app
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, sources: Sources | None = None) -> None:
     """Listen until a signal ends it.
+
+    Parameters
+    ----------
+    settings : Settings
+    sources : Sources, optional
+        Where their values came from.
 
     Raises
     ------
-    BundleError, GraphError
-        If a model cannot be loaded; models are loaded before workers are spawned, so that the error is reported.
-    KeysInvalid, SettingsInvalid
-        If the address cannot be listened on, other machines could use the service without a credential, or a setting
-        cannot be used.
+    SettingsInvalid
+        If a setting cannot be used, a model cannot be loaded, or other machines could use the service without a
+        credential: all of it is found before workers are spawned, so that it is reported, and once.
     """
     configure_logging(settings)
-    take_signals_before_serving()
-    access = check_access(settings)
-    Proxies.named(settings.proxies)  # workers read them too; what is wrong is reported now, and once
-    _serve(settings, access)
+    sources = sources or Sources.of_environment()
+    _serve(settings, sources, check_settings(settings, sources))
 
 
-def _serve(settings: Settings, access: Access) -> None:
-    tls = tls_of(settings)
-    with _sockets(settings) as sockets:
-        registry = load(settings)
-        _log_models(registry)
+def _serve(settings: Settings, sources: Sources, access: Access) -> None:
+    with sources.named(*(settings.model_fields_set & {"ssl_certfile", *_WITH_A_CERTIFICATE})):
+        tls = tls_of(settings)
+    with _sockets(settings, sources) as sockets:
+        check_open_files(len(sockets))
+        registry = _loaded(settings, sources)
+        with sources.named(*(settings.model_fields_set & _OF_OTHERS)):
+            app = compose(settings, registry, tls=tls)  # as every worker will: what stops them is reported now
         for url in urls(sockets, is_tls=tls is not None):
             log.info("listening on %s", url)
         log.log(access.level, "%s", access.sentence)
         _log_crowding(settings)
-        _run(settings, registry, _serving(settings, tls), sockets)
+        _run(settings, registry, app, _serving(settings, tls), sockets)
+
+
+def _loaded(settings: Settings, sources: Sources) -> Registry:
+    with sources.named("models"):
+        registry = load(settings)
+        _log_models(registry)
+        warn_of_models(_repository(settings), registry)
+    return registry
 
 
 def _log_models(registry: Registry) -> None:
@@ -122,26 +135,32 @@ def _serving(settings: Settings, tls: Tls | None) -> Serving:
     return Serving(limits_of(settings), settings.deadline, tls, settings.drain_seconds)
 
 
-def _run(settings: Settings, registry: Registry, serving: Serving, sockets: list[socket.socket]) -> None:
+def _run(settings: Settings, registry: Registry, app: ASGIApp, serving: Serving, sockets: list[socket.socket]) -> None:
     if settings.workers == 1:
-        app = compose(settings, registry, tls=serving.tls)
         set_aside()
         serving.in_one_process(app, sockets)
         return
-    with tempfile.TemporaryDirectory(prefix="temperance-metrics-") as shared:
+    with metrics_folder(settings.workers) as shared:
         keep_keys_needed(settings)
+        LastServed(Path(shared)).keep_all(registry)
         os.environ[SHARED_METRICS] = shared  # read by the workers' prometheus_client when it is imported
         serving.in_processes("service.main:create", settings.workers, sockets)
 
 
 @contextmanager
-def _sockets(settings: Settings) -> Iterator[list[socket.socket]]:
+def _sockets(settings: Settings, sources: Sources) -> Iterator[list[socket.socket]]:
     if settings.uds is None:
-        yield bound(settings.host, settings.port)
+        with sources.named("host", "port"):
+            sockets = bound(settings.host, settings.port)
+        with ExitStack() as stack:
+            yield [stack.enter_context(made) for made in sockets]
         return
     if {"host", "port"} & settings.model_fields_set:
-        raise SettingsInvalid("TEMPERANCE_UDS takes the place of TEMPERANCE_HOST and TEMPERANCE_PORT; set one of them")
-    with bound_to_path(settings.uds) as made:
+        detail = "TEMPERANCE_UDS takes the place of TEMPERANCE_HOST and TEMPERANCE_PORT; set one of them"
+        raise sources.explained(detail)
+    with ExitStack() as stack:
+        with sources.named("uds"):
+            made = stack.enter_context(bound_to_path(settings.uds))
         yield [made]
 
 
@@ -178,31 +197,21 @@ def tls_of(settings: Settings) -> Tls | None:
     return Tls(files)
 
 
-def read_settings() -> Settings:
-    """Settings from `TEMPERANCE_…` variables.
-
-    Raises
-    ------
-    SettingsInvalid
-        Naming the variable that is unknown or has a value it cannot have.
-    """
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
-    if unknown:
-        raise SettingsInvalid(f"{unknown[0]} is no setting; there are {', '.join(sorted(known))}")
-    try:
-        return Settings()
-    except SettingsError:
-        raise SettingsInvalid(f"{PREFIX}JWT_ISSUERS: must be JSON, a list of objects") from None
-    except ValidationError as error:
-        place, _, reason = describe(error).partition(": ")
-        name, _, within = place.partition(".")
-        raise SettingsInvalid(f"{PREFIX}{name.upper()}: {f'{within}: ' if within else ''}{reason}") from None
-
-
 def load(settings: Settings) -> Registry:
-    """Every model that the settings point at; anything unreadable raises."""
-    return load_registry(_repository(settings), threads=threads_of(settings))
+    """Every model that the settings point at; anything unreadable raises, where the start is strict."""
+    strict, proofs = settings.strict_start, _proofs(settings)
+    return load_registry(_repository(settings), threads=threads_of(settings), strict=strict, proofs=proofs)
+
+
+def _load_in_worker(settings: Settings, shared: str | None) -> Registry:
+    if shared is None:
+        return load(settings)
+    last = LastServed(Path(shared))
+    return load_as_others(_repository(settings), last, threads=threads_of(settings), proofs=_proofs(settings))
+
+
+def _proofs(settings: Settings) -> Proofs:
+    return Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory), data=settings.data)
 
 
 def _repository(settings: Settings) -> Repository:
@@ -230,18 +239,24 @@ def compose(
     """
     telemetry = Telemetry(CollectorRegistry())
     exporter = exporter_of(settings, telemetry)
-    reloader = Reloader(_repository(settings), registry, threads_of(settings))
+    reloader = _reloader(settings, registry, shared_metrics)
+    watch = Watch(reloader, telemetry, settings.reload_seconds, tls)
     ending = Ending()
     stuck = StuckRuns(WATCHDOG.overdue, ending, seconds=settings.deadline, count=telemetry.given_up)
     keys = keys_of(settings, telemetry)
     parts = replace(
         _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics), shared_metrics),
         reloader=reloader if settings.repository_api else None,
-        background=lambda: _watched(stuck, _background(settings, reloader, keys, tls, exporter)),
+        background=lambda: _watched(stuck, _background(settings, watch, keys, exporter)),
         trace=None if exporter is None else exporter.record,
         ending=ending,
     )
     return behind(build_app(parts), Proxies.named(settings.proxies))
+
+
+def _reloader(settings: Settings, registry: Registry, shared: str | None) -> Reloader:
+    loader = Loader(_repository(settings), threads_of(settings), _proofs(settings))
+    return Reloader(loader, registry, last=None if shared is None else LastServed(Path(shared)))
 
 
 def _parts(
@@ -292,7 +307,11 @@ def _tokens_of(settings: Settings) -> Tokens | None:
         return None
     from service.access import tokens  # noqa: PLC0415  # without issuers its libraries are no part of a start
 
-    return tokens.Tokens([tokens.TokenIssuer(**issuer.model_dump()) for issuer in settings.jwt_issuers])
+    try:
+        return tokens.Tokens([tokens.TokenIssuer(**issuer.model_dump()) for issuer in settings.jwt_issuers])
+    except OSError as error:
+        detail = f"the authorities that SSL_CERT_FILE and SSL_CERT_DIR name cannot be read: {error.strerror}"
+        raise SettingsInvalid(f"{PREFIX}JWT_ISSUERS: {detail}") from None
 
 
 @asynccontextmanager
@@ -304,10 +323,10 @@ async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) 
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, reloader: Reloader, keys: WatchedKeys, tls: Tls | None, exporter: "Exporter | None"
+    settings: Settings, watch: Watch, keys: WatchedKeys, exporter: "Exporter | None"
 ) -> AsyncIterator[None]:
     sending = nullcontext() if exporter is None else exporter.running()
-    async with watching(reloader, settings.reload_seconds, tls), following_keys(keys, key_use_of(settings)), sending:
+    async with watching(watch), following_keys(keys, key_use_of(settings)), sending:
         yield
 
 
@@ -315,9 +334,13 @@ def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
     """What sends traces and metrics to the collector that is set; None without one, and then nothing is imported."""
     if settings.otlp_endpoint is None:
         return None
-    from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
+    try:  # some variables are read when it is imported
+        from service.tracing import Exporter  # noqa: PLC0415  # a third of a second, for those who have a collector
 
-    return Exporter(settings.otlp_endpoint, telemetry.registry)
+        return Exporter(settings.otlp_endpoint, telemetry.registry)
+    except ValueError:  # its text would quote a value
+        others = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_"))) or "its variables"
+        raise SettingsInvalid(f"{PREFIX}OTLP_ENDPOINT: OpenTelemetry cannot use the value of {others}") from None
 
 
 def configure_logging(settings: Settings) -> None:
@@ -336,4 +359,6 @@ def set_aside() -> None:
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
 
 
+_OF_OTHERS: Final = frozenset({"jwt_issuers", "otlp_endpoint"})
+"""Settings for which libraries are imported that read variables of their own."""
 _WITH_A_CERTIFICATE: Final = frozenset({"ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"})

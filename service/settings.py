@@ -1,12 +1,21 @@
 """What an operator can set, read once from the environment."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from service.service_links import service_links
 
 PREFIX = "TEMPERANCE_"
 
@@ -18,8 +27,16 @@ def _listed(value: object) -> object:
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+def _with_a_port(value: str) -> str:
+    try:
+        urlsplit(value).port  # noqa: B018  # reading it checks it
+    except ValueError:
+        raise ValueError("must be a URL; its port, if it has one, is a number up to 65535") from None
+    return value
+
+
 def _checked_url(value: str) -> str:
-    parts = urlsplit(value)
+    parts = urlsplit(_with_a_port(value))
     if not parts.hostname or "@" in parts.netloc or parts.fragment:
         raise ValueError("must be a URL with a host, and without a user and a fragment")
     if parts.scheme != "https" and parts.hostname not in LOOPBACK:
@@ -35,12 +52,20 @@ def _distinct(value: "tuple[Issuer, ...]") -> "tuple[Issuer, ...]":
 
 def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
     for origin in value:
-        parts = urlsplit(origin)
+        parts = urlsplit(_with_a_port(origin))
         if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
             raise ValueError("an origin is https://HOST or https://HOST:PORT, and never *")
     return value
 
 
+def _not_empty(value: object) -> object:
+    if value == "":
+        raise ValueError("must not be empty; unset it for the default")
+    return value
+
+
+Place = Annotated[Path, BeforeValidator(_not_empty)]
+"""A path. As a path, an empty text would be the working directory."""
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """Several texts, separated by commas."""
 
@@ -74,16 +99,23 @@ class Issuer(BaseModel):
     scopes_claim: Annotated[str, Field(min_length=1)] = "scope"
 
 
+class _Environment(EnvSettingsSource):
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        links = {name.lower() for name in service_links(os.environ, PREFIX)}  # as pydantic writes them
+        self.env_vars = {name: value for name, value in self.env_vars.items() if name not in links}
+
+
 class Settings(BaseSettings):
     """Every field is the environment variable `TEMPERANCE_<FIELD>`; an unknown one stops the start."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    models: Annotated[Path, Field(description="Model repository.")] = Path("models")
+    models: Annotated[Place, Field(description="Model repository.")] = Path("models")
     host: Annotated[str, Field(min_length=1, description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
     uds: Annotated[
-        Path | None, Field(description="Unix domain socket to listen on, in place of an address and a port.")
+        Place | None, Field(description="Unix domain socket to listen on, in place of an address and a port.")
     ] = None
     root_path: Annotated[
         str,
@@ -108,26 +140,26 @@ class Settings(BaseSettings):
     max_header: Annotated[int, Field(ge=4096, le=1 << 20, description="Most bytes of a request's header fields.")] = (
         16 << 10
     )
-    ssl_certfile: Annotated[Path | None, Field(description="Certificate chain for TLS, read again on SIGHUP.")] = None
-    ssl_keyfile: Annotated[Path | None, Field(description="Private key of the certificate, read again on SIGHUP.")] = (
+    ssl_certfile: Annotated[Place | None, Field(description="Certificate chain for TLS, read again on SIGHUP.")] = None
+    ssl_keyfile: Annotated[Place | None, Field(description="Private key of the certificate, read again on SIGHUP.")] = (
         None
     )
     ssl_keyfile_password_file: Annotated[
-        Path | None, Field(description="File with the password of the private key.")
+        Place | None, Field(description="File with the password of the private key.")
     ] = None
     ssl_ca_certs: Annotated[
-        Path | None,
+        Place | None,
         Field(description="Authorities by which certificates of clients are checked; clients need none without it."),
     ] = None
-    data: Annotated[Path, Field(description="Directory for what the service writes; made on first use.")] = Path(
+    data: Annotated[Place, Field(description="Directory for what the service writes; made on first use.")] = Path(
         ".temperance"
     )
     insecure: Annotated[
         bool, Field(description="Whether everyone who reaches a port beyond loopback may use the service.")
     ] = False
-    keys: Annotated[Path | None, Field(description="File of API keys; keys.json in the data directory by default.")] = (
-        None
-    )
+    keys: Annotated[
+        Place | None, Field(description="File of API keys; keys.json in the data directory by default.")
+    ] = None
     jwt_issuers: Annotated[
         tuple[Issuer, ...],
         AfterValidator(_distinct),
@@ -217,15 +249,15 @@ class Settings(BaseSettings):
     max_rows: Annotated[int, Field(ge=1, description="Most instances in one request.")] = 10_000
     reload_seconds: Annotated[
         float,
-        Field(ge=0, le=86400, description="Seconds between looks at the aliases; 0 looks only on SIGHUP."),
-    ] = 2.0
+        Field(ge=0, le=86400, description="Seconds between looks at the models; 0 looks at the start and on SIGHUP."),
+    ] = 0.5
     repository_api: Annotated[
         bool,
         Field(description="Whether /v2/repository lists the published models, and loads and unloads them by name."),
     ] = False
     docs: Annotated[bool, Field(description="Whether /docs and /openapi.json are served.")] = True
     otlp_endpoint: Annotated[
-        str | None,
+        Annotated[str, AfterValidator(_with_a_port)] | None,
         Field(
             pattern=r"^https?://[^@\s]+$",
             description="Where OpenTelemetry's traces and metrics are sent; nowhere by default. Without a user: "
@@ -236,6 +268,19 @@ class Settings(BaseSettings):
     log_level: Annotated[
         str, Field(pattern="^(critical|error|warning|info|debug)$", description="Least severity that is logged.")
     ] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment without what Kubernetes sets in it."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return init_settings, _Environment(settings_cls)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

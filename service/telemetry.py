@@ -3,12 +3,15 @@
 import os
 import re
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import mark_process_dead
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+Mode = Literal["livesum", "livemin"]
+"""What /metrics shows of a gauge of several workers."""
+
 STAGE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 
@@ -43,6 +46,11 @@ class Telemetry:
         )
         self.given_up = self._counter("given_up_processes", "Processes that ended because a run did not end")
         self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
+        self.reloads = self._counter(
+            "reloads", "Changes of models that were taken over (ok), and tries that failed (refused)", "model", "result"
+        )
+        # The worker that has not looked for the longest time is the one to know of.
+        self.last_look = self._gauge("last_look_seconds", "Time of the last look at the models", mode="livemin")
         self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
@@ -51,9 +59,9 @@ class Telemetry:
     def _histogram(self, name: str, meaning: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"temperance_{name}", meaning, labels, buckets=buckets, registry=self.registry)
 
-    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+    def _gauge(self, name: str, meaning: str, *labels: str, mode: Mode = "livesum") -> Gauge:
         # Of live workers alone: what waited in one that has ended waits no more.
-        return Gauge(f"temperance_{name}", meaning, labels, registry=self.registry, multiprocess_mode="livesum")
+        return Gauge(f"temperance_{name}", meaning, labels, registry=self.registry, multiprocess_mode=mode)
 
 
 class TracedRequest(NamedTuple):

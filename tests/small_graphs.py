@@ -9,7 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.manifest import MANIFEST_FILE
-from service.bundle.repository import GRAPH_FILE, Repository
+from service.bundle.repository import Repository
+from service.bundle.sums import GRAPH_FILE
 from service.bundle.writer import create_draft, publish
 
 FLOAT = TensorProto.FLOAT

@@ -88,13 +88,50 @@ def test_a_folder_that_cannot_be_written_to_is_seen(settings: Callable[..., Sett
     assert states(settings(data=Path("/proc/temperance")), "data folder") == {"failed"}
 
 
-def test_few_open_files_are_seen(settings: Callable[..., Settings]) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
-    try:
-        assert states(settings(), "open files") == {"warning"}
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+@pytest.mark.parametrize(
+    ("limits", "state", "says"),
+    [((512, 512), "warning", "512 may"), ((512, 4096), "ok", "raises that to 4096"), ((4096, -1), "ok", "4096 may")],
+)
+def test_few_open_files_are_seen(
+    settings: Callable[..., Settings],
+    limits: tuple[int, int],
+    state: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    (finding,) = found(settings(), "open files")
+    assert finding.state == state
+    assert says in finding.detail
+
+
+def test_variables_that_count_for_nothing_are_stated(
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPERANCE_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
+    valid, *ignored = found(settings(), "settings")
+    assert valid.state == "ok"
+    assert [finding.state for finding in ignored] == ["warning", "warning"]
+    assert "TEMPERANCE_SERVICE_HOST" in ignored[0].detail
+    assert "PROMETHEUS_MULTIPROC_DIR" in ignored[1].detail
+
+
+def test_a_model_without_stable_is_seen(settings: Callable[..., Settings], repository: Repository) -> None:
+    assert not any(finding.check == "aliases" for finding in examine(settings()))
+    (repository.root / "breast-cancer" / "aliases.toml").write_text("candidate = 1\n")
+    (finding,) = found(settings(), "aliases")
+    assert finding.state == "warning"
+    assert "breast-cancer has no alias 'stable'" in finding.detail
+
+
+def test_a_refused_model_is_seen_where_it_does_not_stop_the_start(
+    settings: Callable[..., Settings], repository: Repository
+) -> None:
+    (repository.root / "breast-cancer" / "1" / "calibration.json").write_text("{}")
+    served, refused = found(settings(strict_start=False), "models")
+    assert (served.state, refused.state) == ("ok", "warning")
+    assert refused.detail.startswith("breast-cancer is refused: ")
 
 
 def test_more_threads_than_processors_are_seen(settings: Callable[..., Settings]) -> None:

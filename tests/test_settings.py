@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from service.environment import read_settings
 from service.errors import SettingsInvalid
-from service.main import read_settings
 from service.settings import PREFIX, Settings
 
 ISSUER: dict[str, object] = {

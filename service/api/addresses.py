@@ -11,7 +11,7 @@ from service.access.quotas import Quotas
 from service.access.shared_counts import SharedCounts
 from service.api.large_bodies import LargeBodies
 from service.bundle.repository import VERSION
-from service.errors import VersionNotServed
+from service.errors import ModelNotFound, ModelNotReady, VersionNotServed
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
@@ -39,9 +39,19 @@ def addressed(registry: Registry, place: Mapping[str, str]) -> Model:
     Raises
     ------
     ModelNotFound, VersionNotServed
+    ModelNotReady
+        If no version of it could be loaded.
     """
-    name, version = place["name"], place.get("version")
+    try:
+        return _addressed(registry, place["name"], place.get("version"), place.get("alias"))
+    except ModelNotFound:
+        if place["name"] not in registry.refused:
+            raise
+    raise ModelNotReady("no version of this model could be loaded; GET /v1/models/ and its name shows why")
+
+
+def _addressed(registry: Registry, name: str, version: str | None, alias: str | None) -> Model:
     if version is not None and not VERSION.fullmatch(version):
         registry.served(name)
         raise VersionNotServed("a version is a positive integer; an alias is addressed under /labels/")
-    return registry.model(name, version=None if version is None else int(version), alias=place.get("alias"))
+    return registry.model(name, version=None if version is None else int(version), alias=alias)

@@ -16,11 +16,15 @@ import uvicorn
 from rich.table import Table
 from starlette.types import Receive, Scope, Send
 
-from service.errors import BenchFailed
+from service.errors import ServiceError
 
 START_SECONDS: Final = 60.0
 ROUNDS: Final = 3
 WARM_UP: Final = 0.2
+
+
+class BenchFailed(ServiceError):
+    """A server that does not answer, or answers an error."""
 
 
 @dataclass(frozen=True, slots=True)

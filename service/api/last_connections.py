@@ -37,12 +37,14 @@ async def last_accepted(listeners: Sequence[socket.socket]) -> None:
 
 
 def keep_out(listeners: Sequence[socket.socket]) -> None:
-    """Let no new connection be made to TCP sockets, in any process that shares them; those that wait stay."""
+    """Let no new connection be made, in any process that shares the sockets; those that wait can be accepted."""
     program = ctypes.create_string_buffer(_NO_FIRST_PACKET, len(_NO_FIRST_PACKET))
     filter_ = struct.pack("@HP", len(_NO_FIRST_PACKET) // _INSTRUCTION, ctypes.addressof(program))
     for one in listeners:
-        if one.family != socket.AF_UNIX:
-            with suppress(OSError):  # a kernel without filters: what arrives from now on may be reset
+        with suppress(OSError):  # a kernel without filters, or no listener: what arrives from now on may be reset
+            if one.family == socket.AF_UNIX:
+                one.shutdown(socket.SHUT_RD)  # clients are refused at once
+            else:
                 one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 

@@ -50,7 +50,7 @@ def health_router(check_ready: Callable[[], None]) -> APIRouter:
 
 
 class ServedVersions(Collector):
-    """`temperance_model_info`, read off the registry at every request: versions change while the service runs.
+    """`temperance_model_info` and `temperance_refused_models`, read off the registry at every request.
 
     And `temperance_build_info`, which does not change.
 
@@ -65,7 +65,7 @@ class ServedVersions(Collector):
         self._build.add_metric(list(_BUILD.values()), 1)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One sample per served version."""
+        """One sample per served version, and one for the models that are not served."""
         family = GaugeMetricFamily(
             "temperance_model_info",
             "1 for every served version",
@@ -74,6 +74,11 @@ class ServedVersions(Collector):
         for model in self._registry.all_models():
             family.add_metric([model.name, model.version, str(model.bundle.digest), model.status], 1)
         yield family
+        yield GaugeMetricFamily(
+            "temperance_refused_models",
+            "Models of which no version could be loaded",
+            value=len(self._registry.refused),
+        )
         yield self._build
 
 

@@ -2,15 +2,13 @@
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -116,21 +114,6 @@ class Serving:
             workers=1,  # of this process; else uvicorn reads a variable of its own
             **more,
         )
-
-
-def take_signals_before_serving() -> None:
-    """Let SIGTERM end a start with exit code 0, and SIGHUP do nothing, until there is a server that takes them.
-
-    The first process of a container is sent no signal that it does not handle.
-    """
-    signal.signal(signal.SIGTERM, _end_the_start)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-def _end_the_start(number: int, frame: FrameType | None) -> NoReturn:
-    del number, frame
-    log.info("ended before it was ready")
-    sys.exit(os.EX_OK)
 
 
 def _work(serving: Serving, factory: str, sockets: list[socket.socket], supervisor: socket.socket) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tomllib
 from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -26,6 +25,7 @@ from service.bundle.sections import (
     refuse_unknown,
 )
 from service.bundle.tasks import ABSENT, PRESENT, TASKS
+from service.bundle.toml_text import parse_toml
 from service.bundle.wording import reason
 from service.core.ood import SCORES
 from service.errors import ManifestInvalid
@@ -165,9 +165,7 @@ def parse_manifest(text: str, *, where: str = MANIFEST_FILE) -> Manifest:
         Naming the first key at fault and what it must be.
     """
     try:
-        return Manifest.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ManifestInvalid(f"{where} is not TOML: {error}") from None
+        return Manifest.model_validate(parse_toml(text, where=where))
     except ValidationError as error:
         raise ManifestInvalid(f"{where}: {describe(error)}") from None
 

@@ -1,32 +1,29 @@
 """The model repository on disk: `models/<name>/<version>/`, its aliases and its drafts, read-only."""
 
-import hashlib
 import re
 import shlex
-import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from service.bundle.binding import check_bound
+from service.bundle.files import check_regular, folders_in, read_optional_file
 from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from service.bundle.record import RECORD_FILE, Record, parse_record
 from service.bundle.state import STATE_FILE, State, load_state
+from service.bundle.sums import GRAPH_FILE, MOST_BYTES, PARSED, graph_sha256, sum_of_graph, verify_sums
+from service.bundle.toml_text import parse_toml
 from service.errors import BundleDamaged, BundleNotFound, ManifestInvalid
 
-GRAPH_FILE = "model.onnx"
-SUMS_FILE = "SHA256SUMS"
 ALIASES_FILE = "aliases.toml"
 RETIRED_FILE = "retired.toml"
 NO_ALIAS = "# every alias was removed: no version is served\n"
 DRAFT = "draft"
-PARTS = (GRAPH_FILE, MANIFEST_FILE, RECORD_FILE, STATE_FILE, SUMS_FILE)
-"""Every file of a bundle but its graph's external data."""
+MOST_LISTED: Final = 256 << 10
+"""Bytes of `aliases.toml` and of `retired.toml`, which are read again and again: 3,000 aliases with long names."""
 
-KEPT = frozenset({MANIFEST_FILE, RECORD_FILE, SUMS_FILE})
-"""What stays of a retired version when its weights are deleted."""
-
+LAST_VERSION: Final = 999_999_999
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -47,6 +44,8 @@ class Bundle:
     state : dict of str to ndarray
     digest : str or None
         ``sha256:…`` of `SHA256SUMS`; None for a draft.
+    sums : mapping of str to str
+        SHA-256 of the files of a version, which were checked; empty for a draft.
     """
 
     name: str
@@ -56,6 +55,12 @@ class Bundle:
     record: Record | None
     state: State
     digest: str | None
+    sums: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def graph_sha256(self) -> str:
+        """What a calibration is bound to; files that were checked are not read again."""
+        return sum_of_graph(self.sums) if self.sums else graph_sha256(self.path)
 
     @property
     def graph_path(self) -> Path:
@@ -91,8 +96,8 @@ class Repository:
         """Models that have a version or a draft."""
         if not self.root.is_dir():
             raise BundleNotFound(f"the model repository {self.root} is not a directory")
-        folders = (path for path in sorted(self.root.iterdir()) if path.is_dir() and NAME.fullmatch(path.name))
-        return [p.name for p in folders if self.versions(p.name) or (p / DRAFT).is_dir() or self.retired(p.name)]
+        names = (name for name in folders_in(self.root) if NAME.fullmatch(name))
+        return [name for name in names if self.versions(name) or self._has_draft(name) or self.retired(name)]
 
     def folder(self, name: str) -> Path:
         """Where a model's versions lie; BundleNotFound for a name that no model can have."""
@@ -110,7 +115,7 @@ class Repository:
     def retired(self, name: str) -> list[int]:
         """Versions that were withdrawn for good, ascending."""
         entries = _toml(self.folder(name) / RETIRED_FILE).get("retired", [])
-        if not isinstance(entries, list) or not all(type(v) is int and v > 0 for v in entries):
+        if not isinstance(entries, list) or not all(type(v) is int and 0 < v <= LAST_VERSION for v in entries):
             raise ManifestInvalid(f"{self.folder(name) / RETIRED_FILE}: retired must be a list of versions")
         return sorted(set(entries))
 
@@ -120,8 +125,8 @@ class Repository:
 
     def has_no_alias_left(self, name: str) -> bool:
         """Whether every alias was removed on purpose, so that no version is to be served."""
-        path = self.folder(name) / ALIASES_FILE
-        return not self.aliases(name) and path.is_file() and path.read_text(encoding="utf-8").startswith(NO_ALIAS)
+        content = read_optional_file(self.folder(name) / ALIASES_FILE, limit=MOST_LISTED)
+        return not self.aliases(name) and content is not None and content.startswith(NO_ALIAS.encode())
 
     def aliases(self, name: str) -> dict[str, int]:
         """Movable names of versions; every one of them is checked to exist."""
@@ -130,14 +135,18 @@ class Repository:
         published = self.versions(name)
         for label, version in entries.items():
             if isinstance(version, bool) or not isinstance(version, int) or version not in published:
-                raise ManifestInvalid(f"{path}: alias {label!r} does not name a published version of {name}")
+                raise ManifestInvalid(f"{path}: alias {label[:64]!r} does not name a published version of {name}")
         return entries
 
     def bundle(self, name: str, version: int) -> Bundle:
         """A published version, its files checked against their sums."""
         path = self.folder(name) / str(version)
         self.check_published(name, version)
-        return read_bundle(path, name=name, version=version, digest=verify_sums(path))
+        verified = verify_sums(path)
+        manifest, record, state = _parsed(path, verified.contents)
+        if record is not None:
+            check_bound(record, state, where=path)
+        return Bundle(name, version, path, manifest, record, state, verified.digest, verified.sums)
 
     def check_published(self, name: str, version: int) -> None:
         """BundleNotFound for a version that does not exist, or is retired."""
@@ -149,115 +158,50 @@ class Repository:
             raise BundleNotFound(f"{name} has no version {version} (published: {known})")
 
     def _numbers(self, name: str) -> set[int]:
-        folder = self.folder(name)
-        if not folder.is_dir():
-            return set()
-        return {int(p.name) for p in folder.iterdir() if p.is_dir() and VERSION.fullmatch(p.name)}
+        return {int(number) for number in folders_in(self.folder(name)) if VERSION.fullmatch(number)}
+
+    def _has_draft(self, name: str) -> bool:
+        return DRAFT in folders_in(self.folder(name))
 
     def draft(self, name: str) -> Bundle:
         """The draft that people edit."""
         path = self.folder(name) / DRAFT
-        if not path.is_dir():
+        if not self._has_draft(name):
             raise BundleNotFound(
                 f"{name} has no draft; {self.command('draft', name)} makes one from a published version, "
                 f"{self.command('import', 'FILE', '--name', name)} from an .onnx file"
             )
-        return read_bundle(path, name=name, version=None, digest=None)
+        found = ((part, read_optional_file(path / part, limit=MOST_BYTES[part])) for part in PARSED)
+        contents = {part: content for part, content in found if content is not None}
+        return Bundle(name, None, path, *_parsed(path, contents), digest=None)
 
 
-def read_bundle(path: Path, *, name: str, version: int | None, digest: str | None) -> Bundle:
-    """A bundle's parts, parsed; its files are not checked against any sums."""
-    manifest = parse_manifest(_text(path / MANIFEST_FILE), where=str(path / MANIFEST_FILE))
-    if not (path / GRAPH_FILE).is_file():
-        raise BundleDamaged(f"{path / GRAPH_FILE} is missing")
-    record_path, state_path = path / RECORD_FILE, path / STATE_FILE
-    if not record_path.is_file():
-        return Bundle(name, version, path, manifest, None, {}, digest)
-    record = parse_record(_text(record_path), where=str(record_path))
-    state = load_state(state_path.read_bytes(), where=str(state_path)) if state_path.is_file() else {}
-    if version is not None:
-        check_bound(record, state, where=path)
-    return Bundle(name, version, path, manifest, record, state, digest)
-
-
-def verify_sums(path: Path) -> str:
-    """Digest of a version whose files are exactly those that were published.
-
-    Raises
-    ------
-    BundleDamaged
-        Naming the first file that is missing, changed, added, or not a regular file.
-    """
-    sums = path / SUMS_FILE
-    if sums.is_symlink():
-        raise BundleDamaged(f"{sums} is not a regular file")
-    expected = dict(_parse_sums(_text(sums), where=sums))
-    present = {file.name for file in path.iterdir()} - {SUMS_FILE}
-    for name in sorted(present | set(expected)):
-        file = path / name
-        if name not in present:
-            raise BundleDamaged(f"{file} is missing")
-        if name not in expected:
-            raise BundleDamaged(f"{file} was added after publication; a version is immutable")
-        if file.is_symlink() or not file.is_file():
-            raise BundleDamaged(f"{file} is not a regular file")
-        if file_sha256(file) != expected[name]:
-            raise BundleDamaged(f"{file} does not match its sum in {SUMS_FILE}: restore it, or publish another version")
-    return f"sha256:{file_sha256(sums)}"
-
-
-def verify_retired(path: Path) -> bool:
-    """Check what is left of a retired version against its sums; whether its weights were deleted.
-
-    Raises
-    ------
-    BundleDamaged
-        If anything but weights and state is missing, or anything was changed or added.
-    """
-    expected = dict(_parse_sums(_text(path / SUMS_FILE), where=path / SUMS_FILE))
-    present = {file.name for file in path.iterdir()} - {SUMS_FILE}
-    for name in sorted(expected.keys() & KEPT - present):
-        raise BundleDamaged(f"{path / name} is missing")
-    for name in sorted(present):
-        if (path / name).is_symlink() or file_sha256(path / name) != expected.get(name):
-            raise BundleDamaged(f"{path / name} does not match its sum in {SUMS_FILE}")
-    return GRAPH_FILE not in present
-
-
-def graph_sha256(path: Path) -> str:
-    """One hash over the graph and its external data files: what a calibration is bound to."""
-    files = sorted(file for file in path.iterdir() if file.name == GRAPH_FILE or file.name not in PARTS)
-    lines = (f"{file_sha256(file)}  {file.name}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parse_sums(text: str, *, where: Path) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        found = re.fullmatch(r"([0-9a-f]{64})  ([^/\0]+)", line)
-        if not found:
-            raise BundleDamaged(f"{where} is not a list of SHA-256 sums")
-        yield found[2], found[1]
+def _parsed(path: Path, contents: Mapping[str, bytes]) -> tuple[Manifest, Record | None, State]:
+    """A bundle's parts, from the bytes of its files; without a record it has no state either."""
+    if MANIFEST_FILE not in contents:
+        raise BundleDamaged(f"{path / MANIFEST_FILE} is missing")
+    manifest = parse_manifest(_text(contents[MANIFEST_FILE], path / MANIFEST_FILE), where=str(path / MANIFEST_FILE))
+    check_regular(path / GRAPH_FILE, limit=MOST_BYTES[GRAPH_FILE])
+    if RECORD_FILE not in contents:
+        return manifest, None, {}
+    record = parse_record(_text(contents[RECORD_FILE], path / RECORD_FILE), where=str(path / RECORD_FILE))
+    if STATE_FILE not in contents:
+        return manifest, record, {}
+    return manifest, record, load_state(contents[STATE_FILE], where=str(path / STATE_FILE))
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    content = read_optional_file(path, limit=MOST_LISTED)
+    if content is None:
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestInvalid(f"{path} is not TOML: {error}") from None
+        return parse_toml(content.decode("utf-8"), where=path)
+    except UnicodeDecodeError:
+        raise ManifestInvalid(f"{path} is not UTF-8 text") from None
 
 
-def _text(path: Path) -> str:
+def _text(content: bytes, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BundleDamaged(f"{path} is missing") from None
+        return content.decode("utf-8")
     except UnicodeDecodeError:
         raise BundleDamaged(f"{path} is not UTF-8 text") from None

@@ -1,33 +1,43 @@
 """How versions, aliases and drafts get onto the disk: aside first, durable, then renamed into place."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+from uuid import uuid4
 
 import tomlkit
 
-from service.bundle.durability import sync
+from service.bundle.durability import rename, sync, writing
+from service.bundle.files import file_sha256
+from service.bundle.foreign_files import maker_of
 from service.bundle.record import RECORD_FILE, Record
 from service.bundle.repository import (
     ALIASES_FILE,
     DRAFT,
-    KEPT,
     NAME,
     NO_ALIAS,
     RETIRED_FILE,
-    SUMS_FILE,
     Bundle,
     Repository,
-    file_sha256,
 )
 from service.bundle.state import STATE_FILE, State, dump_state
+from service.bundle.sums import KEPT, SUMS_FILE
 from service.errors import BundleError, BundleNotFound, DraftExists, ManifestInvalid
 
 FIRST_ALIAS = "stable"
 PUBLISH_ATTEMPTS = 20
+GIT_FILE: Final = ".gitattributes"
+AS_THEY_ARE: Final = "* -text\n"
+"""Git then changes no line ending of a version, which would change its sums."""
+
+TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
+"""What a rename answers where another publisher was faster: a version, never empty, cannot be renamed over."""
 
 
 def publish(repository: Repository, draft: Bundle, *, record: Record | None, state: State) -> int:
@@ -45,18 +55,22 @@ def publish(repository: Repository, draft: Bundle, *, record: Record | None, sta
     -------
     int
         The new version. The first one of a model also becomes `stable`.
+
+    Raises
+    ------
+    BundleError
+        If it cannot be written; nothing is then left of it.
     """
     folder = repository.folder(draft.name)
     # Checked first: unreadable aliases must stop it before anything is written. Where all were removed, none is set.
     first = not repository.aliases(draft.name) and not repository.has_no_alias_left(draft.name)
-    staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=folder))
-    try:
+    with writing(folder), _staging(folder, "publishing") as staging:
         _stage(staging, draft.path, record, state)
         version = _rename_to_next_version(repository, draft.name, staging)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    if first:
-        set_alias(repository, draft.name, FIRST_ALIAS, version)
+        if first:
+            _set_first_alias(repository, draft.name, version, staging)
+    if version == 1:
+        _keep_line_endings(repository.root)
     _remove(draft.path)
     return version
 
@@ -114,11 +128,16 @@ def retire(repository: Repository, name: str, version: int, *, purge: bool = Fal
         _write_atomically(repository.folder(name) / RETIRED_FILE, text)
     folder = repository.folder(name) / str(version)
     if purge and folder.is_dir():
-        for file in sorted(folder.iterdir()):
-            if file.name not in KEPT:
-                file.unlink()
-        sync(folder)
+        with writing(folder):
+            _purge(folder)
     return removed
+
+
+def _purge(folder: Path) -> None:
+    for file in sorted(folder.iterdir()):
+        if file.name not in KEPT:
+            file.unlink()
+    sync(folder)
 
 
 def _write_aliases(repository: Repository, name: str, aliases: dict[str, int]) -> None:
@@ -146,16 +165,13 @@ def create_draft(repository: Repository, name: str, files: dict[str, Path | str]
     target = folder / DRAFT
     if target.exists() and not force:
         raise DraftExists(f"{target} exists and may hold edits; publish it, or add --force to replace it")
-    folder.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".drafting-", dir=folder))
-    try:
-        for file_name, content in files.items():
-            _put(staging / file_name, content)
-        staging.chmod(0o755)
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _staging(folder, "drafting") as staging:
+            for file_name, content in files.items():
+                _put(staging / file_name, content)
+            staging.chmod(0o755)
+            _replace_folder(target, staging)
     return target
 
 
@@ -164,18 +180,30 @@ def draft_files(bundle: Bundle) -> dict[str, Path | str]:
     return {file.name: file for file in sorted(bundle.path.iterdir()) if file.name != SUMS_FILE}
 
 
+@contextlib.contextmanager
+def _staging(folder: Path, purpose: str) -> Iterator[Path]:
+    """A folder of its own that is gone in the end, unless it was renamed."""
+    staging = Path(tempfile.mkdtemp(prefix=f".{purpose}-", dir=folder))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def _stage(staging: Path, source: Path, record: Record | None, state: State) -> None:
     for file in sorted(source.iterdir()):
+        if maker_of(file.name) is not None:
+            continue  # no person put it there, and the graph's sum does not count it
         if not stat.S_ISREG(file.lstat().st_mode):  # a file that another publisher took away is missing, not irregular
             raise BundleError(f"{file} is not a regular file; a bundle holds nothing else")
         if file.name not in {RECORD_FILE, STATE_FILE, SUMS_FILE}:
             shutil.copyfile(file, staging / file.name)
     if record is not None:
-        (staging / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
+        (staging / RECORD_FILE).write_text(record.to_json(), encoding="utf-8", newline="\n")
         (staging / STATE_FILE).write_bytes(dump_state(state))
     files = sorted(staging.iterdir())
     sums = "".join(f"{file_sha256(file)}  {file.name}\n" for file in files)
-    (staging / SUMS_FILE).write_text(sums, encoding="utf-8")
+    (staging / SUMS_FILE).write_text(sums, encoding="utf-8", newline="\n")
     for file in staging.iterdir():
         file.chmod(0o644)
         sync(file)
@@ -188,22 +216,46 @@ def _rename_to_next_version(repository: Repository, name: str, staging: Path) ->
     for _ in range(PUBLISH_ATTEMPTS):
         version = repository.next_version(name)
         try:
-            staging.rename(folder / str(version))
-        except OSError:
-            continue  # another publisher was faster: a version, never empty, cannot be renamed over
+            rename(staging, folder / str(version))
+        except NotADirectoryError:
+            raise BundleError(f"could not publish {name}: {folder / str(version)} is in the way; remove it") from None
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise
+            continue
         sync(folder)
         return version
-    raise BundleError(f"could not publish {name}: {folder} cannot be written, or others keep publishing")
+    raise BundleError(f"could not publish {name}: others keep publishing; repeat it")
+
+
+def _set_first_alias(repository: Repository, name: str, version: int, staging: Path) -> None:
+    try:
+        set_alias(repository, name, FIRST_ALIAS, version)
+    except (OSError, BundleError):
+        if version not in repository.aliases(name).values():
+            (repository.folder(name) / str(version)).rename(staging)  # nothing names it so far, and nothing is left
+        raise
+
+
+def _keep_line_endings(root: Path) -> None:
+    with contextlib.suppress(OSError), (root / GIT_FILE).open("x", encoding="utf-8") as file:  # a help, no condition
+        file.write(AS_THEY_ARE)
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
-    sync(path.parent)
+    with writing(path):
+        descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=".")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(aside).chmod(0o644)
+            rename(Path(aside), path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+        sync(path.parent)
 
 
 def _put(path: Path, content: Path | str) -> None:
@@ -213,9 +265,22 @@ def _put(path: Path, content: Path | str) -> None:
         path.write_text(content, encoding="utf-8")
 
 
+def _replace_folder(target: Path, staging: Path) -> None:
+    aside = target.with_name(f".replaced-{uuid4().hex}")
+    if target.exists():
+        rename(target, aside)
+    try:
+        rename(staging, target)
+    except BaseException:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def _remove(draft: Path) -> None:
     # Renamed away first: another publisher of the same draft finds all of it or none.
-    aside = Path(tempfile.mkdtemp(prefix=".published-", dir=draft.parent))
-    with contextlib.suppress(FileNotFoundError):
-        draft.rename(aside / draft.name)
-    shutil.rmtree(aside)
+    aside = draft.with_name(f".published-{uuid4().hex}")
+    with contextlib.suppress(FileNotFoundError), writing(draft):
+        rename(draft, aside)
+        shutil.rmtree(aside)

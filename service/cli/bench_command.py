@@ -17,6 +17,7 @@ import numpy as np
 
 from service import main as composition
 from service.api import bench
+from service.api.bench import BenchFailed
 from service.api.v1.verbs import VERBS
 from service.bundle.repository import Repository
 from service.cli.arguments import file_path, json_flag, models_option, published, split
@@ -24,7 +25,7 @@ from service.cli.console import print_json, print_table
 from service.cli.messages import identity
 from service.cli.serve_command import one_blas_thread
 from service.data.dataset import read_rows
-from service.errors import BenchFailed
+from service.environment import read_settings
 from service.runtime.model import Model, load_model
 from service.settings import Settings
 
@@ -65,7 +66,7 @@ def bench_(
     counts = _whole_numbers(connections)
     model = load_model(published(repository, name, None))
     path, body = f"/v1/models/{name}:{verb}", _instances(model, data, rows)
-    settings = composition.read_settings().model_copy(update={"models": repository.root, "log_level": "error"})
+    settings = read_settings().model_copy(update={"models": repository.root, "log_level": "error"})
     one_blas_thread()  # of a server of its own, which inherits the environment
     with nullcontext(_address(url)) if url else _own_server(settings) as server:
         request = bench.request_bytes(server, path, body, key=None if key is None else key.read().strip())

@@ -12,8 +12,8 @@ import click
 from service.cli.arguments import json_flag
 from service.cli.console import print_json
 from service.doctor import Finding, examine, failed_settings
+from service.environment import read_settings
 from service.errors import SettingsInvalid
-from service.main import read_settings
 from service.settings import PREFIX
 
 

@@ -3,7 +3,8 @@
 import click
 
 from service.bundle import writer
-from service.bundle.repository import GRAPH_FILE, Repository
+from service.bundle.repository import Repository
+from service.bundle.sums import GRAPH_FILE
 from service.cli.arguments import models_option
 from service.cli.messages import print_removed
 

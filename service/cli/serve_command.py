@@ -7,7 +7,9 @@ import os
 
 import click
 
+from service.metrics_folder import SHARED_METRICS
 from service.settings import PREFIX
+from service.start_signals import take_signals
 
 
 def one_blas_thread() -> None:
@@ -31,9 +33,15 @@ def one_blas_thread() -> None:
 @click.option("--insecure", is_flag=True, default=None, help="Let everyone in, also from other machines.")
 def serve(**flags: str | int | None) -> None:
     """Serve every aliased version. Flags win over TEMPERANCE_… variables."""
+    take_signals()
     # Worker processes read their settings from the environment, so that is where the flags go.
-    os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in flags.items() if value is not None})
+    given = {name: str(value) for name, value in flags.items() if value is not None}
+    os.environ.update({f"{PREFIX}{name.upper()}": value for name, value in given.items()})
     one_blas_thread()
-    from service import main as composition  # noqa: PLC0415  # it imports NumPy
+    from service.environment import Sources, read_settings  # noqa: PLC0415  # it imports NumPy
 
-    composition.serve(composition.read_settings())
+    sources = Sources.of_environment(given)
+    os.environ.pop(SHARED_METRICS, None)  # else prometheus_client, which is imported now, would count in it
+    from service import main as composition  # noqa: PLC0415
+
+    composition.serve(read_settings(sources), sources)

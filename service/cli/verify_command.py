@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from service.bundle.repository import Repository, verify_retired
+from service.bundle.repository import Repository
+from service.bundle.sums import verify_retired
 from service.cli.arguments import json_flag, models_option, proof_options, proofs_of
 from service.cli.console import print_json
 from service.errors import BundleNotFound
@@ -17,10 +18,11 @@ from service.runtime.proofs import digest_of
 @proof_options
 @json_flag
 def verify(name: str, repository: Repository, *, as_json: bool, **flags: Any) -> None:
-    """Check every version's files against their checksums, and that every version loads and answers."""
+    """Check aliases, every version's files against their checksums, and that every version loads and answers."""
     versions, retired = repository.versions(name), repository.retired(name)
     if not versions and not retired:
         raise BundleNotFound(f"{name} has no published version")
+    repository.aliases(name)  # a damaged file of theirs, or one that names no version, is a fault like any other
     proofs_of(flags).check(repository, [(name, version) for version in versions])
     digests = {version: digest_of(repository, (name, version)) for version in versions}
     withdrawn = {version: _retired_line(repository, name, version) for version in retired}

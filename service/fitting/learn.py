@@ -10,7 +10,6 @@ import numpy as np
 from service.bundle.manifest import Manifest
 from service.bundle.record import EstimationRecord, LabelSetsRecord, OodDataRecord, Record
 from service.bundle.reference_sample import UNKNOWN
-from service.bundle.repository import graph_sha256
 from service.bundle.state import State
 from service.core.numerics import Flags, Indices
 from service.data.dataset import Dataset
@@ -152,7 +151,7 @@ def _record(model: Model, calibration: Calibration, **parts: Any) -> Record:
     return Record(
         status=calibration.status,
         support=calibration.support,
-        graph_sha256=graph_sha256(model.bundle.path),
+        graph_sha256=model.bundle.graph_sha256,
         sections=model.manifest.fingerprints(),
         chain=calibration.steps,
         inverse=calibration.inverse_record,

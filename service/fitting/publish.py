@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.bundle.binding import bound, check_bound
 from service.bundle.record import Record
-from service.bundle.repository import Bundle, Repository, graph_sha256
+from service.bundle.repository import Bundle, Repository
 from service.bundle.stage_test import pack_stage_test, restore_stage_test, without_stage_test
 from service.bundle.state import State
 from service.bundle.writer import publish
@@ -68,7 +68,7 @@ def why_uncalibrated(draft: Bundle) -> str | None:
     """Why a draft's calibration does not hold for it, in words; None when it does."""
     if draft.record is None:
         return "it was never fitted"
-    if draft.record.graph_sha256 != graph_sha256(draft.path):
+    if draft.record.graph_sha256 != draft.graph_sha256:
         return "the graph changed"
     current = draft.manifest.fingerprints()
     changed = [section for section, value in draft.record.sections.items() if current.get(section) != value]

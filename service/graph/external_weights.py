@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import external_data_helper
 
-from service.bundle.repository import PARTS
+from service.bundle.sums import PARTS
 from service.errors import GraphError
 from service.graph.wellformed import PACKED, every_tensor
 

@@ -9,7 +9,8 @@ from typing import Final
 import onnx
 
 from service.bundle.manifest import Manifest
-from service.bundle.repository import PARTS, Bundle
+from service.bundle.repository import Bundle
+from service.bundle.sums import PARTS
 from service.errors import BundleError, GraphError, ManifestInvalid
 from service.graph import class_metadata
 from service.graph.external_weights import external_files

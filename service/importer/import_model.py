@@ -6,7 +6,8 @@ from pathlib import Path
 
 from service.bundle.guards import Kinds
 from service.bundle.manifest import MANIFEST_FILE, parse_manifest
-from service.bundle.repository import GRAPH_FILE, Repository
+from service.bundle.repository import Repository
+from service.bundle.sums import GRAPH_FILE
 from service.bundle.writer import create_draft
 from service.importer.analysis import analyse
 from service.importer.declared import Conclusion, Declared

@@ -12,7 +12,7 @@ from service.bundle.conformity import KINDS, restore_sets
 from service.bundle.manifest import Manifest
 from service.bundle.record import RECORD_FILE, LabelSetsRecord, Record, restore_inverse
 from service.bundle.reference_sample import restore_sample
-from service.bundle.repository import Bundle, graph_sha256
+from service.bundle.repository import Bundle
 from service.bundle.scores import restore_reference, state_names
 from service.bundle.self_test import FEED
 from service.bundle.state import STATE_FILE
@@ -72,7 +72,7 @@ def why_unfit(score: str, manifest: Manifest, session: Session, inputs: Inputs) 
 
 def check_binding(bundle: Bundle, record: Record) -> None:
     """Refuse a record of another graph, manifest, task or number of classes, or one whose state is incomplete."""
-    if record.graph_sha256 != graph_sha256(bundle.path):
+    if record.graph_sha256 != bundle.graph_sha256:
         raise BundleDamaged(f"{bundle.path}: calibration.json was fitted on another graph; fit this one")
     for section, fingerprint in bundle.manifest.fingerprints().items():
         if bundle.version is not None and record.sections.get(section) != fingerprint:

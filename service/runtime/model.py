@@ -282,7 +282,10 @@ def _check_self_test(model: Model) -> None:
     test = restore_self_test(model.bundle.state)
     if test is None or model.bundle.version is None:
         return
-    raw = model.run(test.columns, test.feeds, test.lengths)
+    try:
+        raw = model.run(test.columns, test.feeds, test.lengths)
+    except ModelOutputInvalid as error:
+        raise BundleDamaged(f"{model.bundle.path} fails its self-test: {error}; fit again") from None
     departure = test.departure(raw.logits, model.posterior_of(raw).log_probs)
     if departure is not None:
         raise BundleDamaged(

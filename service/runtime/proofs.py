@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from service.bundle.repository import DRAFT, SUMS_FILE, Repository, file_sha256
+from service.bundle.files import file_sha256
+from service.bundle.repository import DRAFT, Repository
+from service.bundle.sums import SUMS_FILE
 from service.errors import LoadFailed
 from service.runtime.limited_process import (
     GIBIBYTE,

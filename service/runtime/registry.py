@@ -1,34 +1,19 @@
 """Models in memory, by name and by version or alias."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeVar
 
 from service.bundle.repository import Repository
 from service.bundle.writer import FIRST_ALIAS
-from service.errors import BundleNotFound, ModelNotFound, VersionNotServed
-from service.runtime.model import Model, load_model
+from service.errors import BundleNotFound, LoadFailed, ModelNotFound, ServiceError, VersionNotServed
+from service.runtime.disk_look import published
+from service.runtime.loader import Loader, Served
+from service.runtime.model import Model
+from service.runtime.proofs import Proofs
 
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A model's aliased versions, loaded, and every version that lies on disk.
-
-    Attributes
-    ----------
-    published : tuple of int
-    aliases : dict of str to int
-    models : dict of int to Model
-    refusal : str or None
-        Why what lies on disk now is not served; what is served is then what was loaded before.
-    retired : tuple of int
-        Versions that were withdrawn for good.
-    """
-
-    published: tuple[int, ...]
-    aliases: dict[str, int]
-    models: dict[int, Model]
-    refusal: str | None = None
-    retired: tuple[int, ...] = ()
+V = TypeVar("V")
 
 
 class Registry:
@@ -37,6 +22,7 @@ class Registry:
     Parameters
     ----------
     served : dict of str to Served
+    refused : mapping of str to str, optional
 
     Attributes
     ----------
@@ -44,23 +30,34 @@ class Registry:
         Grows with every change, so that values derived from the models can be renewed.
     """
 
-    def __init__(self, served: dict[str, Served]) -> None:
+    def __init__(self, served: dict[str, Served], refused: Mapping[str, str] | None = None) -> None:
         self._served = dict(served)
+        self._refused = dict(refused or {})
         self.generation = 0
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Models of which no version is loaded, and why, in one line."""
+        return MappingProxyType(self._refused)
 
     def replace(self, name: str, served: Served) -> None:
         """Serve other versions of a model from now on; a request under way keeps the model it began with."""
         self._served = {**self._served, name: served}  # one assignment: no reader ever sees half of a change
+        self._refused = _without(self._refused, name)
         self.generation += 1
 
     def remove(self, name: str) -> None:
         """Serve a model no longer, if it was at all; a request under way keeps the model it began with."""
-        self._served = {other: served for other, served in self._served.items() if other != name}
+        self._served, self._refused = _without(self._served, name), _without(self._refused, name)
         self.generation += 1
 
     def refuse(self, name: str, refusal: str) -> None:
-        """Go on serving what is loaded, and keep the reason why what lies on disk is not."""
-        self.replace(name, replace(self._served[name], refusal=refusal))
+        """Keep the reason why what lies on disk is not served; what is loaded is served on."""
+        if name in self._served:
+            self.replace(name, replace(self._served[name], refusal=refusal))
+            return
+        self._refused = {**self._refused, name: refusal}
+        self.generation += 1
 
     def names(self) -> list[str]:
         """Served models."""
@@ -102,48 +99,63 @@ class Registry:
         return [model for name in sorted(served) for model in served[name].models.values()]
 
 
-def load_registry(repository: Repository, *, threads: int = 1) -> Registry:
-    """Load every aliased version; anything unreadable stops the start.
+def load_registry(
+    repository: Repository, *, threads: int = 1, strict: bool = True, proofs: Proofs | None = None
+) -> Registry:
+    """Load every aliased version.
+
+    Parameters
+    ----------
+    repository : Repository
+    threads : int
+    strict : bool
+        Whether anything unreadable stops the start; otherwise its model is refused.
+    proofs : Proofs, optional
+        All versions that are new to this machine are proven first, in a process of their own.
 
     Raises
     ------
     BundleNotFound
         If nothing is published: a service without a model is not ready for anything.
+    ServiceError
+        Of the first model that cannot be loaded, where that stops the start.
     """
-    named = (name for name in repository.names() if repository.versions(name))
-    names = [name for name in named if not repository.has_no_alias_left(name)]
-    served = {name: load_served(repository, name, threads=threads) for name in names}
-    if not served:
+    loader = Loader(repository, threads, proofs)
+    outcomes = loader.outcomes(published_names(repository), {})
+    errors = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Exception)}
+    if strict:
+        _raise_first(errors, loader)
+    return registry_of(
+        repository,
+        {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Served)},
+        {name: loader.reason(name, error) for name, error in errors.items()},
+    )
+
+
+def registry_of(repository: Repository, served: dict[str, Served], refused: Mapping[str, str]) -> Registry:
+    """The registry of a start; BundleNotFound where there is nothing to put into it."""
+    if not served and not refused:
         raise BundleNotFound(
             f"no model is published in {repository.root}, or none has an alias; `temperance fit` or `publish` makes a "
             f"version, {repository.command('alias', 'NAME', FIRST_ALIAS, 'VERSION')} serves one"
         )
-    return Registry(served)
+    return Registry(served, refused)
 
 
-def load_served(
-    repository: Repository, name: str, *, threads: int, loaded: Mapping[int, Model] | None = None
-) -> Served:
-    """Every aliased version of one model.
+def published_names(repository: Repository) -> list[str]:
+    """Models that have versions; BundleNotFound where the repository cannot be listed."""
+    try:
+        return [name for name, look in published(repository.root).items() if look.versions or look.error is not None]
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleNotFound(f"the model repository {repository.root} is not a directory") from None
+    except OSError as error:
+        raise BundleNotFound(f"the model repository {repository.root} cannot be read: {error.strerror}") from None
 
-    Parameters
-    ----------
-    repository : Repository
-    name : str
-    threads : int
-    loaded : mapping of int to Model, optional
-        Versions in memory already: they are immutable, and not loaded again.
 
-    Raises
-    ------
-    BundleError, GraphError
-    """
-    aliases = repository.aliases(name)
-    if not aliases:
-        command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
-        raise BundleNotFound(f"{name} has versions but no alias; {command} serves one")
-    known = loaded or {}
-    number = sorted(set(aliases.values()))
-    models = {v: known[v] if v in known else load_model(repository.bundle(name, v), threads=threads) for v in number}
-    retired = tuple(repository.retired(name))
-    return Served(tuple(repository.versions(name)), aliases, models, retired=retired)
+def _raise_first(errors: Mapping[str, Exception], loader: Loader) -> None:
+    for name, error in errors.items():
+        raise error if isinstance(error, ServiceError) else LoadFailed(loader.reason(name, error)) from None
+
+
+def _without(values: dict[str, V], name: str) -> dict[str, V]:
+    return {other: value for other, value in values.items() if other != name}

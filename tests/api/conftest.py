@@ -15,9 +15,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from onnx import TensorProto, helper, numpy_helper
 
+from service.bundle.files import file_sha256
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.record import RECORD_FILE
-from service.bundle.repository import SUMS_FILE, Repository, file_sha256
+from service.bundle.repository import Repository
+from service.bundle.sums import SUMS_FILE
 from service.fitting.fit import FitRequest, fit
 from service.fitting.publish import publish_draft
 from service.importer.declared import Declared

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from service.api import bench
+from service.api.bench import BenchFailed
 from service.cli import main as cli
-from service.errors import BenchFailed
 
 SHIPPED = Path(__file__).parents[2] / "models"
 

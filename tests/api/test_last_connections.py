@@ -6,6 +6,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,10 +34,20 @@ def test_connections_that_wait_are_counted(listener: socket.socket) -> None:
         assert waiting_on(listener) == 1
 
 
-def test_of_a_unix_domain_socket_nothing_is_known() -> None:
-    with socket.socket(socket.AF_UNIX) as one:
-        assert waiting_on(one) == 0
+def test_on_a_unix_domain_socket_the_early_are_answered_and_the_late_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as early:
+        one.bind(path)
+        one.listen()
+        early.connect(path)
+        assert waiting_on(one) == 0  # the kernel does not say
         keep_out([one])
+        with socket.socket(socket.AF_UNIX) as late:
+            assert late.connect_ex(path) == errno.ECONNREFUSED
+        accepted, _ = one.accept()
+        with accepted:
+            accepted.sendall(b"answer")
+        assert early.recv(10) == b"answer"
 
 
 def test_who_comes_after_those_that_wait_is_refused_and_those_are_answered(listener: socket.socket) -> None:

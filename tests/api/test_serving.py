@@ -59,8 +59,8 @@ def test_sigterm_ends_a_start_with_exit_code_0(tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
     code = (
         "import os, signal\n"
-        "from service.api.serving import take_signals_before_serving\n"
-        "take_signals_before_serving()\n"
+        "from service.start_signals import take_signals\n"
+        "take_signals()\n"
         "os.kill(os.getpid(), signal.SIGHUP)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "raise SystemExit('went on')\n"

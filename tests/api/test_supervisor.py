@@ -134,3 +134,14 @@ async def test_a_second_signal_ends_the_time_for_balancers(tmp_path: Path) -> No
     await until(lambda: files(tmp_path, f"*-{DRAIN.decode()}") == 1 or running.done())
     os.kill(os.getpid(), signal.SIGTERM)
     assert await asyncio.wait_for(running, 20) == 0
+
+
+@pytest.mark.long
+async def test_a_worker_that_is_silent_is_killed_and_replaced(tmp_path: Path) -> None:
+    async with kept(workers.ignore_everything, tmp_path) as place:
+        (first,) = serving(place)
+        began = time.monotonic()
+        while first in serving(place):
+            assert time.monotonic() - began < 60
+            await asyncio.sleep(0.1)
+        await until(lambda: bool(serving(place)))

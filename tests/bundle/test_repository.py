@@ -1,10 +1,13 @@
 import hashlib
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from service.bundle.repository import Bundle, Repository, graph_sha256, verify_sums
+from service.bundle.repository import Bundle, Repository
+from service.bundle.sums import graph_sha256, verify_sums
 from service.errors import BundleDamaged, BundleNotFound, ManifestInvalid
 
 NAME = "breast-cancer"
@@ -157,3 +160,178 @@ def test_a_graph_does_not_depend_on_what_lies_beside_it(file: str, published: Bu
     before = graph_sha256(published.path)
     flip_a_byte(published.path / file)
     assert graph_sha256(published.path) == before
+
+
+JUNK = (".DS_Store", "._1", ".nfs0000000000", "Thumbs.db", "desktop.ini", "1.swp", "1~")
+JUNK_FOLDERS = ("lost+found", ".snapshot", "@eaDir", "__MACOSX")
+
+
+def test_what_programs_leave_beside_models_and_versions_is_ignored(repository: Repository) -> None:
+    for folder in (repository.root, repository.root / NAME):
+        for name in JUNK:
+            (folder / name).write_bytes(b"\x00\xff")
+        for name in JUNK_FOLDERS:
+            (folder / name / "1").mkdir(parents=True)
+
+    assert repository.names() == [NAME]
+    assert repository.versions(NAME) == [1]
+    assert repository.bundle(NAME, 1).version == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "maker"),
+    [(".DS_Store", "macOS"), ("._model.onnx", "macOS"), ("Thumbs.db", "Windows"), ("@eaDir", "a Synology NAS")],
+)
+def test_what_programs_leave_inside_a_version_is_refused_by_who_made_it(
+    file: str, maker: str, published: Bundle, repository: Repository
+) -> None:
+    (published.path / file).touch()
+    with pytest.raises(BundleDamaged, match=rf"{file}: {maker} made this beside the published files; delete it$"):
+        repository.bundle(NAME, 1)
+
+
+def test_what_programs_leave_in_a_draft_is_no_part_of_its_graph(published: Bundle) -> None:
+    before = graph_sha256(published.path)
+    (published.path / ".DS_Store").touch()
+    assert graph_sha256(published.path) == before
+
+
+@pytest.mark.parametrize("file", ["manifest.toml", "calibration.json", "SHA256SUMS"])
+def test_changed_line_endings_are_called_that(file: str, published: Bundle, repository: Repository) -> None:
+    path = published.path / file
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(BundleDamaged, match=rf"{file}: its line endings were changed, e\.g\. by Git; write `\* -text`"):
+        repository.bundle(NAME, 1)
+
+
+def test_a_pointer_of_git_lfs_in_a_graph_s_place_is_called_one(published: Bundle, repository: Repository) -> None:
+    (published.path / "model.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(BundleDamaged, match=r"model\.onnx is a Git LFS pointer; fetch the file itself"):
+        repository.bundle(NAME, 1)
+
+
+def test_hard_links_are_a_version_s_files_as_rsync_makes_them(published: Bundle, repository: Repository) -> None:
+    shutil.copytree(published.path, repository.root / NAME / "2", copy_function=os.link)
+    assert repository.bundle(NAME, 2).digest == published.digest
+
+
+def test_a_version_is_read_through_links_above_it_as_kubernetes_makes_them(published: Bundle, tmp_path: Path) -> None:
+    for inner, outer in (("..2026", "..data"), (f"..data/{published.path.parents[1].name}", "models")):
+        if outer == "..data":
+            shutil.copytree(published.path.parents[1], tmp_path / "mount" / inner / published.path.parents[1].name)
+        (tmp_path / "mount" / outer).symlink_to(inner)
+    mounted = Repository(tmp_path / "mount" / "models")
+    assert mounted.names() == [NAME]
+    assert mounted.bundle(NAME, 1).digest == published.digest
+
+
+def test_a_file_of_aliases_may_be_a_link(repository: Repository) -> None:
+    path = repository.root / NAME / "aliases.toml"
+    path.rename(path.with_name("..data"))
+    path.symlink_to("..data")
+    assert repository.aliases(NAME) == {"stable": 1}
+
+
+def put_a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def put_an_endless_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def put_a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def put_a_link_to_nothing(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def put_three_gibibytes(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 3 << 30)
+
+
+PUT = (put_a_pipe, put_an_endless_device, put_a_folder, put_a_link_to_nothing, put_three_gibibytes)
+
+
+@pytest.mark.parametrize("put", PUT)
+@pytest.mark.parametrize("file", FILES)
+def test_what_is_no_file_of_its_kind_is_refused_in_a_version_and_never_waited_for(
+    put: Callable[[Path], None], file: str, published: Bundle, repository: Repository
+) -> None:
+    (published.path / file).unlink()
+    put(published.path / file)
+    with pytest.raises(BundleDamaged, match=rf"{file} is (not a regular file|larger than the \d+ [KM]iB)"):
+        repository.bundle(NAME, 1)
+
+
+@pytest.mark.parametrize("put", PUT)
+@pytest.mark.parametrize("file", ["calibration.json", "manifest.toml", "model.onnx", "state.npz"])
+def test_what_is_no_file_of_its_kind_is_refused_in_a_draft(
+    put: Callable[[Path], None], file: str, published: Bundle, repository: Repository
+) -> None:
+    draft = shutil.copytree(published.path, repository.root / NAME / "draft")
+    (draft / file).unlink()
+    put(draft / file)
+    with pytest.raises(BundleDamaged, match=rf"{file} is (not a regular file|a link to nothing|larger than the)"):
+        repository.draft(NAME)
+
+
+@pytest.mark.parametrize("put", PUT)
+@pytest.mark.parametrize("file", ["aliases.toml", "retired.toml"])
+def test_what_is_no_file_of_its_kind_is_refused_in_place_of_aliases_and_of_retired_versions(
+    put: Callable[[Path], None], file: str, repository: Repository
+) -> None:
+    path = repository.root / NAME / file
+    path.unlink(missing_ok=True)
+    put(path)
+    for read in (repository.aliases, repository.has_no_alias_left):
+        with pytest.raises(BundleDamaged, match=rf"{file} is (not a regular file|a link to nothing|larger than the)"):
+            read(NAME)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"stable = {'[' * 100_000}",
+        f"{'.'.join('a' * 100_000)} = 1",
+        f"stable = {'9' * 5_000}",
+        f"stable = 0x{'f' * 5_000}",
+        "stable = 1979-05-27",
+        f"{'a' * 100_000} = 7",
+        "stable = 1\x00",
+        "\ufeffstable = 1",
+    ],
+)
+def test_aliases_that_would_end_the_parser_are_refused_in_one_short_line(text: str, repository: Repository) -> None:
+    (repository.root / NAME / "aliases.toml").write_text(text)
+    with pytest.raises(ManifestInvalid, match=r"aliases\.toml") as caught:
+        repository.aliases(NAME)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("text", ["retired = [1000000000]", f"retired = [0x{'f' * 5_000}]", f"retired = {'[' * 99}"])
+def test_retired_versions_that_no_version_can_have_are_refused(text: str, repository: Repository) -> None:
+    (repository.root / NAME / "retired.toml").write_text(text)
+    with pytest.raises(ManifestInvalid, match=r"retired\.toml"):
+        repository.versions(NAME)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_model_whose_folder_is_unreadable_for_a_moment_has_not_lost_its_versions(repository: Repository) -> None:
+    folder = repository.root / NAME
+    folder.chmod(0)
+    try:
+        with pytest.raises(BundleDamaged, match="cannot be read: Permission denied"):
+            repository.versions(NAME)
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_version_s_graph_is_bound_by_the_sums_that_were_checked_and_read_no_second_time(published: Bundle) -> None:
+    expected = graph_sha256(published.path)
+    (published.path / "model.onnx").unlink()
+    assert published.graph_sha256 == expected

@@ -16,8 +16,8 @@ from service.bundle.manifest import parse_manifest
 from service.bundle.record import parse_record
 from service.bundle.repository import Bundle
 from service.bundle.wording import OTHERWISE, WORDS, reason
+from service.environment import read_settings
 from service.errors import ServiceError
-from service.main import read_settings
 from service.settings import PREFIX, Settings
 
 PHRASES = re.compile(

@@ -1,6 +1,10 @@
 import contextlib
 import dataclasses
+import errno
+import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +13,7 @@ from threading import Barrier, Event
 import pytest
 
 from service.bundle.repository import Bundle, Repository
-from service.bundle.writer import create_draft, draft_files, publish, set_alias
+from service.bundle.writer import create_draft, draft_files, publish, retire, set_alias
 from service.errors import BundleDamaged, BundleError, BundleNotFound, DraftExists, ManifestInvalid, ServiceError
 
 NAME = "breast-cancer"
@@ -251,3 +255,197 @@ def test_a_place_that_cannot_take_a_version_is_an_error_not_a_loop(
     with pytest.raises(BundleError, match="could not publish copy"):
         publish_as_it_is(repository, dataclasses.replace(draft))
     assert entries(repository.root / "copy") == ["1", "draft"]
+
+
+class Failing:
+    """Stands in for a call of the operating system that fails for some paths or descriptors, from its nth use on."""
+
+    def __init__(self, real: Callable[..., object], code: int, fails: Callable[[object], bool], first: int = 1) -> None:
+        self.real, self.code, self.fails, self.first = real, code, fails, first
+        self.failures = 0
+
+    def __call__(self, subject: object, *rest: object, **keywords: object) -> object:
+        if self.fails(subject):
+            self.first -= 1
+            if self.first <= 0:
+                self.failures += 1
+                raise OSError(self.code, os.strerror(self.code), subject if isinstance(subject, Path) else None)
+        return self.real(subject, *rest, **keywords)
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, place: object, name: str, code: int, **chosen: object) -> Failing:
+    failing = Failing(getattr(place, name), code, **{"fails": lambda _: True, **chosen})  # type: ignore[arg-type]
+    monkeypatch.setattr(place, name, lambda *a, **k: failing(*a, **k))
+    return failing
+
+
+def is_folder(subject: object) -> bool:
+    return stat.S_ISDIR(os.fstat(subject).st_mode if isinstance(subject, int) else Path(str(subject)).stat().st_mode)
+
+
+def is_file(subject: object) -> bool:
+    return not is_folder(subject)
+
+
+def everything(root: Path) -> dict[str, bytes | None]:
+    found = ((str(path.relative_to(root)), path) for path in sorted(root.rglob("*")))
+    return {name: path.read_bytes() if path.is_file() else None for name, path in found}
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS])
+def test_a_file_system_without_fsync_of_folders_takes_versions_and_aliases(
+    code: int, repository: Repository, draft_of: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = fail(monkeypatch, os, "fsync", code, fails=is_folder)
+    version = publish_as_it_is(repository, draft_of())
+    set_alias(repository, "copy", "canary", version)
+    assert repository.aliases("copy") == {"canary": 1, "stable": 1}
+    assert failing.failures > 0
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO, errno.ENOSPC])
+def test_a_file_that_does_not_reach_the_disk_is_no_publication_and_nothing_is_left(
+    code: int, repository: Repository, draft_of: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of()
+    before = everything(repository.root)
+    fail(monkeypatch, os, "fsync", code, fails=is_file)
+    with pytest.raises(BundleError, match=os.strerror(code)):
+        publish_as_it_is(repository, draft)
+    assert everything(repository.root) == before
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_folder_that_does_not_reach_the_disk_is_no_success(
+    code: int, repository: Repository, draft_of: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, os, "fsync", code, fails=is_folder)
+    with pytest.raises(BundleError, match=os.strerror(code)):
+        publish_as_it_is(repository, draft_of())
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EMFILE])
+def test_a_file_system_that_cannot_rename_folders_is_named_at_the_first_attempt(
+    code: int, repository: Repository, draft_of: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = draft_of()
+    before = everything(repository.root)
+    failing = fail(monkeypatch, Path, "replace", code, fails=is_folder)
+    with pytest.raises(
+        BundleError, match=r"models/copy: its file system cannot rename a file or folder in one step .*; "
+    ):
+        publish_as_it_is(repository, draft)
+    assert failing.failures == 1
+    assert everything(repository.root) == before
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.ENOSPC, "models/copy.* cannot be written: No space left on device; free some space there"),
+        (errno.EDQUOT, "models/copy.* cannot be written: Disk quota exceeded; free some space there"),
+        (errno.EROFS, "models/copy.* cannot be written: Read-only file system; it is read-only; publish where"),
+        (errno.EACCES, "models/copy.* cannot be written: Permission denied; run the command as a user"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("place", "name", "first"),
+    [
+        (tempfile, "mkdtemp", 1),
+        (shutil, "copyfile", 2),
+        (Path, "write_text", 1),
+        (Path, "write_bytes", 1),
+        (os, "fsync", 2),
+        (Path, "replace", 1),
+        (tempfile, "mkstemp", 1),
+        (Path, "replace", 2),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_one_line_with_what_to_do_and_the_repository_is_as_before(  # noqa: PLR0917
+    place: object,
+    name: str,
+    first: int,
+    code: int,
+    advice: str,
+    repository: Repository,
+    draft_of: Callable[..., Bundle],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draft = draft_of()
+    before = everything(repository.root)
+    with monkeypatch.context() as patch:
+        if name in {"mkdtemp", "mkstemp"}:
+
+            def refuse(**_: object) -> None:
+                raise OSError(code, os.strerror(code))
+
+            patch.setattr(place, name, refuse)
+        else:
+            fail(patch, place, name, code, first=first)
+        with pytest.raises(BundleError, match=advice) as caught:
+            publish_as_it_is(repository, draft)
+    assert "\n" not in str(caught.value)
+    assert everything(repository.root) == before
+
+
+@pytest.mark.parametrize(("place", "name"), [(os, "fsync"), (Path, "replace"), (Path, "chmod")])
+def test_an_alias_that_cannot_be_written_is_one_line_and_the_old_one_stays(
+    place: object, name: str, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = everything(repository.root)
+    fail(monkeypatch, place, name, errno.ENOSPC)
+    with pytest.raises(BundleError, match=r"aliases\.toml cannot be written: No space left on device; free some space"):
+        set_alias(repository, NAME, "canary", 1)
+    assert everything(repository.root) == before
+
+
+def test_weights_that_cannot_be_deleted_are_one_line(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, Path, "unlink", errno.EROFS)
+    with pytest.raises(BundleError, match=f"{NAME}/1 cannot be written: Read-only file system"):
+        retire(repository, NAME, 1, purge=True)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_draft_that_cannot_take_an_old_one_s_place_leaves_the_old_one(
+    first: int, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = create_draft(repository, "new", {"manifest.toml": "old"})
+    with monkeypatch.context() as patch:
+        fail(patch, Path, "replace", errno.ENOSPC, first=first)
+        with pytest.raises(BundleError, match="No space left on device"):
+            create_draft(repository, "new", {"manifest.toml": "new"}, force=True)
+    assert everything(repository.root / "new") == {"draft": None, "draft/manifest.toml": b"old"}
+    assert target.is_dir()
+
+
+def test_the_first_publication_keeps_git_from_changing_line_endings(
+    repository: Repository, draft_of: Callable[..., Bundle]
+) -> None:
+    (repository.root / ".gitattributes").unlink(missing_ok=True)
+    publish_as_it_is(repository, draft_of())
+    assert (repository.root / ".gitattributes").read_text() == "* -text\n"
+
+
+def test_an_attribute_file_that_is_there_stays(repository: Repository, draft_of: Callable[..., Bundle]) -> None:
+    (repository.root / ".gitattributes").write_text("*.onnx filter=lfs\n")
+    publish_as_it_is(repository, draft_of())
+    assert (repository.root / ".gitattributes").read_text() == "*.onnx filter=lfs\n"
+
+
+def test_a_later_publication_does_not_bring_back_what_people_removed(
+    repository: Repository, draft_of: Callable[..., Bundle]
+) -> None:
+    publish_as_it_is(repository, draft_of())
+    (repository.root / ".gitattributes").unlink()
+    publish_as_it_is(repository, draft_of())
+    assert not (repository.root / ".gitattributes").exists()
+
+
+def test_what_programs_leave_in_a_draft_is_not_published(
+    repository: Repository, draft_of: Callable[..., Bundle], published: Bundle
+) -> None:
+    draft = draft_of()
+    (draft.path / ".DS_Store").touch()
+    (draft.path / "@eaDir").mkdir()
+    version = publish_as_it_is(repository, draft)
+    assert repository.bundle("copy", version).digest == published.digest

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from service.bundle.binding import bound
+from service.bundle.files import file_sha256
 from service.bundle.record import RECORD_FILE, parse_record
-from service.bundle.repository import SUMS_FILE, Bundle, Repository, file_sha256
+from service.bundle.repository import Bundle, Repository
 from service.bundle.stage_test import without_stage_test
 from service.bundle.state import STATE_FILE, State, dump_state, load_state
+from service.bundle.sums import SUMS_FILE
 
 Json = dict[str, Any]
 Step = str | int

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
-from service.runtime.registry import Registry, Served
+from service.runtime.loader import Served
+from service.runtime.registry import Registry
 from service.runtime.timing import Tally
 from service.telemetry import Telemetry
 

@@ -30,7 +30,7 @@ STATUSES: Final = {
     429: "The caller's quota is used up.",
     431: "The header fields are too large.",
     500: "The service is at fault.",
-    503: "Too many requests wait, no model is loaded, or the process ends.",
+    503: "Too many requests wait, the model is not loaded, or the process ends.",
     504: "The model did not answer in time.",
 }
 OF_ROWS: Final = (404, 422, 500, 503, 504)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from service.api.openapi.answer_components import answer_names, report_types
 from service.api.openapi.json_schemas import Json, reference
 from service.api.openapi.operation import JSON, OF_ROWS, SUFFIXES, Operation
-from service.api.v1.model_description import ModelDescription
+from service.api.v1.model_description import ModelDescription, RefusedModel
 from service.api.v1.responses import ModelList, Problem
 from service.api.v1.verbs import VERBS, Verb
 
@@ -37,9 +37,13 @@ def _descriptions() -> Iterator[Operation]:
             path=f"/v1/models/{{name}}{place}",
             tag=TAG,
             summary="What a model takes, answers and costs, and how it was calibrated",
-            answers={JSON: reference(ModelDescription.__name__)},
-            errors=(404, 500),
+            answers={JSON: reference(ModelDescription.__name__) if place else _described()},
+            errors=(404, 500, *((503,) if place else ())),
         )
+
+
+def _described() -> Json:
+    return {"anyOf": [reference(kind.__name__) for kind in (ModelDescription, RefusedModel)]}
 
 
 def _verbs() -> Iterator[Operation]:
@@ -65,6 +69,6 @@ def _answer(verb: Verb) -> Json:
 
 def v1_types() -> list[tuple[Any, str]]:
     """What their bodies are made of, each with the mode of its schema."""
-    written = (Problem, ModelList, ModelDescription, *report_types())
+    written = (Problem, ModelList, ModelDescription, RefusedModel, *report_types())
     requests = [(verb.request, "validation") for verb in VERBS.values()]
     return [*((kind, "serialization") for kind in written), *requests]

@@ -25,6 +25,7 @@ TAG: Final = "v2"
 BINARY: Final = "application/octet-stream"
 BYTES: Final[Json] = {"type": "string", "format": "binary"}
 BY_VERSION: Final = {place: SUFFIXES[place] for place in VERSION_PLACES}
+OF_A_MODEL: Final = (404, 500, 503)
 CHANGES: Final = (403, 404, 409, 422, 500)
 
 
@@ -46,15 +47,14 @@ def _of_the_server() -> list[Operation]:
 def _of_a_model(place: str, suffix: str) -> list[Operation]:
     path = f"/v2/models/{{name}}{place}"
     return [
-        _get(f"model_metadata{suffix}", path, "What a model takes and answers", ModelMetadata, 404, 500),
-        _get(f"model_ready{suffix}", f"{path}/ready", "Whether a model is ready", ModelReady, 404, 500),
+        _get(f"model_metadata{suffix}", path, "What a model takes and answers", ModelMetadata, *OF_A_MODEL),
+        _get(f"model_ready{suffix}", f"{path}/ready", "Whether a model is ready", ModelReady, *OF_A_MODEL),
         _get(
             f"model_statistics{suffix}",
             f"{path}/stats",
             "What a model has done since it was loaded",
             Statistics,
-            404,
-            500,
+            *OF_A_MODEL,
         ),
         Operation(
             id=f"infer{suffix}",

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from service.bundle.record import Record
 from service.bundle.sections import Feature, Input, LabelCosts, Ood, Policy, Site
 from service.runtime.inputs import ANYTHING
+from service.runtime.loader import Served
 from service.runtime.model import Model
-from service.runtime.registry import Served
 
 Json = dict[str, Any]
 
@@ -132,7 +132,7 @@ class ModelDescription(Named):
     title : str
         What it is for.
     ready : bool
-        Always true; a model that is not served is 404.
+        Always true: other models are described by `RefusedModel`, or are 404.
     version : str
         The version that is described.
     digest : str or None
@@ -164,7 +164,7 @@ class ModelDescription(Named):
     """
 
     title: str
-    ready: bool
+    ready: Literal[True]
     version: str
     digest: str | None
     versions: list[str]
@@ -179,6 +179,21 @@ class ModelDescription(Named):
     sites: dict[str, Site]
     ood: OodDescription
     calibration: CalibrationDescription | Uncalibrated
+
+
+class RefusedModel(Named):
+    """A model of which no version could be loaded.
+
+    Attributes
+    ----------
+    ready : bool
+        Always false.
+    refusal : str
+        Why.
+    """
+
+    ready: Literal[False]
+    refusal: str
 
 
 def description(model: Model, served: Served) -> Json:

@@ -64,12 +64,17 @@ def _json(body: object) -> Response:
 def _add_metadata(routes: APIRouter, registry: Registry) -> None:
     async def list_models(request: Request) -> Response:
         caller: Caller = request.state.caller
-        return _json({"models": [name for name in registry.names() if caller.may_use(name)]})
+        names = sorted({*registry.names(), *registry.refused})
+        return _json({"models": [name for name in names if caller.may_use(name)]})
 
     async def describe_model(request: Request) -> Response:
         from service.api.v1.model_description import description  # noqa: PLC0415  # slow to import
 
-        model = addressed(registry, request.path_params)
+        place = request.path_params
+        reason = registry.refused.get(place["name"])
+        if reason is not None and len(place) == 1:
+            return _json({"name": place["name"], "ready": False, "refusal": reason})
+        model = addressed(registry, place)
         return _json(description(model, registry.served(model.name)))
 
     routes.add_api_route("/models", list_models, methods=READ)

@@ -1,0 +1,70 @@
+"""The three ways by which a version comes in: `verify`, a start, and a reload of a service that runs."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from service.bundle.repository import Repository
+from service.errors import LoadFailed
+from service.runtime.loader import Loader
+from service.runtime.proofs import Numbered, Proofs
+from service.runtime.registry import Registry, load_registry
+from service.runtime.reload import Reloader
+from tests.bundle_fuzz.cases import Prepared
+
+
+class Known(Proofs):
+    """What a process proved before: the child takes many versions of many cases, one after the other."""
+
+    def __init__(self, refusals: dict[str, str]) -> None:
+        super().__init__()
+        self._known = refusals
+
+    def refusals(self, repository: Repository, versions: Iterable[Numbered]) -> dict[Numbered, str]:
+        """Those of before."""
+        folders = {version: str(repository.folder(version[0]) / str(version[1])) for version in versions}
+        return {version: self._known[folder] for version, folder in folders.items() if folder in self._known}
+
+
+def prove(prepared: list[Prepared]) -> Known:
+    """Load the damaged versions of many cases in one process under limits."""
+    found = {}
+    for root, names in _roots(prepared):
+        refused = Proofs().refusals(Repository(root), [(name, 2) for name in names])
+        found |= {str(root / name / "2"): reason for (name, _), reason in refused.items()}
+    return Known(found)
+
+
+def verify(case: Prepared, known: Known) -> None:
+    """As `temperance verify`; raises what it refuses by."""
+    repository = Repository(case.root)
+    name = case.case.model
+    known.check(repository, [(name, version) for version in repository.versions(name)])
+    repository.aliases(name)
+
+
+def start(case: Prepared, known: Known) -> Registry:
+    """As `temperance serve`."""
+    return load_registry(Repository(case.root), proofs=known)
+
+
+def begin(case: Prepared, known: Known) -> Reloader:
+    """A service that runs on version 1."""
+    loader = Loader(Repository(case.root), 1, known)
+    return Reloader(loader, load_registry(loader.repository, proofs=known))
+
+
+def reload(reloader: Reloader, name: str) -> Registry:
+    """The alias was moved: what is served then; LoadFailed with the refusal that is shown."""
+    reloader.poll()
+    reloader.poll()
+    reloader.listing()
+    if name in reloader.registry.refused:
+        raise LoadFailed(reloader.registry.refused[name])
+    served = reloader.registry.find(name)
+    if served is not None and served.refusal is not None:
+        raise LoadFailed(served.refusal)
+    return reloader.registry
+
+
+def _roots(prepared: list[Prepared]) -> list[tuple[Path, list[str]]]:
+    return [(case.root, [case.case.model]) for case in prepared]
