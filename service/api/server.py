@@ -128,7 +128,9 @@ class Server(uvicorn.Server):
     # With a supervisor
 
     def _receive(self) -> None:
-        words = b"" if self._supervisor is None else self._supervisor.recv(64)
+        words = b""
+        with suppress(OSError):  # it was killed, with words of ours unread
+            words = b"" if self._supervisor is None else self._supervisor.recv(64)
         if DRAIN in words:
             self._ending.drain()
         if LEAVE in words:

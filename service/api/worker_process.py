@@ -16,6 +16,8 @@ from service.api.worker_messages import READY, REPLACE
 
 SILENT_SECONDS: Final = 30
 """For which a worker may send nothing."""
+REPLACE_SECONDS: Final = 0.5
+"""After which a worker that must be replaced is: where all processes get SIGTERM, the supervisor has had it by then."""
 START_SECONDS: Final = 600
 """In which a worker must be ready, as long as it is not silent: it loads every model."""
 _LOOK_SECONDS: Final = 1.0
@@ -112,7 +114,7 @@ class WorkerProcess:
             self.ready_at = self._loop.time()
             self.ready.set()
         if REPLACE in words:
-            self.over.set()
+            self._loop.call_later(REPLACE_SECONDS, self.over.set)
         if not words:
             self._loop.remove_reader(self._socket)
 
