@@ -34,14 +34,14 @@ class Sources:
         Settings that are in the environment.
     links : tuple of str
         Variables of Kubernetes, which are none of them.
-    shared_metrics : str or None
-        A folder in which another program would count; the service counts in its own.
+    has_shared_metrics : bool
+        Whether a folder is named in which another program would count; the service counts in its own.
     """
 
     options: frozenset[str] = frozenset()
     variables: frozenset[str] = frozenset()
     links: tuple[str, ...] = ()
-    shared_metrics: str | None = None
+    has_shared_metrics: bool = False
 
     @classmethod
     def of_environment(cls, options: Iterable[str] = ()) -> "Sources":
@@ -49,7 +49,8 @@ class Sources:
         links = service_links(os.environ, PREFIX)
         names = {name.upper() for name in os.environ if name not in links}
         variables = (field for field in Settings.model_fields if variable(field) in names)
-        return cls(frozenset(options), frozenset(variables), tuple(links), os.environ.get(SHARED_METRICS))
+        has_shared_metrics = SHARED_METRICS in (name.upper() for name in os.environ)
+        return cls(frozenset(options), frozenset(variables), tuple(links), has_shared_metrics)
 
     def of(self, field: str) -> str:
         """Where the value of a setting came from, as the end of a sentence."""
@@ -61,7 +62,7 @@ class Sources:
         """A line for every kind of variable that is in the environment and counts for nothing."""
         if self.links:
             yield f"not settings but variables that Kubernetes sets: {', '.join(self.links)}; {SWITCH_OFF}"
-        if self.shared_metrics is not None:
+        if self.has_shared_metrics:
             yield f"{SHARED_METRICS} is ignored: the service makes that folder itself; unset it"
 
     def explained(self, detail: str, *fields: str) -> SettingsInvalid:

@@ -20,7 +20,7 @@ SHARED_METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
 """The variable by which prometheus_client counts in a folder, from when it is imported."""
 NAMED: Final = "temperance-metrics-"
 LOCK: Final = "service.lock"
-LEAST_FREE: Final = 8 << 20
+LEAST_FREE: Final = 2 << 20
 """Bytes for each worker: its counters, and its region for quotas, which are mapped and so cannot be refused later."""
 
 

@@ -33,12 +33,14 @@ from service.fitting.publish import publish_draft
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
 from service.runtime.model import Model
+from service.runtime.proven_versions import FOLDER
 from service.runtime.registry import Registry, load_registry
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "models"
 TEMPERANCE = Path(sys.executable).with_name("temperance")
 START_SECONDS = 60
+PROOFS = tempfile.TemporaryDirectory(prefix="temperance-proofs-")
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +126,14 @@ class Server:
 
 
 @contextmanager
+def _data_folder() -> Iterator[str]:
+    """An empty one, but for what earlier servers of these tests have proven: that is not proven again."""
+    with tempfile.TemporaryDirectory() as data:
+        (Path(data) / FOLDER).symlink_to(PROOFS.name)
+        yield data
+
+
+@contextmanager
 def serving(models: Path, *flags: str, **environment: str) -> Iterator[Server]:
     """A real server process on a free port, ready to answer."""
     with socket.socket() as probe:
@@ -132,7 +142,7 @@ def serving(models: Path, *flags: str, **environment: str) -> Iterator[Server]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TEMPERANCE_")}
     command = [str(TEMPERANCE), "serve", "--models", str(models), "--port", str(port), *flags]
     with (
-        tempfile.TemporaryDirectory() as data,  # that of the person who runs the tests may hold keys
+        _data_folder() as data,  # that of the person who runs the tests may hold keys
         tempfile.NamedTemporaryFile(suffix=".log") as log,
         subprocess.Popen(command, env={**clean, "TEMPERANCE_DATA": data, **environment}, stderr=log) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,

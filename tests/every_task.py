@@ -101,12 +101,17 @@ def written(query: Query, answer: Answer, verb: str, layout: str, parts: list[Pa
 
 def rows_of(model: Model) -> Any:
     """Rows of which some are out of distribution."""
+    return rows_of_name(model.name)
+
+
+def rows_of_name(name: str) -> Any:
+    """The same for the model of a name."""
     rng = np.random.default_rng(5)
-    if model.name in ("letters", "raw"):
+    if name in ("letters", "raw"):
         logits = np.log(rng.dirichlet(np.ones(3), size=ROWS))
         logits[[2, 7]] = 0.0  # as flat as a row can be
         return logits
-    if model.name == "complaints":
+    if name == "complaints":
         return np.linspace(-3.0, 3.0, ROWS)[:, None]
     return draw_sequences(ROWS, 6)[0].astype(np.float64)
 

@@ -44,3 +44,10 @@ def test_the_place_of_a_folder_may_not_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="exists"), alone_in(tmp_path / "file"):
         pytest.fail("it was entered")
+
+
+def test_another_writer_is_waited_for_no_longer_than_a_bound(tmp_path: Path) -> None:
+    with alone_in(tmp_path), pytest.raises(TimeoutError), alone_in(tmp_path, seconds=0.05):
+        pytest.fail("it was entered")
+    with alone_in(tmp_path, seconds=0.0):
+        assert list(tmp_path.iterdir()) == []

@@ -88,11 +88,16 @@ def test_variables_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyPatch
         read_settings()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("workers", "shared_metrics"), [("1", "PROMETHEUS_MULTIPROC_DIR"), ("2", "prometheus_multiproc_dir")]
+)
 def test_a_service_beside_a_service_of_its_name_starts_and_says_so_once(
-    workers: str, serving: Callable[..., AbstractContextManager[Any]], repository: Repository
+    workers: str,
+    shared_metrics: str,
+    serving: Callable[..., AbstractContextManager[Any]],
+    repository: Repository,
 ) -> None:
-    foreign = {"PROMETHEUS_MULTIPROC_DIR": "/nowhere/of-another-program"}
+    foreign = {shared_metrics: "/nowhere/of-another-program"}
     with serving(repository.root, "--workers", workers, **LINKS, **foreign) as server:
         assert "temperance_build_info" in server.client.get("/metrics").text
         server.process.terminate()

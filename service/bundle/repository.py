@@ -144,6 +144,8 @@ class Repository:
         self.check_published(name, version)
         verified = verify_sums(path)
         manifest, record, state = _parsed(path, verified.contents)
+        if record is None and STATE_FILE in verified.contents:
+            raise BundleDamaged(f"{path / RECORD_FILE} is missing: {STATE_FILE} belongs to one")
         if record is not None:
             check_bound(record, state, where=path)
         return Bundle(name, version, path, manifest, record, state, verified.digest, verified.sums)

@@ -41,7 +41,8 @@ def serve(**flags: str | int | None) -> None:
     from service.environment import Sources, read_settings  # noqa: PLC0415  # it imports NumPy
 
     sources = Sources.of_environment(given)
-    os.environ.pop(SHARED_METRICS, None)  # else prometheus_client, which is imported now, would count in it
+    for name in (SHARED_METRICS, SHARED_METRICS.lower()):  # else prometheus_client, imported now, would count there
+        os.environ.pop(name, None)
     from service import main as composition  # noqa: PLC0415
 
     composition.serve(read_settings(sources), sources)

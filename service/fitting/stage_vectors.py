@@ -21,7 +21,7 @@ from service.core.conformal import Reference
 from service.core.decision import LOWEST_RISK, TIE_TOLERANCE
 from service.core.detector import Detector
 from service.core.multilabel import PerLabel
-from service.core.numerics import Array, Flags, width
+from service.core.numerics import MANY_CLASSES, Array, Flags, width
 from service.core.pipeline import Policy, Posterior, choose
 from service.core.sequence import flat, lengths_of
 from service.runtime.stage_answers import Stages, declared_answers, learned_answers, limits_of, members_of
@@ -224,7 +224,9 @@ def _scores(detectors: tuple[Detector, ...]) -> State:
         columns.append(np.roll(_around(detector.calibration, detector.threshold), i))
         if detector.by_class is not None:
             pairs = zip(detector.by_class.references, detector.by_class.thresholds.tolist(), strict=True)
-            found[f"scores.{detector.name}"] = np.stack([_around(own, limit) for own, limit in pairs])
+            sides = np.stack([_around(own, limit) for own, limit in pairs])
+            # Of many classes the threshold and one more score, each from both sides.
+            found[f"scores.{detector.name}"] = sides if len(sides) <= MANY_CLASSES else sides[:, ::4]
     scores = np.stack(columns, axis=1)
     alone = np.where(np.eye(len(columns), dtype=np.bool_), scores.max(axis=0), scores.min(axis=0))
     return found | {"scores": np.concatenate([scores, alone])}

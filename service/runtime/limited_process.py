@@ -26,6 +26,8 @@ GIBIBYTE: Final = 1 << 30
 START_SECONDS: Final = 60.0
 """In which the child must be ready: what it imports is ours."""
 LONGEST_ANSWER: Final = 1 << 16
+LONGEST_ERROR: Final = 8000
+"""Characters of an error; each may take six bytes of the answer."""
 OUT_OF_MEMORY: Final = "memory"
 """The error of a request that needs more memory than it may."""
 PR_SET_PDEATHSIG: Final = 1
@@ -179,7 +181,7 @@ def _answer(request: Message, answer: Callable[[Message], Message]) -> Message:
         return answer(request)
     except ServiceError as error:
         text = str(error)
-        return {"error": OUT_OF_MEMORY if is_out_of_memory(text) else text}
+        return {"error": OUT_OF_MEMORY if is_out_of_memory(text) else text[:LONGEST_ERROR]}
     except MemoryError:
         return {"error": OUT_OF_MEMORY}
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from service.bundle.files import file_sha256
 from service.bundle.repository import DRAFT, Repository
-from service.bundle.sums import SUMS_FILE
-from service.errors import LoadFailed
+from service.bundle.sums import MOST_BYTES, SUMS_FILE
+from service.errors import BundleDamaged, LoadFailed
 from service.runtime.limited_process import (
     GIBIBYTE,
     OUT_OF_MEMORY,
@@ -143,8 +143,8 @@ def digest_of(repository: Repository, version: Numbered) -> str | None:
     """A version's digest as its sums state it, which are not compared with its files; None where there are none."""
     sums = _folder(repository, version) / SUMS_FILE
     try:
-        return f"sha256:{file_sha256(sums)}" if sums.is_file() and not sums.is_symlink() else None
-    except OSError:
+        return f"sha256:{file_sha256(sums, follow=False, limit=MOST_BYTES[SUMS_FILE])}"
+    except BundleDamaged:
         return None
 
 
@@ -170,5 +170,6 @@ _TOO_LARGE: Final = (
     "size, or let it have more with TEMPERANCE_LOAD_MEMORY"
 )
 _DIED: Final = (
-    "the process that loaded it died ({cause}); a file that crashes ONNX Runtime is not served: export the model again"
+    "the process that loaded it died ({cause}); a file that crashes ONNX Runtime is not served: export the model "
+    "again, or let the machine have more memory, for want of which it sends SIGKILL"
 )

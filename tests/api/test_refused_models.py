@@ -117,7 +117,7 @@ async def test_the_document_describes_both_answers(lenient: httpx.AsyncClient) -
     assert "503" in document["paths"]["/v2/models/{name}/ready"]["get"]["responses"]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.long), "2"])
 def test_the_others_are_served_and_the_service_is_ready(
     workers: str,
     serving: Callable[..., AbstractContextManager[Any]],

@@ -127,6 +127,41 @@ REFUSED = {
 }
 
 
+OUT_OF_RANGE = {
+    "a support of zero": ("support", 0.0, "must be greater than 0"),
+    "a floor of one half": ("probability_floor", 0.5, "must be less than 0.5"),
+    "shares that sum to three": ("source.prevalence", {"benign": 1.5, "malignant": 1.5}, "must be less than or equal"),
+    "shares that sum to less": ("source.prevalence", {"benign": 0.5, "malignant": 0.4}, "must sum to 1, not 0.9"),
+    "a class of no share": ("source.prevalence", {"benign": 1.0, "malignant": 0.0}, "must be greater than 0"),
+    "a false-alarm rate of one": ("scores.nll.false_alarm", 1.0, "must be less than 1"),
+    "a confidence of one": ("scores.nll.confidence", 1.0, "must be less than 1"),
+    "thresholds of no rows": ("scores.nll.rows", 0, "must be greater than or equal to 1"),
+    "a threshold without an end": ("scores.nll.threshold", 1e999, "must be a finite number"),
+    "a negative band": ("scores.nll.band.measured", -1.0, "must be greater than or equal to 0"),
+    "a level of one": ("calibrator.level", 1.0, "must be less than 1"),
+    "a share of rows above one": ("provenance.flag_rate", 1.1, "must be less than or equal to 1"),
+    "fewer than no rows": ("provenance.rows", -1, "must be greater than or equal to 1"),
+    "more rows than there can be": ("provenance.rows", 10**400, "must be"),
+    "sets of no rows": ("label_sets.rows", 0, "must be greater than or equal to 1"),
+    "a class of fewer than no rows": ("label_sets.class_rows.benign", -1, "must be greater than or equal to 0"),
+    "a condition of zero": ("estimation.condition", 0.0, "must be greater than 0"),
+}
+
+
+@pytest.mark.parametrize("case", OUT_OF_RANGE)
+def test_a_number_out_of_its_range_is_refused_by_key(case: str, published: Bundle) -> None:
+    key, value, must = OUT_OF_RANGE[case]
+    record = json.loads((published.path / "calibration.json").read_text())
+    inner, (*steps, last) = record, key.split(".")
+    for step in steps:
+        inner = inner[step]
+    inner[last] = value
+    with pytest.raises(BundleDamaged, match=rf"^models/m/1/calibration\.json: {key}") as refusal:
+        parse_record(json.dumps(record), where="models/m/1/calibration.json")
+    assert must in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_record_is_refused_in_one_line_that_names_the_key(case: str, published: Bundle) -> None:
     spoil, fragment = REFUSED[case]
@@ -136,3 +171,24 @@ def test_a_record_is_refused_in_one_line_that_names_the_key(case: str, published
     assert str(refusal.value).startswith("models/m/1/calibration.json: ")
     assert fragment in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        '{"schema": 1, "schema": 1}',
+        f'{{"a": {"9" * 5_000}}}',
+        "\ufeff{}",
+        '{"a": "\x00"}',
+        f'{{"{"k" * 100_000}": 1, "{"k" * 100_000}": 2}}',
+    ],
+    ids=["nothing", "half", "brackets", "a key twice", "digits", "a mark", "NUL", "a long key twice"],
+)
+def test_a_record_that_is_no_strict_json_is_refused_in_one_short_line(text: str) -> None:
+    with pytest.raises(BundleDamaged, match=r"^m/1/calibration\.json: it is not strict JSON: ") as caught:
+        parse_record(text, where="m/1/calibration.json")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300

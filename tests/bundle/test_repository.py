@@ -335,3 +335,13 @@ def test_a_version_s_graph_is_bound_by_the_sums_that_were_checked_and_read_no_se
     expected = graph_sha256(published.path)
     (published.path / "model.onnx").unlink()
     assert published.graph_sha256 == expected
+
+
+def test_a_version_that_lost_its_record_is_not_served_as_uncalibrated_though_its_sums_were_renewed(
+    published: Bundle, repository: Repository
+) -> None:
+    (published.path / "calibration.json").unlink()
+    sums = published.path / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if "calibration" not in line))
+    with pytest.raises(BundleDamaged, match=r"calibration\.json is missing: state\.npz belongs to one"):
+        repository.bundle(NAME, 1)

@@ -275,7 +275,7 @@ class Failing:
 
 def fail(monkeypatch: pytest.MonkeyPatch, place: object, name: str, code: int, **chosen: object) -> Failing:
     failing = Failing(getattr(place, name), code, **{"fails": lambda _: True, **chosen})  # type: ignore[arg-type]
-    monkeypatch.setattr(place, name, lambda *a, **k: failing(*a, **k))
+    monkeypatch.setattr(place, name, lambda *a, **k: failing(*a, **k))  # noqa: PLW0108  # a function is bound as a method
     return failing
 
 
@@ -331,9 +331,7 @@ def test_a_file_system_that_cannot_rename_folders_is_named_at_the_first_attempt(
     draft = draft_of()
     before = everything(repository.root)
     failing = fail(monkeypatch, Path, "replace", code, fails=is_folder)
-    with pytest.raises(
-        BundleError, match=r"models/copy: its file system cannot rename a file or folder in one step .*; "
-    ):
+    with pytest.raises(BundleError, match="models/copy: its file system cannot rename a file or folder"):
         publish_as_it_is(repository, draft)
     assert failing.failures == 1
     assert everything(repository.root) == before

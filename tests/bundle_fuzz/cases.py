@@ -2,13 +2,13 @@
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from tests.bundle_fuzz.damage import DAMAGE, Damaged, reseal
+from tests.bundle_fuzz.damage import BOUND_AGAIN, DAMAGE, Damaged, bind_again, reseal
 from tests.bundle_fuzz.sound import NAMES
 
 ALIASES: Final = "aliases.toml"
@@ -64,7 +64,10 @@ def prepare(case: Case, sound: Path, folder: Path) -> Prepared:
     (own / ALIASES).write_text("stable = 2\n", encoding="utf-8")
     make, _ = DAMAGE[case.kind]
     damaged = make(own / "2", np.random.default_rng([case.number, 7]))
+    rng = np.random.default_rng([case.number, 8])
     if damaged.is_sealed:
+        if rng.random() < BOUND_AGAIN and bind_again(own / "2"):
+            damaged = replace(damaged, what=f"{damaged.what}, bound again")
         reseal(own / "2")
     if os.path.lexists(own / ALIASES):
         (own / ALIASES).rename(own / WAITING)

@@ -18,6 +18,8 @@ import numpy as np
 import onnx
 from numpy.lib import format as npy
 
+from service.bundle.binding import bound
+from service.bundle.record import parse_record
 from service.bundle.sums import graph_sha256
 from tests.graph import mutants
 
@@ -52,6 +54,18 @@ class Damaged:
 
 
 Damage = Callable[[Path, Rng], Damaged]
+
+
+def bind_again(folder: Path) -> bool:
+    """Renew the hash that binds record and state to each other; whether both could be read."""
+    try:
+        record = parse_record((folder / RECORD).read_text(encoding="utf-8"), where=RECORD)
+        with np.load(folder / STATE) as stored:
+            renewed = bound(record, dict(stored))
+    except Exception:  # noqa: BLE001  # whatever the damage has made of them
+        return False
+    (folder / RECORD).write_text(renewed.to_json(), encoding="utf-8")
+    return True
 
 
 def reseal(folder: Path) -> None:
@@ -227,6 +241,14 @@ def _state(folder: Path, change: Callable[[dict[str, Any]], str]) -> Damaged:
     return Damaged(f"{STATE}: {what:.100}")
 
 
+def _as(dtype: np.dtype[Any], number: Any) -> Any:
+    """A number within what a type holds; of whole numbers none for what is not finite."""
+    if dtype.kind == "f":
+        return 1e308 if isinstance(number, int) and number > 1e308 else float(number)
+    limits = np.iinfo(dtype)
+    return int(min(max(0 if np.isnan(float(min(number, 1e308))) else number, limits.min), limits.max))
+
+
 def _numbers_of_the_state(folder: Path, rng: Rng) -> Damaged:
     def change(arrays: dict[str, Any]) -> str:
         name = _pick(rng, sorted(arrays))
@@ -234,13 +256,8 @@ def _numbers_of_the_state(folder: Path, rng: Rng) -> Damaged:
         if value.dtype.kind not in "iuf":
             value = np.roll(value, 1, axis=0)
         elif rng.random() < 0.5 and value.size:
-            with np.errstate(all="ignore"):
-                at = int(rng.integers(value.size))
-                other = np.array(_other(rng, float(value.flat[at])), dtype=object)
-                limits = np.iinfo(value.dtype) if value.dtype.kind in "iu" else None
-                number = float(other) if abs(float(min(max(other, -1e308), 1e308))) < 1e308 else 1e308
-                whole = 0.0 if np.isnan(number) else number
-                value.flat[at] = number if limits is None else int(min(max(whole, limits.min), limits.max - 1024))
+            at = int(rng.integers(value.size))
+            value.flat[at] = _as(value.dtype, _other(rng, float(value.flat[at])))
         else:
             whole_changes = {
                 "zeros": lambda v: v * 0,
@@ -493,6 +510,9 @@ def _extra_files(folder: Path, rng: Rng) -> Damaged:
         SPECIAL[kind](folder / name)
     return Damaged(f"one more file {name!r}: {kind}", is_sealed=kind == "text" and rng.random() < 0.5)
 
+
+BOUND_AGAIN: Final = 0.6
+"""Share of cases whose binding of record and state is renewed too, so that it is not what finds them all."""
 
 DAMAGE: Final[dict[str, tuple[Damage, int]]] = {
     "bytes of the graph": (_bytes_of_the_graph, 3),

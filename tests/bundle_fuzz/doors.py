@@ -1,5 +1,6 @@
 """The three ways by which a version comes in: `verify`, a start, and a reload of a service that runs."""
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,11 +28,14 @@ class Known(Proofs):
 
 def prove(prepared: list[Prepared]) -> Known:
     """Load the damaged versions of many cases in one process under limits."""
-    found = {}
-    for root, names in _roots(prepared):
-        refused = Proofs().refusals(Repository(root), [(name, 2) for name in names])
-        found |= {str(root / name / "2"): reason for (name, _), reason in refused.items()}
-    return Known(found)
+    with tempfile.TemporaryDirectory(prefix="fuzz-proofs-") as folder:
+        together = Repository(Path(folder))
+        own = {f"case-{i}": case for i, case in enumerate(prepared)}
+        for name, case in own.items():
+            (together.root / name).symlink_to(case.folder)
+        refused = Proofs().refusals(together, [(name, 2) for name in own])
+    places = {name: (str(together.root / name), str(case.folder)) for name, case in own.items()}
+    return Known({f"{places[n][1]}/2": text.replace(*places[n]) for (n, _), text in refused.items()})
 
 
 def verify(case: Prepared, known: Known) -> None:
@@ -64,7 +68,3 @@ def reload(reloader: Reloader, name: str) -> Registry:
     if served is not None and served.refusal is not None:
         raise LoadFailed(served.refusal)
     return reloader.registry
-
-
-def _roots(prepared: list[Prepared]) -> list[tuple[Path, list[str]]]:
-    return [(case.root, [case.case.model]) for case in prepared]

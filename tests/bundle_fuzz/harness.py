@@ -39,10 +39,13 @@ OUTCOMES: Final = ("harmless", "refused", "declared", "DIFFERENT", "TRACEBACK", 
 """In capitals: what must not be. UNCLEAR is a refusal of several lines, of more than 500 characters, or of no file."""
 
 SECONDS: Final = 20
+PATIENCE: Final = 5
+"""So much longer may a door take by the clock than it computes, on a machine that others use."""
+
 MOST_MEMORY: Final = 2**30
 ADDRESS_SPACE: Final = 6 * 2**30
 LONGEST: Final = 500
-BATCH: Final = 40
+BATCH: Final = 30
 PLACES: Final = re.compile(r"manifest\.toml|calibration\.json|state\.npz|model\.onnx|SHA256SUMS|aliases\.toml|/[12]\b")
 
 
@@ -64,14 +67,13 @@ class Late(BaseException):
     """The time of a door is over; no handler of errors catches it."""
 
 
-def run(count: int, *, seed: int, folder: Path, doors: str, processes: int = 2) -> list[Found]:
-    """All cases, and what came of each at every door."""
+def run(count: int, *, seed: int, folder: Path, doors: str, processes: int = 2) -> Iterator[list[Found]]:
+    """All cases, batch by batch, and what came of each at every door."""
     sound = write_sound(folder)
     every = cases(count, seed)
     batches = [every[start : start + BATCH] for start in range(0, len(every), BATCH)]
     with ThreadPoolExecutor(processes) as pool:
-        done = pool.map(partial(_batch, sound=sound, doors=doors), batches)
-        return [found for batch in done for found in batch]
+        yield from pool.map(partial(_batch, sound=sound, doors=doors), batches)
 
 
 def failures(found: list[Found]) -> list[Found]:
@@ -115,7 +117,7 @@ def _batch(batch: list[Case], *, sound: Path, doors: str) -> list[Found]:
 
 def _received(ours: Connection, count: int) -> tuple[list[list[Found]], str | None]:
     done: list[list[Found]] = []
-    patience = 120.0 + 20.0 * count  # the first answer comes after the proofs of all
+    patience = 120.0 + PATIENCE * SECONDS * count  # the first answer comes after the proofs of all
     while len(done) < count:
         if not ours.poll(patience):
             return done, "LATE"
@@ -123,7 +125,7 @@ def _received(ours: Connection, count: int) -> tuple[list[list[Found]], str | No
             done.append(ours.recv())
         except EOFError:
             return done, "DIED"
-        patience = 4.0 * SECONDS
+        patience = 4.0 * PATIENCE * SECONDS
     return done, None
 
 
@@ -162,9 +164,9 @@ def _through_all(through: Any, case: Prepared, known: Any, expected: dict[str, A
 
 
 def _outcome(case: Prepared, door: str, enter: Any, expected: dict[str, Any]) -> Found:
-    began = time.monotonic()
+    began = time.process_time()
     outcome, detail = _entered(case, door, enter, expected)
-    took, memory = time.monotonic() - began, _peak()
+    took, memory = time.process_time() - began, _peak()  # of this process: others may have the processors
     outcome = "MEMORY" if memory > MOST_MEMORY else "LATE" if took > SECONDS else outcome
     return Found(str(case.case), case.case.kind, door, case.damaged.what, outcome, detail[:600], took, memory)
 
@@ -200,7 +202,7 @@ def _refusal(text: str) -> str:
 
 @contextmanager
 def _time_limit() -> Iterator[None]:
-    signal.alarm(SECONDS + 1)
+    signal.alarm(PATIENCE * SECONDS)
     try:
         yield
     finally:
@@ -214,6 +216,13 @@ def _peak() -> int:
     return peak * 1024
 
 
+def _kept(batch: list[Found], out: Path | None) -> list[Found]:
+    if out is not None:
+        with out.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(entry)) + "\n" for entry in batch)
+    return batch
+
+
 def main() -> None:
     """Run, and print the table and what must not be."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -225,9 +234,8 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-sound-") as folder:
-        found = run(options.count, seed=options.seed, folder=options.folder or Path(folder), doors=options.doors)
-    if options.out is not None:
-        options.out.write_text("".join(json.dumps(asdict(entry)) + "\n" for entry in found), encoding="utf-8")
+        batches = run(options.count, seed=options.seed, folder=options.folder or Path(folder), doors=options.doors)
+        found = [entry for batch in batches for entry in _kept(batch, options.out)]
     sys.stdout.write(table(found))
     for entry in failures(found):
         sys.stdout.write(f"{entry.outcome} at {entry.door}: {entry.case}: {entry.what}: {entry.detail:.200}\n")

@@ -16,9 +16,8 @@ from service.prediction.options import Options
 from service.prediction.query import Query
 from service.runtime.model import Model
 from service.runtime.rows import Fields
-from tests.bench.task_models import TEXT, WORDS, _text
-from tests.every_task import answer_of, models_of_every_task, written
-from tests.every_task import rows_of as rows_of_task
+from tests.bench.task_models import TEXT, WORDS, publish_text
+from tests.every_task import answer_of, models_of_every_task, rows_of_name, written
 
 SHIPPED: Final = "breast-cancer"
 NAMES: Final = (SHIPPED, "letters", "complaints", "motion", TEXT)
@@ -38,10 +37,11 @@ def write_sound(folder: Path) -> Path:
     root = folder / "models"
     if root.is_dir():
         return root
+    folder.mkdir(parents=True, exist_ok=True)
     models_of_every_task(folder)
     scratch = folder / "text"
     scratch.mkdir()
-    _text(Repository(root), scratch)
+    publish_text(Repository(root), scratch)
     latest = max(int(path.name) for path in (MODELS / SHIPPED).iterdir() if path.name.isdigit())
     shutil.copytree(MODELS / SHIPPED / str(latest), root / SHIPPED / "1")
     (root / SHIPPED / "aliases.toml").write_text("stable = 1\n", encoding="utf-8")
@@ -56,7 +56,7 @@ def rows_of(kind: str) -> Any:
         return Fields(np.zeros((ROWS, 0)), {"text": lines})
     if kind == SHIPPED:
         return rng.uniform(0.2, 1.1, (ROWS, 1)) * SHIPPED_ROW
-    return rows_of_task(_Named(kind))
+    return rows_of_name(kind)
 
 
 def answers(model: Model, kind: str) -> dict[str, Any]:
@@ -94,13 +94,6 @@ def _answer(model: Model, rows: Any, verb: str, options: dict[str, Any]) -> Any:
         return written(query, answer_of(query, rows), verb, "rows", [Part("r", ROWS)])
     except ServiceError as error:
         return f"{type(error).__name__}"
-
-
-class _Named:
-    """As much of a model as `tests.every_task.rows_of` reads."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
 
 
 SHIPPED_ROW: Final = np.array(

@@ -33,6 +33,8 @@ class Deployments:
         An empty folder.
     checkout : Path
         Whose code publishes.
+    variants : int
+        Versions that answer differently.
 
     Attributes
     ----------
@@ -40,12 +42,14 @@ class Deployments:
         Version -> the first version that answers as it does.
     """
 
-    def __init__(self, models: Path, checkout: Path = ROOT) -> None:
+    def __init__(self, models: Path, checkout: Path = ROOT, *, variants: int = 4) -> None:
         script = Path(__file__).with_name("versions.py")
         environment = {**os.environ, "PYTHONPATH": str(checkout)}
-        subprocess.run([sys.executable, str(script), str(checkout), str(models)], env=environment, check=True)
+        command = [sys.executable, str(script), str(checkout), str(models), str(variants)]
+        subprocess.run(command, env=environment, check=True)
         self._folder = models / NAME
-        self.first: Final = sorted(int(entry.name) for entry in self._folder.iterdir() if entry.name.isdigit())
+        versions = sorted(int(entry.name) for entry in self._folder.iterdir() if entry.name.isdigit())
+        self.first: Final = versions[-variants:]  # the first of them is `stable`
         self.variants = {version: version for version in self.first}
 
     def folder(self, version: int) -> Path:

@@ -29,11 +29,12 @@ SLACK: Final = 2.0
 
 MOMENT: Final = 0.3
 UNDER_WAY: Final = 8
-ROWS: Final = 8_000
+ROWS: Final = 4_000
 FEW_ROWS: Final = 10
 """Then nothing keeps `/readyz` waiting."""
 RATE: Final = 200.0
 EACH: Final = 20
+OK: Final = 200
 DRAINING: Final = b"HTTP/1.1 503"
 
 
@@ -81,8 +82,8 @@ class End:
     case : Case
     under_way : int
         Requests that were not answered yet at the signal, of `UNDER_WAY`.
-    finished : int
-        Of all of these, those that were answered with 200.
+    finished, late : int
+        Of all of these, those that got a whole answer; those among them that were refused at their deadline.
     outcomes : Outcomes
         Of a steady load, a connection per request, from before the signal until after the end.
     unready : float or None
@@ -96,6 +97,7 @@ class End:
     case: Case
     under_way: int
     finished: int
+    late: int
     outcomes: Outcomes
     unready: float | None
     seconds: float
@@ -122,19 +124,19 @@ class UnderWay:
         """How many wait for their answers now."""
         return sum(thread.is_alive() for thread in self._threads)
 
-    def finished(self) -> int:
-        """How many were answered with 200, and whole."""
+    def statuses(self) -> list[int]:
+        """Those of the answers that are whole."""
         for thread in self._threads:
             thread.join()
-        return sum(_is_whole(answer) for answer in self._answers)
+        return [int(answer[9:12]) for answer in self._answers if answer is not None and _is_whole(answer)]
 
     def _send(self, port: int, request: bytes) -> None:
         self._answers.append(exchanged(port, request, seconds=30.0))
 
 
-def _is_whole(answer: bytes | None) -> bool:
-    head, _, body = (answer or b"").partition(b"\r\n\r\n")
-    return head.startswith(b"HTTP/1.1 200") and f"content-length: {len(body)}".encode() in head.lower()
+def _is_whole(answer: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return f"content-length: {len(body)}".encode() in head.lower()
 
 
 class Readiness:
@@ -192,8 +194,9 @@ def _ended(running: Service, case: Case) -> End:
         code = running.ended()
         took = time.monotonic() - moment
         unready = readiness.since(moment)
-        finished = under_way.finished()
-    return End(case, unanswered, finished, sent.ended, unready if case.drain else None, took, code)
+        statuses = under_way.statuses()
+    finished, late = len(statuses), sum(status != OK for status in statuses)
+    return End(case, unanswered, finished, late, sent.ended, unready if case.drain else None, took, code)
 
 
 def cases() -> Iterator[Case]:
@@ -217,7 +220,7 @@ def row(end: End) -> tuple[str, ...]:
         f"{case.workers}",
         case.name,
         clients,
-        f"{end.finished} of {UNDER_WAY} ({end.under_way})",
+        f"{end.finished} of {UNDER_WAY} ({end.under_way})" + (f", {end.late} late" if end.late else ""),
         f"{counts[Ending.ANSWERED]} / {counts[Ending.REFUSED]}",
         shown(Counter({kind: count for kind, count in counts.items() if kind is not Ending.REFUSED})),
         unready if case.drain and case.number is signal.SIGTERM else "",

@@ -1,7 +1,7 @@
 """Versions of the shipped model that answer differently, published by the code of any checkout.
 
-As a script, ``python tests/life/versions.py CHECKOUT MODELS`` imports nothing of the tests, so that another checkout's
-`service` can be the one that publishes.
+As a script, ``python tests/life/versions.py CHECKOUT MODELS COUNT`` imports nothing of the tests, so that another
+checkout's `service` can be the one that publishes.
 """
 
 import importlib.util
@@ -21,14 +21,14 @@ FITS: Final = (("test", "temperature"), ("calibration", "bcts"), ("test", "platt
 """Rows and method of the versions after the shipped one."""
 
 
-def publish_versions(checkout: Path, models: Path) -> None:
-    """Copy a checkout's shipped model, and fit it again in different ways; `stable` stays at the first version."""
+def publish_versions(checkout: Path, models: Path, count: int) -> None:
+    """Copy a checkout's shipped model, and fit it again in different ways; `stable` stays where it is."""
     shutil.copytree(checkout / "models" / NAME, models / NAME, ignore=shutil.ignore_patterns("__pycache__"))
     repository, recipe = Repository(models), _recipe(checkout)
     first = repository.aliases(NAME)["stable"]
     with tempfile.TemporaryDirectory() as scratch:
         recipe.write_data(Path(scratch), *recipe.load_splits())
-        for rows, calibrator in FITS:
+        for rows, calibrator in FITS[: count - 1]:
             create_draft(repository, NAME, draft_files(repository.bundle(NAME, first)))
             data, training = (Path(scratch) / f"{name}.csv" for name in (rows, "train"))
             fit(repository, NAME, FitRequest(data, train_data=training, calibrator=calibrator))
@@ -45,4 +45,4 @@ def _recipe(checkout: Path) -> ModuleType:
 
 
 if __name__ == "__main__":
-    publish_versions(Path(sys.argv[1]), Path(sys.argv[2]))
+    publish_versions(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -45,6 +45,8 @@ def same(found: object, expected: object) -> bool:
 
 def test_the_recipe_still_gives_the_published_calibration(remade: Bundle, shipped: Bundle) -> None:
     found, expected = (json.loads((b.path / "calibration.json").read_text()) for b in (remade, shipped))
+    for document in (found, expected):
+        del document["content_sha256"]  # of every byte of the state, which other processors round otherwise
     if remade.graph_path.read_bytes() != shipped.graph_path.read_bytes():
         found["graph_sha256"] = expected["graph_sha256"]
     assert same(found, expected)

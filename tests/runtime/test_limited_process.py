@@ -60,6 +60,12 @@ def test_an_error_of_the_service_is_answered_and_the_child_goes_on(child: Limite
     assert child.answer({"act": "fill memory", "bytes": 1}, PLENTY) == {"filled": 1}
 
 
+def test_an_error_of_any_length_is_answered(child: LimitedProcess) -> None:
+    error = child.answer({"act": "fail", "text": "\u2028" * 200_000}, PLENTY)["error"]
+    assert 1000 < len(error) < 200_000
+    assert child.is_usable
+
+
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_request_without_end_is_stopped_when_its_time_is_over(child: LimitedProcess, *, busy: bool) -> None:
     began = time.monotonic()
