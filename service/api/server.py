@@ -128,9 +128,12 @@ class Server(uvicorn.Server):
     # With a supervisor
 
     def _receive(self) -> None:
-        words = b""
-        with suppress(OSError):  # it was killed, with words of ours unread
+        try:
             words = b"" if self._supervisor is None else self._supervisor.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:  # it was killed, with words of ours unread
+            words = b""
         if DRAIN in words:
             self._ending.drain()
         if LEAVE in words:

@@ -4,15 +4,12 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from service.bundle.repository import ALIASES_FILE, NAME, RETIRED_FILE, VERSION
-
-SMALL: Final = 1 << 16
-"""Bytes of a list of aliases that are compared; of a larger one only its size and its time are."""
+from service.bundle.repository import ALIASES_FILE, MOST_LISTED, NAME, RETIRED_FILE, VERSION
 
 FileLook = tuple[int, int, bytes] | int | None
-"""Size, time of the last change in ns, and text; of a file that cannot be read, the number of the error."""
+"""Size, time of the last change in ns, and text, which is left out where no list can be as large; of a file that cannot
+be read, the number of the error."""
 
 Files = tuple[tuple[str, int, int, int], ...]
 """Version and name, size, time of the last change in ns, and inode of every file of some versions."""
@@ -83,7 +80,7 @@ def _files(folder: Path) -> Files:
 def _look_at_file(path: Path) -> FileLook:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > SMALL:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_LISTED:
             return status.st_size, status.st_mtime_ns, b""
         # Its text too: two versions of a list can be as long, and be written within one tick of the clock.
         return status.st_size, status.st_mtime_ns, path.read_bytes()

@@ -4,15 +4,16 @@ Whatever goes wrong with one model is the outcome of that model alone.
 """
 
 import logging
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from service.bundle.repository import ALIASES_FILE, Bundle, Repository
+from service.bundle.files import read_optional_file
+from service.bundle.repository import ALIASES_FILE, MOST_LISTED, Bundle, Repository
 from service.bundle.sums import verify_sums
+from service.bundle.toml_text import parse_toml
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import BundleDamaged, BundleError, BundleNotFound, LoadFailed, ServiceError
 from service.runtime.model import Model, load_model
@@ -216,7 +217,8 @@ def _served_of(name: str, aliases: Mapping[str, int], models: Mapping[tuple[str,
 
 
 def _numbers(path: Path) -> list[int]:
-    entries = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content = read_optional_file(path, limit=MOST_LISTED) or b""
+    entries = parse_toml(content.decode("utf-8"), where=path)
     return sorted({version for version in entries.values() if type(version) is int and version > 0})
 
 
