@@ -46,7 +46,8 @@ class Telemetry:
         )
         self.given_up = self._counter("given_up_processes", "Processes that ended because a run did not end")
         self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
-        self.reloads = self._counter("reloads", "Models taken over (ok), and tries that failed", "model", "result")
+        self.reloads = self._counter("reloads", "Changes of models: ok, or refused at each try", "model", "result")
+        # The worker that has not looked for the longest time is the one to know of.
         self.last_look = self._gauge("last_look_seconds", "Time of the last look at the models", mode="livemin")
         self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")
 
@@ -57,8 +58,7 @@ class Telemetry:
         return Histogram(f"temperance_{name}", meaning, labels, buckets=buckets, registry=self.registry)
 
     def _gauge(self, name: str, meaning: str, *labels: str, mode: Mode = "livesum") -> Gauge:
-        # Of live workers alone: what waited in one that has ended waits no more. A worker that looks no more is the
-        # one to know of: `livemin` shows it.
+        # Of live workers alone: what waited in one that has ended waits no more.
         return Gauge(f"temperance_{name}", meaning, labels, registry=self.registry, multiprocess_mode=mode)
 
 

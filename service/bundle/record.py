@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Annotated, Any, Final, Literal, Self
 
+import jiter
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -306,6 +307,7 @@ class Record(RecordSection):
 
 def parse_record(text: str, *, where: str) -> Record:
     """Read a record; BundleDamaged names the key at fault."""
+    _check_json(text, where)
     try:
         record = Record.model_validate_json(text)
     except ValidationError as error:
@@ -320,6 +322,14 @@ def parse_record(text: str, *, where: str) -> Record:
         _check_calibrator(label.calibrator, f"{where}: labels.{name}.calibrator")
         _check_inverse(label.inverse, f"{where}: labels.{name}")
     return record
+
+
+def _check_json(text: str, where: str) -> None:
+    """Refuse what a parser would read in its own way: a key that is there twice; and nesting beyond its depth."""
+    try:
+        jiter.from_json(text.encode(), catch_duplicate_keys=True)
+    except ValueError as error:
+        raise BundleDamaged(f"{where}: it is not strict JSON: {' '.join(str(error).split())[:200]}") from None
 
 
 def _check_calibrator(calibrator: CalibratorRecord, where: str) -> None:

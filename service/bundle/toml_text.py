@@ -51,8 +51,10 @@ def parse_toml(text: str, *, where: Path | str) -> dict[str, Any]:
         raise ManifestInvalid(f"{where} is nested more than {MOST_DEPTH} deep")
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a ValueError: too many digits for an integer
+    except tomllib.TOMLDecodeError as error:
         raise ManifestInvalid(f"{where} is not TOML: {_one_line(error)}") from None
+    except ValueError:
+        raise ManifestInvalid(f"{where} is not TOML: an integer has too many digits") from None
 
 
 def _is_too_deep(text: str) -> bool:

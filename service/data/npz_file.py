@@ -4,6 +4,9 @@ Tested in tests/data/test_sources.py.
 """
 
 import contextlib
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +20,12 @@ from service.data.blocks import Block, named_once
 from service.data.cells import TITLES, Typed
 from service.errors import DataError
 
-_DAMAGE: Final = (OSError, EOFError, RuntimeError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+_DAMAGE: Final = (
+    *(OSError, EOFError, RuntimeError, ValueError, TypeError, OverflowError),
+    *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 class NpzFile:
@@ -63,11 +71,15 @@ class NpzFile:
     def _members(
         self, archive: zipfile.ZipFile, names: Sequence[str], stack: contextlib.ExitStack
     ) -> dict[str, "_Member"]:
-        return {name: _Member(stack.enter_context(archive.open(f"{name}.npy")), name, self.path) for name in names}
+        sizes = {name: archive.getinfo(f"{name}.npy").file_size for name in names}
+        files = {name: stack.enter_context(archive.open(f"{name}.npy")) for name in names}
+        return {name: _Member(file, name, self.path, size=sizes[name]) for name, file in files.items()}
 
     def _rows(self, archive: zipfile.ZipFile, name: str) -> int:
         with archive.open(f"{name}.npy") as file:
             header = _header_of(file)
+            if header is not None and not _fills(header, archive.getinfo(f"{name}.npy").file_size - file.tell()):
+                raise ValueError(name)
         return header[0][0] if header is not None and header[0] else 0
 
     def _common(self, members: dict[str, "_Member"]) -> int:
@@ -91,7 +103,7 @@ class NpzFile:
 class _Member:
     """One array of an .npz file, read row by row from its compressed bytes; one stored by columns is read whole."""
 
-    def __init__(self, file: IO[bytes], name: str, path: Path) -> None:
+    def __init__(self, file: IO[bytes], name: str, path: Path, *, size: int) -> None:
         header = _header_of(file)
         if header is None:
             raise DataError(f"{path}: array {name!r} has a header that plain arrays do not have: write it as one")
@@ -100,9 +112,11 @@ class _Member:
             raise DataError(f"{path}: array {name!r} holds Python objects; objects are never unpickled")
         if not shape:
             raise DataError(f"{path}: array {name!r} is a single value, and needs an entry for every row")
+        if not _fills(header, size - file.tell()):
+            raise DataError(f"{path}: array {name!r} has not as many bytes as its header says; write the file again")
         self.rows, *rest = shape
         self._row = tuple(rest)
-        self._bytes = self._dtype.itemsize * int(np.prod(rest, dtype=np.int64))
+        self._bytes = self._dtype.itemsize * math.prod(rest)
         self._file = file
         self._whole = self._read_whole(shape) if by_columns and rest else None
         self._next = 0
@@ -123,7 +137,13 @@ class _Member:
         return values.reshape(shape, order="F")
 
 
-def _header_of(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]] | None:
+def _fills(header: Header, size: int) -> bool:
+    """Whether an array has exactly the bytes that are there; checked before there is room for it. Objects have any."""
+    shape, _, dtype = header
+    return dtype.hasobject or (min(shape, default=0) >= 0 and math.prod(shape) * dtype.itemsize == size)
+
+
+def _header_of(file: IO[bytes]) -> Header | None:
     """Shape, whether it is stored by columns, and type; None for a version that only records with odd names need."""
     read = _HEADERS.get(np.lib.format.read_magic(file))
     return None if read is None else read(file)
@@ -136,7 +156,7 @@ def _cells(values: npt.NDArray[Any]) -> Typed:
     return Typed(values, opaque=None if kind in "fiubU" else TITLES.get(kind, str(values.dtype)))
 
 
-_HEADERS: Final[dict[tuple[int, int], Callable[[IO[bytes]], tuple[tuple[int, ...], bool, np.dtype[Any]]]]] = {
+_HEADERS: Final[dict[tuple[int, int], Callable[[IO[bytes]], Header]]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }

@@ -144,7 +144,7 @@ def test_a_server_that_was_open_needs_a_key_once_there_is_one_and_records_its_us
     with serving(models, TEMPERANCE_DATA=str(data.folder)) as running:
         assert statuses(running, {}, 1) == {200}
         assert "open to everyone on this machine" in running.log.read_text()
-        assert not data.folder.exists()
+        assert not data.store.path.exists()
         stored, header = data.make()
         assert seconds_until(running, {}, 401) < SECONDS
         assert statuses(running, header) == {200}

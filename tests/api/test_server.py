@@ -13,7 +13,10 @@ import httpx
 import psutil
 import pytest
 
-from service.api.server import EndTimes
+from service.api.ending import AT_THE_END, REPLACED
+from service.api.last_connections import ACCEPT_SECONDS
+from service.api.server import UNWIND_SECONDS, EndTimes
+from tests.api.test_mutated_bytes import Connections, settled
 
 Serving = Callable[..., AbstractContextManager[Any]]
 SHIPPED = Path(__file__).parents[2] / "models"
@@ -165,4 +168,25 @@ def test_a_worker_that_gets_sigterm_is_replaced_and_no_request_fails(serving: Se
 
 def test_everything_has_ended_within_the_deadline_and_two_seconds() -> None:
     times = EndTimes(drain=5.0, deadline=10.0)
-    assert times.deadline < times.answers < times.process < 12.0
+    assert times.deadline < times.answers < times.process
+    assert ACCEPT_SECONDS + times.process + UNWIND_SECONDS <= 12.0
+
+
+async def test_connections_of_a_replaced_worker_wait_for_their_next_request_and_those_of_an_ended_one_do_not() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        for patience, closes in ((REPLACED, False), (AT_THE_END, True)):
+            connections = Connections(one)
+            protocol, wire = connections.made()
+            protocol.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await settled()
+            connections.ending.close(patience)
+            protocol.shutdown()
+            assert wire.is_closed is closes
+            if not closes:
+                protocol.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await settled()
+                assert wire.written.count(b"HTTP/1.1 200") == 2
+                assert wire.written.count(b"connection: close") == 1
+                assert wire.is_closed
+            protocol.connection_lost(None)

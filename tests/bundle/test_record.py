@@ -171,3 +171,24 @@ def test_a_record_is_refused_in_one_line_that_names_the_key(case: str, published
     assert str(refusal.value).startswith("models/m/1/calibration.json: ")
     assert fragment in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        '{"schema": 1, "schema": 1}',
+        f'{{"a": {"9" * 5_000}}}',
+        "\ufeff{}",
+        '{"a": "\x00"}',
+        f'{{"{"k" * 100_000}": 1, "{"k" * 100_000}": 2}}',
+    ],
+    ids=["nothing", "half", "brackets", "a key twice", "digits", "a mark", "NUL", "a long key twice"],
+)
+def test_a_record_that_is_no_strict_json_is_refused_in_one_short_line(text: str) -> None:
+    with pytest.raises(BundleDamaged, match=r"^m/1/calibration\.json: it is not strict JSON: ") as caught:
+        parse_record(text, where="m/1/calibration.json")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300

@@ -1,5 +1,7 @@
 """Every format as a source of blocks: the same rows, whole or from any row on."""
 
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +102,41 @@ def test_a_damaged_file_is_refused_in_one_line(suffix: str, size: int, write: Ca
     with pytest.raises(DataError, match="cannot be read") as error:
         list(open_source(path).blocks(["a"], rows=10))
     assert "\n" not in str(error.value)
+
+
+def npz(path: Path, shape: str, values: bytes, *, compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    """An array with any shape in its header."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + values)
+    return path
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "(1099511627776,)",
+        "(1, 4294967296, 4294967296)",
+        "(-1,)",
+        "(1, -1)",
+        "(9999999999999999999,)",
+        "(2,)",
+        "(0,)",
+        "(" * 900,
+        "-" * 4_000 + "1",
+    ],
+)
+def test_an_array_of_another_size_than_its_header_says_is_refused_before_there_is_room_for_it(
+    shape: str, tmp_path: Path
+) -> None:
+    source = open_source(npz(tmp_path / "rows.npz", shape, bytes(8)))
+    with pytest.raises(DataError, match=r"rows\.npz"):
+        source.count()
+    with pytest.raises(DataError, match=r"rows\.npz"):
+        list(source.blocks(["a"], rows=10))
+
+
+def test_a_large_compressed_array_is_read_in_parts(tmp_path: Path) -> None:
+    source = open_source(npz(tmp_path / "rows.npz", "(1000000, 2)", bytes(16_000_000)))
+    assert source.count() == 1_000_000
+    assert next(iter(source.blocks(["a"], rows=10))).rows == 10

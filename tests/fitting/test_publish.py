@@ -38,7 +38,11 @@ def test_what_no_calibration_depends_on_is_published_with_it(
     before, after = load_model(repository.bundle(SHIPPED, 1)), load_model(repository.bundle(SHIPPED, published.version))
     assert published.why_uncalibrated is None
     assert after.status == "ok"
-    assert after.bundle.record == before.bundle.record
+    assert before.bundle.record is not None
+    bound = {"content_sha256": None if after.bundle.record is None else after.bundle.record.content_sha256}
+    assert after.bundle.record == before.bundle.record.model_copy(
+        update=bound
+    )  # of the self-test of other declarations
     assert after.chain.calibrator == before.chain.calibrator
 
 

@@ -220,7 +220,7 @@ RANGES: dict[str, tuple[Edit, str]] = {
     "features of another width": (other_width, r"state\.npz: "),
     "scores that fall": (falling_scores, r"nll:scores must not fall"),
     "ranks that fall": (falling_ranks, r"nll:ranks must rise"),
-    "complex scores": (complex_scores, r"nll:scores must hold numbers"),
+    "complex scores": (complex_scores, r"nll:scores"),
     "scores of text": (text_scores, r"nll:scores must hold numbers"),
     "an infinite centre": (infinite_center, r"mahalanobis\.center must be finite"),
     "caps below their scores": (low_caps, r"nll:caps must be at least the scores"),

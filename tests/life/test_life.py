@@ -23,6 +23,9 @@ MODELS = ROOT / "models"
 RATE = 150.0
 """Requests in a second of the short versions: the machine is busy with other tests."""
 
+SLOW = 2.0
+"""Times as long as on a quiet machine an end may take in the short versions."""
+
 WITH_HAPROXY = pytest.mark.skipif(not HAPROXY.exists(), reason="HAProxy is not installed")
 ALL_KINDS = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 ENDS = pytest.mark.parametrize(
@@ -35,10 +38,10 @@ def assert_nothing_is_lost(found: Rolled) -> None:
     assert lost(found.outcomes.final) == 0, found.outcomes.final
 
 
-def assert_in_order(end: End) -> None:
+def assert_in_order(end: End, *, slow: float = 1.0) -> None:
     assert end.code == 0
     assert end.finished == UNDER_WAY
-    assert end.seconds <= end.case.bound
+    assert end.seconds <= slow * end.case.bound
     assert set(end.outcomes.final) <= {Ending.ANSWERED, Ending.REFUSED, Ending.OVERLOADED}
 
 
@@ -77,7 +80,7 @@ def test_a_service_that_drains_behind_a_proxy_loses_no_request() -> None:
 
 
 def test_an_end_waits_for_what_is_under_way_and_not_for_stalled_clients() -> None:
-    assert_in_order(ended(Case(2, clients=tuple(STALLS), drain=0.5, deadline=4.0, rows=200)))
+    assert_in_order(ended(Case(2, clients=tuple(STALLS), drain=0.5, deadline=4.0, rows=200)), slow=SLOW)
 
 
 @pytest.mark.long

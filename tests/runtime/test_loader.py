@@ -146,7 +146,7 @@ def test_aliased_versions_are_read_whether_or_not_they_exist(text: str, reposito
     assert Loader(repository).aliased(NAME) == [1, 3]
 
 
-@pytest.mark.parametrize("text", ["stable = [", f"stable = {'[' * 100_000}", ""])
+@pytest.mark.parametrize("text", ["stable = [", f"stable = {'[' * 100_000}", "", f"{'.'.join('a' * 100_000)} = 1"])
 def test_aliases_that_cannot_be_read_name_no_version(text: str, repository: Repository) -> None:
     (repository.root / NAME / "aliases.toml").write_text(text)
     assert Loader(repository).aliased(NAME) == []
