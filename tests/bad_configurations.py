@@ -230,7 +230,7 @@ KEYS: Final = {
     "no JSON": "keys: none",
     "nothing": "",
     "a key without its hash": '{"schema": 1, "keys": [{"id": "a"}]}',
-    "an unknown member": f'{{"schema": 1, "keys": [], "{CANARY}": 1}}',
+    "an unknown member": f'{{"schema": 1, "keys": [], "owner": "{CANARY}"}}',
     "a later schema": '{"schema": 9, "keys": []}',
     "a member twice": '{"schema": 1, "schema": 1, "keys": []}',
 }
