@@ -46,9 +46,7 @@ class Telemetry:
         )
         self.given_up = self._counter("given_up_processes", "Processes that ended because a run did not end")
         self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
-        self.reloads = self._counter(
-            "reloads", "Changes of models that were taken over (ok), and tries that failed (refused)", "model", "result"
-        )
+        self.reloads = self._counter("reloads", "Changes of models: ok, or refused at each try", "model", "result")
         # The worker that has not looked for the longest time is the one to know of.
         self.last_look = self._gauge("last_look_seconds", "Time of the last look at the models", mode="livemin")
         self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")

@@ -82,7 +82,7 @@ def test_each_bad_deployment_is_refused_in_one_line_and_the_next_good_one_is_fol
     assert f'temperance_reloads_total{{model="{NAME}",result="ok"}} {len(TRIGGERS)}.0' in metrics
 
 
-def test_a_repository_that_is_away_is_said_and_followed_again(
+def test_a_repository_that_is_away_is_logged_and_followed_again(
     serving: Serving, repository: Repository, tmp_path: Path
 ) -> None:
     with serving(repository.root, TEMPERANCE_RELOAD_SECONDS="0.05") as server:

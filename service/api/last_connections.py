@@ -15,7 +15,7 @@ from typing import Final
 
 SETTLE_SECONDS: Final = 0.1
 """In which a connection that a client has begun to make is made."""
-ACCEPT_SECONDS: Final = 1.0
+ACCEPT_SECONDS: Final = 0.5
 """In which all that wait are accepted."""
 _LOOK_SECONDS: Final = 0.02
 

@@ -48,12 +48,13 @@ class EndTimes:
     @property
     def answers(self) -> float:
         """Seconds after the end of listening in which every answer is written."""
-        return self.deadline + LINGER_SECONDS - 2.8 * UNWIND_SECONDS
+        return self.deadline + LINGER_SECONDS - 3.0 * UNWIND_SECONDS
 
     @property
     def process(self) -> float:
         """Seconds after the end of listening in which the process has ended."""
-        return self.deadline + LINGER_SECONDS - UNWIND_SECONDS
+        # Before are half a second in which the last are accepted, and after one in which a supervisor kills.
+        return self.deadline + LINGER_SECONDS - 2.0 * UNWIND_SECONDS
 
 
 class Server(uvicorn.Server):

@@ -149,6 +149,7 @@ FIELDS: Final[dict[type, Mapping[str, str]]] = {
         "support": "Smallest error probability that the calibration rows support.",
         "graph_sha256": "SHA-256 of the graph.",
         "sections": "SHA-256 of the manifest's sections that the calibration rests on.",
+        "content_sha256": "SHA-256 of this record's numbers and of the arrays in `state.npz`.",
         "chain": "Stages of the calibration, in order.",
         "inverse": "The training loss that is undone; null where none is.",
         "calibrator": "The fitted calibrator.",
