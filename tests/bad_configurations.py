@@ -85,6 +85,7 @@ SETTINGS: tuple[tuple[str, dict[str, str]], ...] = (
     ("STRICT_START", {"STRICT_START": "mostly"}),
     ("LOAD_SECONDS", {"LOAD_SECONDS": "0"}),
     ("LOAD_MEMORY", {"LOAD_MEMORY": "1000"}),
+    ("LOAD_MEMORY", {"LOAD_MEMORY": "9" * 30}),
     ("DRAIN_SECONDS", {"DRAIN_SECONDS": "-1"}),
     ("QUOTA_REQUESTS", {"QUOTA_REQUESTS": "-1"}),
     ("QUOTA_REQUESTS", {"QUOTA_REQUESTS": "many"}),

@@ -38,7 +38,7 @@ GAP: Final = 1e-6
 ROUNDING: Final = 1e-13
 COARSE: Final = 1e-7
 KNOTS: Final = 12
-FARTHEST_COLUMNS: Final = 4096
+MOST_COLUMNS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def declared_test(stages: Stages, learned: StageTest) -> StageTest:
     rng = np.random.default_rng(0)
     inputs: State = {}
     low, high = stages.chain.low, stages.chain.high
-    if 0 < len(low) <= FARTHEST_COLUMNS and (np.isfinite(low) | np.isfinite(high)).any():
+    if 0 < len(low) <= MOST_COLUMNS and (np.isfinite(low) | np.isfinite(high)).any():
         inputs["columns"] = _columns(low, high)
     for i, policy in enumerate(stages.policies):
         inputs[f"log_probs.{i}"] = _probabilities(policy, rng)

@@ -109,11 +109,13 @@ class Proofs:
         self, repository: Repository, left: deque[Numbered], found: dict[Numbered, str | None]
     ) -> None:
         """Prove versions until none is left, or one has made the process unusable for others."""
-        with limited_process(MODULE) as self._child:
-            while left and self._child.is_usable:
-                found[left[0]] = self._refusal(self._child, repository, left[0])
-                left.popleft()
-        self._child = None
+        try:
+            with limited_process(MODULE) as self._child:
+                while left and self._child.is_usable:
+                    found[left[0]] = self._refusal(self._child, repository, left[0])
+                    left.popleft()
+        finally:
+            self._child = None
 
     def _refusal(self, child: LimitedProcess, repository: Repository, version: Numbered) -> str | None:
         name, number = version
