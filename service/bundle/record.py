@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from typing import Annotated, Any, Final, Literal, Self
 
 import jiter
@@ -274,11 +275,20 @@ class Record(RecordSection):
                 check_shares(name, list(of_states.values()), None)
         return self
 
+    @model_validator(mode="after")
+    def _support_is_that_of_its_rows(self) -> Self:
+        if self.support is not None and not math.isclose(self.support, support(self._units), rel_tol=1e-9):
+            raise ValueError("support: must be 1 / (n + 1) of the provenance's rows, or groups")
+        return self
+
+    @property
+    def _units(self) -> int:
+        return self.provenance.rows if self.provenance.groups is None else self.provenance.groups
+
     @property
     def least_error(self) -> float:
         """Smallest error probability that the calibration rows support."""
-        units = self.provenance.rows if self.provenance.groups is None else self.provenance.groups
-        return support(units) if self.support is None else self.support
+        return support(self._units) if self.support is None else self.support
 
     def restored_calibrator(self) -> Map:
         """The map itself, mixed with the uniform distribution where its rows were separable."""

@@ -156,7 +156,7 @@ def self_tests(model: Model, outputs: LabelledOutputs) -> State:
         Calibration rows; only where their features lie is used.
     """
     looks = any(SCORES[name].needs == "features" for name in model.manifest.ood.scores)
-    learned = learned_test(model.stages, Spread.of(outputs.features) if looks else None)
+    learned = learned_test(model.stages, Spread.of(outputs.features, outputs.data.labels) if looks else None)
     declared = declared_test(model.stages, learned)
     parts = pack_stage_test("learned", learned) | pack_stage_test("declared", declared)
     return pack_self_test(self_test_of(model)) | parts
