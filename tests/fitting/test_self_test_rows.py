@@ -33,8 +33,7 @@ def test_without_words_rows_are_as_before(notes: Model) -> None:
 
 
 def test_a_fit_keeps_answers_to_words_of_its_graph(notes: Model) -> None:
-    (feed,) = (
-        a for name, a in notes.bundle.state.items() if name.startswith("self_test.feed.") and a.dtype.kind == "U"
-    )
+    state = notes.bundle.state
+    (feed,) = (state[name] for name in state if name.startswith("self_test.feed.") and state[name].dtype.kind == "U")
     assert len({str(cell) for cell in feed.ravel()}) > 1
     assert len(np.unique(state["self_test.logits"], axis=0)) > 1
