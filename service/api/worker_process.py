@@ -60,9 +60,13 @@ class WorkerProcess:
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         theirs.setblocking(False)
-        with theirs:
-            self._process = _SPAWN.Process(target=target, args=(theirs,))
-            _start(self._process)
+        self._process = _SPAWN.Process(target=target, args=(theirs,))
+        try:
+            with theirs:
+                _start(self._process)
+        except OSError:
+            self._socket.close()
+            raise
         self._loop.add_reader(self._socket, self._receive)
         self._loop.add_reader(self._process.sentinel, self._end)
         self._loop.call_later(_LOOK_SECONDS, self._look)

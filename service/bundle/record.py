@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.bundle.manifest import describe
+from service.bundle.wording import one_line
 from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.mixture import Mixed, support
 from service.core.inverse import INVERSES, Inverse
@@ -339,7 +340,7 @@ def _check_json(text: str, where: str) -> None:
     try:
         jiter.from_json(text.encode(), catch_duplicate_keys=True)
     except ValueError as error:
-        raise BundleDamaged(f"{where}: it is not strict JSON: {' '.join(str(error).split())[:200]}") from None
+        raise BundleDamaged(f"{where}: it is not strict JSON: {one_line(error)}") from None
 
 
 def _check_calibrator(calibrator: CalibratorRecord, where: str) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from service.bundle.files import file_sha256
 from service.bundle.repository import DRAFT, Repository
 from service.bundle.sums import MOST_BYTES, SUMS_FILE
+from service.bundle.wording import one_line
 from service.errors import BundleDamaged, LoadFailed
 from service.runtime.limited_process import (
     GIBIBYTE,
@@ -157,8 +158,8 @@ def _folder(repository: Repository, version: Numbered) -> Path:
 
 def _of_folder(folder: Path, error: str) -> str:
     """An error in one line that names the version."""
-    line = " ".join(error.split())
-    return (line if str(folder) in line else f"{folder}: {line}")[:LONGEST_REFUSAL]
+    line = one_line(error, most=LONGEST_REFUSAL)
+    return line if str(folder) in line else f"{folder}: {line}"
 
 
 def _size(folder: Path) -> int:
