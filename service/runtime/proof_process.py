@@ -12,7 +12,7 @@ from service.bundle.repository import Bundle, Repository
 from service.runtime.limited_process import Message, answer_requests
 from service.runtime.model import load_model
 
-NICENESS: Final = 5
+NICENESS: Final = 2
 """So much lower is its priority: what is served goes first."""
 
 
