@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     models: Annotated[Place, Field(description="Model repository.")] = Path("models")
-    host: Annotated[str, Field(min_length=1, description="Address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1, pattern=r"^\S+$", description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8000
     uds: Annotated[
         Place | None, Field(description="Unix domain socket to listen on, in place of an address and a port.")

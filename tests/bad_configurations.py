@@ -129,6 +129,7 @@ SETTINGS: tuple[tuple[str, dict[str, str]], ...] = (
     ("UDS", {"UDS": "/nowhere/temperance.sock"}),
     ("UDS", {"UDS": "socket", "PORT": "8000"}),
     ("HOST", {"HOST": ""}),
+    ("HOST", {"HOST": " "}),
     ("HOST", {"HOST": "no such host"}),
     ("MODELS", {"MODELS": ""}),
     ("DATA", {"DATA": ""}),

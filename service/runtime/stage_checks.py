@@ -55,7 +55,7 @@ def check_stages(bundle: Bundle, stages: Stages) -> None:
     if bundle.version is None or bundle.record is None:
         return
     if learned is None:
-        log.info("%s has no self-test of its stages: a changed number may pass; fit it again", bundle.path)
+        log.warning("%s has no self-test of its stages: a changed number may pass; fit it again", bundle.path)
         return
     check_learned(bundle, stages, learned)
     if declared is not None:
