@@ -34,6 +34,9 @@ class _Outlet(asyncio.Transport):
     def close(self) -> None:
         self._protocol.end()
 
+    def abort(self) -> None:
+        self._protocol.abort()
+
     def is_closing(self) -> bool:
         return self._protocol.has_ended or self._transport.is_closing()
 

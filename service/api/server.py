@@ -115,8 +115,15 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(self._times.drain, self._close, AT_THE_END)
 
     def _interrupt(self) -> None:
-        self.force_exit = self.should_exit
+        if self.should_exit:
+            self._cut_off()
         self._close(AT_THE_END)
+
+    def _cut_off(self) -> None:
+        # As if all clients had left. uvicorn's forced end cancels requests, each with a traceback in the log.
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        end_within(UNWIND_SECONDS)
 
     def _close(self, patience: Patience) -> None:
         if self.should_exit:

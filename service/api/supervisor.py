@@ -165,6 +165,9 @@ class Supervisor:
         (self._ends_now if self._ends.is_set() else self._ends).set()
 
     def _interrupt(self) -> None:
+        if self._ends_now.is_set() or (self._ends.is_set() and not self._times.drain):
+            for worker in self._workers():  # who presses Control-C again waits for no client
+                worker.kill()
         self._ends_now.set()
         self._ends.set()
 

@@ -21,6 +21,8 @@ Part = Literal["learned", "declared"]
 """Of what `fit` learned, or of what a manifest declares and `publish` may renew: ranges, sites and policies."""
 
 PARTS: Final[tuple[Part, ...]] = ("learned", "declared")
+TEXTS: Final = "texts"
+"""The answer that stands for what a manifest declares in words."""
 EXACT_TOLERANCE: Final = 1e-9
 SINGLE_TOLERANCE: Final = 1e-5
 """Of answers relative to 1 + the largest of their column: in float64, and in float32, which many classes have."""
@@ -46,6 +48,8 @@ class StageTest:
             if name not in found or found[name].shape != expected.shape:
                 return f"{name} has another shape"
             if not (off := _distance(found[name], expected)) <= tolerance:
+                if name == TEXTS:
+                    return "a name of a site, a policy or an action, or what a feature may hold, is another one"
                 return f"{name} is off by {off:.2g}; {tolerance:g} is allowed"
         return None
 

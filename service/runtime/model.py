@@ -261,10 +261,10 @@ def _proven(model: Model) -> RunTime:
         ) from None
 
 
-def self_test_of(model: Model) -> SelfTest:
-    """Synthetic rows, and what a model answers to them now."""
+def self_test_of(model: Model, rows: Rows | None = None) -> SelfTest:
+    """Synthetic rows, or others, and what a model answers to them now."""
     try:
-        return _self_test(model, model.inputs.synthetic(SELF_TEST_ROWS))
+        return _self_test(model, model.inputs.synthetic(SELF_TEST_ROWS) if rows is None else rows)
     except ModelOutputInvalid:  # not every row within the declared ranges need be one that the graph knows
         return _self_test(model, model.inputs.synthetic())
 

@@ -7,11 +7,13 @@ Tested in `tests/fitting/test_self_test.py`.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from service.bundle.stage_test import TEXTS
 from service.bundle.state import State
 from service.core import conformal, multilabel
 from service.core.label_sets import LabelSets, own_log_probs
@@ -47,6 +49,9 @@ class Stages:
         The uniform prevalence, and that of every site; of labels, shares of present.
     policies : tuple of Policy
         All of them; of a multilabel model, of every policy and label.
+    texts : tuple of str
+        What a manifest declares beside numbers of these stages: names of sites, policies and actions in their order,
+        and what features may hold.
     sequential, by_label : bool
         The task.
     """
@@ -58,6 +63,7 @@ class Stages:
     sets: tuple[LabelSets, ...]
     targets: Array
     policies: tuple[Policy, ...]
+    texts: tuple[str, ...]
     sequential: bool
     by_label: bool
 
@@ -114,6 +120,7 @@ def declared_answers(stages: Stages, inputs: Arrays, *, learned: Arrays) -> Stat
         if stages.sequential:
             plan = decide_positions(posterior.log_probs, policy, lengths=lengths_of(posterior))
             found[f"total.{i}"] = plan.total
+    found[TEXTS] = _as_numbers(stages.texts)
     return found
 
 
@@ -206,6 +213,11 @@ def _decided(policy: Policy, log_probs: Array, *, name: str) -> State:
         f"action.{name}": _narrow(plain.action),
         f"handed_over.{name}": _narrow(handed.action),
     }
+
+
+def _as_numbers(texts: tuple[str, ...]) -> Array:
+    # The self-test holds numbers alone: the bytes of a hash stand for the texts.
+    return np.frombuffer(sha256("\0".join(texts).encode()).digest(), dtype=np.uint8).astype(np.float64)
 
 
 def _narrow(action: Indices) -> npt.NDArray[np.int32]:

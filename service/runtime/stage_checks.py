@@ -8,7 +8,7 @@ import logging
 import numpy as np
 
 from service.bundle.conformity import KINDS, restore_sets
-from service.bundle.manifest import MANIFEST_FILE
+from service.bundle.manifest import MANIFEST_FILE, Manifest
 from service.bundle.record import RECORD_FILE
 from service.bundle.repository import Bundle
 from service.bundle.stage_test import StageTest, restore_stage_test
@@ -38,6 +38,7 @@ def stages_of(
         _label_sets(bundle),
         np.array([[uniform] * len(graph.classes), *shares]),
         policies,
+        _texts(bundle.manifest),
         sequential=graph.task == "sequence",
         by_label=graph.rules.by_label,
     )
@@ -81,6 +82,17 @@ def _refuse(bundle: Bundle, departure: str | None, file: str) -> None:
             f"{bundle.path} fails the self-test of its stages, {departure}: {file} is not as it was published; restore "
             "the version, or fit again"
         )
+
+
+def _texts(manifest: Manifest) -> tuple[str, ...]:
+    values = {"plausible", "allowed", "missing", "categories"}
+    features = sorted(manifest.features.items())
+    found = [name + feature.model_dump_json(include=values, exclude_defaults=True) for name, feature in features]
+    found += manifest.sites
+    for name, policy in manifest.policies.items():
+        found += [name, "default" if policy.default else "", *policy.tables]
+        found += [action for table in policy.tables.values() for action in table]
+    return tuple(found)
 
 
 def _label_sets(bundle: Bundle) -> tuple[LabelSets, ...]:

@@ -110,6 +110,20 @@ def test_a_second_signal_ends_the_wait_for_balancers(serving: Serving) -> None:
         assert server.process.wait(timeout=10) == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_interrupt_waits_for_no_client_and_leaves_no_traceback(workers: str, serving: Serving) -> None:
+    with serving(SHIPPED, "--workers", workers, TEMPERANCE_DRAIN_SECONDS="0") as server, stalled(server):
+        server.process.send_signal(signal.SIGINT)
+        until(lambda: status(server, "/livez") == 0)
+        interrupted = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=20) == 0
+        assert time.monotonic() - interrupted <= 2 * UNWIND_SECONDS + BUSY
+        log = server.log.read_text()
+    assert "Exception" not in log
+    assert "Traceback" not in log
+
+
 def test_an_interrupt_from_the_terminal_waits_for_no_balancer(serving: Serving) -> None:
     with serving(SHIPPED, TEMPERANCE_DRAIN_SECONDS="600") as server:
         server.client.close()

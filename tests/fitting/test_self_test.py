@@ -292,8 +292,21 @@ def test_a_number_out_of_range_is_refused_by_name_in_versions_of_any_age(case: s
         ('on_ood = "wait"', 'on_ood = "go"', r"handed_over\.0"),
         ("prevalence = { ann = 0.25, bob = 0.75 }", "prevalence = { ann = 0.5, bob = 0.5 }", "shifted"),
         ("plausible = [-20, 20]", "plausible = [-20, 21]", "(outside|flagged)"),
+        ("plausible = [-20, 20]", "plausible = [-20, 20]\nallowed = [-30, 30]", "a name .* or what a feature may hold"),
+        ("plausible = [-20, 20]", "plausible = [-20, 20]\nmissing = { impute = 3 }", "a name .* may hold"),
+        ("[sites.clinic]", "[sites.other]", "a name of a site"),
+        ("go = {", "leave = {", "a name of a site, a policy or an action"),
     ],
-    ids=["a cost", "an action", "a site", "a range"],
+    ids=[
+        "a cost",
+        "an action",
+        "a site",
+        "a range",
+        "a bound",
+        "a value for none",
+        "a site's name",
+        "an action's name",
+    ],
 )
 def test_a_declaration_that_was_changed_after_publication_is_refused(
     old: str, new: str, answer: str, version: Version
@@ -301,9 +314,7 @@ def test_a_declaration_that_was_changed_after_publication_is_refused(
     text = (version.folder / MANIFEST_FILE).read_text()
     assert old in text
     version.write(manifest=text.replace(old, new))
-    with pytest.raises(
-        BundleDamaged, match=rf"fails the self-test of its stages, {answer} .*manifest\.toml"
-    ) as refusal:
+    with pytest.raises(BundleDamaged, match=rf"fails the self-test of its stages, {answer}.*manifest\.toml") as refusal:
         load_model(version.loaded())
     assert "\n" not in str(refusal.value)
 
