@@ -18,6 +18,10 @@ from pydantic_settings import (
 from service.service_links import service_links
 
 PREFIX = "TEMPERANCE_"
+MOST_LOAD_SECONDS: Final = 86400.0
+LEAST_LOAD_MEMORY: Final = 64 << 20
+MOST_LOAD_MEMORY: Final = 1 << 50
+"""Bytes; the kernel's limit is a number of 64 bits."""
 
 
 def _listed(value: object) -> object:
@@ -214,7 +218,7 @@ class Settings(BaseSettings):
         float,
         Field(
             gt=0,
-            le=86400,
+            le=MOST_LOAD_SECONDS,
             description="Seconds in which a version that is new to this machine must load and pass its self-test, in a "
             "process of its own.",
         ),
@@ -222,7 +226,8 @@ class Settings(BaseSettings):
     load_memory: Annotated[
         int,
         Field(
-            ge=64 << 20,
+            ge=LEAST_LOAD_MEMORY,
+            le=MOST_LOAD_MEMORY,
             description="Bytes that this process may take, beyond Python's own and four times the version's files.",
         ),
     ] = 1 << 30

@@ -85,6 +85,7 @@ SETTINGS: tuple[tuple[str, dict[str, str]], ...] = (
     ("STRICT_START", {"STRICT_START": "mostly"}),
     ("LOAD_SECONDS", {"LOAD_SECONDS": "0"}),
     ("LOAD_MEMORY", {"LOAD_MEMORY": "1000"}),
+    ("LOAD_MEMORY", {"LOAD_MEMORY": "9" * 30}),
     ("DRAIN_SECONDS", {"DRAIN_SECONDS": "-1"}),
     ("QUOTA_REQUESTS", {"QUOTA_REQUESTS": "-1"}),
     ("QUOTA_REQUESTS", {"QUOTA_REQUESTS": "many"}),
@@ -231,7 +232,7 @@ KEYS: Final = {
     "no JSON": "keys: none",
     "nothing": "",
     "a key without its hash": '{"schema": 1, "keys": [{"id": "a"}]}',
-    "an unknown member": f'{{"schema": 1, "keys": [], "{CANARY}": 1}}',
+    "an unknown member": f'{{"schema": 1, "keys": [], "owner": "{CANARY}"}}',
     "a later schema": '{"schema": 9, "keys": []}',
     "a member twice": '{"schema": 1, "schema": 1, "keys": []}',
 }

@@ -40,7 +40,7 @@ def health_router(check_ready: Callable[[], None]) -> APIRouter:
         return Response('{"status":"alive"}', media_type="application/json")
 
     async def readyz() -> Response:
-        """Every model is loaded and has answered a row, there is one, and the service does not end."""
+        """Whether a model is loaded and has answered a row, and the service does not end."""
         check_ready()
         return Response('{"status":"ready"}', media_type="application/json")
 

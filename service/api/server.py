@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -165,7 +166,6 @@ class Server(uvicorn.Server):
 
     def _show_life(self) -> None:
         # A thread: the event loop is held while models are loaded.
-        over = threading.Event()
         while (supervisor := self._supervisor) is not None:
             try:
                 supervisor.send(ALIVE)
@@ -173,8 +173,8 @@ class Server(uvicorn.Server):
                 pass
             except OSError:
                 break
-            over.wait(ALIVE_SECONDS)
-        over.wait(self._times.process if self.started else 0.0)
+            time.sleep(ALIVE_SECONDS)
+        time.sleep(self._times.process if self.started else 0.0)
         os._exit(os.EX_OK)
 
 

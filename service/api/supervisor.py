@@ -151,9 +151,10 @@ class Supervisor:
         done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in others:
             task.cancel()
+        errors = [error for task in done if (error := task.exception()) is not None]
         try:
-            if not self._ends.is_set():
-                done.pop().result()
+            if errors and not self._ends.is_set():
+                raise errors[0]
             await self._end()
         except WorkersCannotStart:
             await self._kill(self._workers())

@@ -20,6 +20,8 @@ REPLACE_SECONDS: Final = 0.5
 """After which a worker that must be replaced is: where all processes get SIGTERM, the supervisor has had it by then."""
 START_SECONDS: Final = 600
 """In which a worker must be ready, as long as it is not silent: it loads every model."""
+LASTING_SECONDS: Final = 2.0
+"""A worker that ends sooner is likely to end so again."""
 _LOOK_SECONDS: Final = 1.0
 
 log = logging.getLogger("temperance")
@@ -43,6 +45,8 @@ class WorkerProcess:
         Set once it is no more.
     over : asyncio.Event
         Set once it has ended or must be replaced.
+    ready_at : float
+        When it accepted connections, on the clock of the event loop.
 
     Raises
     ------
@@ -56,9 +60,13 @@ class WorkerProcess:
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         theirs.setblocking(False)
-        with theirs:
-            self._process = _SPAWN.Process(target=target, args=(theirs,))
-            _start(self._process)
+        self._process = _SPAWN.Process(target=target, args=(theirs,))
+        try:
+            with theirs:
+                _start(self._process)
+        except OSError:
+            self._socket.close()
+            raise
         self._loop.add_reader(self._socket, self._receive)
         self._loop.add_reader(self._process.sentinel, self._end)
         self._loop.call_later(_LOOK_SECONDS, self._look)
@@ -107,6 +115,8 @@ class WorkerProcess:
     def _receive(self) -> None:
         try:
             words = self._socket.recv(4096)
+        except BlockingIOError:
+            return
         except OSError:
             words = b""
         self._silent_looks = 0
@@ -145,6 +155,4 @@ def _start(process: multiprocessing.process.BaseProcess) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-LASTING_SECONDS: Final = 2.0
-"""A worker that ends sooner is likely to end so again."""
 _SPAWN: Final = multiprocessing.get_context("spawn")

@@ -19,7 +19,7 @@ NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP
 NO_RENAME: Final = frozenset(
     {errno.EXDEV, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.EMFILE}
 )
-"""What object stores that are mounted as folders answer to a rename."""
+"""What object stores that are mounted as folders answer to a rename (EMFILE: gcsfuse)."""
 
 
 def sync(path: Path) -> None:

@@ -170,10 +170,14 @@ def parse_manifest(text: str, *, where: str = MANIFEST_FILE) -> Manifest:
         raise ManifestInvalid(f"{where}: {describe(error)}") from None
 
 
+LONGEST_PLACE: Final = 200
+
+
 def describe(error: ValidationError) -> str:
     """One line for a validation error: the first place at fault, and how many more there are."""
     first, *others = error.errors(include_url=False, include_input=False)
-    place = ".".join(str(step) for step in first["loc"])
+    place = ".".join(str(step) for step in first["loc"])[:LONGEST_PLACE]
+    place = place if place.isprintable() else ascii(place)  # a key may hold a line break
     more = f" (and {len(others)} more)" if others else ""
     message = reason(first["type"], first["msg"], first.get("ctx", {}))
     return f"{place}: {message}{more}" if place else f"{message}{more}"

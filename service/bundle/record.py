@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from typing import Annotated, Any, Final, Literal, Self
 
 import jiter
@@ -9,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.bundle.manifest import describe
+from service.bundle.wording import one_line
 from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.mixture import Mixed, support
 from service.core.inverse import INVERSES, Inverse
@@ -274,11 +276,20 @@ class Record(RecordSection):
                 check_shares(name, list(of_states.values()), None)
         return self
 
+    @model_validator(mode="after")
+    def _support_is_that_of_its_rows(self) -> Self:
+        if self.support is not None and not math.isclose(self.support, support(self._units), rel_tol=1e-9):
+            raise ValueError("support: must be 1 / (n + 1) of the provenance's rows, or groups")
+        return self
+
+    @property
+    def _units(self) -> int:
+        return self.provenance.rows if self.provenance.groups is None else self.provenance.groups
+
     @property
     def least_error(self) -> float:
         """Smallest error probability that the calibration rows support."""
-        units = self.provenance.rows if self.provenance.groups is None else self.provenance.groups
-        return support(units) if self.support is None else self.support
+        return support(self._units) if self.support is None else self.support
 
     def restored_calibrator(self) -> Map:
         """The map itself, mixed with the uniform distribution where its rows were separable."""
@@ -329,7 +340,7 @@ def _check_json(text: str, where: str) -> None:
     try:
         jiter.from_json(text.encode(), catch_duplicate_keys=True)
     except ValueError as error:
-        raise BundleDamaged(f"{where}: it is not strict JSON: {' '.join(str(error).split())[:200]}") from None
+        raise BundleDamaged(f"{where}: it is not strict JSON: {one_line(error)}") from None
 
 
 def _check_calibrator(calibrator: CalibratorRecord, where: str) -> None:

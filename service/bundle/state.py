@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from service.bundle.wording import one_line
 from service.errors import BundleDamaged
 
 State = dict[str, npt.NDArray[np.generic]]
@@ -65,8 +66,7 @@ def load_state(data: bytes, *, where: str) -> State:
     try:
         return _read_archive(data)
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BundleDamaged(f"{where} is not an archive of plain arrays: {reason}") from None
+        raise BundleDamaged(f"{where} is not an archive of plain arrays: {one_line(error)}") from None
 
 
 def _read_archive(data: bytes) -> State:

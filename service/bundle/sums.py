@@ -157,7 +157,8 @@ def _streamed(file: Path) -> str:
 def _added(file: Path) -> str:
     if maker := maker_of(file.name):
         return f"{file}: {maker} made this beside the published files; delete it"
-    return f"{file} was added after publication; a version is immutable"
+    named = str(file) if file.name.isprintable() else ascii(str(file))  # a name may hold a line break
+    return f"{named} was added after publication; a version is immutable"
 
 
 def _mismatch(file: Path, expected: str) -> str:

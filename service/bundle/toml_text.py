@@ -5,13 +5,11 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from service.bundle.wording import one_line
 from service.errors import ManifestInvalid
 
 MOST_DEPTH: Final = 8
 """Brackets within brackets, and parts of a dotted key. A manifest has 7 (policies.P.labels.L.costs.ACTION.absent)."""
-
-MOST_LETTERS: Final = 200
-"""Of a parser's message, which can quote a key of any length."""
 
 _TOKENS: Final = re.compile(
     r"""
@@ -52,7 +50,7 @@ def parse_toml(text: str, *, where: Path | str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ManifestInvalid(f"{where} is not TOML: {_one_line(error)}") from None
+        raise ManifestInvalid(f"{where} is not TOML: {one_line(error)}") from None
     except ValueError:
         raise ManifestInvalid(f"{where} is not TOML: an integer has too many digits") from None
 
@@ -70,8 +68,3 @@ def _is_too_deep(text: str) -> bool:
         if max(depth, dots + 1) > MOST_DEPTH:
             return True
     return False
-
-
-def _one_line(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return words if len(words) <= MOST_LETTERS else f"{words[:MOST_LETTERS]}…"

@@ -1,4 +1,4 @@
-"""Messages about invalid values in our words: pydantic's own name its types, and never reach a user."""
+"""Messages about what is invalid, in our words: pydantic's own name its types, and never reach a user."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -6,6 +6,27 @@ from typing import Any, Final
 OTHERWISE: Final = "is not what it must be"
 
 Context = Mapping[str, Any]
+
+MOST_LETTERS: Final = 200
+"""Of another library's message, which can quote a key of any length."""
+
+
+def one_line(text: object, *, most: int = MOST_LETTERS) -> str:
+    """A text, or the message of an error, as one line of a bounded length.
+
+    Parameters
+    ----------
+    text : object
+    most : int
+        Characters; where there are more, the last one is an ellipsis.
+
+    Examples
+    --------
+    >>> one_line("as  long as it is", most=8)
+    'as long…'
+    """
+    words = " ".join(str(text).split())
+    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def reason(code: str, message: str, context: Context) -> str:

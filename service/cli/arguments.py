@@ -16,7 +16,7 @@ from service.data.column_roles import LABELS_AS, Columns
 from service.errors import BundleNotFound
 from service.runtime.limited_process import Limits
 from service.runtime.proofs import Proofs
-from service.settings import PREFIX, Settings
+from service.settings import LEAST_LOAD_MEMORY, MOST_LOAD_MEMORY, MOST_LOAD_SECONDS, PREFIX, Settings
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 file_path = click.Path(path_type=Path)
@@ -69,7 +69,7 @@ def proof_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option(
             "--load-seconds",
-            type=click.FloatRange(min=0, min_open=True),
+            type=click.FloatRange(min=0, min_open=True, max=MOST_LOAD_SECONDS),
             default=seconds.default,
             envvar=f"{PREFIX}LOAD_SECONDS",
             show_default=True,
@@ -78,7 +78,7 @@ def proof_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--load-memory",
-            type=click.IntRange(min=1),
+            type=click.IntRange(min=LEAST_LOAD_MEMORY, max=MOST_LOAD_MEMORY),
             default=memory.default,
             envvar=f"{PREFIX}LOAD_MEMORY",
             show_default=True,

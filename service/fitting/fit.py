@@ -22,8 +22,11 @@ from service.errors import FitError
 from service.fitting.labelled_outputs import LabelledOutputs, run_labelled
 from service.fitting.learn import FitSettings, learn
 from service.fitting.ood_candidates import compare_scores
+from service.fitting.self_test_rows import MOST_WORDS, self_test_rows
 from service.fitting.stage_vectors import Spread, declared_test, learned_test
 from service.graph.inspect import check_draft
+from service.graph.loading import load_graph
+from service.graph.vocabulary import words_of
 from service.prediction.bulk import Track, raw_of, untracked
 from service.runtime.admission import why_unfit
 from service.runtime.model import Model, load_model, self_test_of
@@ -156,10 +159,11 @@ def self_tests(model: Model, outputs: LabelledOutputs) -> State:
         Calibration rows; only where their features lie is used.
     """
     looks = any(SCORES[name].needs == "features" for name in model.manifest.ood.scores)
-    learned = learned_test(model.stages, Spread.of(outputs.features) if looks else None)
+    learned = learned_test(model.stages, Spread.of(outputs.features, outputs.data.labels) if looks else None)
     declared = declared_test(model.stages, learned)
     parts = pack_stage_test("learned", learned) | pack_stage_test("declared", declared)
-    return pack_self_test(self_test_of(model)) | parts
+    words = words_of(load_graph(model.bundle.graph_path), most=MOST_WORDS)
+    return pack_self_test(self_test_of(model, self_test_rows(model, words))) | parts
 
 
 def _read(

@@ -1,6 +1,6 @@
 """Synthetic vectors for the self-test of a version's stages, on both sides of whatever decides.
 
-No row of any data set is among them. Of features they know the mean and the spread alone.
+No row of any data set is among them. Of features they know means and spread alone.
 
 Tested in `tests/fitting/test_self_test.py`.
 """
@@ -38,21 +38,32 @@ GAP: Final = 1e-6
 ROUNDING: Final = 1e-13
 COARSE: Final = 1e-7
 KNOTS: Final = 12
-FARTHEST_COLUMNS: Final = 4096
+MOST_COLUMNS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Where features lie: mean and standard deviation of each, shape (D,)."""
+    """Where features lie.
+
+    Attributes
+    ----------
+    center, scale : ndarray of shape (D,)
+        Mean and standard deviation of each; one that does not vary has 1.
+    classes : ndarray of shape (C, D)
+        Means of the classes that have rows; none where a row is not of one class.
+    """
 
     center: Array
     scale: Array
+    classes: Array
 
     @classmethod
-    def of(cls, features: Array) -> "Spread":
-        """That of N rows, shape (N, D); a feature that does not vary has 1."""
+    def of(cls, features: Array, labels: npt.NDArray[Any]) -> "Spread":
+        """That of N rows, shape (N, D), with their labels."""
         center, scale = np.nan_to_num(features.mean(axis=0)), np.nan_to_num(features.std(axis=0))
-        return cls(center, np.where(scale > 0.0, scale, 1.0))
+        present = np.unique(labels) if labels.ndim == 1 else ()
+        means = [np.nan_to_num(features[labels == k].mean(axis=0)) for k in present]
+        return cls(center, np.where(scale > 0.0, scale, 1.0), np.array(means).reshape(-1, len(center)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,7 @@ def declared_test(stages: Stages, learned: StageTest) -> StageTest:
     rng = np.random.default_rng(0)
     inputs: State = {}
     low, high = stages.chain.low, stages.chain.high
-    if 0 < len(low) <= FARTHEST_COLUMNS and (np.isfinite(low) | np.isfinite(high)).any():
+    if 0 < len(low) <= MOST_COLUMNS and (np.isfinite(low) | np.isfinite(high)).any():
         inputs["columns"] = _columns(low, high)
     for i, policy in enumerate(stages.policies):
         inputs[f"log_probs.{i}"] = _probabilities(policy, rng)
@@ -210,10 +221,13 @@ def _sequences(rows: npt.NDArray[Any]) -> State:
 
 
 def _features(spread: Spread, rng: np.random.Generator) -> Array:
+    # Around the mean of all, and near that of each class: a score may look at the class that is nearest alone.
     d = len(spread.center)
     count = int(np.clip(CELLS // (2 * d), 4, MOST // 2))
     radii = np.geomspace(0.1, 100.0, count)[:, None]
-    return spread.center + spread.scale * radii * rng.normal(size=(count, d))
+    around = spread.center + spread.scale * radii * rng.normal(size=(count, d))
+    near = spread.classes[:count]
+    return np.concatenate([around, near + 0.1 * spread.scale * rng.normal(size=near.shape)])
 
 
 def _scores(detectors: tuple[Detector, ...]) -> State:

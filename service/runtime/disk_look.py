@@ -5,11 +5,13 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.bundle.files import read_file
 from service.bundle.repository import ALIASES_FILE, MOST_LISTED, NAME, RETIRED_FILE, VERSION
+from service.errors import BundleDamaged
 
 FileLook = tuple[int, int, bytes] | int | None
-"""Size, time of the last change in ns, and text, which is left out where no list can be as large; of a file that cannot
-be read, the number of the error."""
+"""Size, time of the last change in ns, and text, which is empty where it is too large for a list or cannot be read; of
+a path that cannot be looked at, the number of the error."""
 
 Files = tuple[tuple[str, int, int, int], ...]
 """Version and name, size, time of the last change in ns, and inode of every file of some versions."""
@@ -83,7 +85,9 @@ def _look_at_file(path: Path) -> FileLook:
         if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_LISTED:
             return status.st_size, status.st_mtime_ns, b""
         # Its text too: two versions of a list can be as long, and be written within one tick of the clock.
-        return status.st_size, status.st_mtime_ns, path.read_bytes()
+        return status.st_size, status.st_mtime_ns, read_file(path, limit=MOST_LISTED)
+    except BundleDamaged:  # it cannot be read, or has become something else: the loader says so
+        return status.st_size, status.st_mtime_ns, b""
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -5,13 +5,13 @@ A worker that is replaced while an alias or a version is damaged serves what the
 
 import json
 import logging
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from service.bundle.repository import Repository
+from service.private_files import replace_file
 from service.runtime.loader import Loader, Served
 from service.runtime.proofs import Proofs
 from service.runtime.registry import Registry, published_names, registry_of
@@ -22,7 +22,7 @@ FOLDER: Final = "served"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ServedState:
     """What is served of a model.
 
     Attributes
@@ -62,29 +62,27 @@ class LastServed:
             self._path(name).unlink(missing_ok=True)
             return
         try:
-            self._write(name, State({} if served is None else served.aliases, refusal))
+            self._write(name, ServedState({} if served is None else served.aliases, refusal))
         except OSError as error:
             log.warning("what is served of %s could not be written down for other workers: %s", name, error.strerror)
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, ServedState]:
         """What was served last, by model; what cannot be read is absent."""
         found = {path.stem: _state(path) for path in sorted((self.folder / FOLDER).glob("*.json"))}
         return {name: state for name, state in found.items() if state is not None}
 
-    def _write(self, name: str, state: State) -> None:
+    def _write(self, name: str, state: ServedState) -> None:
         path = self._path(name)
         path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            json.dump(asdict(state), file)
-        Path(file.name).replace(path)
+        replace_file(path, json.dumps(asdict(state)).encode())
 
     def _path(self, name: str) -> Path:
         return self.folder / FOLDER / f"{name}.json"
 
 
-def _state(path: Path) -> State | None:
+def _state(path: Path) -> ServedState | None:
     with suppress(OSError, ValueError, TypeError):
-        return State(**json.loads(path.read_text(encoding="utf-8")))
+        return ServedState(**json.loads(path.read_text(encoding="utf-8")))
     return None
 
 

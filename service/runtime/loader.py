@@ -14,6 +14,7 @@ from service.bundle.files import read_optional_file
 from service.bundle.repository import ALIASES_FILE, MOST_LISTED, Bundle, Repository
 from service.bundle.sums import verify_sums
 from service.bundle.toml_text import parse_toml
+from service.bundle.wording import one_line
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import BundleDamaged, BundleError, BundleNotFound, LoadFailed, ServiceError
 from service.runtime.model import Model, load_model
@@ -137,9 +138,9 @@ class Loader:
         """
         if isinstance(error, BundleError):
             missing = _attempted(partial(self._missing, name, str(error)))
-            return _one_line(missing if isinstance(missing, str) else str(error))
+            return one_line(missing if isinstance(missing, str) else error, most=LONGEST_REASON)
         if isinstance(error, ServiceError | OSError):
-            return _one_line(str(error))
+            return one_line(error, most=LONGEST_REASON)
         log.debug("an error that nothing foresaw", exc_info=error)
         return f"{self.repository.folder(name)}: it could not be loaded ({type(error).__name__})"
 
@@ -220,7 +221,3 @@ def _numbers(path: Path) -> list[int]:
     content = read_optional_file(path, limit=MOST_LISTED) or b""
     entries = parse_toml(content.decode("utf-8"), where=path)
     return sorted({version for version in entries.values() if type(version) is int and version > 0})
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:LONGEST_REASON]

@@ -80,6 +80,8 @@ class Model:
         Empty for a multilabel model.
     label_policies : dict of str to dict of int to Policy
         Of a multilabel model: what each policy costs, by the label's index.
+    transitions : Transitions or None
+        How classes follow each other, where `fit` could learn it.
     run_time : RunTime
         What its runs take here, measured when it was loaded.
     tally : Tally
@@ -93,6 +95,7 @@ class Model:
     source: Array | None
     policies: dict[str, Policy]
     label_policies: dict[str, dict[int, Policy]]
+    transitions: Transitions | None = None
     run_time: RunTime = UNKNOWN
     tally: Tally = field(default_factory=Tally, repr=False)
 
@@ -137,12 +140,6 @@ class Model:
     def task(self) -> str:
         """What is classified: `multiclass`, `multilabel` or `sequence`."""
         return self.bundle.manifest.graph.task
-
-    @property
-    def transitions(self) -> Transitions | None:
-        """How classes follow each other, where `fit` could learn it."""
-        record = self.bundle.record
-        return None if record is None or record.sequence is None else record.sequence.restored()
 
     @property
     def stages(self) -> Stages:
@@ -248,6 +245,7 @@ def _restored(bundle: Bundle, session: Session, inputs: Inputs) -> Model:
         _source(bundle),
         policies_of(bundle.manifest),
         label_policies_of(bundle.manifest),
+        _transitions(bundle),
     )
 
 
@@ -263,10 +261,10 @@ def _proven(model: Model) -> RunTime:
         ) from None
 
 
-def self_test_of(model: Model) -> SelfTest:
-    """Synthetic rows, and what a model answers to them now."""
+def self_test_of(model: Model, rows: Rows | None = None) -> SelfTest:
+    """Synthetic rows, or others, and what a model answers to them now."""
     try:
-        return _self_test(model, model.inputs.synthetic(SELF_TEST_ROWS))
+        return _self_test(model, model.inputs.synthetic(SELF_TEST_ROWS) if rows is None else rows)
     except ModelOutputInvalid:  # not every row within the declared ranges need be one that the graph knows
         return _self_test(model, model.inputs.synthetic())
 
@@ -332,6 +330,10 @@ def _source(bundle: Bundle) -> Array | None:
         return None
     shares = np.array([bundle.record.source.prevalence[c] for c in bundle.manifest.graph.classes])
     return shares_of(shares) if bundle.manifest.graph.rules.by_label else shares
+
+
+def _transitions(bundle: Bundle) -> Transitions | None:
+    return None if bundle.record is None or bundle.record.sequence is None else bundle.record.sequence.restored()
 
 
 def _of_rows(chain: Chain, raw: Raw) -> Posterior:

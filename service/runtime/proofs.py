@@ -12,6 +12,7 @@ from typing import Final
 from service.bundle.files import file_sha256
 from service.bundle.repository import DRAFT, Repository
 from service.bundle.sums import MOST_BYTES, SUMS_FILE
+from service.bundle.wording import one_line
 from service.errors import BundleDamaged, LoadFailed
 from service.runtime.limited_process import (
     GIBIBYTE,
@@ -109,11 +110,13 @@ class Proofs:
         self, repository: Repository, left: deque[Numbered], found: dict[Numbered, str | None]
     ) -> None:
         """Prove versions until none is left, or one has made the process unusable for others."""
-        with limited_process(MODULE) as self._child:
-            while left and self._child.is_usable:
-                found[left[0]] = self._refusal(self._child, repository, left[0])
-                left.popleft()
-        self._child = None
+        try:
+            with limited_process(MODULE) as self._child:
+                while left and self._child.is_usable:
+                    found[left[0]] = self._refusal(self._child, repository, left[0])
+                    left.popleft()
+        finally:
+            self._child = None
 
     def _refusal(self, child: LimitedProcess, repository: Repository, version: Numbered) -> str | None:
         name, number = version
@@ -133,7 +136,7 @@ class Proofs:
             return f"{folder}: {self._late() if end.late else _DIED.format(cause=end.cause)}"
         if error == OUT_OF_MEMORY:
             return f"{folder}: {_TOO_LARGE.format(gibibytes=limits.memory / GIBIBYTE)}"
-        return None if error is None else " ".join(error.split())[:LONGEST_REFUSAL]
+        return None if error is None else _of_folder(folder, error)
 
     def _late(self) -> str:
         return f"it did not load and pass its self-test within {self._limits.seconds:g} s; {_ENDLESS}"
@@ -151,6 +154,12 @@ def digest_of(repository: Repository, version: Numbered) -> str | None:
 def _folder(repository: Repository, version: Numbered) -> Path:
     name, number = version
     return repository.folder(name) / (DRAFT if number == DRAFT_NUMBER else str(number))
+
+
+def _of_folder(folder: Path, error: str) -> str:
+    """An error in one line that names the version."""
+    line = one_line(error, most=LONGEST_REFUSAL)
+    return line if str(folder) in line else f"{folder}: {line}"
 
 
 def _size(folder: Path) -> int:

@@ -321,16 +321,21 @@ class Reloader:
             return None
 
     def _looks(self) -> dict[str, Look]:
-        """Models as they lie on disk, and those that are served and do not lie there."""
-        found = self._published()
-        if found is not None:
-            for name in self.registry.refused.keys() - found.keys():
-                self._remove(name)  # it was never served, and is no more
-        names = {*self.registry.names(), *self.registry.refused} - (found or {}).keys()
-        return (found or {}) | {name: look_at(self.repository.folder(name)) for name in sorted(names)}
+        """Models as they lie on disk, and those that are served or refused and do not lie there."""
+        found = self._published() or {}
+        names = {*self.registry.names(), *self.registry.refused} - found.keys()
+        return found | {name: look_at(self.repository.folder(name)) for name in sorted(names)}
 
     def _followed_looks(self) -> dict[str, Look]:
+        self._forget_refused()
         return {name: look for name, look in self._looks().items() if name not in self._unloaded}
+
+    def _forget_refused(self) -> None:
+        """Models that were never served, and lie on disk no more."""
+        if not self.registry.refused or (found := self._published()) is None:
+            return
+        for name in self.registry.refused.keys() - found.keys():
+            self._remove(name)
 
 
 def _refusals_of(registry: Registry) -> dict[str, str]:

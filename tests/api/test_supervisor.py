@@ -1,6 +1,8 @@
 """Workers under their supervisor: started, replaced, renewed and ended; with real servers in `test_serving.py`."""
 
 import asyncio
+import errno
+import gc
 import os
 import signal
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from uvicorn.config import STARTUP_FAILURE
 
 from service.api.server import EndTimes
 from service.api.supervisor import Place, Supervisor, WorkersCannotStart
@@ -57,6 +60,21 @@ async def test_a_first_worker_that_cannot_start_is_an_error(tmp_path: Path) -> N
     with pytest.raises(WorkersCannotStart):
         await Place(partial(workers.end_at_once, tmp_path), TIMES).keep()
     assert files(tmp_path) == 1
+
+
+async def test_workers_that_cannot_be_started_end_the_service_without_a_trace(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("service.api.worker_process.socket.socketpair", no_more_files)
+    supervisor = Supervisor(partial(workers.serve, tmp_path), 3, [], TIMES)
+    assert await supervisor.run() == STARTUP_FAILURE
+    del supervisor
+    gc.collect()  # asyncio tells of errors that nothing has looked at
+    assert {record.getMessage() for record in caplog.records} == {"a worker cannot be started: Too many open files"}
+
+
+def no_more_files() -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 async def test_a_worker_that_was_killed_is_replaced(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ import tomllib
 
 import pytest
 
-from service.bundle.toml_text import MOST_DEPTH, MOST_LETTERS, parse_toml
+from service.bundle.toml_text import MOST_DEPTH, parse_toml
+from service.bundle.wording import MOST_LETTERS
 from service.errors import ManifestInvalid
 
 MANY = 100_000

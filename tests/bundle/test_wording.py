@@ -15,7 +15,7 @@ from pydantic_core import core_schema
 from service.bundle.manifest import parse_manifest
 from service.bundle.record import parse_record
 from service.bundle.repository import Bundle
-from service.bundle.wording import OTHERWISE, WORDS, reason
+from service.bundle.wording import MOST_LETTERS, OTHERWISE, WORDS, one_line, reason
 from service.environment import read_settings
 from service.errors import ServiceError
 from service.settings import PREFIX, Settings
@@ -108,3 +108,8 @@ def test_every_kind_of_error_that_pydantic_knows_has_words_or_none() -> None:
         assert not PHRASES.search(message), kind
     assert reason("none of these", "Input should be", {}) == OTHERWISE
     assert set(WORDS) <= set(kinds)
+
+
+def test_a_text_of_another_library_is_one_line_of_a_bounded_length() -> None:
+    assert one_line(ValueError("no\n  number\r\n")) == "no number"
+    assert len(one_line("a" * 10_000)) == MOST_LETTERS

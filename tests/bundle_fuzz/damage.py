@@ -374,7 +374,7 @@ def _rebound(folder: Path, rng: Rng) -> str:
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     record["graph_sha256"] = graph_sha256(folder)
     (folder / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
-    return ", bound to the calibration"
+    return BOUND_GRAPH
 
 
 def _numbers_of_the_graph(folder: Path, rng: Rng) -> Damaged:
@@ -511,6 +511,7 @@ def _extra_files(folder: Path, rng: Rng) -> Damaged:
     return Damaged(f"one more file {name!r}: {kind}", is_sealed=kind == "text" and rng.random() < 0.5)
 
 
+BOUND_GRAPH: Final = ", bound to the calibration"
 BOUND_AGAIN: Final = 0.6
 """Share of cases whose binding of record and state is renewed too, so that it is not what finds them all."""
 

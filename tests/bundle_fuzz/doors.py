@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from service.bundle.repository import Repository
+from service.bundle.repository import ALIASES_FILE, Repository
 from service.errors import LoadFailed
 from service.runtime.loader import Loader
 from service.runtime.proofs import Numbered, Proofs
@@ -67,4 +67,6 @@ def reload(reloader: Reloader, name: str) -> Registry:
     served = reloader.registry.find(name)
     if served is not None and served.refusal is not None:
         raise LoadFailed(served.refusal)
+    if served is None:
+        raise LoadFailed(f"{reloader.repository.folder(name) / ALIASES_FILE}: every alias was removed")
     return reloader.registry

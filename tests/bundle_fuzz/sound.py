@@ -64,17 +64,19 @@ def answers(model: Model, kind: str) -> dict[str, Any]:
     return dict(_answers(model, rows_of(kind)))
 
 
-def difference(one: Any, other: Any, place: str = "") -> str | None:
-    """Where two answers differ by more than 1e-9; None where they are equal."""
+def difference(one: Any, other: Any, place: str = "", *, tolerance: float = 1e-9) -> str | None:
+    """Where two answers differ by more than a tolerance; None where they are equal."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys = [key for key in {**one, **other} if key not in OWN]
         pairs = ((one.get(key), other.get(key), f"{place}.{key}") for key in keys)
-        return next((found for pair in pairs if (found := difference(*pair)) is not None), None)
+        return next((found for pair in pairs if (found := difference(*pair, tolerance=tolerance)) is not None), None)
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         parts = ((a, b, f"{place}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True)))
-        return next((found for pair in parts if (found := difference(*pair)) is not None), None)
+        return next((found for pair in parts if (found := difference(*pair, tolerance=tolerance)) is not None), None)
     if isinstance(one, float) and isinstance(other, float):
-        return None if one == other or abs(one - other) <= 1e-9 * (1.0 + abs(one)) else f"{place}: {one} is {other}"
+        return (
+            None if one == other or abs(one - other) <= tolerance * (1.0 + abs(one)) else f"{place}: {one} is {other}"
+        )
     return None if one == other and type(one) is type(other) else f"{place}: {one!r:.60} is {other!r:.60}"
 
 

@@ -164,6 +164,18 @@ def other_whitening(_record: Any, state: dict[str, Any]) -> None:
     state["mahalanobis.whitening"] = state["mahalanobis.whitening"] * 1.01
 
 
+def first_mean_away(_record: Any, state: dict[str, Any]) -> None:
+    state["mahalanobis.means"] = state["mahalanobis.means"] + np.array([[1e9, 0.0], [0.0, 0.0]])
+
+
+def last_mean_away(_record: Any, state: dict[str, Any]) -> None:
+    state["mahalanobis.means"] = state["mahalanobis.means"] + np.array([[0.0, 0.0], [0.0, 1e9]])
+
+
+def other_support(record: Any, _state: dict[str, Any]) -> None:
+    record["support"] *= 1.76
+
+
 def no_rows(_record: Any, state: dict[str, Any]) -> None:
     state["nll:n"] = np.array(0)
 
@@ -214,6 +226,7 @@ def foreign_labels(_record: Any, state: dict[str, Any]) -> None:
 
 RANGES: dict[str, tuple[Edit, str]] = {
     "a source prevalence that sums to three": (sum_to_three, r"source\.prevalence"),
+    "support of other rows": (other_support, r"support: must be 1 / \(n \+ 1\)"),
     "a threshold from no rows": (no_rows, r"nll:n must hold whole numbers from 1"),
     "whitening of zeros": (no_whitening, r"mahalanobis\.whitening must have no column of zeros"),
     "means of another width": (wrong_width, r"mahalanobis\.means must have the shape \(any, 2\), not \(2, 5\)"),
@@ -232,6 +245,8 @@ ANSWERS: dict[str, tuple[Edit, str]] = {
     "another temperature": (set_temperature, r"log_probs is off by"),
     "a threshold that nothing exceeds": (set_threshold, r"thresholds is off by"),
     "another whitening": (other_whitening, r"scores is off by"),
+    "a first class far away": (first_mean_away, r"scores is off by"),
+    "a last class far away": (last_mean_away, r"scores is off by"),
     "another source prevalence": (move_source, r"shifted is off by"),
 }
 

@@ -8,7 +8,7 @@ import pytest
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
 from service.errors import BundleNotFound
-from service.runtime.last_served import LastServed, State, load_as_others
+from service.runtime.last_served import LastServed, ServedState, load_as_others
 from service.runtime.loader import Loader
 from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
@@ -28,7 +28,7 @@ def last(tmp_path: Path, repository: Repository) -> LastServed:
 
 
 def test_what_is_served_is_read_as_it_was_written(last: LastServed) -> None:
-    assert last.states() == {NAME: State({"stable": 1}, None)}
+    assert last.states() == {NAME: ServedState({"stable": 1}, None)}
 
 
 @pytest.mark.parametrize("broken", BROKEN_ALIASES)
@@ -63,7 +63,7 @@ def test_a_refusal_of_the_others_is_not_tried_before_the_worker_serves(
     assert (replaced.model(NAME).version, replaced.served(NAME).refusal) == ("1", "it took 15 s")
     Reloader(Loader(repository), replaced, last=last).poll()
     assert replaced.model(NAME).version == "2"
-    assert last.states() == {NAME: State({"stable": 2}, None)}
+    assert last.states() == {NAME: ServedState({"stable": 2}, None)}
 
 
 def test_versions_whose_files_are_gone_are_refused_and_the_rest_is_served(

@@ -41,7 +41,7 @@ class ServerLive(BaseModel):
 
 
 class ServerReady(BaseModel):
-    """Whether every model is ready.
+    """Whether a model is served, and the service does not end.
 
     Attributes
     ----------

@@ -31,7 +31,14 @@ def service_operations() -> list[Operation]:
     status = {JSON: reference(ServiceStatus.__name__)}
     return [
         _get("alive", "/livez", "Whether the process responds", status, is_open=True),
-        _get("ready", "/readyz", "Whether every model is loaded and has answered a row", status, 503, is_open=True),
+        _get(
+            "ready",
+            "/readyz",
+            "Whether a model is loaded and has answered a row, and the service does not end",
+            status,
+            503,
+            is_open=True,
+        ),
         _get("metrics", "/metrics", "Counters and histograms for Prometheus", {"text/plain": TEXT}, scope="metrics"),
     ]
 

@@ -39,7 +39,15 @@ def _of_the_server() -> list[Operation]:
     return [
         _get("server_metadata", "/v2", "Name, version and extensions of the server", ServerMetadata),
         _get("server_live", "/v2/health/live", "Whether the process responds", ServerLive, is_open=True),
-        _get("server_ready", "/v2/health/ready", "Whether every model is ready", ServerReady, 500, 503, is_open=True),
+        _get(
+            "server_ready",
+            "/v2/health/ready",
+            "Whether a model is served, and the service does not end",
+            ServerReady,
+            500,
+            503,
+            is_open=True,
+        ),
         _get("all_statistics", "/v2/models/stats", "What every model has done since it was loaded", Statistics),
     ]
 

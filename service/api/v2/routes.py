@@ -47,7 +47,7 @@ def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
         return json_response({"live": True})
 
     async def ready() -> Response:
-        """Whether every model is ready, there is one, and the service does not end."""
+        """Whether a model is served, and the service does not end."""
         server.check_ready()
         return json_response({"ready": True})
 
