@@ -20,6 +20,8 @@ from service.bundle.tasks import TASKS, Task
 from service.core.numerics import EXACT
 from service.core.ood import RULES, SCORES
 
+MOST_LISTED: Final = 12
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
 Text = Annotated[str, StringConstraints(max_length=1000, strict=True)]
 
@@ -103,7 +105,8 @@ def refuse_unknown(where: str, names: tuple[str, ...], known: tuple[str, ...]) -
     """Raise ValueError for a name that is none of those known."""
     for name in names:
         if name not in known:
-            raise ValueError(f"{where}: {name!r} is not one of {', '.join(known)}")
+            more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
+            raise ValueError(f"{where}: {name!r} is not one of {', '.join(known[:MOST_LISTED])}{more}")
 
 
 def refuse_incomplete(where: str, names: tuple[str, ...], classes: tuple[str, ...]) -> None:

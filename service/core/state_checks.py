@@ -100,7 +100,7 @@ def check_counts(name: str, values: Any, *, least: int = 0) -> Indices:
     >>> check_counts("n", [3.0, 0.0])
     array([3, 0])
     """
-    array = check_array(name, values, None)
+    array = np.asarray(check_array(name, values, None), dtype=np.float64)
     if (array != np.floor(array)).any() or (array < least).any() or (array > EXACT).any():
         raise ValueError(f"{name} must hold whole numbers from {least}")
     return array.astype(np.intp)

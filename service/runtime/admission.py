@@ -3,25 +3,32 @@
 Tested in `tests/runtime/test_model.py`.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 
 from service.bundle.conformity import KINDS, restore_sets
 from service.bundle.manifest import Manifest
-from service.bundle.record import RECORD_FILE, LabelSetsRecord, Record, restore_inverse
+from service.bundle.record import RECORD_FILE, EstimationRecord, LabelSetsRecord, Record, restore_inverse
 from service.bundle.reference_sample import restore_sample
 from service.bundle.repository import Bundle
 from service.bundle.scores import restore_reference, state_names
 from service.bundle.self_test import FEED
 from service.bundle.state import STATE_FILE
+from service.core.label_shift import Sample
 from service.core.numerics import log_softmax
 from service.core.ood import SCORES
+from service.core.prior import checked_condition
 from service.core.state_checks import check_array
 from service.errors import BundleDamaged, ManifestInvalid
 from service.runtime.inputs import Inputs
 from service.runtime.session import SCORE_TYPES, Session
+
+CONDITION_TOLERANCE: Final = 1e-3
+"""Relative; rows are stored in single precision."""
 
 
 def check_output(name: str, session: Session) -> None:
@@ -112,8 +119,21 @@ def check_state(bundle: Bundle, record: Record) -> None:
     sample = restore_sample(bundle.state)
     if sample is not None:
         check_array("prevalence:log_probs", sample[0].log_probs, None, classes)
+    if record.estimation is not None and record.content_sha256 is not None:
+        _check_estimation(record.estimation, None if sample is None else sample[0], rows=record.provenance.rows)
     if record.label_sets is not None and record.label_sets.scored is not None:
         _check_sets(bundle, record.label_sets)
+
+
+def _check_estimation(estimation: EstimationRecord, sample: Sample | None, *, rows: int) -> None:
+    if estimation.condition is None:
+        return
+    if sample is None:
+        raise ValueError("prevalence:gate, log_probs and labels must be there: estimates are compared with them")
+    if len(sample.labels) == rows:  # else some rows were left out, and the others have another condition
+        expected = checked_condition(sample.confusion)
+        if not math.isclose(estimation.condition, expected, rel_tol=CONDITION_TOLERANCE):
+            raise ValueError(f"estimation.condition of {RECORD_FILE} must be that of the stored rows")
 
 
 def _check_sets(bundle: Bundle, record: LabelSetsRecord) -> None:

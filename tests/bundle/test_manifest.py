@@ -405,3 +405,10 @@ def test_a_tensor_alone_waits_for_a_choice_of_scores() -> None:
 def test_scores_are_named_by_listing_them_or_by_gating_the_usual_one(ood: str, named: bool) -> None:  # noqa: FBT001
     gate = 'scores = ["nll", "mahalanobis"]\nfalse_alarm = 0.1\ngate = ["nll", "mahalanobis", "range"]'
     assert parse_manifest(edited(gate, ood)).ood.names_scores == named
+
+
+def test_of_many_known_names_some_are_listed() -> None:
+    many = ", ".join(f'"f{i}"' for i in range(100))
+    text = VALID.replace('features = ["age", "pulse"]', f"features = [{many}]")
+    with pytest.raises(ManifestInvalid, match="'age' is not one of f0, f1, .*, f11 and 88 more$"):
+        parse_manifest(text)

@@ -176,6 +176,14 @@ def other_support(record: Any, _state: dict[str, Any]) -> None:
     record["support"] *= 1.76
 
 
+def other_condition(record: Any, _state: dict[str, Any]) -> None:
+    record["estimation"]["condition"] += 1.0
+
+
+def no_gate(_record: Any, state: dict[str, Any]) -> None:
+    del state["prevalence:gate"]
+
+
 def no_rows(_record: Any, state: dict[str, Any]) -> None:
     state["nll:n"] = np.array(0)
 
@@ -241,6 +249,10 @@ RANGES: dict[str, tuple[Edit, str]] = {
     "more scores than there are": (many_set_rows, r"sets\.marginal:stored must hold 1 counts"),
     "labels of no class": (foreign_labels, r"prevalence:labels must name each of the 2 classes"),
 }
+ESTIMATES: dict[str, tuple[Edit, str]] = {
+    "another condition": (other_condition, r"estimation\.condition of calibration\.json"),
+    "estimates without rows": (no_gate, r"prevalence:gate, log_probs and labels must be there"),
+}
 ANSWERS: dict[str, tuple[Edit, str]] = {
     "another temperature": (set_temperature, r"log_probs is off by"),
     "a threshold that nothing exceeds": (set_threshold, r"thresholds is off by"),
@@ -271,6 +283,14 @@ def test_the_stages_notice_it_although_the_hash_was_renewed_too(case: str, versi
     edit, message = ANSWERS[case]
     version.write_bound(*edited(version, edit))
     with pytest.raises(BundleDamaged, match=rf"fails the self-test of its stages, {message}"):
+        load_model(version.loaded())
+
+
+@pytest.mark.parametrize("case", ESTIMATES)
+def test_what_estimates_rest_on_is_checked_although_the_hash_was_renewed_too(case: str, version: Version) -> None:
+    edit, message = ESTIMATES[case]
+    version.write_bound(*edited(version, edit))
+    with pytest.raises(BundleDamaged, match=message):
         load_model(version.loaded())
 
 
