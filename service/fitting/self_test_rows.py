@@ -1,4 +1,7 @@
-"""Synthetic rows for the self-test's first part: text columns hold words that the graph knows."""
+"""Synthetic rows for the self-test's first part, so many and such that they meet most of the graph's weights.
+
+A unit of a network that is off for every row hides its weights. Text without a word that the graph knows hides all.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,13 +11,16 @@ import numpy.typing as npt
 
 from service.runtime.fields import FieldInputs, Texts
 from service.runtime.model import SELF_TEST_ROWS, Model
+from service.runtime.numbers import NumberInputs
 from service.runtime.rows import Fields, Rows
 
 MOST_WORDS: Final = 64
+CELLS: Final = 2048
+MOST_ROWS: Final = 32
 
 
 def self_test_rows(model: Model, words: Sequence[str]) -> Rows:
-    """Rows within every declared range, the first half of which holds words together, the others one word each.
+    """Rows within every declared range; of text the first half holds words together, the others one word each.
 
     Parameters
     ----------
@@ -22,6 +28,8 @@ def self_test_rows(model: Model, words: Sequence[str]) -> Rows:
     words : sequence of str
         Of the graph. A column with declared categories holds those.
     """
+    if isinstance(model.inputs, NumberInputs):
+        return model.inputs.synthetic(int(np.clip(CELLS // len(model.inputs.columns), SELF_TEST_ROWS, MOST_ROWS)))
     rows = model.inputs.synthetic(SELF_TEST_ROWS)
     if not words or not isinstance(rows, Fields) or not isinstance(model.inputs, FieldInputs):
         return rows

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from service.bundle.repository import Repository
 from service.bundle.writer import FIRST_ALIAS
@@ -12,6 +12,8 @@ from service.runtime.disk_look import published
 from service.runtime.loader import Loader, Served
 from service.runtime.model import Model
 from service.runtime.proofs import Proofs
+
+MOST_LISTED: Final = 12
 
 V = TypeVar("V")
 
@@ -87,7 +89,7 @@ class Registry:
         served = self.served(name)
         number = version if version is not None else served.aliases.get(alias or FIRST_ALIAS)
         if number is None or number not in served.models:
-            known = ", ".join(f"{label} = {v}" for label, v in served.aliases.items())
+            known = ", ".join(f"{label} = {v}" for label, v in [*served.aliases.items()][:MOST_LISTED])
             if number in served.retired:
                 raise VersionNotServed(f"that version of {name} is retired and does not come back; served are {known}")
             raise VersionNotServed(f"that version or alias of {name} is not served; served are {known}")

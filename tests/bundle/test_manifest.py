@@ -410,5 +410,5 @@ def test_scores_are_named_by_listing_them_or_by_gating_the_usual_one(ood: str, n
 def test_of_many_known_names_some_are_listed() -> None:
     many = ", ".join(f'"f{i}"' for i in range(100))
     text = VALID.replace('features = ["age", "pulse"]', f"features = [{many}]")
-    with pytest.raises(ManifestInvalid, match="'age' is not one of f0, f1, .*, f11 and 88 more$"):
+    with pytest.raises(ManifestInvalid, match=r"'age' is not one of f0, f1, .*, f11 and 88 more$"):
         parse_manifest(text)

@@ -66,7 +66,9 @@ def prepare(case: Case, sound: Path, folder: Path) -> Prepared:
     damaged = make(own / "2", np.random.default_rng([case.number, 7]))
     rng = np.random.default_rng([case.number, 8])
     if damaged.is_sealed:
-        if rng.random() < BOUND_AGAIN and bind_again(own / "2"):
+        # Rows that estimates are compared with rest on the hash alone; no vector of the self-test looks at them.
+        by_hash = damaged.what.startswith("state.npz: prevalence:")
+        if rng.random() < BOUND_AGAIN and not by_hash and bind_again(own / "2"):
             damaged = replace(damaged, what=f"{damaged.what}, bound again")
         reseal(own / "2")
     if os.path.lexists(own / ALIASES):

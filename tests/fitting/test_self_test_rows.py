@@ -37,3 +37,10 @@ def test_a_fit_keeps_answers_to_words_of_its_graph(notes: Model) -> None:
     (feed,) = (state[name] for name in state if name.startswith("self_test.feed.") and state[name].dtype.kind == "U")
     assert len({str(cell) for cell in feed.ravel()}) > 1
     assert len(np.unique(state["self_test.logits"], axis=0)) > 1
+
+
+def test_rows_of_numbers_are_many_where_they_are_short(repository: Repository) -> None:
+    model = load_model(repository.bundle("breast-cancer", 1))
+    rows = self_test_rows(model, ())
+    assert isinstance(rows, np.ndarray)
+    assert rows.shape == (32, 30)
