@@ -52,7 +52,7 @@ def test_a_fitted_version_keeps_a_few_rows_and_what_it_answers_to_them(bundle: B
     posterior = model.posterior(test.columns)
     np.testing.assert_array_equal(test.logits, posterior.logits)
     np.testing.assert_array_equal(test.log_probs, posterior.log_probs)
-    assert len(np.unique(test.logits, axis=0)) == len(test.columns) > SELF_TEST_ROWS, "rows that are alike would prove less"
+    assert len(np.unique(test.logits, axis=0)) == len(test.columns) > SELF_TEST_ROWS, "alike, they would prove less"
 
 
 def test_its_rows_are_synthetic(bundle: Bundle, data: Path) -> None:
