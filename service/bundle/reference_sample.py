@@ -1,5 +1,6 @@
 """Calibration rows in `state.npz` that prevalence estimates are compared with: outputs, labels and flags, no inputs."""
 
+import dataclasses
 from typing import Final
 
 import numpy as np
@@ -37,6 +38,11 @@ def pack_sample(sample: Sample, gate: Indices) -> State:
     if sample.groups is not None:
         state["groups"] = np.unique(sample.groups[rows], return_inverse=True)[1].astype(np.int32)
     return {f"{PREFIX}{name}": array for name, array in state.items()}
+
+
+def as_stored(sample: Sample) -> Sample:
+    """The sample as it comes back where all of its rows are stored."""
+    return dataclasses.replace(sample, log_probs=sample.log_probs.astype(np.float32).astype(np.float64))
 
 
 def restore_sample(state: State) -> tuple[Sample, Sample | None] | None:

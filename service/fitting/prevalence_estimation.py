@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from service.bundle.record import EstimationRecord, PrevalenceRecord
-from service.bundle.reference_sample import pack_sample
+from service.bundle.reference_sample import as_stored, pack_sample
 from service.bundle.state import State
 from service.core import prior
 from service.core.label_shift import Sample
@@ -65,7 +65,8 @@ def check_estimation(
 
 
 def _self_check(sample: Sample, source: Array) -> tuple[float, bool]:
-    condition = prior.checked_condition(sample.confusion)
+    # Of the rows as they are stored, so that a version can be checked against them.
+    condition = prior.checked_condition(as_stored(sample).confusion)
     few = _some_rows(sample.labels, every=math.ceil(sample.log_probs.size / MOST_CELLS))
     labels = sample.labels[few]
     weights = None if sample.weights is None else sample.weights[few]

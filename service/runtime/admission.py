@@ -27,8 +27,8 @@ from service.errors import BundleDamaged, ManifestInvalid
 from service.runtime.inputs import Inputs
 from service.runtime.session import SCORE_TYPES, Session
 
-CONDITION_TOLERANCE: Final = 1e-3
-"""Relative; rows are stored in single precision."""
+CONDITION_TOLERANCE: Final = 1e-6
+"""Relative; libraries round a matrix' condition otherwise."""
 
 
 def check_output(name: str, session: Session) -> None:
