@@ -19,7 +19,6 @@ from service.bundle.files import file_sha256
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.record import RECORD_FILE
 from service.bundle.repository import Repository
-from service.bundle.stage_test import without_stage_test
 from service.bundle.state import STATE_FILE, dump_state, load_state
 from service.bundle.sums import SUMS_FILE
 from service.fitting.fit import FitRequest, fit
@@ -74,7 +73,7 @@ async def first_release(
     old = Path(__file__).parent.parent / "bundle" / "record-of-the-first-release.json"
     shutil.copyfile(old, version / RECORD_FILE)
     state = load_state((version / STATE_FILE).read_bytes(), where=STATE_FILE)
-    kept = without_stage_test("declared", without_stage_test("learned", state))
+    kept = {name: array for name, array in state.items() if not name.startswith("self_test.")}
     (version / STATE_FILE).write_bytes(dump_state(kept))
     names = sorted(path.name for path in version.iterdir() if path.name != SUMS_FILE)
     (version / SUMS_FILE).write_text("".join(f"{file_sha256(version / name)}  {name}\n" for name in names))
