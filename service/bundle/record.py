@@ -237,6 +237,11 @@ class Provenance(RecordSection):
     flag_rate: Share
     warnings: tuple[str, ...] = ()
 
+    @property
+    def units(self) -> int:
+        """Rows, or groups where there are groups."""
+        return self.rows if self.groups is None else self.groups
+
 
 class Record(RecordSection):
     """The whole file.
@@ -278,18 +283,15 @@ class Record(RecordSection):
 
     @model_validator(mode="after")
     def _support_is_that_of_its_rows(self) -> Self:
-        if self.support is not None and not math.isclose(self.support, support(self._units), rel_tol=1e-9):
+        exact, own = support(self.provenance.units), self.least_error  # larger where rows have no weight
+        if not (self.provenance.weighted and own >= exact) and not math.isclose(own, exact, rel_tol=1e-9):
             raise ValueError("support: must be 1 / (n + 1) of the provenance's rows, or groups")
         return self
 
     @property
-    def _units(self) -> int:
-        return self.provenance.rows if self.provenance.groups is None else self.provenance.groups
-
-    @property
     def least_error(self) -> float:
         """Smallest error probability that the calibration rows support."""
-        return support(self._units) if self.support is None else self.support
+        return support(self.provenance.units) if self.support is None else self.support
 
     def restored_calibrator(self) -> Map:
         """The map itself, mixed with the uniform distribution where its rows were separable."""
