@@ -18,11 +18,12 @@ async function main(): Promise<void> {
   const tensors = inferred.data as sdk.InferenceResponse;
   const actions: (string | undefined)[] = answer.predictions.map((row) => row.decision?.action);
   const problem = wrong.error as sdk.Problem;
+  const model = described.data as sdk.ModelDescription; // it is served, so it is no RefusedModel
   console.log(
     JSON.stringify({
       actions,
       pointer: problem.errors?.[0]?.pointer,
-      classes: described.data?.classes,
+      classes: model.classes,
       outputs: tensors.outputs.map((output) => output.name),
     }),
   );
