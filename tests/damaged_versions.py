@@ -1,4 +1,4 @@
-"""Damages of a published version that its sums do not show: whoever edits can renew them."""
+"""Damages of a published version that its sums do not show: a person who edits it can renew them."""
 
 import hashlib
 import io

@@ -1,6 +1,6 @@
 """What binds `calibration.json` and `state.npz` to each other: one hash over both.
 
-Sums can be renewed by whoever edits a version. A number that was changed, added or removed afterwards shows here.
+A person who edits a version can renew its sums. A number that was changed, added or removed afterwards shows here.
 """
 
 import hashlib

@@ -69,7 +69,7 @@ def bind_again(folder: Path) -> bool:
 
 
 def reseal(folder: Path) -> None:
-    """Renew the sums of a version, as whoever edits its files can."""
+    """Renew the sums of a version, as a person who edits its files can."""
     files = sorted(file for file in folder.iterdir() if file.name != SUMS and file.is_file())
     lines = (f"{sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
@@ -368,7 +368,7 @@ def _write(path: Path, parts: dict[str, bytes], *, bomb: str | None = None, twic
 
 
 def _rebound(folder: Path, rng: Rng) -> str:
-    """Bind the calibration to the damaged graph, half of the time: whoever edits a file can renew that too."""
+    """Bind the calibration to the damaged graph, half of the time: a person who edits a file can renew that too."""
     if rng.random() < 0.3 or not (folder / GRAPH).is_file():
         return ""
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))

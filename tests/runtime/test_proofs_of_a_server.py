@@ -91,7 +91,7 @@ def test_workers_and_later_starts_prove_nothing_again(serving: Serving, small: R
     for workers in ("1", "2"):
         with serving(small.root, TEMPERANCE_DATA=str(data), TEMPERANCE_WORKERS=workers):
             written.add(file.stat().st_ino)
-    assert len(written) == 1  # whoever proves writes another file
+    assert len(written) == 1  # a process that proves writes another file
 
 
 def test_an_alias_that_moves_to_a_graph_without_end_is_refused_and_the_old_version_serves(
