@@ -21,6 +21,8 @@
     │   ├── CoverageUnavailable
     │   ├── SessionUnavailable
     │   ├── TooManyRows
+    │   ├── IdempotencyMismatch      an Idempotency-Key of another request
+    │   ├── IdempotencyInProgress    an Idempotency-Key whose request is still under way
     │   ├── RepositoryClosed         what is served is not for callers to change
     │   ├── Unauthenticated          no credential, or none that is known here
     │   │   └── TokenExpired
@@ -29,13 +31,17 @@
     ├── NotFound                     no such thing under that address
     │   ├── ModelNotFound
     │   ├── VersionNotServed
-    │   └── VerbNotFound
+    │   ├── VerbNotFound
+    │   └── PredictionNotFound       no record under that id
     ├── ModelOutputInvalid           the graph's output contradicts its manifest
     ├── NotReady                     no model is loaded, not yet or not any more
     │   └── ModelNotReady            others are
     ├── LoadFailed                   a model that was to be loaded on request, and cannot be
     ├── Overloaded                   a request that would wait too long, or not be answered in time
     │   └── Draining                 the process is ending
+    ├── AuditUnavailable             an answer whose record cannot be kept
+    ├── StoreUnavailable             the database cannot be reached, read or written now
+    ├── StoreDamaged                 what lies in it contradicts itself
     ├── DeadlineExceeded             a request's time ran out before it was answered
     ├── SettingsInvalid              what the service cannot start with
     ├── KeysInvalid                  keys that cannot be read, made or revoked
@@ -215,6 +221,20 @@ class TooManyRows(RequestError):
     title = "The request has too many instances"
 
 
+class IdempotencyMismatch(RequestError):
+    """An Idempotency-Key under which another request was answered."""
+
+    code: ClassVar[str] = "idempotency-mismatch"
+    title: ClassVar[str] = "The Idempotency-Key belongs to another request"
+
+
+class IdempotencyInProgress(RequestError):
+    """An Idempotency-Key whose request is still being answered."""
+
+    code: ClassVar[str] = "idempotency-in-progress"
+    title: ClassVar[str] = "A request with this Idempotency-Key is still being answered"
+
+
 class RepositoryClosed(RequestError):
     """Callers may not list or change the served models here."""
 
@@ -287,6 +307,13 @@ class VerbNotFound(NotFound):
     title = "No such verb"
 
 
+class PredictionNotFound(NotFound):
+    """There is no record of an answer under that id, or none that the caller may read."""
+
+    code: ClassVar[str] = "prediction-not-found"
+    title: ClassVar[str] = "There is no such prediction"
+
+
 class ModelOutputInvalid(ServiceError):
     """The graph's output contradicts its manifest: not finite, or no probabilities."""
 
@@ -336,6 +363,27 @@ class Draining(Overloaded):
 
     code = "draining"
     title = "The service is ending"
+
+
+class AuditUnavailable(ServiceError):
+    """The record of an answer cannot be kept now, and no answer leaves without one."""
+
+    code: ClassVar[str] = "audit-unavailable"
+    title: ClassVar[str] = "The answer cannot be recorded now"
+
+
+class StoreUnavailable(ServiceError):
+    """The database cannot be reached, read or written now; its text names the kind of fault and no value."""
+
+    code: ClassVar[str] = "store-unavailable"
+    title: ClassVar[str] = "The store cannot be used now"
+
+
+class StoreDamaged(ServiceError):
+    """What lies in the store contradicts itself."""
+
+    code: ClassVar[str] = "store-damaged"
+    title: ClassVar[str] = "The store is damaged"
 
 
 class DeadlineExceeded(ServiceError):

@@ -158,6 +158,45 @@ class Settings(BaseSettings):
     data: Annotated[Place, Field(description="Directory for what the service writes; made on first use.")] = Path(
         ".temperance"
     )
+    audit: Annotated[
+        Literal["strict", "relaxed", "off"],
+        Field(
+            description="`strict`: no answer leaves before its record is durable; `relaxed`: answers leave without one "
+            "and are counted where it cannot be kept; `off`: no records."
+        ),
+    ] = "strict"
+    store: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="Where records and outcomes are kept, as a URL: sqlite:///PATH or postgresql://…; audit.db in "
+            "the data directory by default.",
+        ),
+    ] = None
+    secrets: Annotated[
+        Place | None,
+        Field(
+            description="File of the keys that pseudonyms, encryption and signatures are made with; secrets.json in "
+            "the data directory by default. All machines that share a store need the same."
+        ),
+    ] = None
+    anchors: Annotated[
+        Place | None,
+        Field(
+            description="File to which signed anchors of the record are appended, `-` for standard output; "
+            "anchors.jsonl in the data directory by default."
+        ),
+    ] = None
+    anchor_records: Annotated[
+        int, Field(ge=1, le=1 << 40, description="Records of a process after which an anchor is written.")
+    ] = 1000
+    retention_days: Annotated[
+        int, Field(ge=0, le=36525, description="Days after which records are deleted; 0 keeps them.")
+    ] = 0
+    monitor_seconds: Annotated[
+        float,
+        Field(ge=0, le=86400, description="Seconds between looks at outcomes for alarms; 0 for none."),
+    ] = 60.0
     insecure: Annotated[
         bool, Field(description="Whether everyone who reaches a port beyond loopback may use the service.")
     ] = False

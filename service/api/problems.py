@@ -14,11 +14,13 @@ from service.access.access_errors import IssuerUnavailable
 from service.api.http_errors import HeadersTooLarge, MalformedHttp, MethodNotAllowed, RequestTimeout, UriTooLong
 from service.errors import (
     MOST_FAULTS,
+    AuditUnavailable,
     BodyTooLarge,
     BundleError,
     DeadlineExceeded,
     Fault,
     Forbidden,
+    IdempotencyInProgress,
     LoadFailed,
     MalformedBody,
     ModelOutputInvalid,
@@ -29,6 +31,7 @@ from service.errors import (
     RepositoryClosed,
     RequestError,
     ServiceError,
+    StoreUnavailable,
     Unauthenticated,
     UnsupportedMediaType,
 )
@@ -50,6 +53,9 @@ STATUS: Final[dict[type[ServiceError], int]] = {
     LoadFailed: 409,
     Overloaded: 503,
     IssuerUnavailable: 503,
+    AuditUnavailable: 503,
+    StoreUnavailable: 503,
+    IdempotencyInProgress: 409,
     RepositoryClosed: 403,
     Unauthenticated: 401,
     Forbidden: 403,
