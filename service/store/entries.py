@@ -5,7 +5,7 @@ caller sent in clear text is in `Sealed` alone, encrypted; everything else may b
 Tested in tests/store/test_promises.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -269,6 +269,13 @@ class Write:
     outcomes: Sequence[Outcome] = ()
     events: Sequence[Event] = ()
     replies: Sequence[Reply] = ()
+
+
+def entries_of(write: Write) -> Iterator[Prediction | Outcome | Event]:
+    """The entries of the chain in a write, in their order."""
+    yield from write.predictions
+    yield from write.outcomes
+    yield from write.events
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,129 @@
+-- migration 1
+CREATE TABLE documents (
+    digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+    kind TEXT NOT NULL CHECK (kind IN ('schema', 'basis')),
+    content BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE contexts (
+    digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+    verb TEXT NOT NULL,
+    model TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    bundle_digest TEXT NOT NULL,
+    graph_digest TEXT NOT NULL,
+    calibration_digest TEXT NOT NULL,
+    policy TEXT,
+    site TEXT,
+    prevalence TEXT,
+    options TEXT NOT NULL,
+    software TEXT NOT NULL,
+    task TEXT NOT NULL,
+    schema BLOB REFERENCES documents (digest),
+    basis BLOB NOT NULL REFERENCES documents (digest),
+    shadow_of INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE streams (
+    number INTEGER PRIMARY KEY CHECK (number > 0),
+    name TEXT NOT NULL UNIQUE,
+    started INTEGER NOT NULL,
+    previous BLOB NOT NULL CHECK (length(previous) = 32),
+    link BLOB NOT NULL CHECK (length(link) = 32),
+    key_id TEXT NOT NULL,
+    signature BLOB NOT NULL
+) STRICT;
+
+-- A place is stream << 40 | sequence: entries of a stream lie together, in their order, by their key alone.
+CREATE TABLE predictions (
+    place INTEGER PRIMARY KEY,
+    link BLOB NOT NULL CHECK (length(link) = 32),
+    request_id TEXT NOT NULL UNIQUE,
+    created INTEGER NOT NULL,
+    caller TEXT NOT NULL,
+    x_request_id TEXT,
+    traceparent TEXT,
+    rows INTEGER NOT NULL CHECK (rows >= 0),
+    latency INTEGER NOT NULL,
+    context BLOB NOT NULL REFERENCES contexts (digest),
+    columns BLOB NOT NULL,
+    row_digests BLOB NOT NULL,
+    ids BLOB,
+    subjects BLOB,
+    groups BLOB,
+    key_id TEXT NOT NULL,
+    shadow_of TEXT
+) STRICT;
+CREATE INDEX predictions_shadow_of ON predictions (shadow_of) WHERE shadow_of IS NOT NULL;
+
+CREATE TABLE outcomes (
+    arrival INTEGER PRIMARY KEY AUTOINCREMENT,
+    place INTEGER NOT NULL UNIQUE,
+    link BLOB NOT NULL CHECK (length(link) = 32),
+    request_id TEXT NOT NULL,
+    row INTEGER NOT NULL CHECK (row >= 0),
+    truth TEXT NOT NULL,
+    observed_at INTEGER NOT NULL,
+    received INTEGER NOT NULL,
+    source TEXT,
+    ascertainment TEXT NOT NULL CHECK (ascertainment IN ('routine', 'action', 'audit')),
+    caller TEXT NOT NULL,
+    contradicts INTEGER NOT NULL CHECK (contradicts IN (0, 1))
+) STRICT;
+CREATE INDEX outcomes_of ON outcomes (request_id, row);
+
+CREATE TABLE events (
+    place INTEGER PRIMARY KEY,
+    link BLOB NOT NULL CHECK (length(link) = 32),
+    created INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    detail TEXT NOT NULL CHECK (json_valid(detail))
+) STRICT;
+
+CREATE TABLE sealed (
+    request_id TEXT NOT NULL,
+    row INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('id', 'subject', 'group', 'input')),
+    subject BLOB NOT NULL CHECK (length(subject) = 16),
+    key_id TEXT NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (request_id, row, kind)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sealed_of_subject ON sealed (subject);
+
+CREATE TABLE subject_keys (
+    subject BLOB PRIMARY KEY CHECK (length(subject) = 16),
+    key_id TEXT NOT NULL,
+    wrapped BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE replies (
+    caller BLOB PRIMARY KEY,
+    owner TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    reserved INTEGER NOT NULL,
+    content BLOB
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replies_by_time ON replies (reserved);
+
+CREATE TABLE anchors (
+    stream INTEGER NOT NULL REFERENCES streams (number),
+    sequence INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    link BLOB NOT NULL,
+    created INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    signature BLOB NOT NULL,
+    PRIMARY KEY (stream, sequence)
+) STRICT, WITHOUT ROWID;
+
+-- Working state of monitors: no part of the record.
+CREATE TABLE states (
+    name TEXT PRIMARY KEY,
+    content TEXT NOT NULL CHECK (json_valid(content))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE probe (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    checked INTEGER NOT NULL
+) STRICT;

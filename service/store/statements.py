@@ -1,0 +1,75 @@
+"""Columns of the tables, in the order of the values' attributes, and rows read back as values.
+
+Tested in tests/store/test_promises.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+from service.store.entries import Context, Event, Outcome, Prediction
+
+SEQUENCE_BITS: Final = 40
+PREDICTION: Final = tuple(field.name for field in fields(Prediction))
+OUTCOME: Final = tuple(field.name for field in fields(Outcome))
+CONTEXT: Final = tuple(field.name for field in fields(Context))
+EVENT: Final = tuple(field.name for field in fields(Event))
+STORED_OUTCOME: Final = OUTCOME[:-1]
+"""Without the arrival, which the database gives."""
+
+
+def place_of(stream: int, sequence: int) -> int:
+    """One whole number for an entry's place: entries of a stream follow each other."""
+    return stream << SEQUENCE_BITS | sequence
+
+
+def sequence_of(place: int) -> int:
+    """The sequence number in a place."""
+    return place & ((1 << SEQUENCE_BITS) - 1)
+
+
+def prediction_values(entry: Prediction) -> tuple[Any, ...]:
+    """As `PREDICTION`; `dataclasses.astuple` copies deeply, and takes ten times as long."""
+    return (
+        entry.request_id,
+        entry.created,
+        entry.caller,
+        entry.x_request_id,
+        entry.traceparent,
+        entry.rows,
+        entry.latency,
+        entry.context,
+        entry.columns,
+        entry.row_digests,
+        entry.ids,
+        entry.subjects,
+        entry.groups,
+        entry.key_id,
+        entry.shadow_of,
+    )
+
+
+def outcome_values(entry: Outcome) -> tuple[Any, ...]:
+    """As `STORED_OUTCOME`."""
+    return (
+        entry.request_id,
+        entry.row,
+        entry.truth,
+        entry.observed_at,
+        entry.received,
+        entry.source,
+        entry.ascertainment,
+        entry.caller,
+        int(entry.contradicts),
+    )
+
+
+def outcome_of(row: Sequence[Any]) -> Outcome:
+    """A row of `OUTCOME`."""
+    *values, contradicts, arrival = row
+    return Outcome(*values, bool(contradicts), arrival)
+
+
+def context_values(context: Context) -> tuple[Any, ...]:
+    """As `CONTEXT`."""
+    return tuple([getattr(context, name) for name in CONTEXT])
