@@ -67,7 +67,7 @@ def outcome_values(entry: Outcome) -> tuple[Any, ...]:
 def outcome_of(row: Sequence[Any]) -> Outcome:
     """A row of `OUTCOME`."""
     *values, contradicts, arrival = row
-    return Outcome(*values, bool(contradicts), arrival)
+    return Outcome(*[*values, bool(contradicts), arrival])
 
 
 def context_values(context: Context) -> tuple[Any, ...]:
