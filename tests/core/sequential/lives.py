@@ -87,23 +87,42 @@ def _fit(world: World, rng: np.random.Generator) -> tuple[float, float, float]:
     return temperature, slope_error(temperature, low, high), float(errors[-1])
 
 
-def calibration_lives(world: World, versions: int, seed: int) -> tuple[Array, Array]:
-    """Logarithms of E of the slope and of the last class' intercept after every row, shape (rows, V) each."""
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """What was seen after every row of every version, shape (rows, V) each.
+
+    Attributes
+    ----------
+    slope, intercept : ndarray
+        Logarithms of E; the intercept is that of the last class.
+    log_ratio : ndarray
+        Log-likelihood ratio of the slope of ``against`` to 1, on all rows so far.
+    """
+
+    slope: Array
+    intercept: Array
+    log_ratio: Array
+
+
+def calibration_lives(world: World, versions: int, seed: int, *, against: float = 1.0) -> Lives:
+    """Outcomes that are looked at one by one."""
     rng = np.random.default_rng(seed)
     fits = fitted(world, versions, rng)
     slopes = side_by_side([lattice(error, farthest=STEEPEST) for error in fits.slope_errors])
     intercepts = side_by_side([lattice(error, farthest=FARTHEST) for error in fits.intercept_errors])
     by_slope, by_intercept = _begin(slopes), _begin(intercepts)
-    values = np.empty((2, world.rows, versions))
+    values, total = np.empty((3, world.rows, versions)), np.zeros(versions)
+    alternatives = np.array([0.0, np.log(against)])
     for t in range(world.rows):
         logits, labels = world.draw(rng, versions, changed=t >= world.change)
         log_probs = log_softmax(logits / fits.temperatures[:, None])
         by_slope = advance_calibration(by_slope, log_sloped(log_probs, labels, slopes.points), slopes)
-        log_odds = np.log(np.expm1(-log_probs[:, -1])) * -1.0
+        log_odds = -np.log(np.expm1(-log_probs[:, -1]))
         events = labels == world.classes - 1
         by_intercept = advance_calibration(by_intercept, log_shifted(log_odds, events, intercepts.points), intercepts)
-        values[:, t] = by_slope.evidence.log_value, by_intercept.evidence.log_value
-    return values[0], values[1]
+        total += np.diff(log_sloped(log_probs, labels, alternatives))[:, 0]
+        values[:, t] = by_slope.evidence.log_value, by_intercept.evidence.log_value, total
+    return Lives(*values)
 
 
 def score_lives(world: World, versions: int, seed: int, *, alpha: float = 0.05) -> Array:

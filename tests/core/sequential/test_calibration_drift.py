@@ -47,11 +47,11 @@ def test_the_registry_holds_every_test() -> None:
 
 
 def test_sound_versions_raise_no_alarm() -> None:
-    slope, intercept = calibration_lives(World(rows=300), 200, seed=1)
-    alarms = np.isfinite(np.minimum(first_alarm(slope, 0.5), first_alarm(intercept, 0.5)))
+    lives = calibration_lives(World(rows=300), 200, seed=1)
+    alarms = np.isfinite(np.minimum(first_alarm(lives.slope, 0.5), first_alarm(lives.intercept, 0.5)))
     assert alarms.sum() <= 2
 
 
 def test_an_intercept_that_moved_is_found() -> None:
-    _, intercept = calibration_lives(World(rows=500, intercept=1.0), 40, seed=2)
-    assert np.median(first_alarm(intercept, 0.5)) < 400
+    lives = calibration_lives(World(rows=500, intercept=1.0), 40, seed=2)
+    assert np.median(first_alarm(lives.intercept, 0.5)) < 400
