@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import tomlkit
 
+from service.bundle.aliases import Alias, aliases_text
 from service.bundle.durability import rename, sync, writing
 from service.bundle.files import file_sha256
 from service.bundle.foreign_files import maker_of
@@ -75,14 +76,31 @@ def publish(repository: Repository, draft: Bundle, *, record: Record | None, sta
     return version
 
 
-def set_alias(repository: Repository, name: str, label: str, version: int) -> None:
-    """Point a movable name at a published version; this is what deploys and rolls back."""
+def set_alias(repository: Repository, name: str, label: str, version: int, *, share: float | None = None) -> None:
+    """Point a movable name at a published version; this is what deploys and rolls back.
+
+    Parameters
+    ----------
+    repository : Repository
+    name, label : str
+    version : int
+    share : float, optional
+        Of requests; the version is then a shadow, which sees them after they were answered.
+
+    Raises
+    ------
+    ManifestInvalid
+        If nothing can be called that, or `stable` would not answer.
+    BundleNotFound
+    """
     if not NAME.fullmatch(label) or label.isdigit():
         raise ManifestInvalid(
             "an alias has at most 64 letters, digits, dots, dashes and underscores, and is not a number"
         )
+    if share is not None and label == FIRST_ALIAS:
+        raise ManifestInvalid(f"{FIRST_ALIAS} answers requests, and cannot be a shadow; take another label")
     repository.check_published(name, version)
-    _write_aliases(repository, name, {**repository.aliases(name), label: version})
+    _write_aliases(repository, name, {**repository.alias_entries(name), label: Alias(version, share)})
 
 
 def remove_alias(repository: Repository, name: str, label: str) -> dict[str, int]:
@@ -93,12 +111,12 @@ def remove_alias(repository: Repository, name: str, label: str) -> dict[str, int
     BundleNotFound
         If no alias is called that.
     """
-    aliases = repository.aliases(name)
+    aliases = repository.alias_entries(name)
     if label not in aliases:
         raise BundleNotFound(f"{name} has no alias of that name (aliases: {', '.join(aliases) or 'none'})")
-    left = {other: version for other, version in aliases.items() if other != label}
+    left = {other: alias for other, alias in aliases.items() if other != label}
     _write_aliases(repository, name, left)
-    return left
+    return {other: alias.version for other, alias in left.items()}
 
 
 def retire(repository: Repository, name: str, version: int, *, purge: bool = False) -> list[str]:
@@ -119,10 +137,10 @@ def retire(repository: Repository, name: str, version: int, *, purge: bool = Fal
     retired = repository.retired(name)
     if version not in retired:
         repository.check_published(name, version)
-    aliases = repository.aliases(name)
-    removed = [label for label, target in aliases.items() if target == version]
+    aliases = repository.alias_entries(name)
+    removed = [label for label, alias in aliases.items() if alias.version == version]
     if removed:
-        _write_aliases(repository, name, {label: v for label, v in aliases.items() if v != version})
+        _write_aliases(repository, name, {label: a for label, a in aliases.items() if a.version != version})
     if version not in retired:
         text = tomlkit.dumps({"retired": sorted({*retired, version})})
         _write_atomically(repository.folder(name) / RETIRED_FILE, text)
@@ -140,8 +158,8 @@ def _purge(folder: Path) -> None:
     sync(folder)
 
 
-def _write_aliases(repository: Repository, name: str, aliases: dict[str, int]) -> None:
-    text = tomlkit.dumps(dict(sorted(aliases.items()))) if aliases else NO_ALIAS
+def _write_aliases(repository: Repository, name: str, aliases: dict[str, Alias]) -> None:
+    text = aliases_text(aliases) if aliases else NO_ALIAS
     _write_atomically(repository.folder(name) / ALIASES_FILE, text)
 
 
