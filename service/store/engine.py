@@ -17,6 +17,7 @@ from service.store.entries import (
     Document,
     Event,
     Linked,
+    Origin,
     Outcome,
     Prediction,
     Reservation,
@@ -100,6 +101,12 @@ class Store(Protocol):
 
     def predictions_of(self, request_ids: Iterable[str]) -> dict[str, Prediction]:
         """Several records."""
+
+    def origins_of(self, request_ids: Iterable[str]) -> dict[str, Origin]:
+        """What outcomes need to know of several records."""
+
+    def linked(self, request_id: str) -> Linked | None:
+        """One record with its place in the chain."""
 
     def shadows_of(self, request_id: str) -> list[Prediction]:
         """What other versions made of the rows of a request."""

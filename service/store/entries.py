@@ -130,6 +130,26 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What an outcome needs to know of the record that it is about; the rest of a record may be large.
+
+    Attributes
+    ----------
+    request_id : str
+    rows : int
+    context : bytes
+        Digest of its `Context`.
+    shadow_of : str or None
+        As in `Prediction`.
+    """
+
+    request_id: str
+    rows: int
+    context: bytes
+    shadow_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """Clear text of one row, encrypted under the key of its subject; outside the chain.
 

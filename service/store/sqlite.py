@@ -24,6 +24,7 @@ from service.store.entries import (
     Document,
     Event,
     Linked,
+    Origin,
     Outcome,
     Prediction,
     Reservation,
@@ -48,6 +49,7 @@ from service.store.statements import (
     place_of,
     prediction_values,
     sequence_of,
+    stream_of,
 )
 
 BUSY_MILLISECONDS: Final = 5000
@@ -205,6 +207,20 @@ class SqliteStore:
         """As `Store.predictions_of`."""
         query = f"SELECT {', '.join(PREDICTION)} FROM predictions WHERE request_id IN"  # noqa: S608
         return {row[0]: Prediction(*row) for row in self._in(query, request_ids)}
+
+    def origins_of(self, request_ids: Iterable[str]) -> dict[str, Origin]:
+        """As `Store.origins_of`."""
+        query = "SELECT request_id, rows, context, shadow_of FROM predictions WHERE request_id IN"
+        return {row[0]: Origin(*row) for row in self._in(query, request_ids)}
+
+    def linked(self, request_id: str) -> Linked | None:
+        """As `Store.linked`."""
+        query = f"SELECT place, link, {', '.join(PREDICTION)} FROM predictions WHERE request_id = ?"  # noqa: S608
+        found = self._rows(query, (request_id,))
+        if not found:
+            return None
+        place, link, *values = found[0]
+        return Linked(stream_of(place), sequence_of(place), link, Prediction(*values))
 
     def shadows_of(self, request_id: str) -> list[Prediction]:
         """As `Store.shadows_of`."""

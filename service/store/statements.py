@@ -28,6 +28,11 @@ def sequence_of(place: int) -> int:
     return place & ((1 << SEQUENCE_BITS) - 1)
 
 
+def stream_of(place: int) -> int:
+    """The stream in a place."""
+    return place >> SEQUENCE_BITS
+
+
 def prediction_values(entry: Prediction) -> tuple[Any, ...]:
     """As `PREDICTION`; `dataclasses.astuple` copies deeply, and takes ten times as long."""
     return (
