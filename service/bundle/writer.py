@@ -62,17 +62,42 @@ def publish(repository: Repository, draft: Bundle, *, record: Record | None, sta
     BundleError
         If it cannot be written; nothing is then left of it.
     """
-    folder = repository.folder(draft.name)
+    version = publish_beside(repository, draft, record=record, state=state)
+    _remove(draft.path)
+    return version
+
+
+def publish_beside(repository: Repository, source: Bundle, *, record: Record | None, state: State) -> int:
+    """Make the next version from a draft or another version, which stays as it is; otherwise as `publish`.
+
+    Parameters
+    ----------
+    repository : Repository
+    source : Bundle
+        Its graph and manifest are taken as they are.
+    record, state
+        The calibration.
+
+    Returns
+    -------
+    int
+        The new version.
+
+    Raises
+    ------
+    BundleError
+        If it cannot be written; nothing is then left of it.
+    """
+    folder = repository.folder(source.name)
     # Checked first: unreadable aliases must stop it before anything is written. Where all were removed, none is set.
-    first = not repository.aliases(draft.name) and not repository.has_no_alias_left(draft.name)
+    first = not repository.aliases(source.name) and not repository.has_no_alias_left(source.name)
     with writing(folder), _staging(folder, "publishing") as staging:
-        _stage(staging, draft.path, record, state)
-        version = _rename_to_next_version(repository, draft.name, staging)
+        _stage(staging, source.path, record, state)
+        version = _rename_to_next_version(repository, source.name, staging)
         if first:
-            _set_first_alias(repository, draft.name, version, staging)
+            _set_first_alias(repository, source.name, version, staging)
     if version == 1:
         _keep_line_endings(repository.root)
-    _remove(draft.path)
     return version
 
 
