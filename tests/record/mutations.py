@@ -86,7 +86,9 @@ def insert(base: apsw.Connection, draw: random.Random) -> str:
     row = dict(zip(names, draw.choice(base.execute(f"SELECT * FROM {table}").fetchall()), strict=True))
     top = base.execute(f"SELECT max(place) FROM ({' UNION '.join(f'SELECT place FROM {one}' for one in CHAINED)})")
     row["place"] = (
-        top.fetchall()[0][0] + 1 if draw.random() < 0.5 else draw.randrange(1, 4) << 40 | draw.randrange(1 << 20)
+        int(str(top.fetchall()[0][0])) + 1
+        if draw.random() < 0.5
+        else draw.randrange(1, 4) << 40 | draw.randrange(1 << 20)
     )
     row.update({name: None for name in ("arrival",) if name in row}, request_id="0192f0c1-ffff-7000-8000-000000000000")
     own = {name: row[name] for name in names}
