@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 import orjson
 
-from service.core.sequential.changes import Evidence, State
+from service.core.sequential.change_mixture import Evidence, State
 from service.monitoring.alarm_tests import VersionTest
 
 FORMAT: Final = 1

@@ -42,7 +42,7 @@ def test_a_look_without_the_lease_shows_alarms_and_raises_none(store: Store) -> 
     assert store.state(WATCHED.state_name) is None
 
 
-def test_an_alarm_is_logged_once_whoever_looks(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_alarm_is_logged_once_by_whichever_process_looks(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     drift(store)
     with caplog.at_level(logging.WARNING, logger="temperance"):
         first = watch("one").look(store)
