@@ -15,6 +15,7 @@
     │   ├── InvalidInstances         the rows
     │   ├── InvalidLabels            the labels of an evaluation
     │   ├── InvalidParameters        the options
+    │   ├── InvalidOutcomes          reports of what turned out to be true
     │   ├── PolicyRequired
     │   ├── PrevalenceUnavailable
     │   ├── EstimateUnavailable
@@ -177,6 +178,13 @@ class InvalidParameters(RequestError):
 
     code = "invalid-parameters"
     title = "Some parameters are not valid"
+
+
+class InvalidOutcomes(RequestError):
+    """Reports of outcomes that are malformed; none of their request is kept."""
+
+    code = "invalid-outcomes"
+    title = "Some outcomes are not valid"
 
 
 class PolicyRequired(RequestError):

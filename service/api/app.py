@@ -30,10 +30,12 @@ from service.api.loop_load import Overload
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
+from service.api.record_access import RecordAccess
 from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
 from service.api.root_path import under
 from service.api.v1 import routes as v1
+from service.api.v1.outcome_routes import outcome_router
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
 from service.api.v2.model_repository import Access
@@ -51,7 +53,7 @@ class AppParts:
     ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; ``reloader`` is what
     `/v2/repository` uses, None where that is closed; ``workers`` is how many processes serve; ``background`` runs
     beside the application for as long as it does; ``trace`` takes in every request that was answered; ``ending`` is how
-    far the end of the process has come.
+    far the end of the process has come; ``record`` is where outcomes are kept and records read, None where none is.
     """
 
     registry: Registry
@@ -72,6 +74,7 @@ class AppParts:
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     trace: Callable[[TracedRequest], None] | None = None
     ending: Ending = field(default_factory=Ending)
+    record: RecordAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,7 @@ def _contract(parts: AppParts) -> Contract:
             docs=False,
             checks=replace(parts.checks, quotas=Quotas(SharedCounts.alone())),
             reloader=parts.reloader if is_open else None,
+            record=None,
             background=nullcontext,
         )
         return _routed(own)
@@ -189,7 +193,10 @@ def _limits(parts: AppParts) -> Limits:
 
 def _v1(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
     del check_ready
-    return Routes(v1.router(parts.registry), v1.verb_routes(parts.registry, parts.predictor, limits))
+    both = APIRouter()  # routers side by side, as in `v2.routes`
+    both.include_router(v1.router(parts.registry))
+    both.include_router(outcome_router(parts.record, limits, parts.predictor.now))
+    return Routes(both, v1.verb_routes(parts.registry, parts.predictor, limits))
 
 
 def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:

@@ -26,17 +26,21 @@ class Part(NamedTuple):
         The caller's names of these rows.
     places : sequence of int or None
         Places of these rows in the request, where they are not all of its rows.
+    subjects, groups : sequence of str or None
+        Whose rows these are, and what they are grouped by; no answer repeats them.
     """
 
     request_id: str
     rows: int
     ids: Sequence[str] | None = None
     places: Sequence[int] | None = None
+    subjects: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
 
     def of(self, places: Sequence[int]) -> Self:
         """Some of the rows of a whole request."""
-        ids = None if self.ids is None else [self.ids[place] for place in places]
-        return self._replace(rows=len(places), ids=ids, places=places)
+        ids, subjects, groups = (_chosen(given, places) for given in (self.ids, self.subjects, self.groups))
+        return self._replace(rows=len(places), ids=ids, places=places, subjects=subjects, groups=groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,10 @@ def parted(answer: Answer, parts: Sequence[Part]) -> Iterator[tuple[Answer, Part
     for part in parts:
         start, end = end, end + part.rows
         yield answer[start:end], part
+
+
+def _chosen(given: Sequence[str] | None, places: Sequence[int]) -> list[str] | None:
+    return None if given is None else [given[place] for place in places]
 
 
 def _places(posterior: Posterior, rows: slice) -> slice:

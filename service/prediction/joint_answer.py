@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from service.prediction.answer import Answer, Part
 from service.prediction.query import Query
 from service.prediction.timings import Timings
+from service.runtime.rows import Rows
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +26,8 @@ class JointAnswer:
         When each of them had been read and came to the queue, on the monotonic clock.
     timings : Timings
         Of what came after, for all of them.
+    rows : list of Rows
+        What the requests held, one by one.
     bodies : list of bytes or None
         The body of every part's response, once the first of them was written.
     """
@@ -34,6 +37,7 @@ class JointAnswer:
     parts: list[Part]
     queued: Sequence[float]
     timings: Timings
+    rows: Sequence[Rows] = ()
     bodies: list[bytes] | None = None
 
     def own(self, place: int) -> Answer:

@@ -36,7 +36,7 @@ def kept(
     content = orjson.dumps({"classes": classes})
     basis = Document(hashlib.sha256(content).digest(), "basis", content)
     schema = Document(hashlib.sha256(b"schema").digest(), "schema", b"schema")
-    shared = _context(model, task, schema=schema.digest, basis=basis.digest, **context)
+    shared = _context(model, task, basis=basis.digest, **{"schema": schema.digest, **context})
     own = request_id or str(uuid_utils.uuid7())
     write = Write(predictions=[_prediction(own, rows, shared.digest)], contexts=[shared], documents=[basis, schema])
     return own, write

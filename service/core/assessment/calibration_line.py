@@ -62,8 +62,8 @@ def calibration_slope(
 ) -> Estimate:
     """`cox`'s slope with its 95 % interval: below 1 the probabilities are too sure.
 
-    Without weights and groups the interval is Wald's; otherwise that of the sandwich, with Student's quantile and the
-    usual correction for few groups.
+    Without weights and groups the interval is Wald's; otherwise that of the jackknife over groups, with Student's
+    quantile.
 
     Parameters
     ----------
@@ -88,15 +88,13 @@ def calibration_slope(
     References
     ----------
     Cox (1958), *Two Further Applications of a Model for Binary Regression*, Biometrika 45.
-    Cameron & Miller (2015), *A Practitioner's Guide to Cluster-Robust Inference*, Journal of Human Resources 50.
+    Bell & McCaffrey (2002), *Bias Reduction in Standard Errors for Linear Regression with Multi-Stage Samples*, Survey
+    Methodology 28.
     """
     line, units = cox(log_odds, occurred, weights=weights, groups=groups), _least_units(occurred, groups)
     if not math.isfinite(line.slope_error) or units < FEWEST:
         return Estimate(line.slope, math.nan, math.nan, _rarer(occurred))
-    reach = NORMAL * line.slope_error
-    if weights is not None or groups is not None:
-        count = len(log_odds) if groups is None else len(np.unique(groups))
-        reach = student(units - 1) * line.slope_error * math.sqrt(count / (count - 1.0))
+    reach = line.slope_error * (NORMAL if weights is None and groups is None else student(units - 1))
     return Estimate(line.slope, line.slope - reach, line.slope + reach, _rarer(occurred))
 
 
