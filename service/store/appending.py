@@ -4,30 +4,12 @@ Tested in tests/store/test_promises.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.store import canonical
-from service.store.entries import Outcome, Prediction, Write, entries_of
+from service.store.entries import Head, Outcome, Prediction, Write, entries_of
 from service.store.statements import event_values, outcome_values, place_of, prediction_values
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The end of a stream.
-
-    Attributes
-    ----------
-    stream : int
-    sequence : int
-        Of its last entry; 0 where it has none.
-    link : bytes
-        Of its last entry; of the stream where it has none.
-    """
-
-    stream: int
-    sequence: int
-    link: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +47,4 @@ def placed(writes: Sequence[Write], head: Head) -> Placed:
                 outcomes.append((*place, *outcome_values(entry)))
             else:
                 events.append((*place, *event_values(entry)))
-    return Placed(Head(head.stream, sequence, link), predictions, outcomes, events)
+    return Placed(replace(head, sequence=sequence, link=link), predictions, outcomes, events)

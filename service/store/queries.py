@@ -155,11 +155,11 @@ class Queries(ABC):
         query = f"SELECT {', '.join(SEALED)} FROM sealed WHERE request_id = $1 ORDER BY row, kind"  # noqa: S608
         return [Sealed(*row) for row in self._rows(query, (request_id,))]
 
-    def subject_key(self, subject: bytes) -> SubjectKey | None:
-        """As `Store.subject_key`."""
-        query = f"SELECT {', '.join(SUBJECT_KEY)} FROM subject_keys WHERE subject = $1"  # noqa: S608
-        found = self._rows(query, (subject,))
-        return SubjectKey(*found[0]) if found else None
+    def subject_keys(self, request_id: str) -> dict[bytes, SubjectKey]:
+        """As `Store.subject_keys`."""
+        query = f"SELECT {', '.join(SUBJECT_KEY)} FROM subject_keys WHERE request_id = $1"  # noqa: S608
+        keys = [SubjectKey(*row) for row in self._rows(query, (request_id,))]
+        return {key.subject: key for key in keys}
 
     def streams(self) -> list[Stream]:
         """As `Store.streams`."""

@@ -24,8 +24,6 @@ PREDICTION: Final = tuple(field.name for field in fields(Prediction))
 OUTCOME: Final = tuple(field.name for field in fields(Outcome))
 CONTEXT: Final = tuple(field.name for field in fields(Context))
 EVENT: Final = tuple(field.name for field in fields(Event))
-STORED_OUTCOME: Final = OUTCOME[:-1]
-"""Without the arrival, which the database gives."""
 DOCUMENT: Final = tuple(field.name for field in fields(Document))
 SEALED: Final = tuple(field.name for field in fields(Sealed))
 SUBJECT_KEY: Final = tuple(field.name for field in fields(SubjectKey))
@@ -72,7 +70,7 @@ def prediction_values(entry: Prediction) -> tuple[Any, ...]:
 
 
 def outcome_values(entry: Outcome) -> tuple[Any, ...]:
-    """As `STORED_OUTCOME`."""
+    """As `OUTCOME`."""
     return (
         entry.request_id,
         entry.row,
@@ -83,6 +81,7 @@ def outcome_values(entry: Outcome) -> tuple[Any, ...]:
         entry.ascertainment,
         entry.caller,
         int(entry.contradicts),
+        entry.arrival,
     )
 
 
