@@ -68,7 +68,8 @@ class VerbEndpoint:
         _, reader, intake, most_bytes = target
         body = await read_json(scope, receive, limit=most_bytes)
         request = await intake.read(body, reader.read, scope, receive)
-        part, query = Part(scope["state"]["request_id"], len(request.rows), request.ids), request.kind.query
+        (ids, subjects, groups), query = request.texts, request.kind.query
+        part = Part(scope["state"]["request_id"], len(request.rows), ids, subjects=subjects, groups=groups)
         try:
             joint, place = await intake.answer(query, request.rows, part, scope, receive)
         except InvalidInstances as error:

@@ -129,7 +129,8 @@ class InferEndpoint:
 
     async def _answer(self, own: ModelRequests, scope: Scope, receive: Receive) -> Response:
         request = await self._read(own, scope, receive)
-        kind, part = own.kind(request.options), Part(scope["state"]["request_id"], len(request.rows))
+        kind = own.kind(request.options)
+        part = Part(scope["state"]["request_id"], len(request.rows), subjects=request.subjects, groups=request.groups)
         try:
             joint, place = await own.intake.answer(
                 kind.query, request.rows, part, scope, receive, seconds=request.timeout
