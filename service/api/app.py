@@ -30,10 +30,13 @@ from service.api.loop_load import Overload
 from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
+from service.api.record_access import RecordAccess
+from service.api.recorder import Recorder
 from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
 from service.api.root_path import under
 from service.api.v1 import routes as v1
+from service.api.v1.outcome_routes import outcome_router
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
 from service.api.v2.model_repository import Access
@@ -51,7 +54,8 @@ class AppParts:
     ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; ``reloader`` is what
     `/v2/repository` uses, None where that is closed; ``workers`` is how many processes serve; ``background`` runs
     beside the application for as long as it does; ``trace`` takes in every request that was answered; ``ending`` is how
-    far the end of the process has come.
+    far the end of the process has come; ``record`` is where outcomes are kept and records read, None where none is;
+    ``recorder`` keeps the records of answers, None where none are kept.
     """
 
     registry: Registry
@@ -72,6 +76,8 @@ class AppParts:
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     trace: Callable[[TracedRequest], None] | None = None
     ending: Ending = field(default_factory=Ending)
+    record: RecordAccess | None = None
+    recorder: Recorder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,8 @@ def _contract(parts: AppParts) -> Contract:
             docs=False,
             checks=replace(parts.checks, quotas=Quotas(SharedCounts.alone())),
             reloader=parts.reloader if is_open else None,
+            record=None,
+            recorder=None,
             background=nullcontext,
         )
         return _routed(own)
@@ -167,6 +175,8 @@ class _State:
         # What was loaded at the start can be unloaded, to the last: then there is no model to send a request to.
         if not (self._running and self._parts.registry.names()):
             raise NotReady.without_models()
+        if self._parts.recorder is not None:
+            self._parts.recorder.check()
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -189,7 +199,10 @@ def _limits(parts: AppParts) -> Limits:
 
 def _v1(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
     del check_ready
-    return Routes(v1.router(parts.registry), v1.verb_routes(parts.registry, parts.predictor, limits))
+    both = APIRouter()  # routers side by side, as in `v2.routes`
+    both.include_router(v1.router(parts.registry))
+    both.include_router(outcome_router(parts.record, limits, parts.predictor.now))
+    return Routes(both, v1.verb_routes(parts.registry, parts.predictor, limits, parts.recorder))
 
 
 def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
@@ -199,7 +212,7 @@ def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Rou
 
 def _server(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Server:
     repository = Access(parts.reloader, parts.workers)
-    return Server(parts.registry, parts.predictor, limits, parts.version, check_ready, repository)
+    return Server(parts.registry, parts.predictor, limits, parts.version, check_ready, repository, parts.recorder)
 
 
 Protocol = Callable[[AppParts, Limits, Callable[[], None]], Routes]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from service.bundle.change_protocol import ChangeProtocol
 from service.bundle.sections import (
     Feature,
     Graph,
@@ -52,6 +53,7 @@ class Manifest(Section):
     runtime: Runtime = Runtime()
     sites: dict[Name, Site] = Field(default_factory=dict)
     policies: dict[Name, Policy] = Field(default_factory=dict)
+    change_protocol: ChangeProtocol = ChangeProtocol()
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -7,28 +7,29 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import jiter
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from service.bundle.manifest import describe
+from service.bundle.record_section import (
+    Count,
+    Finite,
+    NotNegative,
+    OwnShare,
+    Positive,
+    Rate,
+    RecordSection,
+    Share,
+    Units,
+)
+from service.bundle.refit_record import RefitRecord
 from service.bundle.wording import one_line
 from service.core.calibration import CALIBRATORS, Calibrator, Map
 from service.core.calibration.mixture import Mixed, support
 from service.core.inverse import INVERSES, Inverse
 from service.core.multilabel import LabelChain, PerLabel
-from service.core.numerics import EXACT
 from service.core.smoothing import Transitions
 from service.core.state_checks import check_shares
 from service.errors import BundleDamaged
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(allow_inf_nan=False, ge=0.0)]
-Positive = Annotated[float, Field(allow_inf_nan=False, gt=0.0)]
-Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-OwnShare = Annotated[float, Field(gt=0.0, le=1.0)]
-"""Of a class that occurs."""
-Count = Annotated[int, Field(ge=0, le=EXACT)]
-Units = Annotated[int, Field(ge=1, le=EXACT)]
 
 RECORD_FILE = "calibration.json"
 PER_LABEL = "per_label"
@@ -43,6 +44,7 @@ LATER: Final = (
     "ood_data",
     "labels",
     "sequence",
+    "refit",
     "content_sha256",
 )
 """Keys younger than schema 1; without a value they are not written, so an old record keeps its bytes and digest."""
@@ -50,12 +52,6 @@ LATER: Final = (
 
 def _is_empty(value: object) -> bool:
     return not value
-
-
-class RecordSection(BaseModel):
-    """A part of the record."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Param = Finite | tuple[Finite, ...] | tuple[tuple[Finite, ...], ...]
@@ -71,9 +67,9 @@ class CalibratorRecord(RecordSection):
 
     method: str
     params: dict[str, Param]
-    prior: Annotated[dict[str, Positive], Field(exclude_if=_is_empty)] = {}
-    interval: dict[str, tuple[Finite, Finite | None]] = {}
-    interval_reason: Annotated[dict[str, str], Field(exclude_if=_is_empty)] = {}
+    prior: dict[str, Positive] = Field(default_factory=dict, exclude_if=_is_empty)
+    interval: dict[str, tuple[Finite, Finite | None]] = Field(default_factory=dict)
+    interval_reason: dict[str, str] = Field(default_factory=dict, exclude_if=_is_empty)
     level: Rate = 0.95
 
 
@@ -200,7 +196,7 @@ class LabelRecord(RecordSection):
     chain: tuple[str, ...]
     inverse: InverseRecord | None = None
     calibrator: CalibratorRecord
-    candidates: dict[str, CandidateRecord] = {}
+    candidates: dict[str, CandidateRecord] = Field(default_factory=dict)
     source: PrevalenceRecord
     present: Count
     before: dict[str, Finite]
@@ -259,16 +255,17 @@ class Record(RecordSection):
     chain: tuple[str, ...]
     inverse: InverseRecord | None = None
     calibrator: CalibratorRecord
-    candidates: dict[str, CandidateRecord] = {}
+    candidates: dict[str, CandidateRecord] = Field(default_factory=dict)
     source: PrevalenceRecord
     probability_floor: Annotated[float, Field(gt=0.0, lt=0.5)]
     scores: dict[str, ScoreRecord]
     label_sets: LabelSetsRecord | None = None
     estimation: EstimationRecord | None = None
     ood_data: OodDataRecord | None = None
-    labels: dict[str, LabelRecord] = {}
+    labels: dict[str, LabelRecord] = Field(default_factory=dict)
     sequence: SequenceRecord | None = None
     provenance: Provenance
+    refit: RefitRecord | None = None
     content_sha256: str | None = None
 
     @model_validator(mode="after")

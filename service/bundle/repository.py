@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from service.bundle.aliases import LAST_VERSION, Alias, parse_alias
 from service.bundle.binding import check_bound
 from service.bundle.files import check_regular, folders_in, read_optional_file
 from service.bundle.manifest import MANIFEST_FILE, Manifest, parse_manifest
@@ -23,7 +24,6 @@ DRAFT = "draft"
 MOST_LISTED: Final = 256 << 10
 """Bytes of `aliases.toml` and of `retired.toml`, which are read again and again: 3,000 aliases with long names."""
 
-LAST_VERSION: Final = 999_999_999
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -129,14 +129,21 @@ class Repository:
         return not self.aliases(name) and content is not None and content.startswith(NO_ALIAS.encode())
 
     def aliases(self, name: str) -> dict[str, int]:
-        """Movable names of versions; every one of them is checked to exist."""
-        path = self.folder(name) / ALIASES_FILE
-        entries = _toml(path)
-        published = self.versions(name)
-        for label, version in entries.items():
-            if isinstance(version, bool) or not isinstance(version, int) or version not in published:
+        """Versions by movable names; every one of them is checked to exist."""
+        return {label: alias.version for label, alias in self.alias_entries(name).items()}
+
+    def shadows(self, name: str) -> dict[str, Alias]:
+        """Those aliases whose versions only run beside the one that answers."""
+        return {label: alias for label, alias in self.alias_entries(name).items() if alias.is_shadow}
+
+    def alias_entries(self, name: str) -> dict[str, Alias]:
+        """What `aliases.toml` holds, checked."""
+        path, published = self.folder(name) / ALIASES_FILE, self.versions(name)
+        found = {label: _alias(value, path, label) for label, value in _toml(path).items()}
+        for label, alias in found.items():
+            if alias.version not in published:
                 raise ManifestInvalid(f"{path}: alias {label[:64]!r} does not name a published version of {name}")
-        return entries
+        return found
 
     def bundle(self, name: str, version: int) -> Bundle:
         """A published version, its files checked against their sums."""
@@ -190,6 +197,13 @@ def _parsed(path: Path, contents: Mapping[str, bytes]) -> tuple[Manifest, Record
     if STATE_FILE not in contents:
         return manifest, record, {}
     return manifest, record, load_state(contents[STATE_FILE], where=str(path / STATE_FILE))
+
+
+def _alias(value: Any, path: Path, label: str) -> Alias:
+    try:
+        return parse_alias(value)
+    except ValueError as error:
+        raise ManifestInvalid(f"{path}: alias {label[:64]!r} {error}") from None
 
 
 def _toml(path: Path) -> dict[str, Any]:

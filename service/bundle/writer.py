@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import tomlkit
 
+from service.bundle.aliases import Alias, aliases_text
 from service.bundle.durability import rename, sync, writing
 from service.bundle.files import file_sha256
 from service.bundle.foreign_files import maker_of
@@ -61,28 +62,70 @@ def publish(repository: Repository, draft: Bundle, *, record: Record | None, sta
     BundleError
         If it cannot be written; nothing is then left of it.
     """
-    folder = repository.folder(draft.name)
-    # Checked first: unreadable aliases must stop it before anything is written. Where all were removed, none is set.
-    first = not repository.aliases(draft.name) and not repository.has_no_alias_left(draft.name)
-    with writing(folder), _staging(folder, "publishing") as staging:
-        _stage(staging, draft.path, record, state)
-        version = _rename_to_next_version(repository, draft.name, staging)
-        if first:
-            _set_first_alias(repository, draft.name, version, staging)
-    if version == 1:
-        _keep_line_endings(repository.root)
+    version = publish_beside(repository, draft, record=record, state=state)
     _remove(draft.path)
     return version
 
 
-def set_alias(repository: Repository, name: str, label: str, version: int) -> None:
-    """Point a movable name at a published version; this is what deploys and rolls back."""
+def publish_beside(repository: Repository, source: Bundle, *, record: Record | None, state: State) -> int:
+    """Make the next version from a draft or another version, which stays as it is; otherwise as `publish`.
+
+    Parameters
+    ----------
+    repository : Repository
+    source : Bundle
+        Its graph and manifest are taken as they are.
+    record, state
+        The calibration.
+
+    Returns
+    -------
+    int
+        The new version.
+
+    Raises
+    ------
+    BundleError
+        If it cannot be written; nothing is then left of it.
+    """
+    folder = repository.folder(source.name)
+    # Checked first: unreadable aliases must stop it before anything is written. Where all were removed, none is set.
+    first = not repository.aliases(source.name) and not repository.has_no_alias_left(source.name)
+    with writing(folder), _staging(folder, "publishing") as staging:
+        _stage(staging, source.path, record, state)
+        version = _rename_to_next_version(repository, source.name, staging)
+        if first:
+            _set_first_alias(repository, source.name, version, staging)
+    if version == 1:
+        _keep_line_endings(repository.root)
+    return version
+
+
+def set_alias(repository: Repository, name: str, label: str, version: int, *, share: float | None = None) -> None:
+    """Point a movable name at a published version; this is what deploys and rolls back.
+
+    Parameters
+    ----------
+    repository : Repository
+    name, label : str
+    version : int
+    share : float, optional
+        Of requests; the version is then a shadow, which sees them after they were answered.
+
+    Raises
+    ------
+    ManifestInvalid
+        If nothing can be called that, or `stable` would not answer.
+    BundleNotFound
+    """
     if not NAME.fullmatch(label) or label.isdigit():
         raise ManifestInvalid(
             "an alias has at most 64 letters, digits, dots, dashes and underscores, and is not a number"
         )
+    if share is not None and label == FIRST_ALIAS:
+        raise ManifestInvalid(f"{FIRST_ALIAS} answers requests, and cannot be a shadow; take another label")
     repository.check_published(name, version)
-    _write_aliases(repository, name, {**repository.aliases(name), label: version})
+    _write_aliases(repository, name, {**repository.alias_entries(name), label: Alias(version, share)})
 
 
 def remove_alias(repository: Repository, name: str, label: str) -> dict[str, int]:
@@ -93,12 +136,12 @@ def remove_alias(repository: Repository, name: str, label: str) -> dict[str, int
     BundleNotFound
         If no alias is called that.
     """
-    aliases = repository.aliases(name)
+    aliases = repository.alias_entries(name)
     if label not in aliases:
         raise BundleNotFound(f"{name} has no alias of that name (aliases: {', '.join(aliases) or 'none'})")
-    left = {other: version for other, version in aliases.items() if other != label}
+    left = {other: alias for other, alias in aliases.items() if other != label}
     _write_aliases(repository, name, left)
-    return left
+    return {other: alias.version for other, alias in left.items()}
 
 
 def retire(repository: Repository, name: str, version: int, *, purge: bool = False) -> list[str]:
@@ -119,10 +162,10 @@ def retire(repository: Repository, name: str, version: int, *, purge: bool = Fal
     retired = repository.retired(name)
     if version not in retired:
         repository.check_published(name, version)
-    aliases = repository.aliases(name)
-    removed = [label for label, target in aliases.items() if target == version]
+    aliases = repository.alias_entries(name)
+    removed = [label for label, alias in aliases.items() if alias.version == version]
     if removed:
-        _write_aliases(repository, name, {label: v for label, v in aliases.items() if v != version})
+        _write_aliases(repository, name, {label: a for label, a in aliases.items() if a.version != version})
     if version not in retired:
         text = tomlkit.dumps({"retired": sorted({*retired, version})})
         _write_atomically(repository.folder(name) / RETIRED_FILE, text)
@@ -140,8 +183,8 @@ def _purge(folder: Path) -> None:
     sync(folder)
 
 
-def _write_aliases(repository: Repository, name: str, aliases: dict[str, int]) -> None:
-    text = tomlkit.dumps(dict(sorted(aliases.items()))) if aliases else NO_ALIAS
+def _write_aliases(repository: Repository, name: str, aliases: dict[str, Alias]) -> None:
+    text = aliases_text(aliases) if aliases else NO_ALIAS
     _write_atomically(repository.folder(name) / ALIASES_FILE, text)
 
 

@@ -125,6 +125,11 @@ def interpret(values: Sequence[object], rules: LabelRules) -> Reading:
     return Reading(labels, _note(keys, meaning, rules))
 
 
+def class_named(value: object, rules: LabelRules) -> int | None:
+    """The class whose name a label is, as text or, for classes that are named by numbers, as a number."""
+    return _named(_key(value), rules)
+
+
 def _key(value: object) -> Key:
     """Kind and value of a label: equal labels have equal keys, and 1, 1.0, true and "1" differ in kind."""
     if isinstance(value, str):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
@@ -12,6 +12,27 @@ from service.core.pipeline import Policy, Posterior
 from service.core.sequence import SequencePlan
 from service.prediction.sessions import Monitored
 from service.runtime.model import Model
+
+
+class Sender(NamedTuple):
+    """Who sent a request, and when.
+
+    Attributes
+    ----------
+    caller : str
+    request_id, traceparent : str or None
+        The caller's own, checked.
+    started : float
+        When its head had come, on the monotonic clock.
+    """
+
+    caller: str = ""
+    request_id: str | None = None
+    traceparent: str | None = None
+    started: float = 0.0
+
+
+UNKNOWN_SENDER: Final = Sender()
 
 
 class Part(NamedTuple):
@@ -26,17 +47,23 @@ class Part(NamedTuple):
         The caller's names of these rows.
     places : sequence of int or None
         Places of these rows in the request, where they are not all of its rows.
+    subjects, groups : sequence of str or None
+        Whose rows these are, and what they are grouped by; no answer repeats them.
+    sender : Sender
     """
 
     request_id: str
     rows: int
     ids: Sequence[str] | None = None
     places: Sequence[int] | None = None
+    subjects: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+    sender: Sender = UNKNOWN_SENDER
 
     def of(self, places: Sequence[int]) -> Self:
         """Some of the rows of a whole request."""
-        ids = None if self.ids is None else [self.ids[place] for place in places]
-        return self._replace(rows=len(places), ids=ids, places=places)
+        ids, subjects, groups = (_chosen(given, places) for given in (self.ids, self.subjects, self.groups))
+        return self._replace(rows=len(places), ids=ids, places=places, subjects=subjects, groups=groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +227,10 @@ def parted(answer: Answer, parts: Sequence[Part]) -> Iterator[tuple[Answer, Part
     for part in parts:
         start, end = end, end + part.rows
         yield answer[start:end], part
+
+
+def _chosen(given: Sequence[str] | None, places: Sequence[int]) -> list[str] | None:
+    return None if given is None else [given[place] for place in places]
 
 
 def _places(posterior: Posterior, rows: slice) -> slice:

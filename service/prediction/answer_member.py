@@ -374,10 +374,21 @@ def _reasons(scope: AnswerScope) -> Sequence[str]:
     return REASONS
 
 
+def ranged(model: Model) -> list[int]:
+    """Places of the columns of numbers that have a plausible range."""
+    return np.flatnonzero(np.isfinite(model.chain.low) | np.isfinite(model.chain.high)).tolist()
+
+
+def _features(scope: AnswerScope) -> Sequence[str]:
+    columns = scope.model.inputs.columns
+    return [columns[place] for place in ranged(scope.model)]
+
+
 AXES: Final[dict[str, Callable[[AnswerScope], Sequence[str]]]] = {
     "class": lambda scope: scope.model.classes,
     "score": lambda scope: [detector.name for detector in scope.model.chain.detectors],
     "label": lambda scope: scope.labels,
     "action": _actions,
     "reason": _reasons,
+    "feature": _features,
 }

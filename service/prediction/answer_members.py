@@ -14,7 +14,7 @@ from service.core.detector import Detector
 from service.core.numerics import Array, Flags
 from service.core.pipeline import Policy, Posterior
 from service.prediction.answer import Answer, Decided, Part
-from service.prediction.answer_member import ABSENT, AnswerScope, Group, Json, Member
+from service.prediction.answer_member import ABSENT, AnswerScope, Group, Json, Member, ranged
 from service.prediction.evidence import evidence_of
 
 
@@ -104,6 +104,10 @@ def _own(scope: AnswerScope) -> Sequence[Policy]:
 
 def _calibrated(scope: AnswerScope) -> bool:
     return scope.model.chain.calibrated
+
+
+def _monitors(scope: AnswerScope) -> bool:
+    return scope.options.session is not None
 
 
 def _gated(scope: AnswerScope) -> bool:
@@ -287,6 +291,41 @@ OOD_SCORE: Final[Group[Answer]] = Group(
     ),
     of_answer,
 )
+RECORDED: Final[Group[Answer]] = Group(
+    "",
+    (
+        Member(
+            "outside",
+            "names",
+            "Features outside their plausible range.",
+            lambda answer: answer.posterior.outside[:, ranged(answer.model)],
+            of="feature",
+            when=lambda scope: bool(ranged(scope.model)),
+        ),
+        Member(
+            "session.alarm",
+            "flag",
+            "Whether an alarm of the session stood at this step.",
+            attrgetter("monitored.alarm"),
+            when=_monitors,
+        ),
+        Member(
+            "session.statistic",
+            "number",
+            "Evidence that the session had gathered after these rows.",
+            attrgetter("monitored.session.state.statistic"),
+            when=_monitors,
+        ),
+        Member(
+            "session.steps",
+            "count",
+            "Steps of the session after these rows.",
+            attrgetter("monitored.session.state.steps"),
+            when=_monitors,
+        ),
+    ),
+    of_answer,
+)
 LOGITS: Final[Group[Answer]] = Group(
     "",
     (
@@ -327,4 +366,5 @@ TOPICS: Final[dict[str, tuple[Group[Any], ...]]] = {
     "identity": (IDENTITY,),
     "ood": (OOD, SCORES),
     "ood_tensors": (OOD_SCORE,),
+    "recorded": (RECORDED,),
 }

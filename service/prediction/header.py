@@ -94,7 +94,8 @@ def _document(members: Sequence[Member[Any]], source: object) -> Json:
     return document
 
 
-def _shares(model: Model, prevalence: Array | None) -> dict[str, float] | list[dict[str, float]] | None:
+def shares(model: Model, prevalence: Array | None) -> dict[str, float] | list[dict[str, float]] | None:
+    """A prevalence by class, or those of several rows; None where it is unknown."""
     if prevalence is None:
         return None
     if model.manifest.graph.rules.by_label:
@@ -129,7 +130,7 @@ HEADER: Final[tuple[Member[Head], ...]] = (
         "prevalence.source",
         "value",
         "Prevalence of the calibrated probabilities; null where it is unknown.",
-        lambda head: _shares(head.model, head.model.source),
+        lambda head: shares(head.model, head.model.source),
         nullable=True,
         schema=SHARES,
     ),
@@ -137,7 +138,7 @@ HEADER: Final[tuple[Member[Head], ...]] = (
         "prevalence.target",
         "value",
         "Prevalence of the answer's probabilities; a list where it varies by row, null where it is unknown.",
-        lambda head: _shares(head.model, head.target),
+        lambda head: shares(head.model, head.target),
         nullable=True,
         schema={"anyOf": [SHARES, {"type": "array", "items": SHARES}]},
     ),

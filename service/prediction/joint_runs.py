@@ -87,4 +87,5 @@ def _concluded(group: Sequence[Waiting], posterior: Posterior, started: float, r
     answer = query.conclude(posterior, monitor=monitor)
     queued = [request.since for request in group]
     parts = [request.part for request in group]
-    return JointAnswer(query, answer, parts, queued, Timings(started, ran, time.monotonic()))
+    rows = [request.rows for request in group]
+    return JointAnswer(query, answer, parts, queued, Timings(started, ran, time.monotonic()), rows)

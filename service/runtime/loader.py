@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+from service.bundle.aliases import Alias, parse_alias
 from service.bundle.files import read_optional_file
 from service.bundle.repository import ALIASES_FILE, MOST_LISTED, Bundle, Repository
 from service.bundle.sums import verify_sums
@@ -31,6 +32,24 @@ Models = Mapping[int, Model]
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that sees requests after they were answered, and whose own answers are recorded alone.
+
+    Attributes
+    ----------
+    label : str
+        Its alias.
+    share : float
+        Of the requests.
+    model : Model
+    """
+
+    label: str
+    share: float
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """A model's aliased versions, loaded, and every version that lies on disk.
 
@@ -38,11 +57,15 @@ class Served:
     ----------
     published : tuple of int
     aliases : dict of str to int
+        Of the versions that answer.
     models : dict of int to Model
+        Versions that answer.
     refusal : str or None
         Why what lies on disk now is not served; what is served is then what was loaded before.
     retired : tuple of int
         Versions that were withdrawn for good.
+    shadows : tuple of Shadow
+        Versions that run beside `stable`.
     """
 
     published: tuple[int, ...]
@@ -50,6 +73,12 @@ class Served:
     models: dict[int, Model]
     refusal: str | None = None
     retired: tuple[int, ...] = ()
+    shadows: tuple[Shadow, ...] = ()
+
+    @property
+    def loaded(self) -> Models:
+        """Every version in memory."""
+        return self.models | {int(shadow.model.version): shadow.model for shadow in self.shadows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +98,7 @@ class Plan:
     ----------
     name : str
     published, retired : tuple of int
-    aliases : dict of str to int
+    aliases : dict of str to Alias
     loaded : dict of int to Model
         Versions in memory already: they are immutable, and not loaded again.
     new : dict of int to Bundle
@@ -79,7 +108,7 @@ class Plan:
     name: str
     published: tuple[int, ...]
     retired: tuple[int, ...]
-    aliases: dict[str, int]
+    aliases: dict[str, Alias]
     loaded: dict[int, Model]
     new: dict[int, Bundle]
 
@@ -151,16 +180,16 @@ class Loader:
 
     def _plan(self, name: str, loaded: Models) -> Plan | Withdrawn:
         repository = self.repository
-        aliases = repository.aliases(name)
+        aliases = repository.alias_entries(name)
         published, retired = repository.versions(name), repository.retired(name)
-        if not aliases:
+        if all(alias.is_shadow for alias in aliases.values()):
             if repository.has_no_alias_left(name) or (retired and not published):
                 return Withdrawn()
             if not published:
                 raise BundleNotFound(f"{repository.folder(name)} holds no version")
             command = repository.command("alias", name, FIRST_ALIAS, "VERSION")
             raise BundleNotFound(f"{name} has versions but no alias; {command} serves one")
-        versions = sorted(set(aliases.values()))
+        versions = sorted({alias.version for alias in aliases.values()})
         known = {version: loaded[version] for version in versions if version in loaded}
         new = {version: repository.bundle(name, version) for version in versions if version not in loaded}
         return Plan(name, tuple(published), tuple(retired), aliases, known, new)
@@ -179,7 +208,14 @@ class Loader:
                 raise LoadFailed(refusal)
         new = {version: load_model(bundle, threads=self.threads) for version, bundle in plan.new.items()}
         models = plan.loaded | new
-        return Served(plan.published, plan.aliases, dict(sorted(models.items())), retired=plan.retired)
+        aliases = {label: alias.version for label, alias in plan.aliases.items() if not alias.is_shadow}
+        answering = {version: models[version] for version in sorted(set(aliases.values()))}
+        shadows = [
+            Shadow(label, alias.share, models[alias.version])
+            for label, alias in plan.aliases.items()
+            if alias.share is not None
+        ]
+        return Served(plan.published, aliases, answering, retired=plan.retired, shadows=tuple(shadows))
 
     def _loaded(self, name: str, version: int) -> Model:
         return load_model(self.repository.bundle(name, version), threads=self.threads)
@@ -220,4 +256,5 @@ def _served_of(name: str, aliases: Mapping[str, int], models: Mapping[tuple[str,
 def _numbers(path: Path) -> list[int]:
     content = read_optional_file(path, limit=MOST_LISTED) or b""
     entries = parse_toml(content.decode("utf-8"), where=path)
-    return sorted({version for version in entries.values() if type(version) is int and version > 0})
+    found = (_attempted(partial(parse_alias, value)) for value in entries.values())
+    return sorted({alias.version for alias in found if isinstance(alias, Alias)})

@@ -16,8 +16,7 @@ from service.bundle.repository import Repository
 from service.errors import LoadFailed, ModelNotFound, ServiceError
 from service.runtime.disk_look import Files, Look, files_of, look_at, published
 from service.runtime.last_served import LastServed
-from service.runtime.loader import Loader, Outcome, Served, Withdrawn
-from service.runtime.model import Model
+from service.runtime.loader import Loader, Models, Outcome, Served, Withdrawn
 from service.runtime.registry import Registry
 
 log = logging.getLogger("temperance")
@@ -26,6 +25,7 @@ UNLOADED = "it was unloaded on request; a load brings it back"
 WITHDRAWN = "all its aliases were removed; an alias brings it back"
 UNNAMED = "no alias names this version"
 RETIRED = "it is retired and does not come back"
+SHADOW = "it runs as a shadow: its answers are recorded, and never returned"
 PENDING = "an alias names this version, and it has not been loaded yet"
 
 LONGEST_PAUSE: Final = 60.0
@@ -229,11 +229,13 @@ class Reloader:
             return lambda _: UNLOADED
         refusal = self._refusals.get(name)
         try:
-            aliased = self.repository.aliases(name).values()
+            aliases = self.repository.alias_entries(name).values()
         except (ServiceError, OSError) as error:
             reason = refusal or str(error)
             return lambda _: reason
-        return lambda version: (refusal or PENDING) if version in aliased else UNNAMED
+        shadows, named = ({a.version for a in aliases if a.is_shadow is shadow} for shadow in (True, False))
+        reasons = dict.fromkeys(shadows, SHADOW) | dict.fromkeys(named, PENDING)
+        return lambda version: (refusal or reasons[version]) if version in reasons else UNNAMED
 
     def _is_due(self, name: str, look: Look) -> bool:
         if self._has_changed(name, look, is_requested=False):
@@ -261,9 +263,9 @@ class Reloader:
         versions = self.loader.aliased(name)
         return _Attempt(look, versions, files_of(self.repository.folder(name), versions))
 
-    def _loaded(self, name: str) -> dict[int, Model]:
+    def _loaded(self, name: str) -> Models:
         served = self.registry.find(name)
-        return {} if served is None else served.models
+        return {} if served is None else served.loaded
 
     def _take_over(self, name: str, attempt: _Attempt, outcome: Outcome, took: float) -> Reloaded | None:
         followed = self._followed.get(name)

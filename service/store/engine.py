@@ -4,7 +4,7 @@ A `Store` is one connection. It belongs to one thread at a time; a process opens
 Tested in tests/store/test_promises.py.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, Self
 from urllib.parse import urlsplit
@@ -16,7 +16,9 @@ from service.store.entries import (
     Context,
     Document,
     Event,
+    Head,
     Linked,
+    Origin,
     Outcome,
     Prediction,
     Reservation,
@@ -82,11 +84,25 @@ class Store(Protocol):
     def keep_state(self, name: str, content: str, *, expected: str | None) -> bool:
         """Store working state (a JSON text, no part of the chain) if it still is as expected; whether it was."""
 
-    def erase(self, subject: bytes, event: Event) -> bool:
-        """Delete a subject's key, its sealed texts and their traces in the file, and append an event."""
+    def head(self) -> Head | None:
+        """How far this connection's own stream has come; None before its first write."""
 
-    def prune(self, stream: int, sequence: int, event: Event) -> int:
-        """Delete entries of a stream up to an anchored one, with what belongs to them; how many there were."""
+    def erase(self, subject: bytes, event: Event) -> bool:
+        """Delete a subject's keys, its sealed texts and their traces in the file; whether there were any.
+
+        Replies that repeat answers of that subject are deleted too. The event is appended in the same transaction.
+        """
+
+    def prune(self, segments: Mapping[int, int], event: Event) -> int:
+        """Delete the entries of streams up to anchored ones, with what belongs to them alone; how many there were.
+
+        Parameters
+        ----------
+        segments : mapping of int to int
+            Sequence number of the last entry to delete, by the number of its stream.
+        event : Event
+            Appended in the same transaction.
+        """
 
     # Reading.
     def state(self, name: str) -> str | None:
@@ -100,6 +116,12 @@ class Store(Protocol):
 
     def predictions_of(self, request_ids: Iterable[str]) -> dict[str, Prediction]:
         """Several records."""
+
+    def origins_of(self, request_ids: Iterable[str]) -> dict[str, Origin]:
+        """What outcomes need to know of several records."""
+
+    def linked(self, request_id: str) -> Linked | None:
+        """One record with its place in the chain."""
 
     def shadows_of(self, request_id: str) -> list[Prediction]:
         """What other versions made of the rows of a request."""
@@ -125,8 +147,8 @@ class Store(Protocol):
     def sealed_of(self, request_id: str) -> list[Sealed]:
         """Encrypted texts of a request's rows."""
 
-    def subject_key(self, subject: bytes) -> SubjectKey | None:
-        """The wrapped key of a subject; None where it was erased."""
+    def subject_keys(self, request_id: str) -> dict[bytes, SubjectKey]:
+        """The wrapped keys of a request's texts, by the token of their subject; those that were erased are absent."""
 
     def streams(self) -> list[Stream]:
         """The list of streams."""

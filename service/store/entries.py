@@ -130,6 +130,26 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What an outcome needs to know of the record that it is about; the rest of a record may be large.
+
+    Attributes
+    ----------
+    request_id : str
+    rows : int
+    context : bytes
+        Digest of its `Context`.
+    shadow_of : str or None
+        As in `Prediction`.
+    """
+
+    request_id: str
+    rows: int
+    context: bytes
+    shadow_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """Clear text of one row, encrypted under the key of its subject; outside the chain.
 
@@ -155,10 +175,11 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class SubjectKey:
-    """The data key of a subject, wrapped by the master key; deleting it erases all clear text of that subject.
+    """The data key of a subject's clear text in one request, wrapped by the master key; deleting it erases that text.
 
     Attributes
     ----------
+    request_id : str
     subject : bytes
         Token.
     key_id : str
@@ -166,6 +187,7 @@ class SubjectKey:
     wrapped : bytes
     """
 
+    request_id: str
     subject: bytes
     key_id: str
     wrapped: bytes
@@ -190,7 +212,7 @@ class Outcome:
     contradicts : bool
         Whether an earlier outcome of the row says something else.
     arrival : int
-        Place among all outcomes of the store, ascending; 0 until it is stored.
+        Place among all outcomes of the store, ascending, in the chain too; 0 until it is stored.
     """
 
     request_id: str
@@ -255,7 +277,7 @@ class Write:
         Of these contexts; as above.
     sealed : sequence of Sealed
     subject_keys : sequence of SubjectKey
-        Written only where the subject has none.
+        Of these texts: one for every request and subject.
     outcomes : sequence of Outcome
     events : sequence of Event
     replies : sequence of Reply
@@ -352,6 +374,27 @@ class Anchor:
     created: int
     key_id: str
     signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far a stream has come.
+
+    Attributes
+    ----------
+    stream : int
+    name : str
+        Of the stream.
+    sequence : int
+        Of its last entry; 0 where it has none.
+    link : bytes
+        Of that entry, or the stream's own.
+    """
+
+    stream: int
+    name: str
+    sequence: int
+    link: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What came of answers: outcomes, performance, alarms, candidate versions."""

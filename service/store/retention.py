@@ -1,0 +1,130 @@
+"""What is deleted, and what of it is recorded: the clear text of a subject, and records that are older than a date.
+
+Tested in tests/store/test_retention.py.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from service.store.anchors import Sink, line_of, signed
+from service.store.engine import Store
+from service.store.entries import Event, Head, Linked, Outcome, Stream
+from service.store.secrets import Secrets
+from service.store.signing import Signer
+from service.store.verification import PRUNED, segments_of
+
+DAY: Final = 86_400_000_000
+FULL: Final = 0.8
+"""Share of a disk from which on an operator is warned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """How full the disk of a folder is.
+
+    Attributes
+    ----------
+    total, free : int
+        Bytes; free are those that the service may use.
+    """
+
+    total: int
+    free: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "Disk":
+        """The disk of a folder.
+
+        Raises
+        ------
+        OSError
+            If there is no such folder.
+        """
+        found = os.statvfs(folder)
+        return cls(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether 80 % of it are used."""
+        return self.total > 0 and 1 - self.free / self.total >= FULL
+
+
+def erase(store: Store, secrets: Secrets, subject: str, *, now: int, reason: str | None = None) -> int:
+    """Destroy the keys of a subject's clear text, under every secret; how many tokens of it had any.
+
+    The event names the token alone.
+    """
+    erased = 0
+    for secret in secrets.by_id.values():
+        token = secret.tokens.token("subject", subject)
+        detail = {"subject": token.hex(), "key_id": secret.key_id, "reason": reason}
+        erased += store.erase(token, Event(now, "erased", json.dumps(detail)))
+    return erased
+
+
+def prune(store: Store, signer: Signer, sink: Sink, *, before: int, now: int) -> int:
+    """Delete whole anchored segments of entries that are all older; how many entries were deleted.
+
+    A stream whose entries are all older is anchored at its end first: a process that was killed wrote no last anchor.
+    Stored replies older than a day are deleted too.
+
+    Parameters
+    ----------
+    store : Store
+    signer : Signer
+    sink : Sink
+        Where anchors go.
+    before, now : int
+        Microseconds since 1970.
+
+    Raises
+    ------
+    StoreUnavailable
+        If store or anchors cannot be written.
+    """
+    gone = segments_of(store)
+    own = store.head()
+    found: dict[int, int] = {}
+    for stream in store.streams():
+        cut = _cut(store, stream, gone.get(stream.number, 0), before=before)
+        if cut is not None and cut[1] and not (own and own.stream == stream.number):
+            anchor = signed(cut[0], now, signer)
+            sink.append(line_of(anchor))
+            store.keep_anchor(anchor)
+        sequence = _anchored(store, stream, cut)
+        if sequence > gone.get(stream.number, 0):
+            found[stream.number] = sequence
+    store.forget_replies(now - DAY)
+    return store.prune(found, _event({**gone, **found}, before, now)) if found else 0
+
+
+def _cut(store: Store, stream: Stream, first: int, *, before: int) -> tuple[Head, bool] | None:
+    """The last entry of a stream before which all are older, and whether it is the stream's last."""
+    last: Linked | None = None
+    for one in store.entries(stream.number):
+        if _time(one) >= before:
+            return None if last is None else (_head(stream, last), False)
+        last = one
+    return None if last is None or last.sequence <= first else (_head(stream, last), True)
+
+
+def _head(stream: Stream, one: Linked) -> Head:
+    return Head(stream.number, stream.name, one.sequence, one.link)
+
+
+def _time(one: Linked) -> int:
+    return one.entry.received if isinstance(one.entry, Outcome) else one.entry.created
+
+
+def _anchored(store: Store, stream: Stream, cut: tuple[Head, bool] | None) -> int:
+    last = 0 if cut is None else cut[0].sequence
+    anchored: Sequence[int] = [one.sequence for one in store.anchors(stream.number) if one.sequence <= last]
+    return max(anchored, default=0)
+
+
+def _event(segments: dict[int, int], before: int, now: int) -> Event:
+    return Event(now, PRUNED, json.dumps({"before": before, "segments": sorted(segments.items())}))
