@@ -103,7 +103,9 @@ class Anchors:
             return False
         if last is None or last.name != head.name:
             return True
-        return head.sequence >= last.sequence + self._every or (head.sequence > last.sequence and now >= last.created + HOUR)
+        return head.sequence >= last.sequence + self._every or (
+            head.sequence > last.sequence and now >= last.created + HOUR
+        )
 
     def run(self, store: Store, *, is_last: bool = False) -> None:
         """Write an anchor of the store's own stream, where one is due, and keep a copy in the store.

@@ -77,7 +77,9 @@ class _Wrong(Exception):
         self.finding = Finding(what, **place)  # type: ignore[arg-type]  # its own fields
 
 
-def verify(store: Store, keys: PublicKeys, *, anchors: Sequence[Anchor] = (), seals: Seals | None = None) -> Verification:
+def verify(
+    store: Store, keys: PublicKeys, *, anchors: Sequence[Anchor] = (), seals: Seals | None = None
+) -> Verification:
     """Check a record from its list of streams to its last entry.
 
     Parameters
@@ -119,9 +121,7 @@ def _result(counts: _Counts, finding: Finding | None) -> Verification:
     return Verification(counts.streams, counts.entries, counts.anchors, counts.contexts, counts.texts, finding)
 
 
-def _verify(
-    store: Store, keys: PublicKeys, outside: Sequence[Anchor], seals: Seals | None, counts: _Counts
-) -> None:
+def _verify(store: Store, keys: PublicKeys, outside: Sequence[Anchor], seals: Seals | None, counts: _Counts) -> None:
     anchors = {(one.stream, one.sequence, one.link, one.name): one for one in [*outside, *store.anchors()]}
     by_stream = _by_stream(anchors.values(), keys, counts)
     streams = store.streams()  # after the anchors, which are then of streams and entries that are read
@@ -163,9 +163,7 @@ def _check_streams(streams: Sequence[Stream], keys: PublicKeys, counts: _Counts)
     for number, stream in enumerate(streams, 1):
         if stream.number != number:
             raise _Wrong("a stream is missing from the list", stream=number)
-        own = stream_link(
-            previous, number=number, name=stream.name, started=stream.started, key_id=stream.key_id
-        )
+        own = stream_link(previous, number=number, name=stream.name, started=stream.started, key_id=stream.key_id)
         if (stream.previous, stream.link) != (previous, own):
             raise _Wrong("the list of streams was changed", stream=number)
         _check_signature(keys, stream.key_id, stream.signature, stream.link, what="stream", place=stream)
