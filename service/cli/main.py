@@ -10,6 +10,7 @@ from service.errors import ServiceError
 
 VERBS: Final = {
     "alias": "service.cli.alias_command:alias",
+    "audit": "service.cli.audit_command:audit",
     "bench": "service.cli.bench_command:bench_",
     "doctor": "service.cli.doctor_command:doctor",
     "draft": "service.cli.draft_command:draft",

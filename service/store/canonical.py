@@ -91,6 +91,7 @@ def _outcome(previous: bytes, entry: Outcome) -> bytes:
         entry.ascertainment,
         entry.caller,
         entry.contradicts,
+        entry.arrival,
     ]
     return hashlib.sha256(previous + b"outcome" + orjson.dumps(scalars)).digest()
 

@@ -212,7 +212,7 @@ class Outcome:
     contradicts : bool
         Whether an earlier outcome of the row says something else.
     arrival : int
-        Place among all outcomes of the store, ascending; 0 until it is stored.
+        Place among all outcomes of the store, ascending, in the chain too; 0 until it is stored.
     """
 
     request_id: str

@@ -6,8 +6,9 @@ SQLite, *Write-Ahead Logging*, section 11: the WAL-reset bug, absent from 3.51.3
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from heapq import merge
 from pathlib import Path
 from typing import Any, Final, Self
@@ -23,6 +24,7 @@ from service.store.entries import (
     Context,
     Document,
     Event,
+    Head,
     Linked,
     Origin,
     Outcome,
@@ -42,7 +44,6 @@ from service.store.statements import (
     EVENT,
     OUTCOME,
     PREDICTION,
-    STORED_OUTCOME,
     context_values,
     outcome_of,
     outcome_values,
@@ -90,15 +91,7 @@ class SqliteStore:
     # Writing.
     def write(self, writes: Sequence[Write]) -> None:
         """As `Store.write`."""
-        with self._transaction():
-            stream = self._own_stream()
-            known: list[bytes] = []
-            link, sequence = self._link, self._sequence
-            for write in writes:
-                known += self._write_common(write)
-                link, sequence = self._append(write, stream.number, sequence, link)
-        self._link, self._sequence = link, sequence
-        self._known.update(known)
+        self._write(writes)
 
     def check(self) -> None:
         """As `Store.check`."""
@@ -153,33 +146,28 @@ class SqliteStore:
             self._run("INSERT OR REPLACE INTO states VALUES (?, ?)", (name, content))
         return True
 
+    def head(self) -> Head | None:
+        """As `Store.head`."""
+        own = self._stream
+        return None if own is None else Head(own.number, own.name, self._sequence, self._link)
+
     def erase(self, subject: bytes, event: Event) -> bool:
         """As `Store.erase`."""
-        with self._transaction():
-            self._run("DELETE FROM subject_keys WHERE subject = ?", (subject,))
-            found = self._connection.changes() > 0
-            self._run("DELETE FROM sealed WHERE subject = ?", (subject,))
+        found = bool(self._rows("SELECT 1 FROM subject_keys WHERE subject = ? LIMIT 1", (subject,)))
         if found:
-            self.write([Write(events=[event])])
+            self._write([Write(events=[event])], [(query, (subject,)) for query in ERASE])
         with _faults():
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         return found
 
-    def prune(self, stream: int, sequence: int, event: Event) -> int:
+    def prune(self, segments: Mapping[int, int], event: Event) -> int:
         """As `Store.prune`."""
-        first, last = place_of(stream, 0), place_of(stream, sequence)
-        removed = 0
-        with self._transaction():
-            self._run(
-                "DELETE FROM sealed WHERE request_id IN "
-                "(SELECT request_id FROM predictions WHERE place BETWEEN ? AND ?)",
-                (first, last),
-            )
-            for table in ("predictions", "outcomes", "events"):
-                self._run(f"DELETE FROM {table} WHERE place BETWEEN ? AND ?", (first, last))  # noqa: S608  # our names
-                removed += self._connection.changes()
-        self.write([Write(events=[event])])
-        return removed
+        places = [(place_of(stream, 0), place_of(stream, last)) for stream, last in segments.items()]
+        before = self._entries_in(places)
+        removal = [(query, place) for place in places for query in PRUNE]
+        self._write([Write(events=[event])], [*removal, *[(query, ()) for query in UNREFERENCED]])
+        self._known.clear()  # what is gone must be written again
+        return before
 
     # Reading.
     def state(self, name: str) -> str | None:
@@ -274,10 +262,10 @@ class SqliteStore:
         query = "SELECT request_id, row, kind, subject, key_id, content FROM sealed WHERE request_id = ?"
         return [Sealed(*row) for row in self._rows(query, (request_id,))]
 
-    def subject_key(self, subject: bytes) -> SubjectKey | None:
-        """As `Store.subject_key`."""
-        found = self._rows("SELECT subject, key_id, wrapped FROM subject_keys WHERE subject = ?", (subject,))
-        return SubjectKey(*found[0]) if found else None
+    def subject_keys(self, request_id: str) -> dict[bytes, SubjectKey]:
+        """As `Store.subject_keys`."""
+        query = "SELECT request_id, subject, key_id, wrapped FROM subject_keys WHERE request_id = ?"
+        return {row[1]: SubjectKey(*row) for row in self._rows(query, (request_id,))}
 
     def streams(self) -> list[Stream]:
         """As `Store.streams`."""
@@ -306,6 +294,23 @@ class SqliteStore:
     def size(self) -> int:
         """As `Store.size`."""
         return sum(path.stat().st_size for path in self._path.parent.glob(f"{self._path.name}*"))
+
+    def _write(self, writes: Sequence[Write], first: Iterable[tuple[str, Sequence[Any]]] = ()) -> None:
+        with self._transaction():
+            for query, values in first:
+                self._run(query, values)
+            stream = self._own_stream()
+            known: list[bytes] = []
+            link, sequence = self._link, self._sequence
+            for write in writes:
+                known += self._write_common(write)
+                link, sequence = self._append(write, stream.number, sequence, link)
+        self._link, self._sequence = link, sequence
+        self._known.update(known)
+
+    def _entries_in(self, places: Iterable[tuple[int, int]]) -> int:
+        queries = [f"SELECT count(*) FROM {table} WHERE place BETWEEN ? AND ?" for table in CHAINED]  # noqa: S608
+        return sum(self._rows(query, place)[0][0] for place in places for query in queries)
 
     def _linked(self, stream: int, query: str, made: Any, places: tuple[int, int]) -> Iterator[Linked]:
         rows = self._connection.execute(f"{query} WHERE place > ? AND place < ? ORDER BY place", places)
@@ -338,8 +343,8 @@ class SqliteStore:
         )
         self._many(_insert("contexts", CONTEXT, "OR IGNORE"), [context_values(context) for context in contexts])
         self._many(
-            "INSERT OR IGNORE INTO subject_keys VALUES (?, ?, ?)",
-            [(key.subject, key.key_id, key.wrapped) for key in write.subject_keys],
+            "INSERT OR IGNORE INTO subject_keys VALUES (?, ?, ?, ?)",
+            [(key.request_id, key.subject, key.key_id, key.wrapped) for key in write.subject_keys],
         )
         self._many(
             "INSERT OR IGNORE INTO sealed VALUES (?, ?, ?, ?, ?, ?)",
@@ -353,14 +358,28 @@ class SqliteStore:
 
     def _append(self, write: Write, stream: int, sequence: int, link: bytes) -> tuple[bytes, int]:
         tables: dict[type, list[tuple[Any, ...]]] = {Prediction: [], Outcome: [], Event: []}
-        for entry in entries_of(write):
+        for entry in self._arriving(write):
             sequence += 1
             link = canonical.link(link, entry)
             tables[type(entry)].append((place_of(stream, sequence), link, *_VALUES[type(entry)](entry)))
         self._many(_insert("predictions", ("place", "link", *PREDICTION)), tables[Prediction])
-        self._many(_insert("outcomes", ("place", "link", *STORED_OUTCOME)), tables[Outcome])
+        self._many(_insert("outcomes", ("place", "link", *OUTCOME)), tables[Outcome])
         self._many(_insert("events", ("place", "link", *EVENT)), tables[Event])
         return link, sequence
+
+    def _arriving(self, write: Write) -> Iterator[Prediction | Outcome | Event]:
+        # Arrivals are given here, not by the database, for the chain covers them; those of deleted outcomes stay used.
+        arrival = self._last_arrival() if write.outcomes else 0
+        for entry in entries_of(write):
+            if isinstance(entry, Outcome):
+                arrival += 1
+                yield replace(entry, arrival=arrival)
+            else:
+                yield entry
+
+    def _last_arrival(self) -> int:
+        found = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'outcomes'")
+        return int(found[0][0]) if found else 0
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -457,6 +476,26 @@ def _migrate(connection: apsw.Connection) -> None:
     connection.execute("COMMIT")
 
 
+CHAINED: Final = ("predictions", "outcomes", "events")
+_OF_SUBJECT: Final = "(SELECT request_id FROM subject_keys WHERE subject = ?)"
+ERASE: Final = (
+    f"DELETE FROM replies WHERE owner IN {_OF_SUBJECT}",  # noqa: S608  # our own words
+    "DELETE FROM sealed WHERE subject = ?",
+    "DELETE FROM subject_keys WHERE subject = ?",
+)
+_OF_PLACES: Final = "(SELECT request_id FROM predictions WHERE place BETWEEN ? AND ?)"
+PRUNE: Final = (
+    f"DELETE FROM sealed WHERE request_id IN {_OF_PLACES}",  # noqa: S608  # our own words
+    f"DELETE FROM subject_keys WHERE request_id IN {_OF_PLACES}",  # noqa: S608
+    *[f"DELETE FROM {table} WHERE place BETWEEN ? AND ?" for table in CHAINED],  # noqa: S608
+)
+UNREFERENCED: Final = (
+    "DELETE FROM contexts WHERE digest NOT IN (SELECT context FROM predictions)",
+    """
+    DELETE FROM documents WHERE digest NOT IN (SELECT basis FROM contexts)
+    AND digest NOT IN (SELECT schema FROM contexts WHERE schema IS NOT NULL)
+    """,
+)
 _VALUES: Final[dict[type, Any]] = {Prediction: prediction_values, Outcome: outcome_values, Event: _event_values}
 _REASONS: Final[dict[type[apsw.Error], str]] = {
     apsw.FullError: "the disk is full",

@@ -92,10 +92,13 @@ CREATE TABLE sealed (
 CREATE INDEX sealed_of_subject ON sealed (subject);
 
 CREATE TABLE subject_keys (
-    subject BLOB PRIMARY KEY CHECK (length(subject) = 16),
+    request_id TEXT NOT NULL,
+    subject BLOB NOT NULL CHECK (length(subject) = 16),
     key_id TEXT NOT NULL,
-    wrapped BLOB NOT NULL
+    wrapped BLOB NOT NULL,
+    PRIMARY KEY (request_id, subject)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX subject_keys_of_subject ON subject_keys (subject);
 
 CREATE TABLE replies (
     caller BLOB PRIMARY KEY,

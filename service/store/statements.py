@@ -14,8 +14,6 @@ PREDICTION: Final = tuple(field.name for field in fields(Prediction))
 OUTCOME: Final = tuple(field.name for field in fields(Outcome))
 CONTEXT: Final = tuple(field.name for field in fields(Context))
 EVENT: Final = tuple(field.name for field in fields(Event))
-STORED_OUTCOME: Final = OUTCOME[:-1]
-"""Without the arrival, which the database gives."""
 
 
 def place_of(stream: int, sequence: int) -> int:
@@ -55,7 +53,7 @@ def prediction_values(entry: Prediction) -> tuple[Any, ...]:
 
 
 def outcome_values(entry: Outcome) -> tuple[Any, ...]:
-    """As `STORED_OUTCOME`."""
+    """As `OUTCOME`."""
     return (
         entry.request_id,
         entry.row,
@@ -66,6 +64,7 @@ def outcome_values(entry: Outcome) -> tuple[Any, ...]:
         entry.ascertainment,
         entry.caller,
         int(entry.contradicts),
+        entry.arrival,
     )
 
 

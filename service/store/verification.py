@@ -14,8 +14,8 @@ from service.errors import StoreDamaged
 from service.store.canonical import ZEROS, anchor_bytes, context_digest, link, stream_link
 from service.store.engine import Store
 from service.store.entries import Anchor, Context, Linked, Outcome, Prediction, Stream
-from service.store.secrets import PublicKeys
 from service.store.seals import Seals
+from service.store.secrets import PublicKeys
 
 PRUNED: Final = "pruned"
 
@@ -183,18 +183,18 @@ def _contexts(store: Store, counts: _Counts) -> Mapping[bytes, Context]:
     for digest, context in contexts.items():
         if digest != context_digest(context):
             raise _Wrong("a context was changed")
-        for document in (context.schema, context.basis):
-            _check_document(store, document)
+        _check_document(store, context.schema, "schema")
+        _check_document(store, context.basis, "basis")
         counts.contexts += 1
     return contexts
 
 
-def _check_document(store: Store, digest: bytes | None) -> None:
+def _check_document(store: Store, digest: bytes | None, kind: str) -> None:
     document = None if digest is None else store.document(digest)
-    if digest is not None and document is None:
-        raise _Wrong("a basis or a schema is missing")
+    if digest is not None and (document is None or document.kind != kind):
+        raise _Wrong(f"a {kind} is missing")
     if document is not None and hashlib.sha256(document.content).digest() != digest:
-        raise _Wrong("a basis or a schema was changed")
+        raise _Wrong(f"a {kind} was changed")
 
 
 class _Marks:

@@ -24,6 +24,8 @@ from service.api.v1.verbs import Verb
 from service.bundle.tasks import ABSENT, PRESENT
 from service.errors import InvalidInstances, ServiceError
 from service.prediction.query import Query
+from service.prediction.record_context import software
+from service.prediction.records import RecordPlan
 from service.runtime.model import Model
 from service.runtime.rows import Rows
 
@@ -45,10 +47,13 @@ class Kind:
     ----------
     query : Query
     encoder : Encoder
+    plan : RecordPlan
+        Of the records of their answers.
     """
 
     query: Query
     encoder: Encoder
+    plan: RecordPlan
 
 
 class ReadRequest(NamedTuple):
@@ -187,10 +192,14 @@ class RequestReader:
             raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
         rows, query = self._instances.parse(request.instances), Query.of(model, options)
         if verb.report is not None and compute is not None:
-            return ReadRequest(Kind(query, ReportEncoder(verb.report.member, compute)), rows, request.instances)
-        kind = Kind(query, encoder_of(query, topics=verb.topics, layout=parameters.layout))
+            kind = Kind(query, ReportEncoder(verb.report.member, compute), self._plan(query))
+            return ReadRequest(kind, rows, request.instances)
+        kind = Kind(query, encoder_of(query, topics=verb.topics, layout=parameters.layout), self._plan(query))
         self._keep(kind, document)
         return ReadRequest(kind, rows, request.instances, ids)
+
+    def _plan(self, query: Query) -> RecordPlan:
+        return RecordPlan(query, verb=self._verb.name, topics=self._verb.topics, software=software())
 
     def _keep(self, kind: Kind, document: Any) -> None:
         options, key = kind.query.options, _key(document.get("parameters", {}))

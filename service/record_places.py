@@ -1,0 +1,63 @@
+"""Where the record and its keys lie, by the settings: for the server and for `temperance audit` alike."""
+
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+
+from service.errors import SettingsInvalid
+from service.settings import PREFIX, Settings
+from service.store.anchors import ANCHORS_FILE, Anchors, Sink, sink_of
+from service.store.secrets import CREATE, SECRETS_FILE, Secrets
+
+STORE_FILE: Final = "audit.db"
+"""Its name in the data directory."""
+
+
+def store_url(settings: Settings) -> str:
+    """The URL of the store: the setting's, or of a file in the data directory."""
+    return settings.store or f"sqlite://{quote(str(settings.data.absolute() / STORE_FILE))}"
+
+
+def secrets_path(settings: Settings) -> Path:
+    """The file of secrets."""
+    return settings.secrets or settings.data / SECRETS_FILE
+
+
+def secrets_of(settings: Settings) -> Secrets:
+    """The secrets of the store; made here for a store that begins in a file of this machine.
+
+    Raises
+    ------
+    SettingsInvalid
+        If there are none and several machines may share the store, or it has records that others were used for; and
+        as `Secrets.read`.
+    """
+    path = secrets_path(settings)
+    if path.exists():
+        return Secrets.read(path)
+    parts = urlsplit(store_url(settings))
+    if parts.scheme != "sqlite":
+        raise SettingsInvalid(
+            f"all machines of this store need the same file of secrets: make one with `{CREATE}`, copy it to each of "
+            f"them, and name it with {PREFIX}SECRETS"
+        )
+    if _has_content(Path(unquote(parts.path))) and not path.exists():
+        raise SettingsInvalid(
+            f"{path} is missing, and the store has records that were made with it: restore it from a backup, or begin "
+            f"with another by `{CREATE}`"
+        )
+    return Secrets.read_or_made(path)
+
+
+def anchor_sink(settings: Settings) -> Sink:
+    """Where anchors are written to."""
+    return sink_of(settings.anchors, default=settings.data / ANCHORS_FILE)
+
+
+def anchors_of(settings: Settings, secrets: Secrets) -> Anchors:
+    """The anchors of a process."""
+    return Anchors(anchor_sink(settings), secrets.current.signer, every=settings.anchor_records)
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0

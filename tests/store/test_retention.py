@@ -1,0 +1,129 @@
+"""Erasure and retention: what is gone is gone, and the chain holds."""
+
+from pathlib import Path
+
+import pytest
+
+from service.store.anchors import AnchorFile, read_anchors
+from service.store.entries import Event, Write
+from service.store.retention import Disk, erase, prune
+from service.store.seals import Seals
+from service.store.secrets import Secrets, rotate
+from service.store.verification import verify
+from tests.record.mutations import CHAINED, sound
+from tests.record.sample import SECOND, START, Sample, request_id
+
+NOW = START + 10_000 * SECOND
+
+
+@pytest.fixture
+def sample(tmp_path) -> Sample:
+    return sound(tmp_path / "data")
+
+
+def finding_of(sample: Sample):
+    store = sample.open()
+    secrets = Secrets.read(sample.secrets_path)
+    found = verify(store, secrets.public_keys(), anchors=read_anchors(sample.anchors_path), seals=Seals(secrets))
+    store.close()
+    return found.finding
+
+
+def texts_of(sample: Sample, own: str) -> dict[tuple[int, str], str]:
+    store = sample.open()
+    found = sample.seals.readable(store.sealed_of(own), store.subject_keys(own))
+    store.close()
+    return found
+
+
+def test_an_erased_subject_has_no_text_in_the_file_and_the_chain_holds(sample, tmp_path):
+    rotate(sample.secrets_path)  # the text lies under the older key
+    store = sample.open()
+    assert texts_of(sample, request_id(1, 0)) == {(0, "subject"): "patient-0"}
+    held = [one.content for one in store.sealed_of(request_id(1, 0))]
+    assert erase(store, Secrets.read(sample.secrets_path), "patient-0", now=NOW) == 1
+    assert erase(store, Secrets.read(sample.secrets_path), "patient-0", now=NOW) == 0
+    store.close()
+    assert texts_of(sample, request_id(1, 0)) == {}
+    assert texts_of(sample, request_id(1, 1)) == {(0, "subject"): "patient-1"}
+    files = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("audit.db*"))
+    assert not any(content in files for content in held)
+    assert finding_of(sample) is None
+
+
+def test_the_event_of_an_erasure_names_a_token_alone(sample):
+    store = sample.open()
+    erase(store, sample.secrets, "patient-0", now=NOW, reason="request of the subject")
+    (event,) = store.events(kind="erased")
+    store.close()
+    assert "patient-0" not in event.detail
+    assert "request of the subject" in event.detail
+
+
+def pruned(sample: Sample, *, before: int) -> int:
+    store, signer = sample.open(), sample.secrets.current.signer
+    removed = prune(store, signer, AnchorFile(sample.anchors_path), before=before, now=NOW)
+    store.close()
+    return removed
+
+
+def test_whole_anchored_segments_that_are_older_are_deleted_and_the_rest_verifies(sample):
+    cut = START + 2012 * SECOND  # within the third segment of five of stream 2
+    assert pruned(sample, before=cut) == 20 + 5
+    assert finding_of(sample) is None
+    store = sample.open()
+    assert store.prediction(request_id(1, 0)) is None
+    assert store.sealed_of(request_id(1, 0)) == []
+    assert store.prediction(request_id(2, 5)) is not None
+    store.close()
+
+
+def test_a_later_retention_remembers_what_an_earlier_one_deleted(sample):
+    pruned(sample, before=START + 1500 * SECOND)
+    assert pruned(sample, before=START + 9000 * SECOND) == 40
+    assert finding_of(sample) is None
+    store = sample.open()
+    assert store.contexts() == {}
+    store.close()
+
+
+def test_nothing_older_is_nothing_deleted_and_no_event(sample):
+    assert pruned(sample, before=START) == 0
+    store = sample.open()
+    assert list(store.events(kind="pruned")) == []
+    store.close()
+
+
+def test_the_stream_of_a_killed_process_is_deleted_too(tmp_path):
+    sample = Sample(tmp_path)
+    sample.stream(1, entries=9, is_ended=False)
+    assert pruned(sample, before=NOW - SECOND) == 9
+    assert finding_of(sample) is None
+
+
+def test_entries_that_were_deleted_by_hand_are_still_found(sample):
+    import apsw
+
+    pruned(sample, before=START + 1500 * SECOND)
+    base = apsw.Connection(sample.url.removeprefix("sqlite://"))
+    for table in CHAINED:
+        base.execute(f"DELETE FROM {table} WHERE place <= ?", ((2 << 40) + 5,))
+    base.close()
+    finding = finding_of(sample)
+    assert finding is not None
+    assert (finding.stream, finding.sequence) == (2, 6)
+
+
+def test_writing_goes_on_after_a_retention_that_deleted_its_context(sample):
+    store, signer = sample.open(), sample.secrets.current.signer
+    store.write([sample.write(9, 0, START)])
+    prune(store, signer, AnchorFile(sample.anchors_path), before=NOW, now=NOW)
+    store.write([sample.write(9, 1, NOW), Write(events=[Event(NOW, "alias", "{}")])])
+    store.close()
+    assert finding_of(sample) is None
+
+
+def test_a_disk_is_nearly_full_from_four_fifths_on():
+    assert Disk(100, 20).is_nearly_full
+    assert not Disk(100, 21).is_nearly_full
+    assert Disk.of(Path("/")).total > 0
