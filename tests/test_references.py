@@ -74,7 +74,8 @@ def with_its_own(name: str, command: click.Command) -> Iterator[tuple[str, click
     """A verb, and those within it."""
     yield name, command
     if isinstance(command, click.Group):
-        yield from ((f"{name} {own}", inner) for own, inner in command.commands.items())
+        for own, inner in command.commands.items():
+            yield from with_its_own(f"{name} {own}", inner)
 
 
 def test_every_verb_of_the_command_is_documented():

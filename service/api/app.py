@@ -31,6 +31,7 @@ from service.api.openapi import router as openapi
 from service.api.openapi.no_telemetry import NoTelemetry, without_statistics
 from service.api.openapi.router import Contract
 from service.api.record_access import RecordAccess
+from service.api.recorder import Recorder
 from service.api.refusals import REFUSALS, Refusals
 from service.api.remembered_routes import Direct
 from service.api.root_path import under
@@ -53,7 +54,8 @@ class AppParts:
     ``exposed`` is what `/metrics` shows; ``checks`` are what callers are known by; ``reloader`` is what
     `/v2/repository` uses, None where that is closed; ``workers`` is how many processes serve; ``background`` runs
     beside the application for as long as it does; ``trace`` takes in every request that was answered; ``ending`` is how
-    far the end of the process has come; ``record`` is where outcomes are kept and records read, None where none is.
+    far the end of the process has come; ``record`` is where outcomes are kept and records read, None where none is;
+    ``recorder`` keeps the records of answers, None where none are kept.
     """
 
     registry: Registry
@@ -75,6 +77,7 @@ class AppParts:
     trace: Callable[[TracedRequest], None] | None = None
     ending: Ending = field(default_factory=Ending)
     record: RecordAccess | None = None
+    recorder: Recorder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ def _contract(parts: AppParts) -> Contract:
             checks=replace(parts.checks, quotas=Quotas(SharedCounts.alone())),
             reloader=parts.reloader if is_open else None,
             record=None,
+            recorder=None,
             background=nullcontext,
         )
         return _routed(own)
@@ -171,6 +175,8 @@ class _State:
         # What was loaded at the start can be unloaded, to the last: then there is no model to send a request to.
         if not (self._running and self._parts.registry.names()):
             raise NotReady.without_models()
+        if self._parts.recorder is not None:
+            self._parts.recorder.check()
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -196,7 +202,7 @@ def _v1(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Rou
     both = APIRouter()  # routers side by side, as in `v2.routes`
     both.include_router(v1.router(parts.registry))
     both.include_router(outcome_router(parts.record, limits, parts.predictor.now))
-    return Routes(both, v1.verb_routes(parts.registry, parts.predictor, limits))
+    return Routes(both, v1.verb_routes(parts.registry, parts.predictor, limits, parts.recorder))
 
 
 def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
@@ -206,7 +212,7 @@ def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Rou
 
 def _server(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Server:
     repository = Access(parts.reloader, parts.workers)
-    return Server(parts.registry, parts.predictor, limits, parts.version, check_ready, repository)
+    return Server(parts.registry, parts.predictor, limits, parts.version, check_ready, repository, parts.recorder)
 
 
 Protocol = Callable[[AppParts, Limits, Callable[[], None]], Routes]

@@ -11,9 +11,10 @@ from starlette.types import Receive, Scope
 
 from service.access.caller import Caller
 from service.api.addresses import Limits
+from service.api.correlation import Correlation
 from service.api.disconnect import while_connected
 from service.api.large_bodies import Held
-from service.prediction.answer import Part
+from service.prediction.answer import Part, Sender
 from service.prediction.joint_answer import Result
 from service.prediction.query import Query
 from service.prediction.queue import Queue
@@ -140,6 +141,12 @@ class Intake:
 
     def _rows(self, size: int) -> int:
         return int(size / self._row_bytes) or 1 if self._row_bytes else 1
+
+
+def sender_of(state: State) -> Sender:
+    """Who sends a request, and when its head had come."""
+    correlation: Correlation = state["correlation"]
+    return Sender(caller_of(state), correlation.request_id, correlation.traceparent, state["started"])
 
 
 def is_large(scope: Scope) -> bool:

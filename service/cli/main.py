@@ -10,6 +10,7 @@ from service.errors import ServiceError
 
 VERBS: Final = {
     "alias": "service.cli.alias_command:alias",
+    "audit": "service.cli.audit_command:audit",
     "bench": "service.cli.bench_command:bench_",
     "doctor": "service.cli.doctor_command:doctor",
     "draft": "service.cli.draft_command:draft",
@@ -19,6 +20,7 @@ VERBS: Final = {
     "inspect": "service.cli.inspect_command:inspect",
     "keys": "service.cli.keys_command:keys",
     "list": "service.cli.list_command:list_",
+    "outcomes": "service.cli.outcomes_command:outcomes",
     "publish": "service.cli.publish_command:publish",
     "retire": "service.cli.retire_command:retire",
     "score": "service.cli.score_command:score",

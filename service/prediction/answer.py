@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
@@ -12,6 +12,27 @@ from service.core.pipeline import Policy, Posterior
 from service.core.sequence import SequencePlan
 from service.prediction.sessions import Monitored
 from service.runtime.model import Model
+
+
+class Sender(NamedTuple):
+    """Who sent a request, and when.
+
+    Attributes
+    ----------
+    caller : str
+    request_id, traceparent : str or None
+        The caller's own, checked.
+    started : float
+        When its head had come, on the monotonic clock.
+    """
+
+    caller: str = ""
+    request_id: str | None = None
+    traceparent: str | None = None
+    started: float = 0.0
+
+
+UNKNOWN_SENDER: Final = Sender()
 
 
 class Part(NamedTuple):
@@ -28,6 +49,7 @@ class Part(NamedTuple):
         Places of these rows in the request, where they are not all of its rows.
     subjects, groups : sequence of str or None
         Whose rows these are, and what they are grouped by; no answer repeats them.
+    sender : Sender
     """
 
     request_id: str
@@ -36,6 +58,7 @@ class Part(NamedTuple):
     places: Sequence[int] | None = None
     subjects: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    sender: Sender = UNKNOWN_SENDER
 
     def of(self, places: Sequence[int]) -> Self:
         """Some of the rows of a whole request."""

@@ -4,12 +4,13 @@ Tested in tests/prediction/test_queue.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.prediction.answer import Answer, Part
 from service.prediction.query import Query
 from service.prediction.timings import Timings
 from service.runtime.rows import Rows
+from service.store.submissions import Submission
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +31,10 @@ class JointAnswer:
         What the requests held, one by one.
     bodies : list of bytes or None
         The body of every part's response, once the first of them was written.
+    record : Submission or None
+        The records of all parts on their way into the store, once the first of them is back.
+    undelivered : list of int
+        Places of requests whose clients were gone, or whose time was over, when the answer was there.
     """
 
     query: Query
@@ -39,6 +44,8 @@ class JointAnswer:
     timings: Timings
     rows: Sequence[Rows] = ()
     bodies: list[bytes] | None = None
+    record: Submission | None = None
+    undelivered: list[int] = field(default_factory=list)
 
     def own(self, place: int) -> Answer:
         """The answer to one of the requests."""

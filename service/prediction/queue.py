@@ -278,6 +278,7 @@ class Queue:
             if isinstance(outcome, Exception):
                 group[0].fail(outcome)
                 continue
+            outcome.undelivered += [place for place, request in enumerate(group) if request.left]
             for place, request in enumerate(group):
                 request.settle(outcome, place)
             self._count(outcome)

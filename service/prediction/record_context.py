@@ -3,8 +3,11 @@
 Tested in tests/prediction/test_records.py.
 """
 
+import platform
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
 
 from service.bundle.record import RECORD_FILE
 from service.core.pipeline import Policy
@@ -18,6 +21,7 @@ from service.store.entries import Context
 
 NO_DIGEST = b""
 BY_ROW = "by row"
+SOFTWARE = ("temperance", "onnxruntime", "numpy")
 
 
 def context_of(
@@ -51,6 +55,13 @@ def context_of(
         shadow_of,
     )
     return replace(bare, digest=context_digest(bare))
+
+
+@cache
+def software() -> str:
+    """Versions of the software that answers, as a context holds them."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in SOFTWARE}
+    return json_values(versions)
 
 
 def _calibration_digest(model: Model) -> str:

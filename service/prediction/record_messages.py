@@ -29,7 +29,7 @@ Columns = Mapping[BlockKind, Values]
 """Arrays of shape (N, width) by column, in the order of `DTYPES`."""
 Widths = tuple[tuple[BlockKind, int], ...]
 PREFIX: Final = struct.Struct("<4xi")  # before a flatbuffer: a marker, and its length
-END: Final = 8  # bytes that close a stream
+END_OF_STREAM: Final = b"\xff\xff\xff\xff\0\0\0\0"
 ALIGNED: Final = 8
 _ITEMS: Final[dict[BlockKind, Any]] = {
     "logits": na.float32(nullable=False),
@@ -74,7 +74,7 @@ class Table:
 def schema_message(layout: Layout) -> bytes:
     """The Arrow schema message of a layout, its blocks in the metadata."""
     stream = _stream(_sample(_widths(layout.rows), _widths(layout.positions), 1, 1), layout.metadata())
-    return stream[: _flatbuffer_end(stream)]
+    return stream[: flatbuffer_end(stream)]
 
 
 def message_of(table: Table) -> bytes:
@@ -121,7 +121,7 @@ def head_of(rows_of: Widths, positions_of: Widths, rows: int, positions: int) ->
     """
     sample = _sample(rows_of, positions_of, rows, positions)
     written = _written(sample)
-    head = written[: _flatbuffer_end(written)]
+    head = written[: flatbuffer_end(written)]
     return head if head + _body(sample) == written else None
 
 
@@ -153,7 +153,8 @@ def _padded(content: bytes) -> bytes:
     return content.ljust(_aligned(len(content)), b"\0")
 
 
-def _flatbuffer_end(content: bytes) -> int:
+def flatbuffer_end(content: bytes) -> int:
+    """Where the head of a message ends."""
     length: int = PREFIX.unpack_from(content)[0]
     return PREFIX.size + length
 
@@ -161,7 +162,7 @@ def _flatbuffer_end(content: bytes) -> int:
 def _written(table: Table) -> bytes:
     """A record-batch message as the library writes it."""
     stream = _stream(table, {})
-    return stream[_flatbuffer_end(stream) : -END]
+    return stream[flatbuffer_end(stream) : -len(END_OF_STREAM)]
 
 
 def _stream(table: Table, metadata: Mapping[str, str]) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Literal, NamedTuple, Protocol
 
+from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
 from service.prediction.query import Query
 from service.prediction.record_basis import basis_json
@@ -27,6 +28,11 @@ ALWAYS: Final = ("recorded", "tensors", "ood")
 """Members of every record, whatever the request was for."""
 
 
+Use = Literal["id", "subject", "group"]
+USES: Final[tuple[Use, ...]] = ("id", "subject", "group")
+"""Of tokens: the same text has another one for each."""
+
+
 class Tokens(Protocol):
     """Keyed digests of 16 bytes each, by the key that is used now."""
 
@@ -34,8 +40,8 @@ class Tokens(Protocol):
     def key_id(self) -> str:
         """Of that key."""
 
-    def tokens(self, texts: Sequence[str | None]) -> bytes:
-        """Tokens of texts, one after the other; zeros for None."""
+    def tokens(self, texts: Sequence[str | None], use: Use = "subject") -> bytes:
+        """Tokens of texts for a use, one after the other; zeros for None."""
 
     def digests(self, rows: Sequence[bytes]) -> bytes:
         """Digests of rows, one after the other."""
@@ -231,12 +237,16 @@ def _contents(
     start, key_id = 0, tokens.key_id
     for part, (recording, columns) in zip(joint.parts, messages, strict=True):
         end = start + TOKEN_BYTES * part.rows
-        ids, subjects, groups = [
-            None if given is None else tokens.tokens(given) for given in (part.ids, part.subjects, part.groups)
-        ]
+        ids, subjects, groups = (
+            None if texts is None else tokens.tokens(texts, use) for texts, use in zip(_named(part), USES, strict=True)
+        )
         yield Content(recording, part.rows, columns, digests[start:end], ids, subjects, groups, key_id)
         start = end
 
 
 def _document(kind: Literal["schema", "basis"], content: bytes) -> Document:
     return Document(sha256(content).digest(), kind, content)
+
+
+def _named(part: Part) -> tuple[Sequence[str] | None, ...]:
+    return part.ids, part.subjects, part.groups

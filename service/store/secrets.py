@@ -251,7 +251,7 @@ def _with_another(content: _Content | None) -> _Content:
     key_id = Secret.of(secret, created=now).key_id
     keys = {} if content is None else content.keys
     entry = _Entry(created=now, secret=b64encode(secret).decode("ascii"))
-    return _Content(schema=1, current=key_id, keys={**keys, key_id: entry})
+    return _Content.model_validate({"schema": 1, "current": key_id, "keys": {**keys, key_id: entry}})
 
 
 def _read(path: Path) -> _Content:

@@ -6,7 +6,7 @@ Both belong to an event loop, which alone settles them. Tested in tests/store/te
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from service.errors import DeadlineExceeded, ServiceError
 from service.store.engine import Store
@@ -39,6 +39,11 @@ class Submission:
     is_done: bool = False
     failure: ServiceError | None = None
     waiters: list[tuple[asyncio.Future[None], float]] = field(default_factory=list)
+
+    @classmethod
+    def failed(cls, failure: ServiceError) -> Self:
+        """Entries that could not be handed over."""
+        return cls(Write(), asyncio.get_running_loop(), 0, is_done=True, failure=failure)
 
     def durable(self, deadline: float) -> asyncio.Future[None]:
         """Done once the entries are durable; every waiter has a future of its own, which it may cancel.

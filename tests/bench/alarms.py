@@ -69,19 +69,24 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=5000)
     chosen = parser.parse_args(arguments)
-    print("| sound version | rows | lives | with an alarm | 95 % upper bound |\n| --- | --- | --- | --- | --- |")
+    _line("| sound version | rows | lives | with an alarm | 95 % upper bound |\n| --- | --- | --- | --- | --- |")
     for seed, (name, world) in enumerate(WORLDS.items()):
-        print(sound_lives(name, replace(world, rows=chosen.rows), chosen.lives, seed), flush=True)
+        _line(sound_lives(name, replace(world, rows=chosen.rows), chosen.lives, seed))
     few = max(chosen.lives // 5, 50)
-    print("\n| drift | median outcomes | found | fixed sample |\n| --- | --- | --- | --- |")
+    _line("\n| drift | median outcomes | found | fixed sample |\n| --- | --- | --- | --- |")
     for n in (1000, 5000):
         for slope in (1.5, 1.0 / 1.5):
             world = World(calibration_rows=n, rows=chosen.rows, slope=slope)
             words = "too large" if slope > 1.0 else "too small"
-            print(detection(f"T {words} by a factor of 1.5, {n} rows", world, few, 10), flush=True)
+            _line(detection(f"T {words} by a factor of 1.5, {n} rows", world, few, 10))
     for shift in (0.5, 1.0):
         values = score_lives(World(rows=chosen.rows, shift=shift), few, 20)
-        print(f"| scores up by {shift} SD | {np.median(first_alarm(values, SCORE_WEIGHT)):.0f} | | |", flush=True)
+        _line(f"| scores up by {shift} SD | {np.median(first_alarm(values, SCORE_WEIGHT)):.0f} | | |")
+
+
+def _line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

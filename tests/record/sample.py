@@ -66,6 +66,13 @@ class Sample:
             anchors.run(store, is_last=True)
         store.close()
 
+    def answers(self, count: int, *, together: int = 1000) -> None:
+        """So many one-row answers of one process, a second apart."""
+        store = self.open()
+        for start in range(0, count, together):
+            store.write([self._answered(1, one, START + one) for one in range(start, min(start + together, count))])
+        store.close()
+
     def write(self, stream: int, number: int, now: int) -> Write:
         kinds = (self._answered, self._answered, self._answered, self._outcome, self._event)
         return kinds[number % 5](stream, number, now + number % 5 * SECOND)

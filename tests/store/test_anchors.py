@@ -77,7 +77,7 @@ def test_a_damaged_line_is_an_error_that_names_it(anchors, tmp_path):
         read_anchors(path)
 
 
-def test_anchors_are_found_within_a_log(anchors, secrets, tmp_path, capfdbinary):
+def test_anchors_are_found_within_a_log(secrets, tmp_path, capfdbinary):
     made = signed(head(3), 7, secrets.current.signer)
     StandardOutput().append(line_of(made))
     path = tmp_path / "log"

@@ -25,7 +25,11 @@ def test_a_new_file_is_its_owners_alone_and_reads_back(path):
 
 
 def test_processes_that_start_at_once_have_one_secret(path):
-    code = "import sys, pathlib; from service.store.secrets import Secrets; print(Secrets.read_or_made(pathlib.Path(sys.argv[1])).current.key_id)"
+    code = """if True:
+        import sys, pathlib
+        from service.store.secrets import Secrets
+        print(Secrets.read_or_made(pathlib.Path(sys.argv[1])).current.key_id)
+    """
     command = [sys.executable, "-c", code, str(path)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert len({process.communicate()[0] for process in started}) == 1

@@ -11,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.body import read_json
-from service.api.intake import is_large
-from service.api.v1.request_reader import Kind
+from service.api.intake import State, is_large, sender_of
+from service.api.recorder import Recorder
+from service.api.v1.request_reader import Kind, ReadRequest
 from service.api.v1.targets import Target, Targets
 from service.api.v1.verbs import Verb
 from service.errors import DeadlineExceeded, InvalidInstances, ServiceError
@@ -34,12 +35,17 @@ class VerbEndpoint:
         Shared by all verbs.
     clock : callable
         The time of day, with its zone.
+    recorder : Recorder or None
+        None where no records are kept.
     """
 
-    def __init__(self, verb: Verb, targets: Targets, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, verb: Verb, targets: Targets, *, clock: Callable[[], datetime], recorder: Recorder | None = None
+    ) -> None:
         self._verb = verb
         self._targets = targets
         self._clock = clock
+        self._recorder = recorder
         self._writing = asyncio.Lock()  # of long answers: one after the other
         # A thread of its own: a report of many rows is written for a minute, whether or not one waits for it still.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="answers")
@@ -58,6 +64,8 @@ class VerbEndpoint:
     def _body(self, scope: Scope, receive: Receive) -> Awaitable[bytes]:
         target = self._targets.target(self._verb, scope)
         target.intake.admit(scope)
+        if self._recorder is not None:
+            self._recorder.check()
         return (self._answer_large if is_large(scope) else self._answer)(target, scope, receive)
 
     async def _answer_large(self, target: Target, scope: Scope, receive: Receive) -> bytes:
@@ -68,7 +76,7 @@ class VerbEndpoint:
         _, reader, intake, most_bytes = target
         body = await read_json(scope, receive, limit=most_bytes)
         request = await intake.read(body, reader.read, scope, receive)
-        part, query = Part(scope["state"]["request_id"], len(request.rows), request.ids), request.kind.query
+        part, query = _part(request, scope["state"]), request.kind.query
         try:
             joint, place = await intake.answer(query, request.rows, part, scope, receive)
         except InvalidInstances as error:
@@ -76,6 +84,8 @@ class VerbEndpoint:
         scope["state"]["answer"] = joint, place
         if joint.bodies is None:
             await self._write(joint, request.kind, scope["state"]["deadline"])
+        if self._recorder is not None:
+            await self._recorder.keep(joint, place, request.kind.plan, deadline=scope["state"]["deadline"])
         return (joint.bodies or [])[place]
 
     async def _write(self, joint: JointAnswer, kind: Kind, deadline: float) -> None:
@@ -90,6 +100,11 @@ class VerbEndpoint:
                 joint.bodies = joint.bodies or await loop.run_in_executor(self._writer, write)
         except TimeoutError:
             raise DeadlineExceeded("the answer was not written in time; send fewer rows at a time") from None
+
+
+def _part(request: ReadRequest, state: State) -> Part:
+    ids, subjects, groups = request.texts
+    return Part(state["request_id"], len(request.rows), ids, subjects=subjects, groups=groups, sender=sender_of(state))
 
 
 def _is_long(joint: JointAnswer) -> bool:

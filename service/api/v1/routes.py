@@ -8,6 +8,7 @@ from starlette.types import Scope
 
 from service.access.caller import Caller
 from service.api.addresses import PLACES, Limits, addressed
+from service.api.recorder import Recorder
 from service.api.remembered_routes import READ, DirectRoute
 from service.api.v1.endpoint import VerbEndpoint
 from service.api.v1.targets import Targets
@@ -17,10 +18,12 @@ from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
 
 
-def verb_routes(registry: Registry, predictor: Predictor, limits: Limits) -> list[DirectRoute]:
+def verb_routes(
+    registry: Registry, predictor: Predictor, limits: Limits, recorder: Recorder | None = None
+) -> list[DirectRoute]:
     """Routes of the verbs; their endpoints are ASGI applications."""
-    targets = Targets(registry, predictor, limits)
-    endpoints = {verb.name: VerbEndpoint(verb, targets, clock=predictor.now) for verb in VERBS.values()}
+    targets, clock = Targets(registry, predictor, limits), predictor.now
+    endpoints = {verb.name: VerbEndpoint(verb, targets, clock=clock, recorder=recorder) for verb in VERBS.values()}
     return [
         DirectRoute(f"/v1/models/{{name}}{place}:{verb}", endpoint, methods=["POST"], name=verb)
         for verb, endpoint in endpoints.items()

@@ -10,11 +10,12 @@ from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.addresses import Limits, addressed
-from service.api.intake import Intake, is_large
+from service.api.intake import Intake, is_large, sender_of
+from service.api.recorder import Recorder
 from service.api.v2.documents import IDENTITY, decompress, read_body
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
-from service.api.v2.output_tensors import JointTensors, OutputTensors, RequestedOutput
+from service.api.v2.output_tensors import DECISION, TOPICS, VERB, JointTensors, OutputTensors, RequestedOutput
 from service.api.v2.requests import InferRequest, RequestReader
 from service.api.v2.responses import Output, tensor_response
 from service.api.v2.tensors import Json
@@ -23,6 +24,8 @@ from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
 from service.prediction.predictor import Predictor
 from service.prediction.query import Query
+from service.prediction.record_context import software
+from service.prediction.records import RecordPlan
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
@@ -44,6 +47,8 @@ class Server:
         Raises the error that says why the service is not ready.
     repository : Access
         To the published models.
+    recorder : Recorder or None
+        None where no records are kept.
     """
 
     registry: Registry
@@ -52,6 +57,7 @@ class Server:
     version: str
     check_ready: Callable[[], None]
     repository: Access
+    recorder: Recorder | None = None
 
 
 class Kind:
@@ -66,6 +72,8 @@ class Kind:
         model, site, chosen = query.model, query.options.site, query.stages.chosen
         self.query = query
         self.tensors = OutputTensors(query)
+        topics = (*TOPICS, *DECISION) if query.options.decide else TOPICS
+        self.plan = RecordPlan(query, verb=VERB, topics=topics, software=software())
         self._last: tuple[JointAnswer, JointTensors] | None = None
         self._head = {"model_name": model.name, "model_version": model.version}
         policy = chosen[0].name if chosen else ""
@@ -122,6 +130,8 @@ class InferEndpoint:
     async def _response(self, scope: Scope, receive: Receive) -> Response:
         own = self._requests(addressed(self._server.registry, scope["path_params"]))
         own.intake.admit(scope)
+        if self._server.recorder is not None:
+            self._server.recorder.check()
         if not is_large(scope):
             return await self._answer(own, scope, receive)
         with own.intake.held(scope, receive) as held:
@@ -129,15 +139,24 @@ class InferEndpoint:
 
     async def _answer(self, own: ModelRequests, scope: Scope, receive: Receive) -> Response:
         request = await self._read(own, scope, receive)
-        kind, part = own.kind(request.options), Part(scope["state"]["request_id"], len(request.rows))
+        state, kind = scope["state"], own.kind(request.options)
+        part = Part(
+            state["request_id"],
+            len(request.rows),
+            subjects=request.subjects,
+            groups=request.groups,
+            sender=sender_of(state),
+        )
         try:
             joint, place = await own.intake.answer(
                 kind.query, request.rows, part, scope, receive, seconds=request.timeout
             )
         except InvalidInstances as error:
             raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
-        scope["state"]["answer"] = joint, place
+        state["answer"] = joint, place
         outputs = kind.written(request.outputs, joint, place)
+        if self._server.recorder is not None:
+            await self._server.recorder.keep(joint, place, kind.plan, deadline=state["deadline"])
         return tensor_response(kind.head(request.id or part.request_id), outputs)
 
     async def _read(self, own: ModelRequests, scope: Scope, receive: Receive) -> InferRequest:

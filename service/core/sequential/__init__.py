@@ -4,7 +4,7 @@ from typing import ClassVar, Final, Protocol
 
 from service.core.numerics import Array, Indices
 from service.core.sequential.calibration_drift import Intercept, Slope
-from service.core.sequential.changes import State
+from service.core.sequential.change_mixture import State
 from service.core.sequential.rank_drift import Ranks
 
 

@@ -8,7 +8,7 @@ Two families of one parameter bend the probabilities p of a row; zero leaves the
 T that is too large by a factor of c is a slope of θ = log c. The null is not θ = 0: calibration rows are finite, so
 even a sound version has θ ~ N(0, σ²), σ the standard error of its fit and a tolerance (`lattice`). The null's
 prediction of the next outcome is the mixture over that distribution, given the outcomes before; alternatives are the
-points themselves, in `changes`.
+points themselves, in `change_mixture`.
 
 Validity. θ is a location: over calibration sets, what was fitted less what is true is normal with standard deviation
 σ, to first order, whatever the true value is. Averaged over calibration sets, outcomes therefore follow the null's
@@ -32,7 +32,7 @@ from typing import ClassVar, Final, Self
 import numpy as np
 
 from service.core.numerics import Array, Flags, Indices
-from service.core.sequential.changes import State, advance, begin, followed
+from service.core.sequential.change_mixture import State, advance, begin, followed
 from service.core.sequential.lattice import Lattice, lattice
 
 STEEPEST: Final = 3.0

@@ -14,7 +14,7 @@ p-values of every row among all rows before it, put into bins; no randomness is 
 less than one gap.
 
 Alternatives tilt the calibration frequencies, :math:`q_j(b) \propto g_b e^{\eta_j \varphi(b)}`: towards larger or
-smaller scores, and towards the last bin, whose edge is the threshold of a flag. They compete in `changes`.
+smaller scores, and towards the last bin, whose edge is the threshold of a flag. They compete in `change_mixture`.
 
 References
 ----------
@@ -31,7 +31,7 @@ import numpy as np
 
 from service.core.conformal import Reference
 from service.core.numerics import Array, Indices
-from service.core.sequential.changes import State, advance, begin, followed
+from service.core.sequential.change_mixture import State, advance, begin, followed
 
 QUANTILES: Final = (0.25, 0.5, 0.75, 0.9)
 """Edges of bins below the threshold."""

@@ -15,7 +15,7 @@ from service.core.sequential.calibration_drift import (
     log_shifted,
     log_sloped,
 )
-from service.core.sequential.changes import State, begin
+from service.core.sequential.change_mixture import State, begin
 from service.core.sequential.errors_of_fit import intercept_errors, slope_error
 from service.core.sequential.lattice import Lattice, lattice
 from service.core.sequential.rank_drift import advance_ranks, begin_ranks, bins

@@ -55,3 +55,17 @@ def test_sound_versions_raise_no_alarm() -> None:
 def test_an_intercept_that_moved_is_found() -> None:
     lives = calibration_lives(World(rows=500, intercept=1.0), 40, seed=2)
     assert np.median(first_alarm(lives.intercept, 0.5)) < 400
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("rows", [150, 1000])
+def test_at_most_one_version_in_a_hundred_ever_raises_an_alarm(rows: int) -> None:
+    lives = calibration_lives(World(calibration_rows=rows, rows=5000), 1000, seed=1)
+    alarms = np.minimum(first_alarm(lives.slope, 0.25), first_alarm(lives.intercept, 0.25))
+    assert np.isfinite(alarms).sum() <= 10
+
+
+@pytest.mark.simulation
+def test_a_temperature_that_is_off_is_found_within_the_stated_number_of_outcomes() -> None:
+    lives = calibration_lives(World(calibration_rows=5000, rows=2000, slope=1.5), 200, seed=2)
+    assert np.median(first_alarm(lives.slope, 0.25)) <= 800

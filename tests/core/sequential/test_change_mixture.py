@@ -1,6 +1,6 @@
 import numpy as np
 
-from service.core.sequential.changes import advance, begin
+from service.core.sequential.change_mixture import advance, begin
 
 WEIGHTS = np.log(np.full(3, 1 / 3))
 

@@ -1,0 +1,138 @@
+"""Records of answers on their way out: none leaves before its record is durable, where the audit is strict.
+
+Requests that were answered together are recorded together, by the first of them that is back.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Final
+
+import orjson
+
+from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
+from service.prediction.answer import Part
+from service.prediction.joint_answer import JointAnswer
+from service.prediction.records import Origin, RecordPlan, Tokens
+from service.store.entries import Context, Document, Event, Prediction, Write
+from service.store.submissions import Submission
+from service.store.writer import Writer
+
+UNDELIVERED: Final = "undelivered"
+DISCONNECTED, DEADLINE = "client-disconnected", "deadline-exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Keeps the records of answers.
+
+    Attributes
+    ----------
+    writer : Writer
+    tokens : Tokens
+    clock : callable
+        The time of day, with its zone.
+    unrecorded : callable
+        Counts answers that left without a record.
+    is_strict : bool
+        Whether answers wait for their records.
+    """
+
+    writer: Writer
+    tokens: Tokens
+    clock: Callable[[], datetime]
+    unrecorded: Callable[[int], None]
+    is_strict: bool = True
+
+    def check(self) -> None:
+        """Refuse a request whose answer could not leave, before it is run.
+
+        Raises
+        ------
+        AuditUnavailable
+        """
+        fault = self.writer.fault
+        if self.is_strict and fault is not None:
+            raise AuditUnavailable(f"no answer leaves without its record, and records cannot be kept now: {fault}")
+
+    async def keep(self, joint: JointAnswer, place: int, plan: RecordPlan, *, deadline: float) -> None:
+        """Record the answers of a joint answer; where the audit is strict, return once they are durable.
+
+        Parameters
+        ----------
+        joint : JointAnswer
+        place : int
+            Of the request among its parts.
+        plan : RecordPlan
+            Of their query.
+        deadline : float
+            Of the request, on the monotonic clock.
+
+        Raises
+        ------
+        AuditUnavailable
+        DeadlineExceeded
+            The record is there later; that it was not delivered is recorded too.
+        """
+        if joint.record is None:
+            joint.record = self._submitted(joint, plan)
+        if not self.is_strict:
+            return
+        try:
+            await joint.record.durable(deadline)
+        except StoreUnavailable as error:
+            detail = f"no answer leaves without its record, and this one could not be kept: {error.detail}"
+            raise AuditUnavailable(detail) from None
+        except ServiceError:
+            self.undelivered(joint.parts[place].request_id, DEADLINE)
+            raise
+
+    def undelivered(self, request_id: str, reason: str) -> None:
+        """Record that an answer with a record did not reach its caller."""
+        if self.writer.fault is None:
+            self.writer.submit(Write(events=[self._undelivered(request_id, reason)]))
+
+    def _submitted(self, joint: JointAnswer, plan: RecordPlan) -> Submission:
+        try:
+            submission = self.writer.submit(self._write(joint, plan))
+        except StoreUnavailable as error:
+            submission = Submission.failed(error)
+        if not self.is_strict:
+            self._count_failure(submission, len(joint.parts))
+        return submission
+
+    def _count_failure(self, submission: Submission, answers: int) -> None:
+        def count(done: asyncio.Future[None]) -> None:
+            if done.exception() is not None:
+                self.unrecorded(answers)
+
+        submission.durable(math.inf).add_done_callback(count)
+
+    def _write(self, joint: JointAnswer, plan: RecordPlan) -> Write:
+        now = time.monotonic()
+        created = int(self.clock().timestamp() * 1e6)
+        contents = plan.contents(joint, self.tokens)
+        recordings = {id(content.recording): content.recording for content in contents}.values()
+        predictions: list[Prediction] = [
+            content.prediction(_origin(part, created, now)) for content, part in zip(contents, joint.parts, strict=True)
+        ]
+        contexts: list[Context] = [recording.context for recording in recordings]
+        documents: list[Document] = list(chain.from_iterable(recording.documents for recording in recordings))
+        return Write(predictions, contexts, documents, events=list(self._of_disconnected(joint)))
+
+    def _of_disconnected(self, joint: JointAnswer) -> Iterator[Event]:
+        for place in joint.undelivered:
+            yield self._undelivered(joint.parts[place].request_id, DISCONNECTED)
+
+    def _undelivered(self, request_id: str, reason: str) -> Event:
+        detail = orjson.dumps({"request_id": request_id, "reason": reason}).decode()
+        return Event(int(self.clock().timestamp() * 1e6), UNDELIVERED, detail)
+
+
+def _origin(part: Part, created: int, now: float) -> Origin:
+    caller, request_id, traceparent, started = part.sender
+    return Origin(part.request_id, created, caller, request_id, traceparent, int(1e6 * (now - started)))

@@ -1,0 +1,91 @@
+"""Looks at every version every so often, by one process at a time among all workers and machines.
+
+A lease in the store says who looks: one that a process left behind when it ended is taken over once it has run out.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from logging import getLogger
+from typing import Final
+
+import orjson
+
+from service.monitoring.alarms import Alarm, Watched, alarms_of, look, record_alarms
+from service.store.engine import Store
+
+log = getLogger("temperance")
+
+LEASE_NAME: Final = "alarms:lease"
+LEASE_SECONDS: Final = 120
+MOST_CHUNKS: Final = 50
+"""Of one look at a version; what is left is for the next."""
+
+MICROSECONDS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmWatch:
+    """What a process needs to look.
+
+    Attributes
+    ----------
+    owner : str
+        Unique to the process.
+    versions : callable
+        Those that are served now.
+    clock : callable
+        Microseconds since 1970.
+    """
+
+    owner: str
+    versions: Callable[[], Iterable[Watched]]
+    clock: Callable[[], int] = lambda: time.time_ns() // 1000
+
+    def look(self, store: Store) -> list[Alarm]:
+        """Look at all versions if it is this process' time to; all alarms that there are.
+
+        Parameters
+        ----------
+        store : Store
+            Opened with a signer.
+
+        Raises
+        ------
+        StoreUnavailable, StoreDamaged
+        """
+        if leased(store, self.owner, now=self.clock()):
+            for watched in self.versions():
+                self._look_at(store, watched)
+            leased(store, self.owner, now=self.clock(), seconds=0)
+        return alarms_of(store)
+
+    def _look_at(self, store: Store, watched: Watched) -> None:
+        arrival, chunks = -1, 0
+        while chunks < MOST_CHUNKS and leased(store, self.owner, now=self.clock()):
+            progress, chunks = look(store, watched), chunks + 1
+            if progress is None or progress.arrival == arrival:
+                return
+            arrival = progress.arrival
+            for raised in record_alarms(store, watched, progress, now=self.clock()):
+                name = f"{watched.model} version {watched.version}"
+                log.warning("alarm of %s: %s, after %d outcomes", name, raised.test, raised.outcomes)
+
+
+def leased(store: Store, owner: str, *, now: int, seconds: int = LEASE_SECONDS) -> bool:
+    """Whether a process may look for so many seconds from now; with 0 seconds, its lease ends.
+
+    Parameters
+    ----------
+    store : Store
+    owner : str
+    now : int
+        Microseconds since 1970.
+    seconds : int
+    """
+    before = store.state(LEASE_NAME)
+    held = None if before is None else orjson.loads(before)
+    if held is not None and held["owner"] != owner and held["until"] > now:
+        return False
+    content = orjson.dumps({"owner": owner, "until": now + seconds * MICROSECONDS}).decode()
+    return content == before or store.keep_state(LEASE_NAME, content, expected=before)

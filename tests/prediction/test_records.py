@@ -1,0 +1,156 @@
+"""Records of every kind of answer, read back by Temperance, by polars and by the definitions of the members."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from service.api.v1.verbs import VERBS
+from service.prediction.answer import Answer, Part
+from service.prediction.answer_member import Plan
+from service.prediction.joint_answer import JointAnswer
+from service.prediction.query import Query
+from service.prediction.record_messages import END_OF_STREAM
+from service.prediction.record_reader import Recorded, read_columns, read_records
+from service.prediction.records import Content, Origin, RecordPlan
+from service.prediction.timings import Timings
+from service.runtime.registry import Registry
+from service.store.entries import Document
+from tests.every_task import CASES, ROWS, Case, answer_of, rows_of
+
+ORIGIN = Origin("request", 1, "key:ward", None, None, 7)
+
+
+class KeyedTokens:
+    """Tokens of a key of the tests."""
+
+    key_id = "k1"
+
+    def tokens(self, texts: Sequence[str | None], use: str = "subject") -> bytes:
+        return b"".join([bytes(16) if text is None else self._digest(f"{use} {text}".encode()) for text in texts])
+
+    def digests(self, rows: Sequence[bytes]) -> bytes:
+        return b"".join(map(self._digest, rows))
+
+    def _digest(self, content: bytes) -> bytes:
+        return hashlib.blake2b(content, digest_size=16, key=b"key").digest()
+
+
+def plan_of(query: Query, verb: str) -> RecordPlan:
+    return RecordPlan(query, verb=verb, topics=VERBS[verb].topics, software="{}")
+
+
+def joint_of(query: Query, answer: Answer, parts: list[Part], rows: list[Any]) -> JointAnswer:
+    return JointAnswer(query, answer, parts, [0.0] * len(parts), Timings(0.0, 0.0, 0.0), rows)
+
+
+def recorded_case(case: Case, registry: Registry) -> tuple[Query, Answer, Content]:
+    query = case.query(registry)
+    rows = rows_of(query.model)
+    answer = answer_of(query, rows)
+    joint = joint_of(query, answer, [Part("request", ROWS, case.ids)], [rows])
+    return query, answer, plan_of(query, case.verb).contents(joint, KeyedTokens())[0]
+
+
+def schema_of(content: Content) -> Document:
+    return next(document for document in content.recording.documents if document.kind == "schema")
+
+
+def read(content: Content) -> Recorded:
+    return read_records([content.prediction(ORIGIN)], schema_of(content))
+
+
+def same(found: Any, expected: Any) -> None:
+    if expected is None:
+        assert (np.isnan(found) | (found == -1)).all()
+    else:
+        np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape).astype(found.dtype))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_record_holds_every_member_of_the_answer(case: Case, every_task: Registry) -> None:
+    query, answer, content = recorded_case(case, every_task)
+    recorded = read(content)
+    parts = [answer] if not isinstance(query.options.policy, tuple) else answer.by_policy()
+    queries = query.by_policy()
+    for own, part in zip(queries, parts, strict=True):
+        rows = np.arange(ROWS) if len(queries) == 1 else part.decided[0].rows
+        plan = own.plan([topic for topic in VERBS[case.verb].topics if topic != "identity"])
+        check_members(recorded, plan, part, rows)
+
+
+def check_members(recorded: Recorded, plan: Plan, answer: Answer, rows: Any) -> None:
+    for column, value in zip(plan.columns, plan.all_values(answer, ()), strict=True):
+        if column.member.kind in ("text", "value") or (column.listed and not column.positions):
+            continue
+        found = recorded.values(column.name)
+        found = found if column.positions else found[rows]
+        names = column.axis or (column.names if column.member.kind == "names" else None)
+        if names is not None:
+            found = found[:, [(recorded.block(column.name).axis or ()).index(name) for name in names]]
+        if column.member.kind == "name" and value is not None:
+            known = recorded.block(column.name).names or ()
+            assert [known[i] if i >= 0 else None for i in found] == [column.names[i] if i >= 0 else None for i in value]
+            continue
+        same(found, value)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_logits_and_scores_are_recorded_whatever_was_requested(case: Case, every_task: Registry) -> None:
+    _, answer, content = recorded_case(case, every_task)
+    recorded, posterior = read(content), answer.posterior
+    logits = posterior.logits if posterior.lengths is None else flat_of(posterior.logits, posterior.lengths)
+    same(recorded.values("logits"), logits.astype(np.float32))
+    for place, detector in enumerate(answer.model.chain.detectors):
+        same(recorded.values(f"ood.scores.{detector.name}.score"), posterior.scores[:, place])
+    same(recorded.values("ood.flagged"), posterior.flagged)
+
+
+def flat_of(values: Any, lengths: Any) -> Any:
+    return np.concatenate([row[:length] for row, length in zip(values, lengths, strict=True)])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_polars_reads_the_message_of_every_kind_of_answer(case: Case, every_task: Registry) -> None:
+    _, _, content = recorded_case(case, every_task)
+    frame = pl.read_ipc_stream(io.BytesIO(schema_of(content).content + content.columns + END_OF_STREAM))
+    recorded = read(content)
+    assert len(frame) == ROWS
+    for kind, values in recorded.table.rows.items():
+        np.testing.assert_array_equal(frame[kind].to_numpy(), values)
+    if recorded.lengths is not None:
+        assert frame["positions"].list.len().to_list() == recorded.lengths.tolist()
+        inner = frame["positions"].explode().struct.unnest()
+        for kind, values in recorded.table.positions.items():
+            np.testing.assert_array_equal(inner[kind].to_numpy(), values)
+
+
+JOINING = [case for case in CASES if not any(isinstance(v, tuple) for v in case.options.values())]
+
+
+@pytest.mark.parametrize("sizes", [(1,) * ROWS, (3, 4, 5), (6, 6)])
+@pytest.mark.parametrize("name", ["letters", "complaints", "motion", "raw"])
+def test_requests_that_were_answered_together_have_the_records_of_each_alone(
+    name: str, sizes: tuple[int, ...], every_task: Registry
+) -> None:
+    query = Case(name, "decide").query(every_task)
+    rows = rows_of(query.model)
+    ends = np.cumsum([0, *sizes])
+    own = [rows[start:end] for start, end in pairwise(ends)]
+    parts = [Part(f"r{i}", size, [f"id {j}" for j in range(size)]) for i, size in enumerate(sizes)]
+    joint, plan = joint_of(query, answer_of(query, rows), parts, own), plan_of(query, "decide")
+    together = plan.contents(joint, KeyedTokens())
+    for place, content in enumerate(together):
+        alone = joint_of(query, joint.own(place), [parts[place]], [own[place]])
+        assert plan.contents(alone, KeyedTokens()) == [content]
+    assert together[0].ids == KeyedTokens().tokens(parts[0].ids or [], "id")
+    predictions = [content.prediction(ORIGIN) for content in together]
+    whole = read_records(predictions, schema_of(together[0]))
+    for member in whole.names:
+        pieces = [read_columns(prediction, schema_of(together[0]))[member] for prediction in predictions]
+        np.testing.assert_array_equal(whole.values(member), np.concatenate(pieces))
