@@ -53,7 +53,7 @@ def _cells(values: Values, block: Block) -> list[Any]:
         return [names[place] if place >= 0 else None for place in values.tolist()]
     if block.kind == "flags":
         return [bool(flag) if flag >= 0 else None for flag in values.tolist()]
-    return [None if is_absent else value for value, is_absent in zip(values.tolist(), np.isnan(values), strict=True)]
+    return [value if is_known else None for value, is_known in zip(values.tolist(), np.isfinite(values), strict=True)]
 
 
 def _nested(values: list[Any], recorded: Recorded) -> list[list[Any]]:
