@@ -17,9 +17,10 @@ import orjson
 from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
-from service.prediction.records import Origin, RecordPlan, Tokens
+from service.prediction.records import Origin, RecordPlan
 from service.store.entries import Context, Document, Event, Prediction, Write
 from service.store.submissions import Submission
+from service.store.tokens import Tokens
 from service.store.writer import Writer
 
 UNDELIVERED: Final = "undelivered"

@@ -207,7 +207,7 @@ def test_only_the_array_that_is_the_value_of_instances_is_taken_for_it(before: b
 
 
 def test_what_is_remembered_is_bounded_and_what_is_met_often_stays() -> None:
-    kept, kinds = Remembered[int](), [Kind(object(), None) for _ in range(2 * MOST_REMEMBERED)]  # type: ignore[arg-type]  # compared alone
+    kept, kinds = Remembered[int](), [Kind(object(), None, None) for _ in range(2 * MOST_REMEMBERED)]  # type: ignore[arg-type]  # compared alone
     for i, kind in enumerate(kinds):
         kept.keep(i, kind)
         assert kept.get(0) is kinds[0]
