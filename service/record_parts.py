@@ -18,6 +18,7 @@ from service.settings import PREFIX, Settings
 from service.store.engine import open_store
 from service.store.entries import Write
 from service.store.reading import Readers
+from service.store.seals import Seals
 from service.store.submissions import Submission
 from service.store.writer import Writer
 from service.telemetry import Telemetry
@@ -79,7 +80,7 @@ def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], d
     writer = Writer(connect, Measured(telemetry), [anchors_of(settings, secrets), retention_of(settings, secrets)])
     readers = Readers(partial(open_store, url))
     tokens, is_strict = secrets.current.tokens, settings.audit == "strict"
-    recorder = Recorder(writer, tokens, clock, telemetry.unrecorded.inc, is_strict=is_strict)
+    recorder = Recorder(writer, tokens, Seals(secrets), clock, telemetry.unrecorded.inc, is_strict=is_strict)
     return RecordParts(recorder, RecordAccess(readers, _keeping(writer)), partial(_running, writer, readers))
 
 

@@ -6,7 +6,7 @@ Requests that were answered together are recorded together, by the first of them
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -17,9 +17,11 @@ import orjson
 from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
-from service.prediction.records import Origin, RecordPlan, Tokens
-from service.store.entries import Context, Document, Event, Prediction, Write
+from service.prediction.records import Content, Origin, RecordPlan
+from service.store.entries import Context, Document, Event, Prediction, Sealed, SubjectKey, Write
+from service.store.seals import Seals
 from service.store.submissions import Submission
+from service.store.tokens import Tokens
 from service.store.writer import Writer
 
 UNDELIVERED: Final = "undelivered"
@@ -34,6 +36,7 @@ class Recorder:
     ----------
     writer : Writer
     tokens : Tokens
+    seals : Seals
     clock : callable
         The time of day, with its zone.
     unrecorded : callable
@@ -44,6 +47,7 @@ class Recorder:
 
     writer: Writer
     tokens: Tokens
+    seals: Seals
     clock: Callable[[], datetime]
     unrecorded: Callable[[int], None]
     is_strict: bool = True
@@ -122,7 +126,18 @@ class Recorder:
         ]
         contexts: list[Context] = [recording.context for recording in recordings]
         documents: list[Document] = list(chain.from_iterable(recording.documents for recording in recordings))
-        return Write(predictions, contexts, documents, events=list(self._of_disconnected(joint)))
+        sealed, keys = self._sealed(joint, contents)
+        return Write(predictions, contexts, documents, sealed, keys, events=list(self._of_disconnected(joint)))
+
+    def _sealed(self, joint: JointAnswer, contents: Sequence[Content]) -> tuple[list[Sealed], list[SubjectKey]]:
+        sealed: list[Sealed] = []
+        keys: list[SubjectKey] = []
+        for content, part in zip(contents, joint.parts, strict=True):
+            if content.texts:
+                own, of_subjects = self.seals.texts(part.request_id, content.texts)
+                sealed += own
+                keys += of_subjects
+        return sealed, keys
 
     def _of_disconnected(self, joint: JointAnswer) -> Iterator[Event]:
         for place in joint.undelivered:
