@@ -131,6 +131,8 @@ def test_an_outcome_of_a_sequence_has_a_class_for_each_of_its_own_positions(stor
 
 def test_a_record_without_its_basis_is_damage_and_no_finding(store, answered, tmp_path):
     with closing(sqlite3.connect(tmp_path / "audit.db")) as file, file:
+        for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            file.execute(f"DROP TRIGGER {name}")
         file.execute("DELETE FROM documents")
     with pytest.raises(StoreDamaged):
         receive(store, [report(answered, "yes")], reporter())

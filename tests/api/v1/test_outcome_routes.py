@@ -30,6 +30,7 @@ from service.telemetry import Telemetry
 from tests.recorded_answers import recorded_answer
 from tests.store.kept import FixedSigner, kept
 
+MODELS = Path(__file__).parents[3] / "models"
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -277,3 +278,20 @@ async def test_json_of_outcomes_is_strict(client):
         "/v1/outcomes", content=b'{"outcomes": [], "outcomes": []}', headers={"Content-Type": "application/json"}
     )
     assert (answer.status_code, orjson.loads(answer.content)["type"]) == (400, "urn:temperance:problem:duplicate-key")
+
+
+def test_what_a_server_answered_is_on_record_and_its_outcome_comes_back(
+    serving: Callable[..., Any], test_rows: list[list[float]], tmp_path: Path
+) -> None:
+    with serving(MODELS, TEMPERANCE_DATA=str(tmp_path / "data")) as server:
+        answer = server.post("decide", {"instances": test_rows[:2]}).json()
+        reports = [{"prediction_id": row["prediction_id"], "outcome": row["label"]} for row in answer["predictions"]]
+        received = server.client.post("/v1/outcomes", json={"outcomes": reports})
+        assert (received.status_code, received.json()["accepted"]) == (200, 2)
+        for row in answer["predictions"]:
+            shown = server.client.get(f"/v1/predictions/{row['prediction_id']}").json()
+            RecordedPrediction.model_validate(shown, extra="forbid")
+            assert shown["outcome"] == shown["columns"]["label"] == row["label"]
+            assert shown["columns"]["decision.action"] == row["decision"]["action"]
+            assert shown["columns"]["decision.risks"] == pytest.approx(row["decision"]["risks"])
+            assert (shown["id"], shown["digest"]) == (answer["id"], answer["digest"])
