@@ -21,6 +21,7 @@ VERBS: Final = {
     "keys": "service.cli.keys_command:keys",
     "list": "service.cli.list_command:list_",
     "publish": "service.cli.publish_command:publish",
+    "refit": "service.cli.refit_command:refit_",
     "retire": "service.cli.retire_command:retire",
     "score": "service.cli.score_command:score",
     "serve": "service.cli.serve_command:serve",
