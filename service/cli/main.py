@@ -20,6 +20,7 @@ VERBS: Final = {
     "inspect": "service.cli.inspect_command:inspect",
     "keys": "service.cli.keys_command:keys",
     "list": "service.cli.list_command:list_",
+    "outcomes": "service.cli.outcomes_command:outcomes",
     "publish": "service.cli.publish_command:publish",
     "refit": "service.cli.refit_command:refit_",
     "retire": "service.cli.retire_command:retire",

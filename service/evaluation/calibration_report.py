@@ -255,7 +255,7 @@ def calibration_report(problem: ClassificationProblem) -> CalibrationReport:
         uncalibrated_parts=_parts(raw, sample),
         binned={loss: _binned(event, loss, sample) for loss in LOSSES},
         classes=class_calibration(problem),
-        diagram=_diagram(event, sample),
+        diagram=reliability_diagram(event, sample),
     )
 
 
@@ -321,7 +321,14 @@ def _binned(event: Event, loss: Loss, sample: SampleDesign) -> BinnedParts:
     return BinnedParts(*map(finite, astuple(found)))
 
 
-def _diagram(event: Event, sample: SampleDesign) -> ReliabilityDiagram:
+def reliability_diagram(event: Event, sample: SampleDesign) -> ReliabilityDiagram:
+    """Observed frequencies of an event by its predicted probability, with what chance allows.
+
+    Parameters
+    ----------
+    event : Event
+    sample : SampleDesign
+    """
     p = event.probabilities
     curve = reliability_curve(
         p,

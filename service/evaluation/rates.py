@@ -139,7 +139,7 @@ def class_reports(
     return {
         classes[k]: ClassReport(
             int(np.count_nonzero(labels == k)),
-            _rate(auroc(log_probs[:, k], labels == k, weights=weights, groups=groups), groups, area=True),
+            rate_of(auroc(log_probs[:, k], labels == k, weights=weights, groups=groups), groups, area=True),
             _roc(log_probs[:, k], labels == k, weights),
             _class_rates(predicted == k, labels == k, weights, groups),
         )
@@ -185,6 +185,26 @@ def acted(
     )
 
 
+def rate_of(found: Estimate, groups: Indices | None, *, area: bool = False) -> Rate:
+    """An estimate as a report holds it.
+
+    Parameters
+    ----------
+    found : Estimate
+    groups : ndarray of shape (N,), optional
+        Of the rows that it was made of.
+    area : bool, optional
+        Whether it needs rows of both kinds.
+    """
+    value, low, high = (None if math.isnan(v) else v for v in (found.value, found.low, found.high))
+    if value is None:
+        return Rate(None, None, None, found.rows, "no_rows")
+    if low is not None:
+        return Rate(value, low, high, found.rows, None)
+    few = area and (groups is None or found.rows < FEWEST or groups.min() != groups.max())
+    return Rate(value, None, None, found.rows, "too_few_events" if few else "one_group")
+
+
 def _counts(
     predicted: Indices, names: tuple[str, ...], labels: Indices, classes: tuple[str, ...], weights: Array | None
 ) -> Counts | None:
@@ -205,18 +225,8 @@ def _roc(scores: Array, event: Flags, weights: Array | None) -> RocPoints | None
 def _class_rates(predicted: Flags, event: Flags, weights: Array | None, groups: Indices | None) -> ClassRates:
     found: Rates = rates(predicted, event, weights=weights, groups=groups)
     return ClassRates(
-        _rate(found.sensitivity, groups),
-        _rate(found.specificity, groups),
-        _rate(found.positive_predictive_value, groups),
-        _rate(found.negative_predictive_value, groups),
+        rate_of(found.sensitivity, groups),
+        rate_of(found.specificity, groups),
+        rate_of(found.positive_predictive_value, groups),
+        rate_of(found.negative_predictive_value, groups),
     )
-
-
-def _rate(found: Estimate, groups: Indices | None, *, area: bool = False) -> Rate:
-    value, low, high = (None if math.isnan(v) else v for v in (found.value, found.low, found.high))
-    if value is None:
-        return Rate(None, None, None, found.rows, "no_rows")
-    if low is not None:
-        return Rate(value, low, high, found.rows, None)
-    few = area and (groups is None or found.rows < FEWEST or groups.min() != groups.max())
-    return Rate(value, None, None, found.rows, "too_few_events" if few else "one_group")
