@@ -14,11 +14,13 @@ from service.api.idempotency import ForgetReplies, Idempotency
 from service.api.record_access import RecordAccess
 from service.api.recorder import Recorder
 from service.errors import SettingsInvalid, StoreUnavailable
-from service.record_places import anchors_of, secrets_of, store_url
+from service.record_places import anchors_of, retention_of, secrets_of, store_url
 from service.settings import PREFIX, Settings
+from service.store.commit_thread import Chore
 from service.store.engine import Store, open_store
 from service.store.entries import Write
 from service.store.reading import Readers
+from service.store.seals import Seals
 from service.store.submissions import Submission
 from service.store.writer import Writer
 from service.telemetry import Telemetry
@@ -80,10 +82,11 @@ def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], d
         return _without_audit(settings, telemetry)
     secrets, url = secrets_of(settings), store_url(settings)
     connect = partial(open_store, url, signer=secrets.current.signer)
-    writer = Writer(connect, Measured(telemetry), [anchors_of(settings, secrets), ForgetReplies()])
+    chores: list[Chore] = [anchors_of(settings, secrets), retention_of(settings, secrets), ForgetReplies()]
+    writer = Writer(connect, Measured(telemetry), chores)
     readers = Readers(partial(open_store, url))
     tokens, is_strict = secrets.current.tokens, settings.audit == "strict"
-    recorder = Recorder(writer, tokens, clock, telemetry.unrecorded.inc, is_strict=is_strict)
+    recorder = Recorder(writer, tokens, Seals(secrets), clock, telemetry.unrecorded.inc, is_strict=is_strict)
     idempotency = Idempotency(writer, lambda: secrets, seconds=settings.deadline)
     access = RecordAccess(readers, _keeping(writer))
     return RecordParts(recorder, access, idempotency, partial(_running, writer, readers))

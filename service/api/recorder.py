@@ -17,9 +17,11 @@ import orjson
 from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
-from service.prediction.records import Origin, RecordPlan, Tokens
-from service.store.entries import Context, Document, Event, Prediction, Reply, Write
+from service.prediction.records import Content, Origin, RecordPlan
+from service.store.entries import Context, Document, Event, Prediction, Reply, Sealed, SubjectKey, Write
+from service.store.seals import Seals
 from service.store.submissions import Submission
+from service.store.tokens import Tokens
 from service.store.writer import Writer
 
 UNDELIVERED: Final = "undelivered"
@@ -34,6 +36,7 @@ class Recorder:
     ----------
     writer : Writer
     tokens : Tokens
+    seals : Seals
     clock : callable
         The time of day, with its zone.
     unrecorded : callable
@@ -44,6 +47,7 @@ class Recorder:
 
     writer: Writer
     tokens: Tokens
+    seals: Seals
     clock: Callable[[], datetime]
     unrecorded: Callable[[int], None]
     is_strict: bool = True
@@ -133,7 +137,21 @@ class Recorder:
         ]
         contexts: list[Context] = [recording.context for recording in recordings]
         documents: list[Document] = list(chain.from_iterable(recording.documents for recording in recordings))
-        return Write(predictions, contexts, documents, events=list(self._of_disconnected(joint, places)))
+        sealed, keys = self._sealed(joint, contents, places)
+        events = list(self._of_disconnected(joint, places))
+        return Write(predictions, contexts, documents, sealed, keys, events=events)
+
+    def _sealed(
+        self, joint: JointAnswer, contents: Sequence[Content], places: Sequence[int]
+    ) -> tuple[list[Sealed], list[SubjectKey]]:
+        sealed: list[Sealed] = []
+        keys: list[SubjectKey] = []
+        for place in places:
+            if contents[place].texts:
+                own, of_subjects = self.seals.texts(joint.parts[place].request_id, contents[place].texts)
+                sealed += own
+                keys += of_subjects
+        return sealed, keys
 
     def _of_disconnected(self, joint: JointAnswer, places: Sequence[int]) -> Iterator[Event]:
         for place in set(joint.undelivered).intersection(places):

@@ -31,7 +31,7 @@ def body(test_rows: list[list[float]]) -> dict[str, Any]:
 
 
 def sent(client: httpx.Client, key: str | bytes, body: object, path: str = PREDICT) -> httpx.Response:
-    return client.post(path, json=body, headers={"Idempotency-Key": key})
+    return client.post(path, json=body, headers=[(b"Idempotency-Key", key.encode() if isinstance(key, str) else key)])
 
 
 def records(data: Path) -> int:
