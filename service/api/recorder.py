@@ -17,6 +17,7 @@ import orjson
 from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
+from service.prediction.record_texts import TextSealer
 from service.prediction.records import Origin, RecordPlan, Tokens
 from service.store.entries import Context, Document, Event, Prediction, Write
 from service.store.submissions import Submission
@@ -40,6 +41,8 @@ class Recorder:
         Counts answers that left without a record.
     is_strict : bool
         Whether answers wait for their records.
+    texts : TextSealer, optional
+        Encrypts what callers named their rows; without it, nothing of that is kept but tokens.
     """
 
     writer: Writer
@@ -47,6 +50,7 @@ class Recorder:
     clock: Callable[[], datetime]
     unrecorded: Callable[[int], None]
     is_strict: bool = True
+    texts: TextSealer | None = None
 
     def check(self) -> None:
         """Refuse a request whose answer could not leave, before it is run.
@@ -122,7 +126,8 @@ class Recorder:
         ]
         contexts: list[Context] = [recording.context for recording in recordings]
         documents: list[Document] = list(chain.from_iterable(recording.documents for recording in recordings))
-        return Write(predictions, contexts, documents, events=list(self._of_disconnected(joint)))
+        sealed, keys = ((), ()) if self.texts is None else self.texts.sealed(joint.parts)
+        return Write(predictions, contexts, documents, sealed, keys, events=list(self._of_disconnected(joint)))
 
     def _of_disconnected(self, joint: JointAnswer) -> Iterator[Event]:
         for place in joint.undelivered:
