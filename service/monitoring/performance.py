@@ -1,6 +1,6 @@
 """What came of a model's answers: one typed report of a window. Its JSON is `PerformanceReport.as_json`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -13,28 +13,10 @@ from service.monitoring.group_performance import GroupBy, Groups, flag_rate, gro
 from service.monitoring.observations import ACTION, ASCERTAINMENTS, UNKNOWN, AnsweredRows, Observations
 from service.monitoring.part_performance import PartPerformance, part_performance
 from service.monitoring.shadow_performance import PairedPredictions, ShadowPerformance, shadow_performance
+from service.monitoring.window import Window
 
 QUANTILES: Final = {"p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9}
 SECOND: Final = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Which answers a report is of.
-
-    Attributes
-    ----------
-    since, until : str or None
-        RFC 3339: from the first, to before the second.
-    site, caller : str or None
-    version : int or None
-    """
-
-    since: str | None = None
-    until: str | None = None
-    site: str | None = None
-    caller: str | None = None
-    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +30,8 @@ class Answered:
     ascertainment : dict of str to int
         Rows with an outcome, by why it is known; "action" only where it is known for no other reason.
     left_out : dict of str to int
-        Rows that no statistic counts: "undelivered", "other_classes", "without_columns", "unreadable_outcome".
+        Rows that no statistic counts: "undelivered", "other_classes", "top_classes" (not all classes are
+        recorded), "without_probabilities" (`:detect`).
     more : int
         Older answered rows of the window that were not read.
     contradicting_outcomes, contradicted_rows : int
@@ -146,7 +129,7 @@ def performance(
     window: Window,
     *,
     group_by: GroupBy | None = None,
-    shadows: dict[str, Sequence[PairedPredictions]] | None = None,
+    shadows: Mapping[str, Sequence[PairedPredictions]] | None = None,
     alarms: Sequence[Any] = (),
 ) -> PerformanceReport:
     """Report on the observations of a window.
