@@ -54,7 +54,8 @@
     ├── GraphError                   an .onnx file that cannot be used as it is
     ├── DataError                    a data set that cannot be used as it is
     └── FitError                     data from which nothing can be learned
-        └── NoSignal
+        ├── NoSignal
+        └── RefitRefused
 
 What HTTP itself can refuse is in `service/api/http_errors.py`, what checking a credential can meet in
 `service/access/access_errors.py`, what `bench` can meet in `service/api/bench.py`. Tested in
@@ -447,6 +448,10 @@ class DataError(ServiceError):
 
 class FitError(ServiceError):
     """Rows that cannot support a fit."""
+
+
+class RefitRefused(FitError):
+    """Outcomes that do not support a new calibration, or one that the change protocol does not allow."""
 
 
 class NoSignal(FitError):

@@ -44,6 +44,7 @@ from service.errors import SettingsInvalid
 from service.hangup import Watch, watching
 from service.metrics_folder import SHARED_METRICS, metrics_folder
 from service.prediction.predictor import Predictor
+from service.record_parts import RecordParts, check_record, record_parts
 from service.runtime.cpus import available_cpus
 from service.runtime.last_served import LastServed, load_as_others
 from service.runtime.limited_process import Limits
@@ -103,6 +104,8 @@ def _serve(settings: Settings, sources: Sources, access: Access) -> None:
     with _sockets(settings, sources) as sockets:
         check_open_files(len(sockets))
         registry = _loaded(settings, sources)
+        with sources.named("store", "data", "secrets"):
+            check_record(settings)
         with sources.named(*(settings.model_fields_set & _OF_OTHERS)):
             app = compose(settings, registry, tls=tls)  # as every worker will: what stops them is reported now
         for url in urls(sockets, is_tls=tls is not None):
@@ -238,6 +241,7 @@ def compose(
         Whose certificate is loaded again on SIGHUP; several workers are replaced on it.
     """
     telemetry = Telemetry(CollectorRegistry())
+    record = record_parts(settings, telemetry, _now)
     exporter = exporter_of(settings, telemetry)
     reloader = _reloader(settings, registry, shared_metrics)
     watch = Watch(reloader, telemetry, settings.reload_seconds, tls)
@@ -247,11 +251,17 @@ def compose(
     parts = replace(
         _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics), shared_metrics),
         reloader=reloader if settings.repository_api else None,
-        background=lambda: _watched(stuck, _background(settings, watch, keys, exporter)),
+        background=lambda: _watched(stuck, _background(settings, watch, keys, exporter, record)),
         trace=None if exporter is None else exporter.record,
         ending=ending,
+        record=None if record is None else record.access,
+        recorder=None if record is None else record.recorder,
     )
     return behind(build_app(parts), Proxies.named(settings.proxies))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _reloader(settings: Settings, registry: Registry, shared: str | None) -> Reloader:
@@ -265,7 +275,7 @@ def _parts(
     # What answers requests; `compose` adds what runs beside it.
     return AppParts(
         registry=registry,
-        predictor=Predictor(telemetry, lambda: datetime.now(UTC), queue_seconds=settings.queue_seconds),
+        predictor=Predictor(telemetry, _now, queue_seconds=settings.queue_seconds),
         telemetry=telemetry,
         new_id=lambda: str(uuid_utils.uuid7()),
         version=version("temperance"),
@@ -323,10 +333,11 @@ async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) 
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, watch: Watch, keys: WatchedKeys, exporter: "Exporter | None"
+    settings: Settings, watch: Watch, keys: WatchedKeys, exporter: "Exporter | None", record: RecordParts | None
 ) -> AsyncIterator[None]:
     sending = nullcontext() if exporter is None else exporter.running()
-    async with watching(watch), following_keys(keys, key_use_of(settings)), sending:
+    recording = nullcontext() if record is None else record.running()
+    async with watching(watch), following_keys(keys, key_use_of(settings)), sending, recording:
         yield
 
 

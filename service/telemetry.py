@@ -44,6 +44,12 @@ class Telemetry:
         self.postprocess = self._histogram(
             "postprocess_seconds", "From a run's output to its answers", "model", buckets=STAGE_SECONDS
         )
+        self.records = self._counter("records", "Answers whose records are durable")
+        self.unrecorded = self._counter("unrecorded_answers", "Answers that left without a record: relaxed audit")
+        self.commit_seconds = self._histogram(
+            "record_commit_seconds", "Time to write a group of records", buckets=STAGE_SECONDS
+        )
+        self.store_up = self._gauge("record_store_up", "Whether records can be written: 0 or 1", mode="livemin")
         self.given_up = self._counter("given_up_processes", "Processes that ended because a run did not end")
         self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
         self.reloads = self._counter("reloads", "Changes of models: ok, or refused at each try", "model", "result")

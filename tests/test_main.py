@@ -185,7 +185,7 @@ async def test_a_worker_builds_its_application_from_the_environment(
 
 
 async def test_two_applications_in_one_process_count_apart(repository: Repository) -> None:
-    settings = Settings(models=repository.root)
+    settings = Settings(models=repository.root, audit="off")
     first, second = (
         httpx.AsyncClient(transport=httpx.ASGITransport(compose(settings, load(settings))), base_url="http://x")
         for _ in range(2)
@@ -197,7 +197,7 @@ async def test_two_applications_in_one_process_count_apart(repository: Repositor
 
 
 async def test_every_served_version_is_in_the_metrics(repository: Repository) -> None:
-    settings = Settings(models=repository.root)
+    settings = Settings(models=repository.root, audit="off")
     registry = load(settings)
     model = registry.model("breast-cancer")
     async with httpx.AsyncClient(

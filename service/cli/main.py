@@ -20,6 +20,7 @@ VERBS: Final = {
     "inspect": "service.cli.inspect_command:inspect",
     "keys": "service.cli.keys_command:keys",
     "list": "service.cli.list_command:list_",
+    "outcomes": "service.cli.outcomes_command:outcomes",
     "publish": "service.cli.publish_command:publish",
     "retire": "service.cli.retire_command:retire",
     "score": "service.cli.score_command:score",

@@ -156,7 +156,7 @@ def fit_detectors(
     for name in manifest.ood.scores:
         score = _learned(name, outputs, train, learning, terms, scoring=scoring)
         bare = Detector(name, score, None, None, gated=name in manifest.ood.gate_members)
-        detectors.append(_with_thresholds(bare, scoring.plain(name, score), raw, manifest, terms, bands=bands))
+        detectors.append(with_thresholds(bare, scoring.plain(name, score), raw, manifest, terms, bands=bands))
     refuse_large(tuple(detectors))
     trained_on = {name: _training_source(name, train, terms.temperature) for name in manifest.ood.scores}
     learned_rows = len(learning) if train is None else len(train.data)
@@ -224,12 +224,17 @@ def packed(detectors: tuple[Detector, ...]) -> State:
     return {key: array for part in parts for key, array in part.items()}
 
 
-def _with_thresholds(
+def with_thresholds(
     bare: Detector, plain: Plain, raw: Raw, manifest: Manifest, terms: Terms, *, bands: dict[str, BandRecord]
 ) -> Detector:
-    """A score with its threshold at its share of the false-alarm rate; FitError where the rows are too few for it.
+    """A score with its threshold at its share of the false-alarm rate.
 
     The band of rounding around the threshold is added to ``bands``, where the model's noise was measured.
+
+    Raises
+    ------
+    FitError
+        If the rows are too few for it.
     """
     alpha, scores = manifest.ood.alpha(bare.name), plain(raw)
     reach = ROUNDING.widths(scores) if terms.noise is None else terms.noise.reach(bare, plain, raw)

@@ -65,6 +65,15 @@ class Spread:
         means = [np.nan_to_num(features[labels == k].mean(axis=0)) for k in present]
         return cls(center, np.where(scale > 0.0, scale, 1.0), np.array(means).reshape(-1, len(center)))
 
+    @classmethod
+    def behind(cls, vectors: Array) -> "Spread":
+        """About that which feature vectors of another self-test were drawn by, shape (V, D): no rows are at hand."""
+        count = _feature_count(vectors.shape[1])
+        around, near = vectors[:count], vectors[count:]
+        center = np.median(around, axis=0)
+        scale = np.median(np.abs(around - center), axis=0)
+        return cls(center, np.where(scale > 0.0, scale, 1.0), near)
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -223,11 +232,15 @@ def _sequences(rows: npt.NDArray[Any]) -> State:
 def _features(spread: Spread, rng: np.random.Generator) -> Array:
     # Around the mean of all, and near that of each class: a score may look at the class that is nearest alone.
     d = len(spread.center)
-    count = int(np.clip(CELLS // (2 * d), 4, MOST // 2))
+    count = _feature_count(d)
     radii = np.geomspace(0.1, 100.0, count)[:, None]
     around = spread.center + spread.scale * radii * rng.normal(size=(count, d))
     near = spread.classes[:count]
     return np.concatenate([around, near + 0.1 * spread.scale * rng.normal(size=near.shape)])
+
+
+def _feature_count(d: int) -> int:
+    return int(np.clip(CELLS // (2 * d), 4, MOST // 2))
 
 
 def _scores(detectors: tuple[Detector, ...]) -> State:

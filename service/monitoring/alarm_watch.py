@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from service.monitoring.alarms import Alarm, RowReader, Watched, alarms_of, look, record_alarms
+from service.monitoring.alarms import Alarm, Watched, alarms_of, look, record_alarms
 from service.store.engine import Store
 
 log = getLogger("temperance")
@@ -34,14 +34,12 @@ class AlarmWatch:
         Unique to the process.
     versions : callable
         Those that are served now.
-    reader : RowReader
     clock : callable
         Microseconds since 1970.
     """
 
     owner: str
     versions: Callable[[], Iterable[Watched]]
-    reader: RowReader
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
 
     def look(self, store: Store) -> list[Alarm]:
@@ -65,7 +63,7 @@ class AlarmWatch:
     def _look_at(self, store: Store, watched: Watched) -> None:
         arrival, chunks = -1, 0
         while chunks < MOST_CHUNKS and leased(store, self.owner, now=self.clock()):
-            progress, chunks = look(store, watched, self.reader), chunks + 1
+            progress, chunks = look(store, watched), chunks + 1
             if progress is None or progress.arrival == arrival:
                 return
             arrival = progress.arrival

@@ -7,16 +7,18 @@ delivered. Of two processes that look at the same time, one keeps its look.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import numpy as np
 import orjson
 
+from service.bundle.repository import Bundle
 from service.core.numerics import Array, Indices
+from service.monitoring.alarm_rows import AnsweredRow, Picked, RecordedRows
 from service.monitoring.alarm_state import Progress, Raised, Seen
-from service.monitoring.alarm_tests import VersionTest
+from service.monitoring.alarm_tests import VersionTest, tests_of
 from service.store.engine import Store
-from service.store.entries import TOKEN_BYTES, Context, Event, Outcome, Prediction, Write
+from service.store.entries import TOKEN_BYTES, Event, Outcome, Prediction, Write
 
 MOST_OUTCOMES: Final = 2_000
 """Of one look at a version; what is left is for the next."""
@@ -24,28 +26,11 @@ MOST_OUTCOMES: Final = 2_000
 ENTERING: Final = ("routine", "audit")
 
 
-@dataclass(frozen=True, slots=True)
-class AnsweredRow:
-    """What was answered of a row.
-
-    Attributes
-    ----------
-    log_probs : ndarray of shape (K,)
-        As they were answered, for the prevalence of the request.
-    scores : mapping of str to float
-    site : str or None
-    """
-
-    log_probs: Array
-    scores: Mapping[str, float]
-    site: str | None
-
-
 class RowReader(Protocol):
-    """Reads a record back."""
+    """Reads records of a version back."""
 
-    def row(self, record: Prediction, context: Context, row: int) -> AnsweredRow:
-        """What was answered of one row."""
+    def rows(self, store: Store, picked: Sequence[Picked]) -> Sequence[AnsweredRow | None]:
+        """What was answered of rows, in order; None of a row that cannot enter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +44,7 @@ class Watched:
     digest : str
     classes : tuple of str
     tests : list of VersionTest
+    reader : RowReader
     """
 
     model: str
@@ -66,6 +52,13 @@ class Watched:
     digest: str
     classes: tuple[str, ...]
     tests: list[VersionTest]
+    reader: RowReader
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Self:
+        """A published version; without tests, there is nothing to look at."""
+        reader, classes = RecordedRows(bundle), bundle.manifest.graph.classes
+        return cls(bundle.name, bundle.version or 0, bundle.digest or "", classes, tests_of(bundle), reader)
 
     @property
     def state_name(self) -> str:
@@ -81,14 +74,13 @@ class Entered:
     label: int
 
 
-def look(store: Store, watched: Watched, reader: RowReader, *, most: int = MOST_OUTCOMES) -> Progress | None:
+def look(store: Store, watched: Watched, *, most: int = MOST_OUTCOMES) -> Progress | None:
     """Follow the tests over outcomes that have arrived since the last look, and keep where they are.
 
     Parameters
     ----------
     store : Store
     watched : Watched
-    reader : RowReader
     most : int
         Outcomes, at most.
 
@@ -107,7 +99,9 @@ def look(store: Store, watched: Watched, reader: RowReader, *, most: int = MOST_
     if not outcomes:
         return progress
     seen = Seen(progress.seen)
-    rows = list(_entered(store, watched, reader, outcomes, seen))
+    picked = list(_picked(store, watched, outcomes, seen))
+    answered = watched.reader.rows(store, picked)
+    rows = [Entered(row, pick.label) for row, pick in zip(answered, picked, strict=True) if row is not None]
     for test in watched.tests:
         progress = _followed(progress, test, rows)
     progress = replace(progress, arrival=outcomes[-1].arrival, seen=seen.content)
@@ -240,9 +234,7 @@ def _labels(rows: Sequence[Entered]) -> Indices:
     return np.array([row.label for row in rows], dtype=np.intp)
 
 
-def _entered(
-    store: Store, watched: Watched, reader: RowReader, outcomes: Sequence[Outcome], seen: Seen
-) -> Iterator[Entered]:
+def _picked(store: Store, watched: Watched, outcomes: Sequence[Outcome], seen: Seen) -> Iterator[Picked]:
     first = {(o.request_id, o.row): o.arrival for o in reversed(_entering(store, outcomes))}
     records = store.predictions_of({outcome.request_id for outcome in outcomes})
     contexts = store.contexts(model=watched.model, version=watched.version)
@@ -254,7 +246,7 @@ def _entered(
             continue
         if record.shadow_of is not None or record.request_id in undelivered or not _is_new(record, outcome.row, seen):
             continue
-        yield Entered(reader.row(record, context, outcome.row), _label(outcome, watched))
+        yield Picked(record, context, outcome.row, watched.classes.index(orjson.loads(outcome.truth)))
 
 
 def _entering(store: Store, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -269,7 +261,3 @@ def _undelivered(store: Store) -> set[str]:
 def _is_new(record: Prediction, row: int, seen: Seen) -> bool:
     token = b"" if record.subjects is None else record.subjects[row * TOKEN_BYTES : (row + 1) * TOKEN_BYTES]
     return not any(token) or seen.add(token)
-
-
-def _label(outcome: Outcome, watched: Watched) -> int:
-    return watched.classes.index(orjson.loads(outcome.truth))

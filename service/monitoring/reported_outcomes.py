@@ -10,8 +10,10 @@ from typing import Final, Literal, get_args
 
 import orjson
 
+from service.core.numerics import Indices
 from service.errors import StoreDamaged
 from service.monitoring.truth import Truths, contradicts, in_force
+from service.prediction.record_reader import read_records
 from service.store.engine import Store
 from service.store.entries import Ascertainment, Context, Origin, Outcome
 
@@ -64,11 +66,14 @@ class Reporter:
         Microseconds since 1970.
     may_use : callable
         Whether it may know of the model of a name; predictions of others are unknown to it.
+    untyped : bool
+        Whether what it reports comes from a file, where lists and objects may be JSON in a text.
     """
 
     name: str
     now: int
     may_use: Callable[[str], bool]
+    untyped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,7 @@ class _Subjects:
         self._store = store
         self._contexts: dict[bytes, Context] = {}
         self._truths: dict[bytes, Truths] = {}
+        self._lengths: dict[str, Indices | None] = {}
         origins = store.origins_of(dict.fromkeys(request_ids))
         self.origins = {name: origin for name, origin in origins.items() if self._is_for(origin, may_use)}
 
@@ -145,6 +151,20 @@ class _Subjects:
                 raise StoreDamaged("a record lacks its basis; `temperance audit verify` shows where")
             truths = self._truths[origin.context] = Truths.of(context.task, orjson.loads(document.content)["classes"])
         return truths
+
+    def positions(self, origin: Origin, row: int) -> int | None:
+        """Of sequences: positions of a row, which its columns alone know; None where they do not."""
+        if origin.request_id not in self._lengths:
+            self._lengths[origin.request_id] = self._lengths_of(origin)
+        lengths = self._lengths[origin.request_id]
+        return None if lengths is None else int(lengths[row])
+
+    def _lengths_of(self, origin: Origin) -> Indices | None:
+        prediction, digest = self._store.prediction(origin.request_id), self._context(origin).schema
+        schema = None if digest is None else self._store.document(digest)
+        if prediction is None or schema is None:
+            raise StoreDamaged("a record lacks its schema; `temperance audit verify` shows where")
+        return read_records([prediction], schema).lengths
 
     def _is_for(self, origin: Origin, may_use: Callable[[str], bool]) -> bool:
         # What a shadow answered was never returned, and an evaluation answers no rows.
@@ -165,7 +185,9 @@ def _settled(
     origin = subjects.origin(report)
     if origin is None:
         return "unknown", []
-    truth = subjects.truths(origin).read(report.outcome)
+    truths = subjects.truths(origin)
+    positions = subjects.positions(origin, report.row) if truths.task == "sequence" else None
+    truth = truths.read(report.outcome, positions=positions, untyped=reporter.untyped)
     if truth is None:
         return "not-a-class", []
     outcome = _outcome(report, truth, reporter)

@@ -37,7 +37,7 @@ class Truths:
         """Of a task and the classes, or labels, of a version."""
         return cls(task, LabelRules.of(tuple(classes), "names"))
 
-    def read(self, value: object, *, positions: int | None = None) -> str | None:
+    def read(self, value: object, *, positions: int | None = None, untyped: bool = False) -> str | None:
         """What is stored of an outcome as a caller wrote it; None if it cannot be true of such a row.
 
         Parameters
@@ -47,7 +47,11 @@ class Truths:
             labels that are present; or a list of a state for each label.
         positions : int, optional
             Length of the sequence.
+        untyped : bool
+            Whether lists and objects may be JSON in a text, as in a cell of a file.
         """
+        if untyped and self.task != "multiclass" and isinstance(value, str):
+            value = _parsed(value)
         found = _READERS[self.task](value, self.rules)
         if found is None or (positions is not None and self.task == "sequence" and len(found) != positions):
             return None
@@ -87,6 +91,13 @@ def in_force(outcomes: Sequence[Outcome]) -> Outcome | None:
     for earlier in reversed(ordered[:-1]):
         truth = _completed(truth, earlier.truth)
     return replace(ordered[-1], truth=truth)
+
+
+def _parsed(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _pairs(one: Any, other: Any) -> list[tuple[Any, Any]]:

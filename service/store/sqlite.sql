@@ -54,10 +54,12 @@ CREATE TABLE predictions (
     key_id TEXT NOT NULL,
     shadow_of TEXT
 ) STRICT;
+CREATE INDEX predictions_by_time ON predictions (created);
+CREATE INDEX predictions_of_context ON predictions (context);
 CREATE INDEX predictions_shadow_of ON predictions (shadow_of) WHERE shadow_of IS NOT NULL;
 
 CREATE TABLE outcomes (
-    arrival INTEGER PRIMARY KEY AUTOINCREMENT,
+    arrival INTEGER PRIMARY KEY CHECK (arrival > 0),
     place INTEGER NOT NULL UNIQUE,
     link BLOB NOT NULL CHECK (length(link) = 32),
     request_id TEXT NOT NULL,
@@ -79,6 +81,8 @@ CREATE TABLE events (
     kind TEXT NOT NULL,
     detail TEXT NOT NULL CHECK (json_valid(detail))
 ) STRICT;
+
+CREATE INDEX events_by_time ON events (created);
 
 CREATE TABLE sealed (
     request_id TEXT NOT NULL,
@@ -130,3 +134,56 @@ CREATE TABLE probe (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     checked INTEGER NOT NULL
 ) STRICT;
+
+-- Numbers of outcomes are used once, those of deleted ones too.
+CREATE TABLE arrivals (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    last INTEGER NOT NULL
+) STRICT;
+INSERT INTO arrivals VALUES (1, 0);
+
+-- Places that a transaction deletes, while it does: the only way past the triggers below.
+CREATE TABLE pruning (
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL
+) STRICT;
+
+CREATE TRIGGER predictions_unchanged BEFORE UPDATE ON predictions
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER predictions_kept BEFORE DELETE ON predictions
+WHEN NOT EXISTS (SELECT 1 FROM pruning WHERE OLD.place BETWEEN first AND last)
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+
+CREATE TRIGGER outcomes_unchanged BEFORE UPDATE ON outcomes
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER outcomes_kept BEFORE DELETE ON outcomes
+WHEN NOT EXISTS (SELECT 1 FROM pruning WHERE OLD.place BETWEEN first AND last)
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+
+CREATE TRIGGER events_unchanged BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER events_kept BEFORE DELETE ON events
+WHEN NOT EXISTS (SELECT 1 FROM pruning WHERE OLD.place BETWEEN first AND last)
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+
+CREATE TRIGGER contexts_unchanged BEFORE UPDATE ON contexts
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER contexts_kept BEFORE DELETE ON contexts
+WHEN NOT EXISTS (SELECT 1 FROM pruning)
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+
+CREATE TRIGGER documents_unchanged BEFORE UPDATE ON documents
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER documents_kept BEFORE DELETE ON documents
+WHEN NOT EXISTS (SELECT 1 FROM pruning)
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+
+CREATE TRIGGER streams_unchanged BEFORE UPDATE ON streams
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER streams_kept BEFORE DELETE ON streams
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+
+CREATE TRIGGER anchors_unchanged BEFORE UPDATE ON anchors
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER anchors_kept BEFORE DELETE ON anchors
+BEGIN SELECT RAISE(ABORT, 'append-only'); END;

@@ -51,7 +51,7 @@ def client_of() -> Callable[..., httpx.AsyncClient]:
     """A client of an application in process: ``client_of(registry, max_rows=…)``."""
 
     def make(registry: Registry, **settings: Any) -> httpx.AsyncClient:
-        transport = httpx.ASGITransport(compose(Settings(**settings), registry))
+        transport = httpx.ASGITransport(compose(Settings(audit="off", **settings), registry))
         return httpx.AsyncClient(transport=transport, base_url="http://temperance")
 
     return make
@@ -165,7 +165,7 @@ def contract(shipped: Registry) -> dict[str, Any]:
     """The OpenAPI document of the shipped models."""
 
     async def requested() -> dict[str, Any]:
-        transport = httpx.ASGITransport(compose(Settings(), shipped))
+        transport = httpx.ASGITransport(compose(Settings(audit="off"), shipped))
         async with httpx.AsyncClient(transport=transport, base_url="http://temperance") as client:
             document: dict[str, Any] = (await client.get("/openapi.json")).json()
         return document

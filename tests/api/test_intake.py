@@ -90,7 +90,7 @@ class Upload:
 
 @asynccontextmanager
 async def client_of(registry: Registry, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(compose(Settings(**settings), registry))
+    transport = httpx.ASGITransport(compose(Settings(audit="off", **settings), registry))
     async with httpx.AsyncClient(
         transport=transport, base_url="http://temperance", headers={"content-type": "application/json"}
     ) as client:

@@ -30,7 +30,7 @@ def damaged(repository: Repository) -> Repository:
 @pytest.fixture
 async def lenient(damaged: Repository) -> AsyncIterator[httpx.AsyncClient]:
     """A service of it that starts all the same, in this process."""
-    settings = Settings(models=damaged.root, strict_start=False)
+    settings = Settings(models=damaged.root, strict_start=False, audit="off")
     transport = httpx.ASGITransport(compose(settings, load(settings)))
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
         yield client
@@ -139,7 +139,7 @@ async def test_where_every_model_is_refused_the_service_is_not_ready(
     damaged: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     (damaged.root / "breast-cancer" / "1" / "state.npz").write_bytes(b"")
-    settings = Settings(models=damaged.root, strict_start=False)
+    settings = Settings(models=damaged.root, strict_start=False, audit="off")
     with caplog.at_level(logging.ERROR):
         app = compose(settings, load(settings))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:

@@ -37,7 +37,7 @@ def loaded(tmp_path: Path) -> Callable[[Case], Registry]:
 
 
 def client_of(registry: Registry) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(compose(Settings(), registry))
+    transport = httpx.ASGITransport(compose(Settings(audit="off"), registry))
     return httpx.AsyncClient(transport=transport, base_url="http://temperance")
 
 

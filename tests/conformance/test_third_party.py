@@ -64,7 +64,7 @@ def repository(tmp_path: Path) -> Repository:
 @pytest.fixture
 def client(repository: Repository) -> Callable[[], httpx.AsyncClient]:
     def connect() -> httpx.AsyncClient:
-        application = compose(Settings(), load_registry(repository))
+        application = compose(Settings(audit="off"), load_registry(repository))
         return httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://temperance")
 
     return connect

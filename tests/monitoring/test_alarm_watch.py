@@ -7,7 +7,7 @@ import pytest
 from service.monitoring.alarm_watch import LEASE_SECONDS, MICROSECONDS, AlarmWatch, leased
 from service.monitoring.alarms import look
 from service.store.engine import Store, open_store
-from tests.monitoring.test_alarms import WATCHED, Constant, answered, outcome, report
+from tests.monitoring.test_alarms import WATCHED, answered, outcome, report
 from tests.store.kept import FixedSigner
 
 
@@ -19,7 +19,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def watch(owner: str, *, now: int = 1) -> AlarmWatch:
-    return AlarmWatch(owner, lambda: [WATCHED], Constant(), lambda: now)
+    return AlarmWatch(owner, lambda: [WATCHED], lambda: now)
 
 
 def drift(store: Store) -> None:
@@ -53,5 +53,5 @@ def test_an_alarm_is_logged_once_by_whichever_process_looks(store: Store, caplog
 
 def test_an_alarm_that_was_kept_but_not_written_is_written_by_the_next_look(store: Store) -> None:
     drift(store)
-    look(store, WATCHED, Constant())  # the process ends here
+    look(store, WATCHED)  # the process ends here
     assert watch("two").look(store) != []

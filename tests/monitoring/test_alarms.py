@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +8,9 @@ import pytest
 from service.bundle.repository import Repository
 from service.bundle.scores import restore_reference
 from service.core.numerics import log_softmax
+from service.monitoring.alarm_rows import AnsweredRow, Picked
 from service.monitoring.alarm_state import Progress
-from service.monitoring.alarm_tests import tests_of as alarm_tests_of
 from service.monitoring.alarms import (
-    AnsweredRow,
     Watched,
     acknowledge,
     alarms_of,
@@ -19,23 +18,25 @@ from service.monitoring.alarms import (
     record_alarms,
 )
 from service.store.engine import Store, open_store
-from service.store.entries import Ascertainment, Context, Event, Outcome, Prediction, Write
+from service.store.entries import Ascertainment, Event, Outcome, Write
 from tests.store.kept import FixedSigner, kept
 
 CLASSES = ["benign", "malignant"]
 BUNDLE = Repository(Path("models")).bundle("breast-cancer", 1)
 SCORES = ("nll", "mahalanobis")
-WATCHED = Watched("breast-cancer", 1, str(BUNDLE.digest), tuple(CLASSES), alarm_tests_of(BUNDLE))
 
 
 class Constant:
     """Every row was answered the same, with scores in the middle of those of calibration."""
 
-    def row(self, record: Prediction, context: Context, row: int) -> AnsweredRow:
+    def rows(self, store: Store, picked: Sequence[Picked]) -> list[AnsweredRow | None]:
         """The same for all."""
-        del record, context, row
+        del store
         scores = {name: float(np.median(restore_reference(name, BUNDLE.state).scores)) for name in SCORES}
-        return AnsweredRow(log_softmax(np.array([[2.0, 0.0]]))[0], scores, None)
+        return [AnsweredRow(log_softmax(np.array([[2.0, 0.0]]))[0], scores, None) for _ in picked]
+
+
+WATCHED = replace(Watched.of(BUNDLE), reader=Constant())
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def report(store: Store, *outcomes: Outcome) -> None:
 
 
 def entered(store: Store) -> int:
-    progress = look(store, WATCHED, Constant())
+    progress = look(store, WATCHED)
     assert progress is not None
     return progress.states["slope"].evidence.rows
 
@@ -82,9 +83,9 @@ def test_outcomes_that_an_action_brought_about_do_not_enter(store: Store) -> Non
 def test_corrections_and_repeats_change_nothing(store: Store) -> None:
     name = answered(store, 1)
     report(store, outcome(name, 0, "benign"))
-    first = look(store, WATCHED, Constant())
+    first = look(store, WATCHED)
     report(store, outcome(name, 0, "malignant"))
-    second = look(store, WATCHED, Constant())
+    second = look(store, WATCHED)
     assert first is not None
     assert second is not None
     assert np.array_equal(first.states["slope"].memory, second.states["slope"].memory)
@@ -116,7 +117,7 @@ def test_the_state_is_the_same_however_outcomes_are_cut_into_looks(tmp_path: Pat
         name = answered(store, 20)
         report(store, *(outcome(name, row, CLASSES[row % 3 == 0]) for row in range(20)))
         for _ in range(20):
-            look(store, WATCHED, Constant(), most=most)
+            look(store, WATCHED, most=most)
         texts.append(store.state(WATCHED.state_name))
         store.close()
     assert texts[0] == texts[1] == texts[2]
@@ -127,13 +128,13 @@ def test_of_two_looks_at_the_same_time_one_counts(store: Store, tmp_path: Path) 
     report(store, *(outcome(name, row, "benign") for row in range(2)))
 
     class Meanwhile(Constant):
-        def row(self, record: Prediction, context: Context, row: int) -> AnsweredRow:
+        def rows(self, store: Store, picked: Sequence[Picked]) -> list[AnsweredRow | None]:
             """Another process looks while this one reads."""
-            look(other, WATCHED, Constant())
-            return super().row(record, context, row)
+            look(other, WATCHED)
+            return super().rows(store, picked)
 
     other = open_store(f"sqlite:///{tmp_path}/audit.db")
-    assert look(store, WATCHED, Meanwhile()) is None
+    assert look(store, replace(WATCHED, reader=Meanwhile())) is None
     assert entered(store) == 2
     other.close()
 
@@ -141,7 +142,7 @@ def test_of_two_looks_at_the_same_time_one_counts(store: Store, tmp_path: Path) 
 def raised(store: Store) -> Progress:
     name = answered(store, 400)
     report(store, *(outcome(name, row, "malignant") for row in range(400)))
-    progress = look(store, WATCHED, Constant())
+    progress = look(store, WATCHED)
     assert progress is not None
     return progress
 

@@ -1,8 +1,8 @@
 """A sound record has no finding; a changed one names the first entry that is wrong."""
 
 from base64 import b64encode
+from pathlib import Path
 
-import apsw
 import pytest
 
 from service.store.anchors import read_anchors
@@ -18,8 +18,8 @@ def sample(tmp_path) -> Sample:
 
 
 def changed(sample: Sample, *queries: str) -> Finding | None:
-    base = apsw.Connection(sample.url.removeprefix("sqlite://"))
-    for query in ("PRAGMA foreign_keys = OFF", *queries):
+    base = mutations.unguarded(Path(sample.url.removeprefix("sqlite://")))
+    for query in queries:
         base.execute(query)
     base.close()
     return mutations.checked(sample, sample.secrets_path.parent).finding

@@ -116,7 +116,7 @@ async def test_answers_are_as_long_as_their_sequences(tagger: Registry, sequence
     x, y = sequences_drawn(2, 5)
     instances: list[Any] = [x[0, :7].tolist(), x[1].tolist()]
     labels = [[("rest", "move")[k] for k in row] for row in (y[0, :7], y[1])]
-    transport = httpx.ASGITransport(compose(Settings(), tagger))
+    transport = httpx.ASGITransport(compose(Settings(audit="off"), tagger))
     async with httpx.AsyncClient(transport=transport, base_url="http://temperance") as client:
         answer = await client.post("/v1/models/motion:decide", json={"instances": instances})
         assert answer.status_code == 200, answer.text

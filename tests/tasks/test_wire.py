@@ -21,7 +21,7 @@ OWN = {"burn": {"wait": {"absent": 0, "present": 5}, "act": {"absent": 1, "prese
 
 
 def client_of(registry: Registry) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(compose(Settings(), registry))
+    transport = httpx.ASGITransport(compose(Settings(audit="off"), registry))
     return httpx.AsyncClient(transport=transport, base_url="http://temperance")
 
 

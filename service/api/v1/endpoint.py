@@ -103,7 +103,8 @@ class VerbEndpoint:
 
 
 def _part(request: ReadRequest, state: State) -> Part:
-    return Part(state["request_id"], len(request.rows), request.ids, sender=sender_of(state))
+    ids, subjects, groups = request.texts
+    return Part(state["request_id"], len(request.rows), ids, subjects=subjects, groups=groups, sender=sender_of(state))
 
 
 def _is_long(joint: JointAnswer) -> bool:

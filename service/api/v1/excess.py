@@ -10,7 +10,7 @@ from typing import Final
 
 from service.errors import MOST_FAULTS
 
-ONE_PER_ROW: Final = frozenset({"costs", "ids", "labels", "policy", "prevalence", "site"})
+ONE_PER_ROW: Final = frozenset({"costs", "groups", "ids", "labels", "policy", "prevalence", "site", "subjects"})
 """Members and parameters that may be lists of one entry per instance."""
 
 

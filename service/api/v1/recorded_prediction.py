@@ -12,7 +12,9 @@ from typing import Any, Final
 import orjson
 
 from service.errors import PredictionNotFound, StoreDamaged
+from service.monitoring.recorded_row import row_values
 from service.monitoring.truth import in_force
+from service.prediction.record_reader import read_records
 from service.store.engine import Store
 from service.store.entries import TOKEN_BYTES, Context, Linked, Outcome, Prediction
 
@@ -48,7 +50,17 @@ def recorded_prediction(store: Store, place: str, may_use: Callable[[str], bool]
     if not may_use(context.model) or (row is not None and (context.schema is None or row >= entry.rows)):
         raise PredictionNotFound(NOT_FOUND)
     common = {**_request(entry), **_context(context), **_basis(store, context), "place": _place(linked)}
-    return common if row is None else {"prediction_id": place, "row": row, **common, **_row(store, entry, row)}
+    return (
+        common
+        if row is None
+        else {
+            "prediction_id": place,
+            "row": row,
+            **common,
+            "columns": _columns(store, entry, context, row),
+            **_row(store, entry, row),
+        }
+    )
 
 
 def time_text(microseconds: int) -> str:
@@ -109,6 +121,13 @@ def _row(store: Store, entry: Prediction, row: int) -> Json:
         "outcome": None if last is None else orjson.loads(last.truth),
         "outcomes": [_outcome(one) for one in outcomes],
     }
+
+
+def _columns(store: Store, entry: Prediction, context: Context, row: int) -> Json:
+    schema = None if context.schema is None else store.document(context.schema)
+    if schema is None:
+        raise StoreDamaged("a record lacks its schema; `temperance audit verify` shows where")
+    return row_values(read_records([entry], schema), row)
 
 
 def _token(tokens: bytes | None, row: int) -> str | None:

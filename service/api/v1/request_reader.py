@@ -2,7 +2,7 @@
 
 The quick branch is for plain rows of numbers: what stands around them is nearly always one of a few texts, each of
 which is read once and remembered. The careful branch reads everything else, and reports what is wrong with a
-request; it remembers what parameters mean, whatever the ids and rows beside them. Both give the same.
+request; it remembers what parameters mean, whatever the texts and rows beside them. Both give the same.
 """
 
 import re
@@ -19,7 +19,7 @@ from service.api.plain_numbers import end_of_numbers
 from service.api.v1.instances import InstanceReader
 from service.api.v1.parameters import check_task, parameter_error
 from service.api.v1.reports import ReportEncoder
-from service.api.v1.requests import parse_request, valid_ids
+from service.api.v1.requests import parse_request, valid_texts
 from service.api.v1.verbs import Verb
 from service.bundle.tasks import ABSENT, PRESENT
 from service.errors import InvalidInstances, ServiceError
@@ -36,6 +36,8 @@ MEMBERS: Final = frozenset({"instances", "parameters"})
 KEY: Final = re.compile(rb'"instances"\s*:\s*\Z')
 
 Ids = list[str]
+ROW_TEXTS: Final = ("ids", "subjects", "groups")
+"""Parameters that are one text per instance, and change no answer."""
 Key = TypeVar("Key")
 
 
@@ -56,6 +58,17 @@ class Kind:
     plan: RecordPlan
 
 
+class RowTexts(NamedTuple):
+    """What a request calls its rows, as in `Part`."""
+
+    ids: Ids | None = None
+    subjects: Ids | None = None
+    groups: Ids | None = None
+
+
+NO_TEXTS: Final = RowTexts()
+
+
 class ReadRequest(NamedTuple):
     """A request, read and checked.
 
@@ -65,13 +78,18 @@ class ReadRequest(NamedTuple):
     rows : Rows
     instances : list
         The rows as they were sent.
-    ids : list of str or None
+    texts : RowTexts
     """
 
     kind: Kind
     rows: Rows
     instances: list[Any]
-    ids: Ids | None = None
+    texts: RowTexts = NO_TEXTS
+
+    @property
+    def ids(self) -> Ids | None:
+        """The caller's names of the rows."""
+        return self.texts.ids
 
 
 class Remembered(Generic[Key]):
@@ -131,8 +149,8 @@ class RequestReader:
         known = self._known(document)
         if known is None:
             return self._new(document)
-        kind, ids, instances = known
-        return ReadRequest(kind, self._instances.parse(instances), instances, ids)
+        kind, texts, instances = known
+        return ReadRequest(kind, self._instances.parse(instances), instances, texts)
 
     def located(self, error: InvalidInstances, request: ReadRequest) -> InvalidInstances:
         """An error about rows, its paths pointing into the rows as they were sent."""
@@ -151,30 +169,30 @@ class RequestReader:
             return None
         return ReadRequest(around[0], plain[1], plain[0], around[1])
 
-    def _around(self, before: bytes, after: bytes, *, rows: int) -> tuple[Kind, Ids | None] | None:
+    def _around(self, before: bytes, after: bytes, *, rows: int) -> tuple[Kind, RowTexts] | None:
         kind = self._by_text.get((before, after))
         if kind is not None:
-            return kind, None
+            return kind, NO_TEXTS
         known = self._known(_document(before, after), rows=rows)
         if known is None:
             return None
-        kind, ids, _ = known
-        if ids is None:
+        kind, texts, _ = known
+        if texts == NO_TEXTS:
             self._by_text.keep((before, after), kind)
-        return kind, ids
+        return kind, texts
 
-    def _known(self, document: Any, *, rows: int | None = None) -> tuple[Kind, Ids | None, list[Any]] | None:
-        # Whether the parameters were met before, whatever the ids and rows beside them.
+    def _known(self, document: Any, *, rows: int | None = None) -> tuple[Kind, RowTexts, list[Any]] | None:
+        # Whether the parameters were met before, whatever the texts and rows beside them.
         if type(document) is not dict or not MEMBERS.issuperset(document):
             return None
         instances, parameters = document.get("instances"), document.get("parameters", {})
         if type(instances) is not list or not instances or type(parameters) is not dict:
             return None
-        key, ids = _key(parameters), parameters.get("ids")
+        key, texts = _key(parameters), RowTexts(*map(parameters.get, ROW_TEXTS))
         kind = None if key is None else self._by_parameters.get(key)
-        if kind is None or (ids is not None and not _are_ids(ids, len(instances) if rows is None else rows)):
+        if kind is None or not _are_texts(texts, len(instances) if rows is None else rows):
             return None
-        return kind, ids, instances
+        return kind, texts, instances
 
     def _new(self, document: object) -> ReadRequest:
         # By every rule, in the order in which faults are reported.
@@ -187,16 +205,14 @@ class RequestReader:
         check_task(parameters, model)
         compute = None if verb.report is None else verb.report.prepared(request, model)
         options = verb.options(verb.name, parameters, model, count)
-        ids = getattr(parameters, "ids", None)
-        if ids is not None and len(ids) != count:
-            raise parameter_error(("ids",), "wrong-length", "must have one entry per instance")
+        texts = _texts(parameters, count)
         rows, query = self._instances.parse(request.instances), Query.of(model, options)
         if verb.report is not None and compute is not None:
             kind = Kind(query, ReportEncoder(verb.report.member, compute), self._plan(query))
             return ReadRequest(kind, rows, request.instances)
         kind = Kind(query, encoder_of(query, topics=verb.topics, layout=parameters.layout), self._plan(query))
         self._keep(kind, document)
-        return ReadRequest(kind, rows, request.instances, ids)
+        return ReadRequest(kind, rows, request.instances, texts)
 
     def _plan(self, query: Query) -> RecordPlan:
         return RecordPlan(query, verb=self._verb.name, topics=self._verb.topics, software=software())
@@ -219,14 +235,22 @@ def _document(before: bytes, after: bytes) -> object:
 
 def _key(parameters: dict[str, Any]) -> bytes | None:
     try:
-        key = orjson.dumps({name: value for name, value in parameters.items() if name != "ids"})
+        key = orjson.dumps({name: value for name, value in parameters.items() if name not in ROW_TEXTS})
     except TypeError:  # an integer beyond 64 bits
         return None
     return key if len(key) <= LONGEST_REMEMBERED else None
 
 
-def _are_ids(ids: Any, count: int) -> bool:
-    return valid_ids(ids) and len(ids) == count
+def _are_texts(texts: RowTexts, count: int) -> bool:
+    return all(given is None or (valid_texts(given) and len(given) == count) for given in texts)
+
+
+def _texts(parameters: Any, count: int) -> RowTexts:
+    texts = RowTexts(*(getattr(parameters, name, None) for name in ROW_TEXTS))
+    for name, given in zip(ROW_TEXTS, texts, strict=True):
+        if given is not None and len(given) != count:
+            raise parameter_error((name,), "wrong-length", "must have one entry per instance")
+    return texts
 
 
 def _names(model: Model) -> list[str]:

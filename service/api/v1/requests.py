@@ -107,6 +107,12 @@ Layout = Annotated[
     ),
 ]
 Ids = Annotated[list[Name], Field(description="One per instance, echoed as `id`.")]
+Subjects = Annotated[
+    list[Name], Field(description="One per instance: whose it is. Kept as a keyed token, and encrypted for erasure.")
+]
+Groups = Annotated[
+    list[Name], Field(description="One per instance: what it is grouped by, such as a ward. Kept as `subjects` are.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,8 @@ class DetectParameters(Wire):
     """Options of `:detect`."""
 
     ids: Ids | None = None
+    subjects: Subjects | None = None
+    groups: Groups | None = None
     layout: Layout = "rows"
     fdr: Fdr | None = None
     session: SessionParameter = None
@@ -198,6 +206,8 @@ class PredictParameters(Wire):
     """Options of `:predict`."""
 
     ids: Ids | None = None
+    subjects: Subjects | None = None
+    groups: Groups | None = None
     layout: Layout = "rows"
     site: Annotated[SitePerRow | None, BY_ROW] = None
     prevalence: Annotated[PrevalencePerRow | None, BY_ROW] = None
@@ -305,8 +315,8 @@ def applies(kind: type[Wire], name: str) -> Applies:
     return stated[0] if stated else Applies()
 
 
-def valid_ids(ids: object) -> bool:
-    """Whether these may be the ids of instances."""
+def valid_texts(ids: object) -> bool:
+    """Whether these may be the ids, subjects or groups of instances."""
     try:
         _IDS.validate_python(ids)
     except ValidationError:

@@ -139,8 +139,14 @@ class InferEndpoint:
 
     async def _answer(self, own: ModelRequests, scope: Scope, receive: Receive) -> Response:
         request = await self._read(own, scope, receive)
-        state = scope["state"]
-        kind, part = own.kind(request.options), Part(state["request_id"], len(request.rows), sender=sender_of(state))
+        state, kind = scope["state"], own.kind(request.options)
+        part = Part(
+            state["request_id"],
+            len(request.rows),
+            subjects=request.subjects,
+            groups=request.groups,
+            sender=sender_of(state),
+        )
         try:
             joint, place = await own.intake.answer(
                 kind.query, request.rows, part, scope, receive, seconds=request.timeout

@@ -6,12 +6,14 @@ Tested in tests/api/v2/test_input_tensors.py.
 from dataclasses import dataclass
 from typing import Final
 
-from service.api.v2.tensors import OF_GRAPH
+from service.api.v2.tensors import OF_GRAPH, TEXT
 from service.runtime.fields import FieldInputs
 from service.runtime.inputs import Inputs
 from service.runtime.rows import Entry
 
 LENGTHS: Final = "lengths"
+ROW_TEXTS: Final = ("subjects", "groups")
+"""Inputs that say of every row whose it is and what it is grouped by; no model sees them."""
 Size = int | None
 
 
@@ -30,12 +32,13 @@ def expected_tensors(inputs: Inputs) -> list[Expected]:
 
 
 def optional_tensors(inputs: Inputs) -> list[Expected]:
-    """What a request may bring besides: masks and lengths of padded rows, and constants that the service fills in."""
+    """What a request may bring besides: masks, lengths, constants that the service fills in, texts about rows."""
+    texts = [Expected(name, TEXT, (None,)) for name in row_texts_of(inputs)]
     if not isinstance(inputs, FieldInputs):
-        return []
+        return texts
     masks = [Expected(mask.name, OF_GRAPH[mask.dtype.name], (None, None)) for mask in inputs.masks]
     fixed = [Expected(one.name, OF_GRAPH[one.dtype.name], (None, *one.shape)) for one in inputs.constants]
-    return [*masks, *fixed, *([Expected(LENGTHS, "INT64", (None,))] if takes_lengths(inputs) else [])]
+    return [*masks, *fixed, *([Expected(LENGTHS, "INT64", (None,))] if takes_lengths(inputs) else []), *texts]
 
 
 def row_shape(entry: Entry) -> tuple[Size, ...]:
@@ -47,9 +50,20 @@ def row_shape(entry: Entry) -> tuple[Size, ...]:
 
 def takes_lengths(inputs: FieldInputs) -> bool:
     """Whether a request may hold the lengths of its rows, as an input `lengths` that the graph does not have."""
-    taken = {name for entry in inputs.entries for name in (entry.name, *entry.cells)}
-    taken |= {mask.name for mask in inputs.masks} | {constant.name for constant in inputs.constants}
-    return inputs.varying is not None and LENGTHS not in taken
+    return inputs.varying is not None and LENGTHS not in _own_names(inputs)
+
+
+def row_texts_of(inputs: Inputs) -> tuple[str, ...]:
+    """Which of `ROW_TEXTS` a request may hold: those that the model has no input or column of the same name for."""
+    own = _own_names(inputs)
+    return tuple(name for name in ROW_TEXTS if name not in own)
+
+
+def _own_names(inputs: Inputs) -> set[str]:
+    names = {name for entry in inputs.entries for name in (entry.name, *entry.cells)}
+    if isinstance(inputs, FieldInputs):
+        names |= {mask.name for mask in inputs.masks} | {constant.name for constant in inputs.constants}
+    return names
 
 
 def shape_text(shape: tuple[Size, ...]) -> str:

@@ -11,6 +11,9 @@ TAKEN: Final = ("policy", "site")
 V1_ONLY: Final = ("prevalence", "costs", "label_costs", "coverage", "fdr", "session", "smoother", "switch")
 """Options of `/v1` alone that change an answer: ignored, they would silently have no effect."""
 
+AS_INPUTS: Final = ("subjects", "groups")
+"""Of every row, and so inputs; as parameters they would be ignored."""
+
 PROTOCOL: Final = frozenset(
     {
         "binary_data",
@@ -134,12 +137,14 @@ def resembles(key: str, name: str) -> bool:
 def _meant(keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Names of ours that keys hold, exactly or nearly."""
     for key in keys:
-        for name in (*TAKEN, *V1_ONLY):
+        for name in (*TAKEN, *V1_ONLY, *AS_INPUTS):
             if key == name or (key.lower() not in PROTOCOL and resembles(key, name)):
                 yield name, key == name
 
 
 def _remedy(name: str, *, is_exact: bool) -> str:
+    if name in AS_INPUTS:
+        return f"`{name}` of rows are an input of datatype BYTES, one text for every row; as a parameter it is ignored"
     place = (
         "belongs in the request's `parameters`"
         if name in TAKEN

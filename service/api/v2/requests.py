@@ -9,6 +9,7 @@ from service.api.v2.documents import parse_document, split
 from service.api.v2.input_tensors import raw_tensor, rows_of
 from service.api.v2.output_tensors import VERB, OutputNames, RequestedOutput
 from service.api.v2.parameter_names import check_document, check_number, check_parameters
+from service.api.v2.row_texts import without_texts
 from service.api.v2.tensors import Blobs, Json, Tensor, read_tensors, refusal
 from service.errors import InvalidInstances, InvalidRequest, TooManyRows
 from service.prediction.options import Options
@@ -35,6 +36,8 @@ class InferRequest:
     options : Options
     timeout : float or None
         In seconds: how long the client will wait.
+    subjects, groups : list of str or None
+        As in `Part`.
     """
 
     id: str | None
@@ -43,6 +46,8 @@ class InferRequest:
     outputs: tuple[RequestedOutput, ...]
     options: Options
     timeout: float | None = None
+    subjects: list[str] | None = None
+    groups: list[str] | None = None
 
 
 class RequestReader:
@@ -89,10 +94,12 @@ class RequestReader:
 
     def _of(self, tensors: Sequence[Tensor], document: Json, *, binary: bool) -> InferRequest:
         parameters = document.get("parameters")
-        rows = _checked(rows_of(tensors, self._inputs), self._most_rows)
+        own, texts = without_texts(tensors, self._inputs)
+        rows = _checked(rows_of(own, self._inputs), self._most_rows)
         outputs, decide = self._outputs(document.get("outputs"), parameters, binary=binary)
         options = Options(VERB, decide=decide, policy=_text(parameters, "policy"), site=_text(parameters, "site"))
-        return InferRequest(_text(document, "id"), tuple(tensors), rows, outputs, options, _seconds(parameters))
+        seconds = _seconds(parameters)
+        return InferRequest(_text(document, "id"), tuple(tensors), rows, outputs, options, seconds, **texts)
 
     def _outputs(self, outputs: object, parameters: object, *, binary: bool) -> tuple[Outputs, bool]:
         """The requested outputs, and whether one of them is of decisions."""

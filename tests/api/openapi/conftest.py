@@ -33,7 +33,9 @@ def contract_of_every_task(every_task: Registry, task_models_folder: Path) -> di
     """The document of those models, with an open repository."""
 
     async def requested() -> dict[str, Any]:
-        transport = httpx.ASGITransport(compose(Settings(models=task_models_folder, repository_api=True), every_task))
+        transport = httpx.ASGITransport(
+            compose(Settings(audit="off", models=task_models_folder, repository_api=True), every_task)
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://temperance") as client:
             document: dict[str, Any] = (await client.get("/openapi.json")).json()
         return document

@@ -220,7 +220,7 @@ async def test_a_full_queue_refuses_and_has_room_again(
 async def test_metrics_and_log_lines_name_the_route(
     shipped: Registry, test_rows: list[list[float]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    transport = httpx.ASGITransport(compose(Settings(), shipped))
+    transport = httpx.ASGITransport(compose(Settings(audit="off"), shipped))
     bodies = [{"instances": test_rows[:2]}, {"instances": []}, {"instances": test_rows[:1], "parameters": {"top_k": 1}}]
     async with httpx.AsyncClient(transport=transport, base_url="http://temperance") as client:
         with caplog.at_level(logging.INFO, logger="temperance"):

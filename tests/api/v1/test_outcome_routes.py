@@ -160,7 +160,7 @@ async def test_one_malformed_outcome_refuses_the_request_and_nothing_is_kept(
     answered,
     entry,
     pointer,
-    code,  # noqa: PLR0917
+    code,
 ):
     sound = {"prediction_id": f"{answered}.0", "outcome": "benign"}
     malformed = {**sound, **entry} if isinstance(entry, dict) and entry else entry

@@ -37,6 +37,8 @@ PARAMETERS = st.one_of(
             "policy": st.sampled_from(["biopsy", "nothing"]),
             "top_k": st.sampled_from([0, 1, 2, 10**30, 10**31]),
             "ids": st.sampled_from([["a"], ["a", "b"], [1], "a", None]),
+            "subjects": st.sampled_from([["a"], ["a", "b"], [""], [None], "a", None]),
+            "groups": st.sampled_from([["a"], ["b", "b"], ["a" * 201], {}, None]),
             "layout": st.sampled_from(["rows", "columns", "both"]),
             "mood": st.just(1),
             "coverage": st.just(0.9),
@@ -92,7 +94,7 @@ def outcome(read: Any, raw: bytes) -> Any:
     except ServiceError as error:
         return type(error), error.detail, error.faults
     options = request.kind.query.options
-    return options, type(request.kind.encoder), repr(np.asarray(request.rows).tolist()), request.ids
+    return options, type(request.kind.encoder), repr(np.asarray(request.rows).tolist()), request.texts
 
 
 @pytest.mark.parametrize("verb", ["predict", "detect", "decide"])
@@ -127,6 +129,7 @@ PLAIN: list[dict[str, Any]] = [
     {"parameters": {"prevalence": {"benign": 0.9, "malignant": 0.1}}},
     {"parameters": {"fdr": 0.1}},
     {"parameters": {"ids": ["a", "b"]}},
+    {"parameters": {"ids": ["a", "b"], "subjects": ["p", "p"], "groups": ["north", "south"]}},
 ]
 
 
@@ -140,6 +143,7 @@ def test_plain_rows_whose_parameters_came_before_take_the_quick_branch(
     assert reader._quick(raw) is not None
     assert first.kind is second.kind is third.kind
     assert second.ids == third.ids == more.get("parameters", {}).get("ids")
+    assert [*second.texts] == [more.get("parameters", {}).get(name) for name in ("ids", "subjects", "groups")]
 
 
 def test_row_objects_and_ids_share_the_kind_of_plain_rows(
@@ -203,7 +207,7 @@ def test_only_the_array_that_is_the_value_of_instances_is_taken_for_it(before: b
 
 
 def test_what_is_remembered_is_bounded_and_what_is_met_often_stays() -> None:
-    kept, kinds = Remembered[int](), [Kind(object(), None) for _ in range(2 * MOST_REMEMBERED)]  # type: ignore[arg-type]  # compared alone
+    kept, kinds = Remembered[int](), [Kind(object(), None, None) for _ in range(2 * MOST_REMEMBERED)]  # type: ignore[arg-type]  # compared alone
     for i, kind in enumerate(kinds):
         kept.keep(i, kind)
         assert kept.get(0) is kinds[0]

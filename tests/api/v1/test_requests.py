@@ -33,7 +33,7 @@ def test_every_parameter_is_read() -> None:
     parameters |= {"coverage": 0.9, "fdr": 0.1, "session": session}
     labels = {"ache": {"wait": {"absent": 0.0, "present": 1.0}, "act": {"absent": 1.0, "present": 0.0}}}
     parameters |= {"label_costs": labels, "smoother": "jsd", "strength": 2.0, "switch": 0.5}
-    parameters |= {"layout": "columns"}
+    parameters |= {"layout": "columns", "subjects": ["p"], "groups": ["g"]}
     read = parse_request(DecideRequest, {"instances": [[1]], "parameters": parameters}, KNOWN).parameters
     assert read.model_dump() == parameters
 

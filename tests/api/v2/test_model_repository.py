@@ -118,7 +118,7 @@ async def test_a_request_under_way_keeps_the_model_that_is_unloaded(client_of, h
 
 
 async def test_the_server_is_not_ready_once_the_last_model_is_unloaded(repository, registry) -> None:
-    app = compose(Settings(models=repository.root, repository_api=True, reload_seconds=0), registry)
+    app = compose(Settings(audit="off", models=repository.root, repository_api=True, reload_seconds=0), registry)
     transport = httpx.ASGITransport(app)
     async with alive(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
 

@@ -125,7 +125,7 @@ def test_tritonclient_reads_what_to_send_from_the_metadata(client) -> None:
         "ids": ("INT64", [-1, -1]),
     }
     optional = json.loads(described["properties"]["optional_inputs"])
-    assert [entry["name"] for entry in optional] == ["mask", "kinds", "lengths"]
+    assert [entry["name"] for entry in optional] == ["mask", "kinds", "lengths", "subjects", "groups"]
     assert json.loads(described["properties"]["columns"])["x"] == ["age", "pulse"]
 
 

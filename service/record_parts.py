@@ -1,0 +1,119 @@
+"""The record of a process, put together: what writes it, what reads it, and what answers wait for.
+
+Tested in tests/test_record_parts.py.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from service.api.record_access import RecordAccess
+from service.api.recorder import Recorder
+from service.errors import SettingsInvalid, StoreUnavailable
+from service.record_places import anchors_of, secrets_of, store_url
+from service.settings import PREFIX, Settings
+from service.store.engine import open_store
+from service.store.entries import Write
+from service.store.reading import Readers
+from service.store.submissions import Submission
+from service.store.writer import Writer
+from service.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class RecordParts:
+    """The record of a process.
+
+    Attributes
+    ----------
+    recorder : Recorder
+        Of answers.
+    access : RecordAccess
+        Of requests about the record.
+    running : callable
+        Opens the store when its context begins; at its end, what waits is written, and it is closed.
+    """
+
+    recorder: Recorder
+    access: RecordAccess
+    running: Callable[[], AbstractAsyncContextManager[None]]
+
+
+class Measured:
+    """Counts what the thread that writes did.
+
+    Parameters
+    ----------
+    telemetry : Telemetry
+    """
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        telemetry.store_up.set(1)
+
+    def committed(self, submissions: Sequence[Submission], seconds: float) -> None:
+        """A group is durable."""
+        self._telemetry.records.inc(sum([len(submission.write.predictions) for submission in submissions]))
+        self._telemetry.commit_seconds.observe(seconds)
+
+    def fault(self, *, is_up: bool) -> None:
+        """The store failed, or can be written again."""
+        self._telemetry.store_up.set(1 if is_up else 0)
+
+
+def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], datetime]) -> RecordParts | None:
+    """The record by the settings; None where none is kept.
+
+    Raises
+    ------
+    SettingsInvalid
+        If there are no secrets, or none that can be used.
+    """
+    if settings.audit == "off":
+        return None
+    secrets, url = secrets_of(settings), store_url(settings)
+    connect = partial(open_store, url, signer=secrets.current.signer)
+    writer = Writer(connect, Measured(telemetry), [anchors_of(settings, secrets)])
+    readers = Readers(partial(open_store, url))
+    tokens, is_strict = secrets.current.tokens, settings.audit == "strict"
+    recorder = Recorder(writer, tokens, clock, telemetry.unrecorded.inc, is_strict=is_strict)
+    return RecordParts(recorder, RecordAccess(readers, _keeping(writer)), partial(_running, writer, readers))
+
+
+def check_record(settings: Settings) -> None:
+    """Open the store once, so that what is wrong with it is reported at the start; its schema is brought up to date.
+
+    Raises
+    ------
+    SettingsInvalid
+    """
+    if settings.audit == "off":
+        return
+    signer = secrets_of(settings).current.signer
+    try:
+        store = open_store(store_url(settings), signer=signer)
+        store.check()
+        store.close()
+    except StoreUnavailable as error:
+        if settings.audit == "strict":
+            detail = f"the record cannot be kept: {error.detail}; see {PREFIX}STORE and {PREFIX}DATA"
+            raise SettingsInvalid(f"{detail}, or set {PREFIX}AUDIT=off to serve without one") from None
+
+
+def _keeping(writer: Writer) -> Callable[[Write, float], Awaitable[None]]:
+    async def keep(write: Write, deadline: float) -> None:
+        await writer.submit(write).durable(deadline)
+
+    return keep
+
+
+@asynccontextmanager
+async def _running(writer: Writer, readers: Readers) -> AsyncIterator[None]:
+    try:
+        async with writer.running():
+            yield
+    finally:
+        await asyncio.to_thread(readers.close)
