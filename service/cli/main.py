@@ -21,6 +21,7 @@ VERBS: Final = {
     "keys": "service.cli.keys_command:keys",
     "list": "service.cli.list_command:list_",
     "outcomes": "service.cli.outcomes_command:outcomes",
+    "performance": "service.cli.performance_command:performance",
     "publish": "service.cli.publish_command:publish",
     "retire": "service.cli.retire_command:retire",
     "score": "service.cli.score_command:score",

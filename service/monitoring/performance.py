@@ -8,6 +8,7 @@ import numpy as np
 
 from service.core.numerics import Flags, Indices
 from service.evaluation.rates import Rate
+from service.monitoring.alarms import Alarm
 from service.monitoring.ascertained import ActionPerformance, action_performance
 from service.monitoring.group_performance import GroupBy, Groups, flag_rate, grouped
 from service.monitoring.observations import ACTION, ASCERTAINMENTS, UNKNOWN, AnsweredRows, Observations
@@ -99,7 +100,7 @@ class PerformanceReport:
     groups : Groups or None
     shadows : dict of str to list of ShadowPerformance
         By part.
-    alarms : list
+    alarms : list of Alarm
         Alarms of these versions.
     notes : tuple of str
     """
@@ -116,7 +117,7 @@ class PerformanceReport:
     known_by_action: dict[str, ActionPerformance]
     groups: Groups | None
     shadows: dict[str, list[ShadowPerformance]]
-    alarms: list[Any]
+    alarms: list[Alarm]
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def performance(
     *,
     group_by: GroupBy | None = None,
     shadows: Mapping[str, Sequence[PairedPredictions]] | None = None,
-    alarms: Sequence[Any] = (),
+    alarms: Sequence[Alarm] = (),
 ) -> PerformanceReport:
     """Report on the observations of a window.
 
@@ -141,8 +142,7 @@ def performance(
     group_by : str, optional
     shadows : dict of str to sequence of PairedPredictions, optional
         By part.
-    alarms : sequence, optional
-        Values that become JSON.
+    alarms : sequence of Alarm, optional
     """
     rows = found.rows
     counted = rows.known & (rows.ascertainment != ACTION)

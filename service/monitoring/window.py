@@ -10,6 +10,7 @@ MOMENT: Final = re.compile(
 )
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
+EXPECTED: Final = "must be a date such as 2026-01-31, or an RFC 3339 time with its zone, from 1970 on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,14 @@ def read_moment(text: str) -> int:
     >>> read_moment("1970-01-02"), read_moment("1970-01-01T01:00:00.5+01:00")
     (86400000000, 500000)
     """
-    if MOMENT.fullmatch(text) is None:
-        raise ValueError("must be a date such as 2026-01-31, or an RFC 3339 time with its zone")
-    found = datetime.fromisoformat(text.upper())
-    return ((found if found.tzinfo else found.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
+    try:
+        found = datetime.fromisoformat(text.upper() if MOMENT.fullmatch(text) else "")
+        moment = ((found if found.tzinfo else found.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
+    except (ValueError, OverflowError):
+        raise ValueError(EXPECTED) from None
+    if moment < 0:
+        raise ValueError(EXPECTED)
+    return moment
 
 
 def moment_text(microseconds: int) -> str:
