@@ -138,7 +138,7 @@ def _refuse(error: BaseException) -> None:
     if isinstance(error, apsw.ConstraintError):
         if error.extendedresult in _CONFLICTS:  # type: ignore[attr-defined]  # apsw's stubs leave it out
             raise Conflict from None
-        raise ValueError(UNSUITABLE) from None
+        raise ValueError(UNSUITABLE) from None  # noqa: TRY004  # it is about values
     if isinstance(error, OverflowError | UnicodeEncodeError | apsw.TooBigError | apsw.MismatchError):
         raise ValueError(UNSUITABLE) from None  # noqa: TRY004  # it is about values
 
