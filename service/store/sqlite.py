@@ -128,21 +128,20 @@ class SqliteStore(SqlStore):
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
 
 
 def _refuse(error: BaseException) -> None:
-    if isinstance(error, apsw.ConstraintError):
-        if error.extendedresult in _CONFLICTS:  # type: ignore[attr-defined]  # apsw's stubs leave it out
-            raise Conflict from None
-        raise ValueError("a value is none that the store holds") from None
-    if isinstance(error, OverflowError | UnicodeEncodeError | apsw.TooBigError | apsw.MismatchError):
-        raise ValueError("a value is none that the store holds") from None
+    if isinstance(error, apsw.ConstraintError) and error.extendedresult in _CONFLICTS:  # type: ignore[attr-defined]  # not in apsw's stubs
+        raise Conflict from None
+    if isinstance(error, _UNFIT):
+        raise ValueError("a value is none that the store holds") from None  # noqa: TRY004  # its type is right
 
 
+_UNFIT: Final = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, OverflowError, UnicodeEncodeError)
 _CONFLICTS: Final = frozenset(
     (
         apsw.SQLITE_CONSTRAINT_FOREIGNKEY,
