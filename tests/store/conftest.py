@@ -76,4 +76,5 @@ def opened(url: str) -> Iterator[Callable[..., Store]]:
 @pytest.fixture
 def store(opened) -> Store:
     """A connection that writes."""
-    return opened()
+    writer: Store = opened()
+    return writer
