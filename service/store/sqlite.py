@@ -2,7 +2,8 @@
 
 Entries of a group are inserted by few statements of many rows. apsw lets go of the interpreter's lock at each step of a
 statement, and beside a busy thread getting it back may take the switch interval, 5 ms: a statement for every row made
-a group of 64 wait for it 64 times. Tested in tests/store/test_promises.py.
+a group of 64 wait for it 64 times. Tested in tests/store/test_promises.py and
+tests/store/test_sqlite.py.
 """
 
 import os
