@@ -2,7 +2,8 @@
 
 Entries of a group are inserted by few statements of many rows. apsw lets go of the interpreter's lock at each step of a
 statement, and beside a busy thread getting it back may take the switch interval, 5 ms: a statement for every row made
-a group of 64 wait for it 64 times. Tested in tests/store/test_promises.py.
+a group of 64 wait for it 64 times. Tested in tests/store/test_promises.py and
+tests/store/test_sqlite.py.
 """
 
 import os
@@ -135,15 +136,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _refuse(error: BaseException) -> None:
-    if isinstance(error, apsw.ConstraintError):
-        if error.extendedresult in _CONFLICTS:  # type: ignore[attr-defined]  # apsw's stubs leave it out
-            raise Conflict from None
-        raise ValueError(UNSUITABLE) from None  # noqa: TRY004  # it is about values
-    if isinstance(error, OverflowError | UnicodeEncodeError | apsw.TooBigError | apsw.MismatchError):
-        raise ValueError(UNSUITABLE) from None  # noqa: TRY004  # it is about values
+    if isinstance(error, apsw.ConstraintError) and error.extendedresult in _CONFLICTS:  # type: ignore[attr-defined]  # not in apsw's stubs
+        raise Conflict from None
+    if isinstance(error, _UNFIT):
+        raise ValueError("a value is none that the store holds") from None  # noqa: TRY004  # its type is right
 
 
-UNSUITABLE: Final = "a value is none that the store holds"
+_UNFIT: Final = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, OverflowError, UnicodeEncodeError)
 _CONFLICTS: Final = frozenset(
     (
         apsw.SQLITE_CONSTRAINT_FOREIGNKEY,
