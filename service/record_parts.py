@@ -13,12 +13,12 @@ from functools import partial
 from service.api.record_access import RecordAccess
 from service.api.recorder import Recorder
 from service.errors import SettingsInvalid, StoreUnavailable
-from service.prediction.record_texts import TextSealer
 from service.record_places import anchors_of, retention_of, secrets_of, store_url
 from service.settings import PREFIX, Settings
 from service.store.engine import open_store
 from service.store.entries import Write
 from service.store.reading import Readers
+from service.store.seals import Seals
 from service.store.submissions import Submission
 from service.store.writer import Writer
 from service.telemetry import Telemetry
@@ -80,7 +80,7 @@ def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], d
     writer = Writer(connect, Measured(telemetry), [anchors_of(settings, secrets), retention_of(settings, secrets)])
     readers = Readers(partial(open_store, url))
     tokens, is_strict = secrets.current.tokens, settings.audit == "strict"
-    recorder = Recorder(writer, tokens, clock, telemetry.unrecorded.inc, is_strict=is_strict, texts=TextSealer(secrets))
+    recorder = Recorder(writer, tokens, Seals(secrets), clock, telemetry.unrecorded.inc, is_strict=is_strict)
     return RecordParts(recorder, RecordAccess(readers, _keeping(writer)), partial(_running, writer, readers))
 
 

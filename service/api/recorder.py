@@ -6,7 +6,7 @@ Requests that were answered together are recorded together, by the first of them
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -17,10 +17,11 @@ import orjson
 from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
-from service.prediction.record_texts import TextSealer
-from service.prediction.records import Origin, RecordPlan, Tokens
-from service.store.entries import Context, Document, Event, Prediction, Write
+from service.prediction.records import Content, Origin, RecordPlan
+from service.store.entries import Context, Document, Event, Prediction, Sealed, SubjectKey, Write
+from service.store.seals import Seals
 from service.store.submissions import Submission
+from service.store.tokens import Tokens
 from service.store.writer import Writer
 
 UNDELIVERED: Final = "undelivered"
@@ -35,22 +36,21 @@ class Recorder:
     ----------
     writer : Writer
     tokens : Tokens
+    seals : Seals
     clock : callable
         The time of day, with its zone.
     unrecorded : callable
         Counts answers that left without a record.
     is_strict : bool
         Whether answers wait for their records.
-    texts : TextSealer, optional
-        Encrypts what callers named their rows; without it, nothing of that is kept but tokens.
     """
 
     writer: Writer
     tokens: Tokens
+    seals: Seals
     clock: Callable[[], datetime]
     unrecorded: Callable[[int], None]
     is_strict: bool = True
-    texts: TextSealer | None = None
 
     def check(self) -> None:
         """Refuse a request whose answer could not leave, before it is run.
@@ -126,8 +126,18 @@ class Recorder:
         ]
         contexts: list[Context] = [recording.context for recording in recordings]
         documents: list[Document] = list(chain.from_iterable(recording.documents for recording in recordings))
-        sealed, keys = ((), ()) if self.texts is None else self.texts.sealed(joint.parts)
+        sealed, keys = self._sealed(joint, contents)
         return Write(predictions, contexts, documents, sealed, keys, events=list(self._of_disconnected(joint)))
+
+    def _sealed(self, joint: JointAnswer, contents: Sequence[Content]) -> tuple[list[Sealed], list[SubjectKey]]:
+        sealed: list[Sealed] = []
+        keys: list[SubjectKey] = []
+        for content, part in zip(contents, joint.parts, strict=True):
+            if content.texts:
+                own, of_subjects = self.seals.texts(part.request_id, content.texts)
+                sealed += own
+                keys += of_subjects
+        return sealed, keys
 
     def _of_disconnected(self, joint: JointAnswer) -> Iterator[Event]:
         for place in joint.undelivered:

@@ -9,6 +9,7 @@ import click
 from service.errors import ServiceError
 
 VERBS: Final = {
+    "alarms": "service.cli.alarms_command:alarms",
     "alias": "service.cli.alias_command:alias",
     "audit": "service.cli.audit_command:audit",
     "bench": "service.cli.bench_command:bench_",
