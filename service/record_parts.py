@@ -13,7 +13,7 @@ from functools import partial
 from service.api.record_access import RecordAccess
 from service.api.recorder import Recorder
 from service.errors import SettingsInvalid, StoreUnavailable
-from service.record_places import anchors_of, secrets_of, store_url
+from service.record_places import anchors_of, retention_of, secrets_of, store_url
 from service.settings import PREFIX, Settings
 from service.store.engine import open_store
 from service.store.entries import Write
@@ -77,7 +77,7 @@ def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], d
         return None
     secrets, url = secrets_of(settings), store_url(settings)
     connect = partial(open_store, url, signer=secrets.current.signer)
-    writer = Writer(connect, Measured(telemetry), [anchors_of(settings, secrets)])
+    writer = Writer(connect, Measured(telemetry), [anchors_of(settings, secrets), retention_of(settings, secrets)])
     readers = Readers(partial(open_store, url))
     tokens, is_strict = secrets.current.tokens, settings.audit == "strict"
     recorder = Recorder(writer, tokens, Seals(secrets), clock, telemetry.unrecorded.inc, is_strict=is_strict)

@@ -120,18 +120,18 @@ KINDS: Final[tuple[Callable[[apsw.Connection, random.Random], str], ...]] = (
 )  # fmt: skip
 
 
-def unguarded(path: Path) -> apsw.Connection:
-    """A connection of somebody who may do anything: no checks, no triggers."""
+def changeable(path: str | Path) -> apsw.Connection:
+    """The database without what keeps its tables append-only, as whoever has the file can open it."""
     base = apsw.Connection(str(path))
-    base.execute("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; PRAGMA synchronous = OFF")
-    for (name,) in base.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+    for name, *_ in base.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         base.execute(f"DROP TRIGGER {name}")
+    base.execute("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; PRAGMA synchronous = OFF")
     return base
 
 
 def mutated(path: Path, draw: random.Random) -> str:
     """Change a copy; what was done, or nothing where the change cannot be made."""
-    base = unguarded(path)
+    base = changeable(path)
     try:
         return draw.choice(KINDS)(base, draw)
     except (apsw.ConstraintError, apsw.MismatchError):

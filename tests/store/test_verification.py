@@ -1,7 +1,6 @@
 """A sound record has no finding; a changed one names the first entry that is wrong."""
 
 from base64 import b64encode
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ def sample(tmp_path) -> Sample:
 
 
 def changed(sample: Sample, *queries: str) -> Finding | None:
-    base = mutations.unguarded(Path(sample.url.removeprefix("sqlite://")))
+    base = mutations.changeable(sample.url.removeprefix("sqlite://"))
     for query in queries:
         base.execute(query)
     base.close()
