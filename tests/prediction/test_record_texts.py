@@ -1,35 +1,48 @@
-"""Names that callers gave lie under their subject's token, or else their id's, or else the row's."""
+"""Clear text of rows, as it is encrypted."""
 
+import numpy as np
+import orjson
+import pytest
+
+from service.api.v1.instances import InstanceReader
 from service.prediction.answer import Part
-from service.prediction.record_texts import clear_texts
-from service.store.seals import ClearText
+from service.prediction.record_texts import clear_texts, rows_json
+from service.runtime.model import Model
+from service.runtime.registry import Registry
 from service.store.tokens import Tokens
+from tests.api.v2.sent_tensors import INSTANCES
 
-TOKENS = Tokens("k", b"k" * 32)
+TOKENS = Tokens("k1", bytes(32))
 
 
-def test_every_name_of_a_row_is_a_text_with_its_kind():
-    part = Part("request", 2, ["a", "b"], subjects=["p", "q"], groups=["g", "h"])
-    owners = [TOKENS.token("subject", text) for text in "pq"]
-    assert clear_texts(part, TOKENS) == [
-        ClearText(0, "id", owners[0], b"a"),
-        ClearText(0, "subject", owners[0], b"p"),
-        ClearText(0, "group", owners[0], b"g"),
-        ClearText(1, "id", owners[1], b"b"),
-        ClearText(1, "subject", owners[1], b"q"),
-        ClearText(1, "group", owners[1], b"h"),
+def test_a_request_without_texts_has_none() -> None:
+    assert clear_texts(Part("r", 3), TOKENS) == []
+
+
+def test_a_text_belongs_to_the_subject_of_its_row_or_its_id_or_itself() -> None:
+    part = Part("r", 2, ["a", "b"], subjects=["p", "q"], groups=["north", "north"])
+    found = clear_texts(part, TOKENS)
+    assert [(text.row, text.kind, text.content) for text in found[:3]] == [
+        (0, "id", b"a"),
+        (0, "subject", b"p"),
+        (0, "group", b"north"),
     ]
+    assert {text.subject for text in found} == {TOKENS.token("subject", "p"), TOKENS.token("subject", "q")}
+    (own,) = clear_texts(Part("r", 1, ["a"]), TOKENS)
+    assert own.subject == TOKENS.token("subject", "a")
+    (group,) = clear_texts(Part("r", 1, groups=["north"]), TOKENS)
+    assert group.subject == TOKENS.token("subject", "r.0")
 
 
-def test_without_a_subject_the_id_owns_the_text_and_without_both_the_row():
-    parts = [Part("one", 1, ["a"]), Part("other", 1, groups=["g"])]
-    found = [text.subject for part in parts for text in clear_texts(part, TOKENS)]
-    assert found == [TOKENS.token("subject", "a"), TOKENS.token("subject", "other.0")]
+@pytest.mark.parametrize("name", ["stay", "notes", "picture", "motion"])
+def test_inputs_are_kept_as_they_were_read(kinds: Registry, name: str) -> None:
+    model = kinds.model(name)
+    reader = InstanceReader(model.inputs, most=9)
+    first = reader.parse(INSTANCES[name])
+    again = reader.parse([orjson.loads(row) for row in rows_json(first, model.inputs)])
+    assert rows_json(again, model.inputs) == rows_json(first, model.inputs)
 
 
-def test_inputs_that_are_kept_are_texts_of_their_row():
-    assert [text.kind for text in clear_texts(Part("request", 1), TOKENS, inputs=[b"{}"])] == ["input"]
-
-
-def test_rows_without_names_have_no_texts():
-    assert clear_texts(Part("request", 3), TOKENS) == []
+def test_a_missing_number_is_null(shipped_model: Model) -> None:
+    (row,) = rows_json(np.full((1, 30), np.nan), shipped_model.inputs)
+    assert set(orjson.loads(row).values()) == {None}
