@@ -128,7 +128,7 @@ class SqliteStore(SqlStore):
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -138,11 +138,12 @@ def _refuse(error: BaseException) -> None:
     if isinstance(error, apsw.ConstraintError):
         if error.extendedresult in _CONFLICTS:  # type: ignore[attr-defined]  # apsw's stubs leave it out
             raise Conflict from None
-        raise ValueError("a value is none that the store holds") from None
+        raise ValueError(UNSUITABLE) from None
     if isinstance(error, OverflowError | UnicodeEncodeError | apsw.TooBigError | apsw.MismatchError):
-        raise ValueError("a value is none that the store holds") from None
+        raise ValueError(UNSUITABLE) from None  # noqa: TRY004  # it is about values
 
 
+UNSUITABLE: Final = "a value is none that the store holds"
 _CONFLICTS: Final = frozenset(
     (
         apsw.SQLITE_CONSTRAINT_FOREIGNKEY,

@@ -23,7 +23,7 @@ def basis_of(content: Content) -> Document:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_probabilities_and_actions_follow_from_the_record(case: Case, every_task: Registry) -> None:
-    query, answer, content = recorded_case(case, every_task)
+    _, answer, content = recorded_case(case, every_task)
     recorded = read(content)
     again = recompute(recorded, basis_of(content))
     assert again is not None
