@@ -259,8 +259,9 @@ def compose(
         ),
         trace=None if exporter is None else exporter.record,
         ending=ending,
-        record=None if record is None else record.access,
-        recorder=None if record is None else record.recorder,
+        record=record.access,
+        recorder=record.recorder,
+        idempotency=record.idempotency,
     )
     return behind(build_app(parts), Proxies.named(settings.proxies))
 
@@ -340,11 +341,10 @@ async def _watched(
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, watch: Watch, keys: WatchedKeys, exporter: "Exporter | None", record: RecordParts | None
+    settings: Settings, watch: Watch, keys: WatchedKeys, exporter: "Exporter | None", record: RecordParts
 ) -> AsyncIterator[None]:
     sending = nullcontext() if exporter is None else exporter.running()
-    recording = nullcontext() if record is None else record.running()
-    async with watching(watch), following_keys(keys, key_use_of(settings)), sending, recording:
+    async with watching(watch), following_keys(keys, key_use_of(settings)), sending, record.running():
         yield
 
 

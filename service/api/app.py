@@ -25,6 +25,7 @@ from service.api.body_limit import body_limit
 from service.api.cross_origin import CrossOrigin
 from service.api.edge import Edge
 from service.api.ending import ENDING, Ending
+from service.api.idempotency import Idempotency
 from service.api.large_bodies import LargeBodies
 from service.api.loop_load import Overload
 from service.api.openapi import router as openapi
@@ -55,7 +56,8 @@ class AppParts:
     `/v2/repository` uses, None where that is closed; ``workers`` is how many processes serve; ``background`` runs
     beside the application for as long as it does; ``trace`` takes in every request that was answered; ``ending`` is how
     far the end of the process has come; ``record`` is where outcomes are kept and records read, None where none is;
-    ``recorder`` keeps the records of answers, None where none are kept.
+    ``recorder`` keeps the records of answers, None where none are kept; ``idempotency`` answers requests with a key
+    once.
     """
 
     registry: Registry
@@ -78,6 +80,7 @@ class AppParts:
     ending: Ending = field(default_factory=Ending)
     record: RecordAccess | None = None
     recorder: Recorder | None = None
+    idempotency: Idempotency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ def _contract(parts: AppParts) -> Contract:
             reloader=parts.reloader if is_open else None,
             record=None,
             recorder=None,
+            idempotency=None,
             background=nullcontext,
         )
         return _routed(own)
@@ -201,8 +205,9 @@ def _v1(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Rou
     del check_ready
     both = APIRouter()  # routers side by side, as in `v2.routes`
     both.include_router(v1.router(parts.registry))
-    both.include_router(outcome_router(parts.record, limits, parts.predictor.now))
-    return Routes(both, v1.verb_routes(parts.registry, parts.predictor, limits, parts.recorder))
+    both.include_router(outcome_router(parts.record, limits, parts.predictor.now, parts.idempotency))
+    own = parts.registry, parts.predictor, limits, parts.recorder, parts.idempotency
+    return Routes(both, v1.verb_routes(*own))
 
 
 def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
@@ -212,7 +217,8 @@ def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Rou
 
 def _server(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Server:
     repository = Access(parts.reloader, parts.workers)
-    return Server(parts.registry, parts.predictor, limits, parts.version, check_ready, repository, parts.recorder)
+    own = parts.registry, parts.predictor, limits, parts.version
+    return Server(*own, check_ready, repository, parts.recorder, parts.idempotency)
 
 
 Protocol = Callable[[AppParts, Limits, Callable[[], None]], Routes]

@@ -114,9 +114,22 @@ def set_alias(repository: Repository, name: str, label: str, version: int, *, sh
 
     Raises
     ------
+    ManifestInvalid, BundleNotFound
+        As `check_alias`.
+    """
+    check_alias(repository, name, label, version, share=share)
+    _write_aliases(repository, name, {**repository.alias_entries(name), label: Alias(version, share)})
+
+
+def check_alias(repository: Repository, name: str, label: str, version: int, *, share: float | None = None) -> None:
+    """What `set_alias` checks before it writes.
+
+    Raises
+    ------
     ManifestInvalid
         If nothing can be called that, or `stable` would not answer.
     BundleNotFound
+        If the version does not exist.
     """
     if not NAME.fullmatch(label) or label.isdigit():
         raise ManifestInvalid(
@@ -125,7 +138,6 @@ def set_alias(repository: Repository, name: str, label: str, version: int, *, sh
     if share is not None and label == FIRST_ALIAS:
         raise ManifestInvalid(f"{FIRST_ALIAS} answers requests, and cannot be a shadow; take another label")
     repository.check_published(name, version)
-    _write_aliases(repository, name, {**repository.alias_entries(name), label: Alias(version, share)})
 
 
 def remove_alias(repository: Repository, name: str, label: str) -> dict[str, int]:

@@ -23,6 +23,7 @@ VERBS: Final = {
     "list": "service.cli.list_command:list_",
     "outcomes": "service.cli.outcomes_command:outcomes",
     "publish": "service.cli.publish_command:publish",
+    "refit": "service.cli.refit_command:refit_",
     "retire": "service.cli.retire_command:retire",
     "score": "service.cli.score_command:score",
     "serve": "service.cli.serve_command:serve",

@@ -197,7 +197,7 @@ def _step_gates(steps: dict[str, StepRecord], protocol: ChangeProtocol) -> Itera
         yield Gate(f"step{of}", allowed, f"the closed test chose {one.step}{of}; allowed: {', '.join(protocol.steps)}")
         temperature = 1.0 / one.total_slope if one.total_slope > 0.0 else np.inf
         sentence = f"the temperature{of} changed by {temperature:.3g} since the last fit; bounds: {low:g} to {high:g}"
-        yield Gate(f"temperature{of}", low <= temperature <= high, sentence)
+        yield Gate(f"temperature{of}", bool(low <= temperature <= high), sentence)
         bias = float(np.abs(_intercepts(one.total_bias)).max())
         sentence = f"the intercept{of} changed by {bias:.3g} since the last fit; bound: {protocol.intercept:g}"
         yield Gate(f"intercept{of}", bias <= protocol.intercept, sentence)
@@ -250,7 +250,7 @@ def _flag_gate(flagged: Flags, answers: LabelledAnswers, alpha: float) -> Gate:
         f"{rate:.2%} of the answers were flagged, declared are {alpha:.2%} (by chance at most {most:.2%}); a "
         "calibration does not repair inputs that the model does not know"
     )
-    return Gate("flag_rate", rate <= most, sentence)
+    return Gate("flag_rate", bool(rate <= most), sentence)
 
 
 def _coverage(answers: LabelledAnswers, seed: int) -> float:
@@ -268,7 +268,7 @@ def _coverage_gate(coverage: float, answers: LabelledAnswers) -> Gate:
     n = effective_rows(len(answers), weights=answers.weights, groups=answers.subjects)
     least = COVERAGE - FAR * np.sqrt(COVERAGE * (1.0 - COVERAGE) / n)
     sentence = f"out of fold, label sets of {COVERAGE:.0%} cover {coverage:.1%} (by chance at least {least:.1%})"
-    return Gate("coverage", coverage >= least, sentence)
+    return Gate("coverage", bool(coverage >= least), sentence)
 
 
 LOSSES: Final[dict[RowLoss, Callable[[Array, Dataset], Array]]] = {"log_loss": _log_loss, "brier": _brier}

@@ -2,6 +2,8 @@
 
 Clear text of ids, subjects, groups and inputs is not shown: whoever may read records over HTTP need not know the
 patients. `temperance audit show` shows it to those who hold the secrets.
+
+Tested in tests/api/v1/test_outcome_routes.py.
 """
 
 import re
