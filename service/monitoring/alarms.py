@@ -5,7 +5,7 @@ changes nothing. A subject counts once for a version. What a shadow answered is 
 delivered. Of two processes that look at the same time, one keeps its look.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, Self
 
@@ -248,7 +248,7 @@ def _picked(store: Store, watched: Watched, outcomes: Sequence[Outcome], seen: S
     first = {(o.request_id, o.row): o.arrival for o in reversed(_entering(store, outcomes))}
     records = store.predictions_of({outcome.request_id for outcome in outcomes})
     contexts = store.contexts(model=watched.model, version=watched.version)
-    undelivered = _undelivered(store)
+    undelivered = _undelivered(store, records.values())
     for outcome in outcomes:
         record = records.get(outcome.request_id)
         context = None if record is None else contexts.get(record.context)
@@ -264,8 +264,11 @@ def _entering(store: Store, outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted((o for o in found if o.ascertainment in ENTERING), key=lambda outcome: outcome.arrival)
 
 
-def _undelivered(store: Store) -> set[str]:
-    return {str(orjson.loads(event.detail).get("request_id")) for event in store.events(kind="undelivered")}
+def _undelivered(store: Store, records: Iterable[Prediction]) -> set[str]:
+    since = min((record.created for record in records), default=0)
+    return {
+        str(orjson.loads(event.detail).get("request_id")) for event in store.events(kind="undelivered", since=since)
+    }
 
 
 def _is_new(record: Prediction, row: int, seen: Seen) -> bool:

@@ -15,7 +15,7 @@ from service.runtime.registry import Registry
 from service.store.engine import Store, open_store
 from service.store.entries import Outcome, Prediction, Write
 from tests.every_task import CASES, ROWS, Case, answer_of, rows_of
-from tests.prediction.test_records import ORIGIN, KeyedTokens, joint_of, plan_of, read
+from tests.prediction.test_records import ORIGIN, TOKENS, joint_of, plan_of, read
 from tests.store.kept import FixedSigner
 
 LETTERS = [case for case in CASES if case.model == "letters"]
@@ -33,7 +33,7 @@ def kept_answer(store: Store, case: Case, registry: Registry) -> tuple[Predictio
     rows = rows_of(query.model)
     answer = answer_of(query, rows)
     joint = joint_of(query, answer, [Part("request", ROWS, case.ids)], [rows])
-    content = plan_of(query, case.verb).contents(joint, KeyedTokens())[0]
+    content = plan_of(query, case.verb).contents(joint, TOKENS)[0]
     record = content.prediction(ORIGIN)
     store.write([Write([record], [content.recording.context], content.recording.documents)])
     return record, read(content), RecordedRows(query.model.bundle)
