@@ -38,6 +38,7 @@ from service.api.remembered_routes import Direct
 from service.api.root_path import under
 from service.api.v1 import routes as v1
 from service.api.v1.outcome_routes import outcome_router
+from service.api.v1.performance_route import performance_router
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
 from service.api.v2.model_repository import Access
@@ -205,6 +206,7 @@ def _v1(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Rou
     del check_ready
     both = APIRouter()  # routers side by side, as in `v2.routes`
     both.include_router(v1.router(parts.registry))
+    both.include_router(performance_router(parts.record, parts.registry))
     both.include_router(outcome_router(parts.record, limits, parts.predictor.now, parts.idempotency))
     own = parts.registry, parts.predictor, limits, parts.recorder, parts.idempotency
     return Routes(both, v1.verb_routes(*own))

@@ -54,11 +54,11 @@ def shown(store: Store, prediction_id: str, seals: Seals | None) -> Json:
     request_id, _, place = prediction_id.partition(".")
     recorded = _recorded(store, request_id)
     row = int(place) if place else None
-    answers = [] if recorded is None else rows_of(recorded)
     texts = _texts(store, request_id, seals)
+    answer = common.pop("columns", None)
     return {
         **common,
-        "answer": answers if row is None else answers[row],
+        "answer": answer if recorded is None or row is not None else rows_of(recorded),
         "recomputed": _recomputed(recorded, common["basis"]),
         "clear_text": texts if row is None else texts.get(str(row), {}),
     }
