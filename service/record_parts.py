@@ -6,14 +6,16 @@ Tested in tests/test_record_parts.py.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from service.api.record_access import RecordAccess
 from service.api.recorder import Recorder
 from service.errors import SettingsInvalid, StoreUnavailable
+from service.prediction.shadows import Shadows
 from service.record_places import anchors_of, secrets_of, store_url
+from service.runtime.registry import Registry
 from service.settings import PREFIX, Settings
 from service.store.engine import open_store
 from service.store.entries import Write
@@ -83,6 +85,25 @@ def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], d
     return RecordParts(recorder, RecordAccess(readers, _keeping(writer)), partial(_running, writer, readers))
 
 
+def with_shadows(
+    record: RecordParts | None,
+    registry: Registry,
+    telemetry: Telemetry,
+    clock: Callable[[], datetime],
+    new_id: Callable[[], str],
+) -> RecordParts | None:
+    """The record of a process whose shadows are recorded too; without a record there is nothing that they are for."""
+    if record is None:
+        return None
+
+    def count(model: str, version: str, result: str) -> None:
+        telemetry.shadows.labels(model, version, result).inc()
+
+    recorder = record.recorder
+    shadows = Shadows(registry, recorder.writer, recorder.tokens, clock=clock, new_id=new_id, count=count)
+    return replace(record, recorder=replace(recorder, shadows=shadows), running=partial(_both, record.running, shadows))
+
+
 def check_record(settings: Settings) -> None:
     """Open the store once, so that what is wrong with it is reported at the start; its schema is brought up to date.
 
@@ -108,6 +129,12 @@ def _keeping(writer: Writer) -> Callable[[Write, float], Awaitable[None]]:
         await writer.submit(write).durable(deadline)
 
     return keep
+
+
+@asynccontextmanager
+async def _both(recording: Callable[[], AbstractAsyncContextManager[None]], shadows: Shadows) -> AsyncIterator[None]:
+    async with recording(), shadows.running():  # shadows end first: their records are still written
+        yield
 
 
 @asynccontextmanager

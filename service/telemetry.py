@@ -50,6 +50,11 @@ class Telemetry:
             "record_commit_seconds", "Time to write a group of records", buckets=STAGE_SECONDS
         )
         self.store_up = self._gauge("record_store_up", "Whether records can be written: 0 or 1", mode="livemin")
+        self.shadows = self._counter(
+            "shadow_requests",
+            "Requests that a shadow was to see: recorded, dropped where too many waited, or failed",
+            *("model", "version", "result"),
+        )
         self.given_up = self._counter("given_up_processes", "Processes that ended because a run did not end")
         self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
         self.reloads = self._counter("reloads", "Changes of models: ok, or refused at each try", "model", "result")

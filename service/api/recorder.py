@@ -6,11 +6,11 @@ Requests that were answered together are recorded together, by the first of them
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +18,7 @@ from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
 from service.prediction.records import Origin, RecordPlan, Tokens
+from service.prediction.shadows import Shadows
 from service.store.entries import Context, Document, Event, Prediction, Write
 from service.store.submissions import Submission
 from service.store.writer import Writer
@@ -40,6 +41,8 @@ class Recorder:
         Counts answers that left without a record.
     is_strict : bool
         Whether answers wait for their records.
+    shadows : Shadows or None
+        Versions that run beside those that answer.
     """
 
     writer: Writer
@@ -47,6 +50,13 @@ class Recorder:
     clock: Callable[[], datetime]
     unrecorded: Callable[[int], None]
     is_strict: bool = True
+    shadows: Shadows | None = None
+
+    def left(self, state: Mapping[str, Any]) -> None:
+        """An answer with a record has left: versions that run beside the one that answered may see the request."""
+        if self.shadows is not None and "plan" in state:
+            joint, place = state["answer"]
+            self.shadows.offer(joint, place, state["plan"])
 
     def check(self) -> None:
         """Refuse a request whose answer could not leave, before it is run.

@@ -60,6 +60,8 @@ class VerbEndpoint:
         headers = [(b"content-length", b"%d" % len(body)), MEDIA_TYPE]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        if self._recorder is not None:
+            self._recorder.left(scope["state"])
 
     def _body(self, scope: Scope, receive: Receive) -> Awaitable[bytes]:
         target = self._targets.target(self._verb, scope)
@@ -86,6 +88,7 @@ class VerbEndpoint:
             await self._write(joint, request.kind, scope["state"]["deadline"])
         if self._recorder is not None:
             await self._recorder.keep(joint, place, request.kind.plan, deadline=scope["state"]["deadline"])
+            scope["state"]["plan"] = request.kind.plan
         return (joint.bodies or [])[place]
 
     async def _write(self, joint: JointAnswer, kind: Kind, deadline: float) -> None:

@@ -126,6 +126,8 @@ class InferEndpoint:
             await problems.answer(error, scope, receive, send)
         else:
             await response(scope, receive, send)
+            if self._server.recorder is not None:
+                self._server.recorder.left(scope["state"])
 
     async def _response(self, scope: Scope, receive: Receive) -> Response:
         own = self._requests(addressed(self._server.registry, scope["path_params"]))
@@ -157,6 +159,7 @@ class InferEndpoint:
         outputs = kind.written(request.outputs, joint, place)
         if self._server.recorder is not None:
             await self._server.recorder.keep(joint, place, kind.plan, deadline=state["deadline"])
+            state["plan"] = kind.plan
         return tensor_response(kind.head(request.id or part.request_id), outputs)
 
     async def _read(self, own: ModelRequests, scope: Scope, receive: Receive) -> InferRequest:
