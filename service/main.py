@@ -21,6 +21,7 @@ from service.access.authenticator import Tokens
 from service.access.quotas import Quotas
 from service.access.shared_counts import SharedCounts
 from service.access.watched_keys import WatchedKeys
+from service.alarm_looks import looking_for_alarms
 from service.api.app import AppParts, build_app
 from service.api.authentication import CallerChecks
 from service.api.ending import Ending
@@ -251,11 +252,16 @@ def compose(
     parts = replace(
         _parts(settings, registry, telemetry, checks_of(settings, keys, shared=shared_metrics), shared_metrics),
         reloader=reloader if settings.repository_api else None,
-        background=lambda: _watched(stuck, _background(settings, watch, keys, exporter, record)),
+        background=lambda: _watched(
+            stuck,
+            _background(settings, watch, keys, exporter, record),
+            looking_for_alarms(settings, registry, telemetry),
+        ),
         trace=None if exporter is None else exporter.record,
         ending=ending,
-        record=None if record is None else record.access,
-        recorder=None if record is None else record.recorder,
+        record=record.access,
+        recorder=record.recorder,
+        idempotency=record.idempotency,
     )
     return behind(build_app(parts), Proxies.named(settings.proxies))
 
@@ -329,19 +335,20 @@ def _tokens_of(settings: Settings) -> Tokens | None:
 
 
 @asynccontextmanager
-async def _watched(stuck: StuckRuns, others: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+async def _watched(
+    stuck: StuckRuns, others: AbstractAsyncContextManager[None], looks: AbstractAsyncContextManager[None]
+) -> AsyncIterator[None]:
     # Around the others: once they have ended, a process that was given up ends too.
-    async with stuck.watched(), others:
+    async with stuck.watched(), others, looks:
         yield
 
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, watch: Watch, keys: WatchedKeys, exporter: "Exporter | None", record: RecordParts | None
+    settings: Settings, watch: Watch, keys: WatchedKeys, exporter: "Exporter | None", record: RecordParts
 ) -> AsyncIterator[None]:
     sending = nullcontext() if exporter is None else exporter.running()
-    recording = nullcontext() if record is None else record.running()
-    async with watching(watch), following_keys(keys, key_use_of(settings)), sending, recording:
+    async with watching(watch), following_keys(keys, key_use_of(settings)), sending, record.running():
         yield
 
 

@@ -8,18 +8,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 
+from service.api.idempotency import ForgetReplies, Idempotency
 from service.api.record_access import RecordAccess
 from service.api.recorder import Recorder
 from service.errors import SettingsInvalid, StoreUnavailable
 from service.prediction.shadows import Shadows
-from service.record_places import anchors_of, secrets_of, store_url
+from service.record_places import anchors_of, retention_of, secrets_of, store_url
 from service.runtime.registry import Registry
 from service.settings import PREFIX, Settings
-from service.store.engine import open_store
+from service.store.commit_thread import Chore
+from service.store.engine import Store, open_store
 from service.store.entries import Write
 from service.store.reading import Readers
+from service.store.seals import Seals
 from service.store.submissions import Submission
 from service.store.writer import Writer
 from service.telemetry import Telemetry
@@ -31,16 +34,19 @@ class RecordParts:
 
     Attributes
     ----------
-    recorder : Recorder
-        Of answers.
-    access : RecordAccess
+    recorder : Recorder or None
+        Of answers; None where none are recorded.
+    access : RecordAccess or None
         Of requests about the record.
+    idempotency : Idempotency
+        Of requests with a key; without an audit, its first one opens the store.
     running : callable
         Opens the store when its context begins; at its end, what waits is written, and it is closed.
     """
 
-    recorder: Recorder
-    access: RecordAccess
+    recorder: Recorder | None
+    access: RecordAccess | None
+    idempotency: Idempotency
     running: Callable[[], AbstractAsyncContextManager[None]]
 
 
@@ -66,8 +72,8 @@ class Measured:
         self._telemetry.store_up.set(1 if is_up else 0)
 
 
-def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], datetime]) -> RecordParts | None:
-    """The record by the settings; None where none is kept.
+def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], datetime]) -> RecordParts:
+    """The record by the settings.
 
     Raises
     ------
@@ -75,31 +81,45 @@ def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], d
         If there are no secrets, or none that can be used.
     """
     if settings.audit == "off":
-        return None
+        return _without_audit(settings, telemetry)
     secrets, url = secrets_of(settings), store_url(settings)
     connect = partial(open_store, url, signer=secrets.current.signer)
-    writer = Writer(connect, Measured(telemetry), [anchors_of(settings, secrets)])
+    chores: list[Chore] = [anchors_of(settings, secrets), retention_of(settings, secrets), ForgetReplies()]
+    writer = Writer(connect, Measured(telemetry), chores)
     readers = Readers(partial(open_store, url))
     tokens, is_strict = secrets.current.tokens, settings.audit == "strict"
-    recorder = Recorder(writer, tokens, clock, telemetry.unrecorded.inc, is_strict=is_strict)
-    return RecordParts(recorder, RecordAccess(readers, _keeping(writer)), partial(_running, writer, readers))
+    recorder = Recorder(writer, tokens, Seals(secrets), clock, telemetry.unrecorded.inc, is_strict=is_strict)
+    idempotency = Idempotency(writer, lambda: secrets, seconds=settings.deadline)
+    access = RecordAccess(readers, _keeping(writer))
+    return RecordParts(recorder, access, idempotency, partial(_running, writer, readers))
+
+
+def _without_audit(settings: Settings, telemetry: Telemetry) -> RecordParts:
+    secrets = cache(lambda: secrets_of(settings))  # neither made nor read before a key needs them
+
+    def connect() -> Store:
+        return open_store(store_url(settings), signer=secrets().current.signer)
+
+    writer = Writer(connect, Measured(telemetry), [ForgetReplies()])
+    idempotency = Idempotency(writer, secrets, seconds=settings.deadline)
+    return RecordParts(None, None, idempotency, partial(writer.running, opens=False))
 
 
 def with_shadows(
-    record: RecordParts | None,
+    record: RecordParts,
     registry: Registry,
     telemetry: Telemetry,
     clock: Callable[[], datetime],
     new_id: Callable[[], str],
-) -> RecordParts | None:
-    """The record of a process whose shadows are recorded too; without a record there is nothing that they are for."""
-    if record is None:
-        return None
+) -> RecordParts:
+    """The record of a process whose shadows are recorded too; without records of answers, shadows have no use."""
+    recorder = record.recorder
+    if recorder is None:
+        return record
 
     def count(model: str, version: str, result: str) -> None:
         telemetry.shadows.labels(model, version, result).inc()
 
-    recorder = record.recorder
     shadows = Shadows(registry, recorder.writer, recorder.tokens, clock=clock, new_id=new_id, count=count)
     return replace(record, recorder=replace(recorder, shadows=shadows), running=partial(_both, record.running, shadows))
 

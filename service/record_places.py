@@ -7,6 +7,7 @@ from urllib.parse import quote, unquote, urlsplit
 from service.errors import SettingsInvalid
 from service.settings import PREFIX, Settings
 from service.store.anchors import ANCHORS_FILE, Anchors, Sink, sink_of
+from service.store.retention import Retention
 from service.store.secrets import CREATE, SECRETS_FILE, Secrets
 
 STORE_FILE: Final = "audit.db"
@@ -57,6 +58,12 @@ def anchor_sink(settings: Settings) -> Sink:
 def anchors_of(settings: Settings, secrets: Secrets) -> Anchors:
     """The anchors of a process."""
     return Anchors(anchor_sink(settings), secrets.current.signer, every=settings.anchor_records)
+
+
+def retention_of(settings: Settings, secrets: Secrets) -> Retention:
+    """What a process deletes by itself."""
+    sink, every = anchor_sink(settings), settings.anchor_records
+    return Retention(sink, secrets.current.signer, days=settings.retention_days, every=every)
 
 
 def _has_content(path: Path) -> bool:

@@ -60,6 +60,9 @@ class Telemetry:
         self.reloads = self._counter("reloads", "Changes of models: ok, or refused at each try", "model", "result")
         # The worker that has not looked for the longest time is the one to know of.
         self.last_look = self._gauge("last_look_seconds", "Time of the last look at the models", mode="livemin")
+        self.alarm = self._gauge(
+            "alarm", "1 for an alarm that is not acknowledged, 0 after that", "model", "version", "test", mode="livemin"
+        )
         self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

@@ -25,6 +25,7 @@ from service.api.body_limit import body_limit
 from service.api.cross_origin import CrossOrigin
 from service.api.edge import Edge
 from service.api.ending import ENDING, Ending
+from service.api.idempotency import Idempotency
 from service.api.large_bodies import LargeBodies
 from service.api.loop_load import Overload
 from service.api.openapi import router as openapi
@@ -37,6 +38,7 @@ from service.api.remembered_routes import Direct
 from service.api.root_path import under
 from service.api.v1 import routes as v1
 from service.api.v1.outcome_routes import outcome_router
+from service.api.v1.performance_route import performance_router
 from service.api.v2 import routes as v2
 from service.api.v2.endpoint import Server
 from service.api.v2.model_repository import Access
@@ -55,7 +57,8 @@ class AppParts:
     `/v2/repository` uses, None where that is closed; ``workers`` is how many processes serve; ``background`` runs
     beside the application for as long as it does; ``trace`` takes in every request that was answered; ``ending`` is how
     far the end of the process has come; ``record`` is where outcomes are kept and records read, None where none is;
-    ``recorder`` keeps the records of answers, None where none are kept.
+    ``recorder`` keeps the records of answers, None where none are kept; ``idempotency`` answers requests with a key
+    once.
     """
 
     registry: Registry
@@ -78,6 +81,7 @@ class AppParts:
     ending: Ending = field(default_factory=Ending)
     record: RecordAccess | None = None
     recorder: Recorder | None = None
+    idempotency: Idempotency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ def _contract(parts: AppParts) -> Contract:
             reloader=parts.reloader if is_open else None,
             record=None,
             recorder=None,
+            idempotency=None,
             background=nullcontext,
         )
         return _routed(own)
@@ -201,8 +206,10 @@ def _v1(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Rou
     del check_ready
     both = APIRouter()  # routers side by side, as in `v2.routes`
     both.include_router(v1.router(parts.registry))
-    both.include_router(outcome_router(parts.record, limits, parts.predictor.now))
-    return Routes(both, v1.verb_routes(parts.registry, parts.predictor, limits, parts.recorder))
+    both.include_router(performance_router(parts.record, parts.registry))
+    both.include_router(outcome_router(parts.record, limits, parts.predictor.now, parts.idempotency))
+    own = parts.registry, parts.predictor, limits, parts.recorder, parts.idempotency
+    return Routes(both, v1.verb_routes(*own))
 
 
 def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
@@ -212,7 +219,8 @@ def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Rou
 
 def _server(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Server:
     repository = Access(parts.reloader, parts.workers)
-    return Server(parts.registry, parts.predictor, limits, parts.version, check_ready, repository, parts.recorder)
+    own = parts.registry, parts.predictor, limits, parts.version
+    return Server(*own, check_ready, repository, parts.recorder, parts.idempotency)
 
 
 Protocol = Callable[[AppParts, Limits, Callable[[], None]], Routes]

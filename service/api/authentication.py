@@ -213,6 +213,7 @@ def _of_v1() -> Iterator[tuple[str, Need]]:
     for verb in VERBS.values():
         yield from _of_a_model("/v1", PLACES, f":{verb.name}", Need(scope=verb.scope))
     yield from _of_a_model("/v1", PLACES, "", Need())
+    yield "/v1/models/{name}/performance", Need(scope="evaluate")
     yield "/v1/outcomes", Need(scope="outcomes")
     yield "/v1/predictions/{prediction_id}", Need(scope="audit")
 

@@ -196,11 +196,15 @@ def _entry(fault: Fault) -> dict[str, object]:
     return {"pointer": pointer(fault.path), "code": fault.code, "detail": fault.detail}
 
 
+_RETRY: Final = {"Retry-After": "1"}  # in which a store is looked at twice
 _CLOSE: Final = {"Connection": "close"}  # the rest of the request is not read
 FIELDS: Final[dict[type[ServiceError], Mapping[str, str]]] = {
     Unauthenticated: {"WWW-Authenticate": 'Bearer realm="temperance"'},
     RequestTimeout: _CLOSE,
     BodyTooLarge: _CLOSE,
+    AuditUnavailable: _RETRY,
+    StoreUnavailable: _RETRY,
+    IdempotencyInProgress: _RETRY,
     UnsupportedMediaType: {"Accept": "application/json", "Accept-Encoding": "identity"},
 }
 """Header fields of a kind of error that are always the same."""

@@ -6,8 +6,8 @@ Requests that were answered together are recorded together, by the first of them
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from typing import Any, Final
@@ -17,10 +17,12 @@ import orjson
 from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
-from service.prediction.records import Origin, RecordPlan, Tokens
+from service.prediction.records import Content, Origin, RecordPlan
 from service.prediction.shadows import Shadows
-from service.store.entries import Context, Document, Event, Prediction, Write
+from service.store.entries import Context, Document, Event, Prediction, Reply, Sealed, SubjectKey, Write
+from service.store.seals import Seals
 from service.store.submissions import Submission
+from service.store.tokens import Tokens
 from service.store.writer import Writer
 
 UNDELIVERED: Final = "undelivered"
@@ -35,6 +37,7 @@ class Recorder:
     ----------
     writer : Writer
     tokens : Tokens
+    seals : Seals
     clock : callable
         The time of day, with its zone.
     unrecorded : callable
@@ -47,6 +50,7 @@ class Recorder:
 
     writer: Writer
     tokens: Tokens
+    seals: Seals
     clock: Callable[[], datetime]
     unrecorded: Callable[[int], None]
     is_strict: bool = True
@@ -69,7 +73,9 @@ class Recorder:
         if self.is_strict and fault is not None:
             raise AuditUnavailable(f"no answer leaves without its record, and records cannot be kept now: {fault}")
 
-    async def keep(self, joint: JointAnswer, place: int, plan: RecordPlan, *, deadline: float) -> None:
+    async def keep(
+        self, joint: JointAnswer, place: int, plan: RecordPlan, *, deadline: float, reply: Reply | None = None
+    ) -> None:
         """Record the answers of a joint answer; where the audit is strict, return once they are durable.
 
         Parameters
@@ -81,6 +87,8 @@ class Recorder:
             Of their query.
         deadline : float
             Of the request, on the monotonic clock.
+        reply : Reply, optional
+            Of a part that `is_apart`; such a request waits for its record and its reply, whatever the audit.
 
         Raises
         ------
@@ -88,12 +96,17 @@ class Recorder:
         DeadlineExceeded
             The record is there later; that it was not delivered is recorded too.
         """
-        if joint.record is None:
-            joint.record = self._submitted(joint, plan)
-        if not self.is_strict:
+        if reply is not None:
+            record = self._submitted(joint, plan, [place], [reply])
+        elif joint.record is None:
+            places = [i for i, part in enumerate(joint.parts) if not part.is_apart]
+            record = joint.record = self._submitted(joint, plan, places)
+        else:
+            record = joint.record
+        if not self.is_strict and reply is None:
             return
         try:
-            await joint.record.durable(deadline)
+            await record.durable(deadline)
         except StoreUnavailable as error:
             detail = f"no answer leaves without its record, and this one could not be kept: {error.detail}"
             raise AuditUnavailable(detail) from None
@@ -106,13 +119,15 @@ class Recorder:
         if self.writer.fault is None:
             self.writer.submit(Write(events=[self._undelivered(request_id, reason)]))
 
-    def _submitted(self, joint: JointAnswer, plan: RecordPlan) -> Submission:
+    def _submitted(
+        self, joint: JointAnswer, plan: RecordPlan, places: Sequence[int], replies: Sequence[Reply] = ()
+    ) -> Submission:
         try:
-            submission = self.writer.submit(self._write(joint, plan))
+            submission = self.writer.submit(replace(self._write(joint, plan, places), replies=replies))
         except StoreUnavailable as error:
             submission = Submission.failed(error)
-        if not self.is_strict:
-            self._count_failure(submission, len(joint.parts))
+        if not (self.is_strict or replies):
+            self._count_failure(submission, len(places))
         return submission
 
     def _count_failure(self, submission: Submission, answers: int) -> None:
@@ -122,20 +137,34 @@ class Recorder:
 
         submission.durable(math.inf).add_done_callback(count)
 
-    def _write(self, joint: JointAnswer, plan: RecordPlan) -> Write:
+    def _write(self, joint: JointAnswer, plan: RecordPlan, places: Sequence[int]) -> Write:
         now = time.monotonic()
         created = int(self.clock().timestamp() * 1e6)
         contents = plan.contents(joint, self.tokens)
         recordings = {id(content.recording): content.recording for content in contents}.values()
         predictions: list[Prediction] = [
-            content.prediction(_origin(part, created, now)) for content, part in zip(contents, joint.parts, strict=True)
+            contents[place].prediction(_origin(joint.parts[place], created, now)) for place in places
         ]
         contexts: list[Context] = [recording.context for recording in recordings]
         documents: list[Document] = list(chain.from_iterable(recording.documents for recording in recordings))
-        return Write(predictions, contexts, documents, events=list(self._of_disconnected(joint)))
+        sealed, keys = self._sealed(joint, contents, places)
+        events = list(self._of_disconnected(joint, places))
+        return Write(predictions, contexts, documents, sealed, keys, events=events)
 
-    def _of_disconnected(self, joint: JointAnswer) -> Iterator[Event]:
-        for place in joint.undelivered:
+    def _sealed(
+        self, joint: JointAnswer, contents: Sequence[Content], places: Sequence[int]
+    ) -> tuple[list[Sealed], list[SubjectKey]]:
+        sealed: list[Sealed] = []
+        keys: list[SubjectKey] = []
+        for place in places:
+            if contents[place].texts:
+                own, of_subjects = self.seals.texts(joint.parts[place].request_id, contents[place].texts)
+                sealed += own
+                keys += of_subjects
+        return sealed, keys
+
+    def _of_disconnected(self, joint: JointAnswer, places: Sequence[int]) -> Iterator[Event]:
+        for place in set(joint.undelivered).intersection(places):
             yield self._undelivered(joint.parts[place].request_id, DISCONNECTED)
 
     def _undelivered(self, request_id: str, reason: str) -> Event:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, ValidationError, model_validator
 
 from service.bundle.change_protocol import ChangeProtocol
+from service.bundle.record_options import RecordOptions
 from service.bundle.sections import (
     Feature,
     Graph,
@@ -51,6 +52,7 @@ class Manifest(Section):
     training: Training = Training()
     ood: Ood = Ood()
     runtime: Runtime = Runtime()
+    record: RecordOptions = RecordOptions()
     sites: dict[Name, Site] = Field(default_factory=dict)
     policies: dict[Name, Policy] = Field(default_factory=dict)
     change_protocol: ChangeProtocol = ChangeProtocol()

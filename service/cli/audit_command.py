@@ -11,7 +11,9 @@ import click
 from rich.table import Table
 
 from service.cli.arguments import json_flag
+from service.cli.audit_export_command import export_
 from service.cli.audit_options import moment, opened, place_options, settings_of
+from service.cli.audit_show_command import show
 from service.cli.console import print_json, print_table
 from service.errors import SettingsInvalid, StoreDamaged
 from service.record_places import anchor_sink, secrets_path
@@ -27,6 +29,10 @@ from service.store.verification import Finding, Verification, verify
 @click.group()
 def audit() -> None:
     """Verify the record, erase from it, and manage its keys."""
+
+
+audit.add_command(show)
+audit.add_command(export_)
 
 
 @audit.command("verify")

@@ -9,6 +9,7 @@ import click
 from service.errors import ServiceError
 
 VERBS: Final = {
+    "alarms": "service.cli.alarms_command:alarms",
     "alias": "service.cli.alias_command:alias",
     "audit": "service.cli.audit_command:audit",
     "bench": "service.cli.bench_command:bench_",
@@ -21,6 +22,7 @@ VERBS: Final = {
     "keys": "service.cli.keys_command:keys",
     "list": "service.cli.list_command:list_",
     "outcomes": "service.cli.outcomes_command:outcomes",
+    "performance": "service.cli.performance_command:performance",
     "publish": "service.cli.publish_command:publish",
     "refit": "service.cli.refit_command:refit_",
     "retire": "service.cli.retire_command:retire",

@@ -83,7 +83,9 @@ def tests_of(bundle: Bundle) -> list[VersionTest]:
 
 def _calibration(record: Record, classes: tuple[str, ...]) -> Iterator[tuple[str, float, SequentialTest]]:
     counts = np.array([record.provenance.class_counts[name] for name in classes], dtype=np.float64)
-    brier = record.provenance.after_out_of_fold["brier_loss"]
+    brier = record.provenance.after_out_of_fold["brier_loss"] * (
+        2.0 if len(classes) == 2 else 1.0
+    )  # summed over classes
     errors = intercept_errors(brier, counts / max(counts.sum(), 1.0), units=record.provenance.units)
     yield "slope", HALF * HALF, Slope.of(_slope_error(record, float(errors.min())))
     if len(classes) <= MOST_CLASSES:

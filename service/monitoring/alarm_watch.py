@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from logging import getLogger
+from threading import Event
 from typing import Final
 
 import orjson
@@ -18,7 +19,7 @@ log = getLogger("temperance")
 
 LEASE_NAME: Final = "alarms:lease"
 LEASE_SECONDS: Final = 120
-MOST_CHUNKS: Final = 50
+MOST_CHUNKS: Final = 200
 """Of one look at a version; what is left is for the next."""
 
 MICROSECONDS: Final = 1_000_000
@@ -34,12 +35,15 @@ class AlarmWatch:
         Unique to the process.
     versions : callable
         Those that are served now.
+    ending : Event
+        Set when the process ends: a look then stops between two chunks.
     clock : callable
         Microseconds since 1970.
     """
 
     owner: str
     versions: Callable[[], Iterable[Watched]]
+    ending: Event
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
 
     def look(self, store: Store) -> list[Alarm]:
@@ -62,7 +66,7 @@ class AlarmWatch:
 
     def _look_at(self, store: Store, watched: Watched) -> None:
         arrival, chunks = -1, 0
-        while chunks < MOST_CHUNKS and leased(store, self.owner, now=self.clock()):
+        while chunks < MOST_CHUNKS and not self.ending.is_set() and leased(store, self.owner, now=self.clock()):
             progress, chunks = look(store, watched), chunks + 1
             if progress is None or progress.arrival == arrival:
                 return

@@ -20,7 +20,7 @@ from service.monitoring.alarm_tests import VersionTest, tests_of
 from service.store.engine import Store
 from service.store.entries import TOKEN_BYTES, Event, Outcome, Prediction, Write
 
-MOST_OUTCOMES: Final = 2_000
+MOST_OUTCOMES: Final = 500
 """Of one look at a version; what is left is for the next."""
 
 ENTERING: Final = ("routine", "audit")

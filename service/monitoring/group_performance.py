@@ -108,7 +108,7 @@ def grouped(rows: AnsweredRows, parts: dict[str, Predictions], counted: Flags, *
         Rows whose outcome counts.
     by : str
     """
-    names, of_row = np.unique(np.array(rows.keys[by], dtype=object).astype(str), return_inverse=True)
+    names, of_row = np.unique(np.array(rows.keys.get(by, []), dtype=object).astype(str), return_inverse=True)
     size = {g: len(np.unique(rows.subject[counted & (of_row == g)])) for g in range(len(names))}
     withheld = _withheld(size)
     shown = {str(names[g]): _group(rows, parts, counted, of_row == g) for g in size if g not in withheld}

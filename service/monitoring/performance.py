@@ -1,6 +1,6 @@
 """What came of a model's answers: one typed report of a window. Its JSON is `PerformanceReport.as_json`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -8,33 +8,16 @@ import numpy as np
 
 from service.core.numerics import Flags, Indices
 from service.evaluation.rates import Rate
+from service.monitoring.alarms import Alarm
 from service.monitoring.ascertained import ActionPerformance, action_performance
 from service.monitoring.group_performance import GroupBy, Groups, flag_rate, grouped
 from service.monitoring.observations import ACTION, ASCERTAINMENTS, UNKNOWN, AnsweredRows, Observations
 from service.monitoring.part_performance import PartPerformance, part_performance
 from service.monitoring.shadow_performance import PairedPredictions, ShadowPerformance, shadow_performance
+from service.monitoring.window import Window
 
 QUANTILES: Final = {"p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9}
 SECOND: Final = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Which answers a report is of.
-
-    Attributes
-    ----------
-    since, until : str or None
-        RFC 3339: from the first, to before the second.
-    site, caller : str or None
-    version : int or None
-    """
-
-    since: str | None = None
-    until: str | None = None
-    site: str | None = None
-    caller: str | None = None
-    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +31,8 @@ class Answered:
     ascertainment : dict of str to int
         Rows with an outcome, by why it is known; "action" only where it is known for no other reason.
     left_out : dict of str to int
-        Rows that no statistic counts: "undelivered", "other_classes", "without_columns", "unreadable_outcome".
+        Rows that no statistic counts: "undelivered", "other_classes", "top_classes" (not all classes are
+        recorded), "without_probabilities" (`:detect`).
     more : int
         Older answered rows of the window that were not read.
     contradicting_outcomes, contradicted_rows : int
@@ -116,7 +100,7 @@ class PerformanceReport:
     groups : Groups or None
     shadows : dict of str to list of ShadowPerformance
         By part.
-    alarms : list
+    alarms : list of Alarm
         Alarms of these versions.
     notes : tuple of str
     """
@@ -133,7 +117,7 @@ class PerformanceReport:
     known_by_action: dict[str, ActionPerformance]
     groups: Groups | None
     shadows: dict[str, list[ShadowPerformance]]
-    alarms: list[Any]
+    alarms: list[Alarm]
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -146,8 +130,8 @@ def performance(
     window: Window,
     *,
     group_by: GroupBy | None = None,
-    shadows: dict[str, Sequence[PairedPredictions]] | None = None,
-    alarms: Sequence[Any] = (),
+    shadows: Mapping[str, Sequence[PairedPredictions]] | None = None,
+    alarms: Sequence[Alarm] = (),
 ) -> PerformanceReport:
     """Report on the observations of a window.
 
@@ -158,8 +142,7 @@ def performance(
     group_by : str, optional
     shadows : dict of str to sequence of PairedPredictions, optional
         By part.
-    alarms : sequence, optional
-        Values that become JSON.
+    alarms : sequence of Alarm, optional
     """
     rows = found.rows
     counted = rows.known & (rows.ascertainment != ACTION)

@@ -50,6 +50,8 @@ class Part(NamedTuple):
     subjects, groups : sequence of str or None
         Whose rows these are, and what they are grouped by; no answer repeats them.
     sender : Sender
+    is_apart : bool
+        Whether it is recorded by itself, together with the reply that its caller may ask for again.
     """
 
     request_id: str
@@ -59,6 +61,7 @@ class Part(NamedTuple):
     subjects: Sequence[str] | None = None
     groups: Sequence[str] | None = None
     sender: Sender = UNKNOWN_SENDER
+    is_apart: bool = False
 
     def of(self, places: Sequence[int]) -> Self:
         """Some of the rows of a whole request."""

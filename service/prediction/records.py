@@ -7,7 +7,7 @@ A `RecordPlan` belongs to a query, as its encoder does: what all its answers hav
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple
 
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
@@ -17,9 +17,12 @@ from service.prediction.record_by_row import Columns, columns_of
 from service.prediction.record_columns import KEPT
 from service.prediction.record_context import context_of
 from service.prediction.record_messages import message_of, messages_of_rows, schema_message
+from service.prediction.record_texts import clear_texts, rows_json
 from service.prediction.row_bytes import row_bytes
 from service.runtime.rows import join
 from service.store.entries import TOKEN_BYTES, Context, Document, Prediction
+from service.store.seals import ClearText
+from service.store.tokens import Tokens
 
 MOST_VALUES: Final = 1 << 16
 """Logits of one request; of a larger one the `KEPT` most probable classes of every row are kept."""
@@ -31,20 +34,6 @@ ALWAYS: Final = ("recorded", "tensors", "ood")
 Use = Literal["id", "subject", "group"]
 USES: Final[tuple[Use, ...]] = ("id", "subject", "group")
 """Of tokens: the same text has another one for each."""
-
-
-class Tokens(Protocol):
-    """Keyed digests of 16 bytes each, by the key that is used now."""
-
-    @property
-    def key_id(self) -> str:
-        """Of that key."""
-
-    def tokens(self, texts: Sequence[str | None], use: Use = "subject") -> bytes:
-        """Tokens of texts for a use, one after the other; zeros for None."""
-
-    def digests(self, rows: Sequence[bytes]) -> bytes:
-        """Digests of rows, one after the other."""
 
 
 class Origin(NamedTuple):
@@ -98,6 +87,8 @@ class Content(NamedTuple):
     columns, row_digests : bytes
     ids, subjects, groups : bytes or None
     key_id : str
+    texts : sequence of ClearText
+        To be encrypted, `Seals.texts`.
     """
 
     recording: Recording
@@ -108,6 +99,7 @@ class Content(NamedTuple):
     subjects: bytes | None
     groups: bytes | None
     key_id: str
+    texts: Sequence[ClearText] = ()
 
     def prediction(self, origin: Origin, *, shadow_of: str | None = None) -> Prediction:
         """The record of the request."""
@@ -250,13 +242,15 @@ def _slices(joint: JointAnswer) -> Iterator[slice]:
 def _contents(
     joint: JointAnswer, messages: Iterator[tuple[Recording, bytes]], digests: bytes, tokens: Tokens
 ) -> Iterator[Content]:
-    start, key_id = 0, tokens.key_id
-    for part, (recording, columns) in zip(joint.parts, messages, strict=True):
+    start, key_id, model = 0, tokens.key_id, joint.query.model
+    keeps_inputs = model.manifest.record.inputs
+    for part, rows, (recording, columns) in zip(joint.parts, joint.rows, messages, strict=True):
         end = start + TOKEN_BYTES * part.rows
         ids, subjects, groups = (
             None if texts is None else tokens.tokens(texts, use) for texts, use in zip(_named(part), USES, strict=True)
         )
-        yield Content(recording, part.rows, columns, digests[start:end], ids, subjects, groups, key_id)
+        texts = clear_texts(part, tokens, inputs=rows_json(rows, model.inputs) if keeps_inputs else ())
+        yield Content(recording, part.rows, columns, digests[start:end], ids, subjects, groups, key_id, texts)
         start = end
 
 

@@ -132,7 +132,7 @@ class SqlStore(Queries):
     def prune(self, segments: Mapping[int, int], event: Event) -> int:
         """As `Store.prune`."""
         places = [(place_of(stream, 0), place_of(stream, last)) for stream, last in segments.items()]
-        before = sum(self._rows(query, place)[0][0] for place in places for query in COUNT)
+        before = sum(int(self._rows(query, place)[0][0]) for place in places for query in COUNT)
         removal = [(query, place) for place in places for query in PRUNE]
         self._append([Write(events=[event])], [*removal, *[(query, ()) for query in UNREFERENCED]])
         self._known.clear()  # what is gone must be written again

@@ -136,7 +136,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _refuse(error: BaseException) -> None:
     if isinstance(error, apsw.ConstraintError):
-        if error.extendedresult in _CONFLICTS:
+        if error.extendedresult in _CONFLICTS:  # type: ignore[attr-defined]  # apsw's stubs leave it out
             raise Conflict from None
         raise ValueError("a value is none that the store holds") from None
     if isinstance(error, OverflowError | UnicodeEncodeError | apsw.TooBigError | apsw.MismatchError):

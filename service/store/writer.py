@@ -114,11 +114,19 @@ class Writer:
         self._thread.put(job)
         return cast("Result", await job.result)
 
+    def post(self, use: Callable[[Store], object]) -> None:
+        """Have the store used in some way, whatever comes of it."""
+        loop = asyncio.get_running_loop()
+        job = Use(use, loop, loop.create_future())
+        job.result.add_done_callback(_seen)
+        self._thread.put(job)
+
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Open the store now, and at the end of the context write what waits and close it."""
+    async def running(self, *, opens: bool = True) -> AsyncIterator[None]:
+        """Open the store now, or once it is used; at the end of the context write what waits and close it."""
         try:
-            await self._opened()
+            if opens:
+                await self._opened()
             yield
         finally:
             await asyncio.to_thread(self._thread.end)
@@ -147,3 +155,8 @@ class Writer:
 
 def _nothing(store: Store) -> None:
     del store
+
+
+def _seen(done: "asyncio.Future[object]") -> None:
+    if not done.cancelled():
+        done.exception()

@@ -16,7 +16,7 @@ from service.settings import Settings
 from tests.app_routes import routes_of
 
 SHIPPED = Path(__file__).parents[2] / "models"
-VALUES = {"name": "breast-cancer", "version": "1", "alias": "stable"}
+VALUES = {"name": "breast-cancer", "version": "1", "alias": "stable", "prediction_id": "none"}
 CHANGING = frozenset({"temperance-id", "x-request-id", "date"})  # from one answer to the next
 OTHER_METHODS = ["PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"]
 NO_ROUTE = [

@@ -3,14 +3,13 @@
 import json
 from base64 import b64encode
 
-import apsw
 import pytest
 from click.testing import CliRunner, Result
 
 from service.cli.audit_command import audit
 from service.errors import ServiceError, SettingsInvalid, StoreDamaged
 from service.store.secrets import Secrets
-from tests.record.mutations import sound
+from tests.record.mutations import changeable, sound
 from tests.record.sample import Sample
 
 
@@ -37,7 +36,7 @@ def test_a_sound_record_is_counted(sample):
 
 
 def test_a_changed_record_is_named_in_one_line(sample):
-    base = apsw.Connection(sample.url.removeprefix("sqlite://"))
+    base = changeable(sample.url.removeprefix("sqlite://"))
     base.execute("UPDATE predictions SET caller = 'key:other' WHERE place = ?", ((2 << 40) + 1,))
     base.close()
     error = error_of(sample, "verify")

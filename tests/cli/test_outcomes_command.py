@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_lists_in_a_csv_file_are_json(run, store, tmp_path):
     ],
 )
 def test_a_malformed_row_is_named_without_its_values_and_none_of_its_chunk_is_kept(
-    run, store, answered, tmp_path, line, place
+    run, answered, tmp_path, line, place
 ):
     path = tmp_path / "outcomes.csv"
     text = line.format(id=answered)
@@ -111,11 +112,13 @@ def test_a_malformed_row_is_named_without_its_values_and_none_of_its_chunk_is_ke
     assert isinstance(result.exception, DataError)
     assert f"{path}, {place}" in str(result.exception)
     assert "yesterday" not in str(result.exception)
-    assert store.outcomes_of([answered]) == []
+    with closing(open_store(f"sqlite://{tmp_path}/audit.db")) as store:
+        assert store.outcomes_of([answered]) == []
 
 
-def test_a_file_without_the_columns_is_refused(run, store, tmp_path):
+def test_a_file_without_the_columns_is_refused(run, answered, tmp_path):
     path = tmp_path / "outcomes.csv"
     path.write_text("id;outcome\n1;benign\n")
+    assert answered
     assert "has no column prediction_id" in str(run(path).exception)
     assert run(path, "--map", "patient=id").exit_code == 2

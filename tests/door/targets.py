@@ -44,6 +44,7 @@ ROW: Final = _rows("mass.json")[0]
 REST: Final = json.dumps(ROW[1:])[1:-1]
 _FORTY: Final = json.dumps(_rows("forty-masses.json"))
 _LABELS: Final = (ROOT / "docs/examples/forty-labels.json").read_text("utf-8").strip()
+_OUTCOME: Final = '{"prediction_id": "01900000-0000-7000-8000-000000000000.0", "outcome": "benign"}'
 _V1 = f"/v1/models/{MODEL}"
 
 
@@ -62,7 +63,7 @@ def _verbs(body: str) -> dict[str, str]:
 
 
 def _everywhere(text: str) -> dict[str, str]:
-    return dict.fromkeys(("predict", "detect", "decide", "estimate", "evaluate", "infer"), text)
+    return dict.fromkeys(("predict", "detect", "decide", "estimate", "evaluate", "infer", "outcomes"), text)
 
 
 TARGETS: Final = {
@@ -73,6 +74,7 @@ TARGETS: Final = {
         Target("decide", "POST", f"{_V1}:decide", '{"instances": [$row]}'),
         Target("evaluate", "POST", f"{_V1}:evaluate", '{"instances": ' + _FORTY + ', "labels": ' + _LABELS + "}"),
         Target("estimate", "POST", f"{_V1}:estimate", '{"instances": ' + _FORTY + "}"),
+        Target("outcomes", "POST", "/v1/outcomes", '{"outcomes": [' + _OUTCOME + "]}"),
         Target("infer", "POST", f"/v2/models/{MODEL}/infer", _tensor("$first, $rest")),
         Target("models", "GET", "/v1/models"),
         Target("model", "GET", _V1),
@@ -94,6 +96,8 @@ TARGETS: Final = {
 
 FORMS: Final[Mapping[str, Mapping[str, str]]] = {
     "cell": _verbs("[[$value, $rest]]") | {"infer": _tensor("$value, $rest")},
+    "outcome": {"outcomes": '{"outcomes": [$value]}'},
+    "field": {"outcomes": '{"outcomes": [' + _OUTCOME + ", " + _OUTCOME[:-1] + ", $value}]}"},
     "rows": _verbs("$value")
     | {"infer": '{"inputs": [{"name": "X", "shape": [1, 30], "datatype": "FP64", "data": $value}]}'},
     "row": _verbs("[$value]"),

@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -19,7 +20,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def watch(owner: str, *, now: int = 1) -> AlarmWatch:
-    return AlarmWatch(owner, lambda: [WATCHED], lambda: now)
+    return AlarmWatch(owner, lambda: [WATCHED], Event(), lambda: now)
 
 
 def drift(store: Store) -> None:

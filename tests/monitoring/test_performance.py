@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from service.monitoring.observations import (
     Observations,
     Predictions,
 )
-from service.monitoring.performance import Window, performance
+from service.monitoring.performance import performance
 from service.monitoring.shadow_performance import PairedPredictions, shadow_performance
+from service.monitoring.window import Window
 
 POLICY = Policy("biopsy", "manifest", ("dismiss", "biopsy"), np.array([[0.0, 20.0], [1.0, 1.0]]), None)
 SECOND = 1_000_000
@@ -53,6 +55,11 @@ def sigmoid(z):
     return 1.0 / (1.0 + np.exp(-z))
 
 
+def reported(observations: Observations, **options: Any) -> Any:
+    """A report of all of it; any of its parts may be None, which a test then finds out."""
+    return performance(observations, Window(), **options)
+
+
 def every(action, _):
     return np.zeros(len(action), dtype=int)
 
@@ -66,7 +73,7 @@ def acted_upon_and_a_sample(action, rng):
 
 
 def test_a_sound_model_is_within_chance_everywhere():
-    found = performance(window(2000, every)[0], Window()).parts["rows"]
+    found = reported(window(2000, every)[0]).parts["rows"]
     malignant = found.classes["malignant"]
     assert not found.log_loss.beyond_chance
     assert found.log_loss.excess.low <= 0.0 <= found.log_loss.excess.high
@@ -77,7 +84,7 @@ def test_a_sound_model_is_within_chance_everywhere():
 
 
 def test_a_shift_is_found_by_every_measure():
-    found = performance(window(2000, every, shift=0.8)[0], Window()).parts["rows"]
+    found = reported(window(2000, every, shift=0.8)[0]).parts["rows"]
     malignant = found.classes["malignant"]
     assert found.log_loss.beyond_chance
     assert found.log_loss.excess.low > 0.0
@@ -87,14 +94,14 @@ def test_a_shift_is_found_by_every_measure():
 
 
 def test_the_report_is_json_of_finite_numbers():
-    found = performance(window(500, acted_upon_and_a_sample)[0], Window())
+    found = reported(window(500, acted_upon_and_a_sample)[0])
     assert json.loads(json.dumps(found.as_json(), allow_nan=False))["model"] == "m"
 
 
 def test_costs_are_those_of_the_answered_actions_and_compared_with_other_strategies():
     observations, y = window(1000, every)
     own = observations.parts["rows"].decided[0]
-    report = performance(observations, Window()).parts["rows"].policies[0].report
+    report = reported(observations).parts["rows"].policies[0].report
     realised = POLICY.cost[own.action, y]
     assert report.realised_cost == pytest.approx(realised.mean())
     constant = POLICY.cost[:, y].mean(axis=1)
@@ -105,7 +112,7 @@ def test_costs_are_those_of_the_answered_actions_and_compared_with_other_strateg
 
 def test_outcomes_known_by_the_action_stand_apart():
     observations, _ = window(2000, acted_upon_and_a_sample)
-    found = performance(observations, Window())
+    found = reported(observations)
     acted = observations.rows.ascertainment == ACTION
     assert found.known_by_action["rows"].rows == acted.sum()
     assert found.parts["rows"].rows == (observations.rows.known & ~acted).sum()
@@ -113,7 +120,7 @@ def test_outcomes_known_by_the_action_stand_apart():
 
 
 def test_without_overlap_nothing_is_weighted_and_the_report_says_why():
-    found = performance(window(2000, only_acted_upon)[0], Window())
+    found = reported(window(2000, only_acted_upon)[0])
     own = found.known_by_action["rows"]
     assert found.parts["rows"] is None
     assert own.weighted is None
@@ -123,7 +130,7 @@ def test_without_overlap_nothing_is_weighted_and_the_report_says_why():
 
 def test_weighted_rows_stand_for_all_answered_rows():
     observations, y = window(4000, acted_upon_and_a_sample)
-    found = performance(observations, Window()).known_by_action["rows"].weighted
+    found = reported(observations).known_by_action["rows"].weighted
     malignant = found.classes["malignant"]
     p = np.exp(observations.parts["rows"].log_probs[:, 1])
     assert found.of == 4000
@@ -132,7 +139,7 @@ def test_weighted_rows_stand_for_all_answered_rows():
 
 
 def test_repeated_rows_of_a_subject_widen_intervals_and_move_nothing():
-    once, thrice = (performance(window(n, every, repeats=n // 300)[0], Window()).parts["rows"] for n in (300, 900))
+    once, thrice = (reported(window(n, every, repeats=n // 300)[0]).parts["rows"] for n in (300, 900))
     one, other = (part.classes["malignant"].observed_over_expected for part in (once, thrice))
     assert other.value == pytest.approx(one.value)
     assert (other.low, other.high) == (pytest.approx(one.low, rel=1e-6), pytest.approx(one.high, rel=1e-6))
@@ -142,7 +149,7 @@ def test_repeated_rows_of_a_subject_widen_intervals_and_move_nothing():
 def test_small_groups_are_withheld_with_another_one():
     sites = ["a"] * 500 + ["b"] * 480 + ["rare"] * 19
     observations, _ = window(999, every, keys={"site": sites})
-    groups = performance(observations, Window(), group_by="site").groups
+    groups = reported(observations, group_by="site").groups
     assert groups.withheld == {"rare": "fewer than 20", "b": "withheld with it"}
     assert list(groups.shown) == ["a"]
     assert groups.shown["a"].with_outcome == 500
@@ -151,11 +158,11 @@ def test_small_groups_are_withheld_with_another_one():
 def test_a_group_counts_subjects_not_rows():
     sites = ["a"] * 460 + ["b"] * 500 + ["rare"] * 40
     observations, _ = window(1000, every, keys={"site": sites}, repeats=4)
-    assert "rare" in performance(observations, Window(), group_by="site").groups.withheld
+    assert "rare" in reported(observations, group_by="site").groups.withheld
 
 
 def test_time_to_outcome_is_in_seconds():
-    found = performance(window(100, every)[0], Window()).time_to_outcome
+    found = reported(window(100, every)[0]).time_to_outcome
     assert found.to_observation["median"] == pytest.approx(60.0)
     assert found.to_arrival["p90"] == pytest.approx(90.0)
 
@@ -166,20 +173,20 @@ def test_label_sets_are_counted_by_their_coverage():
     member = np.ones((400, 2), dtype=bool)
     member[:40] = np.eye(2, dtype=bool)[1 - y[:40]]
     sets = LabelSets(0.9, np.arange(400), member)
-    found = performance(replace(observations, parts={"rows": replace(part, sets=(sets,))}), Window())
+    found = reported(replace(observations, parts={"rows": replace(part, sets=(sets,))}))
     assert found.parts["rows"].sets[0].covered.value == pytest.approx(0.9)
     assert found.parts["rows"].sets[0].coverage == 0.9
 
 
 def test_nothing_known_is_no_performance():
-    found = performance(window(100, lambda action, _: np.full(len(action), UNKNOWN))[0], Window())
+    found = reported(window(100, lambda action, _: np.full(len(action), UNKNOWN))[0])
     assert found.parts == {"rows": None}
     assert found.time_to_outcome.to_observation == {}
     assert found.answered.with_outcome == 0
 
 
 def test_the_flag_rate_is_of_all_answered_rows():
-    found = performance(window(1000, only_acted_upon)[0], Window()).flags
+    found = reported(window(1000, only_acted_upon)[0]).flags
     assert found.rate.value == pytest.approx(0.05)
     assert found.false_alarm == 0.05
 
@@ -189,8 +196,8 @@ def test_a_better_shadow_has_a_log_loss_and_a_cost_below_that_of_the_answers():
     part = observations.parts["rows"]
     x = part.log_probs[:, 1] - part.log_probs[:, 0] + 1.0
     shadow = np.log(np.stack([sigmoid(-x), sigmoid(x)], axis=1))
-    found = shadow_performance(PairedPredictions(2, part, shadow, observations.rows.subject))
+    found: Any = shadow_performance(PairedPredictions(2, part, shadow, observations.rows.subject))
     assert found.log_loss.high < 0.0
     assert found.costs["biopsy"].high < 0.0
-    same = shadow_performance(PairedPredictions(2, part, part.log_probs, observations.rows.subject))
+    same: Any = shadow_performance(PairedPredictions(2, part, part.log_probs, observations.rows.subject))
     assert (same.log_loss.mean, same.costs["biopsy"].mean) == (0.0, 0.0)

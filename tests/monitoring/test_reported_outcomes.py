@@ -11,6 +11,7 @@ from service.errors import StoreDamaged
 from service.monitoring.reported_outcomes import Report, Reporter, receive
 from service.store.engine import Store, open_store
 from service.store.entries import Write
+from tests.recorded_answers import recorded_answer
 from tests.store.kept import FixedSigner, kept
 
 NOW = 1_767_225_600_000_000
@@ -118,8 +119,20 @@ def test_an_outcome_is_checked_against_the_classes_of_its_own_version(store):
     assert statuses == ["not-a-class", "accepted"]
 
 
+def test_an_outcome_of_a_sequence_has_a_class_for_each_of_its_own_positions(store, every_task):
+    request_id, write, answer = recorded_answer(every_task, "motion")
+    store.write([write])
+    assert answer.posterior.lengths is not None
+    classes, lengths = answer.model.classes, answer.posterior.lengths.tolist()
+    for row, length in enumerate(lengths[:4]):
+        one, short = report(request_id, [classes[0]] * length, row=row), [classes[0]] * (length + 1)
+        assert keep(store, report(request_id, short, row=row), one) == ["not-a-class", "accepted"]
+
+
 def test_a_record_without_its_basis_is_damage_and_no_finding(store, answered, tmp_path):
     with closing(sqlite3.connect(tmp_path / "audit.db")) as file, file:
+        for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            file.execute(f"DROP TRIGGER {name}")
         file.execute("DELETE FROM documents")
     with pytest.raises(StoreDamaged):
         receive(store, [report(answered, "yes")], reporter())

@@ -1,8 +1,6 @@
 """Records of every kind of answer, read back by Temperance, by polars and by the definitions of the members."""
 
-import hashlib
 import io
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,24 +19,13 @@ from service.prediction.records import Content, Origin, RecordPlan
 from service.prediction.timings import Timings
 from service.runtime.registry import Registry
 from service.store.entries import Document
+from service.store.tokens import Tokens
 from tests.every_task import CASES, ROWS, Case, answer_of, rows_of
 
 ORIGIN = Origin("request", 1, "key:ward", None, None, 7)
 
 
-class KeyedTokens:
-    """Tokens of a key of the tests."""
-
-    key_id = "k1"
-
-    def tokens(self, texts: Sequence[str | None], use: str = "subject") -> bytes:
-        return b"".join([bytes(16) if text is None else self._digest(f"{use} {text}".encode()) for text in texts])
-
-    def digests(self, rows: Sequence[bytes]) -> bytes:
-        return b"".join(map(self._digest, rows))
-
-    def _digest(self, content: bytes) -> bytes:
-        return hashlib.blake2b(content, digest_size=16, key=b"key").digest()
+TOKENS = Tokens("k1", bytes(range(32)))
 
 
 def plan_of(query: Query, verb: str) -> RecordPlan:
@@ -54,7 +41,7 @@ def recorded_case(case: Case, registry: Registry) -> tuple[Query, Answer, Conten
     rows = rows_of(query.model)
     answer = answer_of(query, rows)
     joint = joint_of(query, answer, [Part("request", ROWS, case.ids)], [rows])
-    return query, answer, plan_of(query, case.verb).contents(joint, KeyedTokens())[0]
+    return query, answer, plan_of(query, case.verb).contents(joint, TOKENS)[0]
 
 
 def schema_of(content: Content) -> Document:
@@ -144,11 +131,11 @@ def test_requests_that_were_answered_together_have_the_records_of_each_alone(
     own = [rows[start:end] for start, end in pairwise(ends)]
     parts = [Part(f"r{i}", size, [f"id {j}" for j in range(size)]) for i, size in enumerate(sizes)]
     joint, plan = joint_of(query, answer_of(query, rows), parts, own), plan_of(query, "decide")
-    together = plan.contents(joint, KeyedTokens())
+    together = plan.contents(joint, TOKENS)
     for place, content in enumerate(together):
         alone = joint_of(query, joint.own(place), [parts[place]], [own[place]])
-        assert plan.contents(alone, KeyedTokens()) == [content]
-    assert together[0].ids == KeyedTokens().tokens(parts[0].ids or [], "id")
+        assert plan.contents(alone, TOKENS) == [content]
+    assert together[0].ids == TOKENS.tokens(parts[0].ids or [], "id")
     predictions = [content.prediction(ORIGIN) for content in together]
     whole = read_records(predictions, schema_of(together[0]))
     for member in whole.names:

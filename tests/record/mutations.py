@@ -120,10 +120,18 @@ KINDS: Final[tuple[Callable[[apsw.Connection, random.Random], str], ...]] = (
 )  # fmt: skip
 
 
+def changeable(path: str | Path) -> apsw.Connection:
+    """The database without what keeps its tables append-only, as whoever has the file can open it."""
+    base = apsw.Connection(str(path))
+    for name, *_ in base.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        base.execute(f"DROP TRIGGER {name}")
+    base.execute("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; PRAGMA synchronous = OFF")
+    return base
+
+
 def mutated(path: Path, draw: random.Random) -> str:
     """Change a copy; what was done, or nothing where the change cannot be made."""
-    base = apsw.Connection(str(path))
-    base.execute("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; PRAGMA synchronous = OFF")
+    base = changeable(path)
     try:
         return draw.choice(KINDS)(base, draw)
     except (apsw.ConstraintError, apsw.MismatchError):

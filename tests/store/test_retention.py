@@ -6,11 +6,11 @@ import pytest
 
 from service.store.anchors import AnchorFile, read_anchors
 from service.store.entries import Event, Write
-from service.store.retention import Disk, erase, prune
+from service.store.retention import DAY, MINUTE, Disk, Retention, erase, prune
 from service.store.seals import Seals
 from service.store.secrets import Secrets, rotate
 from service.store.verification import verify
-from tests.record.mutations import CHAINED, sound
+from tests.record.mutations import CHAINED, changeable, sound
 from tests.record.sample import SECOND, START, Sample, request_id
 
 NOW = START + 10_000 * SECOND
@@ -102,10 +102,8 @@ def test_the_stream_of_a_killed_process_is_deleted_too(tmp_path):
 
 
 def test_entries_that_were_deleted_by_hand_are_still_found(sample):
-    import apsw
-
     pruned(sample, before=START + 1500 * SECOND)
-    base = apsw.Connection(sample.url.removeprefix("sqlite://"))
+    base = changeable(sample.url.removeprefix("sqlite://"))
     for table in CHAINED:
         base.execute(f"DELETE FROM {table} WHERE place <= ?", ((2 << 40) + 5,))
     base.close()
@@ -121,6 +119,30 @@ def test_writing_goes_on_after_a_retention_that_deleted_its_context(sample):
     store.write([sample.write(9, 1, NOW), Write(events=[Event(NOW, "alias", "{}")])])
     store.close()
     assert finding_of(sample) is None
+
+
+def test_a_process_deletes_what_is_older_than_its_days_in_parts(tmp_path):
+    sample, now = Sample(tmp_path), [START + 3 * DAY]
+    sample.stream(1, entries=30)
+    store, signer = sample.open(), sample.secrets.current.signer
+    retention = Retention(AnchorFile(sample.anchors_path), signer, days=2, every=1, clock=lambda: now[0])
+    retention._most = 12
+    left = []
+    for _ in range(4):
+        retention.run(store)
+        left.append(sum(1 for _ in store.entries(1)))
+        retention.run(store)  # not due
+        now[0] += MINUTE
+    store.close()
+    assert left == [25, 15, 5, 0]
+    assert finding_of(sample) is None
+
+
+def test_a_process_keeps_all_by_default(sample):
+    store, signer = sample.open(), sample.secrets.current.signer
+    Retention(AnchorFile(sample.anchors_path), signer, days=0, every=1, clock=lambda: NOW + 9000 * DAY).run(store)
+    assert sum(1 for _ in store.entries(1)) == 20
+    store.close()
 
 
 def test_a_disk_is_nearly_full_from_four_fifths_on():

@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 
-import apsw
 import pytest
 
 from service.store.anchors import read_anchors
@@ -18,8 +17,8 @@ def sample(tmp_path) -> Sample:
 
 
 def changed(sample: Sample, *queries: str) -> Finding | None:
-    base = apsw.Connection(sample.url.removeprefix("sqlite://"))
-    for query in ("PRAGMA foreign_keys = OFF", *queries):
+    base = mutations.changeable(sample.url.removeprefix("sqlite://"))
+    for query in queries:
         base.execute(query)
     base.close()
     return mutations.checked(sample, sample.secrets_path.parent).finding

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from service.api.openapi.in_process import Request, send_request
 from service.api.openapi.json_schemas import Json
 from service.api.openapi.operation import Examples, Operation
+from service.api.openapi.record_operations import RECORD_EXAMPLES
 from service.api.v1.instances import example
 from service.api.v1.verbs import VERBS
 from service.api.v2.expected_tensors import expected_tensors
@@ -61,7 +62,9 @@ async def examples_of(app: ASGIApp, operations: Sequence[Operation], shown: Sequ
     """
     found: dict[str, Examples] = {}
     for operation in operations:
-        if operation.base not in found:
+        if operation.base in RECORD_EXAMPLES:
+            found[operation.base] = RECORD_EXAMPLES[operation.base]
+        elif operation.base not in found:
             found[operation.base] = await _examples(app, operation, shown)
     return found
 

@@ -11,6 +11,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Scope
 
 from service.access.caller import ANONYMOUS
+from service.api.correlation import NONE
 
 REQUEST_ID: Final = "01900000-0000-7000-8000-000000000000"
 SECONDS: Final = 60.0
@@ -110,6 +111,7 @@ def _scope(request: Request) -> Scope:
         "server": None,
         "state": {
             "request_id": REQUEST_ID,
+            "correlation": NONE,
             "caller": ANONYMOUS,
             "started": now,
             "body_deadline": now + SECONDS,

@@ -20,7 +20,7 @@ STATUSES: Final = {
     400: "The request is not valid HTTP, or its body is not strict JSON.",
     401: "No credential, or none that is valid here.",
     403: "The credential does not allow this, or the server was started without this interface.",
-    404: "No such model or version is served.",
+    404: "No such model or version is served, or there is no such record.",
     408: "The request did not arrive in time.",
     409: "The model cannot be loaded.",
     413: "The body is too large.",
@@ -51,6 +51,7 @@ PATH_PARAMETERS: Final = {
     "name": "Name of a model.",
     "version": "Version of the model, a positive whole number.",
     "alias": "Alias of a version, such as `stable`.",
+    "prediction_id": "Id of an answered row; or of a request, for what its rows have in common.",
 }
 
 

@@ -1,4 +1,7 @@
-"""Bodies of `POST /v1/outcomes`: checked as a whole, so that nothing of a malformed one is kept."""
+"""Bodies of `POST /v1/outcomes`: checked as a whole, so that nothing of a malformed one is kept.
+
+Tested in tests/api/v1/test_outcome_routes.py.
+"""
 
 import re
 from collections.abc import Sequence

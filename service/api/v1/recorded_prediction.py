@@ -2,6 +2,8 @@
 
 Clear text of ids, subjects, groups and inputs is not shown: whoever may read records over HTTP need not know the
 patients. `temperance audit show` shows it to those who hold the secrets.
+
+Tested in tests/api/v1/test_outcome_routes.py.
 """
 
 import re
@@ -12,9 +14,9 @@ from typing import Any, Final
 import orjson
 
 from service.errors import PredictionNotFound, StoreDamaged
-from service.monitoring.recorded_row import row_values
 from service.monitoring.truth import in_force
 from service.prediction.record_reader import read_records
+from service.prediction.record_rows import rows_of
 from service.store.engine import Store
 from service.store.entries import TOKEN_BYTES, Context, Linked, Outcome, Prediction
 
@@ -127,7 +129,7 @@ def _columns(store: Store, entry: Prediction, context: Context, row: int) -> Jso
     schema = None if context.schema is None else store.document(context.schema)
     if schema is None:
         raise StoreDamaged("a record lacks its schema; `temperance audit verify` shows where")
-    return row_values(read_records([entry], schema), row)
+    return rows_of(read_records([entry], schema))[row]
 
 
 def _token(tokens: bytes | None, row: int) -> str | None:

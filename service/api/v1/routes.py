@@ -8,6 +8,7 @@ from starlette.types import Scope
 
 from service.access.caller import Caller
 from service.api.addresses import PLACES, Limits, addressed
+from service.api.idempotency import Idempotency
 from service.api.recorder import Recorder
 from service.api.remembered_routes import READ, DirectRoute
 from service.api.v1.endpoint import VerbEndpoint
@@ -19,11 +20,18 @@ from service.runtime.registry import Registry
 
 
 def verb_routes(
-    registry: Registry, predictor: Predictor, limits: Limits, recorder: Recorder | None = None
+    registry: Registry,
+    predictor: Predictor,
+    limits: Limits,
+    recorder: Recorder | None = None,
+    idempotency: Idempotency | None = None,
 ) -> list[DirectRoute]:
     """Routes of the verbs; their endpoints are ASGI applications."""
     targets, clock = Targets(registry, predictor, limits), predictor.now
-    endpoints = {verb.name: VerbEndpoint(verb, targets, clock=clock, recorder=recorder) for verb in VERBS.values()}
+    endpoints = {
+        verb.name: VerbEndpoint(verb, targets, clock=clock, recorder=recorder, idempotency=idempotency)
+        for verb in VERBS.values()
+    }
     return [
         DirectRoute(f"/v1/models/{{name}}{place}:{verb}", endpoint, methods=["POST"], name=verb)
         for verb, endpoint in endpoints.items()

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
 from service.api.addresses import Limits, addressed
-from service.api.intake import Intake, is_large, sender_of
+from service.api.idempotency import REPLAYED, Held, Idempotency, Stored, has_key
+from service.api.intake import Intake, State, is_large, sender_of
 from service.api.recorder import Recorder
 from service.api.v2.documents import IDENTITY, decompress, read_body
 from service.api.v2.input_tensors import in_tensors
@@ -29,6 +30,8 @@ from service.prediction.records import RecordPlan
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 
+Body = tuple[bytes, str, bytes | None]
+"""As `read_body` gives it."""
 MOST_KINDS: Final = 128  # of requests, by their options
 
 
@@ -49,6 +52,8 @@ class Server:
         To the published models.
     recorder : Recorder or None
         None where no records are kept.
+    idempotency : Idempotency or None
+        None where no key is looked at.
     """
 
     registry: Registry
@@ -58,6 +63,7 @@ class Server:
     check_ready: Callable[[], None]
     repository: Access
     recorder: Recorder | None = None
+    idempotency: Idempotency | None = None
 
 
 class Kind:
@@ -129,7 +135,7 @@ class InferEndpoint:
             if self._server.recorder is not None:
                 self._server.recorder.left(scope["state"])
 
-    async def _response(self, scope: Scope, receive: Receive) -> Response:
+    async def _response(self, scope: Scope, receive: Receive) -> ASGIApp:
         own = self._requests(addressed(self._server.registry, scope["path_params"]))
         own.intake.admit(scope)
         if self._server.recorder is not None:
@@ -139,16 +145,20 @@ class InferEndpoint:
         with own.intake.held(scope, receive) as held:
             return await self._answer(own, scope, held)
 
-    async def _answer(self, own: ModelRequests, scope: Scope, receive: Receive) -> Response:
-        request = await self._read(own, scope, receive)
+    async def _answer(self, own: ModelRequests, scope: Scope, receive: Receive) -> ASGIApp:
+        body = await read_body(scope, receive, limit=self._server.limits.body())
+        if self._server.idempotency is None or not has_key(scope):
+            return await self._answered(None, own, body, scope, receive)
+        make = partial(self._answered, own=own, body=body, scope=scope, receive=receive)
+        answer = await self._server.idempotency.answer(scope, body[0], make)
+        return Response(answer.body, headers=answer.fields(REPLAYED)) if isinstance(answer, Stored) else answer
+
+    async def _answered(
+        self, held: Held | None, own: ModelRequests, body: Body, scope: Scope, receive: Receive
+    ) -> Response:
+        request = await self._read(own, body, scope, receive)
         state, kind = scope["state"], own.kind(request.options)
-        part = Part(
-            state["request_id"],
-            len(request.rows),
-            subjects=request.subjects,
-            groups=request.groups,
-            sender=sender_of(state),
-        )
+        part = _part(request, state, held)
         try:
             joint, place = await own.intake.answer(
                 kind.query, request.rows, part, scope, receive, seconds=request.timeout
@@ -157,14 +167,18 @@ class InferEndpoint:
             raise in_tensors(error, request.tensors, kind.query.model.inputs) from None
         state["answer"] = joint, place
         outputs = kind.written(request.outputs, joint, place)
+        response = tensor_response(kind.head(request.id or part.request_id), outputs)
+        reply = None if held is None else held.reply(_stored(response))
         if self._server.recorder is not None:
-            await self._server.recorder.keep(joint, place, kind.plan, deadline=state["deadline"])
+            await self._server.recorder.keep(joint, place, kind.plan, deadline=state["deadline"], reply=reply)
             state["plan"] = kind.plan
-        return tensor_response(kind.head(request.id or part.request_id), outputs)
+        elif reply is not None and self._server.idempotency is not None:
+            await self._server.idempotency.keep(reply, state["deadline"])
+        return response
 
-    async def _read(self, own: ModelRequests, scope: Scope, receive: Receive) -> InferRequest:
+    async def _read(self, own: ModelRequests, sent: Body, scope: Scope, receive: Receive) -> InferRequest:
         limit = self._server.limits.body()
-        body, encoding, json_length = await read_body(scope, receive, limit=limit)
+        body, encoding, json_length = sent
 
         def parse(body: bytes) -> InferRequest:
             return own.reader.read(decompress(body, encoding, limit=limit), json_length)
@@ -181,3 +195,13 @@ class InferEndpoint:
             intake = Intake(model, self._server.predictor.queue(model), limits)
             found = self._models[model] = ModelRequests(model, intake, most_rows=limits.rows)
         return found
+
+
+def _part(request: InferRequest, state: State, held: Held | None) -> Part:
+    subjects, groups = request.subjects, request.groups
+    part = Part(state["request_id"], len(request.rows), subjects=subjects, groups=groups, sender=sender_of(state))
+    return part if held is None else part._replace(is_apart=True)
+
+
+def _stored(response: Response) -> Stored:
+    return Stored([field for field in response.raw_headers if field[0] != b"content-length"], bytes(response.body))

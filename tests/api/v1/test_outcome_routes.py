@@ -15,8 +15,10 @@ from prometheus_client import CollectorRegistry
 from service.access.caller import ANONYMOUS, Caller
 from service.api.app import AppParts, build_app
 from service.api.record_access import RecordAccess
+from service.api.v1.outcome_responses import RecordedPrediction, RecordedRequest
+from service.api.v1.recorded_prediction import recorded_prediction
 from service.credentials import keys_of
-from service.errors import StoreUnavailable
+from service.errors import PredictionNotFound, StoreUnavailable
 from service.main import checks_of
 from service.prediction.predictor import Predictor
 from service.runtime.registry import Registry
@@ -25,8 +27,10 @@ from service.store.engine import Store, open_store
 from service.store.entries import Write
 from service.store.reading import Readers
 from service.telemetry import Telemetry
+from tests.recorded_answers import recorded_answer
 from tests.store.kept import FixedSigner, kept
 
+MODELS = Path(__file__).parents[3] / "models"
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -133,25 +137,25 @@ async def test_of_equal_requests_at_once_one_is_accepted(client, store, answered
 
 
 @pytest.mark.parametrize(
-    ("entry", "pointer", "code"),
+    ("entry", "fault"),
     [
-        ({}, "/outcomes/1/prediction_id", "missing-field"),
-        ({"prediction_id": "0"}, "/outcomes/1/prediction_id", "wrong-value"),
-        ({"prediction_id": 1}, "/outcomes/1/prediction_id", "wrong-type"),
-        ({"outcome": None}, "/outcomes/1/outcome", "wrong-type"),
-        ({"outcome": [["benign"]]}, "/outcomes/1/outcome", "wrong-type"),
-        ({"outcome": {"benign": "yes"}}, "/outcomes/1/outcome", "wrong-type"),
-        ({"observed_at": "2026-01-01T12:00:00"}, "/outcomes/1/observed_at", "wrong-value"),
-        ({"observed_at": "2026-02-30"}, "/outcomes/1/observed_at", "wrong-value"),
-        ({"observed_at": "1969-12-31"}, "/outcomes/1/observed_at", "wrong-value"),
-        ({"observed_at": 1767225600}, "/outcomes/1/observed_at", "wrong-type"),
-        ({"observed_at": "2026-01-01T12:06:00Z"}, "/outcomes/1/observed_at", "in-the-future"),
-        ({"source": ""}, "/outcomes/1/source", "string-too-short"),
-        ({"source": "a\nb"}, "/outcomes/1/source", "string-pattern-mismatch"),
-        ({"source": "x" * 201}, "/outcomes/1/source", "string-too-long"),
-        ({"ascertainment": "sometimes"}, "/outcomes/1/ascertainment", "literal-error"),
-        ({"patient": "Doe"}, "/outcomes/1/?", "unknown-field"),
-        ("benign", "/outcomes/1", "wrong-type"),
+        ({}, ("/outcomes/1/prediction_id", "missing-field")),
+        ({"prediction_id": "0"}, ("/outcomes/1/prediction_id", "wrong-value")),
+        ({"prediction_id": 1}, ("/outcomes/1/prediction_id", "wrong-type")),
+        ({"outcome": None}, ("/outcomes/1/outcome", "wrong-type")),
+        ({"outcome": [["benign"]]}, ("/outcomes/1/outcome", "wrong-type")),
+        ({"outcome": {"benign": "yes"}}, ("/outcomes/1/outcome", "wrong-type")),
+        ({"observed_at": "2026-01-01T12:00:00"}, ("/outcomes/1/observed_at", "wrong-value")),
+        ({"observed_at": "2026-02-30"}, ("/outcomes/1/observed_at", "wrong-value")),
+        ({"observed_at": "1969-12-31"}, ("/outcomes/1/observed_at", "wrong-value")),
+        ({"observed_at": 1767225600}, ("/outcomes/1/observed_at", "wrong-type")),
+        ({"observed_at": "2026-01-01T12:06:00Z"}, ("/outcomes/1/observed_at", "in-the-future")),
+        ({"source": ""}, ("/outcomes/1/source", "string-too-short")),
+        ({"source": "a\nb"}, ("/outcomes/1/source", "string-pattern-mismatch")),
+        ({"source": "x" * 201}, ("/outcomes/1/source", "string-too-long")),
+        ({"ascertainment": "sometimes"}, ("/outcomes/1/ascertainment", "literal-error")),
+        ({"patient": "Doe"}, ("/outcomes/1/?", "unknown-field")),
+        ("benign", ("/outcomes/1", "wrong-type")),
     ],
 )
 async def test_one_malformed_outcome_refuses_the_request_and_nothing_is_kept(
@@ -159,8 +163,7 @@ async def test_one_malformed_outcome_refuses_the_request_and_nothing_is_kept(
     store,
     answered,
     entry,
-    pointer,
-    code,
+    fault,
 ):
     sound = {"prediction_id": f"{answered}.0", "outcome": "benign"}
     malformed = {**sound, **entry} if isinstance(entry, dict) and entry else entry
@@ -168,7 +171,7 @@ async def test_one_malformed_outcome_refuses_the_request_and_nothing_is_kept(
     assert answer.status_code == 422, answer.text
     document = answer.json()
     assert document["type"] == "urn:temperance:problem:invalid-outcomes"
-    assert (pointer, code) in [(one["pointer"], one["code"]) for one in document["errors"]]
+    assert fault in [(one["pointer"], one["code"]) for one in document["errors"]]
     assert "Doe" not in answer.text
     assert store.outcomes_of([answered]) == []
 
@@ -216,21 +219,36 @@ async def test_where_outcomes_cannot_be_kept_the_answer_is_503(client_with, acce
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:temperance:problem:store-unavailable")
 
 
-async def test_a_record_is_shown_with_all_it_rested_on_and_its_outcomes(client, answered):
-    body = {"outcomes": [{"prediction_id": f"{answered}.1", "outcome": one} for one in ("benign", "malignant")]}
+@pytest.mark.parametrize("model", ["letters", "complaints", "motion", "raw"])
+async def test_a_record_of_every_task_is_shown_as_the_document_has_it(client, store, every_task, model):
+    request_id, write, answer = recorded_answer(every_task, model)
+    store.write([write])
+    shown = (await client.get(f"/v1/predictions/{request_id}.3")).json()
+    RecordedPrediction.model_validate(shown, extra="forbid")
+    common = (await client.get(f"/v1/predictions/{request_id}")).json()
+    RecordedRequest.model_validate(common, extra="forbid")
+    assert shown["basis"]["classes"] == list(answer.model.classes)
+    assert "logits" in shown["columns"]
+    assert shown["row_digest"] == write.predictions[0].row_digests[48:64].hex()
+    assert shown["subject_token"] is None
+
+
+async def test_a_record_is_shown_with_all_it_rested_on_and_its_outcomes(client, store, every_task):
+    answered, write, _ = recorded_answer(every_task, "letters")
+    store.write([write])
+    body = {"outcomes": [{"prediction_id": f"{answered}.1", "outcome": one} for one in ("a", "d")]}
     await client.post("/v1/outcomes", json=body)
     answer = await client.get(f"/v1/predictions/{answered}.1")
     assert answer.status_code == 200
     document = answer.json()
     assert (document["prediction_id"], document["id"], document["row"]) == (f"{answered}.1", answered, 1)
     assert (document["created"], document["caller"]) == ("2026-01-01T00:00:00.000000Z", "key:ward-3")
-    assert (document["model"], document["version"], document["verb"]) == ("breast-cancer", "1", "decide")
-    assert document["basis"] == {"classes": ["benign", "malignant"]}
+    assert (document["model"], document["version"], document["verb"]) == ("letters", "1", "decide")
     assert document["place"]["sequence"] == 1
-    assert document["outcome"] == "malignant"
+    assert document["outcome"] == "d"
     assert [(one["outcome"], one["contradicts"]) for one in document["outcomes"]] == [
-        ("benign", False),
-        ("malignant", True),
+        ("a", False),
+        ("d", True),
     ]
 
 
@@ -247,9 +265,6 @@ async def test_what_was_not_answered_is_not_found(client, answered, end):
 
 
 async def test_a_record_of_a_model_that_the_caller_may_not_use_is_as_one_that_is_not_there(store, answered):
-    from service.api.v1.recorded_prediction import recorded_prediction
-    from service.errors import PredictionNotFound
-
     other = Caller("key:other", ANONYMOUS.scopes, frozenset(["another"]))
     with pytest.raises(PredictionNotFound) as hidden:
         recorded_prediction(store, answered, other.may_use)
@@ -263,3 +278,20 @@ async def test_json_of_outcomes_is_strict(client):
         "/v1/outcomes", content=b'{"outcomes": [], "outcomes": []}', headers={"Content-Type": "application/json"}
     )
     assert (answer.status_code, orjson.loads(answer.content)["type"]) == (400, "urn:temperance:problem:duplicate-key")
+
+
+def test_what_a_server_answered_is_on_record_and_its_outcome_comes_back(
+    serving: Callable[..., Any], test_rows: list[list[float]], tmp_path: Path
+) -> None:
+    with serving(MODELS, TEMPERANCE_DATA=str(tmp_path / "data")) as server:
+        answer = server.post("decide", {"instances": test_rows[:2]}).json()
+        reports = [{"prediction_id": row["prediction_id"], "outcome": row["label"]} for row in answer["predictions"]]
+        received = server.client.post("/v1/outcomes", json={"outcomes": reports})
+        assert (received.status_code, received.json()["accepted"]) == (200, 2)
+        for row in answer["predictions"]:
+            shown = server.client.get(f"/v1/predictions/{row['prediction_id']}").json()
+            RecordedPrediction.model_validate(shown, extra="forbid")
+            assert shown["outcome"] == shown["columns"]["label"] == row["label"]
+            assert shown["columns"]["decision.action"] == row["decision"]["action"]
+            assert shown["columns"]["decision.risks"] == pytest.approx(row["decision"]["risks"])
+            assert (shown["id"], shown["digest"]) == (answer["id"], answer["digest"])

@@ -14,12 +14,18 @@ def seen(rng, n):
     return kind, values, known
 
 
+def weights_of(known, kind) -> np.ndarray:
+    weights = inverse_probability_weights(known, kind).weights
+    assert weights is not None
+    return weights
+
+
 def test_weighted_means_cover_the_mean_of_all_rows():
     rng = np.random.default_rng(0)
     covered, naive = 0, 0
     for _ in range(500):
         kind, values, known = seen(rng, 1000)
-        weights = inverse_probability_weights(known, kind).weights[known]
+        weights = weights_of(known, kind)[known]
         events = values[known]
         found = hajek(events, 1.0 / weights, least=np.zeros(len(events)), most=np.ones(len(events)))
         covered += found.low <= 0.185 <= found.high
@@ -41,7 +47,7 @@ def test_both_estimators_are_unbiased_with_known_probabilities():
 
 def test_weights_add_up_to_all_rows():
     kind, _, known = seen(np.random.default_rng(2), 1000)
-    assert inverse_probability_weights(known, kind).weights.sum() == pytest.approx(1000)
+    assert weights_of(known, kind).sum() == pytest.approx(1000)
 
 
 def test_a_kind_with_too_few_known_subjects_leaves_no_weights():

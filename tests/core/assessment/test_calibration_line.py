@@ -29,7 +29,8 @@ def test_both_are_those_of_a_generalised_linear_model():
     assert calibration_slope(x, y).value == pytest.approx(line.params[1], abs=1e-6)
     assert calibration_intercept(x, y).value == pytest.approx(large.params[0], abs=1e-6)
     low, high = line.conf_int()[1]
-    assert (calibration_slope(x, y).low, calibration_slope(x, y).high) == (pytest.approx(low), pytest.approx(high))
+    slope = calibration_slope(x, y)
+    assert [slope.low, slope.high] == pytest.approx([low, high])
 
 
 def test_the_intercept_excludes_zero_exactly_when_the_ratio_excludes_one():

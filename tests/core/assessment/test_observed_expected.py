@@ -11,7 +11,8 @@ def test_the_interval_of_rare_events_is_near_garwoods():
     found = observed_over_expected(np.full(10_000, 0.001), np.arange(10_000) < 12)
     low, high = chi2.ppf(0.025, 24) / 2 / 10, chi2.ppf(0.975, 26) / 2 / 10
     assert found.value == pytest.approx(1.2)
-    assert (found.low, found.high) == (pytest.approx(low, abs=0.06), pytest.approx(high, abs=0.12))
+    assert found.low == pytest.approx(low, abs=0.06)
+    assert found.high == pytest.approx(high, abs=0.12)
 
 
 def test_no_event_has_an_upper_end():
@@ -26,7 +27,7 @@ def test_a_row_twice_in_a_group_counts_once():
     y = rng.random(200) < p
     rows = np.arange(200).repeat(3)
     once, thrice = observed_over_expected(p, y), observed_over_expected(p[rows], y[rows], groups=rows)
-    assert (once.low, once.high) == (pytest.approx(thrice.low), pytest.approx(thrice.high))
+    assert [once.low, once.high] == pytest.approx([thrice.low, thrice.high])
 
 
 def test_impossible_rows_leave_no_ratio():

@@ -1,0 +1,218 @@
+"""Decisions computed again from a record and its basis, by `core` alone: neither the graph nor its version is needed.
+
+Raw logits go through the recorded calibration, prevalence and costs. Out-of-distribution flags are taken as recorded.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from service.bundle.record import (
+    CalibratorRecord,
+    InverseRecord,
+    LabelRecord,
+    SequenceRecord,
+    restore_calibrator,
+    restore_inverse,
+)
+from service.core import multilabel
+from service.core.calibration import Map
+from service.core.calibration.identity import Identity
+from service.core.calibration.mixture import Mixed
+from service.core.multilabel import LabelChain, PerLabel, decide_labels
+from service.core.numerics import Array, Flags, Indices, log_softmax, width
+from service.core.pipeline import Policy, at_prevalence, choose
+from service.core.sequence import decide_positions, flat, padded, smooth
+from service.errors import StoreDamaged
+from service.prediction.answer_member import Json
+from service.prediction.record_by_row import COSTS, POLICY, PREVALENCE
+from service.prediction.record_layout import Values
+from service.prediction.record_reader import Recorded
+from service.store.entries import Document
+
+Actions = dict[str, list[str]]
+"""Names of the actions of all rows, or positions, by the path of the member: ``decision.action``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """Decisions computed again.
+
+    Attributes
+    ----------
+    log_probs : ndarray
+        As `Answer.log_probs`; of a sequence (P, K), of all positions of all rows.
+    actions : dict of str to list of str
+    """
+
+    log_probs: Array
+    actions: Actions
+
+    def differing(self, recorded: Recorded) -> list[str]:
+        """Members whose recorded actions are others."""
+        return [path for path, found in self.actions.items() if recorded.texts(path) != found]
+
+
+def recompute(recorded: Recorded, basis: Document) -> Recomputed | None:
+    """Decisions of recorded rows; None where not all logits were kept.
+
+    Parameters
+    ----------
+    recorded : Recorded
+    basis : Document
+        Of the context of these records.
+
+    Raises
+    ------
+    StoreDamaged
+        If the basis cannot be read.
+    """
+    if recorded.layout.kept is not None:
+        return None
+    try:
+        document = orjson.loads(basis.content)
+        return TASKS[document["task"]](recorded, document)
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreDamaged(f"the basis of this record cannot be read: {type(error).__name__}") from None
+
+
+def _multiclass(recorded: Recorded, basis: Json) -> Recomputed:
+    log_probs = at_prevalence(
+        _calibrated(recorded.values("logits"), basis), source=_array(basis, "source"), target=_target(recorded, basis)
+    )
+    flagged, names = _flagged(recorded), _texts(recorded, POLICY)
+    actions: list[str] = [""] * len(recorded)
+    for policy in _policies(recorded, basis):
+        rows = [row for row, name in enumerate(names) if name in (None, policy.name)]
+        own = None if flagged is None else flagged[rows]
+        taken = choose(log_probs[rows], _of_rows(policy, rows), flagged=own)
+        for row, action in zip(rows, taken.action.tolist(), strict=True):
+            actions[row] = policy.actions[action]
+    return Recomputed(log_probs, {"decision.action": actions} if basis["policies"] else {})
+
+
+def _multilabel(recorded: Recorded, basis: Json) -> Recomputed:
+    source, target = _array(basis, "source"), _target(recorded, basis)
+    log_probs = multilabel.at_prevalence(_calibrated(recorded.values("logits"), basis), source=source, target=target)
+    labels = [policy["label"] for policy in basis["policies"]]
+    policies = {
+        basis["classes"].index(label): _policy(policy) for label, policy in zip(labels, basis["policies"], strict=True)
+    }
+    made = decide_labels(log_probs, policies, flagged=_flagged(recorded))
+    found = {f"decisions.{basis['classes'][m]}.action": _named(policies[m], taken.action) for m, taken in made.items()}
+    return Recomputed(log_probs, found)
+
+
+def _sequence(recorded: Recorded, basis: Json) -> Recomputed:
+    lengths = recorded.lengths
+    if lengths is None:
+        raise ValueError("sequences have lengths")
+    calibrated, longest = _calibrated(recorded.values("logits"), basis), int(lengths.max())
+    target = _target(recorded, basis)
+    if target is None:
+        log_probs = _smoothed(padded(calibrated, lengths, length=longest), lengths, basis)
+    else:
+        moved = at_prevalence(calibrated, source=_array(basis, "source"), target=target)
+        log_probs = padded(moved, lengths, length=longest)
+    actions = {}
+    for policy in map(_policy, basis["policies"]):
+        plan = decide_positions(log_probs, policy, lengths=lengths, flagged=_flagged(recorded))
+        actions["decision.action"] = _named(policy, plan.decisions.action)
+    return Recomputed(flat(log_probs, lengths), actions)
+
+
+def _smoothed(log_probs: Array, lengths: Indices, basis: Json) -> Array:
+    chain = (basis["calibration"] or {}).get("sequence")
+    return smooth(
+        basis["smoother"]["name"],
+        log_probs,
+        lengths=lengths,
+        prevalence=_array(basis, "source"),
+        transitions=None if chain is None else SequenceRecord.model_validate_json(orjson.dumps(chain)).restored(),
+        strength=basis["smoother"]["strength"],
+    )
+
+
+def _calibrated(logits: Values, basis: Json) -> Array:
+    """Stages B and C."""
+    raw = logits.astype(width(logits.shape[1]))
+    calibration = basis["calibration"]
+    if calibration is None:
+        chains = (LabelChain(None, Identity()),) * logits.shape[1]
+        return PerLabel(chains).apply(raw) if basis["task"] == "multilabel" else Identity().apply(raw)
+    if calibration["labels"]:
+        chains = tuple(_label(label, calibration["support"]) for label in calibration["labels"].values())
+        return PerLabel(chains).apply(raw)
+    inverse, calibrator = calibration["inverse"], _calibrator(calibration, calibration["support"])
+    undone = raw if inverse is None else restore_inverse(InverseRecord(**inverse)).apply(log_softmax(raw))
+    return calibrator.apply(undone)
+
+
+def _label(label: Json, support: float | None) -> LabelChain:
+    record = LabelRecord.model_validate_json(orjson.dumps(label))
+    inverse = None if record.inverse is None else restore_inverse(record.inverse)
+    return LabelChain(inverse, _calibrator(label, support))
+
+
+def _calibrator(calibration: Json, support: float | None) -> Map:
+    restored = restore_calibrator(CalibratorRecord.model_validate_json(orjson.dumps(calibration["calibrator"])))
+    mixed = calibration["status"] == "separable" and support is not None
+    return Mixed(restored, support) if mixed and support is not None else restored
+
+
+def _array(basis: Json, name: str) -> Array | None:
+    found = basis["prevalence"][name]
+    return None if found is None else np.array(found)
+
+
+def _target(recorded: Recorded, basis: Json) -> Array | None:
+    if not basis["prevalence"]["moved"]:
+        return None
+    by_row = recorded.get(PREVALENCE)
+    return _array(basis, "target") if by_row is None else by_row
+
+
+def _flagged(recorded: Recorded) -> Flags | None:
+    """Rows that a policy's action for flagged rows takes; None where no row has a flag."""
+    flags = recorded.values("ood.flagged")
+    alarm = recorded.get("session.alarm")
+    if (flags < 0).all():
+        return None
+    found: Flags = (flags > 0) if alarm is None else (flags > 0) | (alarm > 0)
+    return found
+
+
+def _texts(recorded: Recorded, name: str) -> list[str | None]:
+    return recorded.texts(name) if name in recorded else [None] * len(recorded)
+
+
+def _policies(recorded: Recorded, basis: Json) -> list[Policy]:
+    own = recorded.get(COSTS)
+    return [_policy(stated, None if own is None else own) for stated in basis["policies"]]
+
+
+def _policy(stated: Mapping[str, Any], costs: Values | None = None) -> Policy:
+    actions = tuple(stated["actions"])
+    table = np.array(stated["costs"]) if costs is None else costs.reshape(len(costs), len(actions), -1)
+    on_ood = None if stated["on_ood"] is None else actions.index(stated["on_ood"])
+    return Policy(stated["name"], stated["source"], actions, table, on_ood, stated["switch"])
+
+
+def _of_rows(policy: Policy, rows: list[int]) -> Policy:
+    if policy.cost.ndim == 2:  # actions and classes
+        return policy
+    return Policy(policy.name, policy.source, policy.actions, policy.cost[rows], policy.on_ood, policy.switch)
+
+
+def _named(policy: Policy, action: Indices) -> list[str]:
+    return [policy.actions[place] for place in action.tolist()]
+
+
+TASKS: Final[dict[str, Callable[[Recorded, Json], Recomputed]]] = {
+    "multiclass": _multiclass,
+    "multilabel": _multilabel,
+    "sequence": _sequence,
+}
