@@ -62,6 +62,11 @@ class Telemetry:
             "record_commit_seconds", "Time to write a group of records", buckets=STAGE_SECONDS
         )
         self.store_up = self._gauge("record_store_up", "Whether records can be written: 0 or 1", mode="livemin")
+        self.shadows = self._counter(
+            "shadow_requests",
+            "Requests that a shadow was to see: recorded, dropped where too many waited, or failed",
+            *("model", "version", "result"),
+        )
         self.alarm = self._gauge(
             "alarm", "1 for an alarm that is not acknowledged, 0 after that", "model", "version", "test", mode="livemin"
         )
