@@ -24,7 +24,7 @@ from service.store.sqlite_file import BUSY_SECONDS, connected, faults, path_of
 from service.store.statements import insertion
 
 TRIES: Final = 3  # to begin: SQLite refuses at once, without waiting, where waiting could end in a deadlock
-CHUNKS: Final = (64, 16, 4, 1)
+CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)
 """Rows of one statement; few different ones, so that their compiled forms are kept."""
 
 
