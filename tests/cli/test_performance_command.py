@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from service.cli.main import command
 from service.store.engine import Store, open_store
-from tests.monitoring.test_observed import DECIDED, ROWS, known, recorded, truth_of
+from tests.every_task import ROWS
+from tests.monitoring.test_observed import DECIDED, known, recorded, truth_of
 from tests.store.kept import FixedSigner
 
 SIMPLE = ["letters-decide", "complaints-decide", "motion-decide"]

@@ -25,7 +25,7 @@ from service.runtime.registry import Registry
 from service.store.engine import Store, open_store
 from service.store.entries import Event, Outcome, Write
 from tests.every_task import CASES, ROWS, Case, answer_of, rows_of
-from tests.prediction.test_records import KeyedTokens
+from tests.recorded_answers import KeyedTokens
 from tests.store.kept import FixedSigner
 
 BEGUN = 1_767_225_600_000_000

@@ -67,7 +67,9 @@ def performance_parameters(items: list[tuple[str, str]]) -> tuple[Window, GroupB
     if not faults and _ends(known, "from") >= _ends(known, "to"):
         faults.append(Fault(("to",), "invalid", "must be later than `from`"))
     if faults:
-        detail = "; ".join(dict.fromkeys(f"{''.join(f.path) or 'query'}: {f.detail}" for f in faults[:MOST_FAULTS]))
+        detail = "; ".join(
+            dict.fromkeys(f"{''.join(map(str, f.path)) or 'query'}: {f.detail}" for f in faults[:MOST_FAULTS])
+        )
         raise InvalidParameters(detail, faults)
     version = known.get("version")
     window = Window(
