@@ -174,9 +174,7 @@ def test_a_connection_is_not_used_behind_a_fork(store, monkeypatch):
         store.write([event()])
 
 
-@pytest.mark.parametrize(
-    "table", ["predictions", "outcomes", "events", "contexts", "documents", "streams", "anchors"]
-)
+@pytest.mark.parametrize("table", ["predictions", "outcomes", "events", "contexts", "documents", "streams", "anchors"])
 def test_the_record_is_append_only(path, store, table):
     request_id, write = kept(["no", "yes"])
     store.write([replace(write, events=event().events), Write(outcomes=[outcome(request_id)])])
