@@ -7,7 +7,7 @@ import uuid_utils
 from service.api.v1.verbs import VERBS
 from service.prediction.answer import Answer, Part
 from service.prediction.joint_answer import JointAnswer
-from service.prediction.records import Origin, RecordPlan, Use
+from service.prediction.records import Origin, RecordPlan
 from service.prediction.timings import Timings
 from service.runtime.registry import Registry
 from service.store.entries import Write
