@@ -5,9 +5,7 @@ alarm is raised, `refit` proposes a version, a shadow compares it on the same pa
 realised cost.
 """
 
-import argparse
 import json
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +14,8 @@ from typing import Any, Final
 import httpx
 
 from tests.life.processes import wait_for
-from tests.loop.hospital_model import NAME, command, make, shuffled
-from tests.loop.hospitals import CLASSES, Patients, gbsg
+from tests.loop.hospital_model import NAME, command
+from tests.loop.hospitals import CLASSES, Patients
 
 BEFORE_SHARE: Final = 0.6
 """Of the second hospital's patients: their outcomes are known when the version is refitted."""

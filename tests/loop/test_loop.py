@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.life.processes import wait_for
 from tests.loop import hospitals
 from tests.loop.hospital_model import NAME, make
 from tests.loop.loop import BEFORE_SHARE, REASON, SECONDS, Hospital, command
-from tests.life.processes import wait_for
 
 pytestmark = pytest.mark.skipif(not hospitals.available(), reason="the extra `data` is not installed: see .ci/run")
 
