@@ -22,7 +22,9 @@ class Window:
     since, until : str or None
         RFC 3339: answered at the first or later, and before the second.
     site, caller : str or None
+        Answered for this site, to this caller.
     version : int or None
+        Answered by this version.
     """
 
     since: str | None = None
