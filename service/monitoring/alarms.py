@@ -172,9 +172,13 @@ class Alarm:
     Attributes
     ----------
     model : str
+        Name of the model.
     version : int
+        That it is of.
     test : str
+        Which test raised it.
     outcomes : int
+        After how many outcomes.
     raised : int
         Microseconds since 1970.
     acknowledged : bool

@@ -58,7 +58,9 @@ class WeightedPerformance:
     ranges : int
         Parts of the probability's range within every action.
     log_loss : LossPerformance
+        Weighted.
     classes : dict of str to ClassPerformance
+        Weighted, by name.
     """
 
     rows: int
@@ -75,6 +77,7 @@ class ActionPerformance:
     Attributes
     ----------
     rows : int
+        How many.
     apart : PartPerformance or None
         Of these alone.
     weighted : WeightedPerformance or None

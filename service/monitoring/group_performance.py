@@ -36,7 +36,9 @@ class PartOfGroup:
     Attributes
     ----------
     rows : int
+        With an outcome.
     log_loss : LossPerformance
+        Log loss against expectation.
     classes : dict of str to ClassPerformance
         Of two classes the second; of more those that occurred.
     """
@@ -53,9 +55,13 @@ class GroupPerformance:
     Attributes
     ----------
     answered : int
+        Rows.
     with_outcome : int
+        Rows whose outcome counts.
     flagged : Rate
+        Share of flagged rows.
     parts : dict of str to PartOfGroup
+        As the parts of the whole, shorter.
     """
 
     answered: int
@@ -71,7 +77,9 @@ class Groups:
     Attributes
     ----------
     by : str
+        What rows are grouped by.
     shown : dict of str to GroupPerformance
+        Groups that are large enough.
     withheld : dict of str to str
         Groups with fewer than 20 subjects whose outcome is known, and "fewer than 20". Where it would be one group
         alone, the smallest of the others is withheld with it: the difference from the total would show it.

@@ -64,6 +64,7 @@ class CalibrationPerformance:
         Calibration error (15 bins), its 95 % quantile if the probabilities are right, and how often a larger one
         occurs then.
     diagram : ReliabilityDiagram
+        Predicted probabilities against observed frequencies, in bins.
     """
 
     of: str
@@ -87,6 +88,7 @@ class ClassPerformance:
         Calibration in the large as a ratio (1 when right), and as what is missing in the log-odds (0); calibration
         slope (1; below it the probabilities are too sure).
     auroc : Rate
+        Discrimination from the other classes.
     """
 
     observed: int
@@ -106,7 +108,9 @@ class SetPerformance:
     coverage : float
         As it was requested.
     covered : Rate
+        Share of sets that held the true class.
     mean_size : float
+        Classes of a set.
     classes : dict of str to Rate
         Covered rows of each true class.
     """
@@ -126,9 +130,11 @@ class PolicyPerformance:
     policy, source : str
         Name; where the costs were declared: "manifest" or "request".
     rows : int
+        Decided so, with an outcome.
     costs : dict of str to dict of str to float
         Action, then class.
     report : PolicyReport
+        What they cost.
     """
 
     policy: str
@@ -145,15 +151,21 @@ class PartPerformance:
     Attributes
     ----------
     rows : int
+        With an outcome.
     subjects : int
         What they are independent draws of.
     class_counts : dict of str to int
+        Of which by class.
     log_loss : LossPerformance
+        Log loss against expectation.
     calibration : CalibrationPerformance
+        Calibration error against chance.
     classes : dict of str to ClassPerformance
         Of two classes the second; of more the most frequent 20.
     sets : tuple of SetPerformance
+        Label sets, by their coverage.
     policies : tuple of PolicyPerformance
+        Decisions, by their costs.
     """
 
     rows: int

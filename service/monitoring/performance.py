@@ -27,7 +27,9 @@ class Answered:
     Attributes
     ----------
     requests, rows, subjects : int
+        How many were answered.
     with_outcome : int
+        Rows whose outcome is known.
     ascertainment : dict of str to int
         Rows with an outcome, by why it is known; "action" only where it is known for no other reason.
     left_out : dict of str to int
@@ -36,6 +38,7 @@ class Answered:
     more : int
         Older answered rows of the window that were not read.
     contradicting_outcomes, contradicted_rows : int
+        Outcomes that contradict an earlier one of their row, and rows with such.
     """
 
     requests: int
@@ -56,6 +59,7 @@ class Flagging:
     Attributes
     ----------
     rate : Rate
+        Share of flagged rows.
     false_alarm : float or None
         Declared.
     """
@@ -85,24 +89,31 @@ class PerformanceReport:
     Attributes
     ----------
     model, task : str
+        Name of the model, and `multiclass`, `multilabel` or `sequence`.
     versions : tuple of int
         That answered in the window.
     calibrations : dict of str to str
         By version: method and status.
     window : Window
+        Which answers it is of.
     answered : Answered
+        How much was answered, and how much is known of it.
     flags : Flagging
+        Flags of all answered rows.
     time_to_outcome : Delay
+        Time from answer to outcome.
     parts : dict of str to (PartPerformance or None)
         Rows whose outcome is routine or from an audit; None where there are none.
     known_by_action : dict of str to ActionPerformance
         Rows whose outcome is known only because of the action; empty where there are none.
     groups : Groups or None
+        None where no grouping was requested.
     shadows : dict of str to list of ShadowPerformance
         By part.
     alarms : list of Alarm
         Alarms of these versions.
     notes : tuple of str
+        What the numbers leave out.
     """
 
     model: str

@@ -42,7 +42,9 @@ class ShadowPerformance:
     Attributes
     ----------
     version : int
+        The shadow's.
     rows, subjects : int
+        Rows that both answered, with an outcome, and their subjects.
     log_loss : Difference
         Of the shadow, minus that of the answers, in nats per row.
     costs : dict of str to Difference

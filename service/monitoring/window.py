@@ -1,4 +1,7 @@
-"""Which answers a report is of: from when, until when, of which version, site and caller."""
+"""Which answers a report is of: from when, until when, of which version, site and caller.
+
+Tested in tests/monitoring/test_observed.py.
+"""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +25,9 @@ class Window:
     since, until : str or None
         RFC 3339: answered at the first or later, and before the second.
     site, caller : str or None
+        Answered for this site, to this caller.
     version : int or None
+        Answered by this version.
     """
 
     since: str | None = None

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from service.api.openapi.in_process import Request, send_request
 from service.api.openapi.json_schemas import Json
 from service.api.openapi.operation import Examples, Operation
+from service.api.openapi.performance_operation import PERFORMANCE_EXAMPLES
 from service.api.openapi.record_operations import RECORD_EXAMPLES
 from service.api.v1.instances import example
 from service.api.v1.verbs import VERBS
@@ -49,6 +50,10 @@ def _aliased(registry: Registry) -> Iterator[Subject]:
             yield Subject(served.models[version], {"name": name, "version": str(version), "alias": alias})
 
 
+WRITTEN: Final = {**RECORD_EXAMPLES, **PERFORMANCE_EXAMPLES}
+"""Examples of operations on the record, which an application that only documents does not have."""
+
+
 async def examples_of(app: ASGIApp, operations: Sequence[Operation], shown: Sequence[Subject]) -> dict[str, Examples]:
     """Examples by the base of the operations' ids.
 
@@ -62,8 +67,8 @@ async def examples_of(app: ASGIApp, operations: Sequence[Operation], shown: Sequ
     """
     found: dict[str, Examples] = {}
     for operation in operations:
-        if operation.base in RECORD_EXAMPLES:
-            found[operation.base] = RECORD_EXAMPLES[operation.base]
+        if operation.base in WRITTEN:
+            found[operation.base] = WRITTEN[operation.base]
         elif operation.base not in found:
             found[operation.base] = await _examples(app, operation, shown)
     return found

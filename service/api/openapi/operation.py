@@ -69,8 +69,8 @@ class Operation:
     takes : dict of str to dict
         Media type -> schema of the body; empty where there is none.
     body_is_optional : bool
-    headers : sequence of dict
-        Parameters in headers.
+    headers, query : sequence of dict
+        Parameters in headers, and in the query.
     errors : sequence of int
         Statuses it may answer instead, beside those of HTTP, of bodies and of callers.
     scope : str
@@ -88,6 +88,7 @@ class Operation:
     takes: Mapping[str, Json] = field(default_factory=dict)
     body_is_optional: bool = False
     headers: Sequence[Json] = ()
+    query: Sequence[Json] = ()
     errors: Sequence[int] = (500,)
     scope: str = ""
     is_open: bool = False
@@ -135,7 +136,7 @@ def operation_object(operation: Operation, examples: Examples) -> Json:
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "parameters": [*_path_parameters(operation, examples), *operation.headers],
+        "parameters": [*_path_parameters(operation, examples), *operation.headers, *operation.query],
         "responses": _responses(operation, examples),
     }
     if operation.scope:

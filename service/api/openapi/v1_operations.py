@@ -9,6 +9,7 @@ from typing import Any, Final
 from service.api.openapi.answer_components import answer_names, report_types
 from service.api.openapi.json_schemas import Json, reference
 from service.api.openapi.operation import JSON, OF_ROWS, SUFFIXES, Operation
+from service.api.openapi.performance_operation import PERFORMANCE_TYPES, performance_operation
 from service.api.openapi.record_operations import RECORD_TYPES, record_operations
 from service.api.v1.model_description import ModelDescription, RefusedModel
 from service.api.v1.responses import ModelList, Problem
@@ -27,7 +28,7 @@ def v1_operations() -> list[Operation]:
         summary="Names of the served models",
         answers={JSON: reference(ModelList.__name__)},
     )
-    return [models, *_descriptions(), *_verbs(), *record_operations(TAG)]
+    return [models, *_descriptions(), *_verbs(), performance_operation(TAG), *record_operations(TAG)]
 
 
 def _descriptions() -> Iterator[Operation]:
@@ -72,4 +73,4 @@ def v1_types() -> list[tuple[Any, str]]:
     """What their bodies are made of, each with the mode of its schema."""
     written = (Problem, ModelList, ModelDescription, RefusedModel, *report_types())
     requests = [(verb.request, "validation") for verb in VERBS.values()]
-    return [*((kind, "serialization") for kind in written), *requests, *RECORD_TYPES]
+    return [*((kind, "serialization") for kind in written), *requests, *RECORD_TYPES, *PERFORMANCE_TYPES]
