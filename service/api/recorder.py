@@ -21,9 +21,9 @@ from service.prediction.joint_answer import JointAnswer
 from service.prediction.records import Content, Origin, RecordPlan
 from service.prediction.shadows import Shadows
 from service.store.entries import Context, Document, Event, Prediction, Reply, Sealed, SubjectKey, Write
+from service.store.pseudonyms import Tokens
 from service.store.seals import Seals
 from service.store.submissions import Submission
-from service.store.tokens import Tokens
 from service.store.writer import Writer
 
 UNDELIVERED: Final = "undelivered"

@@ -30,7 +30,7 @@ from service.runtime.model import Model
 from service.runtime.registry import Registry
 from service.runtime.rows import Rows
 from service.store.entries import Write
-from service.store.tokens import Tokens
+from service.store.pseudonyms import Tokens
 from service.store.writer import Writer
 
 log = getLogger("temperance")

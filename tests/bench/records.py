@@ -18,7 +18,7 @@ from service.prediction.record_reader import read_records
 from service.prediction.records import Origin, RecordPlan
 from service.prediction.timings import Timings
 from service.runtime.registry import load_registry
-from service.store.tokens import Tokens
+from service.store.pseudonyms import Tokens
 
 REPEATS = 200
 ORIGIN = Origin("request", 0, "key:ward", None, None, 0)

@@ -29,8 +29,8 @@ from service.runtime.model import Model, load_model
 from service.runtime.registry import Registry
 from service.store.engine import Store, open_store
 from service.store.entries import Prediction, Selection
+from service.store.pseudonyms import Tokens
 from service.store.submissions import Submission
-from service.store.tokens import Tokens
 from service.store.writer import Writer
 
 NAME = "breast-cancer"
