@@ -51,6 +51,19 @@ def test_an_erased_subject_has_no_text_in_the_file_and_the_chain_holds(sample, t
     assert finding_of(sample) is None
 
 
+def test_erasure_and_retention_leave_a_record_that_verifies_in_every_engine(tmp_path, url):
+    sample = sound(tmp_path / "data", url)
+    assert finding_of(sample) is None
+    store = sample.open()
+    assert erase(store, sample.secrets, "patient-0", now=NOW) == 1
+    store.close()
+    assert texts_of(sample, request_id(1, 0)) == {}
+    assert pruned(sample, before=START + 2012 * SECOND) == 25
+    assert finding_of(sample) is None
+    assert pruned(sample, before=START + 9000 * SECOND) == 35
+    assert finding_of(sample) is None
+
+
 def test_the_event_of_an_erasure_names_a_token_alone(sample):
     store = sample.open()
     erase(store, sample.secrets, "patient-0", now=NOW, reason="request of the subject")
