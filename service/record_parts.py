@@ -24,7 +24,7 @@ from service.store.engine import Store, open_store
 from service.store.entries import Write
 from service.store.reading import Readers
 from service.store.seals import Seals
-from service.store.writer import Writer
+from service.store.writing import Writer
 from service.telemetry import Telemetry
 
 

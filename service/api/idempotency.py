@@ -28,7 +28,7 @@ from service.store.engine import Store
 from service.store.entries import Reply, Write
 from service.store.seals import Seals
 from service.store.secrets import Secrets
-from service.store.writer import Writer
+from service.store.writing import Writer
 
 Result = TypeVar("Result")
 Fields = Sequence[tuple[bytes, bytes]]

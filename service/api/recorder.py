@@ -24,7 +24,7 @@ from service.store.entries import Context, Document, Event, Prediction, Reply, S
 from service.store.seals import Seals
 from service.store.submissions import Submission
 from service.store.tokens import Tokens
-from service.store.writer import Writer
+from service.store.writing import Writer
 
 UNDELIVERED: Final = "undelivered"
 DISCONNECTED, DEADLINE = "client-disconnected", "deadline-exceeded"

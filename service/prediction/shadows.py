@@ -31,7 +31,7 @@ from service.runtime.registry import Registry
 from service.runtime.rows import Rows
 from service.store.entries import Write
 from service.store.tokens import Tokens
-from service.store.writer import Writer
+from service.store.writing import Writer
 
 log = getLogger("temperance")
 

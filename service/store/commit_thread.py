@@ -2,7 +2,7 @@
 
 Group commit costs one sync of the disk for all requests that wait for it, and takes no clock: a group is what came
 while the last one was written. When the store fails, everything that waits fails with the reason, and the store is
-tried again twice a second until it can be written. Tested in tests/store/test_writer.py.
+tried again twice a second until it can be written. Tested in tests/store/test_writing.py.
 """
 
 import asyncio

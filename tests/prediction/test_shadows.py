@@ -31,7 +31,7 @@ from service.store.engine import Store, open_store
 from service.store.entries import Prediction, Selection
 from service.store.submissions import Submission
 from service.store.tokens import Tokens
-from service.store.writer import Writer
+from service.store.writing import Writer
 
 NAME = "breast-cancer"
 SECONDS = 20.0

@@ -12,7 +12,7 @@ from service.errors import DeadlineExceeded, StoreUnavailable
 from service.store.engine import Store
 from service.store.entries import Event, Write
 from service.store.submissions import Submission
-from service.store.writer import Writer
+from service.store.writing import Writer
 
 SOON = 30.0
 

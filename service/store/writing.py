@@ -1,6 +1,6 @@
 """The event loop's side of writing: bounded, and told once per group what became of it.
 
-A `Writer` belongs to one event loop at a time. Tested in tests/store/test_writer.py.
+A `Writer` belongs to one event loop at a time. Tested in tests/store/test_writing.py.
 """
 
 import asyncio
