@@ -30,6 +30,7 @@ from service.store.secrets import Secrets
 from service.store.verification import verify
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+TEMPERANCE: Final = "from service.cli.main import main; main()"  # of this tree, and no other
 DECIDE: Final = "/v1/models/breast-cancer:decide"
 CLIENTS: Final = 8
 START_SECONDS: Final = 60.0
@@ -50,19 +51,13 @@ class Service:
         self.port = self.port or _free_port()
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
         data = {"TEMPERANCE_DATA": str(self.folder), "TEMPERANCE_STORE": self.store}
-        command = [
-            sys.executable,
-            "-m",
-            "service.cli.main",
-            "serve",
-            "--models",
-            str(ROOT / "models"),
-            "--port",
-            str(self.port),
-        ]
+        command = [sys.executable, "-c", TEMPERANCE, "serve", "--models", str(ROOT / "models")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--workers", str(self.workers)], cwd=ROOT, env={**clean, **data}, stderr=log
+                [*command, "--port", str(self.port), "--workers", str(self.workers)],
+                cwd=ROOT,
+                env={**clean, **data},
+                stderr=log,
             )
 
     def processes(self) -> list[psutil.Process]:
