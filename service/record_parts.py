@@ -6,7 +6,7 @@ Tested in tests/test_record_parts.py.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
 
@@ -14,7 +14,9 @@ from service.api.idempotency import ForgetReplies, Idempotency
 from service.api.record_access import RecordAccess
 from service.api.recorder import Recorder
 from service.errors import SettingsInvalid, StoreUnavailable
+from service.prediction.shadows import Shadows
 from service.record_places import anchors_of, retention_of, secrets_of, store_url
+from service.runtime.registry import Registry
 from service.settings import PREFIX, Settings
 from service.store.commit_thread import Chore
 from service.store.engine import Store, open_store
@@ -103,6 +105,25 @@ def _without_audit(settings: Settings, telemetry: Telemetry) -> RecordParts:
     return RecordParts(None, None, idempotency, partial(writer.running, opens=False))
 
 
+def with_shadows(
+    record: RecordParts,
+    registry: Registry,
+    telemetry: Telemetry,
+    clock: Callable[[], datetime],
+    new_id: Callable[[], str],
+) -> RecordParts:
+    """The record of a process whose shadows are recorded too; without records of answers, shadows have no use."""
+    recorder = record.recorder
+    if recorder is None:
+        return record
+
+    def count(model: str, version: str, result: str) -> None:
+        telemetry.shadows.labels(model, version, result).inc()
+
+    shadows = Shadows(registry, recorder.writer, recorder.tokens, clock=clock, new_id=new_id, count=count)
+    return replace(record, recorder=replace(recorder, shadows=shadows), running=partial(_both, record.running, shadows))
+
+
 def check_record(settings: Settings) -> None:
     """Open the store once, so that what is wrong with it is reported at the start; its schema is brought up to date.
 
@@ -128,6 +149,12 @@ def _keeping(writer: Writer) -> Callable[[Write, float], Awaitable[None]]:
         await writer.submit(write).durable(deadline)
 
     return keep
+
+
+@asynccontextmanager
+async def _both(recording: Callable[[], AbstractAsyncContextManager[None]], shadows: Shadows) -> AsyncIterator[None]:
+    async with recording(), shadows.running():  # shadows end first: their records are still written
+        yield
 
 
 @asynccontextmanager

@@ -37,6 +37,16 @@ class Telemetry:
             "Actions decided; those by costs in the request count under policy and action (request)",
             *("model", "version", "policy", "action"),
         )
+        self.given_up = self._counter("given_up_processes", "Processes that ended because a run did not end")
+        self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
+        self.reloads = self._counter("reloads", "Changes of models: ok, or refused at each try", "model", "result")
+        # The worker that has not looked for the longest time is the one to know of.
+        self.last_look = self._gauge("last_look_seconds", "Time of the last look at the models", mode="livemin")
+        self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")
+        self._add_stages()
+        self._add_record()
+
+    def _add_stages(self) -> None:
         self.queue = self._histogram("queue_seconds", "Wait of a request for its run", "model", buckets=STAGE_SECONDS)
         self.run = self._histogram(
             "run_seconds", "A run of the graph, for all requests that it joins", "model", buckets=STAGE_SECONDS
@@ -44,21 +54,22 @@ class Telemetry:
         self.postprocess = self._histogram(
             "postprocess_seconds", "From a run's output to its answers", "model", buckets=STAGE_SECONDS
         )
+
+    def _add_record(self) -> None:
         self.records = self._counter("records", "Answers whose records are durable")
         self.unrecorded = self._counter("unrecorded_answers", "Answers that left without a record: relaxed audit")
         self.commit_seconds = self._histogram(
             "record_commit_seconds", "Time to write a group of records", buckets=STAGE_SECONDS
         )
         self.store_up = self._gauge("record_store_up", "Whether records can be written: 0 or 1", mode="livemin")
-        self.given_up = self._counter("given_up_processes", "Processes that ended because a run did not end")
-        self.key_reloads = self._counter("key_reloads", "Changes of the file of keys: taken over or refused", "result")
-        self.reloads = self._counter("reloads", "Changes of models: ok, or refused at each try", "model", "result")
-        # The worker that has not looked for the longest time is the one to know of.
-        self.last_look = self._gauge("last_look_seconds", "Time of the last look at the models", mode="livemin")
+        self.shadows = self._counter(
+            "shadow_requests",
+            "Requests that a shadow was to see: recorded, dropped where too many waited, or failed",
+            *("model", "version", "result"),
+        )
         self.alarm = self._gauge(
             "alarm", "1 for an alarm that is not acknowledged, 0 after that", "model", "version", "test", mode="livemin"
         )
-        self.waiting = self._gauge("waiting_requests", "Requests that wait for their run", "model")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"temperance_{name}", meaning, labels, registry=self.registry)

@@ -1,7 +1,6 @@
 """Records of real answers, of models of every task."""
 
-import hashlib
-from collections.abc import Sequence
+from typing import Final
 
 import uuid_utils
 
@@ -12,24 +11,10 @@ from service.prediction.records import Origin, RecordPlan
 from service.prediction.timings import Timings
 from service.runtime.registry import Registry
 from service.store.entries import Write
+from service.store.tokens import Tokens
 from tests.every_task import ROWS, Case, answer_of, rows_of
 
-
-class KeyedTokens:
-    """Tokens of a key of the tests."""
-
-    key_id = "key-1"
-
-    def tokens(self, texts: Sequence[str | None], use: str = "subject") -> bytes:
-        """Tokens, one after the other."""
-        return b"".join([bytes(16) if text is None else self._digest(f"{use} {text}".encode()) for text in texts])
-
-    def digests(self, rows: Sequence[bytes]) -> bytes:
-        """Digests, one after the other."""
-        return b"".join(map(self._digest, rows))
-
-    def _digest(self, content: bytes) -> bytes:
-        return hashlib.blake2b(content, digest_size=16, key=b"key").digest()
+TOKENS: Final = Tokens("k1", bytes(32))
 
 
 def recorded_answer(registry: Registry, model: str, verb: str = "decide") -> tuple[str, Write, Answer]:
@@ -40,7 +25,7 @@ def recorded_answer(registry: Registry, model: str, verb: str = "decide") -> tup
     request_id = str(uuid_utils.uuid7())
     joint = JointAnswer(query, answer, [Part(request_id, ROWS)], [0.0], Timings(0.0, 0.0, 0.0), [rows])
     plan = RecordPlan(query, verb=verb, topics=VERBS[verb].topics, software="{}")
-    content = plan.contents(joint, KeyedTokens())[0]
+    content = plan.contents(joint, TOKENS)[0]
     record = content.prediction(Origin(request_id, 1_767_225_600_000_000, "key:ward-3", None, None, 900))
     shared = content.recording
     return request_id, Write(predictions=[record], contexts=[shared.context], documents=shared.documents), answer

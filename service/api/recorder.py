@@ -6,11 +6,11 @@ Requests that were answered together are recorded together, by the first of them
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +18,7 @@ from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
 from service.prediction.records import Content, Origin, RecordPlan
+from service.prediction.shadows import Shadows
 from service.store.entries import Context, Document, Event, Prediction, Reply, Sealed, SubjectKey, Write
 from service.store.seals import Seals
 from service.store.submissions import Submission
@@ -43,6 +44,8 @@ class Recorder:
         Counts answers that left without a record.
     is_strict : bool
         Whether answers wait for their records.
+    shadows : Shadows or None
+        Versions that run beside those that answer.
     """
 
     writer: Writer
@@ -51,6 +54,13 @@ class Recorder:
     clock: Callable[[], datetime]
     unrecorded: Callable[[int], None]
     is_strict: bool = True
+    shadows: Shadows | None = None
+
+    def left(self, state: Mapping[str, Any]) -> None:
+        """An answer with a record has left: versions that run beside the one that answered may see the request."""
+        if self.shadows is not None and "plan" in state:
+            joint, place = state["answer"]
+            self.shadows.offer(joint, place, state["plan"])
 
     def check(self) -> None:
         """Refuse a request whose answer could not leave, before it is run.

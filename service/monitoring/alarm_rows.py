@@ -4,7 +4,7 @@ Calibrated probabilities are computed again from the recorded logits, by the ver
 request stated, whichever verb answered it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,8 @@ import orjson
 
 from service.bundle.record import restore_inverse
 from service.bundle.repository import Bundle
+from service.core import multilabel
+from service.core.multilabel import shares_of
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import at_prevalence
 from service.errors import StoreDamaged
@@ -25,20 +27,21 @@ SCORE: Final = "ood.scores.{}.score"
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """A row of a record, and the place of its true class.
+    """A row of a record, and what turned out to be true of it.
 
     Attributes
     ----------
     record : Prediction
     context : Context
     row : int
-    label : int
+    labels : tuple of int
+        Place of the true class of every part; -1 where it is not known.
     """
 
     record: Prediction
     context: Context
     row: int
-    label: int
+    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ class AnsweredRow:
 
     Attributes
     ----------
-    log_probs : ndarray of shape (K,)
-        For the prevalence of the request.
+    log_probs : ndarray of shape (M, K)
+        For the prevalence of the request, by part: one of a multiclass model, each label of a multilabel model, none of
+        a sequence, whose positions depend on each other.
     scores : mapping of str to float
     site : str or None
     """
@@ -117,20 +121,48 @@ class RecordedRows:
         return [name for name in named if SCORE.format(name) in recorded]
 
     def _log_probs(self, recorded: Recorded, context: Context, at: Indices) -> Array:
-        record, classes = self.bundle.record, self.bundle.manifest.graph.classes
-        if record is None:
+        if self.bundle.record is None:
             raise TypeError("an uncalibrated version has no alarms")
-        logits = recorded.values("logits")[at].astype(np.float64)
-        inverse = record.inverse
-        undone = logits if inverse is None else restore_inverse(inverse).apply(log_softmax(logits))
-        own = record.source.prevalence
-        source = None if own is None else np.array([own[name] for name in classes])
-        calibrated = record.restored_calibrator().apply(undone)
-        return at_prevalence(calibrated, source=source, target=_target(recorded, context, at, classes))
+        of_task = _LOG_PROBS.get(context.task)
+        return np.empty((len(at), 0, 2)) if of_task is None else of_task(self.bundle, recorded, context, at)
 
 
-def _target(recorded: Recorded, context: Context, at: Indices, classes: tuple[str, ...]) -> Array | None:
+def _of_classes(bundle: Bundle, recorded: Recorded, context: Context, at: Indices) -> Array:
+    record, classes = bundle.record, bundle.manifest.graph.classes
+    logits = recorded.values("logits")[at].astype(np.float64)
+    inverse = None if record is None else record.inverse
+    undone = logits if inverse is None else restore_inverse(inverse).apply(log_softmax(logits))
+    own = None if record is None else record.source.prevalence
+    source = None if own is None else np.array([own[name] for name in classes])
     if "prevalence" in recorded:
-        return recorded.values("prevalence")[at]
+        target: Array | None = recorded.values("prevalence")[at]
+    else:
+        target = _target(context, classes)
+    return at_prevalence(_calibrated(bundle, undone), source=source, target=target)[:, None]
+
+
+def _of_labels(bundle: Bundle, recorded: Recorded, context: Context, at: Indices) -> Array:
+    record, classes = bundle.record, bundle.manifest.graph.classes
+    own = None if record is None else record.source.prevalence
+    source = None if own is None else shares_of(np.array([own[name] for name in classes]))
+    present = _target(context, classes)
+    target = None if present is None else shares_of(present)
+    calibrated = _calibrated(bundle, recorded.values("logits")[at].astype(np.float64))
+    return multilabel.at_prevalence(calibrated, source=source, target=target)
+
+
+def _calibrated(bundle: Bundle, logits: Array) -> Array:
+    if bundle.record is None:
+        raise TypeError("an uncalibrated version has no alarms")
+    return bundle.record.restored_calibrator().apply(logits)
+
+
+def _target(context: Context, classes: tuple[str, ...]) -> Array | None:
     stated = None if context.prevalence is None else orjson.loads(context.prevalence)
     return None if stated is None else np.array([stated[name] for name in classes])
+
+
+_LOG_PROBS: Final[dict[str, Callable[[Bundle, Recorded, Context, Indices], Array]]] = {
+    "multiclass": _of_classes,
+    "multilabel": _of_labels,
+}

@@ -8,13 +8,13 @@ for which an average of e-processes would not be valid.
 Tested in tests/monitoring/test_alarms.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from service.bundle.record import Record
+from service.bundle.record import CalibratorRecord, Record
 from service.bundle.repository import Bundle
 from service.bundle.scores import restore_reference
 from service.core.sequential import SequentialTest
@@ -39,17 +39,20 @@ class VersionTest:
     Attributes
     ----------
     name : str
-        ``slope``, ``intercept:CLASS`` or ``score:NAME``.
+        ``slope``, ``intercept:CLASS`` or ``score:NAME``; of a multilabel model ``slope:LABEL``.
     site : str or None
     share : float
         Of `LEVEL`.
     test : SequentialTest
+    part : int
+        Of the row's parts (`AnsweredRow`), the one that it is about.
     """
 
     name: str
     site: str | None
     share: float
     test: SequentialTest
+    part: int = 0
 
     @property
     def key(self) -> str:
@@ -62,48 +65,82 @@ class VersionTest:
         return float(-np.log(LEVEL * self.share))
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    name: str
+    share: float
+    test: SequentialTest
+    part: int = 0
+
+
 def tests_of(bundle: Bundle) -> list[VersionTest]:
-    """The tests of a version; none of one without calibration, or of a task whose rows have several labels.
+    """The tests of a version; none of one without calibration.
 
     Parameters
     ----------
     bundle : Bundle
     """
-    record = bundle.record
-    if record is None or bundle.manifest.graph.task != "multiclass":
+    if bundle.record is None:
         return []
-    named = [*_calibration(record, bundle.manifest.graph.classes), *_scores(bundle, record)]
+    named = [*_CALIBRATION[bundle.manifest.graph.task](bundle, bundle.record), *_scores(bundle, bundle.record)]
     sites = list(bundle.manifest.sites)[:MOST_SITES]
     together = HALF if sites else 1.0
-    found = [VersionTest(name, None, together * share, test) for name, share, test in named]
+    found = [VersionTest(one.name, None, together * one.share, one.test, one.part) for one in named]
     return found + [
-        VersionTest(name, site, HALF * share / len(sites), test) for site in sites for name, share, test in named
+        VersionTest(one.name, site, HALF * one.share / len(sites), one.test, one.part)
+        for site in sites
+        for one in named
     ]
 
 
-def _calibration(record: Record, classes: tuple[str, ...]) -> Iterator[tuple[str, float, SequentialTest]]:
+def _of_classes(bundle: Bundle, record: Record) -> Iterator[_Named]:
+    classes = bundle.manifest.graph.classes
     counts = np.array([record.provenance.class_counts[name] for name in classes], dtype=np.float64)
-    brier = record.provenance.after_out_of_fold["brier_loss"] * (
-        2.0 if len(classes) == 2 else 1.0
-    )  # summed over classes
+    brier = record.provenance.after_out_of_fold["brier_loss"]
+    brier *= 2.0 if len(classes) == 2 else 1.0  # of two classes, the metric is of one
     errors = intercept_errors(brier, counts / max(counts.sum(), 1.0), units=record.provenance.units)
-    yield "slope", HALF * HALF, Slope.of(_slope_error(record, float(errors.min())))
+    yield _Named("slope", HALF * HALF, Slope.of(_slope_error(record.calibrator, float(errors.min()))))
     if len(classes) <= MOST_CLASSES:
         for k, name in enumerate(classes):
             if len(classes) > 2 or k == 1:  # of two classes, one says it all
-                yield f"intercept:{name}", HALF * HALF / max(len(classes) - 1, 1), Intercept.of(float(errors[k]), k)
+                share = HALF * HALF / (1 if len(classes) == 2 else len(classes))
+                yield _Named(f"intercept:{name}", share, Intercept.of(float(errors[k]), k))
 
 
-def _slope_error(record: Record, otherwise: float) -> float:
-    interval = record.calibrator.interval.get("temperature")
-    temperature = record.calibrator.params.get("temperature")
+def _of_labels(bundle: Bundle, record: Record) -> Iterator[_Named]:
+    del bundle
+    if len(record.labels) > MOST_CLASSES:
+        return
+    share = HALF * HALF / len(record.labels)
+    for m, (name, label) in enumerate(record.labels.items()):
+        brier = 2.0 * label.after_out_of_fold["brier_loss"]
+        error = float(intercept_errors(brier, np.array([0.5, 0.5]), units=record.provenance.units)[1])
+        yield _Named(f"slope:{name}", share, Slope.of(_slope_error(label.calibrator, error)), m)
+        yield _Named(f"intercept:{name}", share, Intercept.of(error, 1), m)
+
+
+def _of_sequences(bundle: Bundle, record: Record) -> Iterator[_Named]:
+    del bundle, record
+    yield from ()
+
+
+def _slope_error(calibrator: CalibratorRecord, otherwise: float) -> float:
+    interval, temperature = calibrator.interval.get("temperature"), calibrator.params.get("temperature")
     if interval is None or not isinstance(temperature, float):
         return otherwise  # log-odds beyond 1, which most rows have, determine a slope better than an intercept
     low, high = interval
     return slope_error(temperature, low, np.inf if high is None else high)
 
 
-def _scores(bundle: Bundle, record: Record) -> Iterator[tuple[str, float, SequentialTest]]:
+def _scores(bundle: Bundle, record: Record) -> Iterator[_Named]:
     for name, score in record.scores.items():
         ranks = Ranks.of(restore_reference(name, bundle.state), threshold=score.threshold)
-        yield f"score:{name}", HALF / len(record.scores), ranks
+        yield _Named(f"score:{name}", HALF / len(record.scores), ranks)
+
+
+_CALIBRATION: Final[dict[str, Callable[[Bundle, Record], Iterator[_Named]]]] = {
+    "multiclass": _of_classes,
+    "multilabel": _of_labels,
+    "sequence": _of_sequences,
+}
+"""Tests of calibration by task. Positions of a sequence depend on each other, so only its scores are tested."""

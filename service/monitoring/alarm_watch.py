@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from service.errors import StoreDamaged
 from service.monitoring.alarms import Alarm, Watched, alarms_of, look, record_alarms
 from service.store.engine import Store
 
@@ -56,13 +57,21 @@ class AlarmWatch:
 
         Raises
         ------
-        StoreUnavailable, StoreDamaged
+        StoreUnavailable
         """
         if leased(store, self.owner, now=self.clock()):
-            for watched in self.versions():
-                self._look_at(store, watched)
-            leased(store, self.owner, now=self.clock(), seconds=0)
+            try:
+                self._look_at_all(store)
+            finally:
+                leased(store, self.owner, now=self.clock(), seconds=0)
         return alarms_of(store)
+
+    def _look_at_all(self, store: Store) -> None:
+        for watched in self.versions():
+            try:
+                self._look_at(store, watched)
+            except StoreDamaged as error:  # of one version; others are sound
+                log.warning("no alarms of %s version %d: %s", watched.model, watched.version, error.detail)
 
     def _look_at(self, store: Store, watched: Watched) -> None:
         arrival, chunks = -1, 0

@@ -5,9 +5,9 @@ changes nothing. A subject counts once for a version. What a shadow answered is 
 delivered. Of two processes that look at the same time, one keeps its look.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import orjson
@@ -71,7 +71,15 @@ class Entered:
     """A row whose outcome enters the tests."""
 
     answered: AnsweredRow
-    label: int
+    labels: tuple[int, ...]
+
+    def is_for(self, test: VersionTest) -> bool:
+        """Whether the row is one of those that a test is about."""
+        if test.site not in {None, self.answered.site}:
+            return False
+        if test.test.needs == "scores":
+            return test.name.partition(":")[2] in self.answered.scores
+        return self.labels[test.part] >= 0
 
 
 def look(store: Store, watched: Watched, *, most: int = MOST_OUTCOMES) -> Progress | None:
@@ -101,7 +109,7 @@ def look(store: Store, watched: Watched, *, most: int = MOST_OUTCOMES) -> Progre
     seen = Seen(progress.seen)
     picked = list(_picked(store, watched, outcomes, seen))
     answered = watched.reader.rows(store, picked)
-    rows = [Entered(row, pick.label) for row, pick in zip(answered, picked, strict=True) if row is not None]
+    rows = [Entered(row, pick.labels) for row, pick in zip(answered, picked, strict=True) if row is not None]
     for test in watched.tests:
         progress = _followed(progress, test, rows)
     progress = replace(progress, arrival=outcomes[-1].arrival, seen=seen.content)
@@ -215,11 +223,11 @@ def _event(watched: Watched, raised: Raised, now: int) -> Event:
 
 
 def _followed(progress: Progress, test: VersionTest, rows: Sequence[Entered]) -> Progress:
-    own = [row for row in rows if test.site in {None, row.answered.site}]
+    own = [row for row in rows if row.is_for(test)]
     if not own:
         return progress
     before = progress.states[test.key]
-    state, log_values = test.test.follow(before, _values(test, own), _labels(own))
+    state, log_values = test.test.follow(before, _values(test, own), _labels(test, own))
     over = np.flatnonzero(log_values >= test.log_threshold)
     if not len(over):
         return progress.followed(test.key, state, None)
@@ -229,20 +237,22 @@ def _followed(progress: Progress, test: VersionTest, rows: Sequence[Entered]) ->
 
 def _values(test: VersionTest, rows: Sequence[Entered]) -> Array:
     if test.test.needs == "probabilities":
-        return np.stack([row.answered.log_probs for row in rows])
+        return np.stack([row.answered.log_probs[test.part] for row in rows])
     name = test.name.partition(":")[2]
     return np.array([row.answered.scores[name] for row in rows])
 
 
-def _labels(rows: Sequence[Entered]) -> Indices:
-    return np.array([row.label for row in rows], dtype=np.intp)
+def _labels(test: VersionTest, rows: Sequence[Entered]) -> Indices:
+    if test.test.needs == "scores":
+        return np.zeros(len(rows), dtype=np.intp)
+    return np.array([row.labels[test.part] for row in rows], dtype=np.intp)
 
 
 def _picked(store: Store, watched: Watched, outcomes: Sequence[Outcome], seen: Seen) -> Iterator[Picked]:
     first = {(o.request_id, o.row): o.arrival for o in reversed(_entering(store, outcomes))}
     records = store.predictions_of({outcome.request_id for outcome in outcomes})
     contexts = store.contexts(model=watched.model, version=watched.version)
-    undelivered = _undelivered(store)
+    undelivered = _undelivered(store, records.values())
     for outcome in outcomes:
         record = records.get(outcome.request_id)
         context = None if record is None else contexts.get(record.context)
@@ -250,7 +260,7 @@ def _picked(store: Store, watched: Watched, outcomes: Sequence[Outcome], seen: S
             continue
         if record.shadow_of is not None or record.request_id in undelivered or not _is_new(record, outcome.row, seen):
             continue
-        yield Picked(record, context, outcome.row, watched.classes.index(orjson.loads(outcome.truth)))
+        yield Picked(record, context, outcome.row, labels_of(orjson.loads(outcome.truth), watched.classes))
 
 
 def _entering(store: Store, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -258,10 +268,28 @@ def _entering(store: Store, outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted((o for o in found if o.ascertainment in ENTERING), key=lambda outcome: outcome.arrival)
 
 
-def _undelivered(store: Store) -> set[str]:
-    return {str(orjson.loads(event.detail).get("request_id")) for event in store.events(kind="undelivered")}
+def _undelivered(store: Store, records: Iterable[Prediction]) -> set[str]:
+    since = min((record.created for record in records), default=0)
+    return {
+        str(orjson.loads(event.detail).get("request_id")) for event in store.events(kind="undelivered", since=since)
+    }
 
 
 def _is_new(record: Prediction, row: int, seen: Seen) -> bool:
     token = b"" if record.subjects is None else record.subjects[row * TOKEN_BYTES : (row + 1) * TOKEN_BYTES]
     return not any(token) or seen.add(token)
+
+
+def labels_of(truth: Any, classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Places of the true classes by part, as `Picked` has them; of a sequence, none.
+
+    Examples
+    --------
+    >>> labels_of("b", ("a", "b")), labels_of({"a": 1, "b": None}, ("a", "b")), labels_of(["a", "b"], ("a", "b"))
+    ((1,), (1, -1), ())
+    """
+    if isinstance(truth, str):
+        return (classes.index(truth),)
+    if not isinstance(truth, dict):
+        return ()
+    return tuple(-1 if truth.get(name) is None else int(truth[name]) for name in classes)

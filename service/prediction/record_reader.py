@@ -4,6 +4,7 @@ Many records are read at once: messages with the same head hold their values at 
 What another writer laid out in another way is read by the library.
 """
 
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,7 @@ import nanoarrow as na
 import numpy as np
 
 from service.core.numerics import Indices
+from service.errors import StoreDamaged
 from service.prediction.answer_member import ABSENT, picked
 from service.prediction.record_layout import DTYPES, KEY, Block, BlockKind, Layout, Values, places, widths
 from service.prediction.record_messages import (
@@ -25,6 +27,7 @@ from service.prediction.record_messages import (
 from service.store.entries import Document, Prediction
 
 POSITIONS: Final = "positions"
+OFFSET: Final = np.dtype("<i4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,19 @@ def read_records(predictions: Sequence[Prediction], schema: Document) -> Recorde
         At least one; with columns.
     schema : Document
         Of their context.
+
+    Raises
+    ------
+    StoreDamaged
+        If a message or the schema cannot be read.
     """
+    try:
+        return _read(predictions, schema)
+    except (LookupError, RuntimeError, ValueError, struct.error) as error:
+        raise StoreDamaged(f"the columns of a record cannot be read: {type(error).__name__}") from None
+
+
+def _read(predictions: Sequence[Prediction], schema: Document) -> Recorded:
     layout = read_layout(schema)
     by_head: dict[tuple[int, bytes], list[int]] = {}
     for place, prediction in enumerate(predictions):
@@ -181,29 +196,32 @@ def _alike(layout: Layout, rows: int, head: bytes, contents: Sequence[bytes], sc
     """Records with the same head."""
     rows_of, positions_of = tuple(widths(layout.rows).items()), tuple(widths(layout.positions).items())
     bodies = np.frombuffer(b"".join(contents), np.uint8).reshape(len(contents), -1)[:, len(head) :]
-    found, end = _cut(bodies, rows_of, rows, 0)
-    if not positions_of:
-        return Table(found, {}) if head == head_of(rows_of, (), rows, 0) else _by_library(contents, schema)
-    offsets = bodies[:, end : end + 4 * (rows + 1)]
-    if offsets.shape[1] < 4 * (rows + 1):
+    end = sum(_aligned(DTYPES[kind].itemsize * width * rows) for kind, width in rows_of)
+    ends = _ends(bodies, end, rows) if positions_of else None
+    count = 0 if ends is None else int(ends[0, -1])
+    if count < 0 or head != head_of(rows_of, positions_of, rows, count):
         return _by_library(contents, schema)
-    ends = np.ascontiguousarray(offsets).view("<i4")
-    count = int(ends[0, -1])
-    if count < 1 or head != head_of(rows_of, positions_of, rows, count):
-        return _by_library(contents, schema)
-    inner, _ = _cut(bodies, positions_of, count, end + _aligned(4 * (rows + 1)))
-    return Table(found, inner, np.diff(ends, axis=1).ravel())
+    if ends is None:
+        return Table(_cut(bodies, rows_of, rows, 0), {})
+    inner = _cut(bodies, positions_of, count, end + _aligned(OFFSET.itemsize * (rows + 1)))
+    return Table(_cut(bodies, rows_of, rows, 0), inner, np.diff(ends, axis=1).ravel())
 
 
-def _cut(bodies: Values, columns: Widths, count: int, start: int) -> tuple[dict[BlockKind, Values], int]:
+def _ends(bodies: Values, start: int, rows: int) -> Values:
+    """Number of positions up to every row, shape (messages, rows + 1); -1 where the bodies end before."""
+    found = np.ascontiguousarray(bodies[:, start : start + OFFSET.itemsize * (rows + 1)])
+    whole = found.shape[1] == OFFSET.itemsize * (rows + 1)
+    return found.view(OFFSET) if whole else np.full((len(bodies), rows + 1), -1, dtype=OFFSET)
+
+
+def _cut(bodies: Values, columns: Widths, count: int, start: int) -> dict[BlockKind, Values]:
     found: dict[BlockKind, Values] = {}
     for kind, width in columns:
         size = DTYPES[kind].itemsize * width * count
-        part = bodies[:, start : start + size]
-        if part.shape[1] == size:
-            found[kind] = np.ascontiguousarray(part).view(DTYPES[kind]).reshape(len(bodies) * count, width)
+        part = np.ascontiguousarray(bodies[:, start : start + size])
+        found[kind] = part.view(DTYPES[kind]).reshape(len(bodies) * count, width)  # a body that is cut off does not fit
         start += _aligned(size)
-    return found, start
+    return found
 
 
 def _aligned(size: int) -> int:

@@ -147,6 +147,22 @@ class RecordPlan:
         self._recordings: dict[int | None, Recording] = {}
         self._basis: Document | None = None
 
+    @property
+    def query(self) -> Query:
+        """Whose answers they are."""
+        return self._query
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the verb answers rows."""
+        return self._topics is not None
+
+    def beside(self, query: Query, *, shadow_of: int) -> "RecordPlan":
+        """The plan of records of the same verb, by a version that runs beside the one that answers."""
+        plan = RecordPlan(query, verb=self._verb, topics=(), software=self._software, shadow_of=shadow_of)
+        plan._topics = self._topics  # its own kind
+        return plan
+
     def contents(self, joint: JointAnswer, tokens: Tokens) -> list[Content]:
         """What is kept of every request of a joint answer, in the order of its parts."""
         if self._topics is None:

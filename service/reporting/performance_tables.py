@@ -17,7 +17,10 @@ CALIBRATED: Final = (
     "Right is O/E 1, intercept 0, slope 1. A slope below 1: too sure. In brackets: 95 % intervals, with all rows of a "
     "subject as one draw."
 )
-LOSS: Final = "Expected is the log loss if the probabilities are right; 19 of 20 such samples lie in the range. 1 nat = 1.44 bits."
+LOSS: Final = (
+    "Expected is the log loss if the probabilities are right; 19 of 20 such samples lie in the range. "
+    "1 nat = 1.44 bits."
+)
 
 
 def performance_tables(report: PerformanceReport) -> Iterator[Table]:

@@ -12,44 +12,13 @@ from typing import Final
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 NETWORK: Final = frozenset(
-    [
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "coda",
-        "fhgfs",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs3",
-        "nfs4",
-        "ocfs2",
-        "orangefs",
-        "pvfs2",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "fuse",
-        "fuse.blobfuse",
-        "fuse.blobfuse2",
-        "fuse.ceph",
-        "fuse.cephfs",
-        "fuse.gcsfuse",
-        "fuse.glusterfs",
-        "fuse.goofys",
-        "fuse.juicefs",
-        "fuse.moosefs",
-        "fuse.mountpoint-s3",
-        "fuse.rclone",
-        "fuse.s3fs",
-        "fuse.seaweedfs",
-        "fuse.sshfs",
-        "fuse.vmhgfs-fuse",
-    ]
+    (
+        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "fhgfs", "glusterfs", "gpfs", "lustre", "ncpfs"),
+        *("nfs", "nfs3", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb2", "smb3", "smbfs", "fuse"),
+        *("fuse.blobfuse", "fuse.blobfuse2", "fuse.ceph", "fuse.cephfs", "fuse.gcsfuse", "fuse.glusterfs"),
+        *("fuse.goofys", "fuse.juicefs", "fuse.moosefs", "fuse.mountpoint-s3", "fuse.rclone", "fuse.s3fs"),
+        *("fuse.seaweedfs", "fuse.sshfs", "fuse.vmhgfs-fuse"),
+    )
 )
 """Shared by several machines, or without locks and shared memory that hold between processes."""
 VOLATILE: Final = frozenset({"overlay", "aufs", "tmpfs", "ramfs", "fuse.fuse-overlayfs"})

@@ -259,7 +259,9 @@ PRUNE: Final = (
 )
 UNREFERENCED: Final = (
     "DELETE FROM contexts WHERE NOT EXISTS (SELECT 1 FROM predictions WHERE context = contexts.digest)",
-    "DELETE FROM documents WHERE NOT EXISTS "
-    "(SELECT 1 FROM contexts WHERE documents.digest IN (contexts.basis, contexts.schema))",
+    (
+        "DELETE FROM documents WHERE NOT EXISTS "
+        "(SELECT 1 FROM contexts WHERE documents.digest IN (contexts.basis, contexts.schema))"
+    ),
     "DELETE FROM pruning",
 )

@@ -2,7 +2,8 @@
 
 Entries of a group are inserted by few statements of many rows. apsw lets go of the interpreter's lock at each step of a
 statement, and beside a busy thread getting it back may take the switch interval, 5 ms: a statement for every row made
-a group of 64 wait for it 64 times. Tested in tests/store/test_promises.py.
+a group of 64 wait for it 64 times. Tested in tests/store/test_promises.py and
+tests/store/test_sqlite.py.
 """
 
 import os
@@ -23,7 +24,7 @@ from service.store.sqlite_file import BUSY_SECONDS, connected, faults, path_of
 from service.store.statements import insertion
 
 TRIES: Final = 3  # to begin: SQLite refuses at once, without waiting, where waiting could end in a deadlock
-CHUNKS: Final = (64, 16, 4, 1)
+CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)
 """Rows of one statement; few different ones, so that their compiled forms are kept."""
 
 
@@ -128,21 +129,20 @@ class SqliteStore(SqlStore):
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
 
 
 def _refuse(error: BaseException) -> None:
-    if isinstance(error, apsw.ConstraintError):
-        if error.extendedresult in _CONFLICTS:  # type: ignore[attr-defined]  # apsw's stubs leave it out
-            raise Conflict from None
-        raise ValueError("a value is none that the store holds") from None
-    if isinstance(error, OverflowError | UnicodeEncodeError | apsw.TooBigError | apsw.MismatchError):
-        raise ValueError("a value is none that the store holds") from None
+    if isinstance(error, apsw.ConstraintError) and error.extendedresult in _CONFLICTS:  # type: ignore[attr-defined]  # not in apsw's stubs
+        raise Conflict from None
+    if isinstance(error, _UNFIT):
+        raise ValueError("a value is none that the store holds") from None  # noqa: TRY004  # its type is right
 
 
+_UNFIT: Final = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError, OverflowError, UnicodeEncodeError)
 _CONFLICTS: Final = frozenset(
     (
         apsw.SQLITE_CONSTRAINT_FOREIGNKEY,

@@ -40,9 +40,9 @@ CREATE TABLE predictions (
     link BLOB NOT NULL CHECK (length(link) = 32),
     request_id TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL,
-    caller TEXT NOT NULL,
-    x_request_id TEXT,
-    traceparent TEXT,
+    caller TEXT NOT NULL CHECK (instr(caller, char(0)) = 0),
+    x_request_id TEXT CHECK (instr(x_request_id, char(0)) = 0),
+    traceparent TEXT CHECK (instr(traceparent, char(0)) = 0),
     rows INTEGER NOT NULL CHECK (rows >= 0),
     latency INTEGER NOT NULL,
     context BLOB NOT NULL REFERENCES contexts (digest),
@@ -64,12 +64,12 @@ CREATE TABLE outcomes (
     link BLOB NOT NULL CHECK (length(link) = 32),
     request_id TEXT NOT NULL,
     row INTEGER NOT NULL CHECK (row >= 0),
-    truth TEXT NOT NULL,
+    truth TEXT NOT NULL CHECK (instr(truth, char(0)) = 0),
     observed_at INTEGER NOT NULL,
     received INTEGER NOT NULL,
-    source TEXT,
+    source TEXT CHECK (instr(source, char(0)) = 0),
     ascertainment TEXT NOT NULL CHECK (ascertainment IN ('routine', 'action', 'audit')),
-    caller TEXT NOT NULL,
+    caller TEXT NOT NULL CHECK (instr(caller, char(0)) = 0),
     contradicts INTEGER NOT NULL CHECK (contradicts IN (0, 1))
 ) STRICT;
 CREATE INDEX outcomes_of ON outcomes (request_id, row);

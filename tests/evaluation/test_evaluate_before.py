@@ -19,6 +19,8 @@ from tests.conftest import SHIPPED
 from tests.tasks.conftest import draw_labels, draw_sequences, label_draft, sequence_draft
 
 BEFORE: dict[str, Any] = json.loads(Path(__file__).with_name("before.json").read_text(encoding="utf-8"))
+BY_JACKKNIFE = ("slope_low", "slope_high", "intercept_low", "intercept_high")
+"""Bounds that are the jackknife's now: those of the sandwich covered too little with few groups."""
 LOSSES = {
     "multiclass": ("cross_entropy", "focal"),
     "multilabel": ("multilabel_cross_entropy",),
@@ -235,6 +237,8 @@ def test_every_value_of_the_former_report_is_in_this_one(
     assert len(then) > 200
     assert now.keys() >= then.keys()  # a new metric is in the one alone
     for place, value in then.items():
+        if place.endswith(BY_JACKKNIFE):
+            continue
         if isinstance(value, float):
             # Iterated fits end where the processor's rounding lets them.
             assert now[place] == pytest.approx(value, rel=1e-5, abs=1e-6), place

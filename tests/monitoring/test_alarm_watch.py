@@ -1,14 +1,17 @@
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import pytest
 
+from service.errors import StoreDamaged
+from service.monitoring.alarm_rows import AnsweredRow, Picked
 from service.monitoring.alarm_watch import LEASE_SECONDS, MICROSECONDS, AlarmWatch, leased
 from service.monitoring.alarms import look
 from service.store.engine import Store, open_store
-from tests.monitoring.test_alarms import WATCHED, answered, outcome, report
+from tests.monitoring.test_alarms import WATCHED, Constant, answered, outcome, report
 from tests.store.kept import FixedSigner
 
 
@@ -56,3 +59,22 @@ def test_an_alarm_that_was_kept_but_not_written_is_written_by_the_next_look(stor
     drift(store)
     look(store, WATCHED)  # the process ends here
     assert watch("two").look(store) != []
+
+
+class Damaged(Constant):
+    """A record that cannot be read."""
+
+    def rows(self, store: Store, picked: Sequence[Picked]) -> list[AnsweredRow | None]:
+        """Never."""
+        del store, picked
+        raise StoreDamaged("a record lacks its schema")
+
+
+def test_a_damaged_record_of_one_version_stops_no_other_version(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    drift(store)
+    damaged = replace(WATCHED, reader=Damaged(), version=1, digest="sha256:other")
+    both = AlarmWatch("one", lambda: [damaged, WATCHED], Event(), lambda: 1)
+    with caplog.at_level(logging.WARNING, logger="temperance"):
+        assert both.look(store) != []
+    assert "no alarms of breast-cancer version 1: a record lacks its schema" in caplog.messages
+    assert leased(store, "two", now=2)

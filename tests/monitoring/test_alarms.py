@@ -33,7 +33,7 @@ class Constant:
         """The same for all."""
         del store
         scores = {name: float(np.median(restore_reference(name, BUNDLE.state).scores)) for name in SCORES}
-        return [AnsweredRow(log_softmax(np.array([[2.0, 0.0]]))[0], scores, None) for _ in picked]
+        return [AnsweredRow(log_softmax(np.array([[2.0, 0.0]])), scores, None) for _ in picked]
 
 
 WATCHED = replace(Watched.of(BUNDLE), reader=Constant())
@@ -106,7 +106,7 @@ def test_rows_without_a_subject_all_count(store: Store) -> None:
 def test_shadows_and_what_was_not_delivered_are_left_out(store: Store) -> None:
     shadow, lost = answered(store, 1, shadow_of="another"), answered(store, 1)
     report(store, outcome(shadow, 0, "benign"), outcome(lost, 0, "benign"))
-    store.write([Write(events=[Event(1, "undelivered", f'{{"request_id": "{lost}"}}')])])
+    store.write([Write(events=[Event(1_767_225_600_000_001, "undelivered", f'{{"request_id": "{lost}"}}')])])
     assert entered(store) == 0
 
 

@@ -25,7 +25,7 @@ from service.runtime.registry import Registry
 from service.store.engine import Store, open_store
 from service.store.entries import Event, Outcome, Write
 from tests.every_task import CASES, ROWS, Case, answer_of, rows_of
-from tests.recorded_answers import KeyedTokens
+from tests.recorded_answers import TOKENS
 from tests.store.kept import FixedSigner
 
 BEGUN = 1_767_225_600_000_000
@@ -59,7 +59,7 @@ def recorded(
     joint = JointAnswer(query, answer, [part], [0.0], Timings(0.0, 0.0, 0.0), [rows])
     shadow = None if shadow_of is None else 1
     plan = RecordPlan(query, verb=case.verb, topics=VERBS[case.verb].topics, software="{}", shadow_of=shadow)
-    content = plan.contents(joint, KeyedTokens())[0]
+    content = plan.contents(joint, TOKENS)[0]
     request_id = str(uuid_utils.uuid7())
     prediction = content.prediction(Origin(request_id, created, caller, None, None, 7), shadow_of=shadow_of)
     recording = content.recording

@@ -5,8 +5,13 @@ from typing import Any
 
 import pytest
 
+from service.bundle.repository import Repository
 from service.core.numerics import Array
 from service.prediction.queue import Queue
+from service.runtime.model import Model
+from service.runtime.registry import Registry, load_registry
+from tests.api.v2.models import write_repository
+from tests.conftest import SHIPPED
 from tests.prediction.doubling import Asking, Doubling, answer, row
 
 
@@ -37,3 +42,15 @@ def started() -> Start:
         return first
 
     return start
+
+
+@pytest.fixture(scope="session")
+def shipped_model() -> Model:
+    """The shipped model."""
+    return load_registry(Repository(SHIPPED)).model("breast-cancer")
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A model of every kind of input."""
+    return load_registry(write_repository(tmp_path_factory.mktemp("kinds")))

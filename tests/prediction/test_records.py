@@ -5,22 +5,35 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 import pytest
+from onnx import helper
 
 from service.api.v1.verbs import VERBS
+from service.bundle.repository import Repository
+from service.bundle.writer import create_draft
+from service.core.trajectory import State
+from service.fitting.publish import publish_draft
+from service.prediction import record_reader
 from service.prediction.answer import Answer, Part
 from service.prediction.answer_member import Plan
 from service.prediction.joint_answer import JointAnswer
+from service.prediction.options import Options
 from service.prediction.query import Query
+from service.prediction.record_columns import KEPT
 from service.prediction.record_messages import END_OF_STREAM
 from service.prediction.record_reader import Recorded, read_columns, read_records
 from service.prediction.records import Content, Origin, RecordPlan
+from service.prediction.sessions import Session
 from service.prediction.timings import Timings
-from service.runtime.registry import Registry
+from service.runtime.model import Model
+from service.runtime.registry import Registry, load_registry
+from service.store.canonical import context_digest
 from service.store.entries import Document
 from service.store.tokens import Tokens
-from tests.every_task import CASES, ROWS, Case, answer_of, rows_of
+from tests.every_task import CASES, ROWS, Case, answer_of, own_costs, rows_of
+from tests.tasks.conftest import save_graph
 
 ORIGIN = Origin("request", 1, "key:ward", None, None, 7)
 
@@ -141,3 +154,115 @@ def test_requests_that_were_answered_together_have_the_records_of_each_alone(
     for member in whole.names:
         pieces = [read_columns(prediction, schema_of(together[0]))[member] for prediction in predictions]
         np.testing.assert_array_equal(whole.values(member), np.concatenate(pieces))
+
+
+def test_what_varies_by_row_is_a_column(every_task: Registry) -> None:
+    policy = own_costs(ROWS)
+    case = Case("letters", "decide", {"policy": policy, "site": ("north", "south") * 6})
+    query, answer, content = recorded_case(case, every_task)
+    recorded = read(content)
+    assert recorded.texts("site") == ["north", "south"] * 6
+    np.testing.assert_array_equal(recorded.values("prevalence"), query.target)
+    np.testing.assert_array_equal(recorded.values("decision.costs"), policy.cost.reshape(ROWS, -1))
+    assert recorded.block("decision.costs").axis == tuple(
+        f"{a}.{k}" for a in policy.actions for k in query.model.classes
+    )
+    assert len(answer) == ROWS
+    context = content.recording.context
+    assert (context.site, context.prevalence, orjson.loads(context.options)["site"]) == (None, None, "by row")
+
+
+def test_policies_that_vary_by_row_are_named(every_task: Registry) -> None:
+    case = Case("letters", "decide", {"policy": ("walk", "fly", "fly") * 4})
+    _, _, content = recorded_case(case, every_task)
+    recorded = read(content)
+    assert recorded.texts("decision.policy") == ["walk", "fly", "fly"] * 4
+    assert recorded.block("decision.risks").axis == ("go", "ask", "land", "climb")
+    assert np.isnan(recorded.values("decision.risks")[0, 2:]).all()
+
+
+def test_the_context_is_the_same_for_every_session_and_every_row_option(every_task: Registry) -> None:
+    sessions = [Session(50.0, State(statistic, 3, 1, standing=False)) for statistic in (0.1, 0.2)]
+    cases = [Case("letters", "detect", {"session": session}) for session in sessions]
+    contexts = [recorded_case(case, every_task)[2].recording.context for case in cases]
+    assert contexts[0] == contexts[1]
+    assert contexts[0].digest == context_digest(contexts[0])
+
+
+def test_a_report_leaves_a_record_without_columns(every_task: Registry) -> None:
+    query = Case("letters", "estimate").query(every_task)
+    rows = rows_of(query.model)
+    joint = joint_of(query, answer_of(query, rows), [Part("request", ROWS)], [rows])
+    (content,) = plan_of(query, "estimate").contents(joint, TOKENS)
+    assert (content.columns, content.rows, len(content.row_digests)) == (b"", ROWS, 16)
+    assert content.recording.context.schema is None
+
+
+@pytest.fixture(scope="module")
+def many_classes(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """An uncalibrated model of 1000 classes that answers its own instances."""
+    folder = tmp_path_factory.mktemp("many")
+    classes, features = ([f"{letter}{i}" for i in range(1000)] for letter in "cf")
+    graph = save_graph(folder / "many.onnx", [helper.make_node("Identity", ["x"], ["scores"])], [None, 1000], 1000)
+    manifest = (
+        'schema = 1\ntitle = "many"\n[graph]\noutput = "scores"\noutput_kind = "logits"\ntask = "multiclass"\n'
+        f'classes = {classes}\n[[inputs]]\nname = "x"\nfeatures = {features}\n'
+    ).replace("'", '"')
+    repository = Repository(folder / "models")
+    repository.root.mkdir()
+    create_draft(repository, "many", {"model.onnx": graph, "manifest.toml": manifest}, force=True)
+    publish_draft(repository, "many")
+    return load_registry(repository).model("many")
+
+
+@pytest.mark.parametrize(("rows", "width"), [(3, 1000), (80, KEPT)])
+def test_of_many_classes_and_rows_the_most_probable_are_kept(many_classes: Model, rows: int, width: int) -> None:
+    query = Query.of(many_classes, Options("predict"))
+    logits = np.random.default_rng(3).normal(size=(rows, 1000)).astype(np.float32).astype(float)
+    answer = query.conclude(many_classes.posterior(logits))
+    joint = joint_of(query, answer, [Part("request", rows)], [logits])
+    (content,) = plan_of(query, "predict").contents(joint, TOKENS)
+    recorded = read(content)
+    assert recorded.values("logits").shape == recorded.values("probabilities").shape == (rows, width)
+    if width == 1000:
+        assert recorded.layout.kept is None
+        np.testing.assert_array_equal(recorded.values("logits"), logits)
+        return
+    assert recorded.layout.kept == orjson.loads(content.recording.context.options)["kept_classes"] == KEPT
+    best = np.argsort(-logits, axis=1)[:, :KEPT]
+    np.testing.assert_array_equal(recorded.values("kept"), best)
+    assert recorded.block("kept").names == many_classes.classes
+    np.testing.assert_array_equal(recorded.values("logits"), np.take_along_axis(logits, best, axis=1))
+
+
+def test_a_request_is_cut_whatever_it_was_answered_together_with(many_classes: Model) -> None:
+    query = Query.of(many_classes, Options("predict"))
+    logits = np.random.default_rng(4).normal(size=(71, 1000))
+    joint = joint_of(
+        query,
+        query.conclude(many_classes.posterior(logits)),
+        [Part("a", 1), Part("b", 70)],
+        [logits[:1], logits[1:]],
+    )
+    small, large = plan_of(query, "predict").contents(joint, TOKENS)
+    assert [read(content).layout.kept for content in (small, large)] == [None, KEPT]
+
+
+@pytest.mark.parametrize("case", [Case("letters", "decide"), Case("motion", "decide")], ids=str)
+def test_messages_that_the_library_wrote_are_read_too(
+    case: Case, every_task: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, content = recorded_case(case, every_task)
+    quick = read(content)
+    monkeypatch.setattr(record_reader, "head_of", lambda *_: None)
+    slow = read(content)
+    for name in quick.names:
+        np.testing.assert_array_equal(quick.values(name), slow.values(name))
+
+
+def test_a_record_of_one_row_is_small(shipped_model: Model, test_rows: list[list[float]]) -> None:
+    query = Query.of(shipped_model, Options("decide", decide=True))
+    rows = np.array(test_rows[:1])
+    joint = joint_of(query, query.conclude(shipped_model.posterior(rows)), [Part("r", 1)], [rows])
+    (content,) = plan_of(query, "decide").contents(joint, TOKENS)
+    assert len(content.columns) < 640

@@ -7,9 +7,10 @@ import orjson
 import uuid_utils
 
 from service.store.canonical import context_digest
-from service.store.entries import Context, Document, Prediction, Write
+from service.store.entries import Context, Document, Outcome, Prediction, Write
 
 KEY_ID = "key-1"
+NOW = 1_767_225_600_000_000
 
 
 class FixedSigner:
@@ -42,6 +43,19 @@ def kept(
     return own, write
 
 
+def outcome(request_id: str, **values: Any) -> Outcome:
+    """An outcome of a record."""
+    given: dict[str, Any] = {
+        "row": 0,
+        "truth": '"yes"',
+        "observed_at": NOW,
+        "received": NOW,
+        "source": None,
+        "caller": "key:lab",
+    }
+    return Outcome(request_id=request_id, ascertainment="routine", **{**given, **values})
+
+
 def _context(model: str, task: str, **values: Any) -> Context:
     given = {"version": 1, "verb": "decide", "shadow_of": None, **values}
     texts = dict.fromkeys(("options", "software"), "{}")
@@ -54,7 +68,7 @@ def _context(model: str, task: str, **values: Any) -> Context:
 def _prediction(request_id: str, rows: int, context: bytes) -> Prediction:
     return Prediction(
         request_id=request_id,
-        created=1_767_225_600_000_000,
+        created=NOW,
         caller="key:ward-3",
         x_request_id=None,
         traceparent=None,

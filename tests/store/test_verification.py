@@ -54,7 +54,7 @@ def test_deleting_old_entries_without_a_record_of_it_is_found(sample):
     assert (finding.stream, finding.sequence) == (1, 6)
 
 
-def test_public_keys_are_enough_and_unknown_ones_are_said(sample):
+def test_public_keys_are_enough_and_unknown_ones_are_named(sample):
     rotate(sample.secrets_path)
     own = sample.secrets.current
     keys = public_keys_of({own.key_id: b64encode(own.public_key).decode()})

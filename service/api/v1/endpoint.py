@@ -72,6 +72,8 @@ class VerbEndpoint:
         headers = [(b"content-length", b"%d" % len(body)), MEDIA_TYPE]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        if self._recorder is not None:
+            self._recorder.left(scope["state"])
 
     def _body(self, scope: Scope, receive: Receive) -> Awaitable[bytes | Stored]:
         target = self._targets.target(self._verb, scope)
@@ -106,6 +108,7 @@ class VerbEndpoint:
         reply = None if held is None else held.reply(Stored([MEDIA_TYPE], answer))
         if self._recorder is not None:
             await self._recorder.keep(joint, place, request.kind.plan, deadline=scope["state"]["deadline"], reply=reply)
+            scope["state"]["plan"] = request.kind.plan
         elif reply is not None and self._idempotency is not None:
             await self._idempotency.keep(reply, scope["state"]["deadline"])
         return answer

@@ -25,9 +25,7 @@ def _branch(value: object) -> str:
 
 
 Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
-Prevalence = Annotated[
-    dict[str, Share], Field(description="Share of every class where the decision is taken; the shares sum to 1.")
-]
+Prevalence = Annotated[dict[str, Share], Field(description="Share of every class in the target population.")]
 Costs = Annotated[
     dict[Name, dict[str, Cost]],
     Field(
@@ -107,12 +105,8 @@ Layout = Annotated[
     ),
 ]
 Ids = Annotated[list[Name], Field(description="One per instance, echoed as `id`.")]
-Subjects = Annotated[
-    list[Name], Field(description="One per instance: whose it is. Kept as a keyed token, and encrypted for erasure.")
-]
-Groups = Annotated[
-    list[Name], Field(description="One per instance: what it is grouped by, such as a ward. Kept as `subjects` are.")
-]
+Subjects = Annotated[list[Name], Field(description="One per instance: whose it is. Kept as tokens, and encrypted.")]
+Groups = Annotated[list[Name], Field(description="One per instance: what it is grouped by. Kept as `subjects` are.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,24 +185,25 @@ class EstimateParameters(Wire):
     """Options of `:estimate`: none yet."""
 
 
-class DetectParameters(Wire):
-    """Options of `:detect`."""
+class RowParameters(Wire):
+    """Options of every verb that answers rows."""
 
     ids: Ids | None = None
     subjects: Subjects | None = None
     groups: Groups | None = None
     layout: Layout = "rows"
+
+
+class DetectParameters(RowParameters):
+    """Options of `:detect`."""
+
     fdr: Fdr | None = None
     session: SessionParameter = None
 
 
-class PredictParameters(Wire):
+class PredictParameters(RowParameters):
     """Options of `:predict`."""
 
-    ids: Ids | None = None
-    subjects: Subjects | None = None
-    groups: Groups | None = None
-    layout: Layout = "rows"
     site: Annotated[SitePerRow | None, BY_ROW] = None
     prevalence: Annotated[PrevalencePerRow | None, BY_ROW] = None
     top_k: Annotated[
@@ -397,7 +392,6 @@ def _sentence(fault: Fault) -> str:
 
 _IDS: Final = TypeAdapter(Ids)
 _CODES: Final = {"missing": "missing-field"}
-
 _WORDS: Final = {
     "dict_type": "must be a JSON object",
     "model_attributes_type": "must be a JSON object",

@@ -132,6 +132,8 @@ class InferEndpoint:
             await problems.answer(error, scope, receive, send)
         else:
             await response(scope, receive, send)
+            if self._server.recorder is not None:
+                self._server.recorder.left(scope["state"])
 
     async def _response(self, scope: Scope, receive: Receive) -> ASGIApp:
         own = self._requests(addressed(self._server.registry, scope["path_params"]))
@@ -169,6 +171,7 @@ class InferEndpoint:
         reply = None if held is None else held.reply(_stored(response))
         if self._server.recorder is not None:
             await self._server.recorder.keep(joint, place, kind.plan, deadline=state["deadline"], reply=reply)
+            state["plan"] = kind.plan
         elif reply is not None and self._server.idempotency is not None:
             await self._server.idempotency.keep(reply, state["deadline"])
         return response

@@ -28,7 +28,7 @@ ROW = st.one_of(
     st.lists(NUMBER, max_size=3),
     st.sampled_from([1, "row", None]),
 )
-PARAMETERS = st.one_of(
+PARAMETERS: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.fixed_dictionaries(
         {},
