@@ -34,6 +34,8 @@ class ChangeProtocol(Section):
         Of the closed test.
     must_improve : tuple of str
         Losses whose out-of-fold decrease must exceed its noise.
+    flag_rate : float or None
+        Largest share of the answers that thresholds in force may flag; None: the declared false-alarm rate.
     """
 
     steps: Annotated[tuple[Updating, ...], Field(min_length=1)] = ("intercept", "slope", "calibrator")
@@ -42,6 +44,7 @@ class ChangeProtocol(Section):
     least_events: Annotated[int, Field(strict=True, ge=LEAST_EVENTS)] = 100
     level: Rate = 0.05
     must_improve: Annotated[tuple[RowLoss, ...], Field(min_length=1)] = ("log_loss",)
+    flag_rate: Rate | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

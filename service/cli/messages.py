@@ -33,8 +33,8 @@ def identity(model: Model) -> dict[str, object]:
 
 def versions_line(repository: Repository, name: str) -> str:
     """Versions, aliases and retired versions of a model in a line."""
-    versions, aliases = repository.versions(name), repository.aliases(name)
-    labels = ", ".join(f"{label} = {version}" for label, version in aliases.items())
+    versions, aliases = repository.versions(name), repository.alias_entries(name)
+    labels = ", ".join(f"{label} = {own.version}{' (shadow)' * own.is_shadow}" for label, own in aliases.items())
     retired = ", ".join(map(str, repository.retired(name)))
     none = "none" if retired else "draft only"
     more = f"; retired {retired}" if retired else ""

@@ -106,7 +106,7 @@ def propose(model: Model, answers: LabelledAnswers, *, seed: int) -> Proposal:
     gates = [
         *_step_gates(steps, protocol),
         *_improvement_gates(improvement, protocol),
-        _flag_gate(flagged, answers, model.manifest.ood.false_alarm),
+        _flag_gate(flagged, answers, protocol.flag_rate or model.manifest.ood.false_alarm),
         *([] if coverage is None else [_coverage_gate(coverage, answers)]),
     ]
     rate = float(np.average(flagged, weights=answers.weights))
@@ -247,7 +247,7 @@ def _flag_gate(flagged: Flags, answers: LabelledAnswers, alpha: float) -> Gate:
     n = effective_rows(len(answers), weights=answers.weights, groups=answers.subjects)
     rate, most = float(np.average(flagged, weights=answers.weights)), alpha + FAR * np.sqrt(alpha * (1.0 - alpha) / n)
     sentence = (
-        f"{rate:.2%} of the answers were flagged, declared are {alpha:.2%} (by chance at most {most:.2%}); a "
+        f"{rate:.2%} of the answers were flagged, allowed are {alpha:.2%} (by chance at most {most:.2%}); a "
         "calibration does not repair inputs that the model does not know"
     )
     return Gate("flag_rate", bool(rate <= most), sentence)

@@ -71,6 +71,7 @@ class Table:
         return Table(own, {kind: values[places] for kind, values in self.positions.items()}, self.lengths[rows])
 
 
+@lru_cache(maxsize=64)  # every step of a session has a query of its own, and the same layout
 def schema_message(layout: Layout) -> bytes:
     """The Arrow schema message of a layout, its blocks in the metadata."""
     stream = _stream(_sample(_widths(layout.rows), _widths(layout.positions), 1, 1), layout.metadata())

@@ -1,48 +1,60 @@
 """Actions of a recorded answer, computed again from its logits and its basis: what `temperance audit show` compares.
 
-Nothing but the record is used: the version may be retired, and its files gone.
+Nothing but the record is used: the version may be retired, and its files gone. Out-of-distribution flags are taken as
+recorded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import orjson
 
-from service.bundle.record import CalibratorRecord, InverseRecord, LabelRecord, Record, SequenceRecord, restore_inverse
+from service.bundle.record import (
+    CalibratorRecord,
+    InverseRecord,
+    LabelRecord,
+    SequenceRecord,
+    restore_calibrator,
+    restore_inverse,
+)
 from service.core import multilabel
 from service.core.calibration import Map
 from service.core.calibration.identity import Identity
-from service.core.multilabel import LabelChain, PerLabel
-from service.core.numerics import Array, Flags
-from service.core.pipeline import Chain, Policy, Posterior, at_prevalence, choose, postprocess
-from service.core.sequence import STRENGTH, decide_positions, flat, lengths_of, padded, postprocess_sequences, smooth
+from service.core.calibration.mixture import Mixed
+from service.core.multilabel import LabelChain, PerLabel, decide_labels
+from service.core.numerics import Array, Flags, Indices, log_softmax, width
+from service.core.pipeline import Policy, at_prevalence, choose
+from service.core.sequence import decide_positions, flat, padded, smooth
+from service.errors import StoreDamaged
+from service.prediction.answer_member import Json
+from service.prediction.record_by_row import COSTS, POLICY, PREVALENCE
 from service.prediction.record_layout import Values
 from service.prediction.record_reader import Recorded
 
-Json = Mapping[str, Any]
 Actions = dict[str, list[str]]
 NO_DECISION: Final = "the answer has no decision"
-BY_ROW: Final = "costs or policies vary by row, and the basis holds those of all rows alone"
 KEPT: Final = "the record keeps the most probable classes alone"
-PREVALENCE: Final = "the prevalence varies by row"
 
 
 @dataclass(frozen=True, slots=True)
 class Recomputation:
-    """Actions by their path in the answer, or why there are none.
+    """What was computed again, or why nothing was.
 
     Attributes
     ----------
     actions : dict of str to list of str
         As ``decision.action``: one action for every row, or for every position of all rows.
     reason : str or None
-        Why nothing was computed.
+        Why there are no actions.
+    log_probs : ndarray or None
+        As `Answer.log_probs`; of a sequence (P, K), of all positions of all rows. None without all logits.
     """
 
     actions: Actions
     reason: str | None = None
+    log_probs: Array | None = None
 
 
 def recomputed(recorded: Recorded, basis: Json) -> Recomputation:
@@ -51,18 +63,20 @@ def recomputed(recorded: Recorded, basis: Json) -> Recomputation:
     Parameters
     ----------
     recorded : Recorded
-        Of one record.
-    basis : mapping
-        The JSON of its context's basis.
+    basis : dict
+        The JSON of the basis of their context.
+
+    Raises
+    ------
+    StoreDamaged
+        If the basis is none of this record.
     """
-    reason = _obstacle(recorded, basis)
-    if reason is not None:
-        return Recomputation({}, reason)
-    posterior = _posterior(recorded, basis)
-    moved = _SHIFTS[basis["task"]](posterior, basis)
-    flags = recorded.get("ood.flagged")
-    flagged = None if flags is None or (flags < 0).any() else flags == 1
-    return Recomputation(_DECISIONS[basis["task"]](moved, posterior, basis, flagged))
+    if recorded.layout.kept is not None:
+        return Recomputation({}, KEPT)
+    try:
+        return TASKS[basis["task"]](recorded, basis)
+    except (LookupError, ValueError, TypeError) as error:
+        raise StoreDamaged(f"the basis of a record cannot be read: {type(error).__name__}") from None
 
 
 def differences(recorded: Recorded, found: Recomputation) -> list[str]:
@@ -70,125 +84,144 @@ def differences(recorded: Recorded, found: Recomputation) -> list[str]:
     return [path for path, actions in found.actions.items() if recorded.texts(path) != actions]
 
 
-def _obstacle(recorded: Recorded, basis: Json) -> str | None:
-    policies = basis["policies"]
-    if not policies:
-        return NO_DECISION
-    if any(policy["costs"] is None for policy in policies) or (basis["task"] != "multilabel" and len(policies) > 1):
-        return BY_ROW
-    if recorded.layout.kept is not None:
-        return KEPT
-    prevalence = basis["prevalence"]
-    return PREVALENCE if prevalence["moved"] and prevalence["target"] is None else None
+def _found(actions: Actions, log_probs: Array) -> Recomputation:
+    return Recomputation(actions, None if actions else NO_DECISION, log_probs)
 
 
-def _posterior(recorded: Recorded, basis: Json) -> Posterior:
-    logits, chain = recorded.values("logits"), _chain(basis)
-    if recorded.lengths is None:
-        return postprocess(chain, logits, _no_columns(logits))
-    lengths = recorded.lengths
-    rows = padded(logits, lengths, length=int(lengths.max()))
-    return postprocess_sequences(chain, rows, _no_columns(rows), lengths=lengths)
+def _multiclass(recorded: Recorded, basis: Json) -> Recomputation:
+    log_probs = at_prevalence(
+        _calibrated(recorded.values("logits"), basis), source=_array(basis, "source"), target=_target(recorded, basis)
+    )
+    flagged, names = _flagged(recorded), _texts(recorded, POLICY)
+    actions: list[str] = [""] * len(recorded)
+    for policy in _policies(recorded, basis):
+        rows = [row for row, name in enumerate(names) if name in (None, policy.name)]
+        own = None if flagged is None else flagged[rows]
+        taken = choose(log_probs[rows], _of_rows(policy, rows), flagged=own)
+        for row, action in zip(rows, taken.action.tolist(), strict=True):
+            actions[row] = policy.actions[action]
+    return _found({"decision.action": actions} if basis["policies"] else {}, log_probs)
 
 
-def _no_columns(logits: Values) -> Array:
-    return np.empty((len(logits), 0))
-
-
-def _chain(basis: Json) -> Chain:
-    stored, none = basis["calibration"], np.empty(0)
-    if stored is None:
-        each = PerLabel((LabelChain(None, Identity()),) * len(basis["classes"]))
-        calibrator: Map = each if basis["task"] == "multilabel" else Identity()
-        return Chain((), none, none, range_gated=False, calibrator=calibrator, calibrated=False)
-    record = _record(stored)
-    inverse = None if record.inverse is None else restore_inverse(record.inverse)
-    own = record.restored_calibrator()
-    return Chain((), none, none, range_gated=False, calibrator=own, calibrated=True, inverse=inverse)
-
-
-def _record(stored: Json) -> Record:
-    inverse, labels = stored.get("inverse"), stored.get("labels", {})
-    sections: dict[str, Any] = {
-        "status": stored["status"],
-        "support": stored.get("support"),
-        "calibrator": CalibratorRecord.model_validate_json(orjson.dumps(stored["calibrator"])),
-        "inverse": None if inverse is None else InverseRecord.model_validate_json(orjson.dumps(inverse)),
-        "labels": {name: LabelRecord.model_validate_json(orjson.dumps(one)) for name, one in labels.items()},
+def _multilabel(recorded: Recorded, basis: Json) -> Recomputation:
+    source, target = _array(basis, "source"), _target(recorded, basis)
+    log_probs = multilabel.at_prevalence(_calibrated(recorded.values("logits"), basis), source=source, target=target)
+    labels = [policy["label"] for policy in basis["policies"]]
+    policies = {
+        basis["classes"].index(label): _policy(policy) for label, policy in zip(labels, basis["policies"], strict=True)
     }
-    return Record.model_construct(**sections)  # the sections that a chain is made of
+    made = decide_labels(log_probs, policies, flagged=_flagged(recorded))
+    found = {f"decisions.{basis['classes'][m]}.action": _named(policies[m], taken.action) for m, taken in made.items()}
+    return _found(found, log_probs)
 
 
-def _prevalence(basis: Json, which: str) -> Array | None:
-    values = basis["prevalence"][which]
-    return None if values is None else np.asarray(values, dtype=np.float64)
+def _sequence(recorded: Recorded, basis: Json) -> Recomputation:
+    lengths = recorded.lengths
+    if lengths is None:
+        raise ValueError("sequences have lengths")
+    calibrated, longest = _calibrated(recorded.values("logits"), basis), int(lengths.max())
+    target = _target(recorded, basis)
+    if target is None:
+        log_probs = _smoothed(padded(calibrated, lengths, length=longest), lengths, basis)
+    else:
+        moved = at_prevalence(calibrated, source=_array(basis, "source"), target=target)
+        log_probs = padded(moved, lengths, length=longest)
+    actions = {}
+    for policy in map(_policy, basis["policies"]):
+        plan = decide_positions(log_probs, policy, lengths=lengths, flagged=_flagged(recorded))
+        actions["decision.action"] = _named(policy, plan.decisions.action)
+    return _found(actions, flat(log_probs, lengths))
 
 
-def _target(basis: Json) -> Array | None:
-    return _prevalence(basis, "target") if basis["prevalence"]["moved"] else None
-
-
-def _shifted(posterior: Posterior, basis: Json) -> Array:
-    return at_prevalence(posterior.log_probs, source=_prevalence(basis, "source"), target=_target(basis))
-
-
-def _shifted_labels(posterior: Posterior, basis: Json) -> Array:
-    source, target = _prevalence(basis, "source"), _target(basis)
-    return multilabel.at_prevalence(posterior.log_probs, source=source, target=target)
-
-
-def _shifted_positions(posterior: Posterior, basis: Json) -> Array:
-    lengths, smoother = lengths_of(posterior), basis["smoother"]
-    source, target = _prevalence(basis, "source"), _target(basis)
-    if target is not None:
-        moved = at_prevalence(flat(posterior.log_probs, lengths), source=source, target=target)
-        return padded(moved, lengths, length=posterior.log_probs.shape[1])
-    if smoother is None:
-        return posterior.log_probs
-    stored = (basis["calibration"] or {}).get("sequence")
-    transitions = None if stored is None else SequenceRecord.model_validate_json(orjson.dumps(stored)).restored()
+def _smoothed(log_probs: Array, lengths: Indices, basis: Json) -> Array:
+    chain = (basis["calibration"] or {}).get("sequence")
     return smooth(
-        smoother["name"],
-        posterior.log_probs,
+        basis["smoother"]["name"],
+        log_probs,
         lengths=lengths,
-        prevalence=source,
-        transitions=transitions,
-        strength=smoother["strength"] or STRENGTH,
+        prevalence=_array(basis, "source"),
+        transitions=None if chain is None else SequenceRecord.model_validate_json(orjson.dumps(chain)).restored(),
+        strength=basis["smoother"]["strength"],
     )
 
 
-def _policy(stored: Json) -> Policy:
-    actions = tuple(stored["actions"])
-    on_ood = None if stored["on_ood"] is None else actions.index(stored["on_ood"])
-    cost = np.asarray(stored["costs"], dtype=np.float64)
-    return Policy(stored["name"], stored["source"], actions, cost, on_ood, stored["switch"])
+def _calibrated(logits: Values, basis: Json) -> Array:
+    """Stages B and C."""
+    raw = logits.astype(width(logits.shape[1]))
+    calibration = basis["calibration"]
+    if calibration is None:
+        chains = (LabelChain(None, Identity()),) * logits.shape[1]
+        return PerLabel(chains).apply(raw) if basis["task"] == "multilabel" else Identity().apply(raw)
+    if calibration["labels"]:
+        chains = tuple(_label(label, calibration["support"]) for label in calibration["labels"].values())
+        return PerLabel(chains).apply(raw)
+    inverse, calibrator = calibration["inverse"], _calibrator(calibration, calibration["support"])
+    undone = raw if inverse is None else restore_inverse(InverseRecord(**inverse)).apply(log_softmax(raw))
+    return calibrator.apply(undone)
 
 
-def _decided(log_probs: Array, posterior: Posterior, basis: Json, flagged: Flags | None) -> Actions:
-    del posterior
-    policy = _policy(basis["policies"][0])
-    return {"decision.action": _names(policy, choose(log_probs, policy, flagged=flagged).action)}
+def _label(label: Json, support: float | None) -> LabelChain:
+    record = LabelRecord.model_validate_json(orjson.dumps(label))
+    inverse = None if record.inverse is None else restore_inverse(record.inverse)
+    return LabelChain(inverse, _calibrator(label, support))
 
 
-def _decided_labels(log_probs: Array, posterior: Posterior, basis: Json, flagged: Flags | None) -> Actions:
-    del posterior
-    found = {}
-    for stored in basis["policies"]:
-        policy, label = _policy(stored), stored["label"]
-        taken = choose(log_probs[:, basis["classes"].index(label)], policy, flagged=flagged)
-        found[f"decisions.{label}.action"] = _names(policy, taken.action)
+def _calibrator(calibration: Json, support: float | None) -> Map:
+    restored = restore_calibrator(CalibratorRecord.model_validate_json(orjson.dumps(calibration["calibrator"])))
+    mixed = calibration["status"] == "separable" and support is not None
+    return Mixed(restored, support) if mixed and support is not None else restored
+
+
+def _array(basis: Json, name: str) -> Array | None:
+    found = basis["prevalence"][name]
+    return None if found is None else np.array(found)
+
+
+def _target(recorded: Recorded, basis: Json) -> Array | None:
+    if not basis["prevalence"]["moved"]:
+        return None
+    by_row = recorded.get(PREVALENCE)
+    return _array(basis, "target") if by_row is None else by_row
+
+
+def _flagged(recorded: Recorded) -> Flags | None:
+    """Rows that a policy's action for flagged rows takes; None where no row has a flag."""
+    flags = recorded.values("ood.flagged")
+    alarm = recorded.get("session.alarm")
+    if (flags < 0).all():
+        return None
+    found: Flags = (flags > 0) if alarm is None else (flags > 0) | (alarm > 0)
     return found
 
 
-def _decided_positions(log_probs: Array, posterior: Posterior, basis: Json, flagged: Flags | None) -> Actions:
-    policy = _policy(basis["policies"][0])
-    plan = decide_positions(log_probs, policy, lengths=lengths_of(posterior), flagged=flagged)
-    return {"decision.action": _names(policy, plan.decisions.action)}
+def _texts(recorded: Recorded, name: str) -> list[str | None]:
+    return recorded.texts(name) if name in recorded else [None] * len(recorded)
 
 
-def _names(policy: Policy, actions: Values) -> list[str]:
-    return [policy.actions[place] for place in actions.tolist()]
+def _policies(recorded: Recorded, basis: Json) -> list[Policy]:
+    own = recorded.get(COSTS)
+    return [_policy(stated, None if own is None else own) for stated in basis["policies"]]
 
 
-_SHIFTS: Final = {"multiclass": _shifted, "multilabel": _shifted_labels, "sequence": _shifted_positions}
-_DECISIONS: Final = {"multiclass": _decided, "multilabel": _decided_labels, "sequence": _decided_positions}
+def _policy(stated: Mapping[str, Any], costs: Values | None = None) -> Policy:
+    actions = tuple(stated["actions"])
+    table = np.array(stated["costs"]) if costs is None else costs.reshape(len(costs), len(actions), -1)
+    on_ood = None if stated["on_ood"] is None else actions.index(stated["on_ood"])
+    return Policy(stated["name"], stated["source"], actions, table, on_ood, stated["switch"])
+
+
+def _of_rows(policy: Policy, rows: list[int]) -> Policy:
+    if policy.cost.ndim == 2:  # actions and classes
+        return policy
+    return Policy(policy.name, policy.source, policy.actions, policy.cost[rows], policy.on_ood, policy.switch)
+
+
+def _named(policy: Policy, action: Indices) -> list[str]:
+    return [policy.actions[place] for place in action.tolist()]
+
+
+TASKS: Final[dict[str, Callable[[Recorded, Json], Recomputation]]] = {
+    "multiclass": _multiclass,
+    "multilabel": _multilabel,
+    "sequence": _sequence,
+}

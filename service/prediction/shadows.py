@@ -151,7 +151,7 @@ class Shadows:
             task.loop.call_soon_threadsafe(self._submit, task.shadow.model, write)
         except ServiceError as error:
             self._failed(task.shadow.model, type(error).__name__)
-        except Exception as error:  # noqa: BLE001  # nobody waits for it, and the next request is another one
+        except Exception as error:  # noqa: BLE001  # no request waits for it, and the next one is another
             self._failed(task.shadow.model, type(error).__name__)
 
     def _answered(self, task: _Task) -> Write:

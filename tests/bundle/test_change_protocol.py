@@ -48,6 +48,7 @@ def test_the_section_changes_no_calibration() -> None:
         "least_events = 50.0",
         "level = 0.6",
         "level = 0",
+        "flag_rate = 1.0",
         'must_improve = ["auroc"]',
         "must_improve = []",
         "unknown = 1",

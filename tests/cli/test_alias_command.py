@@ -130,7 +130,9 @@ def test_what_cannot_be_recorded_is_not_done(
     assert repository.aliases(SHIPPED) == {"stable": 2}
 
 
-def test_without_a_record_a_reason_is_said_not_to_be_kept(invoke: Invoke, repository: Repository, place: Path) -> None:
+def test_without_a_record_a_note_states_that_the_reason_is_not_kept(
+    invoke: Invoke, repository: Repository, place: Path
+) -> None:
     models = ("--models", repository.root)
     done = invoke("alias", SHIPPED, "stable", "1", "--reason", "why", *models)
     assert "who and why are not kept" in done.stderr

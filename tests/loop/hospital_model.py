@@ -24,6 +24,9 @@ DECLARED: Final = """
 [policies.chemotherapy.costs]
 observe = { free = 0, event = 3 }
 treat = { free = 1, event = 1 }
+
+[change_protocol]
+least_events = 50
 """
 """To miss an event costs three times what a treatment does."""
 

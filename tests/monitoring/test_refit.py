@@ -1,16 +1,21 @@
 """Refits from recorded answers: what is chosen, gated, published and inherited."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from service.bundle.change_protocol import ChangeProtocol
 from service.bundle.repository import Repository
+from service.core.calibration.vector import Vector
 from service.core.numerics import Array
 from service.core.updating import Update
 from service.errors import RefitRefused
 from service.monitoring.labelled_answers import LabelledAnswers
+from service.monitoring.ladder import Problem, check_family, climb
 from service.monitoring.proposal import WHOLE, propose
 from service.monitoring.refit import CANDIDATE, refit
+from service.monitoring.renewed_calibration import calibrated
 from service.runtime.model import Model, load_model
 from service.runtime.registry import Registry
 
@@ -141,11 +146,20 @@ def test_inputs_that_the_model_does_not_know_are_no_matter_of_calibration(model:
     assert not found.passed
 
 
-def test_a_step_that_the_protocol_does_not_allow_is_not_published(repository: Repository, model: Model) -> None:
-    from dataclasses import replace
+def test_a_protocol_may_allow_more_flags(model: Model) -> None:
+    rows = answers(model, truth=OFF)
+    rows.scores["mahalanobis"][:400] = np.inf
+    lenient = with_protocol(model, ChangeProtocol(flag_rate=0.5))
+    assert propose(lenient, rows, seed=0).passed
 
-    manifest = model.manifest.model_copy(update={"change_protocol": ChangeProtocol(steps=("intercept",))})
-    strict = replace(model, bundle=replace(model.bundle, manifest=manifest))
+
+def with_protocol(model: Model, protocol: ChangeProtocol) -> Model:
+    manifest = model.manifest.model_copy(update={"change_protocol": protocol})
+    return replace(model, bundle=replace(model.bundle, manifest=manifest))
+
+
+def test_a_step_that_the_protocol_does_not_allow_is_not_published(repository: Repository, model: Model) -> None:
+    strict = with_protocol(model, ChangeProtocol(steps=("intercept",)))
     found = refit(repository, strict, answers(model, truth=OFF))
     assert found.version is None
     assert "step" in [gate.name for gate in found.proposal.gates if not gate.passed]
@@ -158,19 +172,59 @@ def test_a_dry_run_publishes_nothing(model: Model, repository: Repository) -> No
     assert repository.versions(NAME) == [1]
 
 
+def labelled(model: Model, n: int = 2000) -> LabelledAnswers:
+    """Answers of a multilabel model of which the first label is off."""
+    rng = np.random.default_rng(0)
+    logits = 1.5 * rng.normal(size=(n, len(model.classes)))
+    log_probs = model.chain.calibrator.apply(logits)
+    moved = [(OFF if m == 0 else RIGHT).apply(log_probs[:, m]) for m in range(len(model.classes))]
+    present = np.exp(np.stack(moved, axis=1)[:, :, 1])
+    labels = (rng.random(present.shape) < present).astype(np.intp)
+    scores = {d.name: np.full(n, -np.inf) for d in model.chain.detectors}
+    return LabelledAnswers(logits, labels, None, scores, 1, 2, "sha256:" + "0" * 64)
+
+
 def test_every_label_has_a_step_of_its_own(every_task: Registry) -> None:
     model = next(m for m in every_task.all_models() if m.task == "multilabel" and m.bundle.record is not None)
-    rng = np.random.default_rng(0)
-    logits = 1.5 * rng.normal(size=(2000, len(model.classes)))
-    log_probs = model.chain.calibrator.apply(logits)
-    moved = np.stack([(OFF if m == 0 else RIGHT).apply(log_probs[:, m]) for m in range(len(model.classes))], axis=1)
-    labels = (rng.random(moved.shape[:2]) < np.exp(moved[:, :, 1])).astype(np.intp)
-    scores = {d.name: np.full(2000, -np.inf) for d in model.chain.detectors}
-    found = propose(model, LabelledAnswers(logits, labels, None, scores, 1, 2, "sha256:" + "0" * 64), seed=0)
+    found = propose(model, labelled(model), seed=0)
     first, *others = found.steps.values()
     assert first.step == "slope"
     assert {one.step for one in others} <= {"none"}
     assert found.passed
+
+
+def test_a_label_without_a_step_keeps_its_calibration(every_task: Registry) -> None:
+    model = next(m for m in every_task.all_models() if m.task == "multilabel" and m.bundle.record is not None)
+    rows = labelled(model)
+    record, _ = calibrated(model, rows, propose(model, rows, seed=0), seed=0)
+    old = model.bundle.record
+    assert old is not None
+    first, *others = model.classes
+    assert record.labels[first].calibrator != old.labels[first].calibrator
+    assert record.labels[first].source.prevalence == pytest.approx(
+        {"absent": 1 - rows.labels[:, 0].mean(), "present": rows.labels[:, 0].mean()}
+    )
+    for label in others:
+        assert record.labels[label].calibrator == old.labels[label].calibrator
+        assert record.labels[label].source == old.labels[label].source
+
+
+def test_a_calibrator_of_more_parameters_is_fitted_anew_where_a_slope_is_not_enough() -> None:
+    rng = np.random.default_rng(0)
+    logits = 2.0 * rng.normal(size=(6000, 3))
+    inside = Vector(np.ones(3), np.zeros(3))
+    p = np.exp(Vector(np.array([0.4, 1.0, 1.6]), np.array([0.5, 0.0, -0.5])).apply(logits))
+    labels = (p.cumsum(axis=1) < rng.random((6000, 1))).sum(axis=1)
+    data = LabelledAnswers(logits, labels, None, {}, 1, 2, "").data()
+    found = climb(Problem("vector", inside, logits, data), level=0.05, seed=0)
+    assert found.chosen.step == "calibrator"
+    assert isinstance(found.calibrator, Vector)
+    np.testing.assert_allclose(found.calibrator.slope, [0.4, 1.0, 1.6], atol=0.15)
+
+
+def test_a_step_function_has_no_intercept_and_slope() -> None:
+    with pytest.raises(RefitRefused, match="isotonic"):
+        check_family("isotonic")
 
 
 @pytest.mark.parametrize("task", ["sequence"])

@@ -1,42 +1,39 @@
-"""Actions computed again from a record are those that were answered, for every kind of request."""
+"""Probabilities and actions follow from a record and its basis alone, for every kind of request."""
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
-from service.prediction.record_recomputation import BY_ROW, NO_DECISION, PREVALENCE, differences, recomputed
+from service.core.sequence import flat
+from service.errors import StoreDamaged
+from service.prediction.record_layout import places
+from service.prediction.record_recomputation import KEPT, NO_DECISION, differences, recomputed
+from service.prediction.records import Content
+from service.prediction.sessions import Session
 from service.runtime.registry import Registry
 from tests.every_task import CASES, Case
 from tests.prediction.test_records import read, recorded_case
 
-DECIDED = [case for case in CASES if case.verb == "decide"]
+
+def basis_of(content: Content) -> Any:
+    return orjson.loads(next(one.content for one in content.recording.documents if one.kind == "basis"))
 
 
-@pytest.mark.parametrize("case", DECIDED, ids=str)
-def test_the_recorded_action_is_computed_again(case: Case, every_task: Registry) -> None:
-    query, _, content = recorded_case(case, every_task)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_probabilities_and_actions_follow_from_the_record(case: Case, every_task: Registry) -> None:
+    _, answer, content = recorded_case(case, every_task)
     recorded = read(content)
     found = recomputed(recorded, basis_of(content))
-    if found.reason is None:
-        assert found.actions
-        assert differences(recorded, found) == []
-    else:
-        assert found.reason in {BY_ROW, PREVALENCE}
-        by_row = any(policy.cost.ndim > 2 for policy in query.stages.chosen) or len(query.stages.chosen) > 1
-        assert by_row if found.reason == BY_ROW else np.asarray(query.target).ndim > 1
-
-
-def test_most_kinds_of_request_can_be_computed_again(every_task: Registry) -> None:
-    reasons = [recomputed(read(one), basis_of(one)).reason for one in contents(every_task)]
-    assert sum(reason is None for reason in reasons) > len(reasons) * 2 / 3
-
-
-def contents(registry: Registry):
-    return [recorded_case(case, registry)[2] for case in DECIDED]
-
-
-def basis_of(content):
-    return orjson.loads(next(one.content for one in content.recording.documents if one.kind == "basis"))
+    lengths = answer.posterior.lengths
+    expected = answer.log_probs if lengths is None else flat(answer.log_probs, lengths)
+    assert found.log_probs is not None
+    np.testing.assert_allclose(found.log_probs, expected, atol=1e-4)
+    assert found.reason == (None if case.verb == "decide" else NO_DECISION)
+    assert bool(found.actions) == (case.verb == "decide")
+    assert differences(recorded, found) == []
 
 
 def test_other_costs_are_another_action(every_task: Registry) -> None:
@@ -47,6 +44,31 @@ def test_other_costs_are_another_action(every_task: Registry) -> None:
     assert differences(recorded, recomputed(recorded, basis)) == ["decision.action"]
 
 
-def test_an_answer_without_a_decision_is_named_so(every_task: Registry) -> None:
-    _, _, content = recorded_case(Case("letters", "predict"), every_task)
-    assert recomputed(read(content), basis_of(content)).reason == NO_DECISION
+def test_an_alarm_of_a_session_takes_a_row_as_a_flag_does(every_task: Registry) -> None:
+    _, _, content = recorded_case(Case("letters", "decide", {"policy": "ponder", "session": Session(50.0)}), every_task)
+    recorded = read(content)
+    blocks = {block.name: at for block, at in zip(recorded.layout.rows, places(recorded.layout.rows), strict=True)}
+    alarmed = recorded.table.rows["flags"].copy()
+    (row, *_) = np.flatnonzero(recorded.values("ood.flagged") == 0)
+    alarmed[row, blocks["session.alarm"]] = 1
+    table = replace(recorded.table, rows={**recorded.table.rows, "flags": alarmed})
+    found = [
+        recomputed(one, basis_of(content)).actions["decision.action"]
+        for one in (recorded, replace(recorded, table=table))
+    ]
+    assert [index for index, pair in enumerate(zip(*found, strict=True)) if len(set(pair)) > 1] == [row]
+    assert found[1][row] == "ask"
+
+
+@pytest.mark.parametrize("bad", [{}, {"task": "other"}, {"task": "multiclass"}])
+def test_a_basis_of_something_else_is_damage(every_task: Registry, bad: Any) -> None:
+    _, _, content = recorded_case(Case("letters", "decide"), every_task)
+    with pytest.raises(StoreDamaged):
+        recomputed(read(content), bad)
+
+
+def test_nothing_is_computed_from_a_part_of_the_logits(every_task: Registry) -> None:
+    _, _, content = recorded_case(Case("letters", "decide"), every_task)
+    recorded = read(content)
+    found = recomputed(replace(recorded, layout=replace(recorded.layout, kept=32)), basis_of(content))
+    assert (found.actions, found.reason) == ({}, KEPT)

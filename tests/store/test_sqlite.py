@@ -27,7 +27,7 @@ def event() -> Write:
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    return tmp_path / "record" / "audit.db"
+    return Path(tmp_path) / "record" / "audit.db"
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def numbers(store) -> list[int]:
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("a file system cannot be mounted here")
     try:
@@ -53,13 +54,17 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def fill(store) -> None:
+    for _ in range(20):
+        store.write([LARGE])
+
+
 def test_a_full_disk_is_a_fault_that_ends_when_there_is_room_again(tmp_path):
     with small_disk(tmp_path / "disk"):
         store = open_store(f"sqlite://{tmp_path}/disk/audit.db", signer=FixedSigner())
         store.write([event()])
         with pytest.raises(StoreUnavailable, match="full"):
-            for _ in range(20):
-                store.write([LARGE])
+            fill(store)
         before = numbers(store)  # reads still work
         subprocess.run(["mount", "-o", "remount,size=8m", str(tmp_path / "disk")], check=True)
         store.check()
@@ -68,7 +73,7 @@ def test_a_full_disk_is_a_fault_that_ends_when_there_is_room_again(tmp_path):
         store.close()
 
 
-def test_a_store_that_is_read_only_is_a_fault_and_is_still_read(path, store):
+def test_a_store_that_is_read_only_is_a_fault_and_is_still_read(store):
     store.write([event()])
     store._connection.pragma("query_only", 1)
     for use in (store.check, lambda: store.write([event()])):
@@ -208,7 +213,7 @@ def test_after_an_erasure_no_file_holds_a_key_or_a_text_of_the_subject(path, sto
     assert all(key in found for subject, key, _ in secrets if subject not in erased)
 
 
-def test_an_erasure_whose_traces_a_reader_holds_says_so_and_is_finished_later(path, store, monkeypatch):
+def test_an_erasure_whose_traces_a_reader_holds_says_so_and_is_finished_later(path, store):
     request_id, write = kept(["no", "yes"])
     key = SubjectKey(request_id, b"s" * 16, KEY_ID, b"wrapped key")
     store.write([replace(write, subject_keys=[key])])
@@ -238,11 +243,13 @@ while True:
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(60, marks=pytest.mark.long)])
 def test_processes_that_are_killed_lose_nothing_they_confirmed(path, rounds):
-    url, confirmed = f"sqlite://{path}", []
+    url = f"sqlite://{path}"
+    confirmed: list[str] = []
     for _ in range(rounds):
         command = [sys.executable, "-c", WRITER, url]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
         for process in processes:
+            assert process.stdout is not None
             confirmed += process.stdout.readline().split()
         for process in processes:
             process.kill()
