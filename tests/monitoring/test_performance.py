@@ -201,3 +201,10 @@ def test_a_better_shadow_has_a_log_loss_and_a_cost_below_that_of_the_answers():
     assert found.costs["biopsy"].high < 0.0
     same: Any = shadow_performance(PairedPredictions(2, part, part.log_probs, observations.rows.subject))
     assert (same.log_loss.mean, same.costs["biopsy"].mean) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_the_log_loss_beyond_expectation_of_a_sound_model_covers_zero(repeats):
+    found = [reported(window(200, every, seed=seed, repeats=repeats)[0]) for seed in range(100)]
+    excess = [report.parts["rows"].log_loss.excess for report in found]
+    assert sum(one.low <= 0.0 <= one.high for one in excess) >= 92
