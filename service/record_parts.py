@@ -4,7 +4,7 @@ Tested in tests/test_record_parts.py.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +15,8 @@ from service.api.record_access import RecordAccess
 from service.api.recorder import Recorder
 from service.errors import SettingsInvalid, StoreUnavailable
 from service.prediction.shadows import Shadows
-from service.record_places import anchors_of, retention_of, secrets_of, store_url
+from service.record_metrics import CountedGroups, MeasuredStore
+from service.record_places import anchors_of, folder_of, retention_of, secrets_of, store_url
 from service.runtime.registry import Registry
 from service.settings import PREFIX, Settings
 from service.store.commit_thread import Chore
@@ -23,7 +24,6 @@ from service.store.engine import Store, open_store
 from service.store.entries import Write
 from service.store.reading import Readers
 from service.store.seals import Seals
-from service.store.submissions import Submission
 from service.store.writer import Writer
 from service.telemetry import Telemetry
 
@@ -50,28 +50,6 @@ class RecordParts:
     running: Callable[[], AbstractAsyncContextManager[None]]
 
 
-class Measured:
-    """Counts what the thread that writes did.
-
-    Parameters
-    ----------
-    telemetry : Telemetry
-    """
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
-        telemetry.store_up.set(1)
-
-    def committed(self, submissions: Sequence[Submission], seconds: float) -> None:
-        """A group is durable."""
-        self._telemetry.records.inc(sum([len(submission.write.predictions) for submission in submissions]))
-        self._telemetry.commit_seconds.observe(seconds)
-
-    def fault(self, *, is_up: bool) -> None:
-        """The store failed, or can be written again."""
-        self._telemetry.store_up.set(1 if is_up else 0)
-
-
 def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], datetime]) -> RecordParts:
     """The record by the settings.
 
@@ -84,8 +62,9 @@ def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], d
         return _without_audit(settings, telemetry)
     secrets, url = secrets_of(settings), store_url(settings)
     connect = partial(open_store, url, signer=secrets.current.signer)
-    chores: list[Chore] = [anchors_of(settings, secrets), retention_of(settings, secrets), ForgetReplies()]
-    writer = Writer(connect, Measured(telemetry), chores)
+    measures = MeasuredStore(telemetry, folder_of(url), lambda: writer.waiting)
+    chores: list[Chore] = [anchors_of(settings, secrets), retention_of(settings, secrets), ForgetReplies(), measures]
+    writer = Writer(connect, CountedGroups(telemetry), chores)
     readers = Readers(partial(open_store, url))
     tokens, is_strict = secrets.current.tokens, settings.audit == "strict"
     recorder = Recorder(writer, tokens, Seals(secrets), clock, telemetry.unrecorded.inc, is_strict=is_strict)
@@ -100,7 +79,7 @@ def _without_audit(settings: Settings, telemetry: Telemetry) -> RecordParts:
     def connect() -> Store:
         return open_store(store_url(settings), signer=secrets().current.signer)
 
-    writer = Writer(connect, Measured(telemetry), [ForgetReplies()])
+    writer = Writer(connect, CountedGroups(telemetry), [ForgetReplies()])
     idempotency = Idempotency(writer, secrets, seconds=settings.deadline)
     return RecordParts(None, None, idempotency, partial(writer.running, opens=False))
 

@@ -19,6 +19,12 @@ def store_url(settings: Settings) -> str:
     return settings.store or f"sqlite://{quote(str(settings.data.absolute() / STORE_FILE))}"
 
 
+def folder_of(url: str) -> Path | None:
+    """The directory of an embedded store; None where the store is a server's."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)).parent if parts.scheme == "sqlite" else None
+
+
 def secrets_path(settings: Settings) -> Path:
     """The file of secrets."""
     return settings.secrets or settings.data / SECRETS_FILE

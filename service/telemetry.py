@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import mark_process_dead
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-Mode = Literal["livesum", "livemin"]
+Mode = Literal["livesum", "livemin", "livemax"]
 """What /metrics shows of a gauge of several workers."""
 
 STAGE_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
@@ -62,6 +62,16 @@ class Telemetry:
             "record_commit_seconds", "Time to write a group of records", buckets=STAGE_SECONDS
         )
         self.store_up = self._gauge("record_store_up", "Whether records can be written: 0 or 1", mode="livemin")
+        self.record_group = self._histogram("record_group_answers", "Records that were written together", buckets=ROWS)
+        self.record_waiting = self._gauge("record_waiting_writes", "Writes that wait for the store")
+        self._add_store()
+        self._add_monitoring()
+
+    def _add_store(self) -> None:
+        self.store_bytes = self._gauge("store_bytes", "Size of the store", mode="livemax")
+        self.store_free = self._gauge("store_free_bytes", "Free on the disk of an embedded store", mode="livemin")
+
+    def _add_monitoring(self) -> None:
         self.shadows = self._counter(
             "shadow_requests",
             "Requests that a shadow was to see: recorded, dropped where too many waited, or failed",

@@ -1,6 +1,7 @@
 """Records of answers on their way out: none leaves before its record is durable, where the audit is strict.
 
-Requests that were answered together are recorded together, by the first of them that is back.
+Requests that were answered together are recorded together, by the first of them that is back. Tested in
+tests/test_record_parts.py.
 """
 
 import asyncio

@@ -412,3 +412,12 @@ def test_of_many_known_names_some_are_listed() -> None:
     text = VALID.replace('features = ["age", "pulse"]', f"features = [{many}]")
     with pytest.raises(ManifestInvalid, match=r"'age' is not one of f0, f1, .*, f11 and 88 more$"):
         parse_manifest(text)
+
+
+def test_inputs_are_kept_only_where_a_manifest_asks_for_them() -> None:
+    assert not parse_manifest(VALID).record.inputs
+    kept = parse_manifest(VALID + "\n[record]\ninputs = true\n")
+    assert kept.record.inputs
+    assert kept.fingerprints() == parse_manifest(VALID).fingerprints()
+    with pytest.raises(ManifestInvalid, match=r"record\.outputs"):
+        parse_manifest(VALID + "\n[record]\noutputs = true\n")

@@ -1,6 +1,7 @@
 """Records of every kind of answer, read back by Temperance, by polars and by the definitions of the members."""
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from onnx import helper
 
 from service.api.v1.verbs import VERBS
+from service.bundle.record_options import RecordOptions
 from service.bundle.repository import Repository
 from service.bundle.writer import create_draft
 from service.core.trajectory import State
@@ -266,3 +268,18 @@ def test_a_record_of_one_row_is_small(shipped_model: Model, test_rows: list[list
     joint = joint_of(query, query.conclude(shipped_model.posterior(rows)), [Part("r", 1)], [rows])
     (content,) = plan_of(query, "decide").contents(joint, TOKENS)
     assert len(content.columns) < 640
+
+
+def test_inputs_are_to_be_encrypted_where_the_manifest_asks_for_them(every_task: Registry) -> None:
+    plain = Case("letters", "detect").query(every_task)
+    bundle = plain.model.bundle
+    manifest = bundle.manifest.model_copy(update={"record": RecordOptions(inputs=True)})
+    query = Query.of(replace(plain.model, bundle=replace(bundle, manifest=manifest)), Options("detect"))
+    rows = rows_of(query.model)
+    parts, own = [Part("r", ROWS, subjects=["p"] * ROWS)], [rows]
+    (content,) = plan_of(query, "detect").contents(joint_of(query, answer_of(query, rows), parts, own), TOKENS)
+    kept = [text for text in content.texts if text.kind == "input"]
+    assert [[*orjson.loads(text.content).values()] for text in kept] == rows.tolist()
+    assert {text.subject for text in kept} == {TOKENS.token("subject", "p")}
+    (without,) = plan_of(plain, "detect").contents(joint_of(plain, answer_of(plain, rows), parts, own), TOKENS)
+    assert {text.kind for text in without.texts} == {"subject"}

@@ -50,7 +50,7 @@ class Service:
         self.port = self.port or _free_port()
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
         data = {"TEMPERANCE_DATA": str(self.folder), "TEMPERANCE_STORE": self.store}
-        command = [TEMPERANCE, "serve", "--models", ROOT / "models", "--port", str(self.port)]
+        command = [str(TEMPERANCE), "serve", "--models", str(ROOT / "models"), "--port", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--workers", str(self.workers)], env={**clean, **data}, stderr=log
@@ -58,7 +58,7 @@ class Service:
 
     def processes(self) -> list[psutil.Process]:
         assert self.process is not None
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return list(psutil.Process(self.process.pid).children(recursive=True))
 
     def worker_processes(self) -> list[psutil.Process]:
         """Those that listen."""
