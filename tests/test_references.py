@@ -234,6 +234,7 @@ TABLES = {
     "sites": "[sites.NAME]",
     "change_protocol": "[change_protocol]",
     "policies": "[policies.NAME]",
+    "record": "[record]",
     "policies.labels": "[policies.NAME.labels.LABEL]",
 }
 """Tables of a manifest, and the headings that document them."""
