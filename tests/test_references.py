@@ -232,6 +232,7 @@ TABLES = {
     "ood": "[ood]",
     "runtime": "[runtime]",
     "sites": "[sites.NAME]",
+    "change_protocol": "[change_protocol]",
     "policies": "[policies.NAME]",
     "record": "[record]",
     "change_protocol": "[change_protocol]",

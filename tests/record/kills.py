@@ -30,7 +30,7 @@ from service.store.secrets import Secrets
 from service.store.verification import verify
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-TEMPERANCE: Final = Path(sys.executable).with_name("temperance")
+TEMPERANCE: Final = "from service.cli.main import main; main()"  # of this tree, and no other
 DECIDE: Final = "/v1/models/breast-cancer:decide"
 CLIENTS: Final = 8
 START_SECONDS: Final = 60.0
@@ -51,10 +51,13 @@ class Service:
         self.port = self.port or _free_port()
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
         data = {"TEMPERANCE_DATA": str(self.folder), "TEMPERANCE_STORE": self.store}
-        command = [str(TEMPERANCE), "serve", "--models", str(ROOT / "models"), "--port", str(self.port)]
+        command = [sys.executable, "-c", TEMPERANCE, "serve", "--models", str(ROOT / "models")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--workers", str(self.workers)], env={**clean, **data}, stderr=log
+                [*command, "--port", str(self.port), "--workers", str(self.workers)],
+                cwd=ROOT,
+                env={**clean, **data},
+                stderr=log,
             )
 
     def processes(self) -> list[psutil.Process]:
@@ -187,6 +190,9 @@ def run(engine: str, *, rounds: int, workers: int = 2, pause: float = 0.5) -> Fo
         try:
             clients.wait_for_answer(time.monotonic(), START_SECONDS)
             recoveries = [_round(service, clients, kill, number, pause) for number in range(rounds)]
+        except AssertionError as error:
+            error.add_note((service.folder / "log").read_text()[-3000:])
+            raise
         finally:
             clients.end()
             service.end()
