@@ -232,7 +232,10 @@ TABLES = {
     "ood": "[ood]",
     "runtime": "[runtime]",
     "sites": "[sites.NAME]",
+    "change_protocol": "[change_protocol]",
     "policies": "[policies.NAME]",
+    "record": "[record]",
+    "change_protocol": "[change_protocol]",
     "policies.labels": "[policies.NAME.labels.LABEL]",
 }
 """Tables of a manifest, and the headings that document them."""

@@ -13,8 +13,8 @@ from service.runtime.inputs import Inputs
 from service.runtime.integers import beyond, parted
 from service.runtime.rows import Fields, Rows, Values
 from service.store.entries import SealedKind
+from service.store.keyed_tokens import Tokens
 from service.store.seals import ClearText
-from service.store.tokens import Tokens
 
 
 def clear_texts(part: Part, tokens: Tokens, *, inputs: Sequence[bytes] = ()) -> list[ClearText]:

@@ -21,8 +21,8 @@ from service.prediction.record_texts import clear_texts, rows_json
 from service.prediction.row_bytes import row_bytes
 from service.runtime.rows import join
 from service.store.entries import TOKEN_BYTES, Context, Document, Prediction
+from service.store.keyed_tokens import Tokens
 from service.store.seals import ClearText
-from service.store.tokens import Tokens
 
 MOST_VALUES: Final = 1 << 16
 """Logits of one request; of a larger one the `KEPT` most probable classes of every row are kept."""

@@ -30,6 +30,9 @@ def record_facts(record: Record) -> Iterator[tuple[str, str]]:
     provenance = record.provenance
     counts = ", ".join(f"{count} {name}" for name, count in provenance.class_counts.items())
     yield "fitted on", f"{provenance.rows} rows: {counts}"
+    if record.refit is not None:
+        steps = ", ".join(f"{name}: {own.step}" for name, own in record.refit.steps.items())
+        yield "refitted from", f"version {record.refit.version}, {record.refit.events} events; {steps}"
     yield "flagged of them", f"{provenance.flag_rate:.4f} by the gate; {provenance.range_rate:.4f} outside a range"
 
 

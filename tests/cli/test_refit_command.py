@@ -102,6 +102,8 @@ def test_outcomes_propose_a_candidate_which_is_promoted(
     assert invoke("verify", SHIPPED, *models).exit_code == 0
     assert invoke("alias", SHIPPED, "stable", "candidate", "--reason", "gates passed", *models).exit_code == 0
     assert repository.aliases(SHIPPED)["stable"] == 2
+    shown = " ".join(invoke("inspect", SHIPPED, *models).stdout.split())
+    assert "refitted from version 1" in shown
 
 
 def test_a_dry_run_prints_the_table_and_publishes_nothing(

@@ -1,7 +1,7 @@
 """The report of what came of answers, from arrays with known truth."""
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 
 from service.core.decision import decide
 from service.core.pipeline import Policy
+from service.evaluation.classification_problem import SampleDesign
 from service.monitoring.observations import (
     ACTION,
     UNKNOWN,
@@ -18,6 +19,7 @@ from service.monitoring.observations import (
     Observations,
     Predictions,
 )
+from service.monitoring.part_performance import loss_performance
 from service.monitoring.performance import performance
 from service.monitoring.shadow_performance import PairedPredictions, shadow_performance
 from service.monitoring.window import Window
@@ -201,3 +203,13 @@ def test_a_better_shadow_has_a_log_loss_and_a_cost_below_that_of_the_answers():
     assert found.costs["biopsy"].high < 0.0
     same: Any = shadow_performance(PairedPredictions(2, part, part.log_probs, observations.rows.subject))
     assert (same.log_loss.mean, same.costs["biopsy"].mean) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_the_log_loss_beyond_expectation_of_a_sound_model_covers_zero(repeats):
+    excess = []
+    for seed in range(200):
+        observations, y = window(200, every, seed=seed, repeats=repeats)
+        sample = SampleDesign.of(None, observations.rows.subject)
+        excess.append(loss_performance(observations.parts["rows"].log_probs, y, sample).excess)
+    assert sum(low <= 0.0 <= high for _, low, high, _ in map(astuple, excess)) >= 186

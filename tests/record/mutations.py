@@ -25,8 +25,8 @@ TABLES: Final = (*CHAINED, "contexts", "documents", "streams", "anchors", "seale
 """All but replies, states and the probe, which are no part of the record."""
 
 
-def sound(folder: Path) -> Sample:
-    sample = Sample(folder)
+def sound(folder: Path, url: str | None = None) -> Sample:
+    sample = Sample(folder, url)
     for stream in (1, 2, 3):
         sample.stream(stream)
     return sample

@@ -42,10 +42,12 @@ class Sample:
     Parameters
     ----------
     folder : Path
+    url : str, optional
+        Of the store; of a file in the folder by default.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite://{folder / 'audit.db'}"
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.url = url or f"sqlite://{folder / 'audit.db'}"
         self.anchors_path = folder / "anchors.jsonl"
         self.secrets_path = folder / "secrets.json"
         self.secrets = Secrets.read_or_made(self.secrets_path)

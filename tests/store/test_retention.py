@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.store.anchors import AnchorFile, read_anchors
-from service.store.entries import Event, Write
+from service.store.entries import Event, Reply, Write
 from service.store.retention import DAY, MINUTE, Disk, Retention, erase, prune
 from service.store.seals import Seals
 from service.store.secrets import Secrets, rotate
@@ -49,6 +49,37 @@ def test_an_erased_subject_has_no_text_in_the_file_and_the_chain_holds(sample, t
     files = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("audit.db*"))
     assert not any(content in files for content in held)
     assert finding_of(sample) is None
+
+
+def test_erasure_and_retention_leave_a_record_that_verifies_in_every_engine(tmp_path, url):
+    sample = sound(tmp_path / "data", url)
+    assert finding_of(sample) is None
+    store = sample.open()
+    assert erase(store, sample.secrets, "patient-0", now=NOW) == 1
+    store.close()
+    assert texts_of(sample, request_id(1, 0)) == {}
+    assert pruned(sample, before=START + 2012 * SECOND) == 25
+    assert finding_of(sample) is None
+    assert pruned(sample, before=START + 9000 * SECOND) == 35
+    assert finding_of(sample) is None
+
+
+def test_a_stored_reply_that_would_repeat_an_erased_subject_is_deleted(sample):
+    store = sample.open()
+    for number in (0, 1):  # of patient-0 and of patient-1
+        own = request_id(1, number)
+        key = own.encode()
+        assert store.reserve(key, owner=own, fingerprint=b"f", now=NOW, lease=SECOND) is None
+        store.write([Write(replies=[Reply(key, own, b"encrypted")])])
+    erase(store, sample.secrets, "patient-0", now=NOW)
+    found = [
+        store.reserve(request_id(1, number).encode(), owner="other", fingerprint=b"f", now=NOW, lease=SECOND)
+        for number in (0, 1)
+    ]
+    store.close()
+    assert found[0] is None
+    assert found[1] is not None
+    assert found[1].content == b"encrypted"
 
 
 def test_the_event_of_an_erasure_names_a_token_alone(sample):

@@ -25,6 +25,7 @@ from service.bundle.record import (
     ScoreRecord,
     SequenceRecord,
 )
+from service.bundle.refit_record import ImprovementRecord, RefitRecord, StepRecord
 from service.bundle.sections import (
     Feature,
     Impute,
@@ -54,6 +55,34 @@ FIELDS: Final[dict[type, Mapping[str, str]]] = {
         "excess_standard_error": "Standard error of the excess.",
         "parameters": "How many parameters were fitted.",
         "chosen": "Whether this candidate is used.",
+    },
+    ImprovementRecord: {
+        "before": "Mean loss of the version before, in nats.",
+        "after": "Mean loss out of fold.",
+        "difference": "The second minus the first.",
+        "low": "Lower end of its 95 % interval.",
+        "high": "Upper end.",
+    },
+    StepRecord: {
+        "step": "`none`, `intercept`, `slope` (intercept and slope) or `calibrator` (fitted anew).",
+        "p_values": "Of every simpler step that the closed test looked at.",
+        "slope": "Factor on the log-probabilities before.",
+        "bias": "What is added to them, by class.",
+        "total_slope": "The factor of all refits since the last fit.",
+        "total_bias": "What all of them add.",
+    },
+    RefitRecord: {
+        "version": "The version whose outcomes were learned from.",
+        "digest": "SHA-256 of its files.",
+        "rows": "Rows with an outcome.",
+        "events": "Subjects that show the rarest class.",
+        "since": "First time of an answer, in microseconds since 1970.",
+        "until": "Last time of an answer.",
+        "level": "Of the closed test.",
+        "steps": "What was changed, by label; of a model of classes under `model`.",
+        "improvement": "Losses before and after.",
+        "flag_rate": "Share of the answers that thresholds in force flagged.",
+        "coverage": "Of label sets of 90 %, out of fold; null where there are none.",
     },
     PrevalenceRecord: {
         "basis": "How the prevalence is known: `declared`, `calibration_rows` or `unknown`.",
@@ -163,6 +192,7 @@ FIELDS: Final[dict[type, Mapping[str, str]]] = {
         "labels": "Calibration of every label of a multilabel model, by label.",
         "sequence": "How classes follow each other; null unless it is a sequence model.",
         "provenance": "Where the calibration comes from.",
+        "refit": "How it was made of another version's outcomes; null where it was fitted.",
     },
     Impute: {
         "impute": "The constant.",
