@@ -11,9 +11,9 @@ from typing import Final
 
 import orjson
 
-from service.errors import StoreUnavailable
+from service.record_errors import StoreUnavailable
 from service.store.entries import Event, Write
-from service.store.writing import Writer
+from service.store.record_writer import Writer
 
 LOGIN_FAILED: Final = "login-failed"
 PER_SECOND: Final = 5
