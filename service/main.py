@@ -266,6 +266,7 @@ def compose(
         record=record.access,
         recorder=record.recorder,
         idempotency=record.idempotency,
+        failed_logins=record.failed_logins,
     )
     return behind(build_app(parts), Proxies.named(settings.proxies))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
 
+from service.api.failed_logins import FailedLogins
 from service.api.idempotency import ForgetReplies, Idempotency
 from service.api.record_access import RecordAccess
 from service.api.recorder import Recorder
@@ -41,6 +42,8 @@ class RecordParts:
         Of requests about the record.
     idempotency : Idempotency
         Of requests with a key; without an audit, its first one opens the store.
+    failed_logins : FailedLogins or None
+        None where nothing is recorded.
     running : callable
         Opens the store when its context begins; at its end, what waits is written, and it is closed.
     """
@@ -48,6 +51,7 @@ class RecordParts:
     recorder: Recorder | None
     access: RecordAccess | None
     idempotency: Idempotency
+    failed_logins: FailedLogins | None
     running: Callable[[], AbstractAsyncContextManager[None]]
 
 
@@ -70,8 +74,9 @@ def record_parts(settings: Settings, telemetry: Telemetry, clock: Callable[[], d
     tokens, is_strict = secrets.current.tokens, settings.audit == "strict"
     recorder = Recorder(writer, tokens, Seals(secrets), clock, telemetry.unrecorded.inc, is_strict=is_strict)
     idempotency = Idempotency(writer, lambda: secrets, seconds=settings.deadline)
+    failed = FailedLogins(writer, clock, telemetry.unrecorded_logins.inc)
     access = RecordAccess(readers, _keeping(writer))
-    return RecordParts(recorder, access, idempotency, partial(_running, writer, readers))
+    return RecordParts(recorder, access, idempotency, failed, partial(_running, writer, readers))
 
 
 def _without_audit(settings: Settings, telemetry: Telemetry) -> RecordParts:
@@ -82,7 +87,7 @@ def _without_audit(settings: Settings, telemetry: Telemetry) -> RecordParts:
 
     writer = Writer(connect, CountedGroups(telemetry), [ForgetReplies()])
     idempotency = Idempotency(writer, secrets, seconds=settings.deadline)
-    return RecordParts(None, None, idempotency, partial(writer.running, opens=False))
+    return RecordParts(None, None, idempotency, None, partial(writer.running, opens=False))
 
 
 def with_shadows(

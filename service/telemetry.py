@@ -64,6 +64,7 @@ class Telemetry:
         self.store_up = self._gauge("record_store_up", "Whether records can be written: 0 or 1", mode="livemin")
         self.record_group = self._histogram("record_group_answers", "Records that were written together", buckets=ROWS)
         self.record_waiting = self._gauge("record_waiting_writes", "Writes that wait for the store")
+        self.unrecorded_logins = self._counter("unrecorded_logins", "Failed logins beyond those on record")
         self._add_store()
         self._add_monitoring()
 

@@ -1,5 +1,6 @@
 """The record in a running service: what callers see when its store fails, and that nothing is lost or doubled."""
 
+import json
 import sqlite3
 import subprocess
 import time
@@ -128,3 +129,30 @@ def test_a_store_that_cannot_be_opened_refuses_the_start_in_one_line(tmp_path):
     last = ended.stderr.strip().splitlines()[-1]
     assert "TEMPERANCE_DATA" in last or "TEMPERANCE_STORE" in last
     assert "Traceback" not in ended.stderr
+
+
+def test_an_answer_whose_client_is_gone_is_recorded_as_undelivered(serving, tmp_path, body):
+    with serving(SHIPPED, TEMPERANCE_DATA=str(tmp_path)) as server:
+        server.client.post(PREDICT, json=body)
+        with locked(tmp_path), pytest.raises(httpx.ReadTimeout):
+            server.client.post(PREDICT, json=body, timeout=0.5)
+        until(lambda: len(events(tmp_path, "undelivered")) == 1, 10.0)
+        detail = json.loads(events(tmp_path, "undelivered")[0])
+        assert detail["reason"] == "client-disconnected"
+    assert detail["request_id"] in recorded(tmp_path)
+
+
+def test_failed_logins_are_on_record_a_few_a_second_and_without_the_credential(serving, tmp_path, body):
+    keys = tmp_path / "keys.json"
+    command = [str(TEMPERANCE), "keys", "create", "--name", "ward"]
+    subprocess.run(command, env={"TEMPERANCE_DATA": str(tmp_path)}, check=True, capture_output=True)
+    assert keys.exists()
+    with serving(SHIPPED, TEMPERANCE_DATA=str(tmp_path)) as server:
+        for _ in range(30):
+            answer = server.client.post(PREDICT, json=body, headers={"Authorization": "Bearer tmp_canary"})
+            assert answer.status_code == 401
+        until(lambda: len(events(tmp_path, "login-failed")) >= 5, 10.0)
+    found = events(tmp_path, "login-failed")
+    assert 5 <= len(found) <= 15
+    assert "canary" not in "".join(found)
+    assert recorded(tmp_path) == []

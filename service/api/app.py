@@ -25,6 +25,7 @@ from service.api.body_limit import body_limit
 from service.api.cross_origin import CrossOrigin
 from service.api.edge import Edge
 from service.api.ending import ENDING, Ending
+from service.api.failed_logins import FailedLogins
 from service.api.idempotency import Idempotency
 from service.api.large_bodies import LargeBodies
 from service.api.loop_load import Overload
@@ -58,7 +59,7 @@ class AppParts:
     beside the application for as long as it does; ``trace`` takes in every request that was answered; ``ending`` is how
     far the end of the process has come; ``record`` is where outcomes are kept and records read, None where none is;
     ``recorder`` keeps the records of answers, None where none are kept; ``idempotency`` answers requests with a key
-    once.
+    once; ``failed_logins`` records requests whose credential is not accepted.
     """
 
     registry: Registry
@@ -82,6 +83,7 @@ class AppParts:
     record: RecordAccess | None = None
     recorder: Recorder | None = None
     idempotency: Idempotency | None = None
+    failed_logins: FailedLogins | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def build_app(parts: AppParts) -> ASGIApp:
 
 
 def _guarded(parts: AppParts) -> ASGIApp:
-    app = Authentication(_routed(parts), parts.checks)
+    app = Authentication(_routed(parts), parts.checks, parts.failed_logins)
     return CrossOrigin(app, parts.checks.origins) if parts.checks.origins else app
 
 

@@ -20,6 +20,7 @@ from service.access.caller import ANONYMOUS, Caller
 from service.access.quotas import Quotas
 from service.api import problems
 from service.api.addresses import PLACES, VERSION_PLACES
+from service.api.failed_logins import FailedLogins
 from service.api.proxies import is_proxied
 from service.api.v1.verbs import VERBS
 from service.errors import Forbidden, ServiceError, TokenExpired, Unauthenticated
@@ -107,10 +108,12 @@ class Authentication:
     ----------
     app : ASGI application
     checks : CallerChecks
+    failed : FailedLogins or None
+        Records requests whose credential is not accepted.
     """
 
-    def __init__(self, app: ASGIApp, checks: CallerChecks) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, checks: CallerChecks, failed: FailedLogins | None = None) -> None:
+        self._app, self._failed = app, failed
         self._authenticator, self._quotas = checks.authenticator, checks.quotas
         self._needs = Needs(metrics_open=checks.metrics_open, docs_open=checks.docs_open)
         self._is_free = not checks.quotas.limits_requests(ANONYMOUS)
@@ -134,6 +137,8 @@ class Authentication:
             self._quotas.charge_request(caller)
             check(caller, need)
         except ServiceError as error:
+            if self._failed is not None and isinstance(error, Unauthenticated):
+                self._failed.add(scope["state"]["request_id"], error.code)
             await _refuse(error, need, scope, receive, send)
             return
         await self._app(scope, receive, send)

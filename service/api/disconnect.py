@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 Result = TypeVar("Result")
 
@@ -32,6 +32,24 @@ async def while_connected(work: Awaitable[Result], receive: Receive) -> Result:
     finally:
         working.cancel()
         leaving.cancel()
+
+
+def has_left(receive: Receive) -> bool:
+    """Whether the client has disconnected by now; never waits.
+
+    Parameters
+    ----------
+    receive : callable
+        ASGI's, once the body has been read and nothing else waits for it.
+    """
+    receiving = receive().__await__()
+    try:
+        next(receiving)
+    except StopIteration as done:
+        message: Message = done.value
+        return bool(message["type"] == "http.disconnect")
+    receiving.close()
+    return False
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
@@ -118,7 +119,7 @@ class Recorder:
 
     def undelivered(self, request_id: str, reason: str) -> None:
         """Record that an answer with a record did not reach its caller."""
-        if self.writer.fault is None:
+        with suppress(StoreUnavailable):
             self.writer.submit(Write(events=[self._undelivered(request_id, reason)]))
 
     def _submitted(

@@ -39,10 +39,16 @@ class Pair:
 
 
 def sync_seconds(folder: Path) -> float:
-    """Median time in which a page that was appended is on the disk."""
+    """Median time in which a page that was written over another is on the disk, as SQLite's log is after its first run.
+
+    A file that grows takes longer, for its length is synced too.
+    """
     path = folder / "sync"
     taken = []
     with path.open("wb", buffering=0) as file:
+        file.write(bytes(PAGE * SYNCS))
+        os.fsync(file.fileno())
+        file.seek(0)
         for _ in range(SYNCS):
             file.write(bytes(PAGE))
             started = time.perf_counter()

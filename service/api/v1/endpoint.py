@@ -7,13 +7,15 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.body import read_json
+from service.api.disconnect import has_left
 from service.api.idempotency import REPLAYED, Held, Idempotency, Stored, has_key
 from service.api.intake import State, is_large, sender_of
-from service.api.recorder import Recorder
+from service.api.recorder import DISCONNECTED, Recorder
 from service.api.v1.request_reader import Kind, ReadRequest
 from service.api.v1.targets import Target, Targets
 from service.api.v1.verbs import Verb
@@ -69,6 +71,9 @@ class VerbEndpoint:
         if isinstance(body, Stored):
             await body.send(send, REPLAYED)
             return
+        if self._recorder is not None and has_left(receive):
+            self._recorder.undelivered(scope["state"]["request_id"], DISCONNECTED)
+            raise ClientDisconnect
         headers = [(b"content-length", b"%d" % len(body)), MEDIA_TYPE]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

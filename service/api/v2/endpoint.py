@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
 from service.api.addresses import Limits, addressed
+from service.api.disconnect import has_left
 from service.api.idempotency import REPLAYED, Held, Idempotency, Stored, has_key
 from service.api.intake import Intake, State, is_large, sender_of
-from service.api.recorder import Recorder
+from service.api.recorder import DISCONNECTED, Recorder
 from service.api.v2.documents import IDENTITY, decompress, read_body
 from service.api.v2.input_tensors import in_tensors
 from service.api.v2.model_repository import Access
@@ -130,10 +132,14 @@ class InferEndpoint:
             response = await self._response(scope, receive)
         except ServiceError as error:
             await problems.answer(error, scope, receive, send)
-        else:
-            await response(scope, receive, send)
-            if self._server.recorder is not None:
-                self._server.recorder.left(scope["state"])
+            return
+        recorder = self._server.recorder
+        if recorder is not None and "plan" in scope["state"] and has_left(receive):
+            recorder.undelivered(scope["state"]["request_id"], DISCONNECTED)
+            raise ClientDisconnect
+        await response(scope, receive, send)
+        if recorder is not None:
+            recorder.left(scope["state"])
 
     async def _response(self, scope: Scope, receive: Receive) -> ASGIApp:
         own = self._requests(addressed(self._server.registry, scope["path_params"]))
