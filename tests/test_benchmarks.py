@@ -114,7 +114,7 @@ def test_answers_are_compared_member_by_member(one, other, where):
 @pytest.mark.parametrize("parameters", [{}, {"top_k": 1}])
 async def test_the_plain_service_answers_what_ours_answers(verb, parameters):
     plain = importlib.import_module("tests.bench.plain")
-    settings = Settings(models=ROOT / "models")
+    settings = Settings(models=ROOT / "models", audit="off")
     body = {"instances": breast_rows(100), "parameters": parameters}
     answers = []
     for app in (compose(settings, load(settings)), plain.app):
@@ -127,7 +127,7 @@ async def test_the_plain_service_answers_what_ours_answers(verb, parameters):
 @pytest.mark.parametrize("verb", ["predict", "decide"])
 async def test_the_bare_service_answers_the_same_numbers(verb):
     bare = importlib.import_module("tests.bench.bare")
-    settings = Settings(models=ROOT / "models")
+    settings = Settings(models=ROOT / "models", audit="off")
     bodies = {"instances": breast_rows(100)}
     answers = []
     for app in (compose(settings, load(settings)), bare.app):
@@ -152,7 +152,7 @@ def workload_groups(tmp_path_factory):
 
 async def test_every_workload_is_answered(workload_groups):
     models, groups = workload_groups
-    settings = Settings(models=models)
+    settings = Settings(models=models, audit="off")
     transport = httpx.ASGITransport(compose(settings, load(settings)))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         for group in groups:

@@ -45,7 +45,10 @@ NEEDED = {
     "/v1/models/{name}:decide": "predict",
     "/v1/models/{name}:evaluate": "evaluate",
     "/v1/models/{name}:estimate": "evaluate",
+    "/v1/models/{name}/performance": "evaluate",
     "/v1/models/{rest:path}": ANY,
+    "/v1/outcomes": "outcomes",
+    "/v1/predictions/{prediction_id}": "audit",
     "/v2": ANY,
     "/v2/health/live": OPEN,
     "/v2/health/ready": OPEN,
@@ -60,7 +63,13 @@ NEEDED = {
 }
 """Route, without the place of a version or an alias -> what it needs."""
 PLACE = re.compile(r"/(versions/\{version\}|labels/\{alias\})")
-VALUES = {"{name}": NAME, "{version}": "1", "{alias}": "stable", "{rest:path}": f"{NAME}/more"}
+VALUES = {
+    "{prediction_id}": "none",
+    "{name}": NAME,
+    "{version}": "1",
+    "{alias}": "stable",
+    "{rest:path}": f"{NAME}/more",
+}
 
 Door = Callable[..., httpx.AsyncClient]
 MakeKey = Callable[..., dict[str, str]]
@@ -92,14 +101,14 @@ def door(key_file: KeyFile, shipped: Registry) -> Door:
             stored, _ = new_key("unused", KeyOptions(("audit",)), now=datetime.now(UTC))
             key_file.add(stored)
         served = registry or Registry({NAME: shipped.served(NAME)})  # of its own, for requests change it
-        app = compose(Settings(keys=key_file.path, **{"repository_api": True, **settings}), served)
+        app = compose(Settings(keys=key_file.path, **{"repository_api": True, "audit": "off", **settings}), served)
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://temperance")
 
     return make
 
 
 def all_routes(registry: Registry) -> list[str]:
-    return sorted({route.path for route in routes_of(compose(Settings(repository_api=True), registry))})
+    return sorted({route.path for route in routes_of(compose(Settings(repository_api=True, audit="off"), registry))})
 
 
 def example(route: str) -> str:
@@ -209,7 +218,7 @@ async def test_what_no_rule_names_needs_a_credential(
     path: str, key_file: KeyFile, make_key: MakeKey, shipped: Registry
 ) -> None:
     key = make_key("outcomes")["Authorization"].encode()
-    app = compose(Settings(keys=key_file.path), shipped)
+    app = compose(Settings(keys=key_file.path, audit="off"), shipped)
     assert await status(app, path) == 401
     assert await status(app, path, (b"authorization", key)) in {404, 405}
 
@@ -239,7 +248,7 @@ async def test_a_refused_request_is_never_read(
 ) -> None:
     shown = [] if scope == "none" else [(b"authorization", make_key("metrics")["Authorization"].encode())]
     make_key("audit")
-    app = compose(Settings(keys=key_file.path), shipped)
+    app = compose(Settings(keys=key_file.path, audit="off"), shipped)
     found = await status(app, f"/v1/models/{NAME}:decide", *shown, method="POST")
     assert found == (401 if scope == "none" else 403)
 
@@ -248,7 +257,7 @@ async def test_a_websocket_is_closed_with_a_credential_too(
     key_file: KeyFile, make_key: MakeKey, shipped: Registry
 ) -> None:
     header = make_key("predict")["Authorization"].encode()
-    app, sent = compose(Settings(keys=key_file.path), shipped), list[Message]()
+    app, sent = compose(Settings(keys=key_file.path, audit="off"), shipped), list[Message]()
 
     async def receive() -> Message:
         return {"type": "websocket.connect"}
@@ -383,7 +392,9 @@ async def test_the_scheme_has_any_case(scheme: str, door: Door, make_key: MakeKe
 
 
 async def test_a_subject_counts_only_from_a_proxy(tmp_path: Path, shipped: Registry) -> None:
-    settings = Settings(data=tmp_path, client_certificate_header="X-Client-Subject", proxies=("127.0.0.1",))
+    settings = Settings(
+        audit="off", data=tmp_path, client_certificate_header="X-Client-Subject", proxies=("127.0.0.1",)
+    )
     app = compose(settings, shipped)
     header = {"X-Client-Subject": "CN=ehr"}
     statuses = []
@@ -466,7 +477,7 @@ async def test_a_setting_limits_callers_without_a_quota_of_their_own(door: Door,
 
 async def test_a_token_of_an_issuer_is_a_caller(issuer: Any, tmp_path: Path, shipped: Registry) -> None:
     entry = {"issuer": issuer.address, "audience": "temperance", "jwks_url": f"{issuer.address}/jwks"}
-    app = compose(Settings(data=tmp_path, jwt_issuers=(entry,)), shipped)
+    app = compose(Settings(data=tmp_path, jwt_issuers=(entry,), audit="off"), shipped)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://temperance") as client:
 
         async def status(path: str, token: bytes) -> int:
@@ -503,7 +514,7 @@ def test_tokens_are_callers_of_a_real_server(
 async def test_a_token_that_cannot_be_checked_is_503(issuer: Any, tmp_path: Path, shipped: Registry) -> None:
     issuer.status = 500
     entry = {"issuer": issuer.address, "audience": "temperance", "jwks_url": f"{issuer.address}/jwks"}
-    app = compose(Settings(data=tmp_path, jwt_issuers=(entry,)), shipped)
+    app = compose(Settings(data=tmp_path, jwt_issuers=(entry,), audit="off"), shipped)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://temperance") as client:
         answer = await client.get("/v1/models", headers={"Authorization": f"Bearer {issuer.token().decode()}"})
     assert is_error(answer, 503)
