@@ -235,7 +235,6 @@ TABLES = {
     "change_protocol": "[change_protocol]",
     "policies": "[policies.NAME]",
     "record": "[record]",
-    "change_protocol": "[change_protocol]",
     "policies.labels": "[policies.NAME.labels.LABEL]",
 }
 """Tables of a manifest, and the headings that document them."""

@@ -11,8 +11,9 @@ import uuid_utils
 
 from service.api.v1.verbs import VERBS
 from service.core.sequence import lengths_of
+from service.monitoring.answered_blocks import read_blocks
 from service.monitoring.observations import ACTION, UNKNOWN
-from service.monitoring.observed import observe
+from service.monitoring.observed import observations, observe
 from service.monitoring.performance import performance
 from service.monitoring.performance_query import report_performance
 from service.monitoring.window import Window
@@ -249,3 +250,13 @@ def test_a_report_shows_the_alarms_of_the_versions_that_answered(store, every_ta
         store.write([Write(events=[Event(BEGUN, "alarm", orjson.dumps(detail).decode())])])
     report = report_performance(store, model, Window())
     assert [alarm["version"] for alarm in report.as_json()["alarms"]] == [1]
+
+
+def test_of_too_many_rows_the_latest_are_read_and_the_others_counted(store, every_task):
+    for hour, name in enumerate(("letters-decide", "letters-decide-site", "letters-decide-coverage")):
+        _, query, _ = recorded(store, DECIDED[name], every_task, created=BEGUN + hour * HOUR)
+    blocks, more, left_out = read_blocks(store, query.model.name, Window(), most_rows=ROWS)
+    found = observations(query.model.name, blocks, more=more, left_out=left_out)
+    assert (len(found.rows), found.more) == (ROWS, 2 * ROWS)
+    assert set(found.rows.created.tolist()) == {BEGUN + 2 * HOUR}
+    assert "not read" in performance(found, Window()).notes[0]

@@ -108,6 +108,23 @@ def _check_same_rows(data: Path, found: list[Prediction]) -> None:
             np.testing.assert_allclose(beside, returned, rtol=1e-5)
 
 
+def test_a_shadow_sees_requests_of_v2_and_none_of_reports(
+    serving: Serving, repository: Repository, publish_again: Callable[[], int], test_rows: list[list[float]], data: Path
+) -> None:
+    set_alias(repository, NAME, "candidate", publish_again(), share=1.0)
+    tensor = {"name": "X", "datatype": "FP32", "shape": [1, len(test_rows[0])], "data": test_rows[0]}
+    with serving(repository.root, TEMPERANCE_DATA=str(data)) as server:
+        report = {"instances": test_rows[:2], "labels": ["benign", "malignant"]}
+        assert server.client.post(f"/v1/models/{NAME}:evaluate", json=report).status_code == 200
+        answered = server.client.post(f"/v2/models/{NAME}/infer", json={"inputs": [tensor]})
+        assert answered.status_code == 200, answered.text
+        (record,) = shadows(data, 1)
+    with reading(data) as store:
+        context = store.context(record.context)
+    assert context is not None
+    assert (context.verb, context.version, context.shadow_of) == ("infer", 2, 1)
+
+
 def test_without_a_shadow_nothing_runs_beside(
     serving: Serving, repository: Repository, test_rows: list[list[float]], data: Path
 ) -> None:

@@ -1,5 +1,7 @@
 """A server that goes away, and what is required of it."""
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 
@@ -11,15 +13,22 @@ from service.store.entries import Event, Write
 from service.store.migrations import migrations
 from service.store.postgresql import PostgresqlStore
 from service.store.postgresql_connection import PARAMETERS, connected, migrate
-from tests.store.conftest import new_database
+from tests.store.conftest import new_database, new_schema
 from tests.store.kept import FixedSigner, kept, outcome
 
 SECRET = "hunter2"  # noqa: S105  # of nothing
 
 
 @pytest.fixture
-def url(postgresql) -> str:
-    return new_database(postgresql)
+def url(postgresql) -> Iterator[str]:
+    with new_schema(postgresql) as schema:
+        yield schema
+
+
+@pytest.fixture
+def database(postgresql) -> Iterator[str]:
+    with new_database(postgresql) as database:
+        yield database
 
 
 @pytest.fixture
@@ -104,29 +113,31 @@ def test_a_url_that_cannot_be_understood_is_refused_without_quoting_it(url):
     assert SECRET not in str(found.value)
 
 
-def test_commits_are_synchronous_whatever_the_database_says(url):
-    with psycopg.connect(url, autocommit=True) as other:
+def test_commits_are_synchronous_whatever_the_database_says(database):
+    with psycopg.connect(database, autocommit=True) as other:
         name = other.info.dbname
         other.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
-    store = PostgresqlStore.opened(url, signer=FixedSigner())
+    store = PostgresqlStore.opened(database, signer=FixedSigner())
     assert store._rows("SHOW synchronous_commit") == [("on",)]
     store.close()
 
 
-def test_a_database_that_is_read_only_is_a_fault_and_not_an_answer(store, url):
+def test_a_database_that_is_read_only_is_a_fault_and_not_an_answer(database):
+    store = PostgresqlStore.opened(database, signer=FixedSigner())
     store.write([event()])
-    with psycopg.connect(url, autocommit=True) as other:
+    with psycopg.connect(database, autocommit=True) as other:
         other.execute(f'ALTER DATABASE "{other.info.dbname}" SET default_transaction_read_only = on')
-    lose_connection(url)
+    lose_connection(database)
     with pytest.raises(StoreUnavailable, match="read-only"):
         store.write([event()])
-    with psycopg.connect(url, autocommit=True) as other:
+    with psycopg.connect(database, autocommit=True) as other:
         other.execute("SET default_transaction_read_only = off")
         other.execute(f'ALTER DATABASE "{other.info.dbname}" RESET default_transaction_read_only')
     store._not_before = 0.0
     store.check()
     store.write([event()])
     assert numbers(store) == [1, 2]
+    store.close()
 
 
 def test_a_row_that_another_transaction_holds_is_waited_for_and_then_a_fault(store, url):

@@ -10,6 +10,7 @@ from service.core.intervals import Z
 from service.core.numerics import Array, Indices
 
 LOGIT_LIMIT = 40.0  # beyond it a float64 probability is 0 or 1
+ROUNDING = 1e-12  # of a sum of losses: below it a last step would be halved for noise, a hundred times over
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +171,8 @@ def _logistic(design: Array, y: Array, w: Array, *, steps: int) -> tuple[Array, 
     for _ in range(steps):
         p = _sigmoid(design @ line)
         newton = np.linalg.solve(_information(design, p, w), design.T @ (w * (y - p)))
-        step = 1.0
-        while (tried := _loss(design @ (line + step * newton), y, w)) > loss and step > 1e-10:
+        step, bound = 1.0, loss * (1.0 + ROUNDING)
+        while (tried := _loss(design @ (line + step * newton), y, w)) > bound and step > 1e-10:
             step /= 2.0
         line, gained, loss = line + step * newton, loss - tried, tried
         if gained <= 1e-15 * loss and np.abs(newton).max() <= 1e-9:
