@@ -244,7 +244,7 @@ def test_a_collector_that_does_not_answer_delays_neither_requests_nor_the_end(
 
 
 DECIDE = "/v1/models/breast-cancer:decide"
-STAGES = ["read", "queue", "run", "postprocess", "write"]
+STAGES = ["read", "queue", "run", "postprocess", "write", "record"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -115,6 +115,7 @@ class Recorder:
             raise AuditUnavailable(detail) from None
         except ServiceError:
             self.undelivered(joint.parts[place].request_id, DEADLINE)
+            self.check()  # a store that does not answer is the reason, and not the request
             raise
 
     def undelivered(self, request_id: str, reason: str) -> None:

@@ -74,13 +74,16 @@ def traced(answered: Answered, state: State) -> TracedRequest:
 def _stages(answered: Answered, result: Result) -> tuple[tuple[str, float, float], ...]:
     joint, place = result
     queued, (started, ran, concluded) = joint.queued[place], joint.timings
-    return (
+    record = joint.record if joint.record is not None and joint.record.until > 0.0 else None  # not yet, or never
+    written = answered.ended if record is None else record.since
+    stages = (
         ("read", answered.started, queued),
         ("queue", queued, started),
         ("run", started, ran),
         ("postprocess", ran, concluded),
-        ("write", concluded, answered.ended),
+        ("write", concluded, written),
     )
+    return (*stages, ("record", written, record.until)) if record is not None else stages
 
 
 def _sent(correlation: Correlation) -> Fields:

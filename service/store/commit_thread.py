@@ -23,7 +23,7 @@ from service.store.submissions import Submission, Use
 MOST_TOGETHER: Final = 512  # submissions in one transaction
 CHECK_SECONDS: Final = 0.5
 IDLE_SECONDS: Final = 5.0
-"""Between two looks at chores while nothing is written."""
+"""Between two checks of the store, and looks at chores, while nothing is written."""
 END_SECONDS: Final = 5.0
 UNEXPECTED: Final = "an unexpected error, which the log describes"
 
@@ -108,6 +108,8 @@ class CommitThread:
             self._do([job for job in jobs if job is not None])
             if self.fault is not None:
                 self._recover()
+            elif not jobs and self._store is not None:
+                self._check(self._store)
             self._run_chores(is_last=is_over)
         self._disconnect()
 
@@ -183,6 +185,18 @@ class CommitThread:
             self._observer.fault(is_up=False)
         self.fault = error.detail
         return StoreUnavailable(error.detail)
+
+    def _check(self, store: Store) -> None:
+        # Without requests nothing else would find out that the service is not ready.
+        self.busy_since = time.monotonic()
+        try:
+            store.check()
+        except ServiceError as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001  # as above
+            log.error("the store could not be checked", extra={"error_lines": error_lines(error)})  # noqa: TRY400
+            self._disconnect()
+        self.busy_since = None
 
     def _recover(self) -> None:
         try:

@@ -4,6 +4,7 @@ Both belong to an event loop, which alone settles them. Tested in tests/store/te
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -31,6 +32,8 @@ class Submission:
         Why they are not in the store.
     waiters : list of (future, deadline)
         Of those who wait, on the clock of the event loop.
+    since, until : float
+        When they were handed over, and when it was known what became of them; on the monotonic clock, 0 before.
     """
 
     write: Write
@@ -39,6 +42,8 @@ class Submission:
     is_done: bool = False
     failure: ServiceError | None = None
     waiters: list[tuple[asyncio.Future[None], float]] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+    until: float = 0.0
 
     @classmethod
     def failed(cls, failure: ServiceError) -> Self:
@@ -63,7 +68,7 @@ class Submission:
 
     def settle(self, failure: ServiceError | None) -> None:
         """State what became of the entries; on the event loop."""
-        self.is_done, self.failure = True, failure
+        self.is_done, self.failure, self.until = True, failure, time.monotonic()
         for waiter, _ in self.waiters:
             _settle(waiter, failure)
         self.waiters.clear()

@@ -10,6 +10,7 @@ import pytest
 
 from service.errors import DeadlineExceeded
 from service.record_errors import StoreUnavailable
+from service.store import commit_thread
 from service.store.engine import Store
 from service.store.entries import Event, Write
 from service.store.record_writer import Writer
@@ -197,3 +198,17 @@ async def test_a_chore_that_fails_does_not_end_the_thread():
         await writer.submit(entry()).durable(soon())
         await writer.submit(entry()).durable(soon())
     assert len(store.groups) == 2
+
+
+async def test_a_store_that_fails_while_nothing_is_written_is_found_out(monkeypatch):
+    monkeypatch.setattr(commit_thread, "IDLE_SECONDS", 0.02)
+    store = Memory()
+    async with writing(store) as writer:
+        store.reason = "the disk is full"
+        deadline = soon()
+        while writer.fault is None:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.02)
+        assert writer.fault == "the disk is full"
+        store.reason = None
+        await until_it_is_up(writer)
