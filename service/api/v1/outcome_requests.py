@@ -132,7 +132,10 @@ class OutcomeReport(Wire):
 class OutcomesRequest(Wire):
     """Body of `POST /v1/outcomes`."""
 
-    outcomes: Annotated[list[OutcomeReport], Field(min_length=1, max_length=MOST_REPORTS)]
+    outcomes: Annotated[
+        list[OutcomeReport],
+        Field(min_length=1, max_length=MOST_REPORTS, description="What turned out to be true, by prediction."),
+    ]
 
 
 def parse_reports(document: object, *, now: int) -> list[Report]:
