@@ -29,7 +29,7 @@ def test_a_model_of_another_hospital_is_repaired(
         proposed = hospital.run("refit", NAME, "--json")
         assert (proposed["passed"], proposed["steps"]["model"]["step"]) == (True, "intercept")
         hospital.run("alias", NAME, "candidate", "2", "--shadow")
-        assert wait_for(lambda: "candidate" in server.log.read_text(), SECONDS) is not None
+        assert wait_for(lambda: _shadow_runs(hospital, before), SECONDS) is not None
         assert hospital.report(after, hospital.decide(after, first))["accepted"] == len(after)
         assert wait_for(lambda: _rows_of_the_shadow(hospital) == len(after), SECONDS) is not None
         (shadow,) = hospital.performance()["shadows"]["rows"]
@@ -39,6 +39,11 @@ def test_a_model_of_another_hospital_is_repaired(
         assert wait_for(lambda: hospital.aliases() == {"stable": "2"}, SECONDS) is not None
         assert {row["version"] for row in hospital.decide(after, first)} == {"2"}
     assert "Sound" in command("audit", "verify", TEMPERANCE_DATA=str(data))
+
+
+def _shadow_runs(hospital: Hospital, patients: hospitals.Patients) -> bool:
+    hospital.decide(patients.some(slice(1)), 0)  # without an outcome, it enters no comparison
+    return "temperance_shadow_requests_total{" in hospital.client.get("/metrics").text
 
 
 def _rows_of_the_shadow(hospital: Hospital) -> int:

@@ -17,9 +17,8 @@ from typing import Final
 
 import httpx
 
-from tests.bench.servers import ROOT, Server, running
+from tests.bench.servers import ROOT, TEMPERANCE, Server, running
 from tests.bench.shipped import DECIDE, breast_rows
-from tests.record.kills import TEMPERANCE
 
 AT_ONCE: Final = 100  # connections; more wait for a place
 PAUSE_SECONDS: Final = 0.05
