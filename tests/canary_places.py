@@ -125,6 +125,12 @@ def _in_documents(row: list[float], key: str) -> Iterator[tuple[str, bytes]]:
     for verb in ("predict", "detect", "decide"):
         yield f"a number for {verb}", posted(f"{MODEL}:{verb}", {"instances": [[NUMBER, *row[1:]]]}, key=key)
         yield f"ids for {verb}", posted(f"{MODEL}:{verb}", {"instances": [row], "parameters": {"ids": [WORD]}}, key=key)
+        yield (
+            f"subjects for {verb}",
+            posted(
+                f"{MODEL}:{verb}", {"instances": [row], "parameters": {"subjects": [WORD], "groups": [WORD]}}, key=key
+            ),
+        )
     for change in ROWS:
         yield f"row {change!r}", posted(MODEL + ":decide", {"instances": [[change, *row[1:]]]}, key=key)
     for instance in INSTANCES:
@@ -264,6 +270,10 @@ PARAMETERS: Final[tuple[Any, ...]] = (
     {"costs": {"a": WORD}},
     {"on_ood": WORD},
     {"ids": [WORD * 50]},
+    {"subjects": [WORD * 50]},
+    {"subjects": [WORD, WORD]},
+    {"groups": [{WORD: 1}]},
+    {"groups": WORD},
     {"ids": [{WORD: 1}]},
     {"ids": WORD},
     {"ids": [WORD, WORD]},

@@ -36,7 +36,14 @@ MOTION = [[0.1] * 25]
 V1: dict[str, dict[str, Any]] = {
     "letters:predict": {
         "instances": LETTERS,
-        "parameters": {"site": "north", "coverage": 0.9, "top_k": 2, "ids": ["x", "y"], "layout": "columns"},
+        "parameters": {
+            "site": "north",
+            "coverage": 0.9,
+            "top_k": 2,
+            "ids": ["x", "y"],
+            "subjects": ["p", "q"],
+            "layout": "columns",
+        },
     },
     "letters:predict by row": {
         "instances": [dict(zip("uvw", row, strict=True)) for row in LETTERS],

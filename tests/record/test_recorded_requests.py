@@ -13,6 +13,8 @@ from service.store.engine import Store, open_store
 from service.store.entries import Prediction, Selection
 from tests.conftest import SHIPPED
 
+SUBJECTS, IDS, GROUPS = ["patient-4711", "patient-4712"], ["sample-one", "sample-two"], ["ward-north", "ward-south"]
+
 
 def records_of(folder: Path) -> tuple[Store, list[Prediction]]:
     (database,) = [path for path in folder.rglob("*") if path.suffix in (".sqlite", ".db")]
@@ -41,19 +43,21 @@ def test_a_row_is_the_same_row_of_the_same_subject_on_v1_and_v2(
     found = recomputed(recorded, orjson.loads(basis.content))
     assert found.actions["decision.action"] == recorded.texts("decision.action")
     assert differences(recorded, found) == []
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert not [text for text in (*SUBJECTS, *IDS, *GROUPS) if text.encode() in stored]
     assert {(text.row, text.kind) for text in store.sealed_of(decided.request_id)} == {
         (row, kind) for row in range(2) for kind in ("id", "subject", "group")
     }
 
 
 def send(server: Any, rows: list[list[float]]) -> None:
-    texts = {"subjects": ["p", "q"], "ids": ["a", "b"], "groups": ["north", "south"]}
+    texts = {"subjects": SUBJECTS, "ids": IDS, "groups": GROUPS}
     assert server.post("decide", {"instances": rows[:2], "parameters": texts}).status_code == 200
     (described,) = server.client.get("/v2/models/breast-cancer").json()["inputs"]
     values = [value for row in rows[:2] for value in row]
     tensors = [
         {"name": described["name"], "datatype": "FP64", "shape": [2, 30], "data": values},
-        {"name": "subjects", "datatype": "BYTES", "shape": [2], "data": ["p", "q"]},
+        {"name": "subjects", "datatype": "BYTES", "shape": [2], "data": SUBJECTS},
     ]
     assert server.client.post("/v2/models/breast-cancer/infer", json={"inputs": tensors}).status_code == 200
     assert server.post("estimate", {"instances": rows[:60]}).status_code == 200
