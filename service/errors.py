@@ -15,15 +15,12 @@
     │   ├── InvalidInstances         the rows
     │   ├── InvalidLabels            the labels of an evaluation
     │   ├── InvalidParameters        the options
-    │   ├── InvalidOutcomes          reports of what turned out to be true
     │   ├── PolicyRequired
     │   ├── PrevalenceUnavailable
     │   ├── EstimateUnavailable
     │   ├── CoverageUnavailable
     │   ├── SessionUnavailable
     │   ├── TooManyRows
-    │   ├── IdempotencyMismatch      an Idempotency-Key of another request
-    │   ├── IdempotencyInProgress    an Idempotency-Key whose request is still under way
     │   ├── RepositoryClosed         what is served is not for callers to change
     │   ├── Unauthenticated          no credential, or none that is known here
     │   │   └── TokenExpired
@@ -32,17 +29,13 @@
     ├── NotFound                     no such thing under that address
     │   ├── ModelNotFound
     │   ├── VersionNotServed
-    │   ├── VerbNotFound
-    │   └── PredictionNotFound       no record under that id
+    │   └── VerbNotFound
     ├── ModelOutputInvalid           the graph's output contradicts its manifest
     ├── NotReady                     no model is loaded, not yet or not any more
     │   └── ModelNotReady            others are
     ├── LoadFailed                   a model that was to be loaded on request, and cannot be
     ├── Overloaded                   a request that would wait too long, or not be answered in time
     │   └── Draining                 the process is ending
-    ├── AuditUnavailable             an answer whose record cannot be kept
-    ├── StoreUnavailable             the database cannot be reached, read or written now
-    ├── StoreDamaged                 what lies in it contradicts itself
     ├── DeadlineExceeded             a request's time ran out before it was answered
     ├── SettingsInvalid              what the service cannot start with
     ├── KeysInvalid                  keys that cannot be read, made or revoked
@@ -54,12 +47,10 @@
     ├── GraphError                   an .onnx file that cannot be used as it is
     ├── DataError                    a data set that cannot be used as it is
     └── FitError                     data from which nothing can be learned
-        ├── NoSignal
-        └── RefitRefused
+        └── NoSignal, RefitRefused
 
-What HTTP itself can refuse is in `service/api/http_errors.py`, what checking a credential can meet in
-`service/access/access_errors.py`, what `bench` can meet in `service/api/bench.py`. Tested in
-`tests/api/test_problems.py`.
+Errors of the record are in `service/record_errors.py`, of HTTP itself in `service/api/http_errors.py`, of credentials in
+`service/access/access_errors.py`, of `bench` in `service/api/bench.py`. Tested in `tests/api/test_problems.py`.
 """
 
 from collections.abc import Sequence
@@ -181,13 +172,6 @@ class InvalidParameters(RequestError):
     title = "Some parameters are not valid"
 
 
-class InvalidOutcomes(RequestError):
-    """Reports of outcomes that are malformed; none of their request is kept."""
-
-    code = "invalid-outcomes"
-    title = "Some outcomes are not valid"
-
-
 class PolicyRequired(RequestError):
     """Several policies, none the default, and the request names none."""
 
@@ -228,20 +212,6 @@ class TooManyRows(RequestError):
 
     code = "too-many-rows"
     title = "The request has too many instances"
-
-
-class IdempotencyMismatch(RequestError):
-    """An Idempotency-Key under which another request was answered."""
-
-    code: ClassVar[str] = "idempotency-mismatch"
-    title: ClassVar[str] = "The Idempotency-Key belongs to another request"
-
-
-class IdempotencyInProgress(RequestError):
-    """An Idempotency-Key whose request is still being answered."""
-
-    code: ClassVar[str] = "idempotency-in-progress"
-    title: ClassVar[str] = "A request with this Idempotency-Key is still being answered"
 
 
 class RepositoryClosed(RequestError):
@@ -316,13 +286,6 @@ class VerbNotFound(NotFound):
     title = "No such verb"
 
 
-class PredictionNotFound(NotFound):
-    """There is no record of an answer under that id, or none that the caller may read."""
-
-    code: ClassVar[str] = "prediction-not-found"
-    title: ClassVar[str] = "There is no such prediction"
-
-
 class ModelOutputInvalid(ServiceError):
     """The graph's output contradicts its manifest: not finite, or no probabilities."""
 
@@ -372,27 +335,6 @@ class Draining(Overloaded):
 
     code = "draining"
     title = "The service is ending"
-
-
-class AuditUnavailable(ServiceError):
-    """The record of an answer cannot be kept now, and no answer leaves without one."""
-
-    code: ClassVar[str] = "audit-unavailable"
-    title: ClassVar[str] = "The answer cannot be recorded now"
-
-
-class StoreUnavailable(ServiceError):
-    """The database cannot be reached, read or written now; its text names the kind of fault and no value."""
-
-    code: ClassVar[str] = "store-unavailable"
-    title: ClassVar[str] = "The store cannot be used now"
-
-
-class StoreDamaged(ServiceError):
-    """What lies in the store contradicts itself."""
-
-    code: ClassVar[str] = "store-damaged"
-    title: ClassVar[str] = "The store is damaged"
 
 
 class DeadlineExceeded(ServiceError):

@@ -13,8 +13,9 @@ from functools import cache, partial
 from service.api.idempotency import ForgetReplies, Idempotency
 from service.api.record_access import RecordAccess
 from service.api.recorder import Recorder
-from service.errors import SettingsInvalid, StoreUnavailable
+from service.errors import SettingsInvalid
 from service.prediction.shadows import Shadows
+from service.record_errors import StoreUnavailable
 from service.record_metrics import CountedGroups, MeasuredStore
 from service.record_places import anchors_of, folder_of, retention_of, secrets_of, store_url
 from service.runtime.registry import Registry
@@ -23,8 +24,8 @@ from service.store.commit_thread import Chore
 from service.store.engine import Store, open_store
 from service.store.entries import Write
 from service.store.reading import Readers
+from service.store.record_writer import Writer
 from service.store.seals import Seals
-from service.store.writer import Writer
 from service.telemetry import Telemetry
 
 

@@ -11,7 +11,7 @@ from service.prediction.records import Origin, RecordPlan
 from service.prediction.timings import Timings
 from service.runtime.registry import Registry
 from service.store.entries import Write
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
 from tests.every_task import ROWS, Case, answer_of, rows_of
 
 TOKENS: Final = Tokens("k1", bytes(32))

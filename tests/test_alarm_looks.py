@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.alarm_looks import AlarmLooks, looking, looking_for_alarms
-from service.errors import StoreUnavailable
 from service.monitoring.alarm_watch import AlarmWatch
+from service.record_errors import StoreUnavailable
 from service.runtime.registry import Registry
 from service.settings import Settings
 from service.store.engine import Store, open_store

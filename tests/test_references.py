@@ -233,6 +233,7 @@ TABLES = {
     "runtime": "[runtime]",
     "sites": "[sites.NAME]",
     "policies": "[policies.NAME]",
+    "record": "[record]",
     "policies.labels": "[policies.NAME.labels.LABEL]",
 }
 """Tables of a manifest, and the headings that document them."""

@@ -23,12 +23,13 @@ import orjson
 from starlette.types import Scope, Send
 
 from service.api.intake import caller_of
-from service.errors import DeadlineExceeded, IdempotencyInProgress, IdempotencyMismatch, InvalidRequest
+from service.errors import DeadlineExceeded, InvalidRequest
+from service.record_errors import IdempotencyInProgress, IdempotencyMismatch
 from service.store.engine import Store
 from service.store.entries import Reply, Write
+from service.store.record_writer import Writer
 from service.store.seals import Seals
 from service.store.secrets import Secrets
-from service.store.writer import Writer
 
 Result = TypeVar("Result")
 Fields = Sequence[tuple[bytes, bytes]]

@@ -14,13 +14,11 @@ from service.access.access_errors import IssuerUnavailable
 from service.api.http_errors import HeadersTooLarge, MalformedHttp, MethodNotAllowed, RequestTimeout, UriTooLong
 from service.errors import (
     MOST_FAULTS,
-    AuditUnavailable,
     BodyTooLarge,
     BundleError,
     DeadlineExceeded,
     Fault,
     Forbidden,
-    IdempotencyInProgress,
     LoadFailed,
     MalformedBody,
     ModelOutputInvalid,
@@ -31,10 +29,10 @@ from service.errors import (
     RepositoryClosed,
     RequestError,
     ServiceError,
-    StoreUnavailable,
     Unauthenticated,
     UnsupportedMediaType,
 )
+from service.record_errors import AuditUnavailable, IdempotencyInProgress, StoreUnavailable
 
 STATUS: Final[dict[type[ServiceError], int]] = {
     ServiceError: 500,

@@ -15,16 +15,17 @@ from typing import Any, Final
 
 import orjson
 
-from service.errors import AuditUnavailable, ServiceError, StoreUnavailable
+from service.errors import ServiceError
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
 from service.prediction.records import Content, Origin, RecordPlan
 from service.prediction.shadows import Shadows
+from service.record_errors import AuditUnavailable, StoreUnavailable
 from service.store.entries import Context, Document, Event, Prediction, Reply, Sealed, SubjectKey, Write
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
+from service.store.record_writer import Writer
 from service.store.seals import Seals
 from service.store.submissions import Submission
-from service.store.writer import Writer
 
 UNDELIVERED: Final = "undelivered"
 DISCONNECTED, DEADLINE = "client-disconnected", "deadline-exceeded"

@@ -15,14 +15,15 @@ from service.cli.audit_export_command import export_
 from service.cli.audit_options import moment, opened, place_options, settings_of
 from service.cli.audit_show_command import show
 from service.cli.console import print_json, print_table
-from service.errors import SettingsInvalid, StoreDamaged
+from service.errors import SettingsInvalid
+from service.record_errors import StoreDamaged
 from service.record_places import anchor_sink, secrets_path
 from service.settings import Settings
 from service.store import retention
 from service.store.anchors import ANCHORS_FILE, read_anchors
-from service.store.entries import Anchor
 from service.store.seals import Seals
 from service.store.secrets import PublicKeys, Secrets, make, public_keys_of, rotate
+from service.store.streams import Anchor
 from service.store.verification import Finding, Verification, verify
 
 

@@ -12,10 +12,10 @@ from service.api.v1.recorded_prediction import recorded_prediction
 from service.cli.arguments import json_flag
 from service.cli.audit_options import opened, place_options, settings_of
 from service.cli.console import print_json
-from service.errors import StoreDamaged
 from service.prediction.record_reader import Recorded, read_records
 from service.prediction.record_recomputation import differences, recomputed
 from service.prediction.record_rows import rows_of
+from service.record_errors import StoreDamaged
 from service.record_places import secrets_path
 from service.settings import Settings
 from service.store.engine import Store

@@ -17,8 +17,8 @@ from service.core import multilabel
 from service.core.multilabel import shares_of
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import at_prevalence
-from service.errors import StoreDamaged
 from service.prediction.record_reader import Recorded, read_records
+from service.record_errors import StoreDamaged
 from service.store.engine import Store
 from service.store.entries import Context, Prediction
 

@@ -12,8 +12,8 @@ from typing import Final
 
 import orjson
 
-from service.errors import StoreDamaged
 from service.monitoring.alarms import Alarm, Watched, alarms_of, look, record_alarms
+from service.record_errors import StoreDamaged
 from service.store.engine import Store
 
 log = getLogger("temperance")

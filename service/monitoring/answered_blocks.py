@@ -15,11 +15,11 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from service.errors import StoreDamaged
 from service.monitoring.recorded_blocks import PartBlock, part_blocks
 from service.monitoring.truth import in_force
 from service.monitoring.window import Window, moment_text, read_moment
 from service.prediction.record_reader import Recorded, read_records
+from service.record_errors import StoreDamaged
 from service.store.engine import Store
 from service.store.entries import TOKEN_BYTES, Context, Document, Outcome, Prediction, Selection
 

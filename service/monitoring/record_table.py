@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import orjson
 
-from service.errors import StoreDamaged
 from service.monitoring.truth import in_force
 from service.prediction.record_reader import read_records
 from service.prediction.record_rows import Row, rows_of
+from service.record_errors import StoreDamaged
 from service.store.engine import Store
 from service.store.entries import TOKEN_BYTES, Context, Outcome, Prediction, Selection
 from service.store.seals import Seals

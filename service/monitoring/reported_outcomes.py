@@ -11,9 +11,9 @@ from typing import Final, Literal, get_args
 import orjson
 
 from service.core.numerics import Indices
-from service.errors import StoreDamaged
 from service.monitoring.truth import Truths, contradicts, in_force
 from service.prediction.record_reader import read_records
+from service.record_errors import StoreDamaged
 from service.store.engine import Store
 from service.store.entries import Ascertainment, Context, Origin, Outcome
 

@@ -1,4 +1,7 @@
-"""Which answers a report is of: from when, until when, of which version, site and caller."""
+"""Which answers a report is of: from when, until when, of which version, site and caller.
+
+Tested in tests/monitoring/test_observed.py.
+"""
 
 import re
 from dataclasses import dataclass

@@ -13,7 +13,6 @@ import nanoarrow as na
 import numpy as np
 
 from service.core.numerics import Indices
-from service.errors import StoreDamaged
 from service.prediction.answer_member import ABSENT, picked
 from service.prediction.record_layout import DTYPES, KEY, Block, BlockKind, Layout, Values, places, widths
 from service.prediction.record_messages import (
@@ -24,6 +23,7 @@ from service.prediction.record_messages import (
     flatbuffer_end,
     head_of,
 )
+from service.record_errors import StoreDamaged
 from service.store.entries import Document, Prediction
 
 POSITIONS: Final = "positions"

@@ -27,11 +27,11 @@ from service.core.multilabel import LabelChain, PerLabel, decide_labels
 from service.core.numerics import Array, Flags, Indices, log_softmax, width
 from service.core.pipeline import Policy, at_prevalence, choose
 from service.core.sequence import decide_positions, flat, padded, smooth
-from service.errors import StoreDamaged
 from service.prediction.answer_member import Json
 from service.prediction.record_by_row import COSTS, POLICY, PREVALENCE
 from service.prediction.record_layout import Values
 from service.prediction.record_reader import Recorded
+from service.record_errors import StoreDamaged
 
 Actions = dict[str, list[str]]
 NO_DECISION: Final = "the answer has no decision"

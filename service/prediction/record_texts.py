@@ -13,7 +13,7 @@ from service.runtime.inputs import Inputs
 from service.runtime.integers import beyond, parted
 from service.runtime.rows import Fields, Rows, Values
 from service.store.entries import SealedKind
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
 from service.store.seals import ClearText
 
 

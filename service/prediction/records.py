@@ -21,7 +21,7 @@ from service.prediction.record_texts import clear_texts, rows_json
 from service.prediction.row_bytes import row_bytes
 from service.runtime.rows import join
 from service.store.entries import TOKEN_BYTES, Context, Document, Prediction
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
 from service.store.seals import ClearText
 
 MOST_VALUES: Final = 1 << 16

@@ -19,19 +19,20 @@ from typing import Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from service.bundle.writer import FIRST_ALIAS
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import ServiceError
 from service.prediction.answer import Part
 from service.prediction.joint_answer import JointAnswer
 from service.prediction.query import Query
 from service.prediction.records import Origin, RecordPlan
 from service.prediction.timings import Timings
+from service.record_errors import StoreUnavailable
 from service.runtime.loader import Shadow
 from service.runtime.model import Model
 from service.runtime.registry import Registry
 from service.runtime.rows import Rows
 from service.store.entries import Write
-from service.store.pseudonyms import Tokens
-from service.store.writer import Writer
+from service.store.keyed_tokens import Tokens
+from service.store.record_writer import Writer
 
 log = getLogger("temperance")
 

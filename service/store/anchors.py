@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from service.errors import SettingsInvalid, StoreUnavailable
+from service.errors import SettingsInvalid
 from service.private_files import FILE_MODE, FOLDER_MODE
+from service.record_errors import StoreUnavailable
 from service.store.canonical import anchor_bytes
 from service.store.engine import Store
-from service.store.entries import Anchor, Head
 from service.store.signing import Signer
+from service.store.streams import Anchor, Head
 
 ANCHORS_FILE: Final = "anchors.jsonl"
 """Its name in the data directory."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from service.store import canonical
-from service.store.entries import Head, Outcome, Prediction, Write, entries_of
+from service.store.entries import Outcome, Prediction, Write, entries_of
 from service.store.statements import event_values, outcome_values, place_of, prediction_values
+from service.store.streams import Head
 
 
 @dataclass(frozen=True, slots=True)

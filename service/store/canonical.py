@@ -10,7 +10,8 @@ from typing import Final
 
 import orjson
 
-from service.store.entries import Anchor, Context, Event, Outcome, Prediction
+from service.store.entries import Context, Event, Outcome, Prediction
+from service.store.streams import Anchor
 
 Entry = Prediction | Outcome | Event
 ZEROS: Final = bytes(32)

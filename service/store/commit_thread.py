@@ -2,7 +2,7 @@
 
 Group commit costs one sync of the disk for all requests that wait for it, and takes no clock: a group is what came
 while the last one was written. When the store fails, everything that waits fails with the reason, and the store is
-tried again twice a second until it can be written. Tested in tests/store/test_writer.py.
+tried again twice a second until it can be written. Tested in tests/store/test_record_writer.py.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import ServiceError
 from service.log_format import error_lines
+from service.record_errors import StoreUnavailable
 from service.store.engine import Store
 from service.store.submissions import Submission, Use
 

@@ -12,23 +12,20 @@ from urllib.parse import urlsplit
 from service.errors import SettingsInvalid
 from service.store import STORES
 from service.store.entries import (
-    Anchor,
     Context,
     Document,
     Event,
-    Head,
-    Linked,
     Origin,
     Outcome,
     Prediction,
     Reservation,
     Sealed,
     Selection,
-    Stream,
     SubjectKey,
     Write,
 )
 from service.store.signing import Signer
+from service.store.streams import Anchor, Head, Linked, Stream
 
 
 class Store(Protocol):

@@ -13,13 +13,13 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg import errors
 
-from service.errors import StoreUnavailable
-from service.store.entries import Head
+from service.record_errors import StoreUnavailable
 from service.store.migrations import migrations
 from service.store.postgresql_connection import STREAMS_LOCK, ConnectionLost, checked, connected, faults, unavailable
 from service.store.signing import Signer
 from service.store.sql_store import LINK, Conflict, Result, SqlStore
 from service.store.statements import insertion, place_of
+from service.store.streams import Head
 
 TRIES: Final = 3
 RECONNECT_SECONDS: Final = 3.0

@@ -14,7 +14,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from service.errors import SettingsInvalid, StoreUnavailable
+from service.errors import SettingsInvalid
+from service.record_errors import StoreUnavailable
 
 CONNECT_SECONDS: Final = 5
 STATEMENT_MILLISECONDS: Final = 30_000

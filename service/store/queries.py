@@ -11,20 +11,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any, Final
 
-from service.store.entries import (
-    Anchor,
-    Context,
-    Document,
-    Event,
-    Linked,
-    Origin,
-    Outcome,
-    Prediction,
-    Sealed,
-    Selection,
-    Stream,
-    SubjectKey,
-)
+from service.store.entries import Context, Document, Event, Origin, Outcome, Prediction, Sealed, Selection, SubjectKey
 from service.store.statements import (
     ANCHOR,
     CHAINED,
@@ -41,6 +28,7 @@ from service.store.statements import (
     sequence_of,
     stream_of,
 )
+from service.store.streams import Anchor, Linked, Stream
 
 PAGE: Final = 200  # rows of one query: the columns of a large request may take megabytes
 MOST_IDS: Final = 500  # in one query

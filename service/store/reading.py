@@ -10,7 +10,8 @@ from queue import Empty, SimpleQueue
 from threading import Semaphore
 from typing import Final, TypeVar
 
-from service.errors import DeadlineExceeded, Overloaded, StoreUnavailable
+from service.errors import DeadlineExceeded, Overloaded
+from service.record_errors import StoreUnavailable
 from service.store.engine import Store
 
 Result = TypeVar("Result")

@@ -13,9 +13,10 @@ from typing import Final
 
 from service.store.anchors import HOUR, Sink, line_of, signed
 from service.store.engine import Store
-from service.store.entries import Event, Head, Linked, Outcome, Stream
+from service.store.entries import Event, Outcome
 from service.store.secrets import Secrets
 from service.store.signing import Signer
+from service.store.streams import Head, Linked, Stream
 from service.store.verification import PRUNED, segments_of
 
 MINUTE: Final = 60_000_000

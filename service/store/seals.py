@@ -17,7 +17,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from service.errors import StoreDamaged
+from service.record_errors import StoreDamaged
 from service.store.entries import Sealed, SealedKind, SubjectKey
 from service.store.secrets import Secrets
 

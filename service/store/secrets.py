@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import SettingsInvalid
 from service.private_files import alone_in, replace_file
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
 
 SECRETS_FILE: Final = "secrets.json"
 """Its name in the data directory."""

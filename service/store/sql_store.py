@@ -12,10 +12,10 @@ from typing import Any, Final, TypeVar
 
 import uuid_utils
 
-from service.errors import StoreUnavailable
+from service.record_errors import StoreUnavailable
 from service.store import canonical
 from service.store.appending import Placed, placed
-from service.store.entries import Anchor, Event, Head, Reservation, Stream, Write
+from service.store.entries import Event, Reservation, Write
 from service.store.queries import Queries
 from service.store.signing import Signer
 from service.store.statements import (
@@ -35,6 +35,7 @@ from service.store.statements import (
     sequence_of,
     values_of,
 )
+from service.store.streams import Anchor, Head, Stream
 
 Result = TypeVar("Result")
 Statement = tuple[str, Sequence[Any]]

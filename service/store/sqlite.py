@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 import apsw
 
-from service.errors import StoreUnavailable
+from service.record_errors import StoreUnavailable
 from service.store.migrations import migrations
 from service.store.signing import Signer
 from service.store.sql_store import Conflict, Result, SqlStore

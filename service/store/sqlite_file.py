@@ -15,8 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import apsw
 
-from service.errors import SettingsInvalid, StoreUnavailable
+from service.errors import SettingsInvalid
 from service.private_files import FILE_MODE, FOLDER_MODE
+from service.record_errors import StoreUnavailable
 from service.store.mounts import MOUNTS, NETWORK, VOLATILE, kind_of
 
 BUSY_SECONDS: Final = 5.0

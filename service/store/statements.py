@@ -7,17 +7,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from service.store.entries import (
-    Anchor,
-    Context,
-    Document,
-    Event,
-    Outcome,
-    Prediction,
-    Sealed,
-    Stream,
-    SubjectKey,
-)
+from service.store.entries import Context, Document, Event, Outcome, Prediction, Sealed, SubjectKey
+from service.store.streams import Anchor, Stream
 
 SEQUENCE_BITS: Final = 40
 PREDICTION: Final = tuple(field.name for field in fields(Prediction))

@@ -1,6 +1,6 @@
 """What is handed to the thread that writes: entries that are committed together, and other uses of its connection.
 
-Both belong to an event loop, which alone settles them. Tested in tests/store/test_writer.py.
+Both belong to an event loop, which alone settles them. Tested in tests/store/test_record_writer.py.
 """
 
 import asyncio

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.errors import StoreDamaged
+from service.record_errors import StoreDamaged
 from service.store.canonical import ZEROS, anchor_bytes, context_digest, link, stream_link
 from service.store.engine import Store
-from service.store.entries import Anchor, Context, Linked, Outcome, Prediction, Stream
+from service.store.entries import Context, Outcome, Prediction
 from service.store.seals import Seals
 from service.store.secrets import PublicKeys
+from service.store.streams import Anchor, Linked, Stream
 
 PRUNED: Final = "pruned"
 

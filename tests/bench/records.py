@@ -18,7 +18,7 @@ from service.prediction.record_reader import read_records
 from service.prediction.records import Origin, RecordPlan
 from service.prediction.timings import Timings
 from service.runtime.registry import load_registry
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
 
 REPEATS = 200
 ORIGIN = Origin("request", 0, "key:ward", None, None, 0)
@@ -32,13 +32,13 @@ def main() -> None:
     for requests in (1, 64):
         joint = joint_answer(query, requests)
         best = min(seconds(plan, joint, tokens) for _ in range(5)) / requests
-        print(f"{requests:3} requests: {1e6 * best:.1f} us each")
+        print(f"{requests:3} requests: {1e6 * best:.1f} us each")  # noqa: T201  # what it is for
     contents = plan.contents(joint, tokens)
     schema = contents[0].recording.documents[0]
     predictions = [content.prediction(ORIGIN) for content in contents] * 1000
     start = time.perf_counter()
     read_records(predictions, schema).values("probabilities")
-    print(f"{len(contents[0].columns)} bytes; {len(predictions) / (time.perf_counter() - start):,.0f} read in a second")
+    print(f"{len(contents[0].columns)} bytes; {len(predictions) / (time.perf_counter() - start):,.0f} read in a second")  # noqa: T201
 
 
 def joint_answer(query: Query, requests: int) -> JointAnswer:

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from service.cli.audit_command import audit
-from service.errors import ServiceError, SettingsInvalid, StoreDamaged
+from service.errors import ServiceError, SettingsInvalid
+from service.record_errors import StoreDamaged
 from service.store.secrets import Secrets
 from tests.record.mutations import changeable, sound
 from tests.record.sample import Sample

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.audit_command import audit
-from service.errors import PredictionNotFound, StoreDamaged
+from service.record_errors import PredictionNotFound, StoreDamaged
 from tests.record.answers import TRUTHS, answered
 from tests.record.sample import request_id
 

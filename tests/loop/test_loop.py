@@ -1,4 +1,4 @@
-"""The whole loop over HTTP with real data, as `docs/guide/monitoring.md` tells of it."""
+"""The whole loop over HTTP with real data, as `docs/guide/monitoring.md` describes it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,8 +9,8 @@ import pytest
 
 from tests.life.processes import wait_for
 from tests.loop import hospitals
-from tests.loop.hospital_model import NAME, make
-from tests.loop.loop import BEFORE_SHARE, REASON, SECONDS, Hospital, command
+from tests.loop.hospital_model import NAME, command, make, shuffled
+from tests.loop.loop import BEFORE_SHARE, REASON, SECONDS, Hospital
 
 pytestmark = pytest.mark.skipif(not hospitals.available(), reason="the extra `data` is not installed: see .ci/run")
 
@@ -18,8 +18,6 @@ pytestmark = pytest.mark.skipif(not hospitals.available(), reason="the extra `da
 def test_a_model_of_another_hospital_is_repaired(
     tmp_path: Path, serving: Callable[..., AbstractContextManager[Any]]
 ) -> None:
-    from tests.loop.hospital_model import shuffled
-
     models, patients, data = make(tmp_path), shuffled(hospitals.gbsg(), 1), tmp_path / "data"
     first = int(BEFORE_SHARE * len(patients))
     before, after = patients.some(slice(first)), patients.some(slice(first, None))

@@ -6,10 +6,10 @@ from threading import Event
 
 import pytest
 
-from service.errors import StoreDamaged
 from service.monitoring.alarm_rows import AnsweredRow, Picked
 from service.monitoring.alarm_watch import LEASE_SECONDS, MICROSECONDS, AlarmWatch, leased
 from service.monitoring.alarms import look
+from service.record_errors import StoreDamaged
 from service.store.engine import Store, open_store
 from tests.monitoring.test_alarms import WATCHED, Constant, answered, outcome, report
 from tests.store.kept import FixedSigner

@@ -23,7 +23,7 @@ from service.runtime.model import Model
 from service.runtime.registry import Registry
 from service.store.engine import Store, open_store
 from service.store.entries import Event, Outcome, Write
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
 from tests.every_task import answer_of, rows_of
 from tests.store.kept import FixedSigner
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import uuid_utils
 
-from service.errors import StoreDamaged
 from service.monitoring.reported_outcomes import Report, Reporter, receive
+from service.record_errors import StoreDamaged
 from service.store.engine import Store, open_store
 from service.store.entries import Write
 from tests.recorded_answers import recorded_answer

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import StoreDamaged
 from service.prediction.record_reader import read_columns, read_layout
+from service.record_errors import StoreDamaged
 from service.runtime.registry import Registry
 from service.store.entries import Document
 from tests.every_task import Case

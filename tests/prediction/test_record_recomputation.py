@@ -8,11 +8,11 @@ import orjson
 import pytest
 
 from service.core.sequence import flat
-from service.errors import StoreDamaged
 from service.prediction.record_layout import places
 from service.prediction.record_recomputation import KEPT, NO_DECISION, differences, recomputed
 from service.prediction.records import Content
 from service.prediction.sessions import Session
+from service.record_errors import StoreDamaged
 from service.runtime.registry import Registry
 from tests.every_task import CASES, Case
 from tests.prediction.test_records import read, recorded_case

@@ -9,7 +9,7 @@ from service.prediction.answer import Part
 from service.prediction.record_texts import clear_texts, rows_json
 from service.runtime.model import Model
 from service.runtime.registry import Registry
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
 from tests.api.v2.sent_tensors import INSTANCES
 
 TOKENS = Tokens("k1", bytes(32))

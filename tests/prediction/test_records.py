@@ -33,7 +33,7 @@ from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry
 from service.store.canonical import context_digest
 from service.store.entries import Document
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
 from tests.every_task import CASES, ROWS, Case, answer_of, own_costs, rows_of
 from tests.tasks.conftest import save_graph
 

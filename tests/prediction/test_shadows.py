@@ -29,9 +29,9 @@ from service.runtime.model import Model, load_model
 from service.runtime.registry import Registry
 from service.store.engine import Store, open_store
 from service.store.entries import Prediction, Selection
-from service.store.pseudonyms import Tokens
+from service.store.keyed_tokens import Tokens
+from service.store.record_writer import Writer
 from service.store.submissions import Submission
-from service.store.writer import Writer
 
 NAME = "breast-cancer"
 SECONDS = 20.0

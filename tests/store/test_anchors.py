@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import SettingsInvalid, StoreUnavailable
+from service.errors import SettingsInvalid
+from service.record_errors import StoreUnavailable
 from service.store.anchors import (
     HOUR,
     RETRY,
@@ -17,8 +18,8 @@ from service.store.anchors import (
     sink_of,
 )
 from service.store.canonical import anchor_bytes
-from service.store.entries import Head
 from service.store.secrets import Secrets
+from service.store.streams import Head
 from tests.record.sample import Sample
 
 

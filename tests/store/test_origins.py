@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from service.store.engine import Store, open_store
-from service.store.entries import Linked, Origin
+from service.store.entries import Origin
+from service.store.streams import Linked
 from tests.store.kept import FixedSigner, kept
 
 

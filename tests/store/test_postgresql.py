@@ -3,7 +3,8 @@
 import psycopg
 import pytest
 
-from service.errors import SettingsInvalid, StoreUnavailable
+from service.errors import SettingsInvalid
+from service.record_errors import StoreUnavailable
 from service.store import postgresql
 from service.store.engine import open_store
 from service.store.entries import Event, Write

@@ -5,20 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from service.errors import StoreUnavailable
+from service.record_errors import StoreUnavailable
 from service.store import canonical
-from service.store.entries import (
-    Anchor,
-    Event,
-    Outcome,
-    Prediction,
-    Reply,
-    Reservation,
-    Sealed,
-    Selection,
-    SubjectKey,
-    Write,
-)
+from service.store.entries import Event, Outcome, Prediction, Reply, Reservation, Sealed, Selection, SubjectKey, Write
+from service.store.streams import Anchor
 from tests.store.kept import KEY_ID, NOW, kept, outcome
 
 SUBJECT, OTHER = b"s" * 16, b"o" * 16

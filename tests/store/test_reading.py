@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import DeadlineExceeded, Overloaded, StoreUnavailable
+from service.errors import DeadlineExceeded, Overloaded
+from service.record_errors import StoreUnavailable
 from service.store.engine import Store, open_store
-from service.store.entries import Stream
 from service.store.reading import Readers
+from service.store.streams import Stream
 
 
 @pytest.fixture

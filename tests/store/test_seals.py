@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StoreDamaged
+from service.record_errors import StoreDamaged
 from service.store.seals import ClearText, Seals
 from service.store.secrets import Secrets, rotate
 

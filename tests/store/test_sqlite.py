@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from service.errors import StoreUnavailable
+from service.record_errors import StoreUnavailable
 from service.store import sqlite, sqlite_file
 from service.store.engine import open_store
 from service.store.entries import Event, Sealed, SubjectKey, Write

@@ -8,7 +8,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from service.errors import SettingsInvalid, StoreUnavailable
+from service.errors import SettingsInvalid
+from service.record_errors import StoreUnavailable
 from service.store.engine import open_store
 from service.store.migrations import migrations
 from service.store.sqlite_file import check_place, check_version, connected, migrate, path_of
@@ -79,7 +80,7 @@ def test_a_connection_syncs_every_commit_and_overwrites_what_it_deletes(tmp_path
     connection.close()
 
 
-def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path):
+def test_a_file_that_is_no_database_is_named_as_none(tmp_path):
     (tmp_path / "audit.db").write_bytes(b"no database " * 1000)
     with pytest.raises(StoreUnavailable, match="no SQLite database"):
         open_store(f"sqlite://{tmp_path}/audit.db")

@@ -16,8 +16,9 @@ from service.api.v1.excess import without_excess
 from service.api.v1.instances import nearest
 from service.api.v1.requests import Wire
 from service.bundle.wording import reason
-from service.errors import MOST_FAULTS, Fault, InvalidOutcomes
+from service.errors import MOST_FAULTS, Fault
 from service.monitoring.reported_outcomes import MOST_REPORTS, Report
+from service.record_errors import InvalidOutcomes
 from service.store.entries import Ascertainment
 
 SKEW: Final = 300_000_000

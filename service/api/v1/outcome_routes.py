@@ -22,8 +22,9 @@ from service.api.record_access import RecordAccess
 from service.api.remembered_routes import READ
 from service.api.v1.outcome_requests import parse_reports
 from service.api.v1.recorded_prediction import recorded_prediction
-from service.errors import DeadlineExceeded, StoreUnavailable
+from service.errors import DeadlineExceeded
 from service.monitoring.reported_outcomes import Received, Report, Reporter, receive
+from service.record_errors import StoreUnavailable
 from service.store.entries import Write
 
 LIMIT: Final = 16 << 20

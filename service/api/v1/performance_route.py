@@ -10,10 +10,11 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.record_access import RecordAccess
 from service.api.remembered_routes import READ
-from service.errors import MOST_FAULTS, Fault, InvalidParameters, StoreUnavailable
+from service.errors import MOST_FAULTS, Fault, InvalidParameters
 from service.monitoring.group_performance import GROUP_BY, GroupBy
 from service.monitoring.performance_query import report_performance
 from service.monitoring.window import Window, read_moment
+from service.record_errors import StoreUnavailable
 from service.runtime.registry import Registry
 from service.store.engine import Store
 

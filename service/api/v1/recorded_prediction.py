@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import orjson
 
-from service.errors import PredictionNotFound, StoreDamaged
 from service.monitoring.truth import in_force
 from service.prediction.record_reader import read_records
 from service.prediction.record_rows import rows_of
+from service.record_errors import PredictionNotFound, StoreDamaged
 from service.store.engine import Store
-from service.store.entries import TOKEN_BYTES, Context, Linked, Outcome, Prediction
+from service.store.entries import TOKEN_BYTES, Context, Outcome, Prediction
+from service.store.streams import Linked
 
 PLACE: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.(0|[1-9][0-9]{0,8}))?", re.ASCII)
 NOT_FOUND: Final = "there is no record under this id, or it is of a model that the credential is not for"

@@ -18,9 +18,9 @@ from service.api.record_access import RecordAccess
 from service.api.v1.outcome_responses import RecordedPrediction, RecordedRequest
 from service.api.v1.recorded_prediction import recorded_prediction
 from service.credentials import keys_of
-from service.errors import PredictionNotFound, StoreUnavailable
 from service.main import checks_of
 from service.prediction.predictor import Predictor
+from service.record_errors import PredictionNotFound, StoreUnavailable
 from service.runtime.registry import Registry
 from service.settings import Settings
 from service.store.engine import Store, open_store

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from service.errors import DeadlineExceeded, StoreUnavailable
+from service.errors import DeadlineExceeded
+from service.record_errors import StoreUnavailable
 from service.store.engine import Store
 from service.store.entries import Event, Write
+from service.store.record_writer import Writer
 from service.store.submissions import Submission
-from service.store.writer import Writer
 
 SOON = 30.0
 

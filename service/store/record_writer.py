@@ -1,6 +1,6 @@
 """The event loop's side of writing: bounded, and told once per group what became of it.
 
-A `Writer` belongs to one event loop at a time. Tested in tests/store/test_writer.py.
+A `Writer` belongs to one event loop at a time. Tested in tests/store/test_record_writer.py.
 """
 
 import asyncio
@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar, cast
 
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import ServiceError
+from service.record_errors import StoreUnavailable
 from service.store.commit_thread import Chore, CommitThread, Observer
 from service.store.engine import Store
 from service.store.entries import Write

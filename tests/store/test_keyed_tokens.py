@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from service.store.pseudonyms import NONE, USES, Tokens
+from service.store.keyed_tokens import NONE, USES, Tokens
 
 TOKENS = Tokens("k", b"k" * 32)
 
