@@ -49,7 +49,7 @@
     └── FitError                     data from which nothing can be learned
         └── NoSignal, RefitRefused
 
-Errors of the record are in `service/record_errors.py`, of HTTP itself in `service/api/http_errors.py`, of credentials in
+Errors of the record are in `service/record_errors.py`, of HTTP in `service/api/http_errors.py`, of credentials in
 `service/access/access_errors.py`, of `bench` in `service/api/bench.py`. Tested in `tests/api/test_problems.py`.
 """
 

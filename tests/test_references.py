@@ -234,6 +234,7 @@ TABLES = {
     "sites": "[sites.NAME]",
     "policies": "[policies.NAME]",
     "record": "[record]",
+    "change_protocol": "[change_protocol]",
     "policies.labels": "[policies.NAME.labels.LABEL]",
 }
 """Tables of a manifest, and the headings that document them."""

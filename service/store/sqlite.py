@@ -9,7 +9,7 @@ tests/store/test_sqlite.py.
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
@@ -24,6 +24,8 @@ from service.store.sqlite_file import BUSY_SECONDS, connected, faults, path_of
 from service.store.statements import insertion
 
 TRIES: Final = 3  # to begin: SQLite refuses at once, without waiting, where waiting could end in a deadlock
+LEAST_FREE_BYTES: Final = 1 << 20
+"""With which a disk that was full counts as usable again."""
 CHUNKS: Final = (64, 32, 16, 8, 4, 2, 1)
 """Rows of one statement; few different ones, so that their compiled forms are kept."""
 
@@ -48,6 +50,15 @@ class SqliteStore(SqlStore):
         """As `Store.close`."""
         with faults():
             self._connection.close()
+
+    def check(self) -> None:
+        """As `Store.check`."""
+        # A small write may find room in the log when the next record will not: ready and not ready in alternation.
+        with suppress(OSError):
+            disk = os.statvfs(self._path)
+            if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
+                raise StoreUnavailable("the disk is full")
+        super().check()
 
     def size(self) -> int:
         """As `Store.size`."""

