@@ -1,4 +1,4 @@
-"""Failed logins on record: a few a second, for whoever guesses must not be able to fill the store.
+"""Failed logins on record: a few a second at most, so that guesses at credentials cannot fill the store.
 
 Tested in tests/test_record_parts.py.
 """

@@ -118,7 +118,7 @@ class Idempotency:
             Of a request for which `has_key`.
         body : bytes
         make : callable
-            Runs the request; a response of its own is stored by whoever has the reservation.
+            Runs the request; the request that holds the reservation stores its own response.
 
         Raises
         ------

@@ -32,7 +32,7 @@ class Store(Protocol):
     """Audit records and outcomes in a database.
 
     Every method raises `StoreUnavailable` where the database cannot be reached, read or written now. Streams, links and
-    sequence numbers are made by `write`; whoever reads gets the entries alone, or `Linked` for a verification.
+    sequence numbers are made by `write`; readers get the entries alone, or `Linked` for a verification.
     """
 
     @classmethod

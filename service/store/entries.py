@@ -1,7 +1,7 @@
 """What is kept: the values of an audit trail.
 
 Times are microseconds since 1970 in UTC, digests are raw bytes of SHA-256, tokens are keyed digests of 16 bytes. What a
-caller sent in clear text is in `Sealed` alone, encrypted; everything else may be read by whoever reads the store.
+caller sent in clear text is in `Sealed` alone, encrypted; everything else is readable in the store.
 Tested in tests/store/test_promises.py.
 """
 

@@ -1,4 +1,4 @@
-"""Pseudonyms and digests that need a key: whoever has the store alone cannot try names until one fits.
+"""Pseudonyms and digests that need a key: with the store alone, names cannot be tried until one fits.
 
 References
 ----------

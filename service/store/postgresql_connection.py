@@ -68,7 +68,7 @@ def connected(url: str, scripts: Sequence[str]) -> psycopg.Connection:
     try:
         connection = psycopg.connect(url, cursor_factory=psycopg.RawCursor, **PARAMETERS)
     except (psycopg.Error, OSError, UnicodeError):  # its message may quote a user's name
-        raise StoreUnavailable("the database server cannot be reached, or lets nobody in") from None
+        raise StoreUnavailable("the database server cannot be reached, or refuses all logins") from None
     try:
         _prepare(connection)
         migrate(connection, scripts)
@@ -153,7 +153,7 @@ def _setting(connection: psycopg.Connection, name: str) -> str:
 REASONS: Final = {
     "08": "the connection to the database server was lost",
     "25006": "the database server is a standby, or read-only",
-    "28": "the database server lets nobody in",
+    "28": "the database server refuses the login",
     "40": "other transactions were in the way",
     "42501": "the database user may not do that",
     "53100": "the database server's disk is full",

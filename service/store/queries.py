@@ -1,7 +1,7 @@
 """What is read of a database, in SQL that every engine understands.
 
 Parameters are written ``$1``, ``$2``, … and first occur in this order, so that SQLite numbers them as PostgreSQL does.
-What may be large is read in pages, each a query of its own: no transaction stays open while somebody reads, which would
+What may be large is read in pages, each a query of its own: no transaction stays open during a read, which would
 hold up SQLite's checkpoints and PostgreSQL's vacuum. Tested in tests/store/test_promises.py.
 """
 

@@ -1,4 +1,4 @@
-"""The event loop's side of writing: bounded, and told once per group what became of it.
+"""The event loop's side of writing: bounded, with one notice per group of what became of it.
 
 A `Writer` belongs to one event loop at a time. Tested in tests/store/test_record_writer.py.
 """

@@ -22,7 +22,7 @@ from service.store.mounts import MOUNTS, NETWORK, VOLATILE, kind_of
 
 BUSY_SECONDS: Final = 5.0
 LOG_BYTES: Final = 64 << 20
-"""To which a write-ahead log is cut down that grew while somebody read."""
+"""To which a write-ahead log is cut down that grew during a read."""
 
 log = logging.getLogger("temperance")
 

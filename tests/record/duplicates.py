@@ -36,7 +36,7 @@ class Found:
     bodies : int
         Different bodies of answers with status 200.
     replayed : int
-        Answers that said so.
+        Answers that were replays.
     records : int
         In the store.
     """

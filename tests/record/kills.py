@@ -267,7 +267,7 @@ def _postgresql(folder: Path) -> Iterator[tuple[str, Any]]:
             psutil.wait_procs([main], timeout=END_SECONDS)
             identity.unlink(missing_ok=True)
             server.ensure_postgres_running()
-            return time.monotonic()  # the server is there again, and whoever lost it may come back
+            return time.monotonic()  # the server is there again, and its clients may come back
 
         yield urlunsplit(urlsplit(server.get_uri())._replace(path="/postgres")), kill
 

@@ -121,7 +121,7 @@ KINDS: Final[tuple[Callable[[apsw.Connection, random.Random], str], ...]] = (
 
 
 def changeable(path: str | Path) -> apsw.Connection:
-    """The database without what keeps its tables append-only, as whoever has the file can open it."""
+    """The database without what keeps its tables append-only, as anyone with the file can open it."""
     base = apsw.Connection(str(path))
     for name, *_ in base.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         base.execute(f"DROP TRIGGER {name}")

@@ -20,7 +20,7 @@ SOON = 30.0
 
 
 class Memory:
-    """A store that keeps its groups, and fails as long as it is told why."""
+    """A store that keeps its groups, and fails for as long as it is given a reason."""
 
     def __init__(self) -> None:
         self.groups: list[list[Write]] = []

@@ -1,6 +1,6 @@
 """The record of one answer as it is shown over HTTP: all that it rested on, and what turned out to be true.
 
-Clear text of ids, subjects, groups and inputs is not shown: whoever may read records over HTTP need not know the
+Clear text of ids, subjects, groups and inputs is not shown: to read records over HTTP, a caller need not know the
 patients. `temperance audit show` shows it to those who hold the secrets.
 
 Tested in tests/api/v1/test_outcome_routes.py.

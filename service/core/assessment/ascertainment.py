@@ -23,7 +23,7 @@ class Overlap:
     weights : ndarray of shape (N,) or None
         Rows of a kind over those of it that are known; 0 where the outcome is unknown. None without overlap.
     without : ndarray of shape (M,)
-        Kinds with fewer than `FEWEST_KNOWN` known outcomes: nothing can be said of their rows.
+        Kinds with fewer than `FEWEST_KNOWN` known outcomes: nothing can be concluded about their rows.
     """
 
     weights: Array | None
