@@ -1,4 +1,4 @@
-"""What is kept of the tests of a version between two looks: JSON in the store, the same from every process and at any time.
+"""What is kept of the tests of a version between two looks: JSON in the store, the same from every process.
 
 Tested in tests/monitoring/test_alarms.py.
 """
