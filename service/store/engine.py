@@ -109,7 +109,7 @@ class Store(Protocol):
         """One record."""
 
     def predictions(self, selection: Selection) -> Iterator[Prediction]:
-        """Records, in order of their request ids (which begin with the time)."""
+        """Records, in order of time."""
 
     def predictions_of(self, request_ids: Iterable[str]) -> dict[str, Prediction]:
         """Several records."""
