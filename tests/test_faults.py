@@ -11,7 +11,7 @@ import pytest
 
 from tests.documents import ROOT, reference, section
 
-ROWS = {"A": 22, "B": 20, "C": 10, "D": 22, "F": 10, "G": 13, "I": 9, "J": 10}
+ROWS = {"A": 22, "B": 20, "C": 10, "D": 22, "F": 10, "G": 13, "H": 16, "I": 9, "J": 10}
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.bundle.aliases import Alias
 from service.bundle.repository import Bundle, Repository
 from service.bundle.writer import create_draft, draft_files, remove_alias, retire, set_alias
 from service.errors import BundleDamaged, BundleNotFound, LoadFailed, ManifestInvalid, ModelNotFound, VersionNotServed
@@ -264,7 +265,7 @@ def test_a_load_that_failed_is_tried_again_after_ever_longer_pauses(
 
 def test_a_try_that_takes_long_is_repeated_less_often(repository: Repository, registry: Registry, clock: Clock) -> None:
     class Slow(Repository):
-        def aliases(self, name: str) -> dict[str, int]:
+        def alias_entries(self, name: str) -> dict[str, Alias]:
             clock.now += 15
             raise BundleDamaged(f"{name} is slow")
 
