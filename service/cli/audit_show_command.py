@@ -3,6 +3,8 @@
 Tested in tests/cli/test_audit_show_command.py.
 """
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 import click
@@ -96,18 +98,30 @@ def _seals(settings: Settings) -> Seals | None:
 def _lines(found: Json) -> list[str]:
     again = found["recomputed"]
     state = {True: "agrees", False: f"differs in {', '.join(again['differs'])}", None: again["reason"]}[again["agrees"]]
-    lines = [f"{name}: {_text(found[name])}" for name in ORDER if found.get(name) not in (None, {}, [])]
-    return [*lines, f"recomputed: {state}"]
+    shown_members = [name for name in ORDER if found.get(name) not in (None, {}, [])]
+    return [*chain.from_iterable(_member(name, found[name]) for name in shown_members), f"recomputed: {state}"]
+
+
+def _member(name: str, value: object, depth: int = 0) -> Iterator[str]:
+    start = f"{'  ' * depth}{name}:"
+    if isinstance(value, dict) and value and not all(flag is False for flag in value.values()):
+        yield start
+        for key, inner in value.items():
+            yield from _member(key, inner, depth + 1)
+    else:
+        yield f"{start} {_text(value)}"
 
 
 def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return "none"
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 ORDER: Final = (
     "prediction_id", "id", "created", "caller", "x_request_id", "traceparent", "shadow_of", "rows", "latency_seconds",
     "model", "version", "verb", "task", "digest", "graph_digest", "calibration_digest", "policy", "site", "prevalence",
-    "options", "software", "basis_digest", "basis", "key_id", "row_digest", "id_token", "subject_token", "group_token",
-    "clear_text", "answer", "outcome", "outcomes", "place",
+    "options", "software", "key_id", "row_digest", "id_token", "subject_token", "group_token", "clear_text", "place",
+    "basis_digest", "basis", "answer", "outcome", "outcomes",
 )  # fmt: skip
 """Members in the order in which they are printed."""

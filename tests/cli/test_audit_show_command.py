@@ -40,7 +40,8 @@ def test_an_answer_is_shown_with_all_it_rested_on_and_agrees(folder, model):
 
 def test_the_lines_name_the_action_and_whether_it_agrees(folder):
     lines = shown(folder, f"{request_id(1, 0)}.1").output
-    assert '"decision.action":' in lines
+    assert "\n  decision.action: " in lines
+    assert max(map(len, lines.splitlines())) < 400
     assert lines.rstrip().endswith("recomputed: agrees")
 
 
