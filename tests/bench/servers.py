@@ -31,7 +31,10 @@ class Server:
 
 
 def ours(models: Path = ROOT / "models") -> AbstractContextManager[Server]:
-    """Temperance over a repository, as it comes: validation and metrics on; it logs warnings alone."""
+    """Temperance over a repository, as it comes: validation and metrics on. Warnings alone are logged, and no record kept.
+
+    What the record costs is measured by `tests.bench.record`.
+    """
     return of_checkout(ROOT, models)
 
 
@@ -40,9 +43,13 @@ def of_checkout(checkout: Path, models: Path, **environment: str) -> AbstractCon
     module = "service.cli.main" if (checkout / "service/cli/main.py").exists() else "service.cli"
     start = f"from {module} import main; main()"
     command = (sys.executable, "-c", start, "serve", "--models", str(models.resolve()), "--port", "PORT")
-    return running(
-        *command, ready="/readyz", cwd=checkout, environment={"TEMPERANCE_LOG_LEVEL": "warning"} | environment
-    )
+    own = {"TEMPERANCE_LOG_LEVEL": "warning"} | _without_record(checkout) | environment
+    return running(*command, ready="/readyz", cwd=checkout, environment=own)
+
+
+def _without_record(checkout: Path) -> dict[str, str]:
+    # An earlier checkout has no record, and refuses a setting that it does not know.
+    return {"TEMPERANCE_AUDIT": "off"} if (checkout / "service/store").exists() else {}
 
 
 def under_uvicorn(app: str, ready: str, **environment: str) -> AbstractContextManager[Server]:
