@@ -1,6 +1,6 @@
 """What is counted and measured of the record: groups, faults, and how full the disk is.
 
-Tested in tests/test_record_parts.py.
+Tested in tests/test_record_metrics.py and tests/test_record_parts.py.
 """
 
 import logging

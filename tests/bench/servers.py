@@ -31,7 +31,7 @@ class Server:
 
 
 def ours(models: Path = ROOT / "models") -> AbstractContextManager[Server]:
-    """Temperance over a repository, as it comes: validation and metrics on. Warnings alone are logged, and no record kept.
+    """Temperance over a repository, as it comes: validation and metrics on. It logs warnings alone and keeps no record.
 
     What the record costs is measured by `tests.bench.record`.
     """
