@@ -50,12 +50,15 @@ def status(server: Any, path: str) -> int:
 
 
 def workers_of(server: Any) -> set[int]:
-    children = psutil.Process(server.process.pid).children()
-    return {
-        child.pid
-        for child in children
-        if child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in str(child.cmdline())
-    }
+    return {child.pid for child in psutil.Process(server.process.pid).children() if is_worker(child)}
+
+
+def is_worker(child: psutil.Process) -> bool:
+    """Whether a process is a worker that has not ended."""
+    try:
+        return child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in str(child.cmdline())
+    except psutil.NoSuchProcess:  # it ended in between; a zombie is one too
+        return False
 
 
 @contextmanager

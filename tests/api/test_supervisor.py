@@ -41,11 +41,11 @@ def serving(place: Place) -> set[int]:
 
 @asynccontextmanager
 async def kept(target: Callable[..., None], folder: Path) -> AsyncIterator[Place]:
-    """A place whose worker is ready."""
+    """A place whose worker is ready, or was ready and has been replaced already."""
     place = Place(partial(target, folder), TIMES)
     keeping = asyncio.create_task(place.keep())
     try:
-        await until(lambda: bool(serving(place)) or keeping.done())
+        await until(lambda: bool(serving(place)) or keeping.done() or files(folder) > 1)
         yield place
     finally:
         keeping.cancel()
