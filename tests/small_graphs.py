@@ -77,12 +77,19 @@ def loop() -> Build:
 
 
 def slow_load() -> Build:
-    """A chain of products that ONNX Runtime multiplies out before it lets anybody have a session."""
-    chain = [node("MatMul", f"m{i} m{i}", f"m{i + 1}") for i in range(400)]
-    tail = [node("ReduceMean", "m400", "mean", keepdims=0), node("Add", "x mean", "s")]
-    size = weights("size", np.array([1500, 1500], dtype=np.int64))
-    fill = weights("fill", [1e-3])
-    return graph(node("ConstantOfShape", "size", "m0", value=fill), *chain, *tail, constants=(size,))
+    """Compares a million boxes of a constant with each other before ONNX Runtime has a session; needs little memory."""
+    many = 1_000_000
+    sizes = {"corners": [1, many, 4], "rows": [1, 1, many], "most": [1]}
+    shapes = [weights(f"{name}_shape", np.array(size, dtype=np.int64)) for name, size in sizes.items()]
+    fill = {"corners": weights("v", [0.5]), "rows": weights("v", [0.5]), "most": weights("v", np.array([many]))}
+    filled = [node("ConstantOfShape", f"{name}_shape", name, value=fill[name]) for name in sizes]
+    tail = [
+        node("NonMaxSuppression", "corners rows most one", "kept"),
+        node("Cast", "kept", "indices", to=onnx.TensorProto.FLOAT),
+        node("ReduceMean", "indices", "mean", keepdims=0),
+        node("Add", "x mean", "s"),
+    ]
+    return graph(*filled, *tail, constants=(*shapes, weights("one", [1.0])))
 
 
 def big_tensor(cells: int) -> Build:
