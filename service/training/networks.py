@@ -1,7 +1,4 @@
-"""Small networks that need no preprocessing outside of them.
-
-Tested in tests/training/test_export.py.
-"""
+"""Small networks that need no preprocessing outside of them."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,7 +16,7 @@ class Standardised(nn.Module):
     Parameters
     ----------
     rows : ndarray of shape (N, F)
-        Training rows. NaN counts in neither mean nor deviation.
+        Training rows. NaN counts in neither mean nor deviation; a column of nothing else stays as it is.
     network : Module
         On (N, F), zero where a value is missing.
     """
@@ -29,9 +26,11 @@ class Standardised(nn.Module):
 
     def __init__(self, rows: Values, network: nn.Module) -> None:
         super().__init__()
-        deviation = np.nanstd(rows, axis=0)
-        self.register_buffer("mean", torch.as_tensor(np.nanmean(rows, axis=0), dtype=torch.float32))
-        self.register_buffer("scale", torch.as_tensor(np.where(deviation > 0.0, deviation, 1.0), dtype=torch.float32))
+        present = np.where(np.isnan(rows).all(axis=0), 0.0, rows.astype(np.float64))
+        varies = np.nanmin(present, axis=0) < np.nanmax(present, axis=0)  # rounding gives a constant a deviation
+        scale = np.where(varies, np.nanstd(present, axis=0), 1.0)
+        self.register_buffer("mean", torch.as_tensor(np.nanmean(present, axis=0), dtype=torch.float32))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
         self.network = network
 
     def forward(self, rows: Tensor) -> Tensor:

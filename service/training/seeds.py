@@ -95,7 +95,14 @@ def paired(first: Spread, second: Spread) -> Gap:
     ----------
     first, second : Spread
         Over the same seeds in the same order.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two seeds, whose difference has no spread.
     """
+    if len(first.values) < 2:
+        raise ValueError("a difference needs at least two seeds")
     differences: Sequence[float] = [a - b for a, b in zip(first.values, second.values, strict=True)]
     mean = float(np.mean(differences))
     half = _student(len(differences) - 1) * float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
