@@ -1,12 +1,14 @@
 # Two commands on a machine with Python 3.11 and make: `make run` and `make test`.
+# `make models` trains the shipped models again, into build/models; `make models/NAME` one of them.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SIMULATIONS := coverage estimates sessions
+RECIPES := $(patsubst models/%/recipe.py,models/%,$(wildcard models/*/recipe.py))
 BENCHMARKS := alarms calibration core serving comparison classes batching openloop memory record records refits start overload
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ITSELF := $(PIP) --no-deps --no-build-isolation -e .
 
-.PHONY: run install test lint bench simulations lock clean
+.PHONY: run install test lint bench simulations lock clean models data $(RECIPES)
 
 run: .venv/.product  ## serve the shipped models on 127.0.0.1:8000
 	$(BIN)/temperance serve
@@ -29,6 +31,15 @@ simulations: .venv/.everything  ## statistical guarantees on full grids: docs/gu
 	set -e; for one in $(SIMULATIONS); do $(BIN)/python -m tests.bench.$$one; done
 	$(BIN)/python -m pytest -m simulation
 
+models: $(RECIPES)  ## train the shipped models again, into build/models: at most 40 minutes on two cores
+
+$(RECIPES): .venv/.training data
+	rm -rf build/$@
+	$(BIN)/python $@/recipe.py --models build/models
+
+data: .venv/.training  ## the data packages of the recipes, into .venv/data
+	$(BIN)/python -m service.training.data_packages
+
 lock:  ## renew both lock files; needs uv
 	uv pip compile -q -U --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements-dev.lock
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra install pyproject.toml -o requirements.lock -c requirements-dev.lock
@@ -48,3 +59,7 @@ clean:
 	$(PIP) --require-hashes -r requirements-dev.lock
 	$(ITSELF)
 	touch .venv/.product $@
+
+.venv/.training: .venv/.everything
+	$(PIP) --no-build-isolation -e '.[train]'
+	touch $@
