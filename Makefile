@@ -18,10 +18,11 @@ install: .venv/.everything  ## everything the product, its tests and its checks 
 test: .venv/.everything
 	$(BIN)/python -m pytest
 
-lint: .venv/.everything  ## style, types and import contracts
+lint: .venv/.everything .venv/.train  ## style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	set -e; for one in $(RECIPES); do $(BIN)/mypy $$one/recipe.py; done
 	$(BIN)/lint-imports
 
 bench: .venv/.everything  ## how fast and how small, beside what is asked for
@@ -33,11 +34,11 @@ simulations: .venv/.everything  ## statistical guarantees on full grids: docs/gu
 
 models: $(RECIPES)  ## train the shipped models again, into build/models: at most 40 minutes on two cores
 
-$(RECIPES): .venv/.training data
+$(RECIPES): .venv/.train data
 	rm -rf build/$@
 	$(BIN)/python $@/recipe.py --models build/models
 
-data: .venv/.training  ## the data packages of the recipes, into .venv/data
+data: .venv/.train  ## the data packages of the recipes, into .venv/data
 	$(BIN)/python -m service.training.data_packages
 
 lock:  ## renew both lock files; needs uv
@@ -60,6 +61,7 @@ clean:
 	$(ITSELF)
 	touch .venv/.product $@
 
-.venv/.training: .venv/.everything
+# torch is in no lock: one that holds for every platform would name CUDA builds.
+.venv/.train: .venv/.everything
 	$(PIP) --no-build-isolation -e '.[train]'
 	touch $@
