@@ -16,7 +16,7 @@ install: .venv/.everything  ## everything the product, its tests and its checks 
 test: .venv/.everything
 	$(BIN)/python -m pytest
 
-lint: .venv/.everything  ## style, types and import contracts
+lint: .venv/.everything .venv/.train  ## style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -48,3 +48,8 @@ clean:
 	$(PIP) --require-hashes -r requirements-dev.lock
 	$(ITSELF)
 	touch .venv/.product $@
+
+# torch is in no lock: one that holds for every platform would name CUDA builds.
+.venv/.train: .venv/.everything
+	$(PIP) --no-build-isolation -e '.[train]'
+	touch $@

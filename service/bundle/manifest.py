@@ -35,7 +35,10 @@ from service.errors import ManifestInvalid
 BINDING_SECTIONS: Final = ("graph", "inputs", "training", "ood")
 """Sections that a calibration depends on; prices, sites and plausible ranges may change without a refit."""
 
-LATER_KEYS: Final = ("per_class", "shape", "pad", "mask", "fill", "allowed", "rows")
+LATER_KEYS: Final = (
+    *("per_class", "shape", "pad", "mask", "fill", "allowed", "rows"),
+    *("mixup_alpha", "soft_share", "smoothness"),
+)
 """Keys younger than schema 1 in those sections; unset, they leave a fingerprint as it was."""
 
 MANIFEST_FILE = "manifest.toml"
@@ -106,6 +109,8 @@ class Manifest(Section):
         task, rules = self.graph.task, self.graph.rules
         if self.training.loss not in rules.losses:
             raise ValueError(f"training.loss: a {task} model has one of {', '.join(rules.losses)}")
+        if self.training.smoothness is not None and not (rules.smoothness and self.training.loss == "cross_entropy"):
+            raise ValueError("training.smoothness: belongs to task = 'sequence' with loss = 'cross_entropy'")
         if rules.by_label and any(share >= 1.0 for share in (self.training.alpha or {}).values()):
             raise ValueError("training.alpha: a label's alpha lies between 0 and 1; it weighs present, the rest absent")
         if self.ood.per_class and task != "multiclass":

@@ -49,6 +49,7 @@ Exact = Annotated[int | float, PlainValidator(_number)]
 """Of a feature, which may be of 64-bit integers."""
 Cost = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
+Amount = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
 Rate = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Code = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**64)]
 Size = Annotated[int, Field(strict=True, ge=1)]
@@ -259,10 +260,13 @@ class Training(Section):
 
     loss: Literal["cross_entropy", "weighted", "focal", "label_smoothing", "mixup", "distillation"] = "cross_entropy"
     class_weights: dict[Name, Positive] | None = None
-    gamma: Annotated[float, Field(strict=True, ge=0)] | None = None
+    gamma: Amount | None = None
     alpha: dict[Name, Positive] | None = None
     epsilon: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = None
+    mixup_alpha: Positive | None = None
     tau: Positive | None = None
+    soft_share: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    smoothness: Amount | None = None
     prevalence: Prevalence | None = None
 
     @model_validator(mode="after")
@@ -272,8 +276,9 @@ class Training(Section):
         for key, loss in (("gamma", "focal"), ("epsilon", "label_smoothing"), ("tau", "distillation")):
             if (self.loss == loss) != (getattr(self, key) is not None):
                 raise ValueError(f"loss = {loss!r} and {key} belong together")
-        if self.alpha is not None and self.loss != "focal":
-            raise ValueError("alpha belongs to loss = 'focal'")
+        for key, loss in (("alpha", "focal"), ("mixup_alpha", "mixup"), ("soft_share", "distillation")):
+            if getattr(self, key) is not None and self.loss != loss:
+                raise ValueError(f"{key} belongs to loss = {loss!r}")
         return self
 
 

@@ -33,6 +33,8 @@ class Task:
         Whether classes hold independently of each other: costs and prevalences are then of every label.
     switch : bool
         Whether a policy can put a price on changing the action.
+    smoothness : bool
+        Whether the training loss can put a price on change between neighbours.
     """
 
     kinds: tuple[str, ...]
@@ -42,6 +44,7 @@ class Task:
     losses: tuple[str, ...]
     by_label: bool = False
     switch: bool = False
+    smoothness: bool = False
 
 
 TASKS: Final[dict[str, Task]] = {
@@ -69,5 +72,6 @@ TASKS: Final[dict[str, Task]] = {
         scores=("nll",),
         losses=("cross_entropy", "weighted", "focal", "label_smoothing"),
         switch=True,
+        smoothness=True,
     ),
 }

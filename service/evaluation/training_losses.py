@@ -99,6 +99,8 @@ def _parameters(name: str, manifest: Manifest) -> dict[str, float | Array]:
     known = LOSSES[name].parameters
     if manifest.graph.rules.by_label:
         return _label_parameters(name, manifest)
+    if "smoothness" in known and manifest.training.smoothness is not None:
+        return {"smoothness": manifest.training.smoothness}
     declared = inverse_record(manifest)
     if declared is None or declared.loss != name:
         return {}

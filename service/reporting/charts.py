@@ -70,7 +70,7 @@ def reliability(diagram: ReliabilityDiagram) -> str:
     """
     predicted, low, high = diagram.mean_predicted_probability, diagram.low, diagram.high
     observed = np.array(diagram.observed_frequency)
-    with _figure(height=4.5) as figure:
+    with drawing(height=4.5) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
         top.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, dashes=(4, 3), label="calibrated")
         top.vlines(predicted, low, high, color=BAND, linewidth=9, label="what chance alone allows")
@@ -83,7 +83,7 @@ def reliability(diagram: ReliabilityDiagram) -> str:
         for x, count in zip(predicted, diagram.count, strict=True):
             bottom.annotate(str(count), (x, count), (0, 2), textcoords="offset points", ha="center", fontsize=7.0)
         bottom.set(xlabel="predicted probability", ylabel="rows", ylim=(0, 1.35 * max(diagram.count)), yticks=[])
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def scores(labelled: Array, ood: Array | None, threshold: float | None) -> str:
@@ -97,7 +97,7 @@ def scores(labelled: Array, ood: Array | None, threshold: float | None) -> str:
         Rows above it are flagged.
     """
     edges, scale = _bins(labelled, ood, threshold)
-    with _figure() as figure:
+    with drawing() as figure:
         axes = figure.subplots()
         axes.stairs(_shares(labelled, edges), edges, fill=True, color=BAND)
         axes.stairs(_shares(labelled, edges), edges, color=MODEL, linewidth=1.2, label="labelled rows")
@@ -112,7 +112,7 @@ def scores(labelled: Array, ood: Array | None, threshold: float | None) -> str:
             axes.xaxis.set_major_formatter(lambda value, _place: f"{value:g}")
             axes.minorticks_off()
         _legend(axes)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def roc(points: RocPoints) -> str:
@@ -123,13 +123,13 @@ def roc(points: RocPoints) -> str:
     points : RocPoints
     """
     x, y = ([100.0 * rate for rate in rates] for rates in (points.false_positive_rate, points.sensitivity))
-    with _figure() as figure:
+    with drawing() as figure:
         axes = figure.subplots()
         axes.plot([0, 100], [0, 100], color=QUIET, linewidth=1.0, dashes=(4, 3), label="chance")
         axes.plot(x, y, color=MODEL, label="as the threshold falls")
         axes.set(xlabel="false-positive rate, %", ylabel="sensitivity, %", xlim=(-1, 101), ylim=(-1, 101))
         _legend(axes)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def selective(confidence: Array, wrong: np.ndarray) -> str:
@@ -144,7 +144,7 @@ def selective(confidence: Array, wrong: np.ndarray) -> str:
     shown = np.unique(np.linspace(0, len(wrong) - 1, 500).astype(np.intp))
     coverage, risk = (curve[shown] for curve in risk_coverage(confidence, wrong))
     best = risk_coverage(-wrong.astype(np.float64), wrong)[1][shown]
-    with _figure() as figure:
+    with drawing() as figure:
         axes = figure.subplots()
         axes.axhline(100 * risk[-1], color=QUIET, linewidth=1.2, dashes=(4, 3), label="random order")
         axes.plot(100 * coverage, 100 * risk, color=MODEL, label="least confident left out first")
@@ -154,7 +154,7 @@ def selective(confidence: Array, wrong: np.ndarray) -> str:
             xlabel="coverage: % of the rows answered", ylabel="% of them wrong", xlim=(0, 100), ylim=(-0.02 * top, top)
         )
         _legend(axes)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def code_length(bits: Array, ends: Array, *, overall: float, prior: float) -> str:
@@ -172,7 +172,7 @@ def code_length(bits: Array, ends: Array, *, overall: float, prior: float) -> st
         Of a coder that knows the class frequencies alone.
     """
     place = np.arange(1, len(bits) + 1)
-    with _figure() as figure:
+    with drawing() as figure:
         axes = figure.subplots()
         axes.axhline(prior, color=OTHER, linewidth=1.4, dashes=(4, 2), label="class frequencies alone")
         axes.axhline(overall, color=QUIET, linewidth=1.2, label="all rows")
@@ -181,7 +181,7 @@ def code_length(bits: Array, ends: Array, *, overall: float, prior: float) -> st
         top = 1.1 * min(max(float(ends[1].max()), prior), 3.0 * max(float(bits.max()), prior))
         axes.set(xlabel="tenth of the rows, in their order", ylabel="bits per label", ylim=(0, top), xticks=place)
         _legend(axes)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def net_benefit(curve: DecisionCurve) -> str:
@@ -191,7 +191,7 @@ def net_benefit(curve: DecisionCurve) -> str:
     ----------
     curve : DecisionCurve
     """
-    with _figure() as figure:
+    with drawing() as figure:
         axes = figure.subplots()
         axes.axhline(0.0, color=QUIET, linewidth=1.2, label="act on no row")
         axes.plot(curve.thresholds, curve.treat_all, color=OTHER, linewidth=1.4, dashes=(4, 2), label="act on all rows")
@@ -201,7 +201,7 @@ def net_benefit(curve: DecisionCurve) -> str:
             xlabel="threshold probability", ylabel="net benefit per row", xlim=(0, 1), ylim=(-0.2 * top, 1.3 * top)
         )
         _legend(axes)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def cost_lines(prevalence: Array, *, taken: Array, adapted: Array | None, constant: Array, observed: float) -> str:
@@ -220,7 +220,7 @@ def cost_lines(prevalence: Array, *, taken: Array, adapted: Array | None, consta
     observed : float
         Prevalence among the rows.
     """
-    with _figure() as figure:
+    with drawing() as figure:
         axes = figure.subplots()
         axes.axvline(observed, color=HAIR, linewidth=3.0, label="share among these rows")
         axes.plot(prevalence, constant, color=OTHER, linewidth=1.4, dashes=(4, 2), label="best single action")
@@ -232,7 +232,7 @@ def cost_lines(prevalence: Array, *, taken: Array, adapted: Array | None, consta
         bounds = (float(values.min()) - spare, float(values.max()) + spare)
         axes.set(xlabel="share of the class", ylabel="cost per row", xlim=(0, 1), ylim=bounds)
         _legend(axes)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def _dots(
@@ -268,7 +268,8 @@ def _legend(axes: "Axes") -> None:
 
 
 @contextmanager
-def _figure(*, height: float = HEIGHT) -> Iterator["Figure"]:
+def drawing(*, height: float = HEIGHT) -> Iterator["Figure"]:
+    """An empty figure in the style of all charts."""
     import matplotlib as mpl  # noqa: PLC0415  # see the top of the file
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -278,7 +279,7 @@ def _figure(*, height: float = HEIGHT) -> Iterator["Figure"]:
         yield Figure(figsize=(WIDTH, height))
 
 
-def _svg(figure: "Figure") -> str:
+def svg_of(figure: "Figure") -> str:
     """The `<svg>` element alone, as wide as its place, with ids that no other chart of the page has."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

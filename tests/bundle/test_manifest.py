@@ -4,6 +4,7 @@ import pytest
 
 from service.bundle.manifest import BINDING_SECTIONS, Manifest, parse_manifest
 from service.bundle.sections import check_prevalence, misread
+from service.bundle.tasks import TASKS
 from service.core.ood import RULES, SCORES
 from service.errors import ManifestInvalid
 
@@ -134,6 +135,29 @@ REFUSED = {
     "a negative gamma": (WEIGHTED, 'loss = "focal"\ngamma = -1.0', "training.gamma"),
     "distillation without tau": (WEIGHTED, 'loss = "distillation"', "'distillation' and tau"),
     "tau without distillation": ('loss = "weighted"', 'loss = "weighted"\ntau = 2.0', "'distillation' and tau"),
+    "a mixing parameter without mixup": (
+        'loss = "weighted"',
+        'loss = "weighted"\nmixup_alpha = 0.2',
+        "training: mixup_alpha belongs to loss = 'mixup'",
+    ),
+    "a mixing parameter of zero": (WEIGHTED, 'loss = "mixup"\nmixup_alpha = 0', "training.mixup_alpha"),
+    "a teacher's share without a teacher": (
+        'loss = "weighted"',
+        'loss = "weighted"\nsoft_share = 0.9',
+        "training: soft_share belongs to loss = 'distillation'",
+    ),
+    "a teacher's share above one": (
+        WEIGHTED,
+        'loss = "distillation"\ntau = 4\nsoft_share = 1.1',
+        "training.soft_share",
+    ),
+    "smoothness without neighbours": (
+        WEIGHTED,
+        'loss = "cross_entropy"\nsmoothness = 1.0',
+        "training.smoothness: belongs to task = 'sequence' with loss = 'cross_entropy'",
+    ),
+    "a negative smoothness": (WEIGHTED, "smoothness = -1.0", "training.smoothness: must be greater than or equal to 0"),
+    "an infinite gamma": (WEIGHTED, 'loss = "focal"\ngamma = inf', "training.gamma"),
     "a training prevalence of 1.1": ("ill = 0.1", "ill = 0.2", "training.prevalence: the shares must sum to 1"),
     "a share of zero": ("ill = 0.1", "ill = 0", "training.prevalence.ill"),
     "a share as text": ("ill = 0.1", 'ill = "0.1"', "training.prevalence.ill"),
@@ -390,6 +414,45 @@ def test_keys_younger_than_the_schema_leave_old_fingerprints_alone_until_they_ar
     assert plain.fingerprints() == unset.fingerprints()
     assert plain.fingerprints()["ood"] == "850c1e56a648d6441e6086e88f26e003911617b3513c1753d4ce47f0d75fc977"
     assert {s for s, f in used.fingerprints().items() if f != plain.fingerprints()[s]} == {"ood"}
+
+
+TRAINED = {
+    "mixup": ("multiclass", 'loss = "mixup"', "mixup_alpha = 0.2"),
+    "distillation": ("multiclass", 'loss = "distillation"\ntau = 4', "soft_share = 0.9"),
+    "neighbours": ("sequence", 'loss = "cross_entropy"', "smoothness = 1.0"),
+}
+OTHER_LOSSES = [loss for loss in TASKS["sequence"].losses if loss != "cross_entropy"]
+PARAMETERS = {
+    "weighted": "class_weights = { a = 1, b = 2 }",
+    "focal": "gamma = 2",
+    "label_smoothing": "epsilon = 0.1",
+}
+
+
+def trained(task: str, training: str) -> Manifest:
+    return parse_manifest(
+        f'schema = 1\ntitle = "t"\n[graph]\ntask = "{task}"\noutput = "z"\noutput_kind = "logits"\n'
+        f'classes = ["a", "b"]\n[[inputs]]\nname = "x"\n[training]\n{training}\n'
+    )
+
+
+@pytest.mark.parametrize(("task", "loss", "key"), TRAINED.values(), ids=TRAINED.keys())
+def test_how_a_model_was_trained_is_optional_and_part_of_the_fingerprint_where_it_is_set(task, loss, key) -> None:
+    without, with_key = trained(task, loss), trained(task, f"{loss}\n{key}")
+    name, value = key.split(" = ")
+    assert (getattr(without.training, name), getattr(with_key.training, name)) == (None, float(value))
+    assert without.fingerprints()["training"] != with_key.fingerprints()["training"]
+
+
+def test_the_fingerprint_of_training_is_that_of_the_first_release() -> None:
+    first_release = "708d7134947a29f3ec01d1b5930d19f77b0de2dd450ee71b99f344c057fa8d9b"
+    assert parse_manifest(VALID).fingerprints()["training"] == first_release
+
+
+@pytest.mark.parametrize("loss", OTHER_LOSSES)
+def test_smoothness_belongs_to_the_cross_entropy_of_sequences(loss: str) -> None:
+    with pytest.raises(ManifestInvalid, match="smoothness: belongs to task = 'sequence' with loss = 'cross_entropy'"):
+        trained("sequence", f'loss = "{loss}"\n{PARAMETERS[loss]}\nsmoothness = 1.0')
 
 
 def test_a_tensor_alone_waits_for_a_choice_of_scores() -> None:

@@ -34,6 +34,17 @@ def test_a_loss_takes_the_parameters_it_was_trained_with(toy_manifest: Callable[
     assert weighted == pytest.approx((-weights * np.log(p)).mean())
 
 
+def test_the_loss_of_a_sequence_has_the_smoothness_it_was_trained_with() -> None:
+    log_probs, labels = LOG_PROBS[None], LABELS[None]
+    table = {"schema": 1, "title": "t", "inputs": [{"name": "x"}], "training": {"smoothness": 2.0}}
+    graph = {"output": "z", "output_kind": "logits", "classes": ["a", "b"], "task": "sequence"}
+    found = named_losses(
+        ["sequence_cross_entropy"], log_probs, labels, Manifest.model_validate(table | {"graph": graph})
+    )
+    expected = LOSSES["sequence_cross_entropy"](log_probs, labels, smoothness=2.0)[0].mean()
+    assert found == {"sequence_cross_entropy": pytest.approx(expected)}
+
+
 @pytest.mark.parametrize(
     ("name", "code"), [("hinge", "unknown-loss"), ("mixup", "unknown-loss"), ("weighted", "undeclared-loss")]
 )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from service.core.losses.loss import LOWEST, LossAndGradient
-from service.core.losses.softmax import cross_entropy
+from service.core.losses.softmax import surprise_of
 from service.core.numerics import Array, Indices, log_softmax
 
 PADDING = -1  # label of a position that is not there
@@ -35,9 +35,9 @@ def sequence_cross_entropy(logits: Array, labels: Indices, *, smoothness: float 
     """
     n, length, k = logits.shape
     present = labels != PADDING
-    flat, pull = cross_entropy(logits.reshape(-1, k), np.where(present, labels, 0).ravel())
-    gradient = pull.reshape(logits.shape) * present[..., None]
-    log_probs = log_softmax(logits.reshape(-1, k)).reshape(logits.shape)
+    rows = log_softmax(logits.reshape(-1, k))
+    flat, pull = surprise_of(rows, np.where(present, labels, 0).ravel())
+    gradient, log_probs = pull.reshape(logits.shape) * present[..., None], rows.reshape(logits.shape)
     divergence, left, right = jensen_shannon(log_probs[:, :-1], log_probs[:, 1:])
     price = smoothness * (present[:, :-1] & present[:, 1:])
     gradient[:, :-1] += price[..., None] * left
@@ -73,12 +73,12 @@ def jensen_shannon(log_p: Array, log_q: Array) -> tuple[Array, Array, Array]:
     Lin (1991), *Divergence Measures Based on the Shannon Entropy*, IEEE Transactions on Information Theory 37.
     """
     log_p, log_q = np.maximum(log_p, LOWEST), np.maximum(log_q, LOWEST)
-    log_m = np.logaddexp(log_p, log_q) - math.log(2.0)
+    log_m = np.maximum(log_p, log_q) + np.log1p(np.exp(-np.abs(log_p - log_q))) - math.log(2.0)
     (kl_p, gradient_p), (kl_q, gradient_q) = _half_kl(log_p, log_m), _half_kl(log_q, log_m)
     return kl_p + kl_q, gradient_p, gradient_q
 
 
 def _half_kl(log_p: Array, log_m: Array) -> LossAndGradient:
     p, ratio = np.exp(log_p), log_p - log_m
-    kl = (p * ratio).sum(axis=-1)
+    kl: Array = np.einsum("...k,...k->...", p, ratio)
     return 0.5 * kl, 0.5 * p * (ratio - kl[..., None])

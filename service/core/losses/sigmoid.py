@@ -52,8 +52,8 @@ def multilabel_cross_entropy(
     (array([1.3863]), array([[-0.5,  0.5]]))
     """
     sign, weight = 2.0 * labels - 1.0, np.where(labels == 1, positive_weight, 1.0)
-    loss = -weight * _log_sigmoid(sign * logits)
-    return loss.sum(axis=1), -weight * sign * np.exp(_log_sigmoid(-sign * logits))
+    log_p, log_rest = _log_sigmoids(sign * logits)
+    return -(weight * log_p).sum(axis=1), -weight * sign * np.exp(log_rest)
 
 
 def sigmoid_focal(logits: Array, labels: Indices, *, gamma: float = 2.0, alpha: float | None = None) -> LossAndGradient:
@@ -80,11 +80,13 @@ def sigmoid_focal(logits: Array, labels: Indices, *, gamma: float = 2.0, alpha: 
     Lin et al. (2017), *Focal Loss for Dense Object Detection*, ICCV.
     """
     sign = 2.0 * labels - 1.0
-    log_p, log_rest = _log_sigmoid(sign * logits), _log_sigmoid(-sign * logits)
+    log_p, log_rest = _log_sigmoids(sign * logits)
     weight = 1.0 if alpha is None else np.where(labels == 1, alpha, 1.0 - alpha)
     factor = weight * np.exp(log_focal_factor(log_p, log_rest, gamma=gamma))
     return (-weight * np.exp(gamma * log_rest) * log_p).sum(axis=1), -factor * sign * np.exp(log_rest)
 
 
-def _log_sigmoid(logits: Array) -> Array:
-    return -np.logaddexp(0.0, -logits)
+def _log_sigmoids(logits: Array) -> tuple[Array, Array]:
+    """Of the logits and of their negatives; `np.logaddexp` would take four times as long."""
+    both = np.log1p(np.exp(-np.abs(logits)))
+    return np.minimum(logits, 0.0) - both, np.minimum(-logits, 0.0) - both

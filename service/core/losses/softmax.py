@@ -24,11 +24,7 @@ def cross_entropy(logits: Array, labels: Indices) -> LossAndGradient:
     >>> loss.round(4), gradient.round(4)
     (array([0.3567]), array([[-0.3,  0.2,  0.1]]))
     """
-    log_probs, rows = log_softmax(logits), np.arange(len(logits))
-    own = log_probs[rows, labels]
-    gradient = np.exp(log_probs)
-    gradient[rows, labels] = np.expm1(own)  # p - 1 keeps its digits where p is nearly one
-    return -own, gradient
+    return surprise_of(log_softmax(logits), labels)
 
 
 def weighted_cross_entropy(logits: Array, labels: Indices, *, class_weights: Array) -> LossAndGradient:
@@ -83,11 +79,32 @@ def focal(logits: Array, labels: Indices, *, gamma: float = 2.0, alpha: Array | 
     ----------
     Lin et al. (2017), *Focal Loss for Dense Object Detection*, ICCV.
     """
-    loss, gradient = cross_entropy(logits, labels)
-    log_rest = log_rest_mass(log_softmax(logits), labels)
+    log_probs = log_softmax(logits)
+    loss, gradient = surprise_of(log_probs, labels)
+    log_rest = log_rest_mass(log_probs, labels)
     weight = 1.0 if alpha is None else np.asarray(alpha)[labels]
     factor = weight * np.exp(log_focal_factor(-loss, log_rest, gamma=gamma))
     return weight * np.exp(gamma * log_rest) * loss, factor[:, None] * gradient
+
+
+def surprise_of(log_probs: Array, labels: Indices) -> LossAndGradient:
+    """Cross-entropy and its gradient in the logits, from log-probabilities that are already made of them.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> surprise_of(np.log([[0.75, 0.25]]), np.array([0]))[1].round(4)
+    array([[-0.25,  0.25]])
+    """
+    rows = np.arange(len(log_probs))
+    own = log_probs[rows, labels]
+    gradient = np.exp(log_probs)
+    gradient[rows, labels] = np.expm1(own)  # p - 1 keeps its digits where p is nearly one
+    return -own, gradient
 
 
 def log_rest_mass(log_probs: Array, classes: Indices) -> Array:

@@ -1,0 +1,78 @@
+"""Pictures of a card, in the style of the report's charts: arrays in, one SVG file out."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.core.assessment.miscalibration import equal_mass
+from service.core.assessment.reliability import reliability_curve
+from service.core.numerics import Array, Flags
+from service.reporting.charts import MODEL, OTHER, QUIET, drawing, svg_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Event = tuple[Array, Flags]
+"""Predicted probabilities of an event, shape (N,), and whether it occurred."""
+
+BINS = 12
+COLORS = (OTHER, MODEL, "#6b8e23", "#7b3294", QUIET)
+MARKERS = ("D", "o", "s", "^", "v")
+
+
+def reliability_before_and_after(events: Mapping[str, Event]) -> str:
+    """Reliability curves in one chart: predicted probability against observed frequency, equally many rows per bin.
+
+    Parameters
+    ----------
+    events : mapping of str to Event
+        By name, such as ``as trained`` and ``calibrated``.
+    """
+    with sketch() as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, dashes=(4, 3))
+        for (name, (probabilities, occurred)), color, marker in zip(events.items(), COLORS, MARKERS, strict=False):
+            curve = reliability_curve(probabilities, occurred, index=equal_mass(probabilities, bins=BINS))
+            axes.plot(curve.predicted, curve.observed, color=color, marker=marker, markersize=4.5, label=name)
+        axes.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.legend(loc="upper left")
+        return standalone(figure)
+
+
+def histograms(samples: Mapping[str, Array], *, label: str, bins: int = 40) -> str:
+    """Shares of rows by one number, for several samples over the same bins.
+
+    Parameters
+    ----------
+    samples : mapping of str to ndarray of shape (N,)
+    label : str
+        Of the axis.
+    bins : int
+    """
+    low, high = (float(np.quantile(np.concatenate(list(samples.values())), q)) for q in (0.002, 0.998))
+    edges = np.linspace(low, high, bins + 1)
+    with sketch() as (figure, axes):
+        for (name, values), color in zip(samples.items(), COLORS, strict=False):
+            counts, _ = np.histogram(np.clip(values, low, high), edges)
+            axes.stairs(100.0 * counts / len(values), edges, color=color, fill=True, alpha=0.35)
+            axes.stairs(100.0 * counts / len(values), edges, color=color, label=name)
+        axes.set(xlabel=label, ylabel="% of rows")
+        axes.legend()
+        return standalone(figure)
+
+
+@contextmanager
+def sketch() -> Iterator[tuple["Figure", "Axes"]]:
+    """One chart to draw on, in the report's style."""
+    with drawing() as figure:
+        yield figure, figure.subplots()
+
+
+def standalone(figure: "Figure") -> str:
+    """The figure as the text of an SVG file, on white: a page may be dark."""
+    svg = svg_of(figure)
+    background = '<rect width="100%" height="100%" fill="white"/>'
+    head, rest = svg.split(">", 1)
+    return f"{head}>{background}{rest}\n"

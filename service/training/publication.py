@@ -1,0 +1,178 @@
+"""A trained network becomes a version of the repository, through the product's own import, fit and evaluation."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tomlkit
+
+from service.bundle.manifest import MANIFEST_FILE
+from service.bundle.repository import Repository
+from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
+from service.evaluation.report import EvaluationReport
+from service.fitting.fit import FitRequest, fit
+from service.importer.declared import Declared
+from service.importer.import_model import import_model
+from service.runtime.model import Model, load_model
+from service.training.example_sets import Examples, Values
+from service.training.export import export
+from service.training.loop import Trained
+
+OUTPUT_KINDS: Final = {"multiclass": "logits", "sequence": "logits", "multilabel": "sigmoid_logits"}
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What nobody can see from a network: names, and what actions cost.
+
+    Attributes
+    ----------
+    name : str
+        Of the model in the repository.
+    title : str
+        What it classifies into what, for people.
+    classes : sequence of str
+        In the order of the outputs.
+    features : sequence of str, optional
+        Names of the columns of a table.
+    outputs : sequence of str
+        Names of the network's outputs; the first is that of the logits. Feature scores can look at another:
+        ``sections={"ood": {"space": "features", …}}``.
+    sections : mapping
+        Further sections of the manifest by name, as `docs/reference/manifest.md` describes them.
+    """
+
+    name: str
+    title: str
+    classes: Sequence[str]
+    features: Sequence[str] | None = None
+    outputs: Sequence[str] = ("logits",)
+    sections: Mapping[str, Any] = field(default_factory=dict)
+
+
+def publish_trained(
+    trained: Trained,
+    declaration: Declaration,
+    *,
+    models: Path,
+    calibration: Examples,
+    train: Examples | None = None,
+    ood: Values | None = None,
+    calibrator: str | None = None,
+    seed: int = 0,
+) -> Model:
+    """Export, import, declare, calibrate and publish; the manifest's `[training]` is the objective's own.
+
+    Parameters
+    ----------
+    trained : Trained
+    declaration : Declaration
+    models : Path
+        The repository.
+    calibration : Examples
+        Rows that the network was neither trained nor stopped on.
+    train : Examples, optional
+        Training rows, from which OOD scores with fitted state learn.
+    ood : ndarray of shape (N, ...), optional
+        Out-of-distribution rows.
+    calibrator : str, optional
+        As `temperance fit --calibrator`.
+    seed : int
+        Of the fit.
+
+    Returns
+    -------
+    Model
+        The version that was published, loaded.
+
+    Raises
+    ------
+    ServiceError
+        As `temperance import` and `temperance fit`.
+    """
+    repository = Repository(models)
+    with tempfile.TemporaryDirectory(prefix="temperance-") as scratch:
+        folder = Path(scratch)
+        draft = _imported(trained, declaration, repository, calibration, folder)
+        manifest = draft / MANIFEST_FILE
+        manifest.write_text(_declared(manifest.read_text(encoding="utf-8"), trained, declaration), encoding="utf-8")
+        request = FitRequest(
+            _written(folder / "calibration.npz", calibration, declaration.classes),
+            train_data=None if train is None else _written(folder / "train.npz", train, declaration.classes),
+            ood_data=None if ood is None else _written_rows(folder / "ood.npz", ood),
+            calibrator=calibrator,
+            seed=seed,
+        )
+        version = fit(repository, declaration.name, request).version
+    return load_model(repository.bundle(declaration.name, version))
+
+
+def evaluation_of(model: Model, test: Examples, *, ood: Values | None = None) -> Evaluation:
+    """What `temperance evaluate` finds on these rows, with what its charts are drawn of.
+
+    Parameters
+    ----------
+    model : Model
+    test : Examples
+    ood : ndarray of shape (N, ...), optional
+        Out-of-distribution rows.
+    """
+    with tempfile.TemporaryDirectory(prefix="temperance-") as scratch:
+        folder = Path(scratch)
+        data = _written(folder / "test.npz", test, model.manifest.graph.classes)
+        ood_data = None if ood is None else _written_rows(folder / "ood.npz", ood)
+        return evaluate_file(model, EvaluateRequest(data, ood_data=ood_data))
+
+
+def report_of(model: Model, test: Examples, *, ood: Values | None = None) -> EvaluationReport:
+    """The report of `evaluation_of`."""
+    return evaluation_of(model, test, ood=ood).report
+
+
+def _imported(trained: Trained, declaration: Declaration, repository: Repository, rows: Examples, folder: Path) -> Path:
+    graph, task = folder / "model.onnx", trained.objective.task
+    dynamic = ("batch", "length") if task == "sequence" else ("batch",)
+    export(trained.network, graph, rows.inputs, outputs=declaration.outputs, dynamic=dynamic)
+    declared = Declared(
+        output=declaration.outputs[0],
+        output_kind=OUTPUT_KINDS[task],
+        task=task,
+        classes=tuple(declaration.classes),
+        features=None if declaration.features is None else tuple(declaration.features),
+        missing="nan" if np.isnan(rows.inputs).any() else None,
+    )
+    return import_model(repository, declaration.name, graph, declared, force=True).draft
+
+
+def _declared(text: str, trained: Trained, declaration: Declaration) -> str:
+    """The importer's manifest, with what training and its author know."""
+    document = tomlkit.parse(text)
+    document["title"] = declaration.title
+    shares = dict(zip(declaration.classes, trained.prevalence.tolist(), strict=True))
+    document["training"] = {**trained.objective.declared(declaration.classes), "prevalence": shares}
+    for name, section in declaration.sections.items():
+        document[name] = _merged(document.get(name), section)
+    return tomlkit.dumps(document)
+
+
+def _merged(before: Any, section: Any) -> Any:
+    """The author's keys over the importer's; of features each key by itself."""
+    if not (isinstance(before, Mapping) and isinstance(section, Mapping)):
+        return section
+    return {**before, **{key: _merged(before.get(key), value) for key, value in section.items()}}
+
+
+def _written(path: Path, rows: Examples, classes: Sequence[str]) -> Path:
+    """Rows as `temperance` reads them: classes by name, unless a row has several."""
+    labels = np.array(classes)[rows.labels] if rows.labels.ndim == 1 else rows.labels
+    groups = {} if rows.groups is None else {"group": rows.groups}
+    np.savez(path, allow_pickle=False, X=rows.inputs, y=labels, **groups)
+    return path
+
+
+def _written_rows(path: Path, rows: Values) -> Path:
+    np.savez(path, allow_pickle=False, X=rows)
+    return path
