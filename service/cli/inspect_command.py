@@ -1,9 +1,11 @@
 """`temperance inspect`: what an .onnx file holds, or what a version is."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from service.bundle.declared_inverse import InverseUse, inverse_use
 from service.bundle.repository import Bundle, Repository
 from service.bundle.scores import state_bytes
 from service.bundle.writer import FIRST_ALIAS
@@ -62,6 +64,7 @@ def _inspect_version(repository: Repository, bundle: Bundle, *, as_json: bool) -
     click.echo(f"digest: {bundle.digest}\nclasses: {', '.join(bundle.manifest.graph.classes)}")
     click.echo(f"features: {', '.join(bundle.manifest.columns)}")
     click.echo(f"policies: {', '.join(bundle.manifest.policies) or 'none'}")
+    click.echo(f"training: {_training(bundle)}")
     if retired:
         click.echo(f"retired versions: {', '.join(map(str, retired))}")
     if bundle.record is None:
@@ -71,12 +74,29 @@ def _inspect_version(repository: Repository, bundle: Bundle, *, as_json: bool) -
         print_table(render_record(bundle.record))
 
 
+def _training(bundle: Bundle) -> str:
+    """The declared loss with its parameters, and what is done about it."""
+    if "training" not in bundle.manifest.model_fields_set:
+        return "not declared"
+    declared = bundle.manifest.training.model_dump(exclude_none=True)
+    loss, use = declared.pop("loss"), inverse_use(bundle.manifest, bundle.record)
+    parameters = [f"{name} {value:g}" if isinstance(value, float) else name for name, value in declared.items()]
+    return ", ".join([loss, *parameters, *([] if use is None else [_inverse(use)])])
+
+
+def _inverse(use: InverseUse) -> str:
+    where = f" for {', '.join(use.labels)}" if use.labels else ""
+    return f"its inverse is {'' if use.applied else 'not '}applied{where}"
+
+
 def _version_as_json(bundle: Bundle) -> dict[str, object]:
+    use = inverse_use(bundle.manifest, bundle.record)
     return {
         "name": bundle.name,
         "version": bundle.version,
         "manifest": bundle.manifest.model_dump(mode="json", by_alias=True),
         "calibration": None if bundle.record is None else bundle.record.model_dump(mode="json", by_alias=True),
+        "inverse": None if use is None else asdict(use),
         "state_bytes": state_bytes(bundle.state, bundle.manifest.ood.scores),
     }
 

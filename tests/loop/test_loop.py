@@ -12,7 +12,7 @@ from tests.loop import hospitals
 from tests.loop.hospital_model import NAME, command, make, shuffled
 from tests.loop.loop import BEFORE_SHARE, REASON, SECONDS, Hospital
 
-pytestmark = pytest.mark.skipif(not hospitals.available(), reason="the extra `data` is not installed: see .ci/run")
+pytestmark = pytest.mark.skipif(not hospitals.available(), reason=hospitals.REMEDY)
 
 
 def test_a_model_of_another_hospital_is_repaired(

@@ -33,6 +33,7 @@ from service.bundle.sections import (
     Ood,
     Policy,
     Site,
+    Training,
 )
 
 FIELDS: Final[dict[type, Mapping[str, str]]] = {
@@ -210,6 +211,18 @@ FIELDS: Final[dict[type, Mapping[str, str]]] = {
         "false_alarm": "Share of in-distribution rows that is flagged.",
         "gate": "Scores and rules that a flag depends on; null is all scores.",
         "per_class": "Whether thresholds depend on the predicted class.",
+    },
+    Training: {
+        "loss": "The training loss.",
+        "class_weights": "Weight of every class in the loss.",
+        "gamma": "Focusing parameter of the focal loss.",
+        "alpha": "Weight of every class in the focal loss.",
+        "epsilon": "Share of the uniform distribution in smoothed labels.",
+        "mixup_alpha": "Parameter of the Beta distribution that mixing coefficients come from.",
+        "tau": "Temperature of the teacher.",
+        "soft_share": "Share of the teacher's term in the loss.",
+        "smoothness": "Weight of the Jensen-Shannon divergence between neighbours.",
+        "prevalence": "Share of every class in the training data.",
     },
     Site: {
         "prevalence": "Share of every class.",

@@ -3,12 +3,14 @@
 Tested in tests/api/openapi/test_document.py, where its response fits the document, and in tests/api/v1.
 """
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from service.bundle.declared_inverse import inverse_use
 from service.bundle.record import Record
-from service.bundle.sections import Feature, Input, LabelCosts, Ood, Policy, Site
+from service.bundle.sections import Feature, Input, LabelCosts, Ood, Policy, Site, Training
 from service.runtime.inputs import ANYTHING
 from service.runtime.loader import Served
 from service.runtime.model import Model
@@ -95,6 +97,48 @@ class OodDescription(Ood):
     gate: tuple[str, ...]
 
 
+Weights = Annotated[dict[str, float] | None, Field(exclude_if=_is_absent)]
+Parameter = Annotated[float | None, Field(exclude_if=_is_absent)]
+
+
+class InverseDescription(Named):
+    """The inverse of the training loss.
+
+    Attributes
+    ----------
+    name : str
+        Name of the inverse.
+    applied : bool
+        Whether the calibration applies it. `fit` chooses by the log loss of held-out rows.
+    labels : tuple of str
+        Of a multilabel model: the labels that it is applied to. Absent otherwise.
+    """
+
+    applied: bool
+    labels: Annotated[tuple[str, ...] | None, Field(exclude_if=_is_absent)] = None
+
+
+class TrainingDescription(Training):
+    """The training loss and its parameters; what the loss does not have is absent.
+
+    Attributes
+    ----------
+    inverse : InverseDescription or None
+        What takes the loss's effect off the probabilities; null where the loss has no such inverse.
+    """
+
+    class_weights: Weights = None
+    gamma: Parameter = None
+    alpha: Weights = None
+    epsilon: Parameter = None
+    mixup_alpha: Parameter = None
+    tau: Parameter = None
+    soft_share: Parameter = None
+    smoothness: Parameter = None
+    prevalence: Weights = None
+    inverse: InverseDescription | None
+
+
 class Uncalibrated(BaseModel):
     """No calibration.
 
@@ -159,6 +203,8 @@ class ModelDescription(Named):
         Sites by name.
     ood : OodDescription
         Out-of-distribution scores.
+    training : TrainingDescription or None
+        How it was trained; null where the manifest does not say.
     calibration : CalibrationDescription or Uncalibrated
         How it was calibrated.
     """
@@ -178,6 +224,7 @@ class ModelDescription(Named):
     default_policy: str | None
     sites: dict[str, Site]
     ood: OodDescription
+    training: TrainingDescription | None
     calibration: CalibrationDescription | Uncalibrated
 
 
@@ -216,9 +263,19 @@ def description(model: Model, served: Served) -> Json:
         default_policy=manifest.default_policy,
         sites=manifest.sites,
         ood=OodDescription.model_construct(**{**dict(ood), "gate": ood.gate_members}),
+        training=_training(model),
         calibration=_calibration(model),
     )
     return described.model_dump(mode="json")
+
+
+def _training(model: Model) -> TrainingDescription | None:
+    manifest = model.manifest
+    if "training" not in manifest.model_fields_set:
+        return None
+    use = inverse_use(manifest, model.bundle.record)
+    inverse = None if use is None else InverseDescription.model_construct(**asdict(use))
+    return TrainingDescription.model_construct(**dict(manifest.training), inverse=inverse)
 
 
 def _calibration(model: Model) -> CalibrationDescription | Uncalibrated:
