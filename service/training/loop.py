@@ -226,7 +226,7 @@ def _check_labels(rows: Examples, task: str, outputs: tuple[int, ...]) -> None:
     """Labels must have the shape and the values that the outputs of a row call for."""
     places, classes = (outputs, 2) if task == "multilabel" else (outputs[:-1], outputs[-1])
     if rows.labels.shape[1:] != places:
-        raise TrainingFailed(f"the network wants labels of shape {('rows', *places)}, these have {rows.labels.shape}")
+        raise TrainingFailed(f"labels have the shape {rows.labels.shape}; the outputs need {('rows', *places)}")
     known = rows.labels[rows.labels != PADDING] if task == "sequence" else rows.labels
     if not known.size:
         raise TrainingFailed("all positions are padding; there is nothing to learn from")

@@ -31,6 +31,7 @@ class Standardised(nn.Module):
 
     def __init__(self, rows: Values, network: nn.Module, *, logged: Sequence[int] = ()) -> None:
         super().__init__()
+        self._has_logged = bool(logged)
         self.register_buffer("logged", torch.isin(torch.arange(rows.shape[1]), torch.tensor(logged, dtype=torch.int64)))
         columns = self._rescaled(torch.as_tensor(rows)).double().numpy()
         columns = np.where(np.isnan(columns).all(axis=0), 0.0, columns)
@@ -44,13 +45,15 @@ class Standardised(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Outputs of the network; a missing value stands at the mean."""
         missing = torch.isnan(rows)
-        standard = torch.where(missing, 0.0, (self._rescaled(rows) - self.mean) / self.scale)
-        flags = missing[:, self.incomplete].to(standard.dtype)
-        outputs: Tensor = self.network(torch.cat([standard, flags], dim=1))
+        columns = torch.where(missing, 0.0, (self._rescaled(rows) - self.mean) / self.scale)
+        if len(self.incomplete):
+            columns = torch.cat([columns, missing[:, self.incomplete].to(columns.dtype)], dim=1)
+        outputs: Tensor = self.network(columns)
         return outputs
 
     def _rescaled(self, rows: Tensor) -> Tensor:
-        return torch.where(self.logged, torch.log1p(torch.clamp(rows, min=0.0)), rows)
+        # Without such columns nothing stands before the subtraction: the importer reads plausible ranges from it.
+        return torch.where(self.logged, torch.log1p(torch.clamp(rows, min=0.0)), rows) if self._has_logged else rows
 
 
 def standardised_width(rows: Values) -> int:
