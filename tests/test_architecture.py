@@ -41,7 +41,18 @@ PACKAGES = sorted({path.relative_to(ROOT / "service").parts[0].removesuffix(".py
 LONGEST_FILE, LONGEST_BODY, MEDIAN_BODY = 400, 25, 5
 
 COUNTERPARTS = frozenset(
-    ("endpoint", "label_sets", "multiclass", "multilabel", "requests", "responses", "routes", "sequence", "tasks")
+    (
+        "endpoint",
+        "label_sets",
+        "multiclass",
+        "multilabel",
+        "prequential",
+        "requests",
+        "responses",
+        "routes",
+        "sequence",
+        "tasks",
+    )
 )
 """Names that modules of several packages share, because they are the same subject in each."""
 

@@ -32,6 +32,7 @@ LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names)
     type=click.FloatRange(0, 1),
     help="Probability per step of recovering from an error, for --horizon.  [default: 0]",
 )
+@click.option("--prequential", is_flag=True, help="Compare calibrators by prequential code length.")
 @click.option("--version", type=click.IntRange(min=1), help="Version to evaluate.  [default: stable]")
 @click.option(
     "--json", "json_path", is_flag=False, flag_value="-", metavar="[PATH]", help="Write JSON there, or print it."
@@ -50,7 +51,7 @@ def evaluate(
     """Measure how good a version's probabilities, flags and decisions are on labelled rows."""
     request = _request(flags)
     model = load_model(version_to_use(repository, name, version))
-    found = evaluate_file(model, request, track=track())
+    found = evaluate_file(model, request, track=track(), comparing=track("comparing calibrators"))
     if page_path is not None:
         page.write(page_path, found)
     _print_evaluation(model, found, json_path)

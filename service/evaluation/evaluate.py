@@ -20,6 +20,7 @@ from service.evaluation.horizon import Horizon, look_ahead
 from service.evaluation.multiclass import ROWS
 from service.evaluation.ood_report import ood_report
 from service.evaluation.policy_report import policy_report
+from service.evaluation.prequential import compare_calibrators
 from service.evaluation.probability_report import probability_report
 from service.evaluation.report import EvaluationReport, PartReport
 from service.evaluation.tasks import TASKS
@@ -51,6 +52,8 @@ class EvaluateRequest:
         Steps of a trajectory; None leaves the calculator out.
     recovery : float
         Probability per step of returning to the expert's course after an error.
+    prequential : bool
+        Whether calibrators are compared by prequential code length.
     at : datetime or None
         When the report is made; None leaves its date out.
     """
@@ -61,6 +64,7 @@ class EvaluateRequest:
     losses: tuple[str, ...] = ()
     horizon: int | None = None
     recovery: float = 0.0
+    prequential: bool = False
     at: datetime | None = None
 
 
@@ -119,7 +123,9 @@ class Evaluation:
     origin: Origin = field(default_factory=Origin)
 
 
-def evaluate_file(model: Model, request: EvaluateRequest, *, track: Track = untracked) -> Evaluation:
+def evaluate_file(
+    model: Model, request: EvaluateRequest, *, track: Track = untracked, comparing: Track = untracked
+) -> Evaluation:
     """Evaluate a version on a file of labelled rows.
 
     Parameters
@@ -128,6 +134,8 @@ def evaluate_file(model: Model, request: EvaluateRequest, *, track: Track = untr
     request : EvaluateRequest
     track : callable
         Progress over the rows.
+    comparing : callable
+        Progress over the calibrators that are compared.
 
     Raises
     ------
@@ -150,7 +158,9 @@ def evaluate_file(model: Model, request: EvaluateRequest, *, track: Track = untr
     )
     notes = tuple(_notes(data, model, left_out=len(whole) - len(data)))
     ahead = None if request.horizon is None else (request.horizon, request.recovery)
-    found = evaluate(labelled, losses=request.losses, horizon=ahead, notes=notes)
+    found = evaluate(
+        labelled, losses=request.losses, horizon=ahead, prequential=request.prequential, notes=notes, track=comparing
+    )
     return replace(found, origin=Origin.of(request, data.digest))
 
 
@@ -159,7 +169,9 @@ def evaluate(
     *,
     losses: Sequence[str] = (),
     horizon: tuple[int, float] | None = None,
+    prequential: bool = False,
     notes: tuple[str, ...] = (),
+    track: Track = untracked,
 ) -> Evaluation:
     """Compare a model's answers with the labels.
 
@@ -170,8 +182,12 @@ def evaluate(
         In `training_losses.NAMES`.
     horizon : (int, float), optional
         Steps of a trajectory, and the probability of recovery per step; multiclass.
+    prequential : bool
+        Whether calibrators are compared by prequential code length.
     notes : tuple of str
         What the numbers rest on.
+    track : callable
+        Progress over the calibrators that are compared.
 
     Raises
     ------
@@ -195,6 +211,7 @@ def evaluate(
         structure=structure,
         losses=named_losses(losses, answer.log_probs, labelled.labels, manifest, weights=labelled.weights),
         horizon=None if horizon is None else _ahead(problems[ROWS], *horizon),
+        prequential=compare_calibrators(labelled, track=track) if prequential else None,
         notes=notes,
     )
     return Evaluation(labelled, problems, report)

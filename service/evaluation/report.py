@@ -9,6 +9,7 @@ from typing import Any, Literal
 from service.evaluation.horizon import Horizon
 from service.evaluation.ood_report import OodReport
 from service.evaluation.policy_report import PolicyReport
+from service.evaluation.prequential import PrequentialReport
 from service.evaluation.probability_report import ProbabilityReport
 from service.evaluation.tasks import Structure
 
@@ -90,6 +91,8 @@ class EvaluationReport:
         Mean training losses by name.
     horizon : Horizon or None
         Errors over a horizon of decisions; None where there is none.
+    prequential : PrequentialReport or None
+        Calibrators compared by prequential code length; None where there is none.
     notes : tuple of str
         What the numbers rest on, and what they leave out.
     """
@@ -104,6 +107,7 @@ class EvaluationReport:
     structure: Structure | None
     losses: dict[str, float]
     horizon: Horizon | None
+    prequential: PrequentialReport | None
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:

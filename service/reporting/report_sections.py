@@ -12,6 +12,7 @@ from service.evaluation.report import EvaluationReport, PartReport
 from service.evaluation.sequence import Segments, SequenceStructure
 from service.reporting.ood_tables import ood_tables
 from service.reporting.policy_tables import horizon_table, path_table, policy_tables
+from service.reporting.prequential_tables import prequential_tables
 from service.reporting.probability_tables import LISTED_CLASSES, metric_table, probability_tables
 from service.reporting.rate_tables import RATES, class_tables, policy_rate_tables, rate_cells
 from service.reporting.tables import Column, Table
@@ -61,6 +62,7 @@ def _policy_rates(report: EvaluationReport, name: str, part: PartReport) -> Iter
 def _probabilities(report: EvaluationReport) -> Iterator[Table]:
     for part in report.parts.values():
         yield from probability_tables(part.probabilities)
+    yield from prequential_tables(report)
 
 
 def _ood(report: EvaluationReport) -> Iterator[Table]:
@@ -99,6 +101,7 @@ def _label_probabilities(report: EvaluationReport) -> Iterator[Table]:
     yield Table("labels", heads, [_label_row(name, part) for name, part in report.parts.items()])
     if isinstance(report.structure, LabelStructure):
         yield _exact_match(report.structure)
+    yield from prequential_tables(report)
 
 
 def _label_row(name: str, part: PartReport) -> tuple[str, int, float | None, float | None, float, float]:

@@ -1,7 +1,4 @@
-"""Small networks that need no preprocessing outside of them.
-
-Tested in tests/training/test_export.py.
-"""
+"""Small networks that need no preprocessing outside of them."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,28 +18,52 @@ class Standardised(nn.Module):
     rows : ndarray of shape (N, F)
         Training rows. NaN counts in neither mean nor deviation.
     network : Module
-        On (N, F), zero where a value is missing.
+        On (N, `standardised_width`): the columns, zero where a value is missing; then, for every column in which
+        training rows have missing values, 1 where it is missing.
+    logged : sequence of int
+        Columns that are replaced by log(1 + x), zero below zero: measurements with long tails.
     """
 
     mean: Tensor
     scale: Tensor
+    logged: Tensor
+    incomplete: Tensor
 
-    def __init__(self, rows: Values, network: nn.Module) -> None:
+    def __init__(self, rows: Values, network: nn.Module, *, logged: Sequence[int] = ()) -> None:
         super().__init__()
-        deviation = np.nanstd(rows, axis=0)
-        self.register_buffer("mean", torch.as_tensor(np.nanmean(rows, axis=0), dtype=torch.float32))
+        self.register_buffer("logged", torch.isin(torch.arange(rows.shape[1]), torch.tensor(logged, dtype=torch.int64)))
+        columns = self._rescaled(torch.as_tensor(rows)).numpy()
+        deviation = np.nanstd(columns, axis=0)
+        self.register_buffer("mean", torch.as_tensor(np.nanmean(columns, axis=0), dtype=torch.float32))
         self.register_buffer("scale", torch.as_tensor(np.where(deviation > 0.0, deviation, 1.0), dtype=torch.float32))
+        self.register_buffer("incomplete", torch.as_tensor(_incomplete(rows)))
         self.network = network
 
     def forward(self, rows: Tensor) -> Tensor:
         """Outputs of the network; a missing value stands at the mean."""
-        standard = (rows - self.mean) / self.scale
-        outputs: Tensor = self.network(torch.where(torch.isnan(standard), 0.0, standard))
+        missing = torch.isnan(rows)
+        standard = torch.where(missing, 0.0, (self._rescaled(rows) - self.mean) / self.scale)
+        flags = missing[:, self.incomplete].to(standard.dtype)
+        outputs: Tensor = self.network(torch.cat([standard, flags], dim=1))
         return outputs
+
+    def _rescaled(self, rows: Tensor) -> Tensor:
+        return torch.where(self.logged, torch.log1p(torch.clamp(rows, min=0.0)), rows)
+
+
+def standardised_width(rows: Values) -> int:
+    """Columns of what `Standardised` hands on: F, and one for every column with missing values."""
+    return int(rows.shape[1]) + len(_incomplete(rows))
 
 
 def mlp(
-    rows: Examples, outputs: int, *, hidden: Sequence[int] = (64, 32), dropout: float = 0.0, seed: int = 0
+    rows: Examples,
+    outputs: int,
+    *,
+    hidden: Sequence[int] = (64, 32),
+    logged: Sequence[int] = (),
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> nn.Module:
     """A multilayer perceptron on standardised columns, with ReLU between its layers.
 
@@ -54,6 +75,8 @@ def mlp(
         Logits: K classes or M labels.
     hidden : sequence of int
         Widths of the hidden layers.
+    logged : sequence of int
+        Columns with long tails, see `Standardised`.
     dropout : float
     seed : int
         Of the initial weights.
@@ -61,6 +84,12 @@ def mlp(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
-        for width, following in pairwise((rows.inputs.shape[1], *hidden)):
+        for width, following in pairwise((standardised_width(rows.inputs), *hidden)):
             layers += [nn.Linear(width, following), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
-        return Standardised(rows.inputs, nn.Sequential(*layers, nn.Linear(hidden[-1], outputs)))
+        network = nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
+    return Standardised(rows.inputs, network, logged=logged)
+
+
+def _incomplete(rows: Values) -> Values:
+    """Columns in which values are missing."""
+    return np.flatnonzero(np.isnan(rows).any(axis=0))

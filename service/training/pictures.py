@@ -10,6 +10,7 @@ from service.core.assessment.miscalibration import equal_mass
 from service.core.assessment.reliability import reliability_curve
 from service.core.numerics import Array, Flags
 from service.reporting.charts import MODEL, OTHER, QUIET, drawing, svg_of
+from service.training.seeds import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +61,34 @@ def histograms(samples: Mapping[str, Array], *, label: str, bins: int = 40) -> s
             axes.stairs(100.0 * counts / len(values), edges, color=color, label=name)
         axes.set(xlabel=label, ylabel="% of rows")
         axes.legend()
+        return standalone(figure)
+
+
+def bars(values: Mapping[str, Mapping[str, Spread]], *, label: str, line: tuple[str, float] | None = None) -> str:
+    """Means with their standard deviations: a group of bars for every name, one bar for every series in it.
+
+    Parameters
+    ----------
+    values : mapping of str to mapping of str to Spread
+        Series by the name of the group.
+    label : str
+        Of the axis.
+    line : tuple of str and float, optional
+        A level to compare with, by name.
+    """
+    series = list(dict.fromkeys(name for group in values.values() for name in group))
+    width = 0.8 / len(series)
+    with sketch() as (figure, axes):
+        for i, (name, color) in enumerate(zip(series, COLORS, strict=False)):
+            places = [g + (i + 0.5) * width - 0.4 for g, group in enumerate(values.values()) if name in group]
+            spreads = [group[name] for group in values.values() if name in group]
+            sd = [spread.sd for spread in spreads]
+            axes.bar(places, [s.mean for s in spreads], width, yerr=sd, color=color, ecolor="#444444", label=name)
+        if line is not None:
+            axes.axhline(line[1], color=QUIET, dashes=(4, 3), label=line[0])
+        axes.set_xticks(range(len(values)), list(values))
+        axes.set(ylabel=label)
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.02, 1.22), ncols=3)
         return standalone(figure)
 
 

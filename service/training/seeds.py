@@ -88,17 +88,25 @@ def over_seeds(seeds: Iterable[int], run: Callable[[int], Mapping[str, float]]) 
     return {name: Spread(tuple(float(one[name]) for one in found)) for name in found[0]}
 
 
-def paired(first: Spread, second: Spread) -> Gap:
-    """First less second, seed by seed, with Student's 95 % interval of the mean.
+def paired(first: Spread, second: Spread, *, test_over_training: float = 0.0) -> Gap:
+    r"""First less second, seed by seed, with Student's 95 % interval of the mean.
 
     Parameters
     ----------
     first, second : Spread
         Over the same seeds in the same order.
+    test_over_training : float
+        Test rows over training rows where every seed draws another split of the same rows. Such splits overlap, so
+        their differences vary less than those of new data would; the variance of their mean is then
+        :math:`(1/n + r)\, s^2` and not :math:`s^2/n`. Zero where each seed has rows of its own.
+
+    References
+    ----------
+    Nadeau & Bengio (2003), *Inference for the Generalization Error*, Machine Learning 52.
     """
     differences: Sequence[float] = [a - b for a, b in zip(first.values, second.values, strict=True)]
-    mean = float(np.mean(differences))
-    half = _student(len(differences) - 1) * float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
+    mean, n = float(np.mean(differences)), len(differences)
+    half = _student(n - 1) * float(np.std(differences, ddof=1)) * math.sqrt(1.0 / n + test_over_training)
     return Gap(mean, mean - half, mean + half)
 
 

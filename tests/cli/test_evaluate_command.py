@@ -40,6 +40,20 @@ def test_an_evaluation_is_also_a_page_to_look_at_with_losses_and_checks_in_the_j
     assert report["parts"]["rows"]["probabilities"]["calibration"]["of"] == "malignant"
 
 
+def test_calibrators_are_compared_in_table_json_and_page(
+    data_folder: Path, tmp_path: Path, repository: Repository, invoke: Callable[..., Result]
+) -> None:
+    page, found = tmp_path / "report.html", tmp_path / "report.json"
+    arguments = ("--data", data_folder / "test.csv", "--models", repository.root, "--prequential")
+    done = invoke("evaluate", SHIPPED, *arguments, "--html", page, "--json", found)
+    assert done.exit_code == 0, done.output
+    report = json.loads(found.read_text())["evaluation"]["prequential"]
+    assert report["shortest"] == next(iter(report["calibrators"]))
+    for text in (done.stdout, page.read_text()):
+        assert "requential code length, bits per row" in text  # the page has a capital
+        assert f"{report['calibrators'][report['shortest']]['bits_per_label']:.4f}" in text
+
+
 def test_evaluate_says_which_version_it_measures_when_a_newer_one_exists(
     invoke: Callable[..., Result], repository: Repository, data_folder: Path, publish_again: Callable[[], int]
 ) -> None:

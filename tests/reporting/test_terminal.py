@@ -10,14 +10,19 @@ from service.bundle.record import Record
 from service.bundle.repository import Repository
 from service.core.assessment.metrics import METRICS
 from service.core.numerics import Array, Indices
+from service.evaluation.classification_problem import LabelledAnswer
+from service.evaluation.evaluate import answer_of, evaluate
 from service.evaluation.horizon import look_ahead
 from service.evaluation.number_format import percent, rounded
 from service.fitting.fit import FitRequest, fit
+from service.prediction.bulk import posterior_of
 from service.reporting.policy_tables import horizon_table
+from service.reporting.prequential_tables import prequential_tables
 from service.reporting.record_tables import FIT_METRICS
 from service.reporting.terminal import render_record, render_report, render_table
 from service.runtime.model import load_model
 from tests.evaluation.conftest import evaluated
+from tests.tasks.conftest import draw_labels, label_draft
 
 Toy = Callable[..., Repository]
 Truth = Callable[..., tuple[Array, Indices]]
@@ -104,6 +109,32 @@ def test_a_report_s_tables_hold_its_numbers(
     found = report.parts["rows"].probabilities.code_length
     assert f"{found.bits:.1f} bits in all" in text
     assert all(f"{bits:.4f}" in text for bits in found.per_label.values())
+
+
+def test_prequential_lengths_are_a_table_that_says_what_they_compare(
+    fitted: tuple[Repository, Record], truth: Truth
+) -> None:
+    model = load_model(fitted[0].bundle("toy", 1))
+    x, y = truth(300, seed=5)
+    answer = LabelledAnswer(answer_of(model, posterior_of(model, x)), y)
+    report = evaluate(answer, prequential=True).report
+    assert report.prequential is not None
+    text = printed(render_report(report))
+    assert "prequential code length, bits per row" in text
+    assert "the classifier is fixed, and its own description is not counted" in " ".join(text.split())
+    assert "the version's own, fixed" in text
+    assert all(f"{own.bits_per_label:.4f}" in text for own in report.prequential.calibrators.values())
+    assert "prequential" not in printed(render_report(evaluate(answer).report))
+
+
+def test_prequential_lengths_of_labels_are_a_table_of_their_own(tmp_path: Path) -> None:
+    model = load_model(label_draft(tmp_path).repository.draft("complaints"))
+    x, y, _ = draw_labels(200, 1)
+    report = evaluate(LabelledAnswer(answer_of(model, posterior_of(model, x)), y), prequential=True).report
+    whole, single = prequential_tables(report)
+    assert whole.title == "prequential code length, bits per label"
+    assert [row[0] for row in single.written()] == list(model.classes)
+    assert not any("fixed" in column.header for column in single.columns)
 
 
 def test_a_horizon_s_table_holds_its_numbers() -> None:

@@ -48,7 +48,7 @@ def row_weights(weights: Array | None, n: int) -> Array:
     return np.ones(n) if weights is None else weights * (n / weights.sum())
 
 
-def typical_slope(logits: Array, labels: Indices, weights: Array) -> float:
+def typical_slope(logits: Array, labels: Indices, weights: Array, *, units: int | None = None) -> float:
     """Size that slopes have in the unit of these logits: 1/T, or one standard deviation where no T is best.
 
     Parameters
@@ -56,8 +56,10 @@ def typical_slope(logits: Array, labels: Indices, weights: Array) -> float:
     logits : ndarray of shape (N, K)
     labels : ndarray of shape (N,)
     weights : ndarray of shape (N,)
+    units : int, optional
+        How many rows, or groups of rows, are independent of each other; without it, all rows.
     """
-    fit = fit_temperature(logits, labels, weights=weights)
+    fit = fit_temperature(logits, labels, weights=weights, units=units)
     if fit.status != "no_signal":
         return 1.0 / fit.calibrator.temperature
     return one_deviation(logits, weights)

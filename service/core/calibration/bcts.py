@@ -78,7 +78,7 @@ class Bcts:
         del offset
         rows = units or len(logits)
         w = row_weights(weights, len(logits))
-        unit = typical_slope(logits, labels, w)
+        unit = typical_slope(logits, labels, w, units=units)
         one = np.array(1.0)
         slope, bias = fit_affine(
             logits, labels, weights=w, unit=unit, centre=one, ridge=one / rows, bias_ridge=1.0 / rows

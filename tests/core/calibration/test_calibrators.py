@@ -158,6 +158,16 @@ def test_separable_rows_stay_finite(name: str) -> None:
     assert np.isfinite(log_p).all()
 
 
+@pytest.mark.parametrize("separable", [False, True])
+@everyone
+def test_copies_of_rows_teach_no_more_than_the_rows_they_are_units_of(name: str, separable: bool) -> None:  # noqa: FBT001  # a case, not an interface
+    logits, labels = drawn(name, 60)
+    labels = logits.argmax(axis=1) if separable else labels
+    once = CALIBRATORS[name].fit(logits, labels)
+    copied = CALIBRATORS[name].fit(np.repeat(logits, 3, axis=0), np.repeat(labels, 3), units=60)
+    np.testing.assert_allclose(copied.apply(fresh(name)), once.apply(fresh(name)), rtol=0, atol=1e-5)
+
+
 @everyone
 def test_a_class_may_be_absent(name: str) -> None:
     logits, labels = drawn(name)
