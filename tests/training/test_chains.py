@@ -5,13 +5,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, nn
 
-from service.core.numerics import Array, Indices  # noqa: E402
-from service.training.chains import CHAINS, binary_measures, log_probs_by_chain  # noqa: E402
-from service.training.example_sets import Examples  # noqa: E402
-from service.training.loop import Trained  # noqa: E402
-from service.training.objectives import CrossEntropy, Focal, LabelSmoothing, Objective, Weighted  # noqa: E402
+from service.core.numerics import Array, Indices
+from service.training.chains import CHAINS, binary_measures, log_probs_by_chain
+from service.training.example_sets import Examples
+from service.training.loop import Trained
+from service.training.objectives import CrossEntropy, Focal, LabelSmoothing, Objective, Weighted
 
 COST = np.array([[0.0, 10.0], [1.0, 0.0]])
 

@@ -8,9 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from service.training.example_sets import Examples, Values  # noqa: E402
-from service.training.export import export  # noqa: E402
-from service.training.networks import Standardised, mlp, standardised_width  # noqa: E402
+from service.training.example_sets import Examples, Values
+from service.training.export import export
+from service.training.networks import Standardised, mlp, standardised_width
 
 
 def rows() -> Values:
