@@ -14,6 +14,10 @@ STUDENT: Final = (
 """97.5 % quantiles of Student's distribution with 1, 2, … degrees of freedom."""
 
 
+BETWEEN: Final = " | "
+"""Between the parts of a number's name, such as ``focal | temperature | log_loss``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """Mean and standard deviation of one number over seeds.
