@@ -40,6 +40,19 @@ CHAINS: Final[dict[str, Chain]] = {
 """By the name that a card's table has for it."""
 
 
+MEASURES: Final[dict[str, str]] = {
+    "log_loss": "log loss",
+    "auroc": "AUROC",
+    "recall": "recall",
+    "calibration_error": "ECE of the predicted class",
+    "event_calibration_error": "ECE of the event",
+    "event_bias": "mean probability less frequency",
+    "argmax_cost": "cost, most probable class",
+    "least_cost": "cost, least expected cost",
+}
+"""Titles of what `binary_measures` returns."""
+
+
 def log_probs_by_chain(
     trained: Trained, calibration: Examples, test: Examples, *, chains: Iterable[str] = tuple(CHAINS)
 ) -> dict[str, Array]:

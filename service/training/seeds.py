@@ -92,6 +92,17 @@ def over_seeds(seeds: Iterable[int], run: Callable[[int], Mapping[str, float]]) 
     return {name: Spread(tuple(float(one[name]) for one in found)) for name in found[0]}
 
 
+def first_of(found: Mapping[str, Spread]) -> dict[str, float]:
+    """The numbers of the first seed alone: what a quick run can be compared with.
+
+    Examples
+    --------
+    >>> first_of({"loss": Spread((0.1, 0.2))})
+    {'loss': 0.1}
+    """
+    return {name: spread.values[0] for name, spread in found.items()}
+
+
 def paired(first: Spread, second: Spread, *, test_over_training: float = 0.0) -> Gap:
     r"""First less second, seed by seed, with Student's 95 % interval of the mean.
 
