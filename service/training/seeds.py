@@ -110,6 +110,34 @@ def paired(first: Spread, second: Spread, *, test_over_training: float = 0.0) ->
     return Gap(mean, mean - half, mean + half)
 
 
+def comparison(
+    numbers: Mapping[str, Spread], rows: Mapping[str, str], first: str, second: str, *, digits: int = 3
+) -> list[list[str]]:
+    """Rows of a table: what is measured, one way and the other, and the paired difference with its interval.
+
+    Parameters
+    ----------
+    numbers : mapping of str to Spread
+        By way and key: ``"FIRST KEY"`` and ``"SECOND KEY"`` for every key of `rows`.
+    rows : mapping of str to str
+        From a key to what the table calls it.
+    first, second : str
+        The ways; the difference is first less second.
+    digits : int
+
+    Examples
+    --------
+    >>> spreads = {"a loss": Spread((0.1, 0.2)), "b loss": Spread((0.3, 0.4))}
+    >>> comparison(spreads, {"loss": "log loss"}, "a", "b")
+    [['log loss', '0.150 (0.071)', '0.350 (0.071)', '-0.200 (-0.200 to -0.200)']]
+    """
+    pairs = {key: (numbers[f"{first} {key}"], numbers[f"{second} {key}"]) for key in rows}
+    return [
+        [rows[key], one.text(digits), other.text(digits), paired(one, other).text(digits)]
+        for key, (one, other) in pairs.items()
+    ]
+
+
 def _student(freedom: int) -> float:
     """97.5 % quantile of Student's distribution; beyond the table that of its last entry, which is a little larger."""
     return STUDENT[min(freedom, len(STUDENT)) - 1]
