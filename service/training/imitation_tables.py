@@ -20,7 +20,7 @@ from service.training.closed_loop import Outcome
 from service.training.example_sets import Examples
 from service.training.pictures import COLORS, MARKERS, reliability_before_and_after, sketch, standalone
 from service.training.publication import report_of
-from service.training.seeds import Spread, comparison, paired
+from service.training.seeds import Spread, paired
 
 MEASURES: Final = {
     "error": "error per step on the expert's course, ε",
@@ -54,8 +54,9 @@ def learner_table(numbers: Mapping[str, Spread], first: str, second: str) -> str
     first, second : str
         The learners.
     """
-    header = ["mean (sd) over seeds", first, second, f"{first} less {second} (95 % interval)"]
-    return table(header, comparison(numbers, MEASURES, first, second))
+    pairs = {name: (numbers[f"{first} {key}"], numbers[f"{second} {key}"]) for key, name in MEASURES.items()}
+    rows = [[name, one.text(), other.text(), paired(one, other).text()] for name, (one, other) in pairs.items()]
+    return table(["mean (sd) over seeds", first, second, f"{first} less {second} (95 % interval)"], rows)
 
 
 def hand_over_table(numbers: Mapping[str, Spread]) -> str:

@@ -100,42 +100,21 @@ def paired(first: Spread, second: Spread, *, test_over_training: float = 0.0) ->
         their differences vary less than those of new data would; the variance of their mean is then
         :math:`(1/n + r)\, s^2` and not :math:`s^2/n`. Zero where each seed has rows of its own.
 
+    Raises
+    ------
+    ValueError
+        For fewer than two seeds, whose difference has no spread.
+
     References
     ----------
     Nadeau & Bengio (2003), *Inference for the Generalization Error*, Machine Learning 52.
     """
+    if len(first.values) < 2:
+        raise ValueError("a difference needs at least two seeds")
     differences: Sequence[float] = [a - b for a, b in zip(first.values, second.values, strict=True)]
     mean, n = float(np.mean(differences)), len(differences)
     half = _student(n - 1) * float(np.std(differences, ddof=1)) * math.sqrt(1.0 / n + test_over_training)
     return Gap(mean, mean - half, mean + half)
-
-
-def comparison(
-    numbers: Mapping[str, Spread], rows: Mapping[str, str], first: str, second: str, *, digits: int = 3
-) -> list[list[str]]:
-    """Rows of a table: what is measured, one way and the other, and the paired difference with its interval.
-
-    Parameters
-    ----------
-    numbers : mapping of str to Spread
-        By way and key: ``"FIRST KEY"`` and ``"SECOND KEY"`` for every key of `rows`.
-    rows : mapping of str to str
-        From a key to what the table calls it.
-    first, second : str
-        The ways; the difference is first less second.
-    digits : int
-
-    Examples
-    --------
-    >>> spreads = {"a loss": Spread((0.1, 0.2)), "b loss": Spread((0.3, 0.4))}
-    >>> comparison(spreads, {"loss": "log loss"}, "a", "b")
-    [['log loss', '0.150 (0.071)', '0.350 (0.071)', '-0.200 (-0.200 to -0.200)']]
-    """
-    pairs = {key: (numbers[f"{first} {key}"], numbers[f"{second} {key}"]) for key in rows}
-    return [
-        [rows[key], one.text(digits), other.text(digits), paired(one, other).text(digits)]
-        for key, (one, other) in pairs.items()
-    ]
 
 
 def _student(freedom: int) -> float:
