@@ -114,11 +114,13 @@ def train(
     Raises
     ------
     TrainingFailed
-        If the rows have one class alone, or the run diverges.
+        If labels do not fit the network's outputs, the rows have one class alone, or the run diverges.
     """
-    run = _Run(network, objective, rows, validation, settings)
+    for part in (rows, validation):
+        _check_labels(part, objective.task, outputs_of(network, part.inputs[:1]).shape[1:])
     _check_classes(rows)
-    with torch.random.fork_rng():
+    run = _Run(network, objective, rows, validation, settings)
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         run.epochs(torch.Generator().manual_seed(seed), track)
     return run.best()
@@ -179,33 +181,37 @@ class _Run:
         self._network.train()
         losses = [self._step(*batch, generator) for batch in self._batches(generator)]
         outputs = outputs_of(self._network, self._validation.inputs)
+        _check_finite(bool(np.isfinite(outputs).all()))
         score = validation_log_loss(self._objective, outputs, self._validation.labels)
-        if not (math.isfinite(score) and np.isfinite(losses).all()):
-            raise TrainingFailed("the training diverged: a loss is not finite; try a smaller learning rate")
         self._history.append(Epoch(float(np.mean(losses)), score))
         if self._best == len(self._history) - 1:
             self._weights = copy.deepcopy(self._network.state_dict())
 
     def _batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self._rows), generator=generator)
-        for chosen in torch.split(order, self._settings.batch):
+        for number, chosen in enumerate(torch.split(order, self._settings.batch)):
+            if number and len(chosen) == 1:
+                break  # one row has no variance, which batch normalisation divides by; another epoch has it elsewhere
             yield self._trimmed(self._inputs[chosen], self._labels[chosen])
 
     def _trimmed(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sequences without the padding that all of a batch have."""
         if self._objective.task != "sequence":
             return inputs, labels
-        longest = int((labels != PADDING).sum(dim=1).max())
+        longest = int((labels != PADDING).any(dim=0).nonzero().max()) + 1
         return inputs[:, :longest], labels[:, :longest]
 
     def _step(self, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> float:
-        losses = self._objective.losses(self._network, inputs, labels, generator)
+        with np.errstate(all="ignore"):  # of a run that diverges, which the check ends with a sentence
+            losses = self._objective.losses(self._network, inputs, labels, generator)
         loss = losses.sum() / (int((labels != PADDING).sum()) if self._objective.task == "sequence" else len(labels))
+        value = float(loss.detach())
+        _check_finite(math.isfinite(value))
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships it without a type
         self._optimiser.step()
         self._schedule.step()
-        return float(loss.detach())
+        return value
 
     def _prevalence(self) -> Array:
         labels = self._rows.labels
@@ -216,6 +222,26 @@ class _Run:
         return np.asarray(counts / counts.sum())
 
 
+def _check_labels(rows: Examples, task: str, outputs: tuple[int, ...]) -> None:
+    """Labels must have the shape and the values that the outputs of a row call for."""
+    places, classes = (outputs, 2) if task == "multilabel" else (outputs[:-1], outputs[-1])
+    if rows.labels.shape[1:] != places:
+        raise TrainingFailed(f"labels have the shape {rows.labels.shape}; the outputs need {('rows', *places)}")
+    known = rows.labels[rows.labels != PADDING] if task == "sequence" else rows.labels
+    if not known.size:
+        raise TrainingFailed("all positions are padding; there is nothing to learn from")
+    if known.dtype.kind not in "iub" or known.min() < 0 or known.max() >= classes:
+        raise TrainingFailed(f"labels must be whole numbers from 0 to {classes - 1}, one for every output")
+
+
 def _check_classes(rows: Examples) -> None:
     if len(np.unique(rows.labels[rows.labels != PADDING])) < 2:
         raise TrainingFailed("all training rows have the same class; there is nothing to learn")
+
+
+def _check_finite(finite: bool) -> None:  # noqa: FBT001  # it says what it checks
+    if not finite:
+        raise TrainingFailed(
+            "the training diverged: a loss is not a number; try a smaller learning rate, "
+            "and look for missing or huge values in the inputs"
+        )

@@ -16,7 +16,7 @@ class Standardised(nn.Module):
     Parameters
     ----------
     rows : ndarray of shape (N, F)
-        Training rows. NaN counts in neither mean nor deviation.
+        Training rows. NaN counts in neither mean nor deviation; a column of nothing else stays as it is.
     network : Module
         On (N, `standardised_width`): the columns, zero where a value is missing; then, for every column in which
         training rows have missing values, 1 where it is missing.
@@ -31,24 +31,29 @@ class Standardised(nn.Module):
 
     def __init__(self, rows: Values, network: nn.Module, *, logged: Sequence[int] = ()) -> None:
         super().__init__()
+        self._has_logged = bool(logged)
         self.register_buffer("logged", torch.isin(torch.arange(rows.shape[1]), torch.tensor(logged, dtype=torch.int64)))
-        columns = self._rescaled(torch.as_tensor(rows)).numpy()
-        deviation = np.nanstd(columns, axis=0)
+        columns = self._rescaled(torch.as_tensor(rows)).double().numpy()
+        columns = np.where(np.isnan(columns).all(axis=0), 0.0, columns)
+        varies = np.nanmin(columns, axis=0) < np.nanmax(columns, axis=0)  # rounding gives a constant a deviation
+        scale = np.where(varies, np.nanstd(columns, axis=0), 1.0)
         self.register_buffer("mean", torch.as_tensor(np.nanmean(columns, axis=0), dtype=torch.float32))
-        self.register_buffer("scale", torch.as_tensor(np.where(deviation > 0.0, deviation, 1.0), dtype=torch.float32))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
         self.register_buffer("incomplete", torch.as_tensor(_incomplete(rows)))
         self.network = network
 
     def forward(self, rows: Tensor) -> Tensor:
         """Outputs of the network; a missing value stands at the mean."""
         missing = torch.isnan(rows)
-        standard = torch.where(missing, 0.0, (self._rescaled(rows) - self.mean) / self.scale)
-        flags = missing[:, self.incomplete].to(standard.dtype)
-        outputs: Tensor = self.network(torch.cat([standard, flags], dim=1))
+        columns = torch.where(missing, 0.0, (self._rescaled(rows) - self.mean) / self.scale)
+        if len(self.incomplete):
+            columns = torch.cat([columns, missing[:, self.incomplete].to(columns.dtype)], dim=1)
+        outputs: Tensor = self.network(columns)
         return outputs
 
     def _rescaled(self, rows: Tensor) -> Tensor:
-        return torch.where(self.logged, torch.log1p(torch.clamp(rows, min=0.0)), rows)
+        # Without such columns nothing stands before the subtraction: the importer reads plausible ranges from it.
+        return torch.where(self.logged, torch.log1p(torch.clamp(rows, min=0.0)), rows) if self._has_logged else rows
 
 
 def standardised_width(rows: Values) -> int:

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from service.core.inverse import ClassWeights, PositiveWeight, SigmoidFocal
 from service.core.inverse import Focal as FocalInverse
 from service.core.inverse import LabelSmoothing as LabelSmoothingInverse
+from service.core.losses.softmax import mixup_targets
 from service.core.numerics import Array
 from service.training.bridge import CoreLoss
-from service.training.soft_targets import mixed, one_hot
+from service.training.mixup import mixed
 
 PROBABILITY_FLOOR = 1e-7  # the manifest's default
 
@@ -182,8 +182,9 @@ class Mixup:
             return CrossEntropy().losses(network, inputs, labels, generator)
         rows, pairs, shares = mixed(inputs, self.alpha, generator)
         logits = logits_of(network, rows)
-        targets = one_hot(labels, logits.shape[-1])
-        losses: Tensor = CoreLoss("mixup")(logits, torch.lerp(targets[pairs], targets, shares[:, None]))
+        own, partners = labels.numpy(), labels[pairs].numpy()
+        targets = mixup_targets(own, partners, shares.numpy(), classes=logits.shape[-1])
+        losses: Tensor = CoreLoss("mixup")(logits, torch.from_numpy(targets))
         return losses
 
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
@@ -268,8 +269,7 @@ class MultilabelCrossEntropy:
         """Log-odds without the weights, shape (N, M)."""
         if self.positive_weights is None:
             return log_probs
-        columns = zip(self.positive_weights, log_probs.T, strict=True)
-        return _columns([PositiveWeight(weight).apply(odds) for weight, odds in columns])
+        return PositiveWeight(self.positive_weights).apply(log_probs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ class MultilabelFocal:
 
     def recovered(self, log_probs: Array) -> Array:
         """Log-odds of the posterior, shape (N, M)."""
-        return _columns([SigmoidFocal(self.gamma, self.alpha).apply(odds) for odds in log_probs.T])
+        return SigmoidFocal(self.gamma, self.alpha).apply(log_probs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +332,3 @@ class SequenceCrossEntropy:
     def recovered(self, log_probs: Array) -> Array:
         """The log-probabilities as they are: no closed form undoes the price on change."""
         return log_probs
-
-
-def _columns(odds: list[Array]) -> Array:
-    return np.stack(odds, axis=1)

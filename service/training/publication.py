@@ -19,6 +19,7 @@ from service.importer.import_model import import_model
 from service.runtime.model import Model, load_model
 from service.training.example_sets import Examples, Values
 from service.training.export import export
+from service.training.failures import TrainingFailed
 from service.training.loop import Trained
 
 OUTPUT_KINDS: Final = {"multiclass": "logits", "sequence": "logits", "multilabel": "sigmoid_logits"}
@@ -26,7 +27,7 @@ OUTPUT_KINDS: Final = {"multiclass": "logits", "sequence": "logits", "multilabel
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What nobody can see from a network: names, and what actions cost.
+    """What cannot be seen in a network: names, and what actions cost.
 
     Attributes
     ----------
@@ -41,6 +42,8 @@ class Declaration:
     outputs : sequence of str
         Names of the network's outputs; the first is that of the logits. Feature scores can look at another:
         ``sections={"ood": {"space": "features", …}}``.
+    pad : float, optional
+        Sequences: the number that fills the inputs of shorter rows.
     sections : mapping
         Further sections of the manifest by name, as `docs/reference/manifest.md` describes them.
     """
@@ -50,6 +53,7 @@ class Declaration:
     classes: Sequence[str]
     features: Sequence[str] | None = None
     outputs: Sequence[str] = ("logits",)
+    pad: float | None = None
     sections: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -91,14 +95,16 @@ def publish_trained(
     Raises
     ------
     ServiceError
-        As `temperance import` and `temperance fit`.
+        As `temperance import` and `temperance fit`; as `declared_manifest`.
     """
     repository = Repository(models)
     with tempfile.TemporaryDirectory(prefix="temperance-") as scratch:
         folder = Path(scratch)
-        draft = _imported(trained, declaration, repository, calibration, folder)
+        known = [calibration] if train is None else [calibration, train]
+        draft = _imported(trained, declaration, repository, known, folder)
         manifest = draft / MANIFEST_FILE
-        manifest.write_text(_declared(manifest.read_text(encoding="utf-8"), trained, declaration), encoding="utf-8")
+        text = declared_manifest(manifest.read_text(encoding="utf-8"), trained, declaration)
+        manifest.write_text(text, encoding="utf-8")
         request = FitRequest(
             _written(folder / "calibration.npz", calibration, declaration.classes),
             train_data=None if train is None else _written(folder / "train.npz", train, declaration.classes),
@@ -108,6 +114,34 @@ def publish_trained(
         )
         version = fit(repository, declaration.name, request).version
     return load_model(repository.bundle(declaration.name, version))
+
+
+def declared_manifest(text: str, trained: Trained, declaration: Declaration) -> str:
+    """The importer's manifest, with what the training and its author know.
+
+    Parameters
+    ----------
+    text : str
+        `manifest.toml` of the draft.
+    trained : Trained
+    declaration : Declaration
+
+    Raises
+    ------
+    TrainingFailed
+        If a class has no training row: it has no share that could be declared.
+    """
+    shares = dict(zip(declaration.classes, trained.prevalence.tolist(), strict=True))
+    if absent := [name for name, share in shares.items() if not share]:
+        raise TrainingFailed(f"no training row has the class {absent[0]!r}; leave it out, or train with rows of it")
+    document = tomlkit.parse(text)
+    document["title"] = declaration.title
+    document["training"] = {**trained.objective.declared(declaration.classes), "prevalence": shares}
+    if declaration.pad is not None:
+        document["inputs"][0]["pad"] = declaration.pad
+    for name, section in declaration.sections.items():
+        document[name] = _merged(document.get(name), section)
+    return tomlkit.dumps(document)
 
 
 def evaluation_of(model: Model, test: Examples, *, ood: Values | None = None) -> Evaluation:
@@ -132,30 +166,21 @@ def report_of(model: Model, test: Examples, *, ood: Values | None = None) -> Eva
     return evaluation_of(model, test, ood=ood).report
 
 
-def _imported(trained: Trained, declaration: Declaration, repository: Repository, rows: Examples, folder: Path) -> Path:
+def _imported(
+    trained: Trained, declaration: Declaration, repository: Repository, parts: Sequence[Examples], folder: Path
+) -> Path:
     graph, task = folder / "model.onnx", trained.objective.task
     dynamic = ("batch", "length") if task == "sequence" else ("batch",)
-    export(trained.network, graph, rows.inputs, outputs=declaration.outputs, dynamic=dynamic)
+    export(trained.network, graph, parts[0].inputs, outputs=declaration.outputs, dynamic=dynamic)
     declared = Declared(
         output=declaration.outputs[0],
         output_kind=OUTPUT_KINDS[task],
         task=task,
         classes=tuple(declaration.classes),
         features=None if declaration.features is None else tuple(declaration.features),
-        missing="nan" if np.isnan(rows.inputs).any() else None,
+        missing="nan" if any(np.isnan(part.inputs).any() for part in parts) else None,
     )
     return import_model(repository, declaration.name, graph, declared, force=True).draft
-
-
-def _declared(text: str, trained: Trained, declaration: Declaration) -> str:
-    """The importer's manifest, with what training and its author know."""
-    document = tomlkit.parse(text)
-    document["title"] = declaration.title
-    shares = dict(zip(declaration.classes, trained.prevalence.tolist(), strict=True))
-    document["training"] = {**trained.objective.declared(declaration.classes), "prevalence": shares}
-    for name, section in declaration.sections.items():
-        document[name] = _merged(document.get(name), section)
-    return tomlkit.dumps(document)
 
 
 def _merged(before: Any, section: Any) -> Any:

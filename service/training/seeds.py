@@ -100,10 +100,17 @@ def paired(first: Spread, second: Spread, *, test_over_training: float = 0.0) ->
         their differences vary less than those of new data would; the variance of their mean is then
         :math:`(1/n + r)\, s^2` and not :math:`s^2/n`. Zero where each seed has rows of its own.
 
+    Raises
+    ------
+    ValueError
+        For fewer than two seeds, whose difference has no spread.
+
     References
     ----------
     Nadeau & Bengio (2003), *Inference for the Generalization Error*, Machine Learning 52.
     """
+    if len(first.values) < 2:
+        raise ValueError("a difference needs at least two seeds")
     differences: Sequence[float] = [a - b for a, b in zip(first.values, second.values, strict=True)]
     mean, n = float(np.mean(differences)), len(differences)
     half = _student(n - 1) * float(np.std(differences, ddof=1)) * math.sqrt(1.0 / n + test_over_training)

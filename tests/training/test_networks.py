@@ -1,16 +1,18 @@
 """Networks that hold their own preprocessing."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
-torch = pytest.importorskip("torch")
+torch: Any = pytest.importorskip("torch")
 
 from service.training.example_sets import Examples, Values
 from service.training.export import export
 from service.training.networks import Standardised, mlp, standardised_width
+from tests.training.problems import blobs
 
 
 def rows() -> Values:
@@ -78,3 +80,40 @@ def test_the_exported_graph_treats_missing_values_and_long_tails_alike(tmp_path:
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     (found,) = session.run(None, {"x": rows()})
     assert found == pytest.approx(network(torch.as_tensor(rows())).detach().numpy(), abs=1e-5)
+
+
+def test_a_column_of_missing_values_alone_stays_as_it_is() -> None:
+    nothing = np.array([[1.0, np.nan], [3.0, np.nan]], dtype=np.float32)
+    network = Standardised(nothing, torch.nn.Identity())
+    assert network(torch.tensor([[2.0, 5.0]])).tolist() == [[0.0, 5.0, 0.0]]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
+def test_a_constant_column_is_zero_and_another_value_of_it_stays_small(value: float) -> None:
+    constant = np.full((7, 1), value, dtype=np.float32)
+    standard = Standardised(constant, torch.nn.Identity())(torch.tensor([[value], [value + 1.0]])).numpy()
+    assert standard == pytest.approx(np.array([[0.0], [1.0]]), abs=1e-6)
+
+
+def test_mean_and_deviation_are_no_parameters_and_travel_with_the_network() -> None:
+    network = mlp(blobs(), 3)
+    assert {"mean", "scale"} <= network.state_dict().keys()
+    assert not any(name in ("mean", "scale") for name, _ in network.named_parameters())
+
+
+def test_a_seed_gives_one_network_and_leaves_other_draws_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first, again, other = (mlp(blobs(), 3, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), expected)
+    inputs = torch.from_numpy(blobs().inputs)
+    torch.testing.assert_close(first(inputs), again(inputs), rtol=0, atol=0)
+    assert not torch.equal(first(inputs), other(inputs))
+
+
+def test_widths_and_dropout_are_as_declared() -> None:
+    network = mlp(blobs(), 3, hidden=(5, 7), dropout=0.5)
+    widths = [layer.out_features for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
+    assert widths == [5, 7, 3]
+    assert sum(isinstance(layer, torch.nn.Dropout) for layer in network.modules()) == 2
