@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 CANARY: Final = "zq7canary"
-SHIPPED: Final = Path(__file__).parent.parent / "models"
 FLAGS: Final = {
     "--host=": ("TEMPERANCE_HOST", "from --host"),
     "--host=192.0.2.1 --insecure": ("TEMPERANCE_HOST", "from --host"),

@@ -35,9 +35,9 @@ from service.importer.import_model import import_model
 from service.runtime.model import Model
 from service.runtime.proven_versions import FOLDER
 from service.runtime.registry import Registry, load_registry
+from tests.shipped_model import NAME, SHIPPED
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ROOT / "models"
 TEMPERANCE = Path(sys.executable).with_name("temperance")
 START_SECONDS = 60
 PROOFS = tempfile.TemporaryDirectory(prefix="temperance-proofs-")
@@ -46,7 +46,7 @@ PROOFS = tempfile.TemporaryDirectory(prefix="temperance-proofs-")
 @pytest.fixture(scope="session")
 def recipe() -> ModuleType:
     """`models/breast-cancer/recipe.py` as a module."""
-    spec = importlib.util.spec_from_file_location("recipe", SHIPPED / "breast-cancer" / "recipe.py")
+    spec = importlib.util.spec_from_file_location("recipe", ROOT / "models" / NAME / "recipe.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

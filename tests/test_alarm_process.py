@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from service.bundle.repository import Repository
 from service.bundle.self_test import restore_self_test
+from tests.shipped_model import SHIPPED
 
 ROWS: Final = 256
 SECONDS: Final = 60.0
@@ -17,7 +17,7 @@ OTHER: Final = {"benign": "malignant", "malignant": "benign"}
 
 
 def instances() -> list[list[float]]:
-    test = restore_self_test(Repository(Path("models")).bundle("breast-cancer", 1).state)
+    test = restore_self_test(Repository(SHIPPED).bundle("breast-cancer", 1).state)
     assert test is not None
     rows: list[list[float]] = test.columns.tolist()
     return (rows * ROWS)[:ROWS]
@@ -31,7 +31,7 @@ def metric(client: Any, name: str) -> list[str]:
 def test_outcomes_that_contradict_every_answer_raise_an_alarm_once(
     serving: Callable[..., AbstractContextManager[Any]], workers: str
 ) -> None:
-    with serving(Path("models"), "--workers", workers, TEMPERANCE_MONITOR_SECONDS="0.2") as server:
+    with serving(SHIPPED, "--workers", workers, TEMPERANCE_MONITOR_SECONDS="0.2") as server:
         answered = server.client.post("/v1/models/breast-cancer:predict", json={"instances": instances()}).json()
         outcomes = [
             {"prediction_id": row["prediction_id"], "outcome": OTHER[row["label"]], "ascertainment": "routine"}

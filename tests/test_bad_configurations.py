@@ -24,7 +24,8 @@ from service.errors import ServiceError
 from service.main import _sockets, tls_of
 from service.settings import PREFIX, Settings
 from service.start_checks import check_settings
-from tests.bad_configurations import BUNDLES, CANARY, FLAGS, KEYS, NO_KEY, SETTINGS, SHIPPED, USAGE, listening
+from tests.bad_configurations import BUNDLES, CANARY, FLAGS, KEYS, NO_KEY, SETTINGS, USAGE, listening
+from tests.shipped_model import SHIPPED
 
 SECONDS: Final = 5.0
 FEWEST: Final = 150

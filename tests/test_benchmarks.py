@@ -16,6 +16,7 @@ from tests.bench.servers import ROOT, Server
 from tests.bench.shipped import breast_rows
 from tests.bench.synthetic import Network
 from tests.bench.workloads import Group, Workload
+from tests.shipped_model import SHIPPED
 
 MODULES = sorted(path.stem for path in (ROOT / "tests/bench").glob("*.py"))
 REPORT = """
@@ -114,7 +115,7 @@ def test_answers_are_compared_member_by_member(one, other, where):
 @pytest.mark.parametrize("parameters", [{}, {"top_k": 1}])
 async def test_the_plain_service_answers_what_ours_answers(verb, parameters):
     plain = importlib.import_module("tests.bench.plain")
-    settings = Settings(models=ROOT / "models", audit="off")
+    settings = Settings(models=SHIPPED, audit="off")
     body = {"instances": breast_rows(100), "parameters": parameters}
     answers = []
     for app in (compose(settings, load(settings)), plain.app):
@@ -127,7 +128,7 @@ async def test_the_plain_service_answers_what_ours_answers(verb, parameters):
 @pytest.mark.parametrize("verb", ["predict", "decide"])
 async def test_the_bare_service_answers_the_same_numbers(verb):
     bare = importlib.import_module("tests.bench.bare")
-    settings = Settings(models=ROOT / "models", audit="off")
+    settings = Settings(models=SHIPPED, audit="off")
     bodies = {"instances": breast_rows(100)}
     answers = []
     for app in (compose(settings, load(settings)), bare.app):

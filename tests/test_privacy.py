@@ -21,6 +21,7 @@ import pytest
 
 from service.access.caller import SCOPES
 from tests.canary_places import CANARIES, NUMBER, WORD, bearer, places
+from tests.shipped_model import SHIPPED
 from tests.test_tracing import Sink, collecting
 
 TEMPERANCE = Path(sys.executable).with_name("temperance")
@@ -156,8 +157,7 @@ def seen(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Seen]:
     variables = CONFIGURATIONS[request.param]
-    models = Path(__file__).parents[1] / "models"
-    with canaries(serving, models, test_rows[0], tmp_path_factory.mktemp("broken"), **variables) as found:
+    with canaries(serving, SHIPPED, test_rows[0], tmp_path_factory.mktemp("broken"), **variables) as found:
         yield found
 
 
@@ -302,8 +302,7 @@ def series(exposed: str) -> dict[str, set[str]]:
 def test_random_paths_methods_hosts_and_fields_add_no_series(
     count: int, workers: int, serving: Callable[..., Any]
 ) -> None:
-    models = Path(__file__).parents[1] / "models"
-    with serving(models, "--workers", str(workers), TEMPERANCE_LOG_LEVEL="warning") as server:
+    with serving(SHIPPED, "--workers", str(workers), TEMPERANCE_LOG_LEVEL="warning") as server:
         with closing(Flood((server.client.base_url.host, server.client.base_url.port))) as flood:
             for method in (*METHODS, "UNKNOWN"):
                 for shape in SHAPES:

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import SHIPPED, TEMPERANCE
+from tests.conftest import TEMPERANCE
+from tests.shipped_model import SHIPPED
 
 PREDICT = "/v1/models/breast-cancer:predict"
 RECOVERY_SECONDS = 5.0

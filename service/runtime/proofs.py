@@ -3,9 +3,11 @@
 A graph may crash ONNX Runtime, never end, or fill the memory. Whatever it does, it does it there, and is refused here.
 """
 
+import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +34,8 @@ LONGEST_REFUSAL: Final = 1000
 
 DRAFT_NUMBER: Final = 0
 """Stands for a draft where a version is a number; versions begin at 1."""
+
+log = logging.getLogger("temperance")
 
 Numbered = tuple[str, int]
 """A model's name and one of its versions."""
@@ -67,7 +71,7 @@ class Proofs:
             return {}
         with self._proven.alone():
             new = self._unproven(digests)  # another process may have proven some
-            found = self._prove(repository, new)
+            found = self._timed(repository, new)
             self._proven.add(digest for version in new if found[version] is None and (digest := digests[version]))
         return {version: refusal for version, refusal in found.items() if refusal is not None}
 
@@ -95,6 +99,13 @@ class Proofs:
     def _unproven(self, digests: dict[Numbered, str | None]) -> list[Numbered]:
         unproven = self._proven.unproven(filter(None, digests.values()))
         return [version for version, digest in digests.items() if digest is None or digest in unproven]
+
+    def _timed(self, repository: Repository, versions: Sequence[Numbered]) -> dict[Numbered, str | None]:
+        began = time.monotonic()
+        found = self._prove(repository, versions)
+        if versions:
+            log.info("tested %d version(s) new to this machine in %.1f s", len(versions), time.monotonic() - began)
+        return found
 
     def _prove(self, repository: Repository, versions: Iterable[Numbered]) -> dict[Numbered, str | None]:
         left, found = deque(versions), dict[Numbered, str | None]()

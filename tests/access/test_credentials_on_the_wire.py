@@ -5,13 +5,13 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from service.access.key_file import KeyFile
 from service.access.keys import KeyOptions, new_key
+from tests.shipped_model import SHIPPED
 
 Fields = list[tuple[str, str]]
 
@@ -86,7 +86,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def port(parts: dict[str, str], serving: Callable[..., AbstractContextManager[Any]]) -> Iterator[int]:
-    with serving(Path(__file__).parents[2] / "models", TEMPERANCE_DATA=parts["folder"]) as running:
+    with serving(SHIPPED, TEMPERANCE_DATA=parts["folder"]) as running:
         yield running.client.base_url.port
 
 

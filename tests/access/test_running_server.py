@@ -14,6 +14,7 @@ import pytest
 from service.access.key_file import KeyFile
 from service.access.key_use import KeyUse
 from service.access.keys import ApiKey, KeyOptions, new_key
+from tests.shipped_model import SHIPPED
 
 MODELS = "/v1/models"
 SECONDS = 6.0
@@ -44,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 def server(data: Data, serving: Callable[..., AbstractContextManager[Any]]) -> Iterator[Any]:
     """Two workers that other machines can reach, as the service has a key."""
     data.make()
-    models = Path(__file__).parents[2] / "models"
+    models = SHIPPED
     with serving(models, "--host", "0.0.0.0", "--workers", "2", TEMPERANCE_DATA=str(data.folder)) as running:  # noqa: S104
         yield running
 
@@ -140,7 +141,7 @@ def test_a_server_that_was_open_needs_a_key_once_there_is_one_and_records_its_us
     serving: Callable[..., AbstractContextManager[Any]], tmp_path: Path
 ) -> None:
     data = Data(tmp_path / "data")
-    models = Path(__file__).parents[2] / "models"
+    models = SHIPPED
     with serving(models, TEMPERANCE_DATA=str(data.folder)) as running:
         assert statuses(running, {}, 1) == {200}
         assert "open to everyone on this machine" in running.log.read_text()

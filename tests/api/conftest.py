@@ -29,6 +29,7 @@ from service.main import compose
 from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry
 from service.settings import Settings
+from tests.shipped_model import SHIPPED
 
 ROWS = 300
 HEAVY = 1500  # of a hidden layer
@@ -37,7 +38,7 @@ HEAVY = 1500  # of a hidden layer
 @pytest.fixture(scope="session")
 def shipped() -> Registry:
     """The shipped models in memory."""
-    return load_registry(Repository(Path(__file__).parents[2] / "models"))
+    return load_registry(Repository(SHIPPED))
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,9 @@ from service.main import compose
 from service.runtime.registry import Registry
 from service.settings import Settings
 from tests.app_routes import routes_of
+from tests.shipped_model import SHIPPED
 
 NAME = "breast-cancer"
-MODELS = Path(__file__).parents[2] / "models"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 ANY, OPEN = "any credential", "open"
 NEEDED = {
@@ -331,7 +331,7 @@ async def test_lists_show_a_caller_its_own_models(door: Door, make_key: MakeKey,
             stats = (await client.get("/v2/models/stats", headers=header)).json()["model_stats"]
             assert {entry["name"] for entry in stats} == names
             assert set((await client.get("/v1/models", headers=header)).json()["models"]) == names
-    async with door(every_task, models=Path("models")) as client:
+    async with door(every_task, models=SHIPPED) as client:
         index = (await client.post("/v2/repository/index", headers=own)).json()
         assert {entry["name"] for entry in index} <= {first}
         assert {entry["name"] for entry in (await client.post("/v2/repository/index", headers=every)).json()} > {first}
@@ -456,7 +456,7 @@ def test_workers_of_a_real_server_count_one_quota(
     key_file: KeyFile, make_key: MakeKey, serving: Callable[..., AbstractContextManager[Any]]
 ) -> None:
     header = make_key("predict", requests_per_minute=200)
-    with serving(MODELS, TEMPERANCE_KEYS=str(key_file.path), TEMPERANCE_WORKERS="2") as running:
+    with serving(SHIPPED, TEMPERANCE_KEYS=str(key_file.path), TEMPERANCE_WORKERS="2") as running:
         address, statuses = str(running.client.base_url), Counter[int]()
         for count in (150, 40, 80, 10, 120):  # connections live as long as so many requests, on one worker or another
             with httpx.Client(base_url=address, headers=header) as client:
@@ -497,7 +497,7 @@ def test_tokens_are_callers_of_a_real_server(
     issuer: Any, tmp_path: Path, serving: Callable[..., AbstractContextManager[Any]]
 ) -> None:
     entry = {"issuer": issuer.address, "audience": "temperance", "jwks_url": f"{issuer.address}/jwks"}
-    with serving(MODELS, TEMPERANCE_DATA=str(tmp_path), TEMPERANCE_JWT_ISSUERS=json.dumps([entry])) as running:
+    with serving(SHIPPED, TEMPERANCE_DATA=str(tmp_path), TEMPERANCE_JWT_ISSUERS=json.dumps([entry])) as running:
         token = issuer.token().decode()
         answers = [running.client.get("/v1/models", headers={"Authorization": f"Bearer {token}"}) for _ in range(20)]
         assert {answer.status_code for answer in answers} == {200}

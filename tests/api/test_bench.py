@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from service.api import bench
 from service.api.bench import BenchFailed
 from service.cli import main as cli
-
-SHIPPED = Path(__file__).parents[2] / "models"
+from tests.shipped_model import SHIPPED
 
 
 def test_the_floor_answers_the_given_bytes() -> None:

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from starlette.types import Message
 from service.api.body import JSON_TYPE, parse_json, read_json
 from service.api.http_errors import RequestTimeout
 from service.errors import BodyTooLarge, DuplicateKey, MalformedBody, NonFiniteNumber, NumberOutOfRange, TooDeep
+from tests.shipped_model import SHIPPED
 
 documents = st.recursive(
     st.none()
@@ -244,7 +244,7 @@ PATHS = ["/v1/models/breast-cancer:predict", "/v2/models/breast-cancer/infer"]
 @pytest.fixture(scope="module")
 def hasty(serving: Callable[..., AbstractContextManager[Any]]) -> Iterator[tuple[str, int]]:
     """Address of a server that waits for a body for half a second."""
-    with serving(Path(__file__).parents[2] / "models", TEMPERANCE_BODY_SECONDS="0.5") as server:
+    with serving(SHIPPED, TEMPERANCE_BODY_SECONDS="0.5") as server:
         yield server.client.base_url.host, server.client.base_url.port
 
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 
 import httptools
@@ -24,10 +23,11 @@ import orjson
 import psutil
 import pytest
 
+from tests.shipped_model import SHIPPED
+
 Address = tuple[str, int]
 Serving = Callable[..., AbstractContextManager[Any]]
 
-SHIPPED = Path(__file__).parents[2] / "models"
 DECIDE = b"POST /v1/models/breast-cancer:decide HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 CHUNKED = DECIDE + b"Transfer-Encoding: chunked\r\n\r\n"
 GOOD = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

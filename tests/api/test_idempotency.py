@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import SHIPPED
+from tests.shipped_model import SHIPPED
 
 PREDICT = "/v1/models/breast-cancer:predict"
 INFER = "/v2/models/breast-cancer/infer"

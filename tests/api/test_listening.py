@@ -17,9 +17,9 @@ import pytest
 
 from service.api.listening import bound, bound_to_path, urls
 from service.errors import SettingsInvalid
+from tests.shipped_model import SHIPPED
 
 Serving = Callable[..., AbstractContextManager[Any]]
-SHIPPED = Path(__file__).parents[2] / "models"
 TEMPERANCE = Path(sys.executable).with_name("temperance")
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +13,8 @@ from service.main import compose
 from service.runtime.registry import load_registry
 from service.settings import Settings
 from tests.app_routes import routes_of
+from tests.shipped_model import SHIPPED
 
-SHIPPED = Path(__file__).parents[2] / "models"
 VALUES = {"name": "breast-cancer", "version": "1", "alias": "stable", "prediction_id": "none"}
 CHANGING = frozenset({"temperance-id", "x-request-id", "date"})  # from one answer to the next
 OTHER_METHODS = ["PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"]

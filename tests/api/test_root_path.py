@@ -16,9 +16,9 @@ import pytest
 from service.api.proxies import ForwardedHeaders, Proxies
 from service.api.root_path import RootPath, shown_under, under
 from tests.api.openapi.browser import browsing
+from tests.shipped_model import SHIPPED
 
 HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
-SHIPPED = Path(__file__).parents[2] / "models"
 PREFIXES = ["/stripped", "/kept", "/silent", ""]
 CONFIGURATION = """\
 defaults

@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,9 +16,9 @@ from service.api.ending import AT_THE_END, REPLACED
 from service.api.last_connections import ACCEPT_SECONDS
 from service.api.server import UNWIND_SECONDS, EndTimes
 from tests.api.test_mutated_bytes import Connections, settled
+from tests.shipped_model import SHIPPED
 
 Serving = Callable[..., AbstractContextManager[Any]]
-SHIPPED = Path(__file__).parents[2] / "models"
 HALF_BODY = (
     b"POST /v1/models/breast-cancer:decide HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     b"Content-Length: 5000\r\n\r\n{"

@@ -16,8 +16,8 @@ import pytest
 from service.api.http_limits import HttpLimits
 from service.api.serving import Serving
 from service.api.tls import CertificateFiles, Tls
+from tests.shipped_model import SHIPPED
 
-SHIPPED = Path(__file__).parents[2] / "models"
 TEMPERANCE = Path(sys.executable).with_name("temperance")
 Started = Callable[..., AbstractContextManager[Any]]
 
@@ -84,7 +84,7 @@ def test_workers_that_cannot_start_end_the_process_with_an_exit_code(tmp_path: P
     )
     script = tmp_path / "script.py"
     script.write_text(code)
-    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(SHIPPED.parent)])}
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
     done = subprocess.run([sys.executable, str(script)], env=clean | path, timeout=60, check=False, capture_output=True)
     assert done.returncode == 3
 

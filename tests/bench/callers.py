@@ -13,6 +13,7 @@ from tests.bench.client import constant, poisson
 from tests.bench.servers import ROOT, TEMPERANCE, Server, of_checkout
 from tests.bench.shipped import DECIDE, breast_rows
 from tests.bench.wrk import JSON, Request, measure
+from tests.shipped_model import SHIPPED
 
 MINUTE: Final = 60.0
 QUOTA: Final = 6000  # requests in a minute
@@ -72,7 +73,7 @@ def above_its_quota(folder: Path, *, seconds: float) -> Beside:
     """One caller at ten times its quota, for less than the minute in which a quota is counted."""
     data = folder / "data"
     above, other = key(data, "above", requests=QUOTA), key(data, "other", requests=UNBOUNDED)
-    with of_checkout(ROOT, ROOT / "models", TEMPERANCE_DATA=str(data)) as server:
+    with of_checkout(ROOT, SHIPPED, TEMPERANCE_DATA=str(data)) as server:
         single = posted(by(other))
         drive(server, arrivals("other", single, constant(OTHER_RATE, 1.0)), connections=8)
         alone = drive(server, arrivals("other", single, constant(OTHER_RATE, seconds)), connections=8)
@@ -87,8 +88,8 @@ def cost_of_keys(folder: Path, *, rounds: int, seconds: int) -> Sequence[float]:
     counted = by(key(data, "counted", requests=UNBOUNDED))
     free = replace(counted, headers=JSON)
     with (
-        of_checkout(ROOT, ROOT / "models", TEMPERANCE_DATA=str(data)) as checking,
-        of_checkout(ROOT, ROOT / "models", TEMPERANCE_DATA=str(folder / "none")) as opened,
+        of_checkout(ROOT, SHIPPED, TEMPERANCE_DATA=str(data)) as checking,
+        of_checkout(ROOT, SHIPPED, TEMPERANCE_DATA=str(folder / "none")) as opened,
     ):
         pairs: list[tuple[Server, Request]] = [(checking, counted), (opened, free)]
         return [_ratio(pairs if i % 2 else pairs[::-1], checking, seconds) for i in range(rounds)]

@@ -22,6 +22,7 @@ from tests.bench.synthetic import publish
 from tests.bench.table import show_rows, with_target
 from tests.bench.workloads import FIVE, P50_OF_FLOOR, Group, Workload, groups
 from tests.bench.wrk import Load, Request, measure, required
+from tests.shipped_model import SHIPPED
 
 OURS, BEFORE, PLAIN, BARE, FLOOR = "ours", "before", "plain", "bare", "floor"
 BASELINES: Final = {PLAIN: "tests.bench.plain:app", BARE: "tests.bench.bare:app"}
@@ -123,7 +124,7 @@ def rows(servers: dict[str, Server], group: Group, options: argparse.Namespace) 
 
 def published(models: Path) -> list[Group]:
     """The groups, after all of their models were put into a repository."""
-    copytree(ROOT / "models", models, dirs_exist_ok=True)
+    copytree(SHIPPED, models, dirs_exist_ok=True)
     publish(models, FIVE)
     task_models.publish_all(models)
     return groups(models)

@@ -9,7 +9,6 @@ the fastest runs, which is what either can do undisturbed, and beside it stands 
 
 import timeit
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from statistics import median
 from typing import Final
 
@@ -30,6 +29,7 @@ from service.core.ood import SCORES
 from service.core.pipeline import Chain, Policy, Posterior, choose, postprocess
 from service.runtime.model import load_model
 from tests.bench.table import Figure, show
+from tests.shipped_model import SHIPPED
 
 Work = Callable[[], object]
 
@@ -41,7 +41,6 @@ SCORED: Final = (("nll", "energy"), ("nll",))
 SECONDS: Final = 3.0  # of every line of the tables
 ROUND_SECONDS: Final = 0.002  # so short that some are not disturbed
 ONE_ROW_TARGET: Final = 15.0  # µs, for up to ten classes and ten actions
-MODELS: Final = Path(__file__).resolve().parents[2] / "models"
 
 
 def by_hand(logits: Array, cost: Array, floor: Array, *, scores: tuple[str, ...]) -> dict[str, Array]:
@@ -147,7 +146,7 @@ def one_row() -> Iterator[Figure]:
     chain, policy = chain_of(("nll",), ranges=RANGES, calibrated=True), policy_of(10, on_ood=ACTIONS - 1)
     logits, columns = drawn(1, 10), np.full((1, RANGES), 0.5)
     yield request("1 row, K = A = 10, nll in the gate, 36 ranges", chain, policy, logits, columns)
-    model = load_model(Repository(MODELS).bundle("breast-cancer", 1))
+    model = load_model(Repository(SHIPPED).bundle("breast-cancer", 1))
     raw = model.raw(load_breast_cancer().data[:1])
     (policy,) = model.policies.values()
     yield request("1 row of breast-cancer: nll, mahalanobis, 30 ranges", model.chain, policy, raw.logits, raw.columns)

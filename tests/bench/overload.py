@@ -24,6 +24,7 @@ from tests.bench.slow_clients import IDLE, SLOW, beside_slow_clients
 from tests.bench.synthetic import publish
 from tests.bench.table import milliseconds, show_rows, with_target
 from tests.bench.wrk import required
+from tests.shipped_model import SHIPPED
 
 PATHS: Final = {False: 1000, True: 10_000}
 """Whether it is the long run -> unknown paths that are sent."""
@@ -68,7 +69,7 @@ def _show_loads(found: Sequence[Measured]) -> None:
 
 def slow(options: Options) -> None:
     """Good requests beside slow clients."""
-    with of_checkout(options.against, ROOT / "models") as server:
+    with of_checkout(options.against, SHIPPED) as server:
         without, beside = beside_slow_clients(server, seconds=options.seconds or 3.0, rounds=5 if options.long else 2)
     ratio = beside.quantile(0.99) / without.quantile(0.99)
     row = (

@@ -22,6 +22,7 @@ from tests.bench.servers import ROOT, Server, of_checkout
 from tests.bench.shipped import DECIDE, breast_rows
 from tests.bench.table import Figure, show, show_rows, with_target
 from tests.bench.wrk import JSON, Load, Request, measure, required
+from tests.shipped_model import SHIPPED
 
 MANY: Final = 64
 SHARE: Final = 0.6
@@ -105,9 +106,7 @@ def main() -> None:
         place = stack.enter_context(tempfile.TemporaryDirectory(dir=options.data))
         folders = {audit: Path(place) / audit for audit in ("off", "strict")}
         servers = {
-            audit: stack.enter_context(
-                of_checkout(ROOT, ROOT / "models", TEMPERANCE_AUDIT=audit, TEMPERANCE_DATA=str(folder))
-            )
+            audit: stack.enter_context(of_checkout(ROOT, SHIPPED, TEMPERANCE_AUDIT=audit, TEMPERANCE_DATA=str(folder)))
             for audit, folder in folders.items()
         }
         sync = sync_seconds(Path(place))

@@ -7,7 +7,6 @@ Measured on 2026-11-27 (two shared cores, breast-cancer: 30 features, 2 classes,
 """
 
 import time
-from pathlib import Path
 
 from service.bundle.repository import Repository
 from service.prediction.answer import Part
@@ -19,6 +18,7 @@ from service.prediction.records import Origin, RecordPlan
 from service.prediction.timings import Timings
 from service.runtime.registry import load_registry
 from service.store.keyed_tokens import Tokens
+from tests.shipped_model import SHIPPED
 
 REPEATS = 200
 ORIGIN = Origin("request", 0, "key:ward", None, None, 0)
@@ -26,7 +26,7 @@ ORIGIN = Origin("request", 0, "key:ward", None, None, 0)
 
 def main() -> None:
     """Print the figures."""
-    model = load_registry(Repository(Path(__file__).parents[2] / "models")).model("breast-cancer")
+    model = load_registry(Repository(SHIPPED)).model("breast-cancer")
     query, tokens = Query.of(model, Options("decide", decide=True)), Tokens("k1", bytes(32))
     plan = RecordPlan(query, verb="decide", topics=("probabilities", "ood", "decision"), software="{}")
     for requests in (1, 64):

@@ -1,7 +1,6 @@
 """How often a refit changes something, and passes its gates: `python -m tests.bench.refits`."""
 
 import sys
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,6 +10,7 @@ from service.core.updating import Update
 from service.monitoring.proposal import propose
 from service.runtime.model import load_model
 from tests.monitoring.test_refit import answers
+from tests.shipped_model import SHIPPED
 
 ROWS: Final = (600, 2000)
 REPEATS: Final = 500
@@ -23,7 +23,7 @@ TRUTHS: Final = {
 
 def main() -> None:
     """Print a line for every truth and number of rows."""
-    model = load_model(Repository(Path("models")).bundle("breast-cancer", 1))
+    model = load_model(Repository(SHIPPED).bundle("breast-cancer", 1))
     for truth, update in TRUTHS.items():
         for rows in ROWS:
             found = [propose(model, answers(model, rows, truth=update, seed=seed), seed=0) for seed in range(REPEATS)]

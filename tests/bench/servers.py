@@ -13,6 +13,8 @@ from typing import Final
 
 import httpx
 
+from tests.shipped_model import SHIPPED
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 TEMPERANCE: Final = str(Path(sys.executable).parent / "temperance")
 
@@ -30,7 +32,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
 
-def ours(models: Path = ROOT / "models") -> AbstractContextManager[Server]:
+def ours(models: Path = SHIPPED) -> AbstractContextManager[Server]:
     """Temperance over a repository, as it comes: validation and metrics on. It logs warnings alone and keeps no record.
 
     What the record costs is measured by `tests.bench.record`.

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.repository import Repository
+from tests import shipped_model
 from tests.cli.printed import SHIPPED, Run, one_line, plain
 from tests.small_graphs import draft_unloaded, graph, loop, node, publish_unloaded, slow_load
 
@@ -13,7 +14,7 @@ UNDER_A_SECOND = ("--load-seconds", "0.5")
 
 
 def test_the_shipped_model_verifies(run: Run) -> None:
-    shipped = Path(__file__).parents[2] / "models"
+    shipped = shipped_model.SHIPPED
     assert plain(run("verify", SHIPPED, "--models", shipped)).startswith(f"{SHIPPED} version 1: ok, sha256:")
 
 

@@ -22,6 +22,7 @@ from service.settings import PREFIX, Settings
 from service.stuck_runs import GRACE_SECONDS
 from tests.certificates import Pair, make_pair
 from tests.conftest import Server
+from tests.shipped_model import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -297,7 +298,7 @@ def started_as_in_the_image(folder: Path, *arguments: str, **variables: str) -> 
     """`temperance` with the image's settings, with folders of this machine in the place of its own."""
     own = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
     image = {key: value for key, value in environment().items() if key.startswith(PREFIX)}
-    places = {f"{PREFIX}MODELS": str(ROOT / "models"), f"{PREFIX}DATA": str(folder / "data")}
+    places = {f"{PREFIX}MODELS": str(SHIPPED), f"{PREFIX}DATA": str(folder / "data")}
     return subprocess.run(
         [Path(sys.executable).with_name("temperance"), *arguments],
         env=own | image | places | variables,

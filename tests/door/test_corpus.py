@@ -12,13 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import SHIPPED, TEMPERANCE, Server
+from tests.conftest import TEMPERANCE, Server
 from tests.door.cases import Case, Setting, corpus
 from tests.door.driver import Report, authorization, chosen, described, drive
 from tests.door.exchange import Address, connect
 from tests.door.pieces import Template
 from tests.door.servers import HAPROXY, LIMIT, Memory, haproxy
 from tests.door.targets import CANARY, ROW, TARGETS, words
+from tests.shipped_model import SHIPPED
 
 MOST_GROWTH = 96 << 20  # 68 MiB are seen: documents of 60,000 keys or 200,000 texts, read one after another
 MOST_SECONDS = 60.0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SHIPPED, Server
+from tests.conftest import Server
 from tests.door.servers import LIMIT
+from tests.shipped_model import SHIPPED
 
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("schemathesis")

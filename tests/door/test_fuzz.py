@@ -5,11 +5,12 @@ import asyncio
 import psutil
 import pytest
 
-from tests.conftest import SHIPPED, Server
+from tests.conftest import Server
 from tests.door.exchange import Address
 from tests.door.fuzz import Findings, fuzz
 from tests.door.mutations import mutated
 from tests.door.servers import LIMIT, Memory
+from tests.shipped_model import SHIPPED
 
 MOST_GROWTH = 64 << 20
 

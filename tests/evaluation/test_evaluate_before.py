@@ -15,7 +15,7 @@ import pytest
 from service.bundle.repository import Repository
 from service.evaluation.evaluate import EvaluateRequest, evaluate_file
 from service.runtime.model import Model, load_model
-from tests.conftest import SHIPPED
+from tests.shipped_model import SHIPPED
 from tests.tasks.conftest import draw_labels, draw_sequences, label_draft, sequence_draft
 
 BEFORE: dict[str, Any] = json.loads(Path(__file__).with_name("before.json").read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from tests.life.load import KINDS, decided, load
 from tests.life.outcomes import Ending, Outcomes, shown
 from tests.life.processes import Service, exchanged, service
 from tests.life.stalled import FEW, STALLS, stalled
+from tests.shipped_model import SHIPPED
 
 DEADLINE: Final = 5.0
 DRAIN: Final = 2.0
@@ -171,7 +172,7 @@ class Readiness:
                 self._seen.append((begun, not answer.startswith(DRAINING)))
 
 
-def ended(case: Case, *, checkout: Path = ROOT, models: Path = ROOT / "models") -> End:
+def ended(case: Case, *, checkout: Path = ROOT, models: Path = SHIPPED) -> End:
     """Start a service, put it to work, end it."""
     with service(
         models,

@@ -22,6 +22,7 @@ from tests.life.outcomes import Outcomes, lost, shown
 from tests.life.processes import Service, can_be_taken, end_process, is_alive, listens, service, wait_for
 from tests.life.rolling import replaced
 from tests.life.stalled import stalled
+from tests.shipped_model import SHIPPED
 
 HALF_BODIES: Final = 20
 PAUSE: Final = 0.1
@@ -75,7 +76,7 @@ class Orphaned:
     gone: float | None
 
 
-def rolled(*, hangups: int = 1, half_bodies: int = 0, checkout: Path = ROOT, models: Path = ROOT / "models") -> Rolling:
+def rolled(*, hangups: int = 1, half_bodies: int = 0, checkout: Path = ROOT, models: Path = SHIPPED) -> Rolling:
     """Send SIGHUP, wait for the roll, and end the service by SIGTERM."""
     with service(models, workers=2, checkout=checkout, deadline=DEADLINE) as running:
         held = stalled(running.port, ("half a body",), half_bodies) if half_bodies else nullcontext()
@@ -88,7 +89,7 @@ def rolled(*, hangups: int = 1, half_bodies: int = 0, checkout: Path = ROOT, mod
         return _ended(running, took, sent.ended)
 
 
-def ended_within_a_roll(*, checkout: Path = ROOT, models: Path = ROOT / "models") -> Rolling:
+def ended_within_a_roll(*, checkout: Path = ROOT, models: Path = SHIPPED) -> Rolling:
     """Send SIGTERM while workers are being replaced."""
     with service(models, workers=2, checkout=checkout, deadline=DEADLINE) as running:
         with load(running.port, KINDS[0], RATE) as sent:
@@ -103,7 +104,7 @@ def _ended(running: Service, took: float | None, outcomes: Outcomes) -> Rolling:
     return Rolling(took, outcomes, time.monotonic() - moment, code)
 
 
-def parent_killed(*, workers: int = 2, checkout: Path = ROOT, models: Path = ROOT / "models") -> Orphaned:
+def parent_killed(*, workers: int = 2, checkout: Path = ROOT, models: Path = SHIPPED) -> Orphaned:
     """Kill the first process of a service that is at work; what is left is killed in the end."""
     with service(models, workers=workers, checkout=checkout, deadline=DEADLINE) as running:
         left = running.workers() | _children(running)

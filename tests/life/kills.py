@@ -24,6 +24,7 @@ from tests.bench.table import milliseconds, show_rows, with_target
 from tests.life.load import KINDS, Kind, load, share_of_capacity
 from tests.life.outcomes import Ending, Outcomes, lost, shown
 from tests.life.processes import Service, end_process, is_alive, service, wait_for
+from tests.shipped_model import SHIPPED
 
 SECONDS: Final = 600.0
 EVERY: Final = 5.0
@@ -171,7 +172,7 @@ LINES: Final = (
 def measured(options: argparse.Namespace) -> Iterator[tuple[str, Killed]]:
     """Every kind of client."""
     for kind in KINDS:
-        with service(ROOT / "models", workers=2, checkout=options.against) as running:
+        with service(SHIPPED, workers=2, checkout=options.against) as running:
             yield kind.name, killed(running, kind, kills=max(1, int(options.seconds / EVERY)))
 
 

@@ -24,6 +24,7 @@ from tests.door.servers import HAPROXY
 from tests.life.load import KINDS, Kind, load, share_of_capacity
 from tests.life.outcomes import Outcomes, lost, shown
 from tests.life.processes import Service, is_ready, service, wait_for
+from tests.shipped_model import SHIPPED
 
 RESTARTS: Final = 20
 REQUESTS: Final = 50_000
@@ -218,13 +219,11 @@ LINES: Final = (
 def measured(options: argparse.Namespace) -> Iterator[tuple[str, Rolled]]:
     """Every way of restarting, with every kind of client."""
     for kind in KINDS:
-        with service(ROOT / "models", workers=2, checkout=options.against) as running:
+        with service(SHIPPED, workers=2, checkout=options.against) as running:
             found = by_hangup(running, kind, options.restarts, least=options.requests)
         yield f"SIGHUP, {kind.name}", found
     for kind in KINDS:
-        found = behind_readiness(
-            ROOT / "models", kind, options.restarts, checkout=options.against, least=options.requests
-        )
+        found = behind_readiness(SHIPPED, kind, options.restarts, checkout=options.against, least=options.requests)
         yield f"SIGTERM, {kind.name}", found
 
 

@@ -6,7 +6,6 @@ The long versions print their tables as ``python -m tests.life.rolling``, ``ends
 
 import pytest
 
-from tests.bench.servers import ROOT
 from tests.door.servers import HAPROXY
 from tests.life.deployments import Deployments
 from tests.life.ends import DEADLINE, FEW_ROWS, SLACK, UNDER_WAY, Case, End, cases, ended
@@ -18,8 +17,8 @@ from tests.life.processes import service
 from tests.life.reloads import CONVERGED_SECONDS, GOOD, Alias, Reloaded, drawn, reloaded
 from tests.life.rolling import REQUESTS, RESTARTS, Rolled, behind_readiness, by_hangup, roll
 from tests.life.stalled import STALLS
+from tests.shipped_model import SHIPPED
 
-MODELS = ROOT / "models"
 RATE = 150.0
 """Requests in a second of the short versions: the machine is busy with other tests."""
 
@@ -65,7 +64,7 @@ def assert_followed(found: Reloaded) -> None:
 def test_a_restart_of_the_workers_loses_no_request() -> None:
     fresh, kept = KINDS
     with (
-        service(MODELS, workers=2) as running,
+        service(SHIPPED, workers=2) as running,
         load(running.port, fresh, RATE) as one,
         load(running.port, kept, RATE) as other,
     ):
@@ -76,7 +75,7 @@ def test_a_restart_of_the_workers_loses_no_request() -> None:
 
 @WITH_HAPROXY
 def test_a_service_that_drains_behind_a_proxy_loses_no_request() -> None:
-    assert_nothing_is_lost(behind_readiness(MODELS, KINDS[0], 1, rate=RATE))
+    assert_nothing_is_lost(behind_readiness(SHIPPED, KINDS[0], 1, rate=RATE))
 
 
 def test_an_end_waits_for_what_is_under_way_and_not_for_stalled_clients() -> None:
@@ -93,7 +92,7 @@ def test_a_service_whose_parent_is_killed_serves_no_longer(workers: int) -> None
 
 
 def test_a_killed_worker_takes_no_more_than_what_was_under_way_in_it() -> None:
-    with service(MODELS, workers=2) as running:
+    with service(SHIPPED, workers=2) as running:
         found = killed(running, KINDS[0], kills=1, every=1.0, rate=RATE)
     assert_bearable(found)
     assert found.kills[0].whole is not None
@@ -110,7 +109,7 @@ def test_aliases_are_followed_under_load_past_broken_versions(tmp_path) -> None:
 @pytest.mark.long
 @ALL_KINDS
 def test_twenty_restarts_at_sixty_percent_of_capacity(kind: Kind) -> None:
-    with service(MODELS, workers=2) as running:
+    with service(SHIPPED, workers=2) as running:
         found = by_hangup(running, kind, RESTARTS, least=REQUESTS)
     assert_nothing_is_lost(found)
     assert found.lost_without_retry <= 1e-4
@@ -120,7 +119,7 @@ def test_twenty_restarts_at_sixty_percent_of_capacity(kind: Kind) -> None:
 @WITH_HAPROXY
 @ALL_KINDS
 def test_twenty_drains_at_sixty_percent_of_capacity(kind: Kind) -> None:
-    assert_nothing_is_lost(behind_readiness(MODELS, kind, RESTARTS, least=REQUESTS))
+    assert_nothing_is_lost(behind_readiness(SHIPPED, kind, RESTARTS, least=REQUESTS))
 
 
 @pytest.mark.long
@@ -144,7 +143,7 @@ def test_rolls_end_whatever_arrives_meanwhile() -> None:
 @pytest.mark.long
 @ALL_KINDS
 def test_a_worker_is_killed_every_five_seconds_for_ten_minutes(kind: Kind) -> None:
-    with service(MODELS, workers=2) as running:
+    with service(SHIPPED, workers=2) as running:
         found = killed(running, kind, kills=120)
     assert_bearable(found)
     assert max(kill.whole or float("inf") for kill in found.kills) <= 3.0

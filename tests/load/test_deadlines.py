@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.bundle.repository import Repository
 from tests.load.endless import STEPS, published
+from tests.shipped_model import SHIPPED
 
-SHIPPED = Path(__file__).parents[2] / "models"
 DEADLINE = 1.0
 LATE = 0.5  # 0.1 is promised; the rest is for a machine that is busy with other tests
 QUEUE = 4

@@ -15,6 +15,7 @@ from tests.bench.callers import above_its_quota, cost_of_keys
 from tests.bench.servers import ROOT, Server, of_checkout
 from tests.bench.slow_clients import beside_slow_clients
 from tests.bench.synthetic import Network, publish
+from tests.shipped_model import SHIPPED
 
 SMALL = Work("150 KB, small network", 24, 8, Network("mlp-512", (784, 512, 512, 10), 3, rows=200))
 
@@ -72,7 +73,7 @@ def _of_a_new_server(work: Work, times: float, seconds: float, models: Path) -> 
 
 @pytest.mark.long
 def test_hundreds_of_slow_clients_do_not_delay_others() -> None:
-    with of_checkout(ROOT, ROOT / "models") as running:
+    with of_checkout(ROOT, SHIPPED) as running:
         without, beside = beside_slow_clients(running, seconds=5.0, rounds=5)
     assert {one.status for one in beside.all} == {200}
     assert beside.quantile(0.99) <= 2.0 * without.quantile(0.99)

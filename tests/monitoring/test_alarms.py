@@ -19,10 +19,11 @@ from service.monitoring.alarms import (
 )
 from service.store.engine import Store, open_store
 from service.store.entries import Ascertainment, Event, Outcome, Write
+from tests.shipped_model import SHIPPED
 from tests.store.kept import FixedSigner, kept
 
 CLASSES = ["benign", "malignant"]
-BUNDLE = Repository(Path("models")).bundle("breast-cancer", 1)
+BUNDLE = Repository(SHIPPED).bundle("breast-cancer", 1)
 SCORES = ("nll", "mahalanobis")
 
 

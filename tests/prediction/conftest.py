@@ -11,8 +11,8 @@ from service.prediction.queue import Queue
 from service.runtime.model import Model
 from service.runtime.registry import Registry, load_registry
 from tests.api.v2.models import write_repository
-from tests.conftest import SHIPPED
 from tests.prediction.doubling import Asking, Doubling, answer, row
+from tests.shipped_model import SHIPPED
 
 
 @pytest.fixture(params=["inline", "thread", "auto"])

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,13 +12,14 @@ from service.prediction.timings import Timings
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
 from service.telemetry import Telemetry
+from tests.shipped_model import SHIPPED
 
 NAMED = {"model": "breast-cancer", "version": "1"}
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return load_registry(Repository(Path(__file__).parents[2] / "models")).model("breast-cancer")
+    return load_registry(Repository(SHIPPED)).model("breast-cancer")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What a request chooses, made sense of against the models themselves."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,14 @@ from service.errors import (
 from service.prediction.options import FROM_REQUEST, Options, choose_policies, choose_policy, choose_sets, choose_target
 from service.runtime.model import Model
 from service.runtime.registry import load_registry
+from tests.shipped_model import SHIPPED
 
 OWN = Policy(FROM_REQUEST, "request", ("wait", "act"), np.array([[0.0, 10.0], [1.0, 0.0]]), None)
 
 
 @pytest.fixture(scope="session")
 def model() -> Model:
-    return load_registry(Repository(Path(__file__).parents[2] / "models")).model("breast-cancer")
+    return load_registry(Repository(SHIPPED)).model("breast-cancer")
 
 
 def test_a_policy_is_the_requests_own_the_named_one_or_the_default(model: Model, uncalibrated: Model) -> None:

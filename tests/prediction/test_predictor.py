@@ -27,6 +27,7 @@ from service.runtime.model import Model
 from service.runtime.registry import load_registry
 from service.runtime.timing import RunTime
 from service.telemetry import Telemetry
+from tests.shipped_model import SHIPPED
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CALL = Call("request-1")
@@ -35,7 +36,7 @@ OWN = Policy(FROM_REQUEST, "request", ("wait", "act"), np.array([[0.0, 10.0], [1
 
 @pytest.fixture(scope="session")
 def model() -> Model:
-    return load_registry(Repository(Path(__file__).parents[2] / "models")).model("breast-cancer")
+    return load_registry(Repository(SHIPPED)).model("breast-cancer")
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,9 @@ from typing import Final
 
 import httpx
 
-from tests.bench.servers import ROOT, TEMPERANCE, Server, running
+from tests.bench.servers import TEMPERANCE, Server, running
 from tests.bench.shipped import DECIDE, breast_rows
+from tests.shipped_model import SHIPPED
 
 AT_ONCE: Final = 100  # connections; more wait for a place
 PAUSE_SECONDS: Final = 0.05
@@ -67,7 +68,7 @@ async def _all_sent(server: Server, count: int) -> list[list[httpx.Response]]:
 
 def duplicates(folder: Path, count: int) -> Found:
     """Send a request so many times to a service of two workers that keeps its record in a folder."""
-    command = (str(TEMPERANCE), "serve", "--models", str(ROOT / "models"), "--port", "PORT", "--workers", "2")
+    command = (str(TEMPERANCE), "serve", "--models", str(SHIPPED), "--port", "PORT", "--workers", "2")
     environment = {"TEMPERANCE_DATA": str(folder), "TEMPERANCE_LOG_LEVEL": "warning"}
     with running(*command, ready="/readyz", environment=environment) as server:
         sent = asyncio.run(_all_sent(server, count))

@@ -28,6 +28,7 @@ from service.store.anchors import read_anchors
 from service.store.engine import open_store
 from service.store.secrets import Secrets
 from service.store.verification import verify
+from tests.shipped_model import SHIPPED
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TEMPERANCE: Final = "from service.cli.main import main; main()"  # of this tree, and no other
@@ -51,7 +52,7 @@ class Service:
         self.port = self.port or _free_port()
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
         data = {"TEMPERANCE_DATA": str(self.folder), "TEMPERANCE_STORE": self.store}
-        command = [sys.executable, "-c", TEMPERANCE, "serve", "--models", str(ROOT / "models")]
+        command = [sys.executable, "-c", TEMPERANCE, "serve", "--models", str(SHIPPED)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port), "--workers", str(self.workers)],

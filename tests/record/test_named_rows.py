@@ -2,14 +2,14 @@
 
 import json
 
-from tests.documents import ROOT
 from tests.record.commands import audited
+from tests.shipped_model import SHIPPED
 
 ROWS = {"instances": [[0.1 * i for i in range(30)]] * 2}
 
 
 def test_names_are_encrypted_shown_and_erased(serving, tmp_path):
-    with serving(ROOT / "models", TEMPERANCE_DATA=str(tmp_path)) as running:
+    with serving(SHIPPED, TEMPERANCE_DATA=str(tmp_path)) as running:
         parameters = {"ids": ["row-7141", "row-7142"], "subjects": ["patient-7141", "patient-7142"]}
         answer = running.client.post("/v1/models/breast-cancer:decide", json={**ROWS, "parameters": parameters}).json()
         place = answer["predictions"][0]["prediction_id"]

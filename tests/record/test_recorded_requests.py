@@ -11,7 +11,7 @@ from service.prediction.record_reader import read_records
 from service.prediction.record_recomputation import differences, recomputed
 from service.store.engine import Store, open_store
 from service.store.entries import Prediction, Selection
-from tests.conftest import SHIPPED
+from tests.shipped_model import SHIPPED
 
 SUBJECTS, IDS, GROUPS = ["patient-4711", "patient-4712"], ["sample-one", "sample-two"], ["ward-north", "ward-south"]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -161,6 +162,17 @@ def test_a_second_start_starts_no_process(small: Repository, add: Add, tmp_path:
     for _ in range(3):
         assert Proofs(data=tmp_path / "data").refusals(small, versions) == {}
     assert len(started) == 1
+
+
+def test_a_start_logs_how_long_new_versions_took_and_a_second_one_has_none(
+    small: Repository, add: Add, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="temperance")
+    versions = [add("first"), add("second")]
+    for _ in range(2):
+        Proofs(data=tmp_path / "data").refusals(small, versions)
+    (line,) = caplog.messages
+    assert re.fullmatch(r"tested 2 version\(s\) new to this machine in \d+\.\d s", line)
 
 
 def test_what_is_refused_is_not_kept(small: Repository, add: Add, tmp_path: Path, started: list[str]) -> None:

@@ -1,7 +1,6 @@
 """Labels and sequences over HTTP, in process."""
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ from service.fitting.publish import publish_draft
 from service.main import compose
 from service.runtime.registry import Registry, load_registry
 from service.settings import Settings
+from tests.shipped_model import SHIPPED
 
 Make = Callable[..., Any]
 LABELS = ("ache", "burn", "chill")
@@ -395,7 +395,7 @@ async def test_an_uncalibrated_tagger_has_no_transitions_to_smooth_with(sequence
     ("name", "value"), [("smoother", "hmm"), ("switch", 1.0), ("label_costs", OWN), ("strength", 1.0)]
 )
 async def test_parameters_of_other_tasks_are_refused_by_a_model_of_classes(name: str, value: object) -> None:
-    async with client_of(load_registry(Repository(Path(__file__).parents[2] / "models"))) as client:
+    async with client_of(load_registry(Repository(SHIPPED))) as client:
         problem = await refused(client, "breast-cancer:decide", [[1.0] * 30], parameters={name: value})
         assert problem["errors"][0]["pointer"] == f"/parameters/{name}"
 

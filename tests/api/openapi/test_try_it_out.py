@@ -18,8 +18,7 @@ from service.access.key_file import KeyFile
 from service.access.keys import KeyOptions, new_key
 from service.api.openapi.document import operations
 from tests.api.openapi.browser import browsing
-
-MODELS = Path(__file__).parents[3] / "models"
+from tests.shipped_model import SHIPPED
 
 AUTHORIZE = """
 (async () => {
@@ -60,7 +59,7 @@ def test_a_key_that_is_entered_on_the_page_is_sent_and_the_page_does_nothing_tha
     file.add(stored)
     expected = {"operations-v1-list_models": 200, "operations-v1-decide": 200, "operations-operations-metrics": 403}
     closed = {"TEMPERANCE_KEYS": str(file.path), "TEMPERANCE_DOCS_OPEN": "true"}
-    with serving(MODELS, **closed) as running, browsing(tmp_path / "browser") as page:
+    with serving(SHIPPED, **closed) as running, browsing(tmp_path / "browser") as page:
         assert running.client.get("/v1/models").status_code == 401
         page.command("Page.enable")
         page.command("Page.addScriptToEvaluateOnNewDocument", source=WATCH)

@@ -28,9 +28,9 @@ from service.store.entries import Write
 from service.store.reading import Readers
 from service.telemetry import Telemetry
 from tests.recorded_answers import recorded_answer
+from tests.shipped_model import SHIPPED
 from tests.store.kept import FixedSigner, kept
 
-MODELS = Path(__file__).parents[3] / "models"
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -283,7 +283,7 @@ async def test_json_of_outcomes_is_strict(client):
 def test_what_a_server_answered_is_on_record_and_its_outcome_comes_back(
     serving: Callable[..., Any], test_rows: list[list[float]], tmp_path: Path
 ) -> None:
-    with serving(MODELS, TEMPERANCE_DATA=str(tmp_path / "data")) as server:
+    with serving(SHIPPED, TEMPERANCE_DATA=str(tmp_path / "data")) as server:
         answer = server.post("decide", {"instances": test_rows[:2]}).json()
         reports = [{"prediction_id": row["prediction_id"], "outcome": row["label"]} for row in answer["predictions"]]
         received = server.client.post("/v1/outcomes", json={"outcomes": reports})
