@@ -2,11 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-<<<<<<< HEAD
-from itertools import pairwise
-=======
-from itertools import combinations
->>>>>>> yeast
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
