@@ -133,7 +133,7 @@ class Focal:
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
         weights = {} if self.alpha is None else {"alpha": _by_class(classes, self.alpha)}
-        return {"loss": "focal", "gamma": self.gamma, **weights}
+        return {"loss": "focal", "gamma": float(self.gamma), **weights}
 
     def recovered(self, log_probs: Array) -> Array:
         """The closed form of Charoenphakdee et al. (2021)."""
@@ -165,7 +165,7 @@ class LabelSmoothing:
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
         del classes
-        return {"loss": "label_smoothing", "epsilon": self.epsilon}
+        return {"loss": "label_smoothing", "epsilon": float(self.epsilon)}
 
     def recovered(self, log_probs: Array) -> Array:
         """The uniform share is taken off."""
@@ -206,7 +206,7 @@ class Mixup:
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
         del classes
-        return {"loss": "mixup", "mixup_alpha": self.alpha}
+        return {"loss": "mixup", "mixup_alpha": float(self.alpha)}
 
     def recovered(self, log_probs: Array) -> Array:
         """The log-probabilities as they are: no closed form is known."""
@@ -253,7 +253,7 @@ class Distillation:
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
         del classes
-        return {"loss": "distillation", "tau": self.tau, "soft_share": self.soft_share}
+        return {"loss": "distillation", "tau": float(self.tau), "soft_share": float(self.soft_share)}
 
     def recovered(self, log_probs: Array) -> Array:
         """The log-probabilities as they are: a student inherits its teacher's calibration."""
@@ -326,8 +326,8 @@ class MultilabelFocal:
 
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
-        weights = {} if self.alpha is None else {"alpha": dict.fromkeys(classes, self.alpha)}
-        return {"loss": "focal", "gamma": self.gamma, **weights}
+        weights = {} if self.alpha is None else {"alpha": dict.fromkeys(classes, float(self.alpha))}
+        return {"loss": "focal", "gamma": float(self.gamma), **weights}
 
     def recovered(self, log_probs: Array) -> Array:
         """Log-odds of the posterior, shape (N, M)."""
@@ -360,7 +360,7 @@ class SequenceCrossEntropy:
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
         del classes
-        return {"loss": "cross_entropy", **({"smoothness": self.smoothness} if self.smoothness else {})}
+        return {"loss": "cross_entropy", **({"smoothness": float(self.smoothness)} if self.smoothness else {})}
 
     def recovered(self, log_probs: Array) -> Array:
         """The log-probabilities as they are: no closed form undoes the price on change."""
@@ -370,4 +370,4 @@ class SequenceCrossEntropy:
 def _by_class(classes: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
     if len(weights) != len(classes):
         raise TrainingFailed(f"there are {len(weights)} weights for {len(classes)} classes or labels")
-    return dict(zip(classes, weights, strict=True))
+    return {name: float(weight) for name, weight in zip(classes, weights, strict=True)}

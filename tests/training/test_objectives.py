@@ -109,6 +109,19 @@ def test_what_an_objective_declares_is_a_training_section(name):
     assert training.loss in (loss, "cross_entropy", "weighted", "focal")
 
 
+def test_numbers_of_numpy_are_declared_as_plain_ones():
+    half: Any = np.float32(0.5)
+    weights = (half, 3 * half, 4 * half)
+    assert list(map(type, Weighted(weights).declared(CLASSES)["class_weights"].values())) == [float] * 3
+    for objective, key in (
+        (Focal(half), "gamma"),
+        (LabelSmoothing(half), "epsilon"),
+        (Mixup(half), "mixup_alpha"),
+        (SequenceCrossEntropy(half), "smoothness"),
+    ):
+        assert type(objective.declared(CLASSES)[key]) is float
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_the_service_undoes_what_validation_undoes(name):
     objective, _, _ = EVERY[name]
