@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from service.core.assessment.metrics import auroc_score, log_loss, realised_cost
+from service.core.assessment.metrics import accuracy_score, auroc_score, log_loss, realised_cost
 from service.core.assessment.miscalibration import binned_gap, calibration_error
 from service.core.assessment.reliability import class_event
 from service.core.calibration import CALIBRATORS
@@ -106,6 +106,31 @@ def binary_measures_by_chain(
         for loss, network in trained.items()
         for chain, log_probs in log_probs_by_chain(network, calibration, test).items()
         for measure, value in binary_measures(log_probs, test.labels, cost).items()
+    }
+
+
+def class_measures(log_probs: Array, labels: Indices) -> dict[str, float]:
+    """What a card says of the probabilities of one class of several.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+
+    Returns
+    -------
+    dict of str to float
+        ``accuracy``, ``log loss``, and ``ECE``, the calibration error of the predicted class.
+
+    Examples
+    --------
+    >>> class_measures(np.log([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1]))["ECE"]
+    0.25
+    """
+    return {
+        "accuracy": accuracy_score(log_probs, labels),
+        "log loss": log_loss(log_probs, labels),
+        "ECE": calibration_error(log_probs, labels),
     }
 
 
