@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from service.core.assessment.metrics import log_loss
+from service.core.assessment.segment_overlap import segment_overlap_score
 from service.core.losses.sequence import PADDING
 from service.core.numerics import Array, Indices, log_softmax
 from service.core.pipeline import Policy, at_prevalence
@@ -73,6 +74,8 @@ class SequenceStructure:
         Name of the smoother.
     unsmoothed_log_loss : float
         Of the positions without a smoother.
+    segment_overlap_score : float
+        SOV'99 of the most probable labels.
     predicted, true : Segments
         Of the most probable labels, and of the true ones.
     paths : dict of str to PathReport
@@ -81,6 +84,7 @@ class SequenceStructure:
 
     smoother: str
     unsmoothed_log_loss: float
+    segment_overlap_score: float
     predicted: Segments
     true: Segments
     paths: dict[str, PathReport]
@@ -147,6 +151,7 @@ def _structure(
     return SequenceStructure(
         smoother=answer.smoother or "none",
         unsmoothed_log_loss=log_loss(unsmoothed, problem.labels, weights=problem.sample.weights),
+        segment_overlap_score=segment_overlap_score(labelled.labels, predicted),
         predicted=_segments(predicted, lengths, _mean_jsd(answer.log_probs, lengths)),
         true=_segments(labelled.labels, lengths, None),
         paths=paths,

@@ -127,7 +127,8 @@ def _structure(report: EvaluationReport) -> Iterator[Table]:
         found = report.structure
         note = f"Log loss of the positions without a smoother: {found.unsmoothed_log_loss:.4f}."
         heads = (Column("segments", "name"), Column("predicted", "count"), Column("true", "count"))
-        yield Table("structure of the sequences", heads, list(_segments(found.predicted, found.true)), (note,))
+        overlap = f"Segment overlap (SOV'99) of the most probable labels: {found.segment_overlap_score:.4f}."
+        yield Table("structure of the sequences", heads, list(_segments(found.predicted, found.true)), (note, overlap))
 
 
 def _segments(predicted: Segments, true: Segments) -> Iterator[tuple[str, int | str, int | str]]:

@@ -1,14 +1,17 @@
-"""Prequential code length: each block of labels is coded with what was learned from the blocks before it."""
+"""Prequential code length: each block of labels is coded with what was learned from the blocks before it.
+
+`core.assessment.prequential` compares calibrators behind one classifier; here the classifier itself is trained anew.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from service.core.assessment.coding import code_lengths, cumulative_prior_code_length
+from service.core.assessment.prequential import doubling_blocks
 from service.core.numerics import Array, Indices
-from service.training.example_sets import Examples, Labels, Values
+from service.training.example_sets import Examples, Values
 from service.training.failures import TrainingFailed
 
 Predict = Callable[[Values], Array]
@@ -20,18 +23,18 @@ Fit = Callable[[Examples], Mapping[str, Predict]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CodeLength:
-    """Bits of labels that were coded block by block, in one order.
+    """Bits of labels that were coded block by block.
 
     Attributes
     ----------
     bits : ndarray of shape (N,)
-        Of every label, in that order.
-    ends : ndarray of shape (B,)
-        Labels up to the end of each block.
+        Of every row's label.
+    blocks : ndarray of shape (N,)
+        Block of every row, from 0.
     """
 
     bits: Array
-    ends: Indices
+    blocks: Indices
 
     @property
     def bits_per_label(self) -> float:
@@ -41,8 +44,7 @@ class CodeLength:
     @property
     def bits_by_block(self) -> Array:
         """Bits per label of every block, shape (B,): a learning curve."""
-        starts = np.concatenate([[0], self.ends[:-1]])
-        return np.asarray(np.add.reduceat(self.bits, starts) / (self.ends - starts))
+        return np.asarray(np.bincount(self.blocks, self.bits) / np.bincount(self.blocks))
 
 
 def prequential_code_length(
@@ -50,7 +52,7 @@ def prequential_code_length(
 ) -> dict[str, CodeLength]:
     r"""Bits of every label, each block coded with a classifier that was trained on all blocks before it.
 
-    .. math:: L = L_1 - \sum_{b > 1} \sum_{i \in b} \log_2 q_{<b}(y_i \mid x_i)
+    .. math:: L = L_0 - \sum_{b > 0} \sum_{i \in b} \log_2 q_{<b}(y_i \mid x_i)
 
     It counts what a method has to learn as well as what it leaves unexplained: the description length of the labels by
     the method, not by one fitted model. The first block costs what `cumulative_prior_code_length` says: its coder sees
@@ -67,12 +69,11 @@ def prequential_code_length(
         Of one class each.
     classes : int
     first : int
-        Rows of the first block; every other block doubles the rows. No group of rows is in two blocks, so a block
-        may be longer by a part of a group.
+        Rows, or groups of rows, of the first block; every other block doubles what is known. No group is in two blocks.
     least : int
         Rows that `fit` needs of every class: the first block grows until it has them.
     seed : int
-        Of the order of the groups.
+        Of the order of the rows, or groups.
 
     Returns
     -------
@@ -90,39 +91,30 @@ def prequential_code_length(
     Dawid (1984), *Statistical Theory: The Prequential Approach*, Journal of the Royal Statistical Society A 147.
     Blier & Ollivier (2018), *The Description Length of Deep Learning Models*, NeurIPS, section 3.3.
     """
-    order, whole = _grouped_order(rows, seed)
-    shuffled = rows.take(order)
-    ends = _block_ends(whole, first, shuffled.labels, np.full(classes, least))
-    blocks = [_coded(fit, shuffled, start, end) for start, end in pairwise(ends)]
-    blind = np.diff(cumulative_prior_code_length(shuffled.labels[: ends[0]], classes=classes), prepend=0.0)
-    return {
-        name: CodeLength(np.concatenate([blind, *(block[name] for block in blocks)]), np.array(ends))
-        for name in blocks[0]
-    }
+    drawn = doubling_blocks(len(rows), groups=rows.groups, seed=seed, first=first)
+    blocks = _with_learnable_first(drawn, rows.labels, np.full(classes, least))
+    blind = np.diff(cumulative_prior_code_length(rows.labels[blocks == 0], classes=classes), prepend=0.0)
+    later = [_coded(fit, rows, blocks, block) for block in range(1, blocks.max() + 1)]
+    return {name: CodeLength(_placed(blocks, [blind, *(own[name] for own in later)]), blocks) for name in later[0]}
 
 
-def _grouped_order(rows: Examples, seed: int) -> tuple[Indices, Indices]:
-    """A random order in which the rows of a group are neighbours, and where its groups end."""
-    names = np.arange(len(rows)) if rows.groups is None else rows.groups
-    _, members = np.unique(names, return_inverse=True)
-    rank = np.random.default_rng(seed).permutation(members.max() + 1)[members]
-    order = np.argsort(rank, kind="stable")
-    return order, np.flatnonzero(np.diff(rank[order], append=-1)) + 1
+def _with_learnable_first(blocks: Indices, labels: Indices, least: Indices) -> Indices:
+    """The blocks, as many of them joined to the first as it takes to see every class often enough."""
+    for last in range(blocks.max()):
+        if (np.bincount(labels[blocks <= last], minlength=len(least)) >= least).all():
+            return np.maximum(blocks - last, 0)
+    raise TrainingFailed("no block of rows has every class often enough before it; there is nothing to learn from")
 
 
-def _block_ends(whole: Indices, first: int, labels: Labels, least: Indices) -> list[int]:
-    """Ends of blocks that double the rows, the first of them where every class has occurred often enough."""
-    ends = [int(whole[np.searchsorted(whole, min(first, len(labels)))])]
-    while ends[-1] < len(labels):
-        ends.append(int(whole[np.searchsorted(whole, min(2 * ends[-1], len(labels)))]))
-    enough = [end for end in ends if (np.bincount(labels[:end], minlength=len(least)) >= least).all()]
-    if len(enough) < 2:
-        raise TrainingFailed("no block of rows has every class often enough before it; there is nothing to learn from")
-    return enough
-
-
-def _coded(fit: Fit, rows: Examples, start: int, end: int) -> dict[str, Array]:
+def _coded(fit: Fit, rows: Examples, blocks: Indices, block: int) -> dict[str, Array]:
     """Bits of one block by name."""
-    block = rows.take(np.arange(start, end))
-    predictors = fit(rows.take(np.arange(start)))
-    return {name: code_lengths(predict(block.inputs), block.labels) for name, predict in predictors.items()}
+    own, predictors = rows.take(blocks == block), fit(rows.take(blocks < block))
+    return {name: code_lengths(predict(own.inputs), own.labels) for name, predict in predictors.items()}
+
+
+def _placed(blocks: Indices, parts: list[Array]) -> Array:
+    """Bits of each block, at the places of its rows."""
+    bits = np.empty(len(blocks))
+    for block, part in enumerate(parts):
+        bits[blocks == block] = part
+    return bits

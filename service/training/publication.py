@@ -12,6 +12,7 @@ import tomlkit
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
 from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
+from service.evaluation.policy_report import PolicyReport
 from service.evaluation.report import EvaluationReport
 from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
@@ -164,6 +165,44 @@ def evaluation_of(model: Model, test: Examples, *, ood: Values | None = None) ->
 def report_of(model: Model, test: Examples, *, ood: Values | None = None) -> EvaluationReport:
     """The report of `evaluation_of`."""
     return evaluation_of(model, test, ood=ood).report
+
+
+def facts_of(model: Model, report: EvaluationReport) -> dict[str, Any]:
+    """What a card says of the published version, as `cards.write_card` takes it.
+
+    Parameters
+    ----------
+    model : Model
+    report : EvaluationReport
+        Of the test rows.
+
+    Returns
+    -------
+    dict
+        ``version`` and ``digest``; ``chain``, the stages that are served, and ``params`` of the calibrator; ``test``
+        and ``as_trained``, metrics with and without that chain; ``flag_rate``; ``policies`` of a multiclass model.
+    """
+    rows, record = report.parts.get("rows"), model.bundle.record
+    return {
+        "version": model.version,
+        "digest": model.bundle.digest,
+        "chain": "" if record is None else ", ".join(record.chain),
+        "params": {} if record is None else dict(record.calibrator.params),
+        "test": report.metrics,
+        "as_trained": report.uncalibrated_metrics,
+        "flag_rate": report.ood.flag_rate,
+        "policies": {} if rows is None else {name: _costs_of(found) for name, found in rows.policies.items()},
+    }
+
+
+def _costs_of(found: PolicyReport) -> dict[str, Any]:
+    return {
+        "expected_cost": found.expected_cost,
+        "realised_cost": found.realised_cost,
+        "most_probable_cost": found.label_cost,
+        "constant_cost": found.constant_cost,
+        "constant_action": found.constant_action,
+    }
 
 
 def _imported(
