@@ -1,6 +1,5 @@
 """How `yeast-genes` was made: one sigmoid per label, each calibrated and priced by itself. None speaks of sets."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,10 @@ from service.training.networks import mlp
 from service.training.objectives import MultilabelCrossEntropy
 from service.training.pictures import marginals_and_pairs, reliability_before_and_after
 from service.training.publication import Declaration, evaluation_of, publish_trained
+from service.training.recipe_command import run_recipe
 from service.training.seeds import over_seeds
 
-NAME, SEEDS = "yeast-genes", range(10)
+NAME = "yeast-genes"
 LABELS = tuple(f"Class{i}" for i in range(1, 15))
 FEATURES = tuple(f"Att{i}" for i in range(1, 104))
 SHARES = {"train": 0.6, "validation": 0.1, "calibration": 0.15, "test": 0.15}
@@ -113,13 +113,13 @@ def declaration() -> Declaration:
     return Declaration(NAME, "Yeast gene: its functional classes, of 14", LABELS, FEATURES, sections=sections)
 
 
-def make(models: Path) -> None:
-    """Publish a version, and write the card."""
+def make(models: Path, seeds: int = 10) -> None:
+    """Publish a version, and write the card with its comparisons over splits."""
     parts = load()
     held, test = parts["calibration"], parts["test"]
     model = publish_trained(fitted(parts, 0), declaration(), models=models, calibration=held, train=parts["train"])
     evaluation = evaluation_of(model, test, ood=np.random.default_rng(0).permuted(test.inputs, axis=0))
-    found, report, ratio = over_seeds(SEEDS, compare), evaluation.report, SHARES["test"] / SHARES["train"]
+    found, report, ratio = over_seeds(range(seeds), compare), evaluation.report, SHARES["test"] / SHARES["train"]
     metrics = {
         "version": model.version,
         "digest": model.bundle.digest,
@@ -144,6 +144,4 @@ def make(models: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # a network this small is slower on several
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, required=True, help="repository to publish into")
-    make(parser.parse_args().models)
+    run_recipe(make, __doc__)

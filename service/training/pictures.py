@@ -1,8 +1,8 @@
 """Pictures of a card, in the style of the report's charts: arrays in, one SVG file out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,6 +119,29 @@ def bars(values: Mapping[str, Mapping[str, Spread]], *, label: str, line: tuple[
         axes.set_xticks(range(len(values)), list(values))
         axes.set(ylabel=label)
         axes.legend(loc="upper left", bbox_to_anchor=(-0.02, 1.22), ncols=3)
+        return standalone(figure)
+
+
+def tracks(labels: Mapping[str, Indices], classes: Sequence[str]) -> str:
+    """Classes along one sequence as coloured bars, one line for each way to find them.
+
+    Parameters
+    ----------
+    labels : mapping of str to ndarray of shape (L,)
+        Class of every position by name, from the top down.
+    classes : sequence of str
+    """
+    with drawing(height=0.55 * len(labels) + 0.9) as figure:
+        axes = figure.subplots()
+        for line, track in enumerate(labels.values()):
+            edges = np.flatnonzero(np.diff(track, prepend=-1, append=-1))
+            for start, end in pairwise(edges.tolist()):
+                axes.barh(line, end - start, left=start, height=0.7, color=COLORS[int(track[start])])
+        axes.set_yticks(range(len(labels)), list(labels))
+        axes.invert_yaxis()
+        axes.set(xlabel="position")
+        handles = [axes.barh(0, 0, color=color) for color in COLORS[: len(classes)]]
+        axes.legend(handles, classes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(classes))
         return standalone(figure)
 
 
