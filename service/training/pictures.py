@@ -65,6 +65,9 @@ def marginals_and_pairs(probabilities: Array, labels: Indices) -> str:
             axes.plot(*zip(*dots, strict=True), MARKERS[size], color=COLORS[size - 1], markersize=4.5, label=name)
         axes.set(xlabel="mean product of the predicted probabilities", ylabel="observed frequency")
         axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _place: f"{value:g}")
+        axes.minorticks_off()
         axes.legend(loc="upper left")
         return standalone(figure)
 
