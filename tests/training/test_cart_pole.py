@@ -4,9 +4,9 @@ import pytest
 gymnasium = pytest.importorskip("gymnasium")
 linalg = pytest.importorskip("scipy.linalg")
 
-from gymnasium.envs.classic_control.cartpole import CartPoleEnv  # noqa: E402  # after the skip
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-from service.training.cart_pole import (  # noqa: E402
+from service.training.cart_pole import (
     ACTIONS,
     GAINS,
     HORIZONS,
