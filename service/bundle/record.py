@@ -204,11 +204,15 @@ class LabelRecord(RecordSection):
 
 
 class SequenceRecord(RecordSection):
-    """How classes follow each other in calibration sequences; without a known source prevalence nothing can use it."""
+    """How classes follow each other in calibration sequences; without a known source prevalence nothing can use it.
+
+    ``smoother`` serves requests that name none.
+    """
 
     positions: Units
     initial: tuple[OwnShare, ...]
     transitions: tuple[tuple[OwnShare, ...], ...]
+    smoother: Literal["hmm", "none"] = "hmm"
 
     def restored(self) -> Transitions:
         """The chain itself."""

@@ -142,7 +142,7 @@ def choose_smoother(model: Model, options: Options) -> str:
         If a smoother and another prevalence are requested at once.
     """
     smoother = options.smoother or model.smoother
-    if SMOOTHERS[smoother].chained and model.smoother != smoother:
+    if SMOOTHERS[smoother].chained and not model.has_chain:
         detail = (
             f"{model.bundle.title} has no transitions of a known prevalence, which 'hmm' needs: fit it (--calibrator "
             "auto or bcts finds the prevalence), or request 'none'"

@@ -149,9 +149,17 @@ class Model:
         return stages_of(self.bundle, self.chain, self.source, self.transitions, policies)
 
     @property
+    def has_chain(self) -> bool:
+        """Whether the smoother `hmm` is there: transitions, and the prevalence that the probabilities speak of."""
+        return self.transitions is not None and self.source is not None
+
+    @property
     def smoother(self) -> str:
-        """The smoother of a request that names none: `hmm` where `fit` could learn transitions, else `none`."""
-        return "none" if self.transitions is None or self.source is None else "hmm"
+        """The smoother of a request that names none: what `fit` chose, where it is there."""
+        record = self.bundle.record
+        if record is None or record.sequence is None or not self.has_chain:
+            return "none"
+        return record.sequence.smoother
 
     def smoothed(self, posterior: Posterior, name: str, *, strength: float = STRENGTH) -> Array:
         """Log-probabilities of every position, smoothed over its neighbours, shape (N, L, K); as `smooth`."""

@@ -98,3 +98,53 @@ def mlp(
 def _incomplete(rows: Values) -> Values:
     """Columns in which values are missing."""
     return np.flatnonzero(np.isnan(rows).any(axis=0))
+
+
+class Tagger(nn.Module):
+    """Classes of every position of padded token sequences, by dilated convolutions.
+
+    Every layer sees zero where a sequence has no position, so that its logits do not depend on how far it is padded.
+
+    Parameters
+    ----------
+    tokens : int
+        Kinds of tokens, 1 to ``tokens``; 0 is padding.
+    classes : int
+    channels, embedding : int
+    window : int
+        Positions, odd, that the first layer reads.
+    dilations : sequence of int
+        Of further layers, each of five positions; without any and with a window of 1 a position is read alone.
+    dropout : float
+
+    References
+    ----------
+    Yu and Koltun (2016), *Multi-Scale Context Aggregation by Dilated Convolutions*, ICLR.
+    """
+
+    def __init__(
+        self,
+        tokens: int,
+        classes: int,
+        *,
+        channels: int = 48,
+        embedding: int = 16,
+        window: int = 7,
+        dilations: Sequence[int] = (1, 2, 4),
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(tokens + 1, embedding, padding_idx=0)
+        self.window = nn.Conv1d(embedding, channels, window, padding=window // 2)
+        self.layers = nn.ModuleList(nn.Conv1d(channels, channels, 5, padding=2 * d, dilation=d) for d in dilations)
+        self.head = nn.Conv1d(channels, classes, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of shape (N, L, K) of tokens (N, L)."""
+        present = (tokens > 0)[:, None].float()
+        hidden = torch.relu(self.window(self.embedding(tokens).transpose(1, 2))) * present
+        for layer in self.layers:
+            hidden = (hidden + torch.relu(layer(self.dropout(hidden)))) * present
+        logits: Tensor = self.head(self.dropout(hidden)).transpose(1, 2)
+        return logits

@@ -1,14 +1,16 @@
 """Pictures of a card, in the style of the report's charts: arrays in, one SVG file out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service.core.assessment.joint_labels import joint
 from service.core.assessment.miscalibration import equal_mass
 from service.core.assessment.reliability import reliability_curve
-from service.core.numerics import Array, Flags
+from service.core.numerics import Array, Flags, Indices
 from service.reporting.charts import MODEL, OTHER, QUIET, drawing, svg_of
 from service.training.seeds import Spread
 
@@ -38,6 +40,31 @@ def reliability_before_and_after(events: Mapping[str, Event]) -> str:
             curve = reliability_curve(probabilities, occurred, index=equal_mass(probabilities, bins=BINS))
             axes.plot(curve.predicted, curve.observed, color=color, marker=marker, markersize=4.5, label=name)
         axes.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.legend(loc="upper left")
+        return standalone(figure)
+
+
+def marginals_and_pairs(probabilities: Array, labels: Indices) -> str:
+    """Every label, and every pair of labels: the mean product of the probabilities against the observed frequency.
+
+    Both axes are logarithmic, so that rare pairs are seen too; what never occurred stands at the lower edge.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N, M)
+        Of presence.
+    labels : ndarray of shape (N, M)
+    """
+    least = 0.5 / len(labels)
+    with sketch() as (figure, axes):
+        axes.plot([least, 1.0], [least, 1.0], color=QUIET, linewidth=1.0, dashes=(4, 3))
+        for size, name in ((2, "pairs, both present"), (1, "labels")):
+            sets = [list(chosen) for chosen in combinations(range(labels.shape[1]), size)]
+            found = [joint(probabilities[:, chosen], labels[:, chosen]) for chosen in sets]
+            dots = [(max(one.product, least), max(one.observed, least)) for one in found]
+            axes.plot(*zip(*dots, strict=True), MARKERS[size], color=COLORS[size - 1], markersize=4.5, label=name)
+        axes.set(xlabel="mean product of the predicted probabilities", ylabel="observed frequency")
+        axes.set(xscale="log", yscale="log")
         axes.legend(loc="upper left")
         return standalone(figure)
 
@@ -89,6 +116,29 @@ def bars(values: Mapping[str, Mapping[str, Spread]], *, label: str, line: tuple[
         axes.set_xticks(range(len(values)), list(values))
         axes.set(ylabel=label)
         axes.legend(loc="upper left", bbox_to_anchor=(-0.02, 1.22), ncols=3)
+        return standalone(figure)
+
+
+def tracks(labels: Mapping[str, Indices], classes: Sequence[str]) -> str:
+    """Classes along one sequence as coloured bars, one line for each way to find them.
+
+    Parameters
+    ----------
+    labels : mapping of str to ndarray of shape (L,)
+        Class of every position by name, from the top down.
+    classes : sequence of str
+    """
+    with drawing(height=0.55 * len(labels) + 0.9) as figure:
+        axes = figure.subplots()
+        for line, track in enumerate(labels.values()):
+            edges = np.flatnonzero(np.diff(track, prepend=-1, append=-1))
+            for start, end in pairwise(edges.tolist()):
+                axes.barh(line, end - start, left=start, height=0.7, color=COLORS[int(track[start])])
+        axes.set_yticks(range(len(labels)), list(labels))
+        axes.invert_yaxis()
+        axes.set(xlabel="position")
+        handles = [axes.barh(0, 0, color=color) for color in COLORS[: len(classes)]]
+        axes.legend(handles, classes, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(classes))
         return standalone(figure)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import gemmi
-import networkx
+import networkx as nx
 import numpy as np
 import pydssp
 
@@ -122,7 +122,7 @@ def states_of(sequence: str, backbone: Array) -> Indices:
     ----------
     sequence : str
     backbone : ndarray of shape (L, 4, 3)
-        Å; atoms N, Cα, C and O.
+        Å; atoms N, CA, C and O.
 
     References
     ----------
@@ -154,6 +154,18 @@ def tokens_of(sequence: str) -> Indices:
     [1, 2, 20]
     """
     return np.array([AMINO_ACIDS.index(letter) + 1 for letter in sequence])
+
+
+def random_dna(tokens: Indices, *, seed: int = 0) -> Indices:
+    """Random sequences of A, C, G and T, as long as those given: the letters of DNA are amino acids, too.
+
+    Parameters
+    ----------
+    tokens : ndarray of shape (N, L)
+        0 behind the end of a sequence.
+    seed : int
+    """
+    return np.where(tokens > 0, np.random.default_rng(seed).choice(tokens_of("ACGT"), tokens.shape), 0)
 
 
 def similarity_groups(sequences: Sequence[str]) -> Indices:
@@ -197,16 +209,16 @@ def shared_words(sequences: Sequence[str], size: int = 3) -> Array:
 
 
 def _alignment_score(first: str, second: str) -> int:
-    names = [gemmi.expand_one_letter_sequence(one, gemmi.ResidueKind.AA) for one in (first, second)]
-    return int(gemmi.align_string_sequences(*names, [], gemmi.AlignmentScoring("b")).score)
+    query, target = (gemmi.expand_one_letter_sequence(one, gemmi.ResidueKind.AA) for one in (first, second))
+    return gemmi.align_string_sequences(query, target, [], gemmi.AlignmentScoring("b")).score
 
 
 def _components(size: int, linked: Flags) -> Indices:
     """Connected component of every node; components count in the order of their first nodes."""
-    graph = networkx.Graph()
+    graph = nx.Graph()
     graph.add_nodes_from(range(size))
     graph.add_edges_from(np.argwhere(linked).tolist())
     found = np.zeros(size, dtype=np.intp)
-    for number, nodes in enumerate(sorted(networkx.connected_components(graph), key=min)):
+    for number, nodes in enumerate(sorted(nx.connected_components(graph), key=min)):
         found[sorted(nodes)] = number
     return found

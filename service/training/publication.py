@@ -11,12 +11,15 @@ import tomlkit
 
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
+from service.core.assessment.reliability import class_event
+from service.core.numerics import Array, Flags, log_softmax
 from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
 from service.evaluation.policy_report import PolicyReport
 from service.evaluation.report import EvaluationReport
 from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
+from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 from service.training.example_sets import Examples, Values
 from service.training.export import export
@@ -193,6 +196,22 @@ def facts_of(model: Model, report: EvaluationReport) -> dict[str, Any]:
         "flag_rate": report.ood.flag_rate,
         "policies": {} if rows is None else {name: _costs_of(found) for name, found in rows.policies.items()},
     }
+
+
+def events_of(model: Model, rows: Examples, k: int) -> dict[str, tuple[Array, Flags]]:
+    """Probabilities of one class, ``as trained`` and ``served``, and whether it occurred; for a reliability picture.
+
+    Parameters
+    ----------
+    model : Model
+        Multiclass.
+    rows : Examples
+    k : int
+        Index of the class.
+    """
+    posterior = posterior_of(model, rows.inputs)
+    found = {"as trained": log_softmax(posterior.logits), "served": posterior.log_probs}
+    return {name: class_event(log_probs, rows.labels, k) for name, log_probs in found.items()}
 
 
 def _costs_of(found: PolicyReport) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from service.core.assessment.metrics import log_loss
 from service.core.assessment.miscalibration import classwise_calibration_error
 from service.core.decision import OOD, PATH
 from service.core.numerics import log_softmax
-from service.core.sequence import decide_positions, flat, lengths_of
+from service.core.sequence import decide_positions, flat, lengths_of, smooth
+from service.core.smoothing import Transitions
 from service.data.dataset import read_dataset
 from service.errors import BundleDamaged, DataError, NoSignal
 from service.evaluation.classification_problem import LabelledAnswer
@@ -20,7 +21,7 @@ from service.evaluation.evaluate import answer_of, evaluate
 from service.evaluation.report import EvaluationReport
 from service.fitting.fit import FitResult
 from service.prediction.bulk import posterior_of
-from service.prediction.options import Options
+from service.prediction.options import Options, choose_smoother
 from service.prediction.query import Query
 from service.runtime.model import Model, load_model
 
@@ -74,6 +75,26 @@ def test_where_states_do_not_stay_smoothing_changes_nothing_much(
     posterior = posterior_of(model, sequences_drawn(50, 1, stay=0.5)[0].astype(np.float64))
     gap = np.exp(model.smoothed(posterior, "hmm")) - np.exp(posterior.log_probs)
     assert np.abs(gap).mean() < 0.02
+
+
+def test_a_tagger_that_has_read_the_neighbours_is_not_smoothed_again_unless_a_request_names_it(
+    sequence_workshop: Make, sequences_drawn: Draw
+) -> None:
+    workshop = sequence_workshop()
+    x, y = sequences_drawn(400, 0)
+    whole = smooth(
+        "hmm",
+        log_softmax(np.stack([np.zeros(x.size), 2.0 * x.ravel() / 1.44], axis=1)).reshape(*x.shape, 2),
+        lengths=np.full(len(x), x.shape[1]),
+        prevalence=np.full(2, 0.5),
+        transitions=Transitions(np.full(2, 0.5), np.array([[0.95, 0.05], [0.05, 0.95]])),
+    )
+    result = workshop.fit(workshop.rows("cal", X=(whole[..., 1] - whole[..., 0]).astype(np.float32), y=y))
+    model = served(workshop, result)
+    assert model.smoother == "none"
+    assert model.has_chain
+    assert any("count them twice" in warning for warning in result.record.provenance.warnings)
+    assert choose_smoother(model, Options("predict", smoother="hmm")) == "hmm"
 
 
 def reported(model: Model, rows: Any, losses: tuple[str, ...] = ()) -> EvaluationReport:

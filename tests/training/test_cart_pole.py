@@ -4,7 +4,7 @@ import pytest
 gymnasium = pytest.importorskip("gymnasium")
 linalg = pytest.importorskip("scipy.linalg")
 
-from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv  # after the skip
 
 from service.training.cart_pole import (
     ACTIONS,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("gemmi")
+gemmi = pytest.importorskip("gemmi")
 
 from service.core.numerics import Array
 from service.training import protein_chains as chains
@@ -15,12 +15,11 @@ from service.training.failures import MissingData
 BONDS = {"N": 1.33, "CA": 1.46, "C": 1.52, "O": 1.23}  # Å, from the atom before
 HELIX, STRETCHED = (-57.0, -47.0), (-139.0, 135.0)  # φ and ψ in degrees, as in any textbook
 LETTERS = np.random.default_rng(0).choice(list("ACDEFGHIKLMNQRSTVWY"), 400)
-NAMES = dict(zip("ACDEFGHIKLMNPQRSTVWY", "ALA CYS ASP GLU PHE GLY HIS ILE LYS LEU MET ASN PRO GLN ARG SER THR VAL TRP "
-                 "TYR".split(), strict=True))  # fmt: skip
+NAMES = {letter: gemmi.expand_one_letter(letter, gemmi.ResidueKind.AA) for letter in chains.AMINO_ACIDS}
 
 
 def backbone(length: int, angles: tuple[float, float] = HELIX) -> Array:
-    """N, Cα, C and O of a chain whose residues all have the same torsion angles."""
+    """N, CA, C and O of a chain whose residues all have the same torsion angles."""
     phi, psi = angles
     atoms = [np.array([0.0, 0.0, 0.0]), np.array([1.46, 0.0, 0.0]), np.array([2.0, 1.42, 0.0])]
     for _ in range(length):

@@ -1,5 +1,7 @@
 """SOV'99 against the tables of the papers, and against its definition written with sets."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -71,4 +73,4 @@ def by_sets(labels: Indices, predicted: Indices, lengths: Indices) -> float:
 
 def segments_of(labels: Indices) -> list[tuple[int, set[int]]]:
     edges = [0, *(np.flatnonzero(np.diff(labels)) + 1), len(labels)]
-    return [(int(labels[a]), set(range(a, b))) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(int(labels[a]), set(range(a, b))) for a, b in pairwise(edges)]
