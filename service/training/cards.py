@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from service.evaluation.number_format import decimal
+from service.evaluation.prequential import PrequentialReport
+
 PROSE_FILE: Final = "card.md.in"
 CARD_FILE: Final = "README.md"
 METRICS_FILE: Final = "metrics.json"
 FIGURES: Final = "figures"
 
-_PLACE: Final = re.compile(r"\{([a-z0-9_.]+)\}")
+_PLACE: Final = re.compile(r"\{([a-z0-9_.-]+)\}")
 
 
 def write_card(folder: Path, metrics: Mapping[str, Any], figures: Mapping[str, str], *, prose: Path) -> None:
@@ -68,6 +71,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("|---" * len(line) + "|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
+
+
+def coded_table(found: PrequentialReport) -> str:
+    """A table of calibrators by prequential code length, the shortest code first.
+
+    Parameters
+    ----------
+    found : PrequentialReport
+    """
+    numbers = {name: (own.bits_per_label, own.excess, own.standard_error) for name, own in found.calibrators.items()}
+    lines = [[name, *(decimal(number) for number in own)] for name, own in numbers.items()]
+    return table(["calibrator", "bits per label", "more than the shortest", "standard error"], lines)
 
 
 def _found(metrics: Mapping[str, Any], path: str) -> Any:

@@ -4,13 +4,13 @@ A chain is what stands between the outputs of a network and its probabilities: t
 one and the chain uses it, and then a calibrator that is fitted on held-out rows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from service.core.assessment.metrics import auroc_score, log_loss, realised_cost
+from service.core.assessment.metrics import accuracy_score, auroc_score, log_loss, realised_cost
 from service.core.assessment.miscalibration import binned_gap, calibration_error
 from service.core.assessment.reliability import class_event
 from service.core.calibration import CALIBRATORS
@@ -18,6 +18,8 @@ from service.core.decision import decide
 from service.core.numerics import Array, Indices, log_softmax
 from service.training.example_sets import Examples
 from service.training.loop import Trained
+from service.training.prequential import Predict
+from service.training.seeds import BETWEEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,19 @@ CHAINS: Final[dict[str, Chain]] = {
 """By the name that a card's table has for it."""
 
 
+MEASURES: Final[dict[str, str]] = {
+    "log_loss": "log loss",
+    "auroc": "AUROC",
+    "recall": "recall",
+    "calibration_error": "ECE of the predicted class",
+    "event_calibration_error": "ECE of the event",
+    "event_bias": "mean probability less frequency",
+    "argmax_cost": "cost, most probable class",
+    "least_cost": "cost, least expected cost",
+}
+"""Titles of what `binary_measures` returns."""
+
+
 def log_probs_by_chain(
     trained: Trained, calibration: Examples, test: Examples, *, chains: Iterable[str] = tuple(CHAINS)
 ) -> dict[str, Array]:
@@ -55,6 +70,68 @@ def log_probs_by_chain(
     """
     fitted_on, served = (log_softmax(trained.outputs(rows.inputs)) for rows in (calibration, test))
     return {name: _served(CHAINS[name], trained, fitted_on, calibration.labels, served) for name in chains}
+
+
+def predictors_of(trained: Mapping[str, Trained]) -> dict[str, Predict]:
+    """The chains that need no held-out rows, as ``loss | chain``: what `prequential_code_length` codes with.
+
+    Parameters
+    ----------
+    trained : mapping of str to Trained
+        Networks of one class per row, by the name of their loss.
+    """
+    return {
+        BETWEEN.join((loss, chain)): predict
+        for loss, network in trained.items()
+        for chain, predict in _predictors(network).items()
+    }
+
+
+def binary_measures_by_chain(
+    trained: Mapping[str, Trained], calibration: Examples, test: Examples, cost: Array
+) -> dict[str, float]:
+    """`binary_measures` of every network and every chain, as ``loss | chain | measure``.
+
+    Parameters
+    ----------
+    trained : mapping of str to Trained
+        Networks by the name of their loss.
+    calibration, test : Examples
+        See `log_probs_by_chain`.
+    cost : ndarray of shape (2, 2)
+        See `binary_measures`.
+    """
+    return {
+        BETWEEN.join((loss, chain, measure)): value
+        for loss, network in trained.items()
+        for chain, log_probs in log_probs_by_chain(network, calibration, test).items()
+        for measure, value in binary_measures(log_probs, test.labels, cost).items()
+    }
+
+
+def class_measures(log_probs: Array, labels: Indices) -> dict[str, float]:
+    """What a card says of the probabilities of one class of several.
+
+    Parameters
+    ----------
+    log_probs : ndarray of shape (N, K)
+    labels : ndarray of shape (N,)
+
+    Returns
+    -------
+    dict of str to float
+        ``accuracy``, ``log loss``, and ``ECE``, the calibration error of the predicted class.
+
+    Examples
+    --------
+    >>> class_measures(np.log([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1]))["ECE"]
+    0.25
+    """
+    return {
+        "accuracy": accuracy_score(log_probs, labels),
+        "log loss": log_loss(log_probs, labels),
+        "ECE": calibration_error(log_probs, labels),
+    }
 
 
 def binary_measures(log_probs: Array, labels: Indices, cost: Array) -> dict[str, float]:
@@ -86,6 +163,13 @@ def binary_measures(log_probs: Array, labels: Indices, cost: Array) -> dict[str,
         "event_bias": float(probability.mean() - occurred.mean()),
         "argmax_cost": realised_cost(favoured, cost, labels),
         "least_cost": realised_cost(decide(log_probs, cost).action, cost, labels),
+    }
+
+
+def _predictors(network: Trained) -> dict[str, Predict]:
+    return {
+        "as trained": lambda inputs: log_softmax(network.outputs(inputs)),
+        "inverse": lambda inputs: network.objective.recovered(log_softmax(network.outputs(inputs))),
     }
 
 

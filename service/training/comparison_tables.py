@@ -4,16 +4,12 @@ Measures have names such as ``focal | temperature | log_loss``: what is measured
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 import numpy as np
 
 from service.training.cards import table
 from service.training.example_sets import Examples
-from service.training.seeds import Spread, paired
-
-BETWEEN: Final = " | "
-"""Between the parts of a measure's name."""
+from service.training.seeds import BETWEEN, Spread, paired
 
 
 def split_table(parts: Mapping[str, Examples], classes: Sequence[str]) -> str:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service.core.assessment.joint_labels import joint
 from service.core.assessment.miscalibration import equal_mass
 from service.core.assessment.reliability import reliability_curve
 from service.core.numerics import Array, Flags, Indices
@@ -39,6 +40,34 @@ def reliability_before_and_after(events: Mapping[str, Event]) -> str:
             curve = reliability_curve(probabilities, occurred, index=equal_mass(probabilities, bins=BINS))
             axes.plot(curve.predicted, curve.observed, color=color, marker=marker, markersize=4.5, label=name)
         axes.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.legend(loc="upper left")
+        return standalone(figure)
+
+
+def marginals_and_pairs(probabilities: Array, labels: Indices) -> str:
+    """Every label, and every pair of labels: the mean product of the probabilities against the observed frequency.
+
+    Both axes are logarithmic, so that rare pairs are seen too; what never occurred stands at the lower edge.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N, M)
+        Of presence.
+    labels : ndarray of shape (N, M)
+    """
+    least = 0.5 / len(labels)
+    with sketch() as (figure, axes):
+        axes.plot([least, 1.0], [least, 1.0], color=QUIET, linewidth=1.0, dashes=(4, 3))
+        for size, name in ((2, "pairs, both present"), (1, "labels")):
+            sets = [list(chosen) for chosen in combinations(range(labels.shape[1]), size)]
+            found = [joint(probabilities[:, chosen], labels[:, chosen]) for chosen in sets]
+            dots = [(max(one.product, least), max(one.observed, least)) for one in found]
+            axes.plot(*zip(*dots, strict=True), MARKERS[size], color=COLORS[size - 1], markersize=4.5, label=name)
+        axes.set(xlabel="mean product of the predicted probabilities", ylabel="observed frequency")
+        axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _place: f"{value:g}")
+        axes.minorticks_off()
         axes.legend(loc="upper left")
         return standalone(figure)
 
@@ -89,7 +118,7 @@ def bars(values: Mapping[str, Mapping[str, Spread]], *, label: str, line: tuple[
             axes.axhline(line[1], color=QUIET, dashes=(4, 3), label=line[0])
         axes.set_xticks(range(len(values)), list(values))
         axes.set(ylabel=label)
-        axes.legend(loc="upper left", bbox_to_anchor=(-0.02, 1.22), ncols=3)
+        figure.legend(loc="outside upper left", ncols=3, columnspacing=1.0, handlelength=1.4, handletextpad=0.5)
         return standalone(figure)
 
 

@@ -11,12 +11,15 @@ import tomlkit
 
 from service.bundle.manifest import MANIFEST_FILE
 from service.bundle.repository import Repository
+from service.core.assessment.reliability import class_event
+from service.core.numerics import Array, Flags, log_softmax
 from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
 from service.evaluation.policy_report import PolicyReport
 from service.evaluation.report import EvaluationReport
 from service.fitting.fit import FitRequest, fit
 from service.importer.declared import Declared
 from service.importer.import_model import import_model
+from service.prediction.bulk import posterior_of
 from service.runtime.model import Model, load_model
 from service.training.example_sets import Examples, Values
 from service.training.export import export
@@ -179,8 +182,9 @@ def facts_of(model: Model, report: EvaluationReport) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``version`` and ``digest``; ``chain``, the stages that are served, and ``params`` of the calibrator; ``test``
-        and ``as_trained``, metrics with and without that chain; ``flag_rate``; ``policies`` of a multiclass model.
+        ``version`` and ``digest``; ``chain``, the stages that are served, and ``params`` of the calibrator;
+        ``test_rows``; ``test`` and ``as_trained``, metrics with and without that chain; ``flag_rate``; ``policies`` of
+        a multiclass model.
     """
     rows, record = report.parts.get("rows"), model.bundle.record
     return {
@@ -188,11 +192,28 @@ def facts_of(model: Model, report: EvaluationReport) -> dict[str, Any]:
         "digest": model.bundle.digest,
         "chain": "" if record is None else ", ".join(record.chain),
         "params": {} if record is None else dict(record.calibrator.params),
+        "test_rows": report.rows,
         "test": report.metrics,
         "as_trained": report.uncalibrated_metrics,
         "flag_rate": report.ood.flag_rate,
         "policies": {} if rows is None else {name: _costs_of(found) for name, found in rows.policies.items()},
     }
+
+
+def events_of(model: Model, rows: Examples, k: int) -> dict[str, tuple[Array, Flags]]:
+    """Probabilities of one class, ``as trained`` and ``served``, and whether it occurred; for a reliability picture.
+
+    Parameters
+    ----------
+    model : Model
+        Multiclass.
+    rows : Examples
+    k : int
+        Index of the class.
+    """
+    posterior = posterior_of(model, rows.inputs)
+    found = {"as trained": log_softmax(posterior.logits), "served": posterior.log_probs}
+    return {name: class_event(log_probs, rows.labels, k) for name, log_probs in found.items()}
 
 
 def _costs_of(found: PolicyReport) -> dict[str, Any]:

@@ -14,6 +14,10 @@ STUDENT: Final = (
 """97.5 % quantiles of Student's distribution with 1, 2, … degrees of freedom."""
 
 
+BETWEEN: Final = " | "
+"""Between the parts of a number's name, such as ``focal | temperature | log_loss``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """Mean and standard deviation of one number over seeds.
@@ -86,6 +90,17 @@ def over_seeds(seeds: Iterable[int], run: Callable[[int], Mapping[str, float]]) 
     """
     found = [run(seed) for seed in seeds]
     return {name: Spread(tuple(float(one[name]) for one in found)) for name in found[0]}
+
+
+def first_of(found: Mapping[str, Spread]) -> dict[str, float]:
+    """The numbers of the first seed alone: what a quick run can be compared with.
+
+    Examples
+    --------
+    >>> first_of({"loss": Spread((0.1, 0.2))})
+    {'loss': 0.1}
+    """
+    return {name: spread.values[0] for name, spread in found.items()}
 
 
 def paired(first: Spread, second: Spread, *, test_over_training: float = 0.0) -> Gap:

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn
 
 from service.core.numerics import Array, Indices
-from service.training.chains import CHAINS, binary_measures, log_probs_by_chain
+from service.training.chains import CHAINS, MEASURES, binary_measures, log_probs_by_chain
 from service.training.example_sets import Examples
 from service.training.loop import Trained
 from service.training.objectives import CrossEntropy, Focal, LabelSmoothing, Objective, Weighted
@@ -71,6 +71,10 @@ def test_temperature_repairs_a_network_that_is_too_sure() -> None:
 def test_the_inverse_of_a_loss_that_left_no_trace_does_harm(objective: Objective) -> None:
     found = served(Optimum(), objective)
     assert found["inverse"]["log_loss"] > found["as trained"]["log_loss"] + 0.01
+
+
+def test_every_measure_has_a_title() -> None:
+    assert binary_measures(*by_hand(), COST).keys() == MEASURES.keys()
 
 
 def by_hand() -> tuple[Array, Indices]:

@@ -126,6 +126,7 @@ def test_it_describes_models(call: Callable[..., Any]) -> None:
     described = call("v1.describe_model", MODEL).parsed
     assert (described.name, described.classes) == (MODEL, ["benign", "malignant"])
     assert described.policies["biopsy"].on_ood == "defer"
+    assert (described.training.loss, described.training.inverse) == ("cross_entropy", None)
     assert described.calibration.status == "ok"
 
 
