@@ -17,7 +17,7 @@ CARD_FILE: Final = "README.md"
 METRICS_FILE: Final = "metrics.json"
 FIGURES: Final = "figures"
 
-_PLACE: Final = re.compile(r"\{([a-z0-9_.]+)\}")
+_PLACE: Final = re.compile(r"\{([a-z0-9_.-]+)\}")
 
 
 def write_card(folder: Path, metrics: Mapping[str, Any], figures: Mapping[str, str], *, prose: Path) -> None:

@@ -29,7 +29,7 @@ LIMITS: Final = {"position": 2.4, "angle": 0.2095}
 GAINS: Final = np.array([7.883, 13.580, 85.446, 23.457])
 """Linear-quadratic regulator of the pole near upright: every state costs its square, the force 0.01 of its square."""
 
-HORIZONS: Final = (10, 20, 50, 100, 200, 500, 1000)
+HORIZONS: Final = (5, 10, 20, 50, 100, 200, 500, 1000)
 STEPS: Final = 500
 """Of gymnasium's episodes."""
 

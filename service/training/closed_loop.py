@@ -1,33 +1,21 @@
-"""Episodes whose every action a served model chooses over HTTP, with its session monitor and a hand-over to an expert.
+"""Episodes whose every action a served model chooses, with its session monitor and a hand-over to an expert."""
 
-Tested in tests/models/test_cartpole_imitation.py.
-"""
-
-import http.client
-import json
-import os
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from service.core.assessment.confusion import wilson
 from service.core.numerics import Array, Flags
+from service.core.trajectory import Monitor, State, observe_all
 from service.prediction.bulk import posterior_of
+from service.prediction.sessions import Session, monitor_of
 from service.runtime.model import Model
-from service.training.imitation import NO_PUSHES, UNFORCED, Policy, Pushes, States, stretches
+from service.training.imitation import NO_PUSHES, UNFORCED, Policy, Pushes, Rollouts, States, stretches
 
-READY_SECONDS = 60.0
-TIMEOUT_SECONDS = 30.0
 CLIENTS = 4  # episodes at a time: the service joins their requests
 
 
@@ -48,22 +36,32 @@ class Answer:
     Attributes
     ----------
     action : str
-    reason : str
-        Of the decision: `lowest_risk`, `ood`, …
-    session : object
-        State of the session, for the next step.
+    flagged : bool
+        Whether the state by itself is out of distribution.
     alarm : bool
         Whether the session's alarm stands.
+    session : object
+        State of the session, for the next step.
     """
 
     action: str
-    reason: str
-    session: object
+    flagged: bool
     alarm: bool
+    session: object
 
 
 Decide = Callable[[States, object], Answer]
 """A state of shape (d,) and the session so far to an answer."""
+
+
+class Caller(Protocol):
+    """Who brings every state to the service, on a connection of its own."""
+
+    def decide(self, state: States, session: object) -> Answer:
+        """The service's decision for one step."""
+
+    def close(self) -> None:
+        """End the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class Episode:
     handed_over : ndarray of shape (steps,)
         Steps at which the expert acted.
     flagged : ndarray of shape (steps,)
-        Those of them that were out of distribution: a flag, or the session's alarm.
+        Steps whose state was flagged by itself.
     alarm : ndarray of shape (steps,)
         Steps at which the session's alarm stood.
     """
@@ -175,19 +173,17 @@ def _index(action: str, state: States, task: Task) -> int:
 
 def _episode(answers: list[Answer], *, failed: bool, hand_over: str) -> Episode:
     handed = np.array([answer.action == hand_over for answer in answers])
-    flagged = np.array([answer.reason == "ood" for answer in answers])
-    return Episode(failed, handed, flagged & handed, np.array([answer.alarm for answer in answers]))
+    flags = np.array([answer.flagged for answer in answers])
+    return Episode(failed, handed, flags, np.array([answer.alarm for answer in answers]))
 
 
-def run_episodes(
-    client: Callable[[], "Client"], task: Task, *, seeds: Sequence[int], clients: int = CLIENTS
-) -> Outcome:
+def run_episodes(client: Callable[[], Caller], task: Task, *, seeds: Sequence[int], clients: int = CLIENTS) -> Outcome:
     """One episode for every seed, some at a time.
 
     Parameters
     ----------
     client : callable
-        Makes a client; every episode has its own.
+        Makes a caller; every episode has its own.
     task : Task
     seeds : sequence of int
     clients : int
@@ -220,52 +216,6 @@ def summary(episodes: Sequence[Episode]) -> Outcome:
     )
 
 
-class Client:
-    """A caller of `:decide` with sessions, on one connection that stays open.
-
-    Parameters
-    ----------
-    port : int
-        Of a server on this machine.
-    model : str
-    label : str
-        Alias of the version.
-    policy : str
-    alarm : str, optional
-        The caller's own rule: its action while the session's alarm stands, in place of the policy's.
-    """
-
-    def __init__(self, port: int, model: str, *, label: str, policy: str, alarm: str | None = None) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
-        self._path = f"/v1/models/{model}/labels/{label}:decide"
-        self._policy, self._alarm_action = policy, alarm
-
-    def decide(self, state: States, session: object) -> Answer:
-        """The service's decision for one step.
-
-        Raises
-        ------
-        RuntimeError
-            If the service refuses the request.
-        """
-        parameters = {"policy": self._policy, "session": session}
-        body = json.dumps({"instances": [np.asarray(state).tolist()], "parameters": parameters})
-        self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
-        response = self._connection.getresponse()
-        document: dict[str, Any] = json.loads(response.read())
-        if response.status != http.client.OK:
-            raise RuntimeError(f"the service answered {response.status}: {document.get('detail', document)}")
-        decision, watched = document["predictions"][0]["decision"], document["session"]
-        action, alarm = decision["action"], bool(watched["alarm"])
-        if alarm and self._alarm_action is not None:
-            action = self._alarm_action
-        return Answer(action, decision["reason"], watched, alarm)
-
-    def close(self) -> None:
-        """End the connection."""
-        self._connection.close()
-
-
 def flagged(model: Model, states: States) -> Flags:
     """What the gate of a version flags: where `:decide` hands over at single steps, without a server.
 
@@ -285,55 +235,25 @@ def flagged(model: Model, states: States) -> Flags:
     return flags
 
 
-@contextmanager
-def serving(models: Path) -> Iterator[int]:
-    """A `temperance serve` of its own over a repository, ready to answer; its port.
-
-    It keeps no audit record: that of every step would cost more than the step itself.
+def alarms_per_thousand(model: Model, rollouts: Rollouts) -> float:
+    """Alarms that the session monitor raises in 1000 steps, every episode being a session.
 
     Parameters
     ----------
-    models : Path
-
-    Raises
-    ------
-    RuntimeError
-        If it ends, or is not ready within a minute.
+    model : Model
+        A calibrated version.
+    rollouts : Rollouts
+        Of the expert for false alarms: of steps that follow one another, where the monitor's rate is about independent
+        ones.
     """
-    port = _free_port()
-    command = [str(Path(sys.executable).with_name("temperance")), "serve", "--models", str(models), "--port", str(port)]
-    others = {name: value for name, value in os.environ.items() if not name.startswith("TEMPERANCE_")}
-    others["TEMPERANCE_AUDIT"] = "off"
-    with (
-        tempfile.TemporaryDirectory() as data,
-        subprocess.Popen(command, env=others | {"TEMPERANCE_DATA": data}, stderr=subprocess.DEVNULL) as process,  # noqa: S603  # our own command
-    ):
-        try:
-            _wait_until_ready(port, process)
-            yield port
-        finally:
-            process.terminate()
+    monitor, posterior = monitor_of(model, Session()), posterior_of(model, rollouts.visited().astype(np.float64))
+    p_values, flags, episodes = posterior.p_value, posterior.flagged, rollouts.episodes()
+    if p_values is None or flags is None:
+        raise ValueError(f"{model.bundle.title} is uncalibrated, so no step has a p-value")
+    sessions = [episodes == number for number in np.unique(episodes)]
+    raised = [sum(state.alarm for state in _watched(p_values[own], flags[own], monitor)) for own in sessions]
+    return 1000.0 * sum(raised) / len(episodes)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(port: int, process: "subprocess.Popen[bytes]") -> None:
-    until = time.monotonic() + READY_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        if _ready(port):
-            return
-        time.sleep(0.05)
-    raise RuntimeError("the server did not become ready; `temperance serve --models DIR` shows why")
-
-
-def _ready(port: int) -> bool:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)) as connection:
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.client.OK
-        except OSError:
-            return False
+def _watched(p_values: Array, flags: Flags, monitor: Monitor) -> list[State]:
+    return observe_all(State(), p_values, monitor=monitor, flagged=flags)

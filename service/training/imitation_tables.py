@@ -3,14 +3,13 @@
 Tested in tests/training/test_imitation_tables.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 
 from service.core.numerics import log_softmax
 from service.core.pipeline import Posterior
-from service.core.trajectory import quadratic_bound
 from service.prediction.bulk import posterior_of
 from service.reporting.charts import QUIET
 from service.runtime.model import Model
@@ -43,6 +42,8 @@ ACTORS: Final = {
 }
 """Of `imitation.hand_overs`, and what a table calls them."""
 
+DECADES: Final = (1, 10, 100, 1000)
+
 
 def learner_table(numbers: Mapping[str, Spread], first: str, second: str) -> str:
     """Two learners over seeds, and their paired difference.
@@ -73,19 +74,25 @@ def hand_over_table(numbers: Mapping[str, Spread]) -> str:
     return table(["who acts", "falls within 500 rough steps", "monitor less this (95 % interval)"], rows)
 
 
-Course = tuple[Model, str, str, Examples]
-"""A served version, its alias, whose course it is on, and labelled states of that course."""
+Version = tuple[Model, Examples, Examples]
+"""A version, and labelled states of the expert's course and of its own."""
 
 
-def version_table(courses: Sequence[Course]) -> str:
-    """Versions on states of several courses, as trained and calibrated.
+def version_table(versions: Mapping[str, Version]) -> str:
+    """Versions on the expert's course and on their own, as trained and calibrated.
 
     Parameters
     ----------
-    courses : sequence of Course
+    versions : mapping of str to Version
+        By alias.
     """
     header = ["version", "course", "error", "log loss", "calibrated", "ECE", "calibrated", "flagged"]
-    return table(header, [[f"`{alias}`", whose, *_quality(model, rows)] for model, alias, whose, rows in courses])
+    rows = [
+        [f"`{alias}`", whose, *_quality(model, states)]
+        for alias, (model, *courses) in versions.items()
+        for whose, states in zip(("the expert's", "its own"), courses, strict=True)
+    ]
+    return table(header, rows)
 
 
 def _quality(model: Model, rows: Examples) -> list[str]:
@@ -103,7 +110,7 @@ def outcome_table(outcomes: Mapping[str, Outcome]) -> str:
     outcomes : mapping of str to Outcome
         By who acts.
     """
-    header = ["who acts", "falls (95 %)", "less the first row", "steps handed over", "under the alarm", "mean stretch"]
+    header = ["who acts", "falls (95 %)", "less the first row", "steps handed over", "steps flagged", "under the alarm"]
     reference = Spread(tuple(next(iter(outcomes.values())).failed))
     return table(header, [[name, *_cells(outcome, reference)] for name, outcome in outcomes.items()])
 
@@ -113,9 +120,7 @@ def _cells(outcome: Outcome, reference: Spread) -> list[str]:
     return [
         f"{int(outcome.failed.sum())} of {len(outcome.failed)} ({100 * low:.0f} to {100 * high:.0f} %)",
         "" if failed == reference else paired(failed, reference).text(2),
-        f"{100 * outcome.handed_over:.0f} %",
-        f"{100 * outcome.alarm:.0f} %",
-        f"{outcome.stretch:.1f} steps",
+        *(f"{100 * share:.1f} %" for share in (outcome.handed_over, outcome.flagged, outcome.alarm)),
     ]
 
 
@@ -154,14 +159,18 @@ def compounded_chart(numbers: Mapping[str, Spread], learners: Mapping[str, str])
     learners : mapping of str to str
         From a learner to what the legend calls it.
     """
-    error, steps = numbers[f"{next(iter(learners))} error"].mean, np.array(HORIZONS, dtype=np.float64)
+    error, steps = numbers[f"{next(iter(learners))} error"].mean, np.geomspace(1.0, HORIZONS[-1], 100)
+    bound = np.minimum(steps, steps**2 * error)
     with sketch() as (figure, axes):
-        axes.plot(steps, [quadratic_bound(error, t) for t in HORIZONS], color=QUIET, dashes=(5, 2), label="min(T, T²ε)")
-        axes.plot(steps, error * steps, color=QUIET, dashes=(1, 2), label="Tε")
+        axes.plot(steps, bound, color=QUIET, linewidth=1.2, dashes=(5, 2), label="T²ε, and at most T")
+        axes.plot(steps, error * steps, color=QUIET, linewidth=1.2, dashes=(1, 2), label="Tε")
         for (learner, name), color, marker in zip(learners.items(), COLORS, MARKERS, strict=False):
             runs = np.array([numbers[f"{learner} cost {t}"].values for t in HORIZONS])
-            axes.fill_between(steps, runs.min(axis=1), runs.max(axis=1), color=color, alpha=0.2, linewidth=0)
-            axes.plot(steps, runs.mean(axis=1), color=color, marker=marker, markersize=4.5, label=name)
+            axes.fill_between(HORIZONS, runs.min(axis=1), runs.max(axis=1), color=color, alpha=0.2, linewidth=0)
+            axes.plot(HORIZONS, runs.mean(axis=1), color=color, marker=marker, markersize=4.5, label=name)
         axes.set(xlabel="horizon T, steps", ylabel="compounded cost, steps", xscale="log", yscale="log")
+        axes.set_xticks(DECADES, [str(decade) for decade in DECADES])
+        axes.set_yticks(DECADES, [str(decade) for decade in DECADES])
+        axes.minorticks_off()  # a hundred small marks, each a part of the file
         axes.legend(loc="upper left")
         return standalone(figure)

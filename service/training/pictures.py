@@ -118,7 +118,7 @@ def bars(values: Mapping[str, Mapping[str, Spread]], *, label: str, line: tuple[
             axes.axhline(line[1], color=QUIET, dashes=(4, 3), label=line[0])
         axes.set_xticks(range(len(values)), list(values))
         axes.set(ylabel=label)
-        axes.legend(loc="upper left", bbox_to_anchor=(-0.02, 1.22), ncols=3)
+        figure.legend(loc="outside upper left", ncols=3, columnspacing=1.0, handlelength=1.4, handletextpad=0.5)
         return standalone(figure)
 
 

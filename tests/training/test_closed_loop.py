@@ -12,15 +12,14 @@ import pytest
 from service.runtime.model import Model
 from service.training.closed_loop import (
     Answer,
-    Client,
     Episode,
     Task,
     flagged,
     run_episode,
     run_episodes,
-    serving,
     summary,
 )
+from service.training.decide_client import Client, serving
 from service.training.imitation import NO_PUSHES, Pushes
 
 
@@ -51,8 +50,8 @@ def task(steps: int = 6, pushes: Pushes = NO_PUSHES) -> Task:
     )
 
 
-def deciding(action: str, *, reason: str = "lowest_risk") -> Any:
-    return lambda _, session: Answer(action, reason, (session or 0) + 1, alarm=session == 2)
+def deciding(action: str, *, flagged: bool = False) -> Any:
+    return lambda _, session: Answer(action, flagged, session == 2, (session or 0) + 1)
 
 
 def test_an_episode_ends_at_a_failure_or_after_its_steps() -> None:
@@ -66,29 +65,30 @@ def test_each_decision_sees_the_state_and_the_session_of_the_answer_before() -> 
 
     def decide(state: Any, session: Any) -> Answer:
         seen.append((float(state[0]), session))
-        return Answer("up", "lowest_risk", f"after {len(seen)}", alarm=False)
+        return Answer("up", False, False, f"after {len(seen)}")
 
     run_episode(decide, task(3), seed=1)
     assert seen == [(1.5, None), (2.5, "after 1"), (3.5, "after 2")]
 
 
 def test_the_expert_acts_where_the_service_hands_over() -> None:
-    handed = run_episode(deciding("defer", reason="ood"), task(), seed=0)
+    handed = run_episode(deciding("defer", flagged=True), task(), seed=0)
     assert not handed.failed
     assert handed.handed_over.all()
     assert handed.flagged.all()
     assert handed.alarm.tolist() == [False, False, True, False, False, False]
 
 
-def test_a_hand_over_by_cost_is_not_counted_as_flagged() -> None:
-    handed = run_episode(deciding("defer", reason="lowest_risk"), task(), seed=0)
+def test_a_hand_over_by_cost_is_none_by_a_flag() -> None:
+    handed = run_episode(deciding("defer"), task(), seed=0)
     assert handed.handed_over.all()
     assert not handed.flagged.any()
 
 
 def test_a_flag_that_only_reports_is_no_hand_over() -> None:
-    episode = run_episode(deciding("up", reason="ood"), task(), seed=0)
-    assert not episode.flagged.any()
+    episode = run_episode(deciding("up", flagged=True), task(), seed=0)
+    assert episode.flagged.all()
+    assert not episode.handed_over.any()
 
 
 def test_a_push_takes_the_place_of_every_action() -> None:
@@ -120,8 +120,8 @@ class Service(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         type(self).requests.append((self.path, body))
         steps = (body["parameters"]["session"] or {"steps": 0})["steps"] + 1
-        decision = {"action": "up", "reason": "lowest_risk"}
-        answer = {"predictions": [{"decision": decision}], "session": {"steps": steps, "alarm": steps > 2}}
+        row = {"decision": {"action": "up"}, "ood": {"flagged": steps == 1}}
+        answer = {"predictions": [row], "session": {"steps": steps, "alarm": steps > 2}}
         refused = body["instances"][0][0] < 0
         data = json.dumps({"detail": "below the stairs"} if refused else answer).encode()
         self.send_response(422 if refused else 200)
@@ -166,7 +166,7 @@ def test_a_caller_s_own_rule_hands_over_while_the_alarm_stands(port: int) -> Non
     client = partial(Client, port, "stairs", label="stable", policy="climb", alarm="defer")
     outcome = run_episodes(client, task(4), seeds=[0], clients=1)
     assert outcome.handed_over == outcome.alarm == 0.5
-    assert outcome.flagged == 0.0
+    assert outcome.flagged == 0.25
 
 
 def test_a_refusal_is_an_error_that_says_why(port: int) -> None:
