@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 
 from service.bundle.repository import Repository
+from service.data.dataset import read_rows
+from service.errors import ServiceError
+from service.prediction.bulk import posterior_of
 from service.runtime.model import load_model
 from tests.models.intervals import signs
 from tests.models.recipes import MODELS, metrics, recipe, splits
@@ -54,6 +57,16 @@ def test_each_version_declares_its_own_loss_under_an_alias_of_that_name():
     assert losses["label-smoothing"].epsilon == 0.1
     assert losses["mixup"] == losses["stable"]
     assert (losses["mixup"].loss, losses["mixup"].mixup_alpha) == ("mixup", 0.2)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_image_whose_pixels_are_bytes_is_refused(number, tmp_path):
+    images = np.zeros((1, 28, 28), dtype=np.float32)
+    images[0, 14, 14] = 255.0
+    np.savez(tmp_path / "bytes.npz", x=images)
+    model = load_model(Repository(MODELS).bundle(NAME, number))
+    with pytest.raises(ServiceError, match="must lie between 0 and 1"):
+        posterior_of(model, read_rows(tmp_path / "bytes.npz", model.manifest, inputs=model.inputs))
 
 
 def test_the_version_with_label_smoothing_reproduces_its_numbers():
