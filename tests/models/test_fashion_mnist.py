@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from service.bundle.repository import Repository
+from service.core.numerics import log_softmax
 from service.data.dataset import read_rows
 from service.errors import ServiceError
 from service.prediction.bulk import posterior_of
@@ -77,6 +78,27 @@ def test_the_version_with_label_smoothing_reproduces_its_numbers():
     found, model = metrics(NAME)["smoothed"], load_model(Repository(MODELS).bundle(NAME, 1))
     assert (found["version"], found["digest"]) == (model.version, model.bundle.digest)
     assert report_of(model, test).metrics == pytest.approx(found["test"], rel=1e-4, abs=1e-4)
+
+
+def test_the_inverse_rules_the_true_class_out_for_a_few_images():
+    module = recipe(NAME)
+    parts, model = splits(module), load_model(Repository(MODELS).bundle(NAME, 1))
+    from service.training.publication import evaluation_of
+
+    below = {}
+    for name in ("calibration", "test"):
+        answered = evaluation_of(model, parts[name]).labelled
+        own = log_softmax(answered.answer.posterior.logits)[np.arange(len(answered.labels)), answered.labels]
+        below[name] = int((own < np.log(0.1 / 10)).sum())
+    assert below["calibration"] == 0
+    assert below["test"] == pytest.approx(12, abs=1)  # other processors round otherwise
+
+
+def test_the_network_has_as_many_weights_as_the_card_says():
+    module = recipe(NAME)
+    network = module.convolutional(np.ones((1, 28, 28)), 10, features=32)
+    count = sum(weights.numel() for weights in network.parameters())
+    assert f"{count:,} weights" in (MODELS / NAME / "README.md").read_text(encoding="utf-8")
 
 
 def test_no_seed_shares_a_training_image_and_no_image_is_in_two_splits():
