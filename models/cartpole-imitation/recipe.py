@@ -5,7 +5,6 @@ Version 1, `cloned`, learned from the expert's own states; version 2, `stable`, 
     .venv/bin/python models/cartpole-imitation/recipe.py --models DIR
 """
 
-import argparse
 from functools import partial
 from pathlib import Path
 
@@ -24,14 +23,18 @@ from service.training.loop import Settings, Trained, train
 from service.training.networks import mlp
 from service.training.objectives import CrossEntropy
 from service.training.publication import Declaration, publish_trained, report_of
+from service.training.recipe_command import run_recipe
 from service.training.seeds import over_seeds
 
 NAME, TITLE = "cartpole-imitation", "Cart and pole: push left or right, as an expert would"
-SEEDS, EPISODES, TEST = range(10), 100, pole.OTHERS["test"]
+EPISODES, TEST = 100, pole.OTHERS["test"]
 SETTINGS = Settings(epochs=60, batch=32, learning_rate=3e-3, patience=15)
 WRONG = {"left": {"left": 0.0, "right": 1.0}, "right": {"left": 1.0, "right": 0.0}}
 SECTIONS = {
-    "features": {name: {"plausible": [-limit, limit]} for name, limit in pole.LIMITS.items()},
+    "features": {
+        "position": {"plausible": [-pole.FARTHEST, pole.FARTHEST]},
+        "angle": {"plausible": [-pole.STEEPEST, pole.STEEPEST], "unit": "rad"},
+    },
     "ood": {"scores": ["nll", "mahalanobis"], "space": "inputs", "false_alarm": 0.01, "gate": ["mahalanobis"]},
     "policies": {
         "steer": {"default": True, "costs": WRONG},
@@ -103,12 +106,12 @@ def over_http(models: Path) -> dict[str, Outcome]:
         return {name: run_episodes(client, task, seeds=range(EPISODES)) for name, client in clients.items()}
 
 
-def make(models: Path) -> None:
+def make(models: Path, seeds: int = 10) -> None:
     """Train, publish, compare over seeds, steer over HTTP, and write the card."""
     clone, student = learned(shown(0), 0), learned(aggregated(0), 0)
     rows, own, lasting = load(), pole.others(greedy(clone.outputs)), pole.others(greedy(student.outputs))
     cloned, stable = published(clone, "cloned", rows, models), published(student, "stable", lasting, models)
-    numbers = over_seeds(SEEDS, partial(compare, cloned))
+    numbers = over_seeds(range(seeds), partial(compare, cloned))
     versions = {"cloned": (cloned, rows["test"], own["test"]), "stable": (stable, rows["test"], lasting["test"])}
     outcomes = over_http(models)
     false_alarms = alarms_per_thousand(cloned, course(expert, 300, STEPS, seed=TEST))
@@ -137,12 +140,5 @@ def make(models: Path) -> None:
     write_card(models / NAME, metrics, figures, prose=Path(__file__).with_name("card.md.in"))
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, required=True, help="repository to publish into")
-    make(parser.parse_args().models)
-
-
 if __name__ == "__main__":
-    main()
+    run_recipe(make, __doc__)

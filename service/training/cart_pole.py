@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
 
 from service.core.numerics import Indices
+from service.core.trajectory import horizon_risk
 from service.training.closed_loop import Task
 from service.training.example_sets import Examples
 from service.training.imitation import (
@@ -18,13 +19,14 @@ from service.training.imitation import (
     compounded_cost,
     error_rate,
     growth,
+    recovery_rate,
     roll_out,
 )
 
 ACTIONS: Final = ("left", "right")
 FEATURES: Final = ("position", "velocity", "angle", "angular velocity")
-LIMITS: Final = {"position": 2.4, "angle": 0.2095}
-"""An episode ends beyond them, as gymnasium's documentation rounds them; the angle is in radians."""
+FARTHEST, STEEPEST = 2.4, 0.2095
+"""Position and angle (rad) beyond which an episode ends, as gymnasium's documentation rounds them."""
 
 GAINS: Final = np.array([7.883, 13.580, 85.446, 23.457])
 """Linear-quadratic regulator of the pole near upright: every state costs its square, the force 0.01 of its square."""
@@ -154,15 +156,19 @@ def measured(policy: Policy, *, episodes: int, seed: int) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``error`` and ``own error`` per step, on the expert's course and on the learner's; ``cost T`` for T in
-        `HORIZONS`, ``growth`` of the cost from T = 100 to 1000; ``falls`` within 500 steps, ``late falls`` within 1000
-        and ``rough falls`` within 500 rough ones, as shares of the episodes.
+        ``error`` and ``own error`` per step, on the expert's course and on the learner's; ``recovery`` per step on the
+        learner's; ``cost T`` for T in `HORIZONS`, ``growth`` of the cost from T = 100 to 1000, and what the horizon
+        calculator makes of error and recovery, ``predicted cost``, for T = 1000; ``falls`` within 500 steps, ``late
+        falls`` within 1000 and ``rough falls`` within 500 rough ones, as shares of the episodes.
     """
     own = course(policy, episodes, HORIZONS[-1], seed=seed)
-    cost = compounded_cost(own, expert)
+    cost, recovery = compounded_cost(own, expert), recovery_rate(own, expert)
+    error = error_rate(course(expert, episodes, STEPS, seed=seed), expert, policy)
     return {f"cost {steps}": float(cost[steps - 1]) for steps in HORIZONS} | {
-        "error": error_rate(course(expert, episodes, STEPS, seed=seed), expert, policy),
+        "error": error,
         "own error": error_rate(own, expert, policy),
+        "recovery": recovery,
+        "predicted cost": horizon_risk(error, HORIZONS[-1], recovery=recovery),
         "growth": growth(cost, first=100, last=1000),
         "falls": float(1.0 - own.running[STEPS].mean()),
         "late falls": float(own.failed.mean()),

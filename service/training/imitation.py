@@ -225,6 +225,26 @@ def error_rate(rollouts: Rollouts, expert: Policy, learner: Policy) -> float:
     return float(np.mean(expert(states) != learner(states)))
 
 
+def recovery_rate(rollouts: Rollouts, expert: Policy) -> float:
+    """Share of wrong actions that are followed by a right one; 1 without a wrong one.
+
+    Parameters
+    ----------
+    rollouts : Rollouts
+        Of the learner.
+    expert : callable
+    """
+    wrong = _wrong(rollouts, expert)
+    erring = wrong[:-1] & rollouts.running[1:]
+    return float(np.mean(~wrong[1:][erring])) if erring.any() else 1.0
+
+
+def _wrong(rollouts: Rollouts, expert: Policy) -> Flags:
+    states = rollouts.states
+    right = expert(states.reshape(-1, states.shape[-1])).reshape(rollouts.actions.shape)
+    return np.asarray(right != rollouts.actions)
+
+
 def compounded_cost(rollouts: Rollouts, expert: Policy) -> Array:
     r"""Mean cost of the first t steps, for t from 1 to T: an array of shape (T,).
 
@@ -241,9 +261,7 @@ def compounded_cost(rollouts: Rollouts, expert: Policy) -> Array:
     Ross & Bagnell (2010), *Efficient Reductions for Imitation Learning*, AISTATS: costs in [0, 1],
     :math:`J(T) \le J^*(T) + T^2 \varepsilon`.
     """
-    steps, episodes, width = rollouts.states.shape
-    right = expert(rollouts.states.reshape(-1, width)).reshape(steps, episodes)
-    cost = (right != rollouts.actions) | ~rollouts.running
+    cost = _wrong(rollouts, expert) | ~rollouts.running
     return np.cumsum(cost.mean(axis=1))
 
 

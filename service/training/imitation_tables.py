@@ -24,8 +24,10 @@ from service.training.seeds import Spread, paired
 MEASURES: Final = {
     "error": "error per step on the expert's course, ε",
     "own error": "error per step on its own course",
+    "recovery": "recovery per step on its own course",
     "cost 100": "compounded cost, T = 100",
     "cost 1000": "compounded cost, T = 1000",
+    "predicted cost": "the same, predicted from ε and the recovery",
     "growth": "exponent of its growth, T = 100 to 1000",
     "falls": "falls within 500 steps",
     "late falls": "falls within 1000 steps",

@@ -8,11 +8,12 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv  # after the ski
 
 from service.training.cart_pole import (
     ACTIONS,
+    FARTHEST,
     GAINS,
     HORIZONS,
-    LIMITS,
     OTHERS,
     ROUGH,
+    STEEPEST,
     course,
     expert,
     fifths,
@@ -46,8 +47,8 @@ def test_the_linear_model_is_gymnasium_s_near_upright() -> None:
 
 def test_the_limits_are_gymnasium_s() -> None:
     pole = CartPoleEnv()
-    assert LIMITS["position"] == pole.x_threshold
-    assert LIMITS["angle"] == pytest.approx(pole.theta_threshold_radians, abs=1e-4)
+    assert pole.x_threshold == FARTHEST
+    assert pytest.approx(pole.theta_threshold_radians, abs=1e-4) == STEEPEST
     assert (CartPoleEnv().reset(seed=0)[0].shape, ACTIONS) == ((4,), ("left", "right"))
 
 

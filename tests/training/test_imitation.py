@@ -20,6 +20,7 @@ from service.training.imitation import (
     growth,
     hand_overs,
     handing_over,
+    recovery_rate,
     roll_out,
     stretches,
 )
@@ -179,6 +180,18 @@ def test_the_compounded_cost_of_a_simulation_is_the_horizon_calculator_s(recover
     cost = compounded_cost(coin_rollouts(0.01, recovery=recovery, steps=200, episodes=16_000), forward)
     for horizon in (10, 100, 200):
         assert cost[horizon - 1] == pytest.approx(horizon_risk(0.01, horizon, recovery=recovery), rel=0.1)
+
+
+@pytest.mark.parametrize("recovery", [0.0, 0.1, 0.5])
+def test_the_recovery_of_a_simulation_is_measured(recovery: float) -> None:
+    rollouts = coin_rollouts(0.01, recovery=recovery, steps=200, episodes=4000)
+    assert recovery_rate(rollouts, forward) == pytest.approx(recovery, rel=0.05)
+
+
+def test_a_failure_is_no_recovery_and_an_expert_has_nothing_to_recover_from() -> None:
+    rollouts = roll_out(falls_beyond(4.0), Ledges(50), steps=20, seed=0)
+    assert recovery_rate(rollouts, forward) == 1.0  # its wrong actions are each the last of an episode
+    assert recovery_rate(rollouts, falls_beyond(4.0)) == 1.0
 
 
 def test_steps_after_a_failure_cost_one_each() -> None:
