@@ -25,7 +25,7 @@ lint: .venv/.everything .venv/.train  ## style, types and import contracts
 	set -e; for one in $(RECIPES); do $(BIN)/mypy $$one/recipe.py; done
 	$(BIN)/lint-imports
 
-bench: .venv/.everything  ## how fast and how small, beside what is asked for
+bench: .venv/.everything .venv/.train  ## how fast and how small, beside what is asked for
 	set -e; for one in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$one; done
 
 simulations: .venv/.everything  ## statistical guarantees on full grids: docs/guide/statistics.md

@@ -103,11 +103,24 @@ def test_a_package_is_imported_through_its_one_door_only(package: str) -> None:
     assert trespassers == []
 
 
-@pytest.mark.parametrize("library", ["polars", "onnx", "matplotlib", "jinja2", "rich"])
+@pytest.mark.parametrize(
+    "library", ["polars", "onnx", "matplotlib", "jinja2", "rich", "torch", "onnxscript", "gymnasium"]
+)
 def test_serving_imports_nothing_that_only_other_verbs_need(library: str) -> None:
     loaded = loaded_by("service.cli.main, service.cli.serve_command, service.main")
     assert "uvicorn" in loaded
     assert library not in loaded
+
+
+def test_nothing_in_the_service_imports_training_or_its_libraries() -> None:
+    training = ROOT / "service/training"
+    libraries = ("service.training", "torch", "gymnasium")
+    importing = {
+        named(path)
+        for path in SOURCES
+        if training not in path.parents and any(within(m, library) for m in imported(path) for library in libraries)
+    }
+    assert importing == set()
 
 
 def test_the_verb_is_there_before_numpy_so_that_it_can_say_how_to_multiply() -> None:

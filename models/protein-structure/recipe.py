@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from service.runtime.model import Model
-from service.training.cards import table, write_card
+from service.training.cards import write_card
+from service.training.comparison_tables import difference_table, spread_table
 from service.training.example_sets import Examples
 from service.training.group_splits import split_by_group
 from service.training.loop import Settings, Trained, train
@@ -21,30 +22,33 @@ from service.training.objectives import SequenceCrossEntropy
 from service.training.pictures import reliability_before_and_after, tracks
 from service.training.protein_chains import AMINO_ACIDS, LONGEST, STATES, protein_chains, random_dna
 from service.training.publication import Declaration, publish_trained, report_of
-from service.training.seeds import Spread, over_seeds, paired
+from service.training.seeds import Spread, over_seeds
 from service.training.sequence_measures import (
     lengths_of,
     log_probs_by_serving,
     measures_by_serving,
     most_probable,
     sequence_auroc,
-    split_table,
+    sequence_split_table,
     switches,
 )
 
 NAME: Final = "protein-structure"
 TITLE: Final = "Residues of a protein chain: loop, helix or strand, from the sequence alone"
 SHARES: Final = {"train": 0.5, "validation": 0.12, "calibration": 0.19, "test": 0.19}  # of similarity groups
-SEEDS, SMOOTHNESS = range(5), (0.0, 0.3, 1.0, 3.0)
-SETTINGS = Settings(epochs=20, batch=16, learning_rate=3e-3, weight_decay=1e-3, patience=5)
-ALONE: Final = "alone"  # a tagger that reads one residue at a time
-WHAT: Final = {
+SEEDS: Final = range(5)
+SETTINGS: Final = Settings(epochs=20, batch=16, learning_rate=3e-3, weight_decay=1e-3, patience=5)
+ALONE: Final = "one residue alone, λ = 0"
+TAGGERS: Final = {"λ = 0": 0.0, "λ = 0.3": 0.3, "λ = 1": 1.0, "λ = 3": 3.0, ALONE: 0.0}
+WAYS: Final = ("as trained", "calibrated", "hmm")
+MEASURES: Final = {
+    "log_loss": "log loss",
     "accuracy": "accuracy",
     "overlap": "segment overlap",
     "switches": "changes per residue",
-    "log_loss": "log loss",
 }
-SHOWN = 200  # residues of the chain in the picture
+SCORES: Final = {"nll": "AUROC of nll", "energy": "AUROC of energy"}
+SHOWN = 150  # residues of the chain in the picture
 COSTS: Final = {f"mark_{state}": {other: int(other != state) for other in STATES} for state in STATES}
 POLICIES: Final = {"annotate": {"switch": 0.5, "costs": {**COSTS, "leave_open": dict.fromkeys(STATES, 0.5)}}}
 
@@ -69,14 +73,12 @@ def experiment(seed: int) -> dict[str, float]:
     splits = load(seed)
     test = splits["test"]
     found = {"truth": switches(test.labels, test.labels)}
-    for name in (*SMOOTHNESS, ALONE):
-        trained = train_tagger(splits, 0.0 if name == ALONE else float(name), seed, alone=name == ALONE)
+    for name, smoothness in TAGGERS.items():
+        trained = train_tagger(splits, smoothness, seed, alone=name == ALONE)
         measures = measures_by_serving(trained, splits["calibration"], test)
         measures["validation"] = trained.history[trained.best_epoch].validation_log_loss
-        measures |= {
-            score: sequence_auroc(score, trained, test, random_dna(test.inputs)) for score in ("nll", "energy")
-        }
-        found |= {f"{name} {what}": value for what, value in measures.items()}
+        measures |= {score: sequence_auroc(score, trained, test, random_dna(test.inputs)) for score in SCORES}
+        found |= {f"{name} | {measure}": value for measure, value in measures.items()}
     return found
 
 
@@ -88,54 +90,52 @@ def publish(models: Path, trained: Trained, splits: Mapping[str, Examples]) -> M
     return publish_trained(trained, declaration, models=models, calibration=splits["calibration"])
 
 
-def tables(found: Mapping[str, Spread], chosen: float) -> dict[str, str]:
-    """Over the seeds: every λ; the chosen one less λ = 0; ways to serve; and what tells DNA from protein."""
-    columns = ("validation", "as trained log_loss", *(f"calibrated {what}" for what in reversed(WHAT)))
+def tables(found: Mapping[str, Spread], chosen: str) -> dict[str, str]:
+    """Over the seeds: every λ as calibrated; what the chosen one changed; ways to serve; and what tells DNA apart."""
+    losses = {"validation": "validation log loss", "as trained | log_loss": "log loss as trained"}
+    calibrated = {f"calibrated | {measure}": title for measure, title in MEASURES.items()}
     overlap = SHARES["test"] / SHARES["train"]
-    rows = [[f"λ = {one:g}", *(found[f"{one} {name}"].text() for name in columns)] for one in SMOOTHNESS]
-    gaps = [paired(found[f"{chosen} {name}"], found[f"0.0 {name}"], test_over_training=overlap) for name in columns]
-    titles = {0.0: "a window, λ = 0", chosen: f"a window, λ = {chosen:g}", ALONE: "one residue, λ = 0"}
-    served = [
-        [title, way, *(found[f"{name} {way} {what}"].text() for what in WHAT)]
-        for name, title in titles.items()
-        for way in ("as trained", "calibrated", "hmm")
-    ]
-    heads = ["loss", "validation log loss", "log loss as trained", *reversed(WHAT.values())]
+    served = [f"{name} | {way}" for name in ("λ = 0", chosen, ALONE) for way in WAYS]
+    smoothed = [(f"{name} | hmm", f"{name} | calibrated") for name in ("λ = 0", chosen, ALONE)]
     return {
-        "smoothness": table(heads, [*rows, [f"λ = {chosen:g} less λ = 0", *(gap.text() for gap in gaps)]]),
-        "serving": table(["tagger reads", "served", *WHAT.values()], served),
-        "dna": table(["score", "AUROC"], [[one, found[f"{chosen} {one}"].text()] for one in ("nll", "energy")]),
+        "smoothness": spread_table(found, ["trained with"], list(TAGGERS)[:-1], losses | calibrated),
+        "chosen": difference_table(found, [(chosen, "λ = 0")], losses | calibrated, test_over_training=overlap),
+        "serving": spread_table(found, ["trained with", "served"], served, MEASURES),
+        "smoothing": difference_table(found, smoothed, MEASURES, test_over_training=overlap),
+        "dna": spread_table(found, ["trained with"], ["λ = 0", chosen], SCORES),
     }
 
 
-def pictures(chosen: Trained, plain: Trained, splits: Mapping[str, Examples]) -> dict[str, str]:
+def pictures(taggers: Mapping[str, Trained], splits: Mapping[str, Examples]) -> dict[str, str]:
     """Reliability of the most probable state, and one chain: its true states, and the predicted ones."""
     test, lengths = splits["test"], lengths_of(splits["test"])
-    served, without = (log_probs_by_serving(one, splits["calibration"], test) for one in (chosen, plain))
+    served = {name: log_probs_by_serving(one, splits["calibration"], test) for name, one in taggers.items()}
+    *_, chosen = taggers
+    found = {name: log_probs["calibrated"] for name, log_probs in served.items()}
+    found[f"{chosen}, hmm"] = served[chosen]["hmm"]
     row = int(np.abs(lengths - SHOWN).argmin())
-    found = {"λ = 0": without["calibrated"], "with λ": served["calibrated"], "with λ, hmm": served["hmm"]}
-    lines = {name: log_probs[row].argmax(axis=1) for name, log_probs in found.items()}
-    chain = {name: line[: lengths[row]] for name, line in {"true": test.labels[row], **lines}.items()}
-    events = {name: most_probable(log_probs, test) for name, log_probs in served.items()}
+    lines = {"true": test.labels[row], **{name: one[row].argmax(axis=1) for name, one in found.items()}}
+    chain = {name: line[: lengths[row]] for name, line in lines.items()}
+    events = {way: most_probable(log_probs, test) for way, log_probs in served[chosen].items()}
     return {"reliability": reliability_before_and_after(events), "chain": tracks(chain, STATES)}
 
 
 def make(models: Path) -> None:
     """Train, publish, compare over seeds, and write the card."""
     found, splits = over_seeds(SEEDS, experiment), load()
-    chosen = min(SMOOTHNESS, key=lambda smoothness: found[f"{smoothness} validation"].mean)
-    trained, plain = (train_tagger(splits, smoothness, seed=0) for smoothness in (chosen, 0.0))
-    model = publish(models, trained, splits)
+    chosen = min(list(TAGGERS)[:-1], key=lambda name: found[f"{name} | validation"].mean)
+    taggers = {name: train_tagger(splits, TAGGERS[name], seed=0) for name in ("λ = 0", chosen)}
+    model = publish(models, taggers[chosen], splits)
     report = report_of(model, splits["test"])
     metrics = {
         "version": int(model.version),
         "digest": model.bundle.digest,
         "test": report.metrics,
         "uncalibrated": report.uncalibrated_metrics,
-        "tables": {"splits": split_table(splits, STATES), **tables(found, chosen)},
-        "texts": {"chosen": f"{chosen:g}", "truth": found["truth"].text(), "smoother": model.smoother},
+        "tables": {"splits": sequence_split_table(splits, STATES), **tables(found, chosen)},
+        "texts": {"chosen": chosen, "truth": found["truth"].text(), "smoother": model.smoother},
     }
-    write_card(models / NAME, metrics, pictures(trained, plain, splits), prose=Path(__file__).with_name("card.md.in"))
+    write_card(models / NAME, metrics, pictures(taggers, splits), prose=Path(__file__).with_name("card.md.in"))
 
 
 @click.command()

@@ -204,10 +204,7 @@ class LabelRecord(RecordSection):
 
 
 class SequenceRecord(RecordSection):
-    """How classes follow each other in calibration sequences; without a known source prevalence nothing can use it.
-
-    ``smoother`` serves requests that name none.
-    """
+    """How classes follow each other, which needs a known source prevalence; the smoother of requests that name none."""
 
     positions: Units
     initial: tuple[OwnShare, ...]

@@ -11,14 +11,13 @@ from typing import Any, Final
 
 from service.evaluation.number_format import decimal
 from service.evaluation.prequential import PrequentialReport
-from service.training.seeds import Spread, paired
 
 PROSE_FILE: Final = "card.md.in"
 CARD_FILE: Final = "README.md"
 METRICS_FILE: Final = "metrics.json"
 FIGURES: Final = "figures"
 
-_PLACE: Final = re.compile(r"\{([a-z0-9_.]+)\}")
+_PLACE: Final = re.compile(r"\{([a-z0-9_.-]+)\}")
 
 
 def write_card(folder: Path, metrics: Mapping[str, Any], figures: Mapping[str, str], *, prose: Path) -> None:
@@ -72,64 +71,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("|---" * len(line) + "|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
-
-
-def spread_table(
-    found: Mapping[str, Spread], corner: str, rows: Iterable[str], columns: Mapping[str, str], *, digits: int = 3
-) -> str:
-    """A table of means with their standard deviations.
-
-    Parameters
-    ----------
-    found : mapping of str to Spread
-        By ``"ROW | COLUMN"``.
-    corner : str
-        What the rows are.
-    rows : iterable of str
-    columns : mapping of str to str
-        From a column's key to its heading.
-    digits : int
-
-    Examples
-    --------
-    >>> print(spread_table({"focal | ece": Spread((0.1, 0.2))}, "loss", ["focal"], {"ece": "calibration error"}))
-    | loss | calibration error |
-    |---|---|
-    | focal | 0.150 (0.071) |
-    """
-    lines = [[row, *(found[f"{row} | {key}"].text(digits) for key in columns)] for row in rows]
-    return table([corner, *columns.values()], lines)
-
-
-def claim_table(
-    found: Mapping[str, Spread], claims: Iterable[tuple[str, str, Mapping[str, str]]], *, test_over_training: float
-) -> str:
-    """A table of paired differences, each with its 95 % interval and whether that holds zero.
-
-    Parameters
-    ----------
-    found : mapping of str to Spread
-        By ``"ROW | COLUMN"``.
-    claims : iterable of (str, str, mapping of str to str)
-        The first row less the second, in some columns: from a column's key to its heading.
-    test_over_training : float
-        As `paired`.
-
-    Examples
-    --------
-    >>> spreads = {"a | loss": Spread((0.1, 0.2)), "b | loss": Spread((0.3, 0.4))}
-    >>> print(claim_table(spreads, [("a", "b", {"loss": "log loss"})], test_over_training=0.0))
-    | difference | measure | mean (95 % interval) |  |
-    |---|---|---|---|
-    | a less b | log loss | -0.200 (-0.200 to -0.200) | beyond noise |
-    """
-    lines = []
-    for first, second, columns in claims:
-        for key, measure in columns.items():
-            gap = paired(found[f"{first} | {key}"], found[f"{second} | {key}"], test_over_training=test_over_training)
-            verdict = "noise" if gap.is_noise else "beyond noise"
-            lines.append([f"{first} less {second}", measure, gap.text(), verdict])
-    return table(["difference", "measure", "mean (95 % interval)", ""], lines)
 
 
 def coded_table(found: PrequentialReport) -> str:

@@ -62,7 +62,7 @@ def _stratum(labels: Labels) -> int:
     """The most frequent class of one group; of a multilabel set the number of labels."""
     if labels.ndim == 2 and labels.min() >= 0 and labels.max() <= 1:
         return int(labels.sum(axis=1).max())
-    return int(np.bincount(labels[labels != PADDING]).argmax())
+    return int(np.bincount(labels[labels != PADDING], minlength=1).argmax())
 
 
 def _dealt(strata: Values, shares: list[float], rng: np.random.Generator) -> Labels:

@@ -114,10 +114,11 @@ def train(
     Raises
     ------
     TrainingFailed
-        If labels do not fit the network's outputs, the rows have one class alone, or the run diverges.
+        If labels or weights do not fit the network's outputs, the rows have one class alone, or the run diverges.
     """
     for part in (rows, validation):
         _check_labels(part, objective.task, outputs_of(network, part.inputs[:1]).shape[1:])
+    objective.declared([str(k) for k in range(_outputs(network, rows))])
     _check_classes(rows)
     run = _Run(network, objective, rows, validation, settings)
     with torch.random.fork_rng(devices=[]):
@@ -217,9 +218,13 @@ class _Run:
         labels = self._rows.labels
         if self._objective.task == "multilabel":
             return np.asarray(labels.mean(axis=0))
-        classes = outputs_of(self._network, self._rows.inputs[:1]).shape[-1]
-        counts = np.bincount(labels[labels != PADDING].ravel(), minlength=classes)
+        counts = np.bincount(labels[labels != PADDING].ravel(), minlength=_outputs(self._network, self._rows))
         return np.asarray(counts / counts.sum())
+
+
+def _outputs(network: nn.Module, rows: Examples) -> int:
+    """Classes or labels that the network answers."""
+    return int(outputs_of(network, rows.inputs[:1]).shape[-1])
 
 
 def _check_labels(rows: Examples, task: str, outputs: tuple[int, ...]) -> None:

@@ -1,7 +1,7 @@
 """What a training run minimises, and what the manifest declares of it: one class for every loss.
 
 Each turns a batch into losses through `bridge.CoreLoss`, names itself for `[training]`, and can undo what it did to
-the probabilities where that has a closed form.
+the probabilities where that has a closed form. Numbers that the loss cannot have are a ValueError.
 
 Tested in tests/training/test_objectives.py.
 """
@@ -18,7 +18,9 @@ from service.core.inverse import Focal as FocalInverse
 from service.core.inverse import LabelSmoothing as LabelSmoothingInverse
 from service.core.losses.softmax import mixup_targets
 from service.core.numerics import Array
+from service.core.state_checks import check_number, check_positive
 from service.training.bridge import CoreLoss
+from service.training.failures import TrainingFailed
 from service.training.mixup import mixed
 
 PROBABILITY_FLOOR = 1e-7  # the manifest's default
@@ -82,6 +84,9 @@ class Weighted:
     class_weights: tuple[float, ...]
     task: ClassVar[str] = "multiclass"
 
+    def __post_init__(self) -> None:
+        check_positive("class_weights", self.class_weights, None)
+
     def losses(self, network: nn.Module, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Losses of a batch's rows, shape (N,)."""
         del generator
@@ -91,7 +96,7 @@ class Weighted:
 
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
-        return {"loss": "weighted", "class_weights": dict(zip(classes, self.class_weights, strict=True))}
+        return {"loss": "weighted", "class_weights": _by_class(classes, self.class_weights)}
 
     def recovered(self, log_probs: Array) -> Array:
         """The weights are taken off."""
@@ -113,6 +118,11 @@ class Focal:
     alpha: tuple[float, ...] | None = None
     task: ClassVar[str] = "multiclass"
 
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, least=0.0)
+        if self.alpha is not None:
+            check_positive("alpha", self.alpha, None)
+
     def losses(self, network: nn.Module, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Losses of a batch's rows, shape (N,)."""
         del generator
@@ -122,8 +132,8 @@ class Focal:
 
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
-        weights = {} if self.alpha is None else {"alpha": dict(zip(classes, self.alpha, strict=True))}
-        return {"loss": "focal", "gamma": self.gamma, **weights}
+        weights = {} if self.alpha is None else {"alpha": _by_class(classes, self.alpha)}
+        return {"loss": "focal", "gamma": float(self.gamma), **weights}
 
     def recovered(self, log_probs: Array) -> Array:
         """The closed form of Charoenphakdee et al. (2021)."""
@@ -143,6 +153,9 @@ class LabelSmoothing:
     epsilon: float = 0.1
     task: ClassVar[str] = "multiclass"
 
+    def __post_init__(self) -> None:
+        check_number("epsilon", self.epsilon, least=0.0, below=1.0)
+
     def losses(self, network: nn.Module, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Losses of a batch's rows, shape (N,)."""
         del generator
@@ -152,7 +165,7 @@ class LabelSmoothing:
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
         del classes
-        return {"loss": "label_smoothing", "epsilon": self.epsilon}
+        return {"loss": "label_smoothing", "epsilon": float(self.epsilon)}
 
     def recovered(self, log_probs: Array) -> Array:
         """The uniform share is taken off."""
@@ -176,6 +189,9 @@ class Mixup:
     alpha: float = 0.2
     task: ClassVar[str] = "multiclass"
 
+    def __post_init__(self) -> None:
+        check_number("alpha", self.alpha, above=0.0)
+
     def losses(self, network: nn.Module, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Losses of a batch's mixed rows, shape (N,); outside of training the rows are not mixed."""
         if not network.training:
@@ -190,7 +206,7 @@ class Mixup:
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
         del classes
-        return {"loss": "mixup", "mixup_alpha": self.alpha}
+        return {"loss": "mixup", "mixup_alpha": float(self.alpha)}
 
     def recovered(self, log_probs: Array) -> Array:
         """The log-probabilities as they are: no closed form is known."""
@@ -220,6 +236,11 @@ class Distillation:
     soft_share: float = 0.9
     task: ClassVar[str] = "multiclass"
 
+    def __post_init__(self) -> None:
+        check_number("tau", self.tau, above=0.0)
+        check_number("soft_share", self.soft_share, least=0.0)
+        check_number("the share of the labels", 1.0 - self.soft_share, least=0.0)
+
     def losses(self, network: nn.Module, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Losses of a batch's rows, shape (N,)."""
         del generator
@@ -232,7 +253,7 @@ class Distillation:
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
         del classes
-        return {"loss": "distillation", "tau": self.tau, "soft_share": self.soft_share}
+        return {"loss": "distillation", "tau": float(self.tau), "soft_share": float(self.soft_share)}
 
     def recovered(self, log_probs: Array) -> Array:
         """The log-probabilities as they are: a student inherits its teacher's calibration."""
@@ -252,6 +273,10 @@ class MultilabelCrossEntropy:
     positive_weights: tuple[float, ...] | None = None
     task: ClassVar[str] = "multilabel"
 
+    def __post_init__(self) -> None:
+        if self.positive_weights is not None:
+            check_positive("positive_weights", self.positive_weights, None)
+
     def losses(self, network: nn.Module, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Losses of a batch's rows, shape (N,)."""
         del generator
@@ -263,7 +288,7 @@ class MultilabelCrossEntropy:
         """Keys of `[training]`."""
         if self.positive_weights is None:
             return {"loss": "cross_entropy"}
-        return {"loss": "weighted", "class_weights": dict(zip(classes, self.positive_weights, strict=True))}
+        return {"loss": "weighted", "class_weights": _by_class(classes, self.positive_weights)}
 
     def recovered(self, log_probs: Array) -> Array:
         """Log-odds without the weights, shape (N, M)."""
@@ -287,6 +312,11 @@ class MultilabelFocal:
     alpha: float | None = None
     task: ClassVar[str] = "multilabel"
 
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, least=0.0)
+        if self.alpha is not None:
+            check_number("alpha", self.alpha, above=0.0, below=1.0)
+
     def losses(self, network: nn.Module, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Losses of a batch's rows, shape (N,)."""
         del generator
@@ -296,8 +326,8 @@ class MultilabelFocal:
 
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
-        weights = {} if self.alpha is None else {"alpha": dict.fromkeys(classes, self.alpha)}
-        return {"loss": "focal", "gamma": self.gamma, **weights}
+        weights = {} if self.alpha is None else {"alpha": dict.fromkeys(classes, float(self.alpha))}
+        return {"loss": "focal", "gamma": float(self.gamma), **weights}
 
     def recovered(self, log_probs: Array) -> Array:
         """Log-odds of the posterior, shape (N, M)."""
@@ -317,6 +347,9 @@ class SequenceCrossEntropy:
     smoothness: float = 0.0
     task: ClassVar[str] = "sequence"
 
+    def __post_init__(self) -> None:
+        check_number("smoothness", self.smoothness, least=0.0)
+
     def losses(self, network: nn.Module, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Losses of a batch's sequences, summed over their positions, shape (N,)."""
         del generator
@@ -327,8 +360,14 @@ class SequenceCrossEntropy:
     def declared(self, classes: Sequence[str]) -> dict[str, Any]:
         """Keys of `[training]`."""
         del classes
-        return {"loss": "cross_entropy", **({"smoothness": self.smoothness} if self.smoothness else {})}
+        return {"loss": "cross_entropy", **({"smoothness": float(self.smoothness)} if self.smoothness else {})}
 
     def recovered(self, log_probs: Array) -> Array:
         """The log-probabilities as they are: no closed form undoes the price on change."""
         return log_probs
+
+
+def _by_class(classes: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+    if len(weights) != len(classes):
+        raise TrainingFailed(f"there are {len(weights)} weights for {len(classes)} classes or labels")
+    return {name: float(weight) for name, weight in zip(classes, weights, strict=True)}

@@ -65,6 +65,9 @@ def marginals_and_pairs(probabilities: Array, labels: Indices) -> str:
             axes.plot(*zip(*dots, strict=True), MARKERS[size], color=COLORS[size - 1], markersize=4.5, label=name)
         axes.set(xlabel="mean product of the predicted probabilities", ylabel="observed frequency")
         axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _place: f"{value:g}")
+        axes.minorticks_off()
         axes.legend(loc="upper left")
         return standalone(figure)
 
@@ -115,7 +118,7 @@ def bars(values: Mapping[str, Mapping[str, Spread]], *, label: str, line: tuple[
             axes.axhline(line[1], color=QUIET, dashes=(4, 3), label=line[0])
         axes.set_xticks(range(len(values)), list(values))
         axes.set(ylabel=label)
-        axes.legend(loc="upper left", bbox_to_anchor=(-0.02, 1.22), ncols=3)
+        figure.legend(loc="outside upper left", ncols=3, columnspacing=1.0, handlelength=1.4, handletextpad=0.5)
         return standalone(figure)
 
 

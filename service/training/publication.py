@@ -182,8 +182,9 @@ def facts_of(model: Model, report: EvaluationReport) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``version`` and ``digest``; ``chain``, the stages that are served, and ``params`` of the calibrator; ``test``
-        and ``as_trained``, metrics with and without that chain; ``flag_rate``; ``policies`` of a multiclass model.
+        ``version`` and ``digest``; ``chain``, the stages that are served, and ``params`` of the calibrator;
+        ``test_rows``; ``test`` and ``as_trained``, metrics with and without that chain; ``flag_rate``; ``policies`` of
+        a multiclass model.
     """
     rows, record = report.parts.get("rows"), model.bundle.record
     return {
@@ -191,6 +192,7 @@ def facts_of(model: Model, report: EvaluationReport) -> dict[str, Any]:
         "digest": model.bundle.digest,
         "chain": "" if record is None else ", ".join(record.chain),
         "params": {} if record is None else dict(record.calibrator.params),
+        "test_rows": report.rows,
         "test": report.metrics,
         "as_trained": report.uncalibrated_metrics,
         "flag_rate": report.ood.flag_rate,

@@ -18,7 +18,8 @@ from service.core.ood import SCORES
 from service.core.sequence import flat, padded, row_sums, smooth
 from service.core.smoothing import fit_transitions, segments
 from service.training.cards import table
-from service.training.example_sets import Examples
+from service.training.comparison_tables import BETWEEN
+from service.training.example_sets import Examples, Values
 from service.training.loop import Trained
 from service.training.pictures import Event
 
@@ -31,7 +32,8 @@ def log_probs_by_serving(trained: Trained, calibration: Examples, test: Examples
     """Log-probabilities of the test rows by how they are served, shape (N, L, K) each.
 
     ``as trained``, ``calibrated`` with a temperature, and ``hmm``: then smoothed by `forward_backward`. Temperature and
-    transitions are those of the calibration rows.
+    transitions are those of the calibration rows; the prevalence that smoothing takes out of every position is the mean
+    calibrated probability there, which need not be the frequency of the class.
 
     Parameters
     ----------
@@ -40,11 +42,11 @@ def log_probs_by_serving(trained: Trained, calibration: Examples, test: Examples
     calibration, test : Examples
     """
     lengths, known = lengths_of(test), calibration.labels[calibration.labels != PADDING]
-    logits = trained.outputs(test.inputs)
-    calibrator = Temperature.fit(flat(trained.outputs(calibration.inputs), lengths_of(calibration)), known)
+    raw, logits = flat(trained.outputs(calibration.inputs), lengths_of(calibration)), trained.outputs(test.inputs)
+    calibrator = Temperature.fit(raw, known)
     served = padded(calibrator.apply(flat(logits, lengths)), lengths, length=logits.shape[1])
     chain = fit_transitions(calibration.labels, classes=logits.shape[2])
-    prevalence = np.bincount(known, minlength=logits.shape[2]) / len(known)
+    prevalence = np.exp(calibrator.apply(raw)).mean(axis=0)
     return {
         AS_TRAINED: padded(log_softmax(flat(logits, lengths)), lengths, length=logits.shape[1]),
         CALIBRATED: served,
@@ -53,10 +55,10 @@ def log_probs_by_serving(trained: Trained, calibration: Examples, test: Examples
 
 
 def measures_by_serving(trained: Trained, calibration: Examples, test: Examples) -> dict[str, float]:
-    """`sequence_measures` of every entry of `log_probs_by_serving`, by names such as ``calibrated log_loss``."""
+    """`sequence_measures` of every entry of `log_probs_by_serving`, by names such as ``calibrated | log_loss``."""
     served = log_probs_by_serving(trained, calibration, test)
     return {
-        f"{name} {what}": value
+        f"{name}{BETWEEN}{what}": value
         for name, log_probs in served.items()
         for what, value in sequence_measures(log_probs, test.labels).items()
     }
@@ -92,7 +94,7 @@ def switches(predicted: Indices, labels: Indices) -> float:
     return float((segments(predicted, lengths=lengths).counts - 1).sum() / lengths.sum())
 
 
-def sequence_auroc(score: str, trained: Trained, test: Examples, ood: Indices) -> float:
+def sequence_auroc(score: str, trained: Trained, test: Examples, ood: Values) -> float:
     """Chance that an out-of-distribution sequence has a higher mean score than a test sequence.
 
     Parameters
@@ -122,7 +124,7 @@ def lengths_of(rows: Examples) -> Indices:
     return found
 
 
-def split_table(splits: Mapping[str, Examples], classes: Sequence[str]) -> str:
+def sequence_split_table(splits: Mapping[str, Examples], classes: Sequence[str]) -> str:
     """Groups, sequences and positions of every part, and its shares of the classes, in Markdown."""
     rows = []
     for name, part in splits.items():

@@ -19,8 +19,9 @@ TAUGHT: Final = [name for name in RECIPES if name != OLDEST]
 
 
 def recipe(name: str) -> ModuleType:
-    """The recipe as a module; skips the test where torch is not installed."""
-    pytest.importorskip("torch", reason="needs the extra `train`")
+    """The recipe as a module; skips the test where the extra `train` is not installed."""
+    for package in ("torch", "gymnasium", "gemmi", "pydssp"):
+        pytest.importorskip(package, reason="needs the extra `train`")
     spec = importlib.util.spec_from_file_location(f"recipe_of_{name.replace('-', '_')}", MODELS / name / "recipe.py")
     assert spec is not None
     assert spec.loader is not None

@@ -109,6 +109,13 @@ def test_the_manifest_declares_how_the_model_was_trained(name: str) -> None:
     assert published(name).record is not None
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_version_that_an_alias_names_passes_its_self_test(name: str) -> None:
+    repository = Repository(MODELS)
+    for version in set(repository.aliases(name).values()):
+        assert load_model(repository.bundle(name, version)).bundle.record is not None
+
+
 @pytest.mark.parametrize("name", TAUGHT)
 def test_the_published_version_reproduces_the_numbers_of_its_card(name: str) -> None:
     module = recipe(name)

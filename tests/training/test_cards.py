@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from service.training.cards import card, table, write_card
+from service.evaluation.number_format import EMPTY
+from service.evaluation.prequential import CodedLabels, PrequentialReport
+from service.training.cards import card, coded_table, table, write_card
 
 PROSE = "# {name}\n\nLog loss {test.log_loss}, {test.rows} rows.\n\n{tables.losses}\n\n![](figures/curve.svg)\n"
 METRICS = {
@@ -47,3 +49,12 @@ def test_a_number_that_is_none_is_not_written(tmp_path):
 
 def test_braces_that_name_nothing_stay():
     assert card('{"instances": [[1]]} {name}', METRICS) == '{"instances": [[1]]} thyroid'
+
+
+def test_a_table_of_code_lengths_holds_calibrators_as_they_are_sorted():
+    coded = {"identity": CodedLabels(0, 64.0, 0.64, 0.0, 0.0), "platt": CodedLabels(2, 65.0, 0.65, 0.01, None)}
+    report = PrequentialReport(0, (16, 84), "identity", coded, (), {})
+    assert coded_table(report).splitlines()[2:] == [
+        "| identity | 0.6400 | 0.0000 | 0.0000 |",
+        f"| platt | 0.6500 | 0.0100 | {EMPTY} |",
+    ]

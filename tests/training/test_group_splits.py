@@ -70,7 +70,9 @@ def test_without_stratification_shares_hold_and_classes_fall_as_they_do():
 
 
 def test_sets_of_labels_and_sequences_are_split_too():
-    for rows in (flags(200), chains(200)):
+    sequences = chains(200)
+    sequences.labels[3] = -1  # of no position
+    for rows in (flags(200), sequences):
         parts = split_by_group(rows, {"train": 0.5, "test": 0.5})
         assert sum(map(len, parts.values())) == 200
         assert abs(len(parts["train"]) - 100) <= 2

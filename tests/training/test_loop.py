@@ -268,6 +268,14 @@ def test_labels_that_do_not_fit_the_outputs_are_refused(objective, labels, sente
             train(torch.nn.Linear(4, 3), objective, rows, validation, QUICK)
 
 
+def test_weights_that_do_not_fit_the_outputs_are_refused_before_anything_is_trained():
+    network = torch.nn.Linear(4, 3)
+    before = network.weight.detach().clone()
+    with pytest.raises(TrainingFailed, match="2 weights for 3 classes"):
+        train(network, Weighted((1.0, 2.0)), blobs(), blobs(), QUICK)
+    assert torch.equal(network.weight, before)
+
+
 def test_sequences_of_padding_alone_are_refused():
     rows = chains()
     rows.labels[:] = -1

@@ -11,13 +11,17 @@ from service.core.inverse import INVERSES
 from service.core.losses import LOSSES
 from service.core.numerics import log_softmax
 from service.training import objectives
+from service.training.failures import TrainingFailed
 from service.training.objectives import (
     CrossEntropy,
     Distillation,
     Focal,
+    LabelSmoothing,
     Mixup,
     MultilabelCrossEntropy,
+    MultilabelFocal,
     Objective,
+    SequenceCrossEntropy,
     Weighted,
     logits_of,
 )
@@ -105,6 +109,19 @@ def test_what_an_objective_declares_is_a_training_section(name):
     assert training.loss in (loss, "cross_entropy", "weighted", "focal")
 
 
+def test_numbers_of_numpy_are_declared_as_plain_ones():
+    half: Any = np.float32(0.5)
+    weights = (half, 3 * half, 4 * half)
+    assert list(map(type, Weighted(weights).declared(CLASSES)["class_weights"].values())) == [float] * 3
+    for objective, key in (
+        (Focal(half), "gamma"),
+        (LabelSmoothing(half), "epsilon"),
+        (Mixup(half), "mixup_alpha"),
+        (SequenceCrossEntropy(half), "smoothness"),
+    ):
+        assert type(objective.declared(CLASSES)[key]) is float
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_the_service_undoes_what_validation_undoes(name):
     objective, _, _ = EVERY[name]
@@ -132,8 +149,32 @@ def test_without_a_closed_form_nothing_is_undone(name):
 
 def test_weights_that_are_not_one_per_class_are_refused():
     for objective in (Weighted((1.0, 2.0)), Focal(alpha=(1.0, 2.0)), MultilabelCrossEntropy((1.0, 2.0))):
-        with pytest.raises(ValueError, match=r"zip|shorter|argument"):
+        with pytest.raises(TrainingFailed, match="2 weights for 3 classes"):
             objective.declared(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Weighted, {"class_weights": (1.0, 0.0)}),
+        (Weighted, {"class_weights": (1.0, float("inf"))}),
+        (Focal, {"gamma": -1.0}),
+        (Focal, {"alpha": (-1.0, 1.0)}),
+        (LabelSmoothing, {"epsilon": 1.0}),
+        (LabelSmoothing, {"epsilon": -0.1}),
+        (Mixup, {"alpha": 0.0}),
+        (Distillation, {"teacher": torch.nn.Identity(), "tau": 0.0}),
+        (Distillation, {"teacher": torch.nn.Identity(), "soft_share": 1.5}),
+        (Distillation, {"teacher": torch.nn.Identity(), "soft_share": -0.5}),
+        (MultilabelCrossEntropy, {"positive_weights": (0.0,)}),
+        (MultilabelFocal, {"gamma": float("nan")}),
+        (MultilabelFocal, {"alpha": 1.0}),
+        (SequenceCrossEntropy, {"smoothness": -1.0}),
+    ],
+)
+def test_numbers_that_a_loss_cannot_have_are_refused_before_anything_is_trained(kind, options):
+    with pytest.raises(ValueError, match="must be"):
+        kind(**options)
 
 
 def test_every_objective_is_tried_here():

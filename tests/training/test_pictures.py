@@ -4,7 +4,14 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from service.training.pictures import bars, histograms, reliability_before_and_after, sketch, standalone
+from service.training.pictures import (
+    bars,
+    histograms,
+    marginals_and_pairs,
+    reliability_before_and_after,
+    sketch,
+    standalone,
+)
 from service.training.seeds import Spread
 
 RNG = np.random.default_rng(0)
@@ -18,6 +25,8 @@ def drawn():
         reliability_before_and_after({"as trained": (PREDICTED**2, OCCURRED), "served": (PREDICTED, OCCURRED)}),
     )
     yield "samples", histograms({"in": RNG.normal(size=500), "out": RNG.normal(3.0, size=500)}, label="energy")
+    labels = (RNG.random((300, 14)) < 0.2).astype(np.int64)
+    yield "pairs", marginals_and_pairs(np.full((300, 14), 0.2), labels)
     yield "bars", bars({"focal": {"raw": Spread((0.1, 0.2)), "served": Spread((0.1, 0.1))}}, label="cost")
     with sketch() as (figure, axes):
         axes.plot([0, 1], [1, 0], label="line")

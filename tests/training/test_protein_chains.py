@@ -43,7 +43,7 @@ def placed(last: list[Array], bond: float, angle: float, torsion: float) -> Arra
 
 
 def pdb(sequence: str, atoms: Array, *, chain: str = "A") -> str:
-    lines = []
+    lines: list[str] = []
     for number, (letter, residue) in enumerate(zip(sequence, atoms, strict=True), 1):
         for name, (x, y, z) in zip(chains.BACKBONE, residue, strict=True):
             place = f"{NAMES[letter]} {chain}{number:4d}    {x:8.3f}{y:8.3f}{z:8.3f}"

@@ -9,12 +9,21 @@ from service.bundle.declared_inverse import inverse_record, label_inverse_record
 from service.bundle.manifest import parse_manifest
 from service.bundle.record import InverseRecord
 from service.bundle.repository import Repository
+from service.core.numerics import log_softmax
 from service.training.example_sets import Examples
 from service.training.failures import TrainingFailed
 from service.training.loop import Settings, Trained, train
 from service.training.networks import mlp
 from service.training.objectives import Focal, MultilabelCrossEntropy, SequenceCrossEntropy, Weighted
-from service.training.publication import Declaration, declared_manifest, evaluation_of, publish_trained, report_of
+from service.training.publication import (
+    Declaration,
+    declared_manifest,
+    evaluation_of,
+    events_of,
+    facts_of,
+    publish_trained,
+    report_of,
+)
 from tests.training.every_objective import EVERY
 from tests.training.manifests import CLASSES, manifest_text
 from tests.training.problems import blobs, chains, flags
@@ -206,3 +215,28 @@ def three_states(rows: int, *, seed: int = 0) -> Examples:
     found = chains(rows, seed=seed)
     third = (found.labels == 1) & (found.inputs[..., 1] > 1.5)
     return Examples(found.inputs, np.where(third, 2, found.labels))
+
+
+def test_facts_of_a_card_are_those_of_the_report_and_of_the_record(focal):
+    model, _, _ = focal
+    report = report_of(model, blobs(200, seed=3))
+    found = facts_of(model, report)
+    assert (found["version"], found["digest"]) == (model.version, model.bundle.digest)
+    assert found["chain"] == ", ".join(model.bundle.record.chain)
+    assert (found["test_rows"], found["test"], found["as_trained"]) == (
+        200,
+        report.metrics,
+        report.uncalibrated_metrics,
+    )
+    costs, policy = found["policies"]["triage"], report.parts["rows"].policies["triage"]
+    assert (costs["realised_cost"], costs["constant_cost"]) == (policy.realised_cost, policy.constant_cost)
+
+
+def test_events_of_a_class_are_its_probabilities_before_and_after(focal):
+    model, trained, _ = focal
+    rows = blobs(200, seed=3)
+    found = events_of(model, rows, 2)
+    before, occurred = found["as trained"]
+    assert before == pytest.approx(np.exp(log_softmax(trained.outputs(rows.inputs)))[:, 2], abs=1e-5)
+    assert np.array_equal(occurred, rows.labels == 2)
+    assert np.abs(found["served"][0] - before).max() > 1e-3

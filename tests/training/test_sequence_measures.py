@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+from torch import Tensor, nn
 
 from service.core.assessment.metrics import log_loss
 from service.core.numerics import Array, Indices
@@ -18,7 +20,7 @@ from service.training.sequence_measures import (
     most_probable,
     sequence_auroc,
     sequence_measures,
-    split_table,
+    sequence_split_table,
     switches,
 )
 
@@ -48,10 +50,10 @@ def smoothed(x: Array) -> Array:
     return forward_backward(alone, lengths=np.full(len(x), x.shape[1]), prevalence=HALF, transitions=chain)
 
 
-class Answers(torch.nn.Module):
+class Answers(nn.Module):
     """Logits are its inputs."""
 
-    def forward(self, inputs):
+    def forward(self, inputs: Tensor) -> Tensor:
         return inputs
 
 
@@ -68,10 +70,10 @@ def test_hmm_helps_a_tagger_that_reads_one_position_and_harms_one_that_has_read_
         )
         for outputs in (likelihoods, smoothed)
     )
-    assert alone["hmm log_loss"] < alone["calibrated log_loss"] - 0.05
-    assert alone["hmm accuracy"] > alone["calibrated accuracy"] + 0.02
-    assert whole["hmm log_loss"] > whole["calibrated log_loss"] + 0.02
-    assert whole["calibrated log_loss"] == pytest.approx(alone["hmm log_loss"], abs=0.03)
+    assert alone["hmm | log_loss"] < alone["calibrated | log_loss"] - 0.05
+    assert alone["hmm | accuracy"] > alone["calibrated | accuracy"] + 0.02
+    assert whole["hmm | log_loss"] > whole["calibrated | log_loss"] + 0.02
+    assert whole["calibrated | log_loss"] == pytest.approx(alone["hmm | log_loss"], abs=0.03)
 
 
 def test_a_temperature_of_the_calibration_rows_is_undone_on_the_test_rows() -> None:
@@ -119,4 +121,7 @@ def test_an_event_is_the_most_probable_class_being_the_true_one() -> None:
 def test_a_table_of_splits_counts_groups_sequences_and_positions() -> None:
     part = Examples(np.zeros((3, 2)), np.array([[0, 1], [1, -1], [1, 1]]), np.array([4, 4, 9]))
     assert lengths_of(part).tolist() == [2, 1, 2]
-    assert split_table({"train": part}, ("rest", "move")).splitlines()[-1] == "| train | 2 | 3 | 5 | 0.200 | 0.800 |"
+    assert (
+        sequence_split_table({"train": part}, ("rest", "move")).splitlines()[-1]
+        == "| train | 2 | 3 | 5 | 0.200 | 0.800 |"
+    )
