@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import click
 import numpy as np
 import torch
 
 from service.runtime.model import Model
-from service.training.cards import write_card
+from service.training.cards import PROSE_FILE, write_card
 from service.training.comparison_tables import difference_table, spread_table
 from service.training.example_sets import Examples
 from service.training.group_splits import split_by_group
@@ -22,6 +21,7 @@ from service.training.objectives import SequenceCrossEntropy
 from service.training.pictures import reliability_before_and_after, tracks
 from service.training.protein_chains import AMINO_ACIDS, LONGEST, STATES, protein_chains, random_dna
 from service.training.publication import Declaration, publish_trained, report_of
+from service.training.recipe_command import run_recipe
 from service.training.seeds import Spread, over_seeds
 from service.training.sequence_measures import (
     lengths_of,
@@ -36,7 +36,6 @@ from service.training.sequence_measures import (
 NAME: Final = "protein-structure"
 TITLE: Final = "Residues of a protein chain: loop, helix or strand, from the sequence alone"
 SHARES: Final = {"train": 0.5, "validation": 0.12, "calibration": 0.19, "test": 0.19}  # of similarity groups
-SEEDS: Final = range(5)
 SETTINGS: Final = Settings(epochs=20, batch=16, learning_rate=3e-3, weight_decay=1e-3, patience=5)
 ALONE: Final = "one residue alone, λ = 0"
 TAGGERS: Final = {"λ = 0": 0.0, "λ = 0.3": 0.3, "λ = 1": 1.0, "λ = 3": 3.0, ALONE: 0.0}
@@ -120,9 +119,9 @@ def pictures(taggers: Mapping[str, Trained], splits: Mapping[str, Examples]) -> 
     return {"reliability": reliability_before_and_after(events), "chain": tracks(chain, STATES)}
 
 
-def make(models: Path) -> None:
+def make(models: Path, seeds: int = 10) -> None:
     """Train, publish, compare over seeds, and write the card."""
-    found, splits = over_seeds(SEEDS, experiment), load()
+    found, splits = over_seeds(range(seeds), experiment), load()
     chosen = min(list(TAGGERS)[:-1], key=lambda name: found[f"{name} | validation"].mean)
     taggers = {name: train_tagger(splits, TAGGERS[name], seed=0) for name in ("λ = 0", chosen)}
     model = publish(models, taggers[chosen], splits)
@@ -135,14 +134,12 @@ def make(models: Path) -> None:
         "tables": {"splits": sequence_split_table(splits, STATES), **tables(found, chosen)},
         "texts": {"chosen": chosen, "truth": found["truth"].text(), "smoother": model.smoother},
     }
-    write_card(models / NAME, metrics, pictures(taggers, splits), prose=Path(__file__).with_name("card.md.in"))
+    write_card(models / NAME, metrics, pictures(taggers, splits), prose=Path(__file__).with_name(PROSE_FILE))
 
 
-@click.command()
-@click.option("--models", type=click.Path(path_type=Path), required=True, help="Repository to publish into.")
-def main(models: Path) -> None:
-    """Publish the model, and write its card."""
-    make(models)
+def main() -> None:
+    """Command line."""
+    run_recipe(make, __doc__)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from service.core.ood import SCORES
 from service.core.sequence import flat, padded, row_sums, smooth
 from service.core.smoothing import fit_transitions, segments
 from service.training.cards import table
-from service.training.comparison_tables import BETWEEN
 from service.training.example_sets import Examples, Values
 from service.training.loop import Trained
 from service.training.pictures import Event
+from service.training.seeds import BETWEEN
 
 AS_TRAINED: Final = "as trained"
 CALIBRATED: Final = "calibrated"

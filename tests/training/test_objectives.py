@@ -25,6 +25,7 @@ from service.training.objectives import (
     Weighted,
     logits_of,
 )
+from tests.documents import DOCS, first_cells, section, text_of
 from tests.training.every_objective import EVERY, OBJECTIVES
 from tests.training.manifests import CLASSES, manifest_text
 
@@ -180,3 +181,9 @@ def test_numbers_that_a_loss_cannot_have_are_refused_before_anything_is_trained(
 def test_every_objective_is_tried_here():
     kinds = [kind for kind in vars(objectives).values() if isinstance(kind, type) and kind is not Objective]
     assert {type(objective) for objective, _, _ in EVERY.values()} == {kind for kind in kinds if "task" in vars(kind)}
+
+
+def test_the_guide_lists_every_objective():
+    assert {type(objective).__name__ for objective, _, _ in EVERY.values()} == {
+        name.partition("(")[0] for name in first_cells(section(text_of(DOCS / "guide/training.md"), "Which loss"))
+    }
