@@ -114,11 +114,12 @@ def train(
     Raises
     ------
     TrainingFailed
-        If labels or weights do not fit the network's outputs, the rows have one class alone, or the run diverges.
+        If the network does not take the inputs, labels or weights do not fit its outputs, the rows have one class
+        alone, or the run diverges.
     """
     for part in (rows, validation):
-        _check_labels(part, objective.task, outputs_of(network, part.inputs[:1]).shape[1:])
-    objective.declared([str(k) for k in range(_outputs(network, rows))])
+        _check_labels(part, objective.task, _outputs(network, part))
+    objective.declared([str(k) for k in range(_outputs(network, rows)[-1])])
     _check_classes(rows)
     run = _Run(network, objective, rows, validation, settings)
     with torch.random.fork_rng(devices=[]):
@@ -218,13 +219,18 @@ class _Run:
         labels = self._rows.labels
         if self._objective.task == "multilabel":
             return np.asarray(labels.mean(axis=0))
-        counts = np.bincount(labels[labels != PADDING].ravel(), minlength=_outputs(self._network, self._rows))
+        counts = np.bincount(labels[labels != PADDING].ravel(), minlength=_outputs(self._network, self._rows)[-1])
         return np.asarray(counts / counts.sum())
 
 
-def _outputs(network: nn.Module, rows: Examples) -> int:
-    """Classes or labels that the network answers."""
-    return int(outputs_of(network, rows.inputs[:1]).shape[-1])
+def _outputs(network: nn.Module, rows: Examples) -> tuple[int, ...]:
+    """Shape of what the network answers for one row."""
+    try:
+        return outputs_of(network, rows.inputs[:1]).shape[1:]
+    except (RuntimeError, TypeError) as error:
+        of = f"inputs of type {rows.inputs.dtype} and shape {rows.inputs.shape}"
+        reason = str(error).partition("\n")[0]
+        raise TrainingFailed(f"the network does not take {of}; usually they are float32: {reason}") from error
 
 
 def _check_labels(rows: Examples, task: str, outputs: tuple[int, ...]) -> None:

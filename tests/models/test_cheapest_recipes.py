@@ -1,6 +1,9 @@
 """The two cheapest recipes, run again: what they make agrees with what is committed."""
 
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -17,11 +20,30 @@ COMPARED = {
     "thyroid": ("cross-entropy | temperature", "focal | temperature", "label smoothing | temperature"),
 }
 
+Compared = Callable[[str], dict[str, float]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the recipes' command has it: networks this small are slower on several."""
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def recipe_with_data(name: str) -> ModuleType:
+    """A recipe; the test is skipped where its data are not installed."""
+    module = recipe(name)
+    splits(module)
+    return module
+
 
 @pytest.mark.parametrize("name", TOLERANCES)
 def test_a_version_made_again_does_as_well_as_the_committed(name: str, tmp_path: Path) -> None:
-    module = recipe(name)
-    test = splits(module)["test"]
+    module = recipe_with_data(name)
+    test = module.load()["test"]
     from service.training.publication import facts_of, report_of
 
     model = module.publish(tmp_path)
@@ -33,11 +55,15 @@ def test_a_version_made_again_does_as_well_as_the_committed(name: str, tmp_path:
     assert costs[0] == pytest.approx(costs[1], abs=TOLERANCES[name]["least_cost"])
 
 
+@pytest.fixture(scope="module")
+def compared() -> Compared:
+    """Measures of every chain in the first split of a card, by model; each is made once."""
+    return functools.cache(lambda name: recipe_with_data(name).compare(0))
+
+
 @pytest.mark.parametrize("name", TOLERANCES)
-def test_the_first_split_of_a_card_compares_as_it_says(name: str) -> None:
-    module = recipe(name)
-    splits(module)
-    found, committed = module.compare(0), metrics(name)["first_seed"]
+def test_the_first_split_of_a_card_compares_as_it_says(name: str, compared: Compared) -> None:
+    found, committed = compared(name), metrics(name)["first_seed"]
     assert found.keys() <= committed.keys()
     for row in COMPARED[name]:
         for measure in ("log_loss", "least_cost"):
@@ -45,27 +71,21 @@ def test_the_first_split_of_a_card_compares_as_it_says(name: str) -> None:
             assert found[key] == pytest.approx(committed[key], abs=TOLERANCES[name][measure]), key
 
 
-def test_temperature_alone_leaves_the_weights_in_the_decisions_of_mortality() -> None:
-    module = recipe("mortality-5y")
-    splits(module)
-    found = module.compare(1)
+def test_temperature_alone_leaves_the_weights_in_the_decisions_of_mortality(compared: Compared) -> None:
+    found = compared("mortality-5y")
     assert found["weighted | temperature | least_cost"] > found["weighted | inverse, temperature | least_cost"] + 0.2
     assert found["weighted | temperature | event_calibration_error"] > 0.15
     assert found["weighted | temperature | calibration_error"] < 0.08
 
 
-def test_label_smoothing_makes_decisions_of_thyroid_useless_until_it_is_calibrated() -> None:
-    module = recipe("thyroid")
-    splits(module)
-    found = module.compare(1)
+def test_label_smoothing_makes_decisions_of_thyroid_useless_until_it_is_calibrated(compared: Compared) -> None:
+    found = compared("thyroid")
     assert found["label smoothing | as trained | least_cost"] > 0.6
     assert found["label smoothing | temperature | least_cost"] < 0.25
 
 
 def test_code_lengths_of_thyroid_agree_with_its_card() -> None:
-    module = recipe("thyroid")
-    splits(module)
-    found, committed = module.code(0), metrics("thyroid")["first_seed"]
+    found, committed = recipe_with_data("thyroid").code(0), metrics("thyroid")["first_seed"]
     for row in ("cross-entropy | as trained", "focal | inverse"):
         assert found[f"{row} | bits"] == pytest.approx(committed[f"{row} | bits"], abs=TOLERANCES["thyroid"]["bits"])
     assert found["focal | as trained | bits"] > found["focal | inverse | bits"] + 0.03

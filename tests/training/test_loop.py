@@ -268,6 +268,17 @@ def test_labels_that_do_not_fit_the_outputs_are_refused(objective, labels, sente
             train(torch.nn.Linear(4, 3), objective, rows, validation, QUICK)
 
 
+@pytest.mark.parametrize(
+    "inputs",
+    [blobs().inputs.astype(np.float64), blobs().inputs[:, :3], blobs().inputs > 0.0],
+    ids=["wide", "few", "bool"],
+)
+def test_inputs_that_the_network_does_not_take_are_refused_with_their_type_and_shape(inputs):
+    rows = Examples(inputs, blobs().labels)
+    with pytest.raises(TrainingFailed, match=rf"{inputs.dtype} and shape \(300, {inputs.shape[1]}\).*float32"):
+        train(torch.nn.Linear(4, 3), PLAIN, rows, rows, QUICK)
+
+
 def test_weights_that_do_not_fit_the_outputs_are_refused_before_anything_is_trained():
     network = torch.nn.Linear(4, 3)
     before = network.weight.detach().clone()

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch")
+
 from service.training.recipe_command import run_recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")  # which puts their number back
 
 
 def made(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[tuple[Path, int]]:
