@@ -1,7 +1,7 @@
-"""From `temperance serve` to the first 200 of `/readyz`, and what the time is spent on.
+"""From `temperance serve` of the shipped models to the first 200 of `/readyz`, and what the time is spent on.
 
 Run as ``python -m tests.bench.start``. Bytecode is there, as after any installation and any earlier start: one start
-goes before, and does not count. It also proves the model, so that later starts need no process for that; starts with an
+goes before, and does not count. It also proves the models, so that later starts need no process for that; starts with an
 empty data directory, as on a new machine, are measured beside them. The steps come from starts under ``-X importtime``,
 whose lines and whose log tell what is done; those starts are a little slower, and the total is that of starts without
 it.
