@@ -1,10 +1,10 @@
 """From `temperance serve` of the shipped models to the first 200 of `/readyz`, and what the time is spent on.
 
 Run as ``python -m tests.bench.start``. Bytecode is there, as after any installation and any earlier start: one start
-goes before, and does not count. It also proves the models, so that later starts need no process for that; starts with an
-empty data directory, as on a new machine, are measured beside them. The steps come from starts under ``-X importtime``,
-whose lines and whose log tell what is done; those starts are a little slower, and the total is that of starts without
-it.
+goes before, and does not count. It also proves the models, so that later starts need no process for that; starts with
+an empty data directory, as on a new machine, are measured beside them. The steps come from starts under
+``-X importtime``, whose lines and whose log tell what is done; those starts are a little slower, and the total is that
+of starts without it.
 """
 
 import argparse
@@ -128,9 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=REPEATS)
     repeats = parser.parse_args().repeats
-    caption = (
-        f"K = 2, A = 3, nll, mahalanobis, temperature. Medians of {repeats} starts; steps of others, under importtime."
-    )
+    caption = f"The eight shipped models. Medians of {repeats} starts; steps of others, under importtime."
     show("Start to ready, shipped models", figures(repeats), caption=caption)
 
 
