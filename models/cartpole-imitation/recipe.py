@@ -8,6 +8,8 @@ Version 1, `cloned`, learned from the expert's own states; version 2, `stable`, 
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
 from service.runtime.model import Model
@@ -108,6 +110,7 @@ def over_http(models: Path) -> dict[str, Outcome]:
 
 def make(models: Path, seeds: int = 10) -> None:
     """Train, publish, compare over seeds, steer over HTTP, and write the card."""
+    torch.set_num_threads(1)  # networks this small are slower on several
     clone, student = learned(shown(0), 0), learned(aggregated(0), 0)
     rows, own, lasting = load(), pole.others(greedy(clone.outputs)), pole.others(greedy(student.outputs))
     cloned, stable = published(clone, "cloned", rows, models), published(student, "stable", lasting, models)

@@ -1,4 +1,4 @@
-"""What `protein-structure` shows: padding changes nothing; a smoother harms a tagger that reads the neighbours."""
+"""What `protein-structure` shows: padding changes nothing, and a smoother harms what has read the neighbours."""
 
 import numpy as np
 import pytest

@@ -18,7 +18,13 @@ OF_A_VERSION = ("model.onnx", "manifest.toml", "calibration.json", "state.npz", 
 SECTIONS = ("data", "licence", "split", "intended use", "limits", "recipe.py", "did not")
 TOLERANCE = 1e-4
 """Other processors round otherwise, and a row at the edge of a bin moves a calibration error."""
-CHEAPEST = ("mortality-5y", "thyroid")
+
+KINDS = {
+    "table": {"breast-cancer", "thyroid", "mortality-5y", "cartpole-imitation"},
+    "image": {"fashion-mnist", "fashion-mnist-student"},
+    "multilabel": {"yeast-genes"},
+    "sequence": {"protein-structure"},
+}
 
 
 def published(name: str) -> Bundle:
@@ -45,6 +51,18 @@ def files(name: str) -> set[str]:
 def bytes_of(name: str) -> int:
     """Size of a model's files."""
     return sum((MODELS / name / path).stat().st_size for path in files(name))
+
+
+def kind(name: str) -> str:
+    """What a row is, or a model answers of it."""
+    manifest = published(name).manifest
+    task = manifest.graph.task
+    rows = "image" if manifest.inputs[0].features is None else "table"
+    return rows if task == "multiclass" else task
+
+
+def test_eight_models_of_four_kinds_are_shipped() -> None:
+    assert {name: kind(name) for name in RECIPES} == {name: own for own, names in KINDS.items() for name in names}
 
 
 @pytest.mark.parametrize("name", TAUGHT)
