@@ -156,6 +156,7 @@ FIELDS: Final[dict[type, Mapping[str, str]]] = {
         "positions": "Positions in all calibration sequences.",
         "initial": "Probability of every class at the first position.",
         "transitions": "Probability of every class after every class.",
+        "smoother": "Smoother of requests that name none: `hmm` or `none`.",
     },
     Provenance: {
         "rows": "Calibration rows.",
