@@ -8,14 +8,12 @@ Version 1, `cloned`, learned from the expert's own states; version 2, `stable`, 
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
 from service.runtime.model import Model
 from service.training import cart_pole as pole
 from service.training import imitation_tables as tables
-from service.training.cards import write_card
+from service.training.cards import PROSE_FILE, write_card
 from service.training.cart_pole import STEPS, course, expert
 from service.training.closed_loop import Outcome, alarms_per_thousand, flagged, run_episodes
 from service.training.decide_client import Client, serving
@@ -110,7 +108,6 @@ def over_http(models: Path) -> dict[str, Outcome]:
 
 def make(models: Path, seeds: int = 10) -> None:
     """Train, publish, compare over seeds, steer over HTTP, and write the card."""
-    torch.set_num_threads(1)  # networks this small are slower on several
     clone, student = learned(shown(0), 0), learned(aggregated(0), 0)
     rows, own, lasting = load(), pole.others(greedy(clone.outputs)), pole.others(greedy(student.outputs))
     cloned, stable = published(clone, "cloned", rows, models), published(student, "stable", lasting, models)
@@ -140,7 +137,7 @@ def make(models: Path, seeds: int = 10) -> None:
         "compounded": tables.compounded_chart(numbers, {"cloned": "behaviour cloning", "aggregated": "DAgger"}),
         "reliability": tables.reliability_chart(cloned, rows["test"], own["test"]),
     }
-    write_card(models / NAME, metrics, figures, prose=Path(__file__).with_name("card.md.in"))
+    write_card(models / NAME, metrics, figures, prose=Path(__file__).with_name(PROSE_FILE))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from service.core.assessment.metrics import log_loss
 from service.core.calibration.temperature import Temperature
 from service.core.numerics import log_softmax
-from service.training.cards import write_card
+from service.training.cards import PROSE_FILE, write_card
 from service.training.chains import class_measures, log_probs_by_chain
 from service.training.comparison_tables import difference_table, spread_table
 from service.training.data_packages import folder_of
@@ -111,7 +110,6 @@ def compared(found: Mapping[str, Spread]) -> dict[str, str]:
 
 def make(models: Path, seeds: int) -> None:
     """Train, publish, compare with the student that has no teacher over seeds, and write the card."""
-    torch.set_num_threads(1)  # the same sums on every machine with such a processor
     parts = load()
     teacher, test = teacher_of(parts), parts["test"]
     first = students(0, teacher)
@@ -126,7 +124,7 @@ def make(models: Path, seeds: int) -> None:
     sizes = [sum(weights.numel() for weights in one.network.parameters()) for one in (teacher, first[SERVED])]
     larger = {"parameters": sizes[0], "accuracy": quality["accuracy"], "log_loss": quality["log loss"]}
     numbers = facts_of(model, seen.report) | {"parameters": sizes[1], "teacher": larger}
-    write_card(models / NAME, numbers | {"tables": tables}, figures, prose=Path(__file__).with_name("card.md.in"))
+    write_card(models / NAME, numbers | {"tables": tables}, figures, prose=Path(__file__).with_name(PROSE_FILE))
 
 
 def soft_targets(test: Examples, teacher: Trained, student: Trained) -> str:
@@ -143,7 +141,7 @@ def soft_targets(test: Examples, teacher: Trained, student: Trained) -> str:
 
 def main() -> None:
     """Command line."""
-    run_recipe(make, str(__doc__), seeds=10)
+    run_recipe(make, str(__doc__))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
@@ -13,7 +12,7 @@ from service.core.calibration.temperature import Temperature
 from service.core.decision import decide
 from service.core.numerics import log_softmax
 from service.runtime.model import Model
-from service.training.cards import write_card
+from service.training.cards import PROSE_FILE, write_card
 from service.training.chains import class_measures, log_probs_by_chain
 from service.training.comparison_tables import difference_table, spread_table
 from service.training.data_packages import folder_of
@@ -119,7 +118,6 @@ def publish(loss: str, trained: Trained, models: Path) -> Model:
 
 def make(models: Path, seeds: int) -> None:
     """Train, publish both versions, compare the losses over seeds, and write the card."""
-    torch.set_num_threads(1)  # the same sums on every machine with such a processor
     first, test = networks(0), load()["test"]
     published = {loss: publish(loss, first[loss], models) for loss in VERSIONS}
     found = over_seeds(range(seeds), lambda seed: compare(seed, networks(seed) if seed else first))
@@ -138,7 +136,7 @@ def make(models: Path, seeds: int) -> None:
     tables = compared(found) | {"versions": version_table(digits), "flags": flag_table(seen)}
     one, two = (facts_of(published[loss], digits[loss].report) for loss in VERSIONS)
     numbers = two | {"tables": tables, "smoothed": one}
-    write_card(models / NAME, numbers, figures, prose=Path(__file__).with_name("card.md.in"))
+    write_card(models / NAME, numbers, figures, prose=Path(__file__).with_name(PROSE_FILE))
 
 
 def main() -> None:

@@ -121,7 +121,6 @@ def pictures(taggers: Mapping[str, Trained], splits: Mapping[str, Examples]) -> 
 
 def make(models: Path, seeds: int = 10) -> None:
     """Train, publish, compare over seeds, and write the card."""
-    torch.set_num_threads(1)  # a network this small is slower on several, and sums in another order there
     found, splits = over_seeds(range(seeds), experiment), load()
     chosen = min(list(TAGGERS)[:-1], key=lambda name: found[f"{name} | validation"].mean)
     taggers = {name: train_tagger(splits, TAGGERS[name], seed=0) for name in ("λ = 0", chosen)}

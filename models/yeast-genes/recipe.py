@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 from sklearn.linear_model import LogisticRegression
 
 from service.core.assessment.joint_labels import Joint, joint
 from service.core.numerics import Array, Indices
 from service.evaluation.prequential import compare_calibrators
-from service.training.cards import coded_table, write_card
+from service.training.cards import PROSE_FILE, coded_table, write_card
 from service.training.chains import binary_measures
 from service.training.comparison_tables import difference_table, spread_table
 from service.training.data_packages import folder_of
@@ -139,9 +138,8 @@ def make(models: Path, seeds: int = 10) -> None:
     shown = {way: np.exp(own[:, :, 1]) for way, own in list(log_probs_by_way(parts, 0)[0].items())[1:]}
     curves = reliability_before_and_after({way: (p.ravel(), test.labels.ravel() == 1) for way, p in shown.items()})
     pictures = {"reliability": curves, "pairs": marginals_and_pairs(shown["calibrated"], test.labels)}
-    write_card(models / NAME, metrics, pictures, prose=Path(__file__).with_name("card.md.in"))
+    write_card(models / NAME, metrics, pictures, prose=Path(__file__).with_name(PROSE_FILE))
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # a network this small is slower on several
     run_recipe(make, __doc__)

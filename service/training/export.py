@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import onnx_ir
 import torch
 from torch import nn
 
@@ -54,7 +55,19 @@ def export(
         )
     if program is None:
         raise TrainingFailed("torch's exporter returned no graph")
+    _forget_sources(program.model)
     program.save(path, external_data=False)
+
+
+def _forget_sources(model: onnx_ir.Model) -> None:
+    """Take the exporter's remarks out: they hold paths of this machine, and so make the same network another file."""
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
 
 
 @contextmanager

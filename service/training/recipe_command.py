@@ -10,6 +10,8 @@ import torch
 def run_recipe(make: Callable[[Path, int], None], description: str, *, seeds: int = 10) -> None:
     """Make a model as the command line says: ``--models DIR``, and ``--seeds N`` for the card's comparisons.
 
+    torch runs on one thread.
+
     Parameters
     ----------
     make : callable
@@ -23,5 +25,5 @@ def run_recipe(make: Callable[[Path, int], None], description: str, *, seeds: in
     parser.add_argument("--models", type=Path, required=True, metavar="DIR", help="repository to publish into")
     parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help="runs that the card compares over")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # networks this small are slower on several
+    torch.set_num_threads(1)  # networks this small are slower on several, and sums have another order there
     make(arguments.models, arguments.seeds)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.evaluation.evaluate import Evaluation
+from service.evaluation.number_format import EMPTY
 from service.evaluation.report import EvaluationReport
 from service.training.cards import table
 
@@ -42,5 +43,6 @@ def flag_table(evaluations: Mapping[str, Evaluation]) -> str:
 
 def _flagged(report: EvaluationReport, scores: Sequence[str]) -> list[str]:
     ood = report.ood
-    rates = [f"{100.0 * (rate or 0.0):.1f} %" for rate in (ood.flag_rate, ood.ood_flag_rate)]
-    return rates + [f"{ood.scores[name].auroc or 0.0:.3f}" for name in scores]
+    rates = [EMPTY if rate is None else f"{100.0 * rate:.1f} %" for rate in (ood.flag_rate, ood.ood_flag_rate)]
+    areas = [ood.scores[name].auroc for name in scores]
+    return rates + [EMPTY if area is None else f"{area:.3f}" for area in areas]

@@ -110,6 +110,13 @@ def test_a_card_names_policies_data_licence_use_limits_and_the_recipe(name: str)
 
 
 @pytest.mark.parametrize("name", TAUGHT)
+def test_the_guide_shows_an_answer_of_the_version_that_answers(name: str) -> None:
+    guide = (MODELS.parent / "docs" / "guide" / "models.md").read_text(encoding="utf-8")
+    shown = re.findall(rf'"model": "{name}",\s+"version": "(\d+)", "digest": "(sha256:[0-9a-f]+)…"', guide)
+    assert shown == [(str(published(name).version), published(name).digest[: len("sha256:") + 8])]
+
+
+@pytest.mark.parametrize("name", TAUGHT)
 def test_every_picture_is_shown_by_the_card_and_every_link_leads_somewhere(name: str) -> None:
     text = (MODELS / name / "README.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"\]\((figures/[^)]+)\)", text))

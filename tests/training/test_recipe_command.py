@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
+torch: Any = pytest.importorskip("torch")
 
 from service.training.recipe_command import run_recipe
 
@@ -26,6 +27,12 @@ def test_a_recipe_publishes_into_the_repository_and_compares_over_ten_seeds(monk
 
 def test_the_number_of_seeds_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made(monkeypatch, "--models", "m", "--seeds", "2") == [(Path("m"), 2)]
+
+
+def test_a_recipe_runs_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    made(monkeypatch, "--models", "m")
+    assert torch.get_num_threads() == 1
 
 
 def test_a_recipe_needs_a_repository(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
