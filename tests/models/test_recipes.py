@@ -88,6 +88,13 @@ def test_models_are_small_and_so_are_their_pictures() -> None:
     assert {path: size for path, size in pictures.items() if size > MOST_BYTES["a picture"]} == {}
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_file_names_a_path_of_the_machine_that_made_it(name: str) -> None:
+    marks = (b"/site-packages/", b'File "', b"/service/training/", b"/tmp/", b"/home/")
+    contents = {path: (MODELS / name / path).read_bytes() for path in files(name) if not path.endswith(".py")}
+    assert {path for path, content in contents.items() if any(mark in content for mark in marks)} == set()
+
+
 @pytest.mark.parametrize("name", TAUGHT)
 def test_a_card_is_its_prose_with_the_numbers_of_its_run(name: str) -> None:
     from service.training.cards import card
@@ -113,7 +120,7 @@ def test_a_card_names_policies_data_licence_use_limits_and_the_recipe(name: str)
 def test_the_guide_shows_an_answer_of_the_version_that_answers(name: str) -> None:
     guide = (MODELS.parent / "docs" / "guide" / "models.md").read_text(encoding="utf-8")
     shown = re.findall(rf'"model": "{name}",\s+"version": "(\d+)", "digest": "(sha256:[0-9a-f]+)…"', guide)
-    assert shown == [(str(published(name).version), published(name).digest[: len("sha256:") + 8])]
+    assert shown == [(str(published(name).version), str(published(name).digest)[: len("sha256:") + 8])]
 
 
 @pytest.mark.parametrize("name", TAUGHT)
