@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-collect_ignore_glob = [] if find_spec("torch") else ["service/training/*.py"]
+collect_ignore_glob = [] if find_spec("torch") else ["service/training/*.py", "tests/training/[!t]*.py"]
 
 
 @pytest.fixture(autouse=True)

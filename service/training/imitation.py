@@ -49,7 +49,7 @@ class Pushes:
     steps: int = 1
 
     def draw(self, steps: int, episodes: int, *, seed: int) -> Indices:
-        """Actions that are forced, of shape (steps, episodes), `UNFORCED` elsewhere; the same for every policy.
+        """Forced actions, of shape (steps, episodes), `UNFORCED` where none is; the same for every policy.
 
         Parameters
         ----------

@@ -10,6 +10,7 @@ import numpy as np
 
 from service.core.numerics import log_softmax
 from service.core.pipeline import Posterior
+from service.evaluation.number_format import EMPTY
 from service.prediction.bulk import posterior_of
 from service.reporting.charts import QUIET
 from service.runtime.model import Model
@@ -101,7 +102,8 @@ def _quality(model: Model, rows: Examples) -> list[str]:
     report = report_of(model, rows)
     before, after = report.uncalibrated_metrics, report.metrics
     losses = [f"{part[name]:.3f}" for name in ("log_loss", "calibration_error") for part in (before, after)]
-    return [f"{1.0 - after['accuracy_score']:.3f}", *losses, f"{100.0 * (report.ood.flag_rate or 0.0):.1f} %"]
+    flagged = EMPTY if report.ood.flag_rate is None else f"{100.0 * report.ood.flag_rate:.1f} %"
+    return [f"{1.0 - after['accuracy_score']:.3f}", *losses, flagged]
 
 
 def outcome_table(outcomes: Mapping[str, Outcome]) -> str:

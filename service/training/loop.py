@@ -193,7 +193,7 @@ class _Run:
         order = torch.randperm(len(self._rows), generator=generator)
         for number, chosen in enumerate(torch.split(order, self._settings.batch)):
             if number and len(chosen) == 1:
-                break  # one row has no variance, which batch normalisation divides by; another epoch has it elsewhere
+                break  # one row has no variance, which batch normalisation divides by; another epoch has other batches
             yield self._trimmed(self._inputs[chosen], self._labels[chosen])
 
     def _trimmed(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,11 +64,6 @@ class Gap:
     low: float
     high: float
 
-    @property
-    def is_noise(self) -> bool:
-        """Whether the interval holds zero: nothing may be claimed."""
-        return self.low <= 0.0 <= self.high
-
     def text(self, digits: int = 3) -> str:
         """As ``mean (low to high)``."""
         return f"{self.mean:+.{digits}f} ({self.low:+.{digits}f} to {self.high:+.{digits}f})"

@@ -24,6 +24,7 @@ from service.training.decide_client import Client
 from service.training.imitation import Policy, States, compounded_cost, greedy, handing_over
 from tests.conftest import Server, serving
 from tests.models.recipes import MODELS, metrics, recipe
+from tests.torch_threads import on_one_thread
 
 NAME: Final = "cartpole-imitation"
 FALLS: Final = (0, 4, 25)
@@ -32,12 +33,9 @@ FALLS: Final = (0, 4, 25)
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Small networks are faster without threads, and a busy machine slows those down most."""
-    torch = pytest.importorskip("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    """Of every network in the test."""
+    with on_one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

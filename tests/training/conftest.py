@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.torch_threads import on_one_thread
 from tests.training.small_images import bars_of_light, lying
 
 if TYPE_CHECKING:
@@ -11,12 +12,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Small networks are faster without threads, and two test runs at once do not wait for each other."""
-    torch = pytest.importorskip("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    """Of every network in the test."""
+    with on_one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -35,14 +35,6 @@ def test_beyond_the_table_the_interval_is_a_little_wider_never_narrower():
     assert found.low < exact.low < exact.high < found.high < exact.high + 0.01
 
 
-@pytest.mark.parametrize(
-    ("gap", "is_noise"),
-    [(Gap(0.1, -0.1, 0.3), True), (Gap(0.2, 0.1, 0.3), False), (Gap(-0.2, -0.3, -0.1), False), (Gap(0, 0, 0), True)],
-)
-def test_an_interval_that_holds_zero_is_noise(gap, is_noise):
-    assert gap.is_noise is is_noise
-
-
 def test_a_gap_shows_its_sign():
     assert Gap(0.0123, -0.001, 0.02).text() == "+0.012 (-0.001 to +0.020)"
 
