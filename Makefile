@@ -41,17 +41,18 @@ $(RECIPES): .venv/.train data
 data: .venv/.train  ## the data packages of the recipes, into .venv/data; a recipe names what it misses
 	-$(BIN)/python -m service.training.data_packages
 
-lock:  ## renew both lock files; needs uv
+lock:  ## renew the lock files; needs uv
 	uv pip compile -q -U --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra dev pyproject.toml -o requirements-dev.lock
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra install pyproject.toml -o requirements.lock -c requirements-dev.lock
+	uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --extra install --extra offline pyproject.toml -o requirements-offline.lock -c requirements-dev.lock
 
 clean:
 	rm -rf .venv build dist *.egg-info .*_cache .hypothesis
 
 # pip refuses an editable project beside --require-hashes, hence two steps.
-.venv/.product: requirements.lock pyproject.toml
+.venv/.product: requirements-offline.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --require-hashes -r requirements-offline.lock
 	$(ITSELF)
 	touch $@
 
