@@ -48,7 +48,7 @@ def test_the_password_of_a_file_reaches_libpq_whole(tmp_path, url):
     (tmp_path / "password").write_text("a/:@ b\n")
     found = store_url(Settings(data=tmp_path, store=url, store_password_file=tmp_path / "password"))
     assert found == URLS[url]
-    assert conninfo_to_dict(found)["password"] == "a/:@ b"
+    assert conninfo_to_dict(found)["password"] == "a/:@ b"  # noqa: S105  # made up
 
 
 @pytest.mark.parametrize(
