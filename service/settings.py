@@ -173,6 +173,9 @@ class Settings(BaseSettings):
             "the data directory by default.",
         ),
     ] = None
+    store_password_file: Annotated[
+        Place | None, Field(description="File with the password of TEMPERANCE_STORE, whose URL then has none.")
+    ] = None
     secrets: Annotated[
         Place | None,
         Field(
