@@ -163,7 +163,7 @@ def _sockets(settings: Settings, sources: Sources) -> Iterator[list[socket.socke
         with ExitStack() as stack:
             yield [stack.enter_context(made) for made in sockets]
         return
-    if {"host", "port"} & settings.model_fields_set:
+    if {"host", "port"} & (settings.model_fields_set - sources.platform):
         detail = "TEMPERANCE_UDS takes the place of TEMPERANCE_HOST and TEMPERANCE_PORT; set one of them"
         raise sources.explained(detail)
     with ExitStack() as stack:
