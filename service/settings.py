@@ -253,6 +253,9 @@ class Settings(BaseSettings):
     strict_start: Annotated[
         bool, Field(description="Whether one model that cannot be loaded stops the start; otherwise the others serve.")
     ] = True
+    expected_models: Annotated[
+        Names, Field(description="Models without which the service is not ready, separated by commas.")
+    ] = ()
     load_seconds: Annotated[
         float,
         Field(
