@@ -220,7 +220,8 @@ def _exposed(settings: Settings) -> Iterator[Finding]:
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
-    for path in filter(None, (keys_path(settings), settings.ssl_keyfile, settings.ssl_keyfile_password_file)):
+    passwords = settings.ssl_keyfile_password_file, settings.store_password_file
+    for path in filter(None, (keys_path(settings), settings.ssl_keyfile, *passwords)):
         if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding("secrets", "warning", f"others than its owner may read {path}", f"chmod 600 {path}")
     if settings.models.is_dir() and os.access(settings.models, os.W_OK):

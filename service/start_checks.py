@@ -77,7 +77,7 @@ def check_expected(settings: Settings, registry: Registry, sources: Sources) -> 
     SettingsInvalid
     """
     for name in registry.missing(settings.expected_models):
-        detail = f"the expected model {name[:64]!r} is not served: no alias of {settings.models} names a version of it"
+        detail = f"the expected model {name!r} is not served: no alias of {settings.models} names a version of it"
         if settings.strict_start:
             advice = "publish it, or start with TEMPERANCE_STRICT_START=false to wait for it"
             raise sources.explained(f"{detail}; {advice}", "expected_models")

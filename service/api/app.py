@@ -145,7 +145,7 @@ def _routed(parts: AppParts) -> ASGIApp:
     for protocol in protocols:
         app.include_router(protocol.router)
     app.include_router(operations.health_router(state.check_ready))
-    app.include_router(operations.metrics_router(parts.exposed))
+    app.include_router(operations.metrics_router(parts.exposed, state.check_ready))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
         app.include_router(openapi.router(_contract(parts), parts.root_path))

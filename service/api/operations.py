@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from service.api.page_headers import page_headers
 from service.api.remembered_routes import READ
+from service.errors import ServiceError
 from service.runtime.registry import Registry
 
 ASSETS: Final = {
@@ -47,6 +48,32 @@ def health_router(check_ready: Callable[[], None]) -> APIRouter:
     for path, endpoint in (("/livez", livez), ("/readyz", readyz)):
         routes.add_api_route(path, endpoint, methods=READ)
     return routes
+
+
+class Readiness(Collector):
+    """`temperance_ready`, found out at every request as `/readyz` does.
+
+    Parameters
+    ----------
+    check_ready : callable
+        As `health_router`'s.
+    """
+
+    def __init__(self, check_ready: Callable[[], None]) -> None:
+        self._check_ready = check_ready
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One sample."""
+        yield GaugeMetricFamily(
+            "temperance_ready", "1 while /readyz answers 200, else 0", value=float(self._is_ready())
+        )
+
+    def _is_ready(self) -> bool:
+        try:
+            self._check_ready()
+        except ServiceError:
+            return False
+        return True
 
 
 class ServedVersions(Collector):
@@ -121,13 +148,22 @@ class _Counted(Collector):
         yield from self._counted.collect()
 
 
-def metrics_router(registry: CollectorRegistry) -> APIRouter:
-    """`/metrics` in Prometheus' text format."""
-    routes = APIRouter()
+def metrics_router(registry: CollectorRegistry, check_ready: Callable[[], None]) -> APIRouter:
+    """`/metrics` in Prometheus' text format: of a registry, and whether the service is ready.
+
+    Parameters
+    ----------
+    registry : CollectorRegistry
+    check_ready : callable
+        As `health_router`'s.
+    """
+    routes, own = APIRouter(), CollectorRegistry()
+    own.register(Readiness(check_ready))
 
     async def metrics() -> Response:
         """Counters and histograms."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        text = generate_latest(own) + generate_latest(registry)
+        return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     routes.add_api_route("/metrics", metrics, methods=READ)
     return routes
