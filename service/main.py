@@ -56,7 +56,7 @@ from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
-from service.start_checks import check_open_files, check_settings, warn_of_models
+from service.start_checks import check_expected, check_open_files, check_settings, warn_of_models
 from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry, forget_ended_workers
 
@@ -125,6 +125,7 @@ def _loaded(settings: Settings, sources: Sources) -> Registry:
         registry = load(settings)
         _log_models(registry)
         warn_of_models(_repository(settings), registry)
+    check_expected(settings, registry, sources)
     return registry
 
 
@@ -300,7 +301,8 @@ def _parts(
         body_seconds=settings.body_seconds,
         docs=settings.docs,
         root_path=settings.root_path,
-        exposed=exposed(telemetry.registry, registry, shared=shared),
+        exposed=exposed(telemetry.registry, registry, shared=shared, expected=settings.expected_models),
+        expected=settings.expected_models,
         checks=checks,
         workers=settings.workers,
     )

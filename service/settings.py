@@ -15,6 +15,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.bundle.repository import NAME
 from service.service_links import service_links
 
 PREFIX = "TEMPERANCE_"
@@ -61,6 +62,12 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
         parts = urlsplit(_with_a_port(origin))
         if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
             raise ValueError("an origin is https://HOST or https://HOST:PORT, and never *")
+    return value
+
+
+def _model_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(NAME.fullmatch(name) for name in value):
+        raise ValueError("a model's name has at most 64 letters, digits, dots, dashes and underscores")
     return value
 
 
@@ -260,6 +267,11 @@ class Settings(BaseSettings):
     strict_start: Annotated[
         bool, Field(description="Whether one model that cannot be loaded stops the start; otherwise the others serve.")
     ] = True
+    expected_models: Annotated[
+        Names,
+        AfterValidator(_model_names),
+        Field(description="Models without which the service is not ready, separated by commas."),
+    ] = ()
     load_seconds: Annotated[
         float,
         Field(

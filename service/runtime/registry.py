@@ -1,6 +1,6 @@
 """Models in memory, by name and by version or alias."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -68,6 +68,10 @@ class Registry:
     def find(self, name: str) -> Served | None:
         """A model's versions, or None for a name that is not served."""
         return self._served.get(name)
+
+    def missing(self, expected: Iterable[str]) -> list[str]:
+        """Those of the names that are not served."""
+        return [name for name in expected if name not in self._served]
 
     def served(self, name: str) -> Served:
         """A model's versions; ModelNotFound for any other name."""
