@@ -180,7 +180,7 @@ class _State:
         if self._parts.ending.is_draining:
             raise Draining("the service ends; it still answers, and other requests belong to another process")
         # What was loaded at the start can be unloaded, to the last: then there is no model to send a request to.
-        if not (self._running and self._parts.registry.names()):
+        if not self._running or self._parts.registry.is_empty:
             raise NotReady.without_models()
         if self._parts.recorder is not None:
             self._parts.recorder.check()

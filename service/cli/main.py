@@ -24,6 +24,7 @@ VERBS: Final = {
     "outcomes": "service.cli.outcomes_command:outcomes",
     "performance": "service.cli.performance_command:performance",
     "publish": "service.cli.publish_command:publish",
+    "ray": "service.cli.ray_command:ray",
     "refit": "service.cli.refit_command:refit_",
     "retire": "service.cli.retire_command:retire",
     "score": "service.cli.score_command:score",
