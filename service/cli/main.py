@@ -26,6 +26,7 @@ VERBS: Final = {
     "performance": "service.cli.performance_command:performance",
     "publish": "service.cli.publish_command:publish",
     "pull": "service.cli.pull_command:pull_",
+    "ray": "service.cli.ray_command:ray",
     "refit": "service.cli.refit_command:refit_",
     "retire": "service.cli.retire_command:retire",
     "score": "service.cli.score_command:score",
