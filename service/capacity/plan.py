@@ -106,7 +106,7 @@ class Plan:
     cost: float | None
 
 
-def plan(costs: Costs, goal: Goal, limits: Limits = Limits(), *, price: float | None = None) -> Plan:  # noqa: B008
+def plan(costs: Costs, goal: Goal, limits: Limits = Limits(), *, price: float | None = None) -> Plan:
     """What a load needs, where every process gets its share of the arrivals at random.
 
     Parameters
