@@ -14,6 +14,7 @@ VERBS: Final = {
     "alias": "service.cli.alias_command:alias",
     "audit": "service.cli.audit_command:audit",
     "bench": "service.cli.bench_command:bench_",
+    "capacity": "service.cli.capacity_command:capacity",
     "doctor": "service.cli.doctor_command:doctor",
     "draft": "service.cli.draft_command:draft",
     "evaluate": "service.cli.evaluate_command:evaluate",

@@ -110,7 +110,7 @@ def _deploy(options: OnRay, settings: Settings, groups: Groups) -> None:
     with connected(options.address, runtime_env={"env_vars": proxies}, logging_level="warning"):
         import ray  # noqa: PLC0415
 
-        check_nodes(settings, sum(node["Alive"] for node in ray.nodes()))  # type: ignore[no-untyped-call]
+        check_nodes(settings, sum(node["Alive"] for node in ray.nodes()))
         with deployed(groups, settings, proxies | variables_of(settings)) as url:
             log.info("serving on Ray: %s on every node that has a replica", url)
             if not options.detach:
