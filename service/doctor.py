@@ -118,6 +118,9 @@ def _models(settings: Settings) -> Iterator[Finding]:
     for name, reason in registry.refused.items():
         advice = f"the others are served without it; {repository.command('verify', name)} checks it"
         yield Finding("models", "warning", f"{name} is refused: {reason}", advice)
+    for name in registry.missing(settings.expected_models):
+        state: State = "failed" if settings.strict_start else "warning"
+        yield Finding("models", state, f"{name} is expected and not served", "the service is not ready without it")
     for line in without_first_alias(repository, registry):
         yield Finding("aliases", "warning", line, "or let every request name a version or an alias")
 
