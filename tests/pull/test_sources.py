@@ -104,7 +104,7 @@ def test_a_part_that_an_interrupted_pull_left_is_continued(place: Place, here: R
 def test_what_a_source_does_not_hold_is_missing(place: Place, here: Repository):
     with pytest.raises(SourceMissing, match="holds no version 7"):
         pull_from(place.address, here, PullRequest((Choice(NAME, 7),)))
-    with pytest.raises(PullFailed, match="names no version"):
+    with pytest.raises(PullFailed, match="is missing or names no version"):
         pull_from(place.address, here, PullRequest((Choice("other"),)))
     assert not list(here.root.iterdir())
 
