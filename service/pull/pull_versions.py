@@ -16,8 +16,8 @@ from service.bundle.sums import SUMS_FILE
 from service.bundle.writer import FIRST_ALIAS, adopt, replace_aliases
 from service.errors import BundleDamaged, BundleError
 from service.pull.fetching import Advance, Budget, Fetch
-from service.pull.plan import AliasRule, PlannedModel, PullRequest, is_here, planned
 from service.pull.pull_errors import PullFailed
+from service.pull.pull_plan import AliasRule, PlannedModel, PullRequest, is_here, planned
 from service.pull.source import Source
 from service.pull.source_index import ListedVersion
 from service.pull.staging import clear, locked, staging_folder

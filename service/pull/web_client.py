@@ -169,7 +169,7 @@ def _is_of_tls(error: BaseException | None) -> bool:
 
 
 def _netrc() -> httpx.NetRCAuth | None:
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     return httpx.NetRCAuth(str(path)) if path.is_file() else None
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.errors import ServiceError
-from service.pull.plan import Choice, PullRequest, choice
 from service.pull.pull_errors import PullFailed
+from service.pull.pull_plan import Choice, PullRequest, choice
 from service.pull.pull_versions import pull
-from service.pull.sources import open_source
+from service.pull.source_kinds import open_source
 from tests.damaged_versions import DAMAGES, reseal
 from tests.pull.file_server import Files, body
 from tests.pull.registry_server import files_of

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from service.bundle.repository import Repository
-from service.pull.plan import Choice, PullRequest
 from service.pull.pull_errors import PullFailed
+from service.pull.pull_plan import Choice, PullRequest
 from service.pull.pull_versions import pull
-from service.pull.sources import open_source
+from service.pull.source_kinds import open_source
 from tests.certificates import make_pair
 from tests.damaged_versions import reseal
 from tests.pull.file_server import Files, file_server, wait_until

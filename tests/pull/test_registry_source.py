@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 
 from service.bundle.repository import Repository
-from service.pull.plan import Choice, PullRequest
 from service.pull.pull_errors import PullFailed
+from service.pull.pull_plan import Choice, PullRequest
 from service.pull.pull_versions import PulledModel, pull
-from service.pull.sources import open_source
+from service.pull.source_kinds import open_source
 from tests.certificates import Pair, make_pair
 from tests.pull.file_server import QuietHandler
 from tests.pull.registry_server import (

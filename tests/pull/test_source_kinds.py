@@ -7,10 +7,10 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
-from service.pull.plan import Choice, PullRequest
 from service.pull.pull_errors import PullFailed, SourceMissing
+from service.pull.pull_plan import Choice, PullRequest
 from service.pull.pull_versions import PulledModel, pull
-from service.pull.sources import SOURCES, open_source
+from service.pull.source_kinds import SOURCES, open_source
 from tests.damaged_versions import reseal
 from tests.pull.places import PLACES, Place
 from tests.pull.registry_server import files_of
