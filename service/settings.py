@@ -19,6 +19,8 @@ from service.bundle.repository import NAME
 from service.service_links import service_links
 
 PREFIX = "TEMPERANCE_"
+PLATFORM: Final = {"port": "PORT"}
+"""Settings for which platforms (Knative, Cloud Run) have a variable of their own: it counts where ours is not set."""
 MOST_LOAD_SECONDS: Final = 86400.0
 LEAST_LOAD_MEMORY: Final = 64 << 20
 MOST_LOAD_MEMORY: Final = 1 << 50
@@ -114,7 +116,9 @@ class _Environment(EnvSettingsSource):
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
         links = {name.lower() for name in service_links(os.environ, PREFIX)}  # as pydantic writes them
-        self.env_vars = {name: value for name, value in self.env_vars.items() if name not in links}
+        ours = {name: value for name, value in self.env_vars.items() if name not in links}
+        set_by = {field: os.environ[name] for field, name in PLATFORM.items() if name in os.environ}
+        self.env_vars = {f"{PREFIX}{field}".lower(): value for field, value in set_by.items()} | ours
 
 
 class Settings(BaseSettings):
@@ -337,7 +341,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment without what Kubernetes sets in it."""
+        """Arguments, then the environment without what Kubernetes sets in it, then variables of platforms."""
         del env_settings, dotenv_settings, file_secret_settings
         return init_settings, _Environment(settings_cls)
 

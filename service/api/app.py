@@ -183,7 +183,7 @@ class _State:
         registry, expected = self._parts.registry, self._parts.expected
         self.check_open()
         # What was loaded at the start can be unloaded, to the last: then there is no model to send a request to.
-        if not (self._running and registry.names()):
+        if not self._running or registry.is_empty:
             raise NotReady.without_models()
         if missing := registry.missing(expected):  # whose names need a credential
             count = f"{len(missing)} of {len(expected)} expected models"

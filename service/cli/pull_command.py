@@ -52,8 +52,8 @@ def pull_(source: str, names: tuple[str, ...], repository: Repository, *, as_jso
     that its aliases name there; without a NAME every model comes, from a source that can list them.
     """
     proofs, is_proven = proofs_of(flags), flags.pop("verify")
-    opened = open_source(source, plain_http=flags.pop("plain_http"))
-    found = pull(opened, repository, _request(names, **flags), proofs=proofs if is_proven else None, track=_bar)
+    with open_source(source, plain_http=flags.pop("plain_http")) as opened:
+        found = pull(opened, repository, _request(names, **flags), proofs=proofs if is_proven else None, track=_bar)
     if as_json:
         print_json({"models": [asdict(model) for model in found]})
         return

@@ -15,12 +15,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
+
 from service.pull.pull_errors import PullFailed, SourceInterrupted, SourceMissing
 from service.pull.source import Content
-from service.pull.web_client import SECONDS
+from service.pull.web_client import SECONDS, is_loopback
 
 PART: Final = 8 << 20
 """Bytes of one request: what an interrupted request costs at most."""
+ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -51,6 +54,9 @@ class BucketSource:
     def title(self) -> str:
         """As `Source.title`."""
         return self._title
+
+    def close(self) -> None:
+        """As `Source.close`: it keeps none."""
 
     def names(self) -> list[str]:
         """As `Source.names`."""
@@ -103,9 +109,25 @@ def _library() -> Any:
         ) from None
 
 
+def _allows_http() -> bool:
+    """Whether the endpoint is this machine, or the environment says so.
+
+    Raises
+    ------
+    PullFailed
+        If the endpoint needs it and nothing does.
+    """
+    endpoint = next(filter(None, map(os.environ.get, ENDPOINTS)), "")
+    is_plain = endpoint.lower().startswith("http://")
+    allowed = os.environ.get("AWS_ALLOW_HTTP", "").lower() in {"true", "1"}
+    if is_plain and not allowed and not is_loopback(httpx.URL(endpoint).host):
+        raise PullFailed("the endpoint of s3:// is without TLS; --plain-http allows it")
+    return is_plain
+
+
 def _client_options(*, plain_http: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"read_timeout": timedelta(seconds=SECONDS), "user_agent": "temperance"}
-    if plain_http:
+    if plain_http or _allows_http():
         options["allow_http"] = True
     bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
     if bundle:

@@ -38,6 +38,9 @@ class FolderSource:
         """As `Source.title`."""
         return str(self._root)
 
+    def close(self) -> None:
+        """As `Source.close`: it keeps none."""
+
     def names(self) -> list[str]:
         """As `Source.names`."""
         repository = Repository(self._root)

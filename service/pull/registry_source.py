@@ -65,6 +65,10 @@ class RegistrySource:
         self._client = WebClient(plain_http=plain_http)
         self._login: dict[str, str] = {}
 
+    def close(self) -> None:
+        """As `Source.close`."""
+        self._client.close()
+
     def names(self) -> list[str]:
         """As `Source.names`."""
         return sorted({title.partition("/")[0] for title in self._layers if title.count("/") == 2})

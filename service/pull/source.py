@@ -44,6 +44,9 @@ class Source(Protocol):
     def title(self) -> str:
         """How messages call it: its address, without credentials."""
 
+    def close(self) -> None:
+        """End its connections."""
+
     def names(self) -> list[str]:
         """Models that it holds.
 

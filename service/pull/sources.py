@@ -1,5 +1,7 @@
 """The kinds of places that versions are pulled from, by how their addresses begin."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final
 
@@ -9,8 +11,9 @@ from service.pull.source import Source
 FOLDER: Final = "service.pull.folder_source:FolderSource"
 
 
-def open_source(address: str, *, plain_http: bool = False) -> Source:
-    """The source of an address.
+@contextmanager
+def open_source(address: str, *, plain_http: bool = False) -> Iterator[Source]:
+    """The source of an address, whose connections end with the context.
 
     Parameters
     ----------
@@ -31,7 +34,10 @@ def open_source(address: str, *, plain_http: bool = False) -> Source:
     module, _, name = (SOURCES[scheme] if separator else FOLDER).partition(":")
     kind: Any = getattr(import_module(module), name)
     source: Source = kind(address, plain_http=plain_http)
-    return source
+    try:
+        yield source
+    finally:
+        source.close()
 
 
 SOURCES: Final = {

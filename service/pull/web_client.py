@@ -37,6 +37,10 @@ class WebClient:
         self._plain_http = plain_http
         self._client = httpx.Client(follow_redirects=False, timeout=SECONDS, auth=_netrc() if netrc else None)
 
+    def close(self) -> None:
+        """End all connections."""
+        self._client.close()
+
     @contextmanager
     def get(self, url: httpx.URL, headers: Mapping[str, str] = NO_HEADERS) -> Iterator[httpx.Response]:
         """The answer to a GET, whatever its status, redirects followed; its body is not read yet.

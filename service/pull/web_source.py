@@ -32,6 +32,10 @@ class WebSource:
         """As `Source.title`."""
         return titled(self._base).rstrip("/")
 
+    def close(self) -> None:
+        """As `Source.close`."""
+        self._client.close()
+
     def names(self) -> list[str]:
         """As `Source.names`: a web server lists nothing."""
         raise PullFailed(f"{self.title}: a web server does not list models; name them: `temperance pull URL NAME`")
