@@ -3,6 +3,7 @@
 Tested in tests/cluster/test_ray_process.py.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ def ray_variables(settings: Settings, *, haproxy: bool) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": str(int(haproxy)),
         # Every request may be repeated (docs/guide/outcomes.md): one whose replica dies goes to another.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-        "RAY_SERVE_HAPROXY_TCP_NODELAY": "1",
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(math.ceil(settings.deadline + SETTLE_SECONDS)),
         # One loop for Ray's server and the application: a second thread would halve the throughput.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(max(settings.drain_seconds, DEREGISTRATION_SECONDS)),
