@@ -55,7 +55,7 @@ from service.runtime.registry import Registry, every, load_registry
 from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
-from service.start_checks import check_open_files, check_settings, warn_of_models
+from service.start_checks import check_expected, check_open_files, check_settings, warn_of_models
 from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry, forget_ended_workers
 
@@ -119,6 +119,7 @@ def _loaded(settings: Settings, sources: Sources) -> Registry:
         registry = load(settings)
         _log_models(registry)
         warn_of_models(repository_of(settings), registry)
+    check_expected(settings, registry, sources)
     return registry
 
 
@@ -157,7 +158,7 @@ def _sockets(settings: Settings, sources: Sources) -> Iterator[list[socket.socke
         with ExitStack() as stack:
             yield [stack.enter_context(made) for made in sockets]
         return
-    if {"host", "port"} & settings.model_fields_set:
+    if {"host", "port"} & (settings.model_fields_set - sources.platform):
         detail = "TEMPERANCE_UDS takes the place of TEMPERANCE_HOST and TEMPERANCE_PORT; set one of them"
         raise sources.explained(detail)
     with ExitStack() as stack:
@@ -311,7 +312,8 @@ def _parts(
         body_seconds=settings.body_seconds,
         docs=settings.docs,
         root_path=settings.root_path,
-        exposed=exposed(telemetry.registry, registry, shared=shared),
+        exposed=exposed(telemetry.registry, registry, shared=shared, expected=settings.expected_models),
+        expected=settings.expected_models,
         checks=checks,
         workers=settings.workers,
     )

@@ -83,6 +83,10 @@ class Registry:
         """A model's versions, or None for a name that is not served."""
         return self._served.get(name)
 
+    def missing(self, expected: Iterable[str]) -> list[str]:
+        """Those of the names that are not served."""
+        return [name for name in expected if name not in self._served]
+
     def served(self, name: str) -> Served:
         """A model's versions; ModelNotFound for any other name."""
         try:
