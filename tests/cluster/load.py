@@ -60,8 +60,8 @@ class Load:
         return [outcome.id for outcome in list(self.outcomes) if outcome.id is not None]
 
     def _send(self) -> None:
-        own = {"base_url": self.like.base_url, "headers": self.like.headers, "timeout": CLIENT_SECONDS}
-        with httpx.Client(**own) as client:
+        base, headers = self.like.base_url, self.like.headers
+        with httpx.Client(base_url=base, headers=headers, timeout=CLIENT_SECONDS) as client:
             while not self._over.is_set():
                 self.outcomes.append(self._outcome(client))
 
