@@ -41,6 +41,7 @@ from service.credentials import (
     key_use_of,
     keys_of,
 )
+from service.deployment import check_names, providers_of
 from service.environment import Sources, read_settings
 from service.errors import SettingsInvalid
 from service.hangup import Watch, watching
@@ -56,7 +57,7 @@ from service.runtime.registry import Registry, load_registry
 from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
-from service.start_checks import check_open_files, check_settings, warn_of_models
+from service.start_checks import check_open_files, check_settings, log_models, warn_of_models
 from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry, forget_ended_workers
 
@@ -123,14 +124,12 @@ def _serve(settings: Settings, sources: Sources, access: Access) -> None:
 def _loaded(settings: Settings, sources: Sources) -> Registry:
     with sources.named("models"):
         registry = load(settings)
-        _log_models(registry)
+    with sources.named("deployment"):
+        check_names(settings, [*registry.names(), *registry.refused])
+    log_models(registry)
+    with sources.named("models"):
         warn_of_models(_repository(settings), registry)
     return registry
-
-
-def _log_models(registry: Registry) -> None:
-    for model in registry.all_models():
-        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
 
 
 def _log_crowding(settings: Settings) -> None:
@@ -207,19 +206,28 @@ def tls_of(settings: Settings) -> Tls | None:
 
 def load(settings: Settings) -> Registry:
     """Every model that the settings point at; anything unreadable raises, where the start is strict."""
-    strict, proofs = settings.strict_start, _proofs(settings)
-    return load_registry(_repository(settings), threads=threads_of(settings), strict=strict, proofs=proofs)
+    return load_registry(
+        _repository(settings),
+        threads=threads_of(settings),
+        strict=settings.strict_start,
+        proofs=_proofs(settings),
+        providers=providers_of(settings),
+    )
 
 
 def _load_in_worker(settings: Settings, shared: str | None) -> Registry:
     if shared is None:
         return load(settings)
     last = LastServed(Path(shared))
-    return load_as_others(_repository(settings), last, threads=threads_of(settings), proofs=_proofs(settings))
+    providers = providers_of(settings)
+    return load_as_others(
+        _repository(settings), last, threads=threads_of(settings), proofs=_proofs(settings), providers=providers
+    )
 
 
 def _proofs(settings: Settings) -> Proofs:
-    return Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory), data=settings.data)
+    limits = Limits(seconds=settings.load_seconds, memory=settings.load_memory)
+    return Proofs(limits, data=settings.data, providers=providers_of(settings))
 
 
 def _repository(settings: Settings) -> Repository:
@@ -280,7 +288,7 @@ def _new_id() -> str:
 
 
 def _reloader(settings: Settings, registry: Registry, shared: str | None) -> Reloader:
-    loader = Loader(_repository(settings), threads_of(settings), _proofs(settings))
+    loader = Loader(_repository(settings), threads_of(settings), _proofs(settings), providers_of(settings))
     return Reloader(loader, registry, last=None if shared is None else LastServed(Path(shared)))
 
 

@@ -12,6 +12,7 @@ from service.runtime.disk_look import published
 from service.runtime.loader import Loader, Served
 from service.runtime.model import Model
 from service.runtime.proofs import Proofs
+from service.runtime.provider_packages import ON_CPU_ALONE, Providers
 
 MOST_LISTED: Final = 12
 
@@ -102,7 +103,12 @@ class Registry:
 
 
 def load_registry(
-    repository: Repository, *, threads: int = 1, strict: bool = True, proofs: Proofs | None = None
+    repository: Repository,
+    *,
+    threads: int = 1,
+    strict: bool = True,
+    proofs: Proofs | None = None,
+    providers: Providers = ON_CPU_ALONE,
 ) -> Registry:
     """Load every aliased version.
 
@@ -114,6 +120,8 @@ def load_registry(
         Whether anything unreadable stops the start; otherwise its model is refused.
     proofs : Proofs, optional
         All versions that are new to this machine are proven first, in a process of their own.
+    providers : Providers
+        Which execution provider every model runs on.
 
     Raises
     ------
@@ -122,7 +130,7 @@ def load_registry(
     ServiceError
         Of the first model that cannot be loaded, where that stops the start.
     """
-    loader = Loader(repository, threads, proofs)
+    loader = Loader(repository, threads, proofs, providers)
     outcomes = loader.outcomes(published_names(repository), {})
     errors = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Exception)}
     if strict:
