@@ -115,9 +115,7 @@ def _round(address: Address, sample: Sample, more: Sample, seconds: float) -> It
         yield observe(address, more.request, connections=connections, seconds=seconds)
 
 
-def observe(
-    address: Address, request: bytes, *, connections: int, seconds: float, pause: float = 0.0
-) -> Observed:
+def observe(address: Address, request: bytes, *, connections: int, seconds: float, pause: float = 0.0) -> Observed:
     """What a server did while so many connections sent a request again and again, after a pause on average."""
     before, loop, process = counters(address), loop_seconds(address), processor_seconds(address)
     began = time.perf_counter()

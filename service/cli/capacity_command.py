@@ -69,9 +69,7 @@ def measure(
         print_table(_table([(field, f"{value:.6g}") for field, value in asdict(costs).items()], "cost"))
 
 
-def _measured(
-    model: Model, settings: Settings, path: str, bodies: list[tuple[int, bytes]], *, seconds: float
-) -> Costs:
+def _measured(model: Model, settings: Settings, path: str, bodies: list[tuple[int, bytes]], *, seconds: float) -> Costs:
     with tempfile.TemporaryDirectory() as folder, own_server(settings, Path(folder), defaults=OF_ONE_PROCESS) as server:
         sample, more = samples(server, path, bodies)
         observe(server, sample.request, connections=8, seconds=seconds)
@@ -98,8 +96,12 @@ def _record_bytes(store: Path) -> float:
 @click.option("--p99-ms", type=click.FloatRange(min=0, min_open=True), required=True, help="Latency of 99 %.")
 @click.option("--headroom", type=click.FloatRange(0, 1, max_open=True), default=0.3, show_default=True)
 @click.option("--spare-nodes", type=click.IntRange(min=0), default=1, show_default=True, help="That may fail.")
-@click.option("--node-cores", type=click.IntRange(min=1), default=32, show_default=True, help="Processors of a machine.")
-@click.option("--burst", type=click.FloatRange(min=1), default=1.0, show_default=True, help="Requests that come at once.")
+@click.option(
+    "--node-cores", type=click.IntRange(min=1), default=32, show_default=True, help="Processors of a machine."
+)
+@click.option(
+    "--burst", type=click.FloatRange(min=1), default=1.0, show_default=True, help="Requests that come at once."
+)
 @click.option(
     "--latency-factor",
     type=click.FloatRange(min=1),
