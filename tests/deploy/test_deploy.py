@@ -19,21 +19,15 @@ import pytest
 
 from service.cli.main import VERBS
 from service.settings import PREFIX, Settings
-from service.stuck_runs import GRACE_SECONDS
 from tests.certificates import Pair, make_pair
 from tests.conftest import Server
 from tests.shipped_model import SHIPPED
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
-COMPOSE = ROOT / "docker-compose.yml"
 IGNORED = ROOT / ".dockerignore"
 LOCK = ROOT / "requirements.lock"
 LOCKED = re.compile(r"[a-z0-9._-]+==\S+( ;.*)?( --hash=sha256:[0-9a-f]{64})+")
-
-# All the YAML that docker-compose.yml uses; a line that is not of this form fails the test that reads it.
-SCALAR = r'"[^"]+"|[\w./](?:(?!: | #).)*'
-YAML_LINE = re.compile(rf"(?P<indent> *)(- (?P<item>{SCALAR})|(?P<key>\w+):( (?P<value>{SCALAR}))?)")
 
 
 def joined(text: str) -> list[str]:
@@ -64,27 +58,6 @@ def final(word: str) -> list[str]:
 def environment() -> dict[str, str]:
     """What the last stage sets."""
     return dict(pair.split("=", 1) for rest in final("ENV") for pair in shlex.split(rest))
-
-
-def compose() -> dict[str, list[str]]:
-    """Values of the compose file by their dotted path."""
-    path: list[tuple[int, str]] = []
-    found: dict[str, list[str]] = {}
-    for line in COMPOSE.read_text(encoding="utf-8").splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        part = YAML_LINE.fullmatch(line)
-        assert part is not None, f"this test cannot read {line!r}"
-        if part["key"]:
-            path = [step for step in path if step[0] < len(part["indent"])] + [(len(part["indent"]), part["key"])]
-        value = part["item"] or part["value"]
-        if value:
-            found.setdefault(".".join(key for _, key in path), []).append(value.strip('"'))
-    return found
-
-
-def of_service(key: str) -> list[str] | None:
-    return compose().get(f"services.temperance.{key}")
 
 
 def health_command() -> list[str]:
@@ -206,10 +179,9 @@ def test_the_image_sets_settings_that_exist_and_switches_telemetry_off() -> None
     assert variables["ORT_DISABLE_TELEMETRY"] == "1"
 
 
-def test_one_port_is_set_exposed_and_published_to_this_machine_only() -> None:
+def test_one_port_is_set_and_exposed() -> None:
     port = environment()["TEMPERANCE_PORT"]
     assert final("EXPOSE") == [port]
-    assert of_service("ports") == [f"127.0.0.1:{port}:{port}"]
 
 
 def test_the_health_check_passes_on_a_server_that_is_ready(server: Server) -> None:
@@ -237,61 +209,6 @@ def test_the_health_check_fails_where_nothing_listens() -> None:
     with answering(200) as port:
         assert check_health(port) == 0
     assert check_health(port) == 1
-
-
-def test_compose_builds_this_dockerfile() -> None:
-    assert of_service("build.context") == ["."]
-    assert of_service("build.dockerfile") == [DOCKERFILE.relative_to(ROOT).as_posix()]
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    {
-        "read_only": "true",
-        "tmpfs": "/tmp",  # noqa: S108  # the one place a read-only container may write
-        "cap_drop": "ALL",
-        "security_opt": "no-new-privileges:true",
-        "restart": "unless-stopped",
-    }.items(),
-)
-def test_compose_gives_the_container_no_more_than_it_needs(key: str, value: str) -> None:
-    assert of_service(key) == [value]
-
-
-def test_compose_waits_for_the_end_of_requests_before_it_kills() -> None:
-    (seconds,) = of_service("stop_grace_period") or [""]
-    half_sent = 2.0  # seconds more for a body that has not arrived
-    drain = float(environment()["TEMPERANCE_DRAIN_SECONDS"])
-    deadline = Settings.model_fields["deadline"].default
-    assert float(seconds.removesuffix("s")) > drain + deadline + half_sent + GRACE_SECONDS
-
-
-@pytest.mark.parametrize(
-    "key", ["privileged", "cap_add", "devices", "network_mode", "pid", "user", "command", "entrypoint"]
-)
-def test_compose_leaves_the_images_own_limits_as_they_are(key: str) -> None:
-    assert of_service(key) is None
-
-
-def test_compose_mounts_models_keys_and_data_where_the_service_looks_for_them() -> None:
-    keys = Path(compose()["services.temperance.environment.TEMPERANCE_KEYS"][0]).parent
-    assert of_service("volumes") == [
-        f"./models:{environment()['TEMPERANCE_MODELS']}:ro",
-        f"keys:{keys}:ro",
-        f"data:{environment()['TEMPERANCE_DATA']}",
-    ]
-
-
-def test_the_one_container_that_writes_keys_serves_nothing_and_starts_only_on_request() -> None:
-    tool = {key.removeprefix("services.keys."): value for key, value in compose().items() if ".keys." in key}
-    assert tool["profiles"] == ["tools"]
-    assert tool["entrypoint"] == ["temperance", "keys"]
-    assert tool["environment.TEMPERANCE_KEYS"] == compose()["services.temperance.environment.TEMPERANCE_KEYS"]
-    assert tool["volumes"] == ["keys:/keys", "data:/data:ro"]
-    assert tool["network_mode"] == ["none"]
-    assert "ports" not in tool
-    assert (tool["read_only"], tool["cap_drop"]) == (["true"], ["ALL"])
-    assert "keys" in VERBS
 
 
 def started_as_in_the_image(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -338,15 +255,7 @@ def test_compose_with_no_key_but_a_revoked_one_stops_with_the_same_command(tmp_p
     assert "docker compose run --rm keys create --name NAME" in line
 
 
-def test_compose_keeps_the_images_health_check_and_its_times() -> None:
-    (rest,) = final("HEALTHCHECK")
-    times = dict(re.findall(r"--([\w-]+)=(\S+)", rest.split(" CMD ")[0]))
-    set_here = {key: value for key, value in compose().items() if ".healthcheck." in key}
-    declared = {key.rsplit(".", 1)[1].replace("_", "-"): value for key, (value,) in set_here.items()}
-    assert declared == times
-
-
-@pytest.mark.parametrize("path", [DOCKERFILE, COMPOSE, IGNORED], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [DOCKERFILE, IGNORED], ids=lambda path: path.name)
 def test_a_container_file_names_no_registry_and_no_place_of_one_machine(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert re.findall(r"https?://(?!127\.0\.0\.1)\S+", text) == []
