@@ -5,6 +5,9 @@ No cluster is at hand. `tests/deploy/test_kubernetes_pod.py` runs what a pod wou
 
 import copy
 import json
+import os
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +19,7 @@ import yaml
 
 from service.settings import PREFIX, Settings
 from service.start_checks import Sources, check_settings
+from tests.conftest import TEMPERANCE
 from tests.deploy.manifests import (
     FOLDER,
     RELEASES,
@@ -32,6 +36,7 @@ from tests.deploy.manifests import (
     rendered,
 )
 from tests.deploy.prometheus_rule import RULES, rule_text
+from tests.documents import anchors
 
 pytestmark = needs_kubectl
 WITH_A_SERVICE: Final = ("base", "overlays/example")
@@ -302,3 +307,52 @@ def test_kserve_and_knative_get_what_their_contracts_ask_for() -> None:
 def test_a_change_of_the_settings_makes_new_pods_of_custom_resources_too(folder: str) -> None:
     (source,) = pod(folder).container["envFrom"]
     assert source["configMapRef"]["name"] == one(folder, "ConfigMap")["metadata"]["name"] != "temperance-settings"
+
+
+README: Final = (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """What the page tells an operator to run first, a command each."""
+    (block,) = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    return str(block).replace("\\\n", " ").splitlines()
+
+
+def run(command: str, folder: Path) -> str:
+    """A command of the page; what would go to a cluster is printed."""
+    program, *words = shlex.split(command)
+    own = {"PATH": f"{TEMPERANCE.parent}:{os.environ['PATH']}", "HOME": str(folder)}
+    dry = ["--dry-run=client", "--output=json"] if program == "kubectl" else []
+    done = subprocess.run(
+        [program, *words, *dry], cwd=folder, env=own, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_commands_of_the_page_make_every_secret_that_pods_mount(tmp_path: Path) -> None:
+    (tmp_path / "store-password").write_text("of a test")
+    printed = [run(command, tmp_path) for command in commands()]
+    made = [json.loads(text) for text in printed if text.startswith("{")]
+    secrets = {resource["metadata"]["name"]: resource["data"].keys() for resource in made if "data" in resource}
+    for folder in WHOLE:
+        own = pod(folder)
+        named = {volume["name"]: volume["secret"]["secretName"] for volume in own.spec["volumes"] if "secret" in volume}
+        for mount in own.container["volumeMounts"]:
+            if mount["name"] in named:
+                paths = [Path(value) for value in own.settings().values()]
+                files = {path.name for path in paths if path.is_relative_to(mount["mountPath"])}
+                assert secrets[named[mount["name"]]] == files
+    credentials = one("overlays/example", "ServiceMonitor")["spec"]["endpoints"][0]["authorization"]["credentials"]
+    assert credentials["key"] in secrets[credentials["name"]]
+    assert one("overlays/example", "Deployment")["metadata"]["namespace"] == made[0]["metadata"]["name"]
+
+
+def test_the_page_names_every_folder_and_its_links_lead_somewhere() -> None:
+    folders = {path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("kustomization.yaml")}
+    assert set(re.findall(r"^\| `([\w/-]+)` \|", README, flags=re.MULTILINE)) == folders
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        path, _, anchor = target.partition("#")
+        page = (FOLDER / path).resolve()
+        assert page.exists()
+        assert not anchor or anchor in anchors(page)
