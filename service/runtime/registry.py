@@ -174,8 +174,8 @@ def registry_of(repository: Repository, served: dict[str, Served], refused: Mapp
     if not served and not refused:
         if (repository.root / ALIASES_FILE).exists():  # as where a platform is given the URI of one model
             raise BundleNotFound(
-                f"{repository.root} is the folder of one model, and no repository: name the folder above it, in which it "
-                "has the name of the model"
+                f"{repository.root} is the folder of one model, and no repository: name the folder above it, in which "
+                "it has the name of the model"
             )
         raise BundleNotFound(
             f"no model is published in {repository.root}, or none has an alias; `temperance fit` or `publish` makes a "

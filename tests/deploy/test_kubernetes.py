@@ -17,8 +17,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.environment import Sources
 from service.settings import PREFIX, Settings
-from service.start_checks import Sources, check_settings
+from service.start_checks import check_settings
 from tests.conftest import TEMPERANCE
 from tests.deploy.manifests import (
     FOLDER,
