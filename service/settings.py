@@ -15,6 +15,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.bundle.accepted_providers import ProviderName
 from service.bundle.repository import NAME
 from service.service_links import service_links
 
@@ -264,6 +265,17 @@ class Settings(BaseSettings):
             "0 is all of them, shared among the workers. A manifest's [runtime] threads comes first.",
         ),
     ] = 1
+    provider: Annotated[
+        ProviderName,
+        Field(
+            description="ONNX Runtime's execution provider: `cpu`, `openvino`, `cuda` or `tensorrt`. The deployment "
+            "file may name another one for a model."
+        ),
+    ] = "cpu"
+    deployment: Annotated[
+        Place | None,
+        Field(description="File of what this machine decides about single models, in TOML; none by default."),
+    ] = None
     strict_start: Annotated[
         bool, Field(description="Whether one model that cannot be loaded stops the start; otherwise the others serve.")
     ] = True

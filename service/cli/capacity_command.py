@@ -3,18 +3,20 @@
 Tested in tests/cli/test_capacity_command.py.
 """
 
+import sqlite3
 import tempfile
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 import click
 from rich.table import Table
 
-from service.api.cost_measurement import MORE_ROWS, counters, measured, samples
+from service.api.cost_measurement import MORE_ROWS, measured, observe, samples
 from service.bundle.repository import Repository
 from service.capacity.costs import Costs, read_costs, with_values, write_costs
-from service.capacity.plan import Goal, Limits, Plan, plan
+from service.capacity.plan import LATENCY_FACTOR, Goal, Limits, Plan, plan
 from service.cli.arguments import file_path, json_flag, models_option, published
 from service.cli.console import print_json, print_table
 from service.cli.own_server import OF_CALLERS, OF_ROWS, instances, own_server
@@ -67,18 +69,24 @@ def measure(
         print_table(_table([(field, f"{value:.6g}") for field, value in asdict(costs).items()], "cost"))
 
 
-def _measured(
-    model: Model, settings: Settings, path: str, bodies: list[tuple[int, bytes]], *, seconds: float
-) -> Costs:
-    with tempfile.TemporaryDirectory() as folder:
-        with own_server(settings, Path(folder), defaults=OF_ONE_PROCESS) as server:
-            sample, more = samples(server, path, bodies)
-            costs = measured(server, sample, more, model.run_time, seconds=seconds)
-            records = counters(server)["records"]
-        found = {"batch_rows": str(model.manifest.runtime.batch_rows)}
-        if records:  # the store's own log is written into its file when the server ends
-            found["record_bytes"] = str((Path(folder) / "audit.db").stat().st_size / records)
-    return with_values(costs, [f"{field}={value}" for field, value in found.items()])
+def _measured(model: Model, settings: Settings, path: str, bodies: list[tuple[int, bytes]], *, seconds: float) -> Costs:
+    with tempfile.TemporaryDirectory() as folder, own_server(settings, Path(folder), defaults=OF_ONE_PROCESS) as server:
+        sample, more = samples(server, path, bodies)
+        observe(server, sample.request, connections=8, seconds=seconds)
+        record = _record_bytes(Path(folder) / "audit.db")  # while all records are of this size
+        costs = measured(server, sample, more, model.run_time, seconds=seconds)
+    return replace(costs, record_bytes=record, batch_rows=model.bundle.manifest.runtime.batch_rows)
+
+
+def _record_bytes(store: Path) -> float:
+    if not store.exists():  # TEMPERANCE_AUDIT=off
+        return 0.0
+    with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        pages, page, free = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count")
+        )
+        records = connection.execute("SELECT count(*) FROM predictions").fetchone()[0]
+    return float((pages - free) * page / records) if records else 0.0
 
 
 @capacity.command("plan")
@@ -88,8 +96,19 @@ def _measured(
 @click.option("--p99-ms", type=click.FloatRange(min=0, min_open=True), required=True, help="Latency of 99 %.")
 @click.option("--headroom", type=click.FloatRange(0, 1, max_open=True), default=0.3, show_default=True)
 @click.option("--spare-nodes", type=click.IntRange(min=0), default=1, show_default=True, help="That may fail.")
-@click.option("--node-cores", type=click.IntRange(min=1), default=32, show_default=True, help="Processors of a machine.")
-@click.option("--burst", type=click.FloatRange(min=1), default=1.0, show_default=True, help="Requests that come at once.")
+@click.option(
+    "--node-cores", type=click.IntRange(min=1), default=32, show_default=True, help="Processors of a machine."
+)
+@click.option(
+    "--burst", type=click.FloatRange(min=1), default=1.0, show_default=True, help="Requests that come at once."
+)
+@click.option(
+    "--latency-factor",
+    type=click.FloatRange(min=1),
+    default=LATENCY_FACTOR,
+    show_default=True,
+    help="Times as long as simulated that requests last.",
+)
 @click.option("--database-records", type=click.FloatRange(min=1), help="Records per second that one database takes.")
 @click.option("--proxy-requests", type=click.FloatRange(min=1), help="Requests per second that one proxy passes on.")
 @click.option("--price", type=click.FloatRange(min=0), help="Of one processor for one hour, in your currency.")
@@ -104,6 +123,7 @@ def plan_(
     spare_nodes: int,
     node_cores: int,
     burst: float,
+    latency_factor: float,
     database_records: float | None,
     proxy_requests: float | None,
     price: float | None,
@@ -119,6 +139,7 @@ def plan_(
         node_cores=node_cores,
         burst=burst,
         queue_seconds=read_settings().queue_seconds,
+        latency_factor=latency_factor,
     )
     found = plan(costs, goal, Limits(database_records, proxy_requests), price=price)
     if as_json:
@@ -133,7 +154,7 @@ def lines(found: Plan) -> list[tuple[str, str]]:
     return [
         ("requests/s of one process, at most", f"{found.most_of_a_process:,.0f}"),
         ("requests/s of one process, planned", f"{found.rate_of_a_process:,.0f}"),
-        ("p99, simulated", f"{1e3 * found.p99_seconds:.3g} ms"),
+        ("p99, expected", f"{1e3 * found.p99_seconds:.3g} ms"),
         ("processors in use, of one process", f"{found.busy:.2f}"),
         ("requests in a joint run", f"{found.requests_per_run:.2f}"),
         ("processes", f"{found.processes:,}"),

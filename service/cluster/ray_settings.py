@@ -68,7 +68,7 @@ def _is_embedded(settings: Settings) -> bool:
 
 def _has_password(settings: Settings) -> bool:
     parts = urlsplit(settings.store or "")
-    return parts.password is not None or "password" in parse_qs(parts.query)
+    return bool(parts.password) or "password" in parse_qs(parts.query)
 
 
 def _is_set(*fields: str) -> Callable[[Settings], bool]:

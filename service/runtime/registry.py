@@ -12,6 +12,7 @@ from service.runtime.disk_look import published
 from service.runtime.loader import Loader, Served
 from service.runtime.model import Model
 from service.runtime.proofs import Proofs
+from service.runtime.provider_packages import ON_CPU_ALONE, Providers
 
 MOST_LISTED: Final = 12
 
@@ -132,6 +133,7 @@ def load_registry(
     strict: bool = True,
     proofs: Proofs | None = None,
     includes: Callable[[str], bool] = every,
+    providers: Providers = ON_CPU_ALONE,
 ) -> Registry:
     """Load every aliased version.
 
@@ -145,6 +147,8 @@ def load_registry(
         All versions that are new to this machine are proven first, in a process of their own.
     includes : callable, optional
         Whether a model is one of those that are served here.
+    providers : Providers
+        Which execution provider every model runs on.
 
     Raises
     ------
@@ -153,7 +157,7 @@ def load_registry(
     ServiceError
         Of the first model that cannot be loaded, where that stops the start.
     """
-    loader = Loader(repository, threads, proofs)
+    loader = Loader(repository, threads, proofs, providers)
     outcomes = loader.outcomes(filter(includes, published_names(repository)), {})
     errors = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Exception)}
     if strict:

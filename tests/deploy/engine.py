@@ -151,8 +151,9 @@ class Engine:
         """Tag of a stage of deploy/Dockerfile, built as it stands; what can be built again fast is kept, but no tag."""
         every = {"PYTHON_IMAGE": self.base, **arguments}
         tag = f"{OWN}/{target}:{os.getpid()}"
+        self.docker.build(tag, DOCKERFILE, context=ROOT, target=target, arguments=every)
         try:
-            yield self.docker.build(tag, DOCKERFILE, context=ROOT, target=target, arguments=every)
+            yield tag
         finally:
             self.docker("rmi", tag)
 
@@ -175,8 +176,9 @@ class Engine:
         install = f"apt-get update -qq && apt-get install -yqq --no-install-recommends {' '.join(packages)}"
         text = f"FROM {self.base}\nRUN {install} && rm -rf /var/lib/apt/lists/*\n{dockerfile}\n"
         tag = f"{OWN}/{name}:{os.getpid()}"
+        self.docker.build(tag, text, context=context)
         try:
-            yield self.docker.build(tag, text, context=context)
+            yield tag
         finally:
             self.docker("rmi", tag)
 
