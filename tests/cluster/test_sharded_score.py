@@ -23,7 +23,7 @@ from service.cluster.sharded_score import (
     shards_of,
     stretches_of,
 )
-from service.errors import DataError, ServiceError
+from service.errors import DataError, ServiceError, SettingsInvalid
 from service.runtime.model import Model, load_model
 from service.scoring.finished_chunks import FinishedChunks
 from service.scoring.score import score
@@ -191,6 +191,24 @@ def test_a_draft_has_nothing_that_nodes_could_compare(toy: Callable[..., Reposit
     draft, asked = load_model(toy().draft("toy")), replace(request_, data=request_.data.parent / "rows.csv")
     with pytest.raises(DataError, match="toy draft has no digest that nodes could compare: publish it first"):
         score(draft, asked, engine=RayEngine())
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", "the Ray cluster at 127.0.0.1:1 cannot be reached: Connection refused"),
+        ("no-such-host.invalid:6379", "the Ray cluster at no-such-host.invalid:6379 cannot be reached: "),
+        ("ray://127.0.0.1:10001", "ray://127.0.0.1:10001 is not the head of a Ray cluster: HOST:PORT, from a machine"),
+        ("10.0.0.1", "10.0.0.1 is not the head of a Ray cluster: HOST:PORT"),
+    ],
+)
+@needs_ray
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    address: str, words: str, model: Model, request_: ScoreRequest
+) -> None:
+    with pytest.raises(SettingsInvalid) as error:
+        score(model, request_, engine=RayEngine(address))
+    assert str(error.value).startswith(words)
 
 
 # ---------------------------------------------------------------- with Ray
