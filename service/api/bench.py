@@ -98,9 +98,7 @@ def compare(
         yield Comparison(count, _median([run[0] for run in runs]), _median([run[1] for run in runs]))
 
 
-async def drive(
-    address: Address, request: bytes, *, connections: int, seconds: float, pause: float = 0.0
-) -> Load:
+async def drive(address: Address, request: bytes, *, connections: int, seconds: float, pause: float = 0.0) -> Load:
     """One run; what the first fifth of a second saw is left out.
 
     With a pause, every connection waits for that long on average before it sends again, by chance: the requests of
@@ -256,7 +254,7 @@ class _Caller(asyncio.Protocol):
 
     def _send_again(self) -> None:
         if self.pause:
-            pause = random.expovariate(1.0 / self.pause)  # noqa: S311  # nothing secret
+            pause = random.expovariate(1.0 / self.pause)  # nothing secret
             self.done.get_loop().call_later(pause, self._send)
         else:
             self._send()
