@@ -122,6 +122,9 @@ def _models(settings: Settings) -> Iterator[Finding]:
     for name, reason in registry.refused.items():
         advice = f"the others are served without it; {repository.command('verify', name)} checks it"
         yield Finding("models", "warning", f"{name} is refused: {reason}", advice)
+    for name in registry.missing(settings.expected_models):
+        state: State = "failed" if settings.strict_start else "warning"
+        yield Finding("models", state, f"{name} is expected and not served", "the service is not ready without it")
     for line in without_first_alias(repository, registry):
         yield Finding("aliases", "warning", line, "or let every request name a version or an alias")
 
@@ -231,7 +234,8 @@ def _exposed(settings: Settings) -> Iterator[Finding]:
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
-    for path in filter(None, (keys_path(settings), settings.ssl_keyfile, settings.ssl_keyfile_password_file)):
+    passwords = settings.ssl_keyfile_password_file, settings.store_password_file
+    for path in filter(None, (keys_path(settings), settings.ssl_keyfile, *passwords)):
         if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding("secrets", "warning", f"others than its owner may read {path}", f"chmod 600 {path}")
     if settings.models.is_dir() and os.access(settings.models, os.W_OK):

@@ -1,11 +1,9 @@
 """Composition root: settings in, objects put together, an application out."""
 
-import gc
 import logging
 import os
 import socket
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,6 +44,7 @@ from service.environment import Sources, read_settings
 from service.errors import SettingsInvalid
 from service.hangup import Watch, watching
 from service.metrics_folder import SHARED_METRICS, metrics_folder
+from service.pauses import set_aside
 from service.prediction.predictor import Predictor
 from service.record_parts import RecordParts, check_record, record_parts, with_shadows
 from service.runtime.cpus import available_cpus
@@ -53,21 +52,16 @@ from service.runtime.last_served import LastServed, load_as_others
 from service.runtime.limited_process import Limits
 from service.runtime.loader import Loader
 from service.runtime.proofs import Proofs
-from service.runtime.registry import Registry, load_registry
+from service.runtime.registry import Registry, every, load_registry
 from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
-from service.start_checks import check_open_files, check_settings, log_models, warn_of_models
+from service.start_checks import check_expected, check_open_files, check_settings, log_models, warn_of_models
 from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry, forget_ended_workers
 
 if TYPE_CHECKING:
     from service.tracing import Exporter
-
-OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
-SWITCH_SECONDS: Final = 0.0002
-"""After which the event loop lets the thread that writes records go on, which waits for it at every statement. Python's
-own interval is 5 ms."""
 
 log = logging.getLogger("temperance")
 
@@ -124,11 +118,11 @@ def _serve(settings: Settings, sources: Sources, access: Access) -> None:
 def _loaded(settings: Settings, sources: Sources) -> Registry:
     with sources.named("models"):
         registry = load(settings)
+        log_models(registry)
+        warn_of_models(repository_of(settings), registry)
     with sources.named("deployment"):
         check_names(settings, [*registry.names(), *registry.refused])
-    log_models(registry)
-    with sources.named("models"):
-        warn_of_models(_repository(settings), registry)
+    check_expected(settings, registry, sources)
     return registry
 
 
@@ -162,7 +156,7 @@ def _sockets(settings: Settings, sources: Sources) -> Iterator[list[socket.socke
         with ExitStack() as stack:
             yield [stack.enter_context(made) for made in sockets]
         return
-    if {"host", "port"} & settings.model_fields_set:
+    if {"host", "port"} & (settings.model_fields_set - sources.platform):
         detail = "TEMPERANCE_UDS takes the place of TEMPERANCE_HOST and TEMPERANCE_PORT; set one of them"
         raise sources.explained(detail)
     with ExitStack() as stack:
@@ -204,13 +198,14 @@ def tls_of(settings: Settings) -> Tls | None:
     return Tls(files)
 
 
-def load(settings: Settings) -> Registry:
-    """Every model that the settings point at; anything unreadable raises, where the start is strict."""
+def load(settings: Settings, includes: Callable[[str], bool] = every) -> Registry:
+    """The included models that the settings point at; anything unreadable raises, where the start is strict."""
     return load_registry(
-        _repository(settings),
+        repository_of(settings),
         threads=threads_of(settings),
         strict=settings.strict_start,
         proofs=_proofs(settings),
+        includes=includes,
         providers=providers_of(settings),
     )
 
@@ -221,7 +216,7 @@ def _load_in_worker(settings: Settings, shared: str | None) -> Registry:
     last = LastServed(Path(shared))
     providers = providers_of(settings)
     return load_as_others(
-        _repository(settings), last, threads=threads_of(settings), proofs=_proofs(settings), providers=providers
+        repository_of(settings), last, threads=threads_of(settings), proofs=_proofs(settings), providers=providers
     )
 
 
@@ -230,7 +225,8 @@ def _proofs(settings: Settings) -> Proofs:
     return Proofs(limits, data=settings.data, providers=providers_of(settings))
 
 
-def _repository(settings: Settings) -> Repository:
+def repository_of(settings: Settings) -> Repository:
+    """Where the models lie."""
     return Repository(settings.models, is_named=settings.models != Settings.model_fields["models"].default)
 
 
@@ -240,7 +236,12 @@ def threads_of(settings: Settings) -> int:
 
 
 def compose(
-    settings: Settings, registry: Registry, *, shared_metrics: str | None = None, tls: Tls | None = None
+    settings: Settings,
+    registry: Registry,
+    *,
+    shared_metrics: str | None = None,
+    tls: Tls | None = None,
+    reloader: Reloader | None = None,
 ) -> ASGIApp:
     """The application around a loaded registry.
 
@@ -252,11 +253,13 @@ def compose(
         Folder that several workers count in together.
     tls : Tls, optional
         Whose certificate is loaded again on SIGHUP; several workers are replaced on it.
+    reloader : Reloader, optional
+        Of the registry; by default one that follows every model.
     """
     telemetry = Telemetry(CollectorRegistry())
     record = with_shadows(record_parts(settings, telemetry, _now), registry, telemetry, _now, _new_id)
     exporter = exporter_of(settings, telemetry)
-    reloader = _reloader(settings, registry, shared_metrics)
+    reloader = reloader or _reloader(settings, registry, shared_metrics)
     watch = Watch(reloader, telemetry, settings.reload_seconds, tls)
     ending = Ending()
     stuck = StuckRuns(WATCHDOG.overdue, ending, seconds=settings.deadline, count=telemetry.given_up)
@@ -288,8 +291,12 @@ def _new_id() -> str:
 
 
 def _reloader(settings: Settings, registry: Registry, shared: str | None) -> Reloader:
-    loader = Loader(_repository(settings), threads_of(settings), _proofs(settings), providers_of(settings))
-    return Reloader(loader, registry, last=None if shared is None else LastServed(Path(shared)))
+    return Reloader(loader_of(settings), registry, last=None if shared is None else LastServed(Path(shared)))
+
+
+def loader_of(settings: Settings) -> Loader:
+    """What brings versions from disk into memory."""
+    return Loader(repository_of(settings), threads_of(settings), _proofs(settings), providers_of(settings))
 
 
 def _parts(
@@ -308,7 +315,8 @@ def _parts(
         body_seconds=settings.body_seconds,
         docs=settings.docs,
         root_path=settings.root_path,
-        exposed=exposed(telemetry.registry, registry, shared=shared),
+        exposed=exposed(telemetry.registry, registry, shared=shared, expected=settings.expected_models),
+        expected=settings.expected_models,
         checks=checks,
         workers=settings.workers,
     )
@@ -381,18 +389,6 @@ def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
 def configure_logging(settings: Settings) -> None:
     """One line per event on standard error; no line holds what a caller sent."""
     log_format.configure(settings.log_format, settings.log_level)
-
-
-def set_aside() -> None:
-    """Keep the garbage collector off what was loaded, which stays, and off the middle of a document.
-
-    Walks through all of the first take milliseconds, in which requests wait. A large body is a hundred thousand lists:
-    looked at after every 700 of them, it takes three times as long to read.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 _OF_OTHERS: Final = frozenset({"jwt_issuers", "otlp_endpoint"})

@@ -82,6 +82,22 @@ def log_models(registry: Registry) -> None:
             log.info("%s runs %s", model.bundle.title, model.session.placement.sentence)
 
 
+def check_expected(settings: Settings, registry: Registry, sources: Sources) -> None:
+    """Refuse a start without a model that is expected; where the start is not strict, say which it waits for.
+
+    Raises
+    ------
+    SettingsInvalid
+    """
+    for name in registry.missing(settings.expected_models):
+        detail = f"the expected model {name!r} is not served: no alias of {settings.models} names a version of it"
+        if settings.strict_start:
+            advice = "publish it, or start with TEMPERANCE_STRICT_START=false to wait for it"
+            raise sources.explained(f"{detail}; {advice}", "expected_models")
+        if name not in registry.refused:  # why it is refused stands in a line of its own
+            log.error("not ready: %s", detail)
+
+
 def warn_of_models(repository: Repository, registry: Registry) -> None:
     """Say which models are refused, and which answer no request that names no version."""
     for name, reason in registry.refused.items():

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Final
 
@@ -29,10 +29,19 @@ class BenchFailed(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens."""
+    """Where a server listens.
+
+    Attributes
+    ----------
+    host : str
+    port : int
+    process : int or None
+        Its id, where it runs here.
+    """
 
     host: str
     port: int
+    process: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +135,15 @@ def as_table(found: Sequence[Comparison], *, rows: int) -> Table:
 
 def ask(address: Address, request: bytes) -> bytes:
     """Body of one answer; BenchFailed if it is no 200."""
-    return asyncio.run(_ask(address, request))
+    return bytes(asyncio.run(_ask(address, request)).body)
 
 
-async def _ask(address: Address, request: bytes) -> bytes:
+def answer_bytes(address: Address, request: bytes) -> int:
+    """Bytes of one answer on the network, its head included; BenchFailed if it is no 200."""
+    return asyncio.run(_ask(address, request)).received
+
+
+async def _ask(address: Address, request: bytes) -> "_Caller":
     loop = asyncio.get_running_loop()
     caller = _Caller(request, 0.0, 0.0, loop.create_future())
     try:
@@ -137,7 +151,7 @@ async def _ask(address: Address, request: bytes) -> bytes:
     except OSError as error:
         raise BenchFailed(f"nothing answers at {address.host} port {address.port}: {error.strerror}") from None
     await caller.done
-    return bytes(caller.body)
+    return caller
 
 
 def request_bytes(address: Address, path: str, body: bytes, *, key: str | None = None) -> bytes:
@@ -158,7 +172,7 @@ def running(target: Callable[..., None], *arguments: Any) -> Iterator[Address]:
     process.start()
     try:
         _wait_for(address, process)
-        yield address
+        yield replace(address, process=process.pid)
     finally:
         process.terminate()
         process.join()
@@ -200,6 +214,7 @@ class _Caller(asyncio.Protocol):
     done: "asyncio.Future[None]"
     times: list[float] = field(default_factory=list)
     body: bytearray = field(default_factory=bytearray)
+    received: int = 0
     _transport: Any = None
     _parser: Any = None
     _sent: float = 0.0
@@ -209,6 +224,7 @@ class _Caller(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
+        self.received += len(data)
         self._parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:

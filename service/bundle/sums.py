@@ -95,6 +95,28 @@ def verify_retired(path: Path) -> bool:
     return GRAPH_FILE not in present
 
 
+def parse_sums(content: bytes, *, where: Path | str) -> tuple[dict[str, str], str]:
+    """SHA-256 of every file that a `SHA256SUMS` lists, and its own digest, ``sha256:…``.
+
+    Parameters
+    ----------
+    content : bytes
+    where : Path or str
+        What messages call it.
+
+    Raises
+    ------
+    BundleDamaged
+        If it is no such list, or lists a file twice.
+    """
+    if b"\r\n" in content:
+        raise BundleDamaged(_changed_endings(where))
+    found = list(_parse_sums(content, where=where))
+    if len(dict(found)) < len(found):
+        raise BundleDamaged(f"{where} lists a file twice")
+    return dict(found), f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
 def sum_of_graph(sums: Mapping[str, str]) -> str:
     """One hash over the graph and its external data files: what a calibration is bound to.
 
@@ -118,14 +140,10 @@ def _part(file: Path) -> bytes:
 
 
 def _read_sums(path: Path) -> tuple[dict[str, str], str]:
-    file = path / SUMS_FILE
-    content = _part(file)
-    if b"\r\n" in content:
-        raise BundleDamaged(_changed_endings(file))
-    return dict(_parse_sums(content, where=file)), f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return parse_sums(_part(path / SUMS_FILE), where=path / SUMS_FILE)
 
 
-def _parse_sums(content: bytes, *, where: Path) -> Iterator[tuple[str, str]]:
+def _parse_sums(content: bytes, *, where: Path | str) -> Iterator[tuple[str, str]]:
     lines = content.split(b"\n")
     for line in lines[:-1] if not lines[-1] else lines:
         found = re.fullmatch(rb"([0-9a-f]{64})  ([^/\0]{1,255})", line)
@@ -134,7 +152,7 @@ def _parse_sums(content: bytes, *, where: Path) -> Iterator[tuple[str, str]]:
         yield _text(found[2], where), found[1].decode()
 
 
-def _text(name: bytes, where: Path) -> str:
+def _text(name: bytes, where: Path | str) -> str:
     try:
         return name.decode("utf-8")
     except UnicodeDecodeError:
@@ -170,7 +188,7 @@ def _mismatch(file: Path, expected: str) -> str:
     return f"{file} does not match its sum in {SUMS_FILE}: restore it, or publish another version"
 
 
-def _changed_endings(file: Path) -> str:
+def _changed_endings(file: Path | str) -> str:
     return (
         f"{file}: its line endings were changed, e.g. by Git; write `* -text` into .gitattributes in the model "
         "repository, and check the version out again"

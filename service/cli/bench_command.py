@@ -3,39 +3,24 @@
 Tested in tests/api/test_bench.py.
 """
 
-import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TextIO
 from urllib.parse import urlsplit
 
 import click
-import numpy as np
 
-from service import main as composition
 from service.api import bench
-from service.api.bench import BenchFailed
-from service.api.v1.verbs import VERBS
 from service.bundle.repository import Repository
 from service.cli.arguments import file_path, json_flag, models_option, published, split
 from service.cli.console import print_json, print_table
 from service.cli.messages import identity
+from service.cli.own_server import OF_ROWS, instances, own_server
 from service.cli.serve_command import one_blas_thread
-from service.data.dataset import read_rows
 from service.environment import read_settings
-from service.runtime.model import Model, load_model
-from service.settings import Settings
-
-OF_CALLERS: Final = (
-    *("host", "uds", "ssl_certfile", "ssl_keyfile", "ssl_keyfile_password_file", "ssl_ca_certs"),
-    *("keys", "jwt_issuers", "client_certificate_header", "quota_requests", "quota_rows"),
-)
-"""Settings that a server of bench's own leaves at their defaults: it is called from this machine, without a key."""
-OF_ROWS: Final = [name for name, verb in VERBS.items() if verb.report is None]
-"""Verbs that answer every row: a report may need labels."""
+from service.runtime.model import load_model
 
 
 @click.command("bench")
@@ -65,13 +50,15 @@ def bench_(
     """Measure a server under load, and a floor that answers as many bytes and computes nothing."""
     counts = _whole_numbers(connections)
     model = load_model(published(repository, name, None))
-    path, body = f"/v1/models/{name}:{verb}", _instances(model, data, rows)
+    path, body = f"/v1/models/{name}:{verb}", instances(model, data, rows)
     settings = read_settings().model_copy(update={"models": repository.root, "log_level": "error"})
     one_blas_thread()  # of a server of its own, which inherits the environment
-    with nullcontext(_address(url)) if url else _own_server(settings) as server:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = _address(url) if url else stack.enter_context(own_server(settings, folder))
         request = bench.request_bytes(server, path, body, key=None if key is None else key.read().strip())
-        with bench.running(bench.serve_floor, bench.ask(server, request)) as floor:
-            found = list(bench.compare(server, floor, request, connections=counts, seconds=seconds))
+        floor = stack.enter_context(bench.running(bench.serve_floor, bench.ask(server, request)))
+        found = list(bench.compare(server, floor, request, connections=counts, seconds=seconds))
     if as_json:
         print_json({"model": identity(model), "verb": verb, "rows": rows, "runs": [asdict(one) for one in found]})
         return
@@ -79,28 +66,6 @@ def bench_(
         f"{model.bundle.title}, :{verb}, {rows} row{'s' if rows > 1 else ''} in a request, validated and counted"
     )
     print_table(bench.as_table(found, rows=rows))
-
-
-@contextmanager
-def _own_server(settings: Settings) -> Iterator[bench.Address]:
-    kept = {name: value for name, value in settings if name in settings.model_fields_set.difference(OF_CALLERS)}
-    with tempfile.TemporaryDirectory() as data:  # the keys of the service's own are not at hand
-        open_to_this_machine = Settings.model_construct(**kept).model_copy(update={"data": Path(data)})
-        with bench.running(_serve_own, open_to_this_machine) as server:
-            yield server
-
-
-def _serve_own(settings: Settings, port: int) -> None:
-    composition.serve(settings.model_copy(update={"port": port}))
-
-
-def _instances(model: Model, data: Path | None, rows: int) -> bytes:
-    found = model.inputs.synthetic() if data is None else read_rows(data, model.manifest, inputs=model.inputs)
-    if not isinstance(found, np.ndarray):
-        raise BenchFailed(f"{model.bundle.title} takes more than columns of numbers; bench sends nothing else")
-    chosen = np.resize(found, (rows, found.shape[1]))
-    instances = [[None if cell != cell else cell for cell in row] for row in chosen.tolist()]  # noqa: PLR0124  # NaN
-    return json.dumps({"instances": instances}).encode()
 
 
 def _address(url: str) -> bench.Address:

@@ -1,6 +1,6 @@
 """Models in memory, by name and by version or alias."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -26,6 +26,8 @@ class Registry:
     ----------
     served : dict of str to Served
     refused : mapping of str to str, optional
+    on_request : iterable of str, optional
+        Models that are not in memory until a request names them.
 
     Attributes
     ----------
@@ -33,9 +35,12 @@ class Registry:
         Grows with every change, so that values derived from the models can be renewed.
     """
 
-    def __init__(self, served: dict[str, Served], refused: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, served: dict[str, Served], refused: Mapping[str, str] | None = None, on_request: Iterable[str] = ()
+    ) -> None:
         self._served = dict(served)
         self._refused = dict(refused or {})
+        self._on_request = frozenset(on_request)
         self.generation = 0
 
     @property
@@ -62,13 +67,26 @@ class Registry:
         self._refused = {**self._refused, name: refusal}
         self.generation += 1
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no model that a request can be sent to."""
+        return not self._served and not self._on_request
+
     def names(self) -> list[str]:
         """Served models."""
         return sorted(self._served)
 
+    def listed(self) -> list[str]:
+        """Served models, refused ones, and those that are loaded when a request names them."""
+        return sorted({*self._served, *self._refused, *self._on_request})
+
     def find(self, name: str) -> Served | None:
         """A model's versions, or None for a name that is not served."""
         return self._served.get(name)
+
+    def missing(self, expected: Iterable[str]) -> list[str]:
+        """Those of the names that are not served."""
+        return [name for name in expected if name not in self._served]
 
     def served(self, name: str) -> Served:
         """A model's versions; ModelNotFound for any other name."""
@@ -76,7 +94,7 @@ class Registry:
             return self._served[name]
         except KeyError:
             detail = "no model has that name; the list of models shows the served ones"
-            raise ModelNotFound(detail if self._served else f"{detail}: each was unloaded, or has no alias") from None
+            raise ModelNotFound(f"{detail}: each was unloaded, or has no alias" if self.is_empty else detail) from None
 
     def model(self, name: str, *, version: int | None = None, alias: str | None = None) -> Model:
         """The model that answers: by version, by alias, or `stable`.
@@ -102,6 +120,12 @@ class Registry:
         return [model for name in sorted(served) for model in served[name].models.values()]
 
 
+def every(name: str) -> bool:
+    """Whether a model is one of all of them."""
+    del name
+    return True
+
+
 def load_registry(
     repository: Repository,
     *,
@@ -109,6 +133,7 @@ def load_registry(
     strict: bool = True,
     proofs: Proofs | None = None,
     providers: Providers = ON_CPU_ALONE,
+    includes: Callable[[str], bool] = every,
 ) -> Registry:
     """Load every aliased version.
 
@@ -122,6 +147,8 @@ def load_registry(
         All versions that are new to this machine are proven first, in a process of their own.
     providers : Providers
         Which execution provider every model runs on.
+    includes : callable, optional
+        Whether a model is one of those that are served here.
 
     Raises
     ------
@@ -131,7 +158,7 @@ def load_registry(
         Of the first model that cannot be loaded, where that stops the start.
     """
     loader = Loader(repository, threads, proofs, providers)
-    outcomes = loader.outcomes(published_names(repository), {})
+    outcomes = loader.outcomes(filter(includes, published_names(repository)), {})
     errors = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Exception)}
     if strict:
         _raise_first(errors, loader)

@@ -1,0 +1,203 @@
+"""How many processes and machines a load needs, and what else it takes: memory, network, records, proxies."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from service.capacity.costs import CapacityError, Costs
+from service.capacity.simulation import QUEUE_SECONDS, REQUESTS, Simulated, simulate
+from service.runtime.timing import INLINE_SECONDS
+
+STEPS: Final = 12  # halvings: the rate is found to a part in four thousand
+SECONDS_PER_MONTH: Final = 30.0 * 86_400.0
+TAIL: Final = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to be served, and with what to spare.
+
+    Attributes
+    ----------
+    requests_per_second : float
+    p99_seconds : float
+        Latency that 99 of 100 requests must not exceed.
+    headroom : float
+        Share of what a process could take that stays free, for peaks, restarts and estimates that are wrong.
+    spare_nodes : int
+        Machines beyond those that the load needs, so that as many may fail.
+    node_cores : int
+        Processors of a machine that the service may use.
+    burst : float
+        Mean number of requests that arrive at the same moment.
+    queue_seconds : float
+        ``TEMPERANCE_QUEUE_SECONDS``.
+    """
+
+    requests_per_second: float
+    p99_seconds: float
+    headroom: float = 0.3
+    spare_nodes: int = 1
+    node_cores: int = 32
+    burst: float = 1.0
+    queue_seconds: float = QUEUE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What other parts of a deployment take; None where it is not known.
+
+    Attributes
+    ----------
+    database_records_per_second : float or None
+        Records that one database makes durable.
+    proxy_requests_per_second : float or None
+        Requests that one proxy passes on.
+    """
+
+    database_records_per_second: float | None = None
+    proxy_requests_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a load needs; rates are per second.
+
+    Attributes
+    ----------
+    most_of_a_process, rate_of_a_process : float
+        Requests with which a process still reaches the goal, and those that it gets.
+    p99_seconds, busy, requests_per_run : float
+        Simulated, at the rate that it gets: latency, processors in use, requests that are run together.
+    processes, cores, nodes : int
+        With the headroom; nodes with the spare ones.
+    memory_bytes : float
+        Of all processes.
+    bytes_in, bytes_out : float
+        On the network of the service.
+    records, commits, record_bytes : float
+        Written to stores.
+    databases, proxies : int or None
+        That share the load; None where it is not known what one takes.
+    core_hours : float
+        In a month of 30 days, of all nodes.
+    cost : float or None
+        Of these, in the currency of the price; None without a price.
+    """
+
+    requests_per_second: float
+    most_of_a_process: float
+    rate_of_a_process: float
+    p99_seconds: float
+    busy: float
+    requests_per_run: float
+    processes: int
+    cores: int
+    nodes: int
+    memory_bytes: float
+    bytes_in: float
+    bytes_out: float
+    records: float
+    commits: float
+    record_bytes: float
+    databases: int | None
+    proxies: int | None
+    core_hours: float
+    cost: float | None
+
+
+def plan(costs: Costs, goal: Goal, limits: Limits = Limits(), *, price: float | None = None) -> Plan:
+    """What a load needs, where every process gets its share of the arrivals at random.
+
+    Parameters
+    ----------
+    costs : Costs
+    goal : Goal
+    limits : Limits
+    price : float, optional
+        Of a processor for an hour.
+
+    Raises
+    ------
+    CapacityError
+        If a request that is alone misses the goal already.
+    """
+    most = most_of_a_process(costs, goal)
+    processes = math.ceil(goal.requests_per_second / ((1.0 - goal.headroom) * most))
+    rate = goal.requests_per_second / processes
+    seen = _seen(costs, goal, rate)
+    cores = processes * cores_of_a_process(costs)
+    nodes = math.ceil(cores / goal.node_cores) + goal.spare_nodes
+    core_hours = nodes * goal.node_cores * SECONDS_PER_MONTH / 3600.0
+    records = goal.requests_per_second if costs.is_recorded else 0.0
+    return Plan(
+        requests_per_second=goal.requests_per_second,
+        most_of_a_process=most,
+        rate_of_a_process=rate,
+        p99_seconds=seen.quantile(TAIL),
+        busy=seen.busy,
+        requests_per_run=seen.requests_per_run,
+        processes=processes,
+        cores=cores,
+        nodes=nodes,
+        memory_bytes=processes * costs.process_bytes,
+        bytes_in=goal.requests_per_second * costs.request_bytes,
+        bytes_out=goal.requests_per_second * costs.response_bytes,
+        records=records,
+        commits=records / max(1.0, seen.records_per_commit),
+        record_bytes=records * costs.record_bytes,
+        databases=_shares(records, limits.database_records_per_second),
+        proxies=_shares(goal.requests_per_second, limits.proxy_requests_per_second),
+        core_hours=core_hours,
+        cost=None if price is None else price * core_hours,
+    )
+
+
+def most_of_a_process(costs: Costs, goal: Goal) -> float:
+    """Requests per second with which one process still answers in time, and refuses none; by halving.
+
+    Raises
+    ------
+    CapacityError
+        If a request that is alone misses the goal already.
+    """
+    if costs.alone_seconds > goal.p99_seconds:
+        raise CapacityError(
+            f"a request that is alone takes {1e3 * costs.alone_seconds:.3g} ms, longer than the "
+            f"{1e3 * goal.p99_seconds:.3g} ms of the goal: no number of processes changes that"
+        )
+    low, high = 0.0, saturation(costs)
+    for _ in range(STEPS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _is_reached(costs, goal, middle) else (low, middle)
+    if low == 0.0:
+        raise CapacityError("requests that arrive together miss the goal at any rate: no number of processes helps")
+    return low
+
+
+def saturation(costs: Costs) -> float:
+    """Requests per second that no process exceeds: with batches as large as can be, the loop or the thread is busy."""
+    requests = max(1, costs.batch_rows // costs.rows)
+    rows = requests * costs.rows
+    run = costs.run_of(rows)
+    loop = costs.handling_seconds
+    slowest = max(loop, run / requests) if run > INLINE_SECONDS else loop + run / requests
+    return 1.0 / max(slowest, costs.commit_record_seconds)
+
+
+def cores_of_a_process(costs: Costs) -> int:
+    """One for the event loop, and one for the thread of runs where runs of one request happen there."""
+    return 2 if costs.run_of(costs.rows) > INLINE_SECONDS else 1
+
+
+def _is_reached(costs: Costs, goal: Goal, rate: float) -> bool:
+    seen = _seen(costs, goal, rate)
+    return seen.refused == 0.0 and seen.quantile(TAIL) <= goal.p99_seconds
+
+
+def _seen(costs: Costs, goal: Goal, rate: float) -> Simulated:
+    return simulate(costs, rate, requests=REQUESTS, burst=goal.burst, queue_seconds=goal.queue_seconds)
+
+
+def _shares(total: float, limit: float | None) -> int | None:
+    return None if limit is None else math.ceil(total / limit)
