@@ -197,4 +197,3 @@ def _free_ports(*names: str) -> dict[str, int]:
     for one in with_sockets.values():
         one.close()
     return ports
-
