@@ -231,7 +231,7 @@ def _node() -> str:
 
 
 def _cut(stretch: Stretch, rows: int) -> Iterable[Stretch]:
-    if stretch.stop is None:  # how many rows it has, is known when it was read: one process reads it
+    if stretch.stop is None or stretch.path.suffix.lower() != ".parquet":  # others are read from their beginning on
         return [stretch]
     starts = range(stretch.start, stretch.stop, rows)
     return [replace(stretch, start=start, stop=min(start + rows, stretch.stop)) for start in starts]

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -22,12 +23,12 @@ from service.cluster.sharded_score import (
     shards_of,
     stretches_of,
 )
-from service.errors import DataError, ServiceError
+from service.errors import DataError, ServiceError, SettingsInvalid
 from service.runtime.model import Model, load_model
 from service.scoring.finished_chunks import FinishedChunks
 from service.scoring.score import score
 from service.scoring.score_request import ScoreRequest
-from tests.cluster.two_nodes import Nodes, two_nodes
+from tests.cluster.ray_nodes import Nodes, head_node
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # it warns of its own defaults
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'temperance[ray]'")
@@ -37,7 +38,8 @@ MARK = "kept as it was"
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with two_nodes() as started:
+    with head_node() as started:
+        started.add_the_second()
         yield started
 
 
@@ -103,6 +105,19 @@ def test_shards_have_the_chunks_of_one_process_and_small_parts_are_put_together(
         [(2, 0, 60)],
         [(2, 60, 113)],
     ]
+
+
+def test_a_file_that_can_only_be_read_from_its_beginning_is_one_piece(
+    model: Model, request_: ScoreRequest, frame: pl.DataFrame
+) -> None:
+    frame.write_csv(request_.data.with_name("rows.csv"))
+    np.savez(request_.data.with_name("rows.npz"), X=frame.drop("y").to_numpy())
+    for name, stop in (("rows.csv", None), ("rows.npz", 143)):
+        asked = replace(request_, data=request_.data.with_name(name), out=request_.out.with_name(f"{name}.parquet"))
+        (shard,) = shards_of(FinishedChunks.open(model, asked, []))
+        assert [(one.start, one.stop) for one in shard] == [(0, stop)]
+        score(model, asked, engine=in_process)
+        assert pl.read_parquet(asked.out).equals(here(model, asked, f"here-{name}.parquet"))
 
 
 def test_a_shard_survives_the_way_through_a_table(job: Job) -> None:
@@ -178,6 +193,24 @@ def test_a_draft_has_nothing_that_nodes_could_compare(toy: Callable[..., Reposit
         score(draft, asked, engine=RayEngine())
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", "the Ray cluster at 127.0.0.1:1 cannot be reached: Connection refused"),
+        ("no-such-host.invalid:6379", "the Ray cluster at no-such-host.invalid:6379 cannot be reached: "),
+        ("ray://127.0.0.1:10001", "ray://127.0.0.1:10001 is not the head of a Ray cluster: HOST:PORT, from a machine"),
+        ("10.0.0.1", "10.0.0.1 is not the head of a Ray cluster: HOST:PORT"),
+    ],
+)
+@needs_ray
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    address: str, words: str, model: Model, request_: ScoreRequest
+) -> None:
+    with pytest.raises(SettingsInvalid) as error:
+        score(model, request_, engine=RayEngine(address))
+    assert str(error.value).startswith(words)
+
+
 # ---------------------------------------------------------------- with Ray
 
 
@@ -251,7 +284,7 @@ def test_what_is_finished_survives_the_command_a_process_and_a_node(
     kept = mark(small)
     with nodes.command(*line) as second:
         wait_for(lambda: len(chunks(small)) > len(kept) + 8, second)
-        nodes.workers()[0].kill()
+        wait_for(nodes.lose_a_process, second)
         nodes.lose_the_second()
         wait_for(lambda: len(chunks(small)) > len(kept) + 20, second)
         second.send_signal(signal.SIGSTOP)  # it does not put the file together meanwhile

@@ -21,23 +21,30 @@ COMMAND: Final = Path(sys.executable).with_name("temperance")
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """The cluster and its second node."""
+    """The cluster: its head and, where it has one, its second node."""
 
     cluster: Any
-    second: Any
 
     @property
     def address(self) -> str:
         """Of the head."""
         return str(self.cluster.address)
 
+    def add_the_second(self) -> None:
+        """Until it is ready."""
+        self.cluster.add_node(**NODE)
+
     def lose_the_second(self) -> None:
         """SIGKILL its processes, and give it no time."""
-        self.cluster.remove_node(self.second, allow_graceful=False)
+        for node in [*self.cluster.worker_nodes]:
+            self.cluster.remove_node(node, allow_graceful=False)
 
-    def workers(self) -> list[psutil.Process]:
-        """Processes that answer rows at this moment."""
-        return [one for one in psutil.Process().children(recursive=True) if "ray::Map" in _title(one)]
+    def lose_a_process(self) -> bool:
+        """SIGKILL one that answers rows; False if none does at this moment."""
+        at_work = [one for one in psutil.Process().children(recursive=True) if "ray::Map" in _title(one)]
+        for process in at_work[:1]:
+            process.kill()
+        return bool(at_work)
 
     def command(self, *arguments: object) -> Popen[str]:
         """`temperance` as a process that is connected to the cluster."""
@@ -46,8 +53,8 @@ class Nodes:
 
 
 @contextmanager
-def two_nodes() -> Iterator[Nodes]:
-    """Start the nodes; they end with the context."""
+def head_node() -> Iterator[Nodes]:
+    """Start a cluster of one node; all of its nodes end with the context."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         prepare()
@@ -55,7 +62,7 @@ def two_nodes() -> Iterator[Nodes]:
 
         cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         try:
-            yield Nodes(cluster, cluster.add_node(**NODE))
+            yield Nodes(cluster)
         finally:
             cluster.shutdown()
 
