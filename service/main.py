@@ -39,6 +39,7 @@ from service.credentials import (
     key_use_of,
     keys_of,
 )
+from service.deployment import check_names, providers_of
 from service.environment import Sources, read_settings
 from service.errors import SettingsInvalid
 from service.hangup import Watch, watching
@@ -55,7 +56,7 @@ from service.runtime.registry import Registry, every, load_registry
 from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
-from service.start_checks import check_expected, check_open_files, check_settings, warn_of_models
+from service.start_checks import check_expected, check_open_files, check_settings, log_models, warn_of_models
 from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry, forget_ended_workers
 
@@ -117,15 +118,20 @@ def _serve(settings: Settings, sources: Sources, access: Access) -> None:
 def _loaded(settings: Settings, sources: Sources) -> Registry:
     with sources.named("models"):
         registry = load(settings)
-        _log_models(registry)
+<<<<<<< HEAD
+    with sources.named("deployment"):
+        check_names(settings, [*registry.names(), *registry.refused])
+    log_models(registry)
+    with sources.named("models"):
         warn_of_models(repository_of(settings), registry)
+=======
+        log_models(registry)
+        warn_of_models(repository_of(settings), registry)
+    with sources.named("deployment"):
+        check_names(settings, [*registry.names(), *registry.refused])
+>>>>>>> providers
     check_expected(settings, registry, sources)
     return registry
-
-
-def _log_models(registry: Registry) -> None:
-    for model in registry.all_models():
-        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
 
 
 def _log_crowding(settings: Settings) -> None:
@@ -208,6 +214,7 @@ def load(settings: Settings, includes: Callable[[str], bool] = every) -> Registr
         strict=settings.strict_start,
         proofs=_proofs(settings),
         includes=includes,
+        providers=providers_of(settings),
     )
 
 
@@ -215,11 +222,15 @@ def _load_in_worker(settings: Settings, shared: str | None) -> Registry:
     if shared is None:
         return load(settings)
     last = LastServed(Path(shared))
-    return load_as_others(repository_of(settings), last, threads=threads_of(settings), proofs=_proofs(settings))
+    providers = providers_of(settings)
+    return load_as_others(
+        repository_of(settings), last, threads=threads_of(settings), proofs=_proofs(settings), providers=providers
+    )
 
 
 def _proofs(settings: Settings) -> Proofs:
-    return Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory), data=settings.data)
+    limits = Limits(seconds=settings.load_seconds, memory=settings.load_memory)
+    return Proofs(limits, data=settings.data, providers=providers_of(settings))
 
 
 def repository_of(settings: Settings) -> Repository:
@@ -293,7 +304,7 @@ def _reloader(settings: Settings, registry: Registry, shared: str | None) -> Rel
 
 def loader_of(settings: Settings) -> Loader:
     """What brings versions from disk into memory."""
-    return Loader(repository_of(settings), threads_of(settings), _proofs(settings))
+    return Loader(repository_of(settings), threads_of(settings), _proofs(settings), providers_of(settings))
 
 
 def _parts(

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from service.api.page_headers import page_headers
 from service.api.remembered_routes import READ
 from service.errors import ServiceError
+from service.runtime.provider_packages import runtime_release
 from service.runtime.registry import Registry
 
 ASSETS: Final = {
@@ -202,5 +203,5 @@ def _asset(content: bytes, media_type: str) -> Callable[[], Response]:
 _BUILD: Final = {
     "version": version("temperance"),
     "python": platform.python_version(),
-    "onnxruntime": version("onnxruntime"),
+    "onnxruntime": runtime_release(),
 }

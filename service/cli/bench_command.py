@@ -22,6 +22,7 @@ from service.cli.serve_command import one_blas_thread
 from service.environment import read_settings
 from service.runtime.model import load_model
 
+
 @click.command("bench")
 @click.argument("name")
 @click.option("--data", type=file_path, help="Rows to send.  [default: a synthetic row within the declared ranges]")

@@ -77,7 +77,7 @@ def take_down() -> None:
     """End the application on every node, each replica once its requests are answered."""
     from ray import serve  # noqa: PLC0415
 
-    serve.shutdown()  # type: ignore[no-untyped-call]
+    serve.shutdown()
 
 
 def _application(groups: Groups, settings: Settings, variables: Mapping[str, str]) -> Any:

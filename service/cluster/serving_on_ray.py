@@ -111,7 +111,7 @@ def _deploy(options: OnRay, settings: Settings, groups: Groups) -> None:
     with connected(options.address, runtime_env={"env_vars": proxies}, logging_level="warning"):
         import ray  # noqa: PLC0415
 
-        check_nodes(settings, sum(node["Alive"] for node in ray.nodes()))  # type: ignore[no-untyped-call]
+        check_nodes(settings, sum(node["Alive"] for node in ray.nodes()))
         take_signals()  # Ray has set handlers of its own
         stays = False
         try:

@@ -5,13 +5,14 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from service.bundle.repository import Repository
+from service.bundle.repository import ALIASES_FILE, Repository
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import BundleNotFound, LoadFailed, ModelNotFound, ServiceError, VersionNotServed
 from service.runtime.disk_look import published
 from service.runtime.loader import Loader, Served
 from service.runtime.model import Model
 from service.runtime.proofs import Proofs
+from service.runtime.provider_packages import ON_CPU_ALONE, Providers
 
 MOST_LISTED: Final = 12
 
@@ -131,7 +132,13 @@ def load_registry(
     threads: int = 1,
     strict: bool = True,
     proofs: Proofs | None = None,
+<<<<<<< HEAD
     includes: Callable[[str], bool] = every,
+    providers: Providers = ON_CPU_ALONE,
+=======
+    providers: Providers = ON_CPU_ALONE,
+    includes: Callable[[str], bool] = every,
+>>>>>>> providers
 ) -> Registry:
     """Load every aliased version.
 
@@ -143,8 +150,17 @@ def load_registry(
         Whether anything unreadable stops the start; otherwise its model is refused.
     proofs : Proofs, optional
         All versions that are new to this machine are proven first, in a process of their own.
+<<<<<<< HEAD
     includes : callable, optional
         Whether a model is one of those that are served here.
+    providers : Providers
+        Which execution provider every model runs on.
+=======
+    providers : Providers
+        Which execution provider every model runs on.
+    includes : callable, optional
+        Whether a model is one of those that are served here.
+>>>>>>> providers
 
     Raises
     ------
@@ -153,7 +169,7 @@ def load_registry(
     ServiceError
         Of the first model that cannot be loaded, where that stops the start.
     """
-    loader = Loader(repository, threads, proofs)
+    loader = Loader(repository, threads, proofs, providers)
     outcomes = loader.outcomes(filter(includes, published_names(repository)), {})
     errors = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Exception)}
     if strict:
@@ -168,6 +184,11 @@ def load_registry(
 def registry_of(repository: Repository, served: dict[str, Served], refused: Mapping[str, str]) -> Registry:
     """The registry of a start; BundleNotFound where there is nothing to put into it."""
     if not served and not refused:
+        if (repository.root / ALIASES_FILE).exists():  # as where a platform is given the URI of one model
+            raise BundleNotFound(
+                f"{repository.root} is the folder of one model, and no repository: name the folder above it, in which "
+                "it has the name of the model"
+            )
         raise BundleNotFound(
             f"no model is published in {repository.root}, or none has an alias; `temperance fit` or `publish` makes a "
             f"version, {repository.command('alias', 'NAME', FIRST_ALIAS, 'VERSION')} serves one"
