@@ -8,7 +8,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -31,37 +31,32 @@ ANSWERS: Final = 400
 """Before and after the loss of a machine."""
 OPEN: Final = {"TEMPERANCE_AUDIT": "off", "TEMPERANCE_INSECURE": "true", "TEMPERANCE_LOG_LEVEL": "warning"}
 FRONT: Final = '[groups.all]\nmodels = ["*"]\nresident = 3\n'
-PLAIN: Final = "temperance serve, one worker"
 
 
 def throughput() -> None:
-    """Answers per second of one replica, by the way to it."""
-    requests = wrk.Request(DECIDE, json.dumps({"instances": breast_rows(1)}).encode(), wrk.JSON)
-    with ExitStack() as stack:
-        urls = {PLAIN: stack.enter_context(_plain())} | {
-            name: stack.enter_context(_on_ray(*options)) for name, options in _WAYS.items()
-        }
-        for url in urls.values():
-            wrk.measure(url, requests, connections=CONNECTIONS)
-        rounds = [
-            {name: wrk.measure(url, requests, connections=CONNECTIONS, seconds=SECONDS) for name, url in urls.items()}
-            for _ in range(ROUNDS)
-        ]
-    rows = [
-        (
-            name,
-            f"{median(one[name].per_second for one in rounds):,.0f}",
-            f"{median(one[name].per_second / one[PLAIN].per_second for one in rounds):.2f}",
-            f"{median(one[name].p50 for one in rounds) * 1e3:.1f}",
-            f"{median(one[name].p99 for one in rounds) * 1e3:.1f}",
-        )
-        for name in urls
-    ]
+    """Answers per second of one replica, by the way to it, each interleaved with the plain server."""
+    request = wrk.Request(DECIDE, json.dumps({"instances": breast_rows(1)}).encode(), wrk.JSON)
+    with _plain() as plain:
+        rows = [(name, *_beside(plain, options, request)) for name, options in _WAYS.items()]
     show_rows(
-        f"One row a request, {CONNECTIONS} connections, no record: median of {ROUNDS} interleaved rounds",
-        ("served by", "answers/s", "of serve", "p50 ms", "p99 ms"),
+        f"One row a request, {CONNECTIONS} connections, no record: medians of {ROUNDS} interleaved rounds",
+        ("served by", "answers/s", "of temperance serve", "p50 ms", "p99 ms"),
         rows,
     )
+
+
+def _beside(plain: str, options: tuple[str, ...], request: wrk.Request) -> tuple[str, ...]:
+    with _on_ray(*options) as url:
+        for one in (plain, url):
+            wrk.measure(one, request, connections=CONNECTIONS)
+        rounds = [
+            [wrk.measure(one, request, connections=CONNECTIONS, seconds=SECONDS) for one in (plain, url)]
+            for _ in range(ROUNDS)
+        ]
+    own = [ray for _, ray in rounds]
+    ratio = median(ray.per_second / serve.per_second for serve, ray in rounds)
+    p50, p99 = median(load.p50 for load in own), median(load.p99 for load in own)
+    return f"{median(load.per_second for load in own):,.0f}", f"{ratio:.2f}", f"{p50 * 1e3:.1f}", f"{p99 * 1e3:.1f}"
 
 
 def loss() -> None:
