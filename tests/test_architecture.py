@@ -35,7 +35,7 @@ DOORS = {
     "onnx": ("service/graph/",),
     "fastapi": ("service/api/", "service/main.py"),
     "ray": ("service/cluster/",),
-    "starlette": ("service/api/", "service/main.py"),
+    "starlette": ("service/api/", "service/main.py", "service/cluster/"),
 }
 
 PACKAGES = sorted({path.relative_to(ROOT / "service").parts[0].removesuffix(".py") for path in SOURCES} - {"__init__"})

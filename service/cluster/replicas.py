@@ -1,4 +1,7 @@
-"""Ray's actors of a deployment, and how one reaches the replicas of a group."""
+"""Ray's actors of a deployment, and how one reaches the replicas of a group.
+
+Tested in tests/cluster/test_ray_process.py, with real machines.
+"""
 
 import asyncio
 from collections.abc import Awaitable

@@ -33,6 +33,8 @@ def ray_variables(settings: Settings, *, haproxy: bool) -> dict[str, str]:
         # Every request may be repeated (docs/guide/outcomes.md): one whose replica dies goes to another.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(math.ceil(settings.deadline + SETTLE_SECONDS)),
+        # Ray's 5 seconds end the proxies of a busy machine before they have started.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         # One loop for Ray's server and the application: a second thread would halve the throughput.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(max(settings.drain_seconds, DEREGISTRATION_SECONDS)),

@@ -15,6 +15,7 @@ from service.cluster.connection import connected
 from service.cluster.groups import Groups, one_group, read_groups
 from service.cluster.ray_settings import check_nodes, check_ray_settings, variables_of
 from service.cluster.serve_application import deploy, ray_variables, take_down
+from service.deployment import check_names
 from service.environment import Sources, read_settings
 from service.errors import SettingsInvalid
 from service.main import configure_logging, repository_of
@@ -68,7 +69,10 @@ def serve_on_ray(options: OnRay, sources: Sources) -> None:
     configure_logging(settings)
     access = check_ray_settings(settings, sources, haproxy=options.haproxy)
     with sources.named("models"):
-        check_models(groups, published_names(repository_of(settings)))
+        published = published_names(repository_of(settings))
+        check_models(groups, published)
+    with sources.named("deployment"):
+        check_names(settings, published)
     with sources.named("store", "data", "secrets"):
         check_record(settings)
     log.log(access.level, "%s", access.sentence)

@@ -1,6 +1,5 @@
 """One cluster for all tests of the folder; they are skipped, with the reason, where there can be none."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -32,7 +31,5 @@ def cluster() -> Iterator[Cluster]:
     """Two nodes."""
     if reason := why_no_cluster():
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="c") as folder:
-        os.chmod(folder, 0o755)
-        with ray_cluster(Path(folder)) as running:
-            yield running
+    with tempfile.TemporaryDirectory(prefix="c") as folder, ray_cluster(Path(folder)) as running:
+        yield running

@@ -23,6 +23,7 @@ class Machine:
     address: str
     environment: Mapping[str, str]
     log: Path
+    cable: str
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def start(self, command: Sequence[str], **environment: str) -> "subprocess.Popen[bytes]":
@@ -37,9 +38,17 @@ class Machine:
         self.processes.append(started)
         return started
 
+    def unplug(self) -> None:
+        """Let no packet in or out: others see silence, and no closed connection."""
+        ip("link", "set", self.cable, "down")
+
+    def plug_in(self) -> None:
+        """The end of `unplug`."""
+        ip("link", "set", self.cable, "up")
+
     def kill(self) -> None:
         """SIGKILL to all of its processes, as when the current goes."""
-        while pids := subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True).stdout.split():
+        while pids := _processes(self.name):
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
@@ -53,7 +62,7 @@ def why_no_machines() -> str | None:
     if shutil.which("ip") is None:
         return "no command ip: apt-get install iproute2"
     probe = f"t{secrets.token_hex(3)}"
-    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
+    made = subprocess.run(["ip", "netns", "add", probe], check=False, capture_output=True, text=True)
     if made.returncode:
         return f"no network namespace can be made: {made.stderr.strip()}"
     subprocess.run(["ip", "netns", "del", probe], check=False)
@@ -68,14 +77,20 @@ def machines(count: int, environment: Mapping[str, str]) -> Iterator[list[Machin
     with tempfile.TemporaryDirectory(prefix="machines-") as folder:
         ip("link", "add", bridge, "type", "bridge")
         made = [
-            Machine(f"tm{own}{number}", f"{network}.{number + 10}", environment, Path(folder, f"{number}.log"))
+            Machine(
+                f"tm{own}{number}",
+                f"{network}.{number + 10}",
+                environment,
+                Path(folder, f"{number}.log"),
+                f"tv{own}{number}",
+            )
             for number in range(count)
         ]
         try:
             ip("addr", "add", f"{network}.1/24", "dev", bridge)
             ip("link", "set", bridge, "up")
-            for number, machine in enumerate(made):
-                _connect(machine, bridge, f"tv{own}{number}")
+            for machine in made:
+                _connect(machine, bridge)
             yield made
         finally:
             for machine in made:
@@ -84,11 +99,17 @@ def machines(count: int, environment: Mapping[str, str]) -> Iterator[list[Machin
             ip("link", "del", bridge)
 
 
+def _processes(name: str) -> list[str]:
+    command = ["ip", "netns", "pids", name]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()
+
+
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
-def _connect(machine: Machine, bridge: str, cable: str) -> None:
+def _connect(machine: Machine, bridge: str) -> None:
+    cable = machine.cable
     ip("netns", "add", machine.name)
     ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", machine.name)
     ip("link", "set", cable, "master", bridge, "up")

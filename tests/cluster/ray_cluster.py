@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 MODELS = ("breast-cancer", "thyroid", "yeast-genes")
 PROGRAMS = Path(sys.executable).parent
 START_SECONDS = 180.0
+READY = "Application 'temperance' is ready"
+"""In the log of the command, as Ray writes it."""
 GCS_PORT = 6380
 PORT = 8000
 PROCESSORS = 4
@@ -59,18 +61,19 @@ class Cluster:
     def serving(self, *options: str, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
         """`temperance ray` on the head, in front of which every machine answers."""
         command = [str(PROGRAMS / "temperance"), "ray", "--address", self._gcs, *options]
+        earlier = self.head.log.read_text().count(READY)
         process = self.head.start(command, **environment)
         try:
-            self._wait_until_served(process)
+            self._wait_until_served(process, earlier)
             yield process
         finally:
             process.terminate()
             process.wait(timeout=START_SECONDS)
 
-    def _wait_until_served(self, process: "subprocess.Popen[bytes]") -> None:
+    def _wait_until_served(self, process: "subprocess.Popen[bytes]", earlier: int) -> None:
         deadline = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            if "serving on Ray" in self.head.log.read_text() and all(map(self.is_ready, self.machines)):
+            if self.head.log.read_text().count(READY) > earlier and all(map(self.is_ready, self.machines)):
                 return
             time.sleep(0.2)
         raise AssertionError(self.logs())

@@ -27,6 +27,11 @@ class Sent:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """All of it but a long body."""
+        return f"{self.method} {self.path} {self.headers} {self.body[:200]!r} {len(self.body)}"
+
     def answer(self, client: httpx.Client) -> tuple[int, dict[str, str], bytes]:
         """Status, header fields and body, without what is new for every answer."""
         got = client.request(self.method, self.path, content=self.body, headers=self.headers)

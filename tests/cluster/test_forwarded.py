@@ -42,20 +42,20 @@ async def test_an_answer_is_that_of_the_application_byte_for_byte(app, test_rows
 
 async def test_a_caller_that_is_cancelled_is_a_client_that_disconnects():
     seen: list[str] = []
-    ready = asyncio.Event()
+    ready, left = asyncio.Event(), asyncio.Event()
 
-    async def app(scope, receive, send):
+    async def app(_scope, receive, _send):
         seen.append((await receive())["type"])
         ready.set()
         seen.append((await receive())["type"])
+        left.set()
 
     answering = asyncio.create_task(Forwardable(app).answer(Forwarded.of(scope("POST", "/"), b"x")))
     await ready.wait()
     answering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await answering
-    while len(seen) < 2:
-        await asyncio.sleep(0)
+    await asyncio.wait_for(left.wait(), 30)
     assert seen == ["http.request", "http.disconnect"]
 
 

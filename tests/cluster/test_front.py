@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import orjson
@@ -103,7 +104,7 @@ async def test_a_body_beyond_all_bounds_is_not_held_and_the_group_refuses_it(cli
         assert b"transfer-encoding" not in dict(request.headers)
 
 
-async def test_a_body_that_does_not_arrive_in_time_is_a_problem_with_an_id(client):
+async def test_a_body_that_does_not_arrive_in_time_is_a_problem_with_an_id():
     async def slow():
         yield b"x"
         await asyncio.Event().wait()
@@ -123,7 +124,7 @@ async def test_a_group_without_a_replica_is_503_and_a_service_as_ready_as_its_le
 
 
 async def test_with_an_application_of_its_own_only_metrics_need_the_other_replicas(groups):
-    async def app(scope, receive, send):
+    async def app(_scope, _receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
@@ -138,6 +139,7 @@ async def test_a_client_that_disconnects_ends_the_request_to_its_group():
 
     class Slow(Group):
         async def one(self, request: Forwarded, model: str | None) -> Reply:
+            del request, model
             began.set()
             try:
                 await asyncio.Event().wait()
@@ -176,9 +178,9 @@ async def _refuse(message: object) -> None:
     raise AssertionError(message)
 
 
-async def called(front: Front, part: Callable[[], Awaitable[bytes]]) -> dict[str, object]:
+async def called(front: Front, part: Callable[[], Awaitable[bytes]]) -> dict[str, Any]:
     """The start of the answer to a request whose body comes in parts."""
-    sent: list[dict[str, object]] = []
+    sent: list[dict[str, Any]] = []
 
     async def receive():
         return {"type": "http.request", "body": await part(), "more_body": True}

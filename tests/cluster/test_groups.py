@@ -65,7 +65,7 @@ def test_one_group_that_holds_all_models_needs_no_front():
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line_that_says_where(tmp_path, text, reason):
-    with pytest.raises(SettingsInvalid, match="groups.toml") as refused:
+    with pytest.raises(SettingsInvalid, match=r"groups\.toml") as refused:
         read(tmp_path, text)
     assert reason in str(refused.value)
     assert "\n" not in str(refused.value)

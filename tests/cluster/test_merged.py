@@ -1,5 +1,7 @@
 """Answers made one."""
 
+from typing import Any
+
 import orjson
 
 from service.cluster.forwarded import Reply
@@ -22,7 +24,7 @@ def reply(body: object, status: int = 200) -> Reply:
     return Reply(status, ((b"content-length", str(len(content)).encode()),), content, replica=f"r{len(content)}")
 
 
-def merged(*documents: object) -> object:
+def merged(*documents: object) -> Any:
     return orjson.loads(one_document([reply(document) for document in documents]).body)
 
 

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,42 @@ OF_LOADED_MODELS = frozenset({"/openapi.json"})
 """Shows models in memory alone: where a request loads each, not all are."""
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A cluster, and what one server beside it needs to answer the same."""
+
+    cluster: Cluster
+    clients: list[httpx.Client]
+    store: str
+    serving: Serving
+    rows: list[list[float]]
+
+    def unlike(self, without: frozenset[str] = frozenset()) -> dict[str, tuple[object, object]]:
+        """Requests that are answered otherwise than by one server, and both answers."""
+        own = {name: self.cluster.head.environment[name] for name in ("TEMPERANCE_DATA", "TEMPERANCE_MODELS")}
+        client = self.clients[0]
+        with self.serving(Path(own["TEMPERANCE_MODELS"]), TEMPERANCE_STORE=self.store, **own) as server:
+            server.client.headers["Authorization"] = client.headers["Authorization"]
+            requests = [*of_the_document(server.client), *mistakes(self.rows)]
+            assert len(requests) > 80
+            pairs = {sent.title: (sent.answer(client), sent.answer(server.client)) for sent in requests}
+        paths = {sent.title: sent.path for sent in requests}
+        return {title: pair for title, pair in pairs.items() if pair[0] != pair[1] and paths[title] not in without}
+
+    def is_replayed(self) -> bool:
+        """Whether a machine answers again what another has answered, to a request with the same key."""
+        own = {"Idempotency-Key": uuid.uuid4().hex}
+        answers = [client.post(PREDICT, json={"instances": self.rows[:1]}, headers=own) for client in self.clients]
+        return answers[0].content == answers[1].content and answers[1].headers["Idempotency-Replayed"] == "true"
+
+
+@pytest.fixture
+def beside(
+    cluster: Cluster, clients: list[httpx.Client], store: str, serving: Serving, test_rows: list[list[float]]
+) -> Beside:
+    return Beside(cluster, clients, store, serving, test_rows)
+
+
 @pytest.fixture(scope="module")
 def key(cluster: Cluster) -> str:
     """A key that all machines know, and the secrets of their store."""
@@ -66,63 +103,30 @@ def clients(cluster: Cluster, key: str) -> Iterator[list[httpx.Client]]:
         client.close()
 
 
-def test_groups_behind_a_front_answer_as_one_server_does(
-    cluster: Cluster,
-    clients: list[httpx.Client],
-    store: str,
-    serving: Serving,
-    test_rows: list[list[float]],
-    tmp_path: Path,
-) -> None:
+def test_groups_behind_a_front_answer_as_one_server_does(beside: Beside, tmp_path: Path) -> None:
     groups = tmp_path / "groups.toml"
     groups.write_text(GROUPS)
-    with cluster.serving("--groups", str(groups), TEMPERANCE_STORE=store):
-        assert unlike(cluster, clients[0], store, serving, test_rows, without=OF_LOADED_MODELS) == {}
-        shown = clients[1].get("/metrics").text
-        assert replayed(clients, test_rows)
+    with beside.cluster.serving("--groups", str(groups), TEMPERANCE_STORE=beside.store):
+        assert beside.unlike(without=OF_LOADED_MODELS) == {}
+        assert beside.is_replayed()
+        shown = beside.clients[1].get("/metrics").text
     assert len(set(re.findall(r'replica="([^"]+)"', shown))) == 3
 
 
 def test_replicas_on_two_machines_answer_as_one_server_does_and_lose_no_record_when_one_is_killed(
-    cluster: Cluster, clients: list[httpx.Client], store: str, serving: Serving, test_rows: list[list[float]]
+    beside: Beside,
 ) -> None:
-    with cluster.serving("--replicas", "2", TEMPERANCE_STORE=store):
-        assert unlike(cluster, clients[0], store, serving, test_rows) == {}
-        assert replayed(clients, test_rows)
-        load = Load(clients[0], PREDICT, {"instances": test_rows[:1]})
+    with beside.cluster.serving("--replicas", "2", TEMPERANCE_STORE=beside.store):
+        assert beside.unlike() == {}
+        assert beside.is_replayed()
+        load = Load(beside.clients[0], PREDICT, {"instances": beside.rows[:1]})
         with load.running(clients=4):
             load.wait_for_answers(200)
             killed = time.monotonic()
-            cluster.machines[1].kill()
+            beside.cluster.machines[1].kill()
             load.wait_for_answers(200, after=killed)
         assert len(load.failures) <= 4  # one for each client at most: requests under way on the machine that died
-        assert set(load.ids) <= recorded(store)
-
-
-def unlike(
-    cluster: Cluster,
-    client: httpx.Client,
-    store: str,
-    serving: Serving,
-    rows: list[list[float]],
-    without: frozenset[str] = frozenset(),
-) -> dict[str, tuple[object, object]]:
-    """Requests that are answered otherwise than by one server with the same keys and store, and both answers."""
-    own = {"TEMPERANCE_DATA": cluster.head.environment["TEMPERANCE_DATA"], "TEMPERANCE_STORE": store}
-    with serving(Path(cluster.head.environment["TEMPERANCE_MODELS"]), **own) as server:
-        server.client.headers["Authorization"] = client.headers["Authorization"]
-        requests = [*of_the_document(server.client), *mistakes(rows)]
-        assert len(requests) > 80
-        pairs = {str(sent): (sent.answer(client), sent.answer(server.client)) for sent in requests}
-    paths = {str(sent): sent.path for sent in requests}
-    return {sent: pair for sent, pair in pairs.items() if pair[0] != pair[1] and paths[sent] not in without}
-
-
-def replayed(clients: list[httpx.Client], rows: list[list[float]]) -> bool:
-    """Whether a machine answers again what another has answered, to a request with the same key."""
-    own = {"Idempotency-Key": uuid.uuid4().hex}
-    answers = [client.post(PREDICT, json={"instances": rows[:1]}, headers=own) for client in clients]
-    return answers[0].content == answers[1].content and answers[1].headers["Idempotency-Replayed"] == "true"
+        assert set(load.ids) <= recorded(beside.store)
 
 
 def recorded(store: str) -> set[str]:

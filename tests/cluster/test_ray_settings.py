@@ -1,6 +1,7 @@
 """Settings that cannot hold on Ray, and those that its processes get."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from service.errors import SettingsInvalid
 from service.settings import Settings
 
 
-def checked(*, haproxy: bool = False, **settings: object) -> None:
+def checked(*, haproxy: bool = False, **settings: Any) -> None:
     check_ray_settings(Settings(**settings), Sources(), haproxy=haproxy)
 
 
@@ -46,7 +47,7 @@ def test_where_haproxy_takes_requests_replicas_are_open_to_other_machines_and_ne
 def test_several_nodes_need_a_database_that_all_of_them_reach(store, tmp_path):
     settings = Settings(data=tmp_path, store=store)
     check_nodes(settings, 1)
-    with pytest.raises(SettingsInvalid, match="2 nodes.*postgresql://"):
+    with pytest.raises(SettingsInvalid, match=r"2 nodes.*postgresql://"):
         check_nodes(settings, 2)
 
 
