@@ -10,6 +10,8 @@ from pathlib import Path
 RULES = (
     # Tests and what they read.
     "**/tests",
+    "**/conftest.py",
+    "onnxruntime/datasets",
     # What compiles or type-checks against a package.
     "**/*.pyi",
     "**/*.pxd",

@@ -17,7 +17,6 @@ from service.capacity.cost_fit import Observed, commit_contention, commit_costs,
 from service.capacity.costs import CapacityError, Costs
 from service.runtime.timing import RunTime
 
-ROUNDS: Final = 3
 CONNECTIONS: Final = (1, 8, 64)
 HALF: Final = 0.5  # of the capacity
 MORE_ROWS: Final = 16  # times as many, so that the cost of a row is seen beside that of a request
@@ -47,7 +46,9 @@ class Sample:
     rows: int
 
 
-def measured(address: Address, sample: Sample, more: Sample, run_time: RunTime, *, seconds: float) -> Costs:
+def measured(
+    address: Address, sample: Sample, more: Sample, run_time: RunTime, *, rounds: int, seconds: float
+) -> Costs:
     """Costs of requests of a size; those of records where the server keeps any.
 
     Parameters
@@ -58,8 +59,10 @@ def measured(address: Address, sample: Sample, more: Sample, run_time: RunTime, 
         Requests of that size, and larger ones.
     run_time : RunTime
         Of the model, as measured when it was loaded.
+    rounds : int
+        How often every load is repeated; the time counts in which a request took the least.
     seconds : float
-        Of one load; there are `ROUNDS` times as many loads as `CONNECTIONS`, and two larger ones.
+        Of one load.
 
     Raises
     ------
@@ -68,8 +71,8 @@ def measured(address: Address, sample: Sample, more: Sample, run_time: RunTime, 
     CapacityError
         If too few requests were answered, or the machine does not tell processor times.
     """
-    rounds = [list(_round(address, sample, more, seconds)) for _ in range(ROUNDS)]
-    observed = [least_disturbed(load) for load in zip(*rounds, strict=True)]
+    loads = [list(_round(address, sample, more, seconds)) for _ in range(rounds)]
+    observed = [least_disturbed(load) for load in zip(*loads, strict=True)]
     request, row, turn, joint_turn = processor_costs(observed, run_time)
     commit, record, commit_busy, record_busy = commit_costs(observed, run_time)
     costs = Costs(
@@ -88,7 +91,7 @@ def measured(address: Address, sample: Sample, more: Sample, run_time: RunTime, 
         response_bytes=bench.answer_bytes(address, sample.request),
         process_bytes=process_bytes(address),
     )
-    spread = least_disturbed([_spread(address, sample, observed[len(CONNECTIONS) - 1], seconds) for _ in range(ROUNDS)])
+    spread = least_disturbed([_spread(address, sample, observed[len(CONNECTIONS) - 1], seconds) for _ in range(rounds)])
     return replace(
         costs,
         transport_seconds=max(0.0, observed[0].latency - costs.alone_seconds),

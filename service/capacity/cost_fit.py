@@ -52,7 +52,7 @@ class Observed:
 
     @property
     def turns(self) -> tuple[int, int]:
-        """Runs with one request, and with several: in a closed loop of one connection none is joint, of more nearly all."""
+        """Runs with one request, and with several: one connection has none of these, and more have nearly no other."""
         is_joint = self.requests > JOINT * self.runs
         return (0, self.runs) if is_joint else (self.runs, 0)
 

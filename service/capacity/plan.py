@@ -11,6 +11,7 @@ from service.runtime.timing import INLINE_SECONDS
 STEPS: Final = 12  # halvings: the rate is found to a part in four thousand
 SECONDS_PER_MONTH: Final = 30.0 * 86_400.0
 TAIL: Final = 0.99
+COMMIT_CORES: Final = 0.25  # beside a busy event loop, where statements run without the interpreter
 LATENCY_FACTOR: Final = 3.0  # docs/guide/capacity.md says what was measured
 
 
@@ -75,6 +76,8 @@ class Plan:
         At the rate that it gets: latency with its factor, processors in use, requests that are run together.
     processes, cores, nodes : int
         With the headroom; nodes with the spare ones.
+    processes_of_a_node : int
+        On each of them, the spare ones too.
     memory_bytes : float
         Of all processes.
     bytes_in, bytes_out : float
@@ -98,6 +101,7 @@ class Plan:
     processes: int
     cores: int
     nodes: int
+    processes_of_a_node: int
     memory_bytes: float
     bytes_in: float
     bytes_out: float
@@ -130,8 +134,9 @@ def plan(costs: Costs, goal: Goal, limits: Limits = Limits(), *, price: float | 
     processes = math.ceil(goal.requests_per_second / ((1.0 - goal.headroom) * most))
     rate = goal.requests_per_second / processes
     seen = _seen(costs, goal, rate)
-    cores = processes * cores_of_a_process(costs)
-    nodes = math.ceil(cores / goal.node_cores) + goal.spare_nodes
+    cores = math.ceil(processes * cores_of_a_process(costs))
+    needed = math.ceil(cores / goal.node_cores)
+    nodes = needed + goal.spare_nodes
     core_hours = nodes * goal.node_cores * SECONDS_PER_MONTH / 3600.0
     records = goal.requests_per_second if costs.is_recorded else 0.0
     return Plan(
@@ -144,6 +149,7 @@ def plan(costs: Costs, goal: Goal, limits: Limits = Limits(), *, price: float | 
         processes=processes,
         cores=cores,
         nodes=nodes,
+        processes_of_a_node=math.ceil(processes / needed),
         memory_bytes=processes * costs.process_bytes,
         bytes_in=goal.requests_per_second * costs.request_bytes,
         bytes_out=goal.requests_per_second * costs.response_bytes,
@@ -189,9 +195,10 @@ def saturation(costs: Costs) -> float:
     return 1.0 / max(slowest, costs.commit_record_seconds)
 
 
-def cores_of_a_process(costs: Costs) -> int:
-    """One for the event loop, and one for the thread of runs where runs of one request happen there."""
-    return 2 if costs.run_of(costs.rows) > INLINE_SECONDS else 1
+def cores_of_a_process(costs: Costs) -> float:
+    """One for the event loop, one for runs where a thread takes them, and a part of one for commits."""
+    runs = 1.0 if costs.run_of(costs.rows) > INLINE_SECONDS else 0.0
+    return 1.0 + runs + (COMMIT_CORES if costs.is_recorded else 0.0)
 
 
 def _is_reached(costs: Costs, goal: Goal, rate: float) -> bool:

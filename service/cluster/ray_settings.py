@@ -106,7 +106,7 @@ _REFUSED: Final[tuple[tuple[str, Callable[[Settings], bool], str], ...]] = (
     (
         "store",
         _has_password,
-        "has a password, which Ray would keep and show: put it into a file on every node, and ?passfile=PATH here",
+        f"has a password, which Ray would keep and show: put it into a file on every node, {PREFIX}STORE_PASSWORD_FILE",
     ),
 )
 """A field, when it is wrong, and why."""

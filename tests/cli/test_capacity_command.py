@@ -20,7 +20,7 @@ ROUGH = ("--cost", "request_seconds=1e-4", "--cost", "run_seconds=1e-4", "--cost
 def costs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Costs of the shipped model here, with a record."""
     place = tmp_path_factory.mktemp("costs") / "costs.json"
-    flags = ["--models", str(SHIPPED), "--seconds", "0.5", "--out", str(place), "--json"]
+    flags = ["--models", str(SHIPPED), "--seconds", "0.5", "--rounds", "1", "--out", str(place), "--json"]
     result = CliRunner().invoke(cli.command, ["capacity", "measure", "breast-cancer", *flags], catch_exceptions=False)
     assert json.loads(result.output) == json.loads(place.read_text())
     return place
@@ -31,7 +31,8 @@ def invoke(*arguments: str) -> Result:
 
 
 def planned(*arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(invoke(*PLAN, "--json", *arguments).output)
+    (found,) = json.loads(invoke(*PLAN, "--json", *arguments).output)["plans"]
+    assert isinstance(found, dict)
     return found
 
 
@@ -56,8 +57,9 @@ def test_a_plan_is_made_of_measured_costs(costs_file: Path) -> None:
 
 def test_without_a_record_none_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPERANCE_AUDIT", "off")
-    flags = ["--models", str(SHIPPED), "--seconds", "0.5", "--json"]
-    costs = json.loads(invoke("capacity", "measure", "breast-cancer", *flags).output)
+    flags = ["--models", str(SHIPPED), "--seconds", "0.5", "--rounds", "1", "--json"]
+    command = ["capacity", "measure", "breast-cancer", *flags]
+    costs = json.loads(CliRunner().invoke(cli.command, command, catch_exceptions=False).output)
     assert (costs["commit_seconds"], costs["record_bytes"]) == (0.0, 0.0)
 
 
@@ -79,6 +81,17 @@ def test_the_queue_of_the_settings_is_the_queue_of_the_plan(monkeypatch: pytest.
     most = planned(*slow)["most_of_a_process"]
     monkeypatch.setenv("TEMPERANCE_QUEUE_SECONDS", "0.02")
     assert planned(*slow)["most_of_a_process"] < most
+
+
+def test_several_rates_are_planned_side_by_side() -> None:
+    several = json.loads(invoke(*PLAN, *ROUGH, "--requests-per-second", "1000,1e5", "--json").output)["plans"]
+    assert [one["requests_per_second"] for one in several] == [1e3, 1e5]
+    assert several[0]["processes"] < several[1]["processes"]
+
+
+@pytest.mark.parametrize("rates", ["", "0", "many", "1,-1", "inf", "nan"])
+def test_rates_that_make_no_sense_are_bad_usage(rates: str) -> None:
+    assert invoke(*PLAN, *ROUGH, "--requests-per-second", rates).exit_code == 2
 
 
 @pytest.mark.parametrize(

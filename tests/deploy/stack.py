@@ -4,7 +4,6 @@ What is run is the file of this repository with an override beside it, which nam
 copy of the folders that it mounts. In the copy, Prometheus scrapes every second and alerts fire at once.
 """
 
-import os
 import re
 import secrets
 import shutil
@@ -26,10 +25,6 @@ from tests.shipped_model import NAME
 HEALTHY_SECONDS: Final = 180.0
 WAIT_SECONDS: Final = 90.0
 SCOPES: Final = "predict,evaluate,outcomes,audit"
-
-
-class ComposeMissing(Exception):
-    """There is no Compose; the text is the reason to skip a test."""
 
 
 def compose_commands(docker: Docker) -> dict[str, list[str]]:
@@ -101,7 +96,7 @@ class Stack:
         label = f"label=com.docker.compose.project={self.project}"
         template = '{{.Label "com.docker.compose.service"}} {{.ID}}'
         lines = self.docker("ps", "--all", "--filter", label, "--format", template).splitlines()
-        return {name: identity for name, identity in (line.split() for line in lines)}
+        return {name: identity for name, _, identity in (line.partition(" ") for line in lines)}
 
     def health(self) -> dict[str, str]:
         """What the engine says of the health of every container, by the name of its service."""
@@ -202,11 +197,3 @@ def _free_ports(*names: str) -> dict[str, int]:
     for one in with_sockets.values():
         one.close()
     return ports
-
-
-def shown(path: str) -> Path:
-    """A program of this machine; a test skips where it is missing."""
-    found = shutil.which(path, path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None:
-        raise ComposeMissing(f"{path} is missing (apt-get install {path})")
-    return Path(found)

@@ -46,13 +46,8 @@ def test_every_stage_starts_from_the_python_that_the_lock_was_made_for() -> None
 
 
 def test_hadolint_finds_nothing() -> None:
-    done = subprocess.run(
-        [Path(sys.executable).with_name("hadolint"), DOCKERFILE],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    lint = [Path(sys.executable).with_name("hadolint"), DOCKERFILE]
+    done = subprocess.run(lint, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
