@@ -4,11 +4,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SIMULATIONS := coverage estimates sessions
 RECIPES := $(patsubst models/%/recipe.py,models/%,$(wildcard models/*/recipe.py))
-BENCHMARKS := alarms calibration capacity core serving comparison classes batching openloop losses memory proxies record records refits start stores overload
+BENCHMARKS := alarms calibration capacity core serving comparison classes batching openloop losses memory proxies ray_score record records refits start stores overload
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ITSELF := $(PIP) --no-deps --no-build-isolation -e .
 
-.PHONY: run install test lint bench simulations lock clean models data $(RECIPES)
+PLUGIN := onnxruntime-ep-openvino==1.8.1
+BUILT_IN := onnxruntime-openvino==1.24.1
+
+.PHONY: run install test lint bench openvino simulations lock clean models data $(RECIPES)
 
 run: .venv/.product  ## serve the shipped models on 127.0.0.1:8000
 	$(BIN)/temperance serve
@@ -27,6 +30,10 @@ lint: .venv/.everything .venv/.train  ## style, types and import contracts
 
 bench: .venv/.everything .venv/.train  ## how fast and how small, beside what is asked for
 	set -e; for one in $(BENCHMARKS); do $(BIN)/python -m tests.bench.$$one; done
+
+openvino: .venv/.everything .venv/.openvino  ## models on OpenVINO, as a plugin and built in
+	PYTHONPATH=.venv/openvino/plugin $(BIN)/python -m pytest -rs tests/runtime/test_openvino.py
+	PYTHONPATH=.venv/openvino/built-in $(BIN)/python -m pytest -rs tests/runtime/test_openvino.py
 
 simulations: .venv/.everything  ## statistical guarantees on full grids: docs/guide/statistics.md
 	set -e; for one in $(SIMULATIONS); do $(BIN)/python -m tests.bench.$$one; done
@@ -61,6 +68,13 @@ clean:
 	$(PIP) --require-hashes -r requirements-dev.lock
 	$(ITSELF)
 	touch .venv/.product $@
+
+# Each lies in a folder of its own that PYTHONPATH puts in front: the second has a module `onnxruntime` too.
+.venv/.openvino: pyproject.toml
+	rm -rf .venv/openvino
+	$(PIP) --no-deps --target .venv/openvino/plugin $(PLUGIN)
+	$(PIP) --no-deps --target .venv/openvino/built-in $(BUILT_IN)
+	touch $@
 
 # torch is in no lock: one that holds for every platform would name CUDA builds.
 .venv/.train: .venv/.everything

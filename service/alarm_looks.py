@@ -13,7 +13,7 @@ import uuid_utils
 from service.errors import ServiceError
 from service.log_format import error_lines
 from service.monitoring.alarm_watch import AlarmWatch
-from service.monitoring.alarms import Alarm, Watched
+from service.monitoring.alarms import Alarm, CurrentEvidence, Watched
 from service.record_places import secrets_of, store_url
 from service.runtime.registry import Registry
 from service.settings import Settings
@@ -49,20 +49,24 @@ class AlarmLooks:
         while True:
             await asyncio.sleep(self.seconds)
             try:
-                self._show(await asyncio.to_thread(self._look))
+                self._show(*await asyncio.to_thread(self._look))
             except ServiceError as error:
                 log.warning("%s: %s", UNSEEN, error.detail)
             except Exception as error:  # noqa: BLE001  # whatever it is, later outcomes must be looked at
                 log.error(UNSEEN, extra={"error_lines": error_lines(error)})  # noqa: TRY400  # the lines hold no message
 
-    def _look(self) -> list[Alarm]:
+    def _look(self) -> tuple[list[Alarm], list[CurrentEvidence]]:
         store = self.connect()
         try:
-            return self.watch.look(store)
+            return self.watch.look(store), self.watch.evidence(store)
         finally:
             store.close()
 
-    def _show(self, alarms: list[Alarm]) -> None:
+    def _show(self, alarms: list[Alarm], evidence: list[CurrentEvidence]) -> None:
+        for test in evidence:
+            labels = test.model, str(test.version), test.test
+            self.telemetry.alarm_evidence.labels(*labels).set(test.share)
+            self.telemetry.alarm_outcomes.labels(*labels).set(test.outcomes)
         for alarm in alarms:
             gauge = self.telemetry.alarm.labels(alarm.model, str(alarm.version), alarm.test)
             gauge.set(0.0 if alarm.acknowledged else 1.0)

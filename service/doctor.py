@@ -7,11 +7,9 @@ import socket
 import sqlite3
 import stat
 import tempfile
-from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,11 +19,14 @@ from service import open_files
 from service.bundle.repository import Repository
 from service.core.numerics import Array
 from service.credentials import check_access, is_of_this_machine, keys_path
+from service.deployment import check_names, providers_of
 from service.environment import Sources
 from service.errors import ServiceError
 from service.runtime.cpus import available_cpus
 from service.runtime.limited_process import Limits
 from service.runtime.proofs import Proofs
+from service.runtime.provider_packages import RUNTIMES, installed, releases_of
+from service.runtime.providers import SMALL_GRAPH, check_provider
 from service.runtime.registry import load_registry
 from service.runtime.session import Session
 from service.settings import Settings
@@ -72,8 +73,8 @@ def failed_settings(error: ServiceError) -> Finding:
 
 def _versions(settings: Settings) -> Iterator[Finding]:
     del settings
-    names = ("temperance", "numpy", "onnxruntime", "uvicorn")
-    found = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)]
+    names = ("temperance", "numpy", *RUNTIMES, "uvicorn")
+    found = [f"Python {platform.python_version()}", *installed(names)]
     yield Finding("versions", "ok", ", ".join([*found, f"SQLite {sqlite3.sqlite_version}"]))
 
 
@@ -100,16 +101,19 @@ def _runtime(settings: Settings) -> Iterator[Finding]:
 def _self_test() -> Array:
     with tempfile.TemporaryDirectory(prefix="temperance-doctor-") as folder:
         path = Path(folder) / "model.onnx"
-        path.write_bytes(b64decode(_GRAPH))
+        path.write_bytes(SMALL_GRAPH)
         answer: Array = Session(path).run("y", {"x": np.array([[1.0, 2.0]], dtype=np.float32)})
         return answer
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
     repository = Repository(settings.models, is_named="models" in settings.model_fields_set)
-    proofs = Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory))  # which keeps nothing
+    limits = Limits(seconds=settings.load_seconds, memory=settings.load_memory)
     try:
-        registry = load_registry(repository, strict=settings.strict_start, proofs=proofs)
+        providers = providers_of(settings)
+        proofs = Proofs(limits, providers=providers)  # which keeps nothing
+        registry = load_registry(repository, strict=settings.strict_start, proofs=proofs, providers=providers)
+        check_names(settings, [*registry.names(), *registry.refused])
     except ServiceError as error:
         yield Finding("models", "failed", error.detail, f"{repository.command('verify', 'NAME')} checks a model")
         return
@@ -118,8 +122,21 @@ def _models(settings: Settings) -> Iterator[Finding]:
     for name, reason in registry.refused.items():
         advice = f"the others are served without it; {repository.command('verify', name)} checks it"
         yield Finding("models", "warning", f"{name} is refused: {reason}", advice)
+    for name in registry.missing(settings.expected_models):
+        state: State = "failed" if settings.strict_start else "warning"
+        yield Finding("models", state, f"{name} is expected and not served", "the service is not ready without it")
     for line in without_first_alias(repository, registry):
         yield Finding("aliases", "warning", line, "or let every request name a version or an alias")
+
+
+def _providers(settings: Settings) -> Iterator[Finding]:
+    """Whether every execution provider that is chosen can be loaded."""
+    try:
+        for provider in providers_of(settings).named:
+            check_provider(provider)
+            yield Finding("provider", "ok", f"{provider} runs a small graph ({', '.join(releases_of(provider))})")
+    except ServiceError as error:
+        yield Finding("provider", "failed", error.detail, "choose another one with TEMPERANCE_PROVIDER, or install it")
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
@@ -217,7 +234,8 @@ def _exposed(settings: Settings) -> Iterator[Finding]:
 
 
 def _files(settings: Settings) -> Iterator[Finding]:
-    for path in filter(None, (keys_path(settings), settings.ssl_keyfile, settings.ssl_keyfile_password_file)):
+    passwords = settings.ssl_keyfile_password_file, settings.store_password_file
+    for path in filter(None, (keys_path(settings), settings.ssl_keyfile, *passwords)):
         if path.exists() and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding("secrets", "warning", f"others than its owner may read {path}", f"chmod 600 {path}")
     if settings.models.is_dir() and os.access(settings.models, os.W_OK):
@@ -227,15 +245,11 @@ def _files(settings: Settings) -> Iterator[Finding]:
         yield Finding("user", "warning", "this process runs as root", "run the service as a user of its own")
 
 
-_GRAPH: Final = (
-    "CAgSADpXCg8KAXgKAXcSAXkiBEdlbW0SAWcqGwgCCAIQAUIBd0oQAACAPwAAAEAAAEBAAACAQFoRCgF4EgwKCggBEgYKAAoCCAJiEQoBeRIM"
-    "CgoIARIGCgAKAggCQgQKABAN"
-)
-"""The product of rows (1, 2) with the matrix ((1, 2), (3, 4)), as ONNX."""
 CHECKS: Final[dict[str, Check]] = {
     "versions": _versions,
     "settings": _settings,
     "onnxruntime": _runtime,
+    "providers": _providers,
     "models": _models,
     "folders": _folders,
     "machine": _machine,

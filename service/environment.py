@@ -17,7 +17,7 @@ from service.bundle.manifest import describe
 from service.errors import ServiceError, SettingsInvalid
 from service.metrics_folder import SHARED_METRICS
 from service.service_links import service_links
-from service.settings import PREFIX, Settings
+from service.settings import PLATFORM, PREFIX, Settings
 
 SWITCH_OFF: Final = "`enableServiceLinks: false` in the pod's specification switches them off"
 
@@ -32,6 +32,8 @@ class Sources:
         Settings that are options of the command line.
     variables : frozenset of str
         Settings that are in the environment.
+    platform : frozenset of str
+        Settings that a variable of a platform sets, since neither of the others does.
     links : tuple of str
         Variables of Kubernetes, which are none of them.
     has_shared_metrics : bool
@@ -40,6 +42,7 @@ class Sources:
 
     options: frozenset[str] = frozenset()
     variables: frozenset[str] = frozenset()
+    platform: frozenset[str] = frozenset()
     links: tuple[str, ...] = ()
     has_shared_metrics: bool = False
 
@@ -48,14 +51,17 @@ class Sources:
         """What is in the environment now, where options have been written too."""
         links = service_links(os.environ, PREFIX)
         names = {name.upper() for name in os.environ if name not in links}
-        variables = (field for field in Settings.model_fields if variable(field) in names)
+        variables = frozenset(field for field in Settings.model_fields if variable(field) in names)
+        platform = frozenset(field for field, name in PLATFORM.items() if name in os.environ) - variables
         has_shared_metrics = SHARED_METRICS in (name.upper() for name in os.environ)
-        return cls(frozenset(options), frozenset(variables), tuple(links), has_shared_metrics)
+        return cls(frozenset(options), variables, platform, tuple(links), has_shared_metrics)
 
     def of(self, field: str) -> str:
         """Where the value of a setting came from, as the end of a sentence."""
         if field in self.options:
             return f"from --{field.replace('_', '-')}"
+        if field in self.platform:
+            return f"from {PLATFORM[field]}"
         return "from the environment" if field in self.variables else "by default"
 
     def ignored(self) -> Iterator[str]:
@@ -114,7 +120,7 @@ def variable(field: str) -> str:
 
 
 def read_settings(sources: Sources | None = None) -> Settings:
-    """Settings from `TEMPERANCE_…` variables, but for those that Kubernetes sets.
+    """Settings from `TEMPERANCE_…` variables, but for those that Kubernetes sets, and from variables of platforms.
 
     Parameters
     ----------

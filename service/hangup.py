@@ -6,6 +6,7 @@ Tested in tests/test_hangup.py, tests/test_main.py and tests/api/test_tls.py.
 import asyncio
 import logging
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -75,16 +76,22 @@ class Watch:
 
 @asynccontextmanager
 async def watching(watch: Watch) -> AsyncIterator[None]:
-    """While the context lasts, models are looked at every so often; on SIGHUP at once, and so is the certificate."""
+    """While the context lasts, models are looked at every so often; on SIGHUP at once, and so is the certificate.
+
+    Signals reach the main thread alone: where the loop runs in another, as in Ray's actors, SIGHUP is not for it.
+    """
     loop, hangup = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    hears = threading.current_thread() is threading.main_thread()
+    if hears:
+        loop.add_signal_handler(signal.SIGHUP, hangup.set)
     task = asyncio.create_task(watch.supervised(hangup))
     try:
         yield
     finally:
         task.cancel()
         watch.reloader.end()
-        loop.remove_signal_handler(signal.SIGHUP)
+        if hears:
+            loop.remove_signal_handler(signal.SIGHUP)
 
 
 UNSEEN: Final = "the models could not be looked at; what is loaded is served on, and they are looked at again"

@@ -1,11 +1,9 @@
 """Composition root: settings in, objects put together, an application out."""
 
-import gc
 import logging
 import os
 import socket
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -41,10 +39,12 @@ from service.credentials import (
     key_use_of,
     keys_of,
 )
+from service.deployment import check_names, providers_of
 from service.environment import Sources, read_settings
 from service.errors import SettingsInvalid
 from service.hangup import Watch, watching
 from service.metrics_folder import SHARED_METRICS, metrics_folder
+from service.pauses import set_aside
 from service.prediction.predictor import Predictor
 from service.record_parts import RecordParts, check_record, record_parts, with_shadows
 from service.runtime.cpus import available_cpus
@@ -52,21 +52,16 @@ from service.runtime.last_served import LastServed, load_as_others
 from service.runtime.limited_process import Limits
 from service.runtime.loader import Loader
 from service.runtime.proofs import Proofs
-from service.runtime.registry import Registry, load_registry
+from service.runtime.registry import Registry, every, load_registry
 from service.runtime.reload import Reloader
 from service.runtime.watchdog import WATCHDOG
 from service.settings import PREFIX, Settings
-from service.start_checks import check_open_files, check_settings, warn_of_models
+from service.start_checks import check_expected, check_open_files, check_settings, log_models, warn_of_models
 from service.stuck_runs import StuckRuns
 from service.telemetry import Telemetry, forget_ended_workers
 
 if TYPE_CHECKING:
     from service.tracing import Exporter
-
-OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
-SWITCH_SECONDS: Final = 0.0002
-"""After which the event loop lets the thread that writes records go on, which waits for it at every statement. Python's
-own interval is 5 ms."""
 
 log = logging.getLogger("temperance")
 
@@ -123,14 +118,20 @@ def _serve(settings: Settings, sources: Sources, access: Access) -> None:
 def _loaded(settings: Settings, sources: Sources) -> Registry:
     with sources.named("models"):
         registry = load(settings)
-        _log_models(registry)
-        warn_of_models(_repository(settings), registry)
+<<<<<<< HEAD
+    with sources.named("deployment"):
+        check_names(settings, [*registry.names(), *registry.refused])
+    log_models(registry)
+    with sources.named("models"):
+        warn_of_models(repository_of(settings), registry)
+=======
+        log_models(registry)
+        warn_of_models(repository_of(settings), registry)
+    with sources.named("deployment"):
+        check_names(settings, [*registry.names(), *registry.refused])
+>>>>>>> providers
+    check_expected(settings, registry, sources)
     return registry
-
-
-def _log_models(registry: Registry) -> None:
-    for model in registry.all_models():
-        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
 
 
 def _log_crowding(settings: Settings) -> None:
@@ -163,7 +164,7 @@ def _sockets(settings: Settings, sources: Sources) -> Iterator[list[socket.socke
         with ExitStack() as stack:
             yield [stack.enter_context(made) for made in sockets]
         return
-    if {"host", "port"} & settings.model_fields_set:
+    if {"host", "port"} & (settings.model_fields_set - sources.platform):
         detail = "TEMPERANCE_UDS takes the place of TEMPERANCE_HOST and TEMPERANCE_PORT; set one of them"
         raise sources.explained(detail)
     with ExitStack() as stack:
@@ -205,24 +206,35 @@ def tls_of(settings: Settings) -> Tls | None:
     return Tls(files)
 
 
-def load(settings: Settings) -> Registry:
-    """Every model that the settings point at; anything unreadable raises, where the start is strict."""
-    strict, proofs = settings.strict_start, _proofs(settings)
-    return load_registry(_repository(settings), threads=threads_of(settings), strict=strict, proofs=proofs)
+def load(settings: Settings, includes: Callable[[str], bool] = every) -> Registry:
+    """The included models that the settings point at; anything unreadable raises, where the start is strict."""
+    return load_registry(
+        repository_of(settings),
+        threads=threads_of(settings),
+        strict=settings.strict_start,
+        proofs=_proofs(settings),
+        includes=includes,
+        providers=providers_of(settings),
+    )
 
 
 def _load_in_worker(settings: Settings, shared: str | None) -> Registry:
     if shared is None:
         return load(settings)
     last = LastServed(Path(shared))
-    return load_as_others(_repository(settings), last, threads=threads_of(settings), proofs=_proofs(settings))
+    providers = providers_of(settings)
+    return load_as_others(
+        repository_of(settings), last, threads=threads_of(settings), proofs=_proofs(settings), providers=providers
+    )
 
 
 def _proofs(settings: Settings) -> Proofs:
-    return Proofs(Limits(seconds=settings.load_seconds, memory=settings.load_memory), data=settings.data)
+    limits = Limits(seconds=settings.load_seconds, memory=settings.load_memory)
+    return Proofs(limits, data=settings.data, providers=providers_of(settings))
 
 
-def _repository(settings: Settings) -> Repository:
+def repository_of(settings: Settings) -> Repository:
+    """Where the models lie."""
     return Repository(settings.models, is_named=settings.models != Settings.model_fields["models"].default)
 
 
@@ -232,7 +244,12 @@ def threads_of(settings: Settings) -> int:
 
 
 def compose(
-    settings: Settings, registry: Registry, *, shared_metrics: str | None = None, tls: Tls | None = None
+    settings: Settings,
+    registry: Registry,
+    *,
+    shared_metrics: str | None = None,
+    tls: Tls | None = None,
+    reloader: Reloader | None = None,
 ) -> ASGIApp:
     """The application around a loaded registry.
 
@@ -244,11 +261,13 @@ def compose(
         Folder that several workers count in together.
     tls : Tls, optional
         Whose certificate is loaded again on SIGHUP; several workers are replaced on it.
+    reloader : Reloader, optional
+        Of the registry; by default one that follows every model.
     """
     telemetry = Telemetry(CollectorRegistry())
     record = with_shadows(record_parts(settings, telemetry, _now), registry, telemetry, _now, _new_id)
     exporter = exporter_of(settings, telemetry)
-    reloader = _reloader(settings, registry, shared_metrics)
+    reloader = reloader or _reloader(settings, registry, shared_metrics)
     watch = Watch(reloader, telemetry, settings.reload_seconds, tls)
     ending = Ending()
     stuck = StuckRuns(WATCHDOG.overdue, ending, seconds=settings.deadline, count=telemetry.given_up)
@@ -280,8 +299,12 @@ def _new_id() -> str:
 
 
 def _reloader(settings: Settings, registry: Registry, shared: str | None) -> Reloader:
-    loader = Loader(_repository(settings), threads_of(settings), _proofs(settings))
-    return Reloader(loader, registry, last=None if shared is None else LastServed(Path(shared)))
+    return Reloader(loader_of(settings), registry, last=None if shared is None else LastServed(Path(shared)))
+
+
+def loader_of(settings: Settings) -> Loader:
+    """What brings versions from disk into memory."""
+    return Loader(repository_of(settings), threads_of(settings), _proofs(settings), providers_of(settings))
 
 
 def _parts(
@@ -300,7 +323,8 @@ def _parts(
         body_seconds=settings.body_seconds,
         docs=settings.docs,
         root_path=settings.root_path,
-        exposed=exposed(telemetry.registry, registry, shared=shared),
+        exposed=exposed(telemetry.registry, registry, shared=shared, expected=settings.expected_models),
+        expected=settings.expected_models,
         checks=checks,
         workers=settings.workers,
     )
@@ -373,18 +397,6 @@ def exporter_of(settings: Settings, telemetry: Telemetry) -> "Exporter | None":
 def configure_logging(settings: Settings) -> None:
     """One line per event on standard error; no line holds what a caller sent."""
     log_format.configure(settings.log_format, settings.log_level)
-
-
-def set_aside() -> None:
-    """Keep the garbage collector off what was loaded, which stays, and off the middle of a document.
-
-    Walks through all of the first take milliseconds, in which requests wait. A large body is a hundred thousand lists:
-    looked at after every 700 of them, it takes three times as long to read.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 _OF_OTHERS: Final = frozenset({"jwt_issuers", "otlp_endpoint"})

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from service.errors import SettingsInvalid
 from service.settings import PREFIX, Settings
@@ -15,7 +15,15 @@ STORE_FILE: Final = "audit.db"
 
 
 def store_url(settings: Settings) -> str:
-    """The URL of the store: the setting's, or of a file in the data directory."""
+    """The URL of the store: the setting's, with the password of its file, or of a file in the data directory.
+
+    Raises
+    ------
+    SettingsInvalid
+        If the file of the password cannot be read, or does not go with the URL.
+    """
+    if settings.store_password_file is not None:
+        return _with_password(settings.store or "", settings.store_password_file)
     return settings.store or f"sqlite://{quote(str(settings.data.absolute() / STORE_FILE))}"
 
 
@@ -70,6 +78,30 @@ def retention_of(settings: Settings, secrets: Secrets) -> Retention:
     """What a process deletes by itself."""
     sink, every = anchor_sink(settings), settings.anchor_records
     return Retention(sink, secrets.current.signer, days=settings.retention_days, every=every)
+
+
+def _with_password(url: str, path: Path) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise SettingsInvalid(f"{PREFIX}STORE_PASSWORD_FILE needs {PREFIX}STORE=postgresql://USER@HOST:PORT/DATABASE")
+    if ":" in parts.netloc.rpartition("@")[0] or "password" in parse_qs(parts.query):
+        raise SettingsInvalid(
+            f"{PREFIX}STORE has a password already: take it out, or unset {PREFIX}STORE_PASSWORD_FILE"
+        )
+    # As a parameter, for which libpq needs no user before the host.
+    return f"{url.rstrip('?')}{'&' if parts.query else '?'}password={quote(_password(path), safe='')}"
+
+
+def _password(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsInvalid(f"{PREFIX}STORE_PASSWORD_FILE: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsInvalid(f"{PREFIX}STORE_PASSWORD_FILE: {path} is not UTF-8") from None
+    if not text:
+        raise SettingsInvalid(f"{PREFIX}STORE_PASSWORD_FILE: {path} is empty")
+    return text
 
 
 def _has_content(path: Path) -> bool:

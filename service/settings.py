@@ -1,6 +1,7 @@
 """What an operator can set, read once from the environment."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -15,9 +16,18 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.bundle.accepted_providers import ProviderName
+<<<<<<< HEAD
+=======
+from service.bundle.repository import NAME
+>>>>>>> providers
 from service.service_links import service_links
 
 PREFIX = "TEMPERANCE_"
+PLATFORM: Final = {"port": "PORT"}
+"""Settings for which platforms (Knative, Cloud Run) have a variable of their own: it counts where ours is not set."""
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""As in `service.bundle.repository`, which takes longer to import than a start may need for its settings."""
 MOST_LOAD_SECONDS: Final = 86400.0
 LEAST_LOAD_MEMORY: Final = 64 << 20
 MOST_LOAD_MEMORY: Final = 1 << 50
@@ -59,6 +69,12 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
         parts = urlsplit(_with_a_port(origin))
         if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
             raise ValueError("an origin is https://HOST or https://HOST:PORT, and never *")
+    return value
+
+
+def _model_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(MODEL_NAME.fullmatch(name) for name in value):
+        raise ValueError("a model's name has at most 64 letters, digits, dots, dashes and underscores")
     return value
 
 
@@ -107,7 +123,9 @@ class _Environment(EnvSettingsSource):
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
         links = {name.lower() for name in service_links(os.environ, PREFIX)}  # as pydantic writes them
-        self.env_vars = {name: value for name, value in self.env_vars.items() if name not in links}
+        ours = {name: value for name, value in self.env_vars.items() if name not in links}
+        set_by = {field: os.environ[name] for field, name in PLATFORM.items() if name in os.environ}
+        self.env_vars = {f"{PREFIX}{field}".lower(): value for field, value in set_by.items()} | ours
 
 
 class Settings(BaseSettings):
@@ -172,6 +190,9 @@ class Settings(BaseSettings):
             description="Where records and outcomes are kept, as a URL: sqlite:///PATH or postgresql://…; audit.db in "
             "the data directory by default.",
         ),
+    ] = None
+    store_password_file: Annotated[
+        Place | None, Field(description="File with the password of TEMPERANCE_STORE, whose URL then has none.")
     ] = None
     secrets: Annotated[
         Place | None,
@@ -250,9 +271,25 @@ class Settings(BaseSettings):
             "0 is all of them, shared among the workers. A manifest's [runtime] threads comes first.",
         ),
     ] = 1
+    provider: Annotated[
+        ProviderName,
+        Field(
+            description="ONNX Runtime's execution provider: `cpu`, `openvino`, `cuda` or `tensorrt`. The deployment "
+            "file may name another one for a model."
+        ),
+    ] = "cpu"
+    deployment: Annotated[
+        Place | None,
+        Field(description="File of what this machine decides about single models, in TOML; none by default."),
+    ] = None
     strict_start: Annotated[
         bool, Field(description="Whether one model that cannot be loaded stops the start; otherwise the others serve.")
     ] = True
+    expected_models: Annotated[
+        Names,
+        AfterValidator(_model_names),
+        Field(description="Models without which the service is not ready, separated by commas."),
+    ] = ()
     load_seconds: Annotated[
         float,
         Field(
@@ -322,7 +359,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment without what Kubernetes sets in it."""
+        """Arguments, then the environment without what Kubernetes sets in it, then variables of platforms."""
         del env_settings, dotenv_settings, file_secret_settings
         return init_settings, _Environment(settings_cls)
 

@@ -11,9 +11,11 @@ from service.api.serving import ACCEPTED_IN_A_TURN
 from service.bundle.repository import Repository
 from service.bundle.writer import FIRST_ALIAS
 from service.credentials import Access, check_access
+from service.deployment import providers_of
 from service.environment import Sources
 from service.errors import SettingsInvalid
 from service.metrics_folder import clear_left_over
+from service.runtime.providers import check_provider
 from service.runtime.registry import Registry
 from service.settings import Settings
 
@@ -41,6 +43,9 @@ def check_settings(settings: Settings, sources: Sources) -> Access:
         Proxies.named(settings.proxies)  # workers read them too; what is wrong is reported now, and once
     with sources.named("data"):
         _check_data(settings.data, is_named="data" in settings.model_fields_set)
+    with sources.named("deployment" if settings.deployment else "provider"):
+        for provider in providers_of(settings).named:
+            check_provider(provider)
     if cleared := clear_left_over():
         log.info("removed folders that killed services left for their counts: %d", cleared)
     return access
@@ -67,6 +72,44 @@ def check_open_files(sockets: int) -> None:
             files.possible,
             open_files.FEWEST,
         )
+
+
+<<<<<<< HEAD
+=======
+def log_models(registry: Registry) -> None:
+    """Say what is served, and of a model that does not run on the CPU, where it does."""
+    for model in registry.all_models():
+        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
+        if model.parity is not None:
+            log.info("%s runs %s", model.bundle.title, model.session.placement.sentence)
+
+
+>>>>>>> providers
+def check_expected(settings: Settings, registry: Registry, sources: Sources) -> None:
+    """Refuse a start without a model that is expected; where the start is not strict, say which it waits for.
+
+    Raises
+    ------
+    SettingsInvalid
+    """
+    for name in registry.missing(settings.expected_models):
+        detail = f"the expected model {name!r} is not served: no alias of {settings.models} names a version of it"
+        if settings.strict_start:
+            advice = "publish it, or start with TEMPERANCE_STRICT_START=false to wait for it"
+            raise sources.explained(f"{detail}; {advice}", "expected_models")
+        if name not in registry.refused:  # why it is refused stands in a line of its own
+            log.error("not ready: %s", detail)
+<<<<<<< HEAD
+
+
+def log_models(registry: Registry) -> None:
+    """Say what is served, and of a model that does not run on the CPU, where it does."""
+    for model in registry.all_models():
+        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
+        if model.parity is not None:
+            log.info("%s runs %s", model.bundle.title, model.session.placement.sentence)
+=======
+>>>>>>> providers
 
 
 def warn_of_models(repository: Repository, registry: Registry) -> None:

@@ -81,6 +81,15 @@ class Telemetry:
         self.alarm = self._gauge(
             "alarm", "1 for an alarm that is not acknowledged, 0 after that", "model", "version", "test", mode="livemin"
         )
+        self.alarm_evidence = self._gauge(
+            "alarm_evidence",
+            "Evidence of a test, as a share of what raises its alarm; of both, the logarithm",
+            *("model", "version", "test"),
+            mode="livemax",
+        )
+        self.alarm_outcomes = self._gauge(
+            "alarm_outcomes", "Outcomes that have entered a test", "model", "version", "test", mode="livemax"
+        )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"temperance_{name}", meaning, labels, registry=self.registry)

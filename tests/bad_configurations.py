@@ -92,6 +92,7 @@ SETTINGS: tuple[tuple[str, dict[str, str]], ...] = (
     ("RELOAD_SECONDS", {"RELOAD_SECONDS": "-1"}),
     ("RELOAD_SECONDS", {"RELOAD_SECONDS": "often"}),
     ("STRICT_START", {"STRICT_START": "mostly"}),
+    ("EXPECTED_MODELS", {"EXPECTED_MODELS": "a,../b"}),
     ("LOAD_SECONDS", {"LOAD_SECONDS": "0"}),
     ("LOAD_MEMORY", {"LOAD_MEMORY": "1000"}),
     ("LOAD_MEMORY", {"LOAD_MEMORY": "9" * 30}),

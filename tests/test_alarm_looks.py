@@ -65,6 +65,23 @@ async def test_a_look_that_fails_is_logged_and_the_next_one_raises_the_alarm(
     assert looks.watch.ending.is_set()
 
 
+async def test_the_evidence_of_every_test_is_shown_and_reaches_one_where_it_raises_an_alarm(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    store = open_store(places.url, signer=FixedSigner())
+    drift(store)
+    store.close()
+    looks = looks_of(places)
+    async with looking(looks):
+        await until(lambda: shown(looks) == 1.0)
+    for test in WATCHED.tests:
+        labels = {"model": "breast-cancer", "version": "1", "test": test.key}
+        share = looks.telemetry.registry.get_sample_value("temperance_alarm_evidence", labels)
+        outcomes = looks.telemetry.registry.get_sample_value("temperance_alarm_outcomes", labels)
+        assert share is not None
+        assert (share >= 1.0) >= (test.key == "intercept:malignant")
+        assert outcomes == (0.0 if test.site else 400.0)
+
+
 def none_of(settings: Settings) -> AbstractAsyncContextManager[None]:
     return looking_for_alarms(settings, Registry({}), Telemetry(CollectorRegistry()))
 

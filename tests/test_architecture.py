@@ -34,6 +34,7 @@ DOORS = {
     "onnxruntime": ("service/runtime/",),
     "onnx": ("service/graph/",),
     "fastapi": ("service/api/", "service/main.py"),
+    "ray": ("service/cluster/",),
     "starlette": ("service/api/", "service/main.py"),
 }
 

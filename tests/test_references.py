@@ -16,6 +16,7 @@ from service.api.http_errors import MethodNotAllowed
 from service.api.problems import STATUS, status_of
 from service.api.v1.requests import SessionState, field_names
 from service.api.v1.verbs import VERBS as HTTP_VERBS
+from service.bundle.accepted_providers import PROVIDERS
 from service.bundle.manifest import Manifest
 from service.cli.main import VERBS
 from service.core.assessment.metrics import METRICS
@@ -225,6 +226,8 @@ def test_every_key_of_the_manifest_is_documented_and_no_other():
 TABLES = {
     "": "Top level",
     "graph": "[graph]",
+    "graph.providers": "[graph.providers]",
+    **{f"graph.providers.{name}": "[graph.providers.NAME]" for name in PROVIDERS},
     "inputs": "[[inputs]]",
     "features": "[features.NAME]",
     "features.missing": "[features.NAME.missing]",

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
+from service.bundle.repository import NAME
 from service.environment import read_settings
 from service.errors import SettingsInvalid
-from service.settings import PREFIX, Settings
+from service.settings import MODEL_NAME, PLATFORM, PREFIX, Settings
 
 ISSUER: dict[str, object] = {
     "issuer": "https://id.example",
@@ -37,8 +38,8 @@ def issuers(*entries: dict[str, object]) -> str:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"{PREFIX}{name.upper()}", raising=False)
+    for name in [*PLATFORM.values(), *(f"{PREFIX}{field.upper()}" for field in Settings.model_fields)]:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -57,6 +58,34 @@ def test_every_setting_has_a_default() -> None:
 def test_a_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "8123")
     assert read_settings().port == 8123
+
+
+@pytest.mark.parametrize(
+    ("variables", "port"),
+    [
+        ({"PORT": "8124"}, 8124),
+        ({"PORT": "8124", "TEMPERANCE_PORT": "8123"}, 8123),
+        ({"PORT": "8124", "TEMPERANCE_PORT": "tcp://10.0.0.1:8000"}, 8124),
+        ({"port": "8124"}, 8000),
+    ],
+    ids=["alone", "beside our own", "beside a link of Kubernetes", "spelt otherwise"],
+)
+def test_the_port_of_a_platform_counts_where_ours_is_not_set(
+    variables: dict[str, str], port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert read_settings().port == port
+
+
+@pytest.mark.parametrize("value", ["", "zq7canary", "70000", "tcp://10.0.0.1:8000"])
+def test_a_platforms_port_that_cannot_be_is_refused_by_its_variable(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", value)
+    with pytest.raises(SettingsInvalid, match=r"^TEMPERANCE_PORT: .* \(from PORT\)$") as caught:
+        read_settings()
+    assert "zq7canary" not in caught.value.detail
 
 
 @pytest.mark.parametrize(
@@ -121,3 +150,8 @@ def test_keys_of_an_issuer_come_over_tls_or_from_this_machine(address: str, monk
 def test_origins_are_read_from_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPERANCE_CORS_ORIGINS", "https://a.example, http://localhost:3000")
     assert read_settings().cors_origins == ("https://a.example", "http://localhost:3000")
+
+
+def test_an_expected_model_may_have_any_name_that_a_model_may_have() -> None:
+    assert MODEL_NAME.pattern == NAME.pattern
+    assert Settings(expected_models=("breast-cancer", "b.2_c")).expected_models == ("breast-cancer", "b.2_c")

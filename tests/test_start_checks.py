@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from service.bundle.repository import Repository
 from service.environment import Sources, read_settings
 from service.errors import BundleDamaged, SettingsInvalid
+from service.main import _sockets
 from service.runtime.registry import load_registry
 from service.settings import Settings
 from service.start_checks import check_settings, warn_of_models, writable_place
@@ -31,6 +33,7 @@ LINKS = {
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("TEMPERANCE_")]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("PORT", raising=False)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -45,6 +48,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
         ((), {"temperance_port": "1"}, "from the environment"),
         (("port",), {"TEMPERANCE_PORT": "1"}, "from --port"),
         ((), {"TEMPERANCE_PORT": "tcp://10.0.0.1:8000"}, "by default"),
+        ((), {"TEMPERANCE_PORT": "tcp://10.0.0.1:8000", "PORT": "1"}, "from PORT"),
+        ((), {"TEMPERANCE_PORT": "1", "PORT": "1"}, "from the environment"),
+        (("port",), {"PORT": "1"}, "from --port"),
     ],
 )
 def test_the_source_of_a_value_is_known(
@@ -77,6 +83,16 @@ def test_an_error_names_the_settings_at_fault_and_their_sources(error: Exception
 def test_what_is_no_error_of_ours_is_left_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError), Sources().named("models"):
         raise ZeroDivisionError
+
+
+def test_a_socket_takes_the_place_of_a_platforms_port_without_contradicting_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", "1")
+    monkeypatch.setenv("TEMPERANCE_UDS", str(tmp_path / "socket"))
+    sources = Sources.of_environment()
+    with _sockets(read_settings(sources), sources) as (made,):
+        assert made.family == socket.AF_UNIX
 
 
 def test_variables_of_kubernetes_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,8 @@ class AppParts:
     beside the application for as long as it does; ``trace`` takes in every request that was answered; ``ending`` is how
     far the end of the process has come; ``record`` is where outcomes are kept and records read, None where none is;
     ``recorder`` keeps the records of answers, None where none are kept; ``idempotency`` answers requests with a key
-    once; ``failed_logins`` records requests whose credential is not accepted.
+    once; ``failed_logins`` records requests whose credential is not accepted; without each model of ``expected`` the
+    service is not ready.
     """
 
     registry: Registry
@@ -84,6 +85,7 @@ class AppParts:
     recorder: Recorder | None = None
     idempotency: Idempotency | None = None
     failed_logins: FailedLogins | None = None
+    expected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,13 @@ def _routed(parts: AppParts) -> ASGIApp:
     app.add_exception_handler(ServiceError, problems.on_service_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(Exception, problems.on_service_error)  # else Starlette answers it, in plain text
-    protocols = [protocol(parts, limits, state.check_ready) for protocol in PROTOCOLS.values()]
+    protocols = [protocol(parts, limits, state) for protocol in PROTOCOLS.values()]
     direct = [route for protocol in protocols for route in protocol.direct]
     app.router.routes.extend(direct)
     for protocol in protocols:
         app.include_router(protocol.router)
     app.include_router(operations.health_router(state.check_ready))
-    app.include_router(operations.metrics_router(parts.exposed))
+    app.include_router(operations.metrics_router(parts.exposed, state.check_ready))
     if parts.docs:
         app.include_router(operations.docs_router("Temperance"))
         app.include_router(openapi.router(_contract(parts), parts.root_path))
@@ -177,11 +179,20 @@ class _State:
         self._running = False
 
     def check_ready(self) -> None:
+        """Whether requests for every model belong here."""
+        registry, expected = self._parts.registry, self._parts.expected
+        self.check_open()
+        # What was loaded at the start can be unloaded, to the last: then there is no model to send a request to.
+        if not self._running or registry.is_empty:
+            raise NotReady.without_models()
+        if missing := registry.missing(expected):  # whose names need a credential
+            count = f"{len(missing)} of {len(expected)} expected models"
+            raise NotReady(f"{count} cannot be served now; the log and GET /v1/models show why")
+
+    def check_open(self) -> None:
+        """Whether requests for the models that are served belong here: an answer could leave."""
         if self._parts.ending.is_draining:
             raise Draining("the service ends; it still answers, and other requests belong to another process")
-        # What was loaded at the start can be unloaded, to the last: then there is no model to send a request to.
-        if not (self._running and self._parts.registry.names()):
-            raise NotReady.without_models()
         if self._parts.recorder is not None:
             self._parts.recorder.check()
 
@@ -204,8 +215,8 @@ def _limits(parts: AppParts) -> Limits:
     return Limits(lambda: limit(parts.registry.generation), parts.max_rows, bodies, parts.checks.quotas)
 
 
-def _v1(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
-    del check_ready
+def _v1(parts: AppParts, limits: Limits, state: _State) -> Routes:
+    del state
     both = APIRouter()  # routers side by side, as in `v2.routes`
     both.include_router(v1.router(parts.registry))
     both.include_router(performance_router(parts.record, parts.registry))
@@ -214,18 +225,18 @@ def _v1(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Rou
     return Routes(both, v1.verb_routes(*own))
 
 
-def _v2(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Routes:
-    server = _server(parts, limits, check_ready)
+def _v2(parts: AppParts, limits: Limits, state: _State) -> Routes:
+    server = _server(parts, limits, state)
     return Routes(v2.router(server), v2.infer_routes(server))
 
 
-def _server(parts: AppParts, limits: Limits, check_ready: Callable[[], None]) -> Server:
+def _server(parts: AppParts, limits: Limits, state: _State) -> Server:
     repository = Access(parts.reloader, parts.workers)
     own = parts.registry, parts.predictor, limits, parts.version
-    return Server(*own, check_ready, repository, parts.recorder, parts.idempotency)
+    return Server(*own, state.check_ready, state.check_open, repository, parts.recorder, parts.idempotency)
 
 
-Protocol = Callable[[AppParts, Limits, Callable[[], None]], Routes]
+Protocol = Callable[[AppParts, Limits, _State], Routes]
 
 PROTOCOLS: Final[dict[str, Protocol]] = {"v1": _v1, "v2": _v2}
 # FastAPI's own would send paths and the messages of errors where its variables in the environment say so.

@@ -16,6 +16,8 @@ from prometheus_client.registry import Collector
 
 from service.api.page_headers import page_headers
 from service.api.remembered_routes import READ
+from service.errors import ServiceError
+from service.runtime.provider_packages import runtime_release
 from service.runtime.registry import Registry
 
 ASSETS: Final = {
@@ -40,7 +42,7 @@ def health_router(check_ready: Callable[[], None]) -> APIRouter:
         return Response('{"status":"alive"}', media_type="application/json")
 
     async def readyz() -> Response:
-        """Whether a model is loaded and has answered a row, and the service does not end."""
+        """Whether requests belong here: every expected model has passed its self-test, and answers can leave."""
         check_ready()
         return Response('{"status":"ready"}', media_type="application/json")
 
@@ -49,23 +51,51 @@ def health_router(check_ready: Callable[[], None]) -> APIRouter:
     return routes
 
 
+class Readiness(Collector):
+    """`temperance_ready`, found out at every request as `/readyz` does.
+
+    Parameters
+    ----------
+    check_ready : callable
+        As `health_router`'s.
+    """
+
+    def __init__(self, check_ready: Callable[[], None]) -> None:
+        self._check_ready = check_ready
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One sample."""
+        yield GaugeMetricFamily(
+            "temperance_ready", "1 while /readyz answers 200, else 0", value=float(self._is_ready())
+        )
+
+    def _is_ready(self) -> bool:
+        try:
+            self._check_ready()
+        except ServiceError:
+            return False
+        return True
+
+
 class ServedVersions(Collector):
-    """`temperance_model_info` and `temperance_refused_models`, read off the registry at every request.
+    """What is served and what is not, read off the registry at every request.
 
     And `temperance_build_info`, which does not change.
 
     Parameters
     ----------
     registry : Registry
+    expected : tuple of str, optional
+        Models without which the service is not ready.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, expected: tuple[str, ...] = ()) -> None:
+        self._registry, self._expected = registry, expected
         self._build = GaugeMetricFamily("temperance_build_info", "1, for what serves them", labels=list(_BUILD))
         self._build.add_metric(list(_BUILD.values()), 1)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One sample per served version, and one for the models that are not served."""
+        """One sample per served version, and one each for models that are refused and that are missing."""
         family = GaugeMetricFamily(
             "temperance_model_info",
             "1 for every served version",
@@ -79,10 +109,17 @@ class ServedVersions(Collector):
             "Models of which no version could be loaded",
             value=len(self._registry.refused),
         )
+        yield GaugeMetricFamily(
+            "temperance_missing_models",
+            "Expected models that are not served",
+            value=len(self._registry.missing(self._expected)),
+        )
         yield self._build
 
 
-def exposed(counted: CollectorRegistry, served: Registry, *, shared: str | None) -> CollectorRegistry:
+def exposed(
+    counted: CollectorRegistry, served: Registry, *, shared: str | None, expected: tuple[str, ...] = ()
+) -> CollectorRegistry:
     """What `/metrics` shows: counts of this process, or of every worker, and the served versions.
 
     Parameters
@@ -92,9 +129,11 @@ def exposed(counted: CollectorRegistry, served: Registry, *, shared: str | None)
     served : Registry
     shared : str or None
         Folder that the workers count in together; None for a process of its own.
+    expected : tuple of str, optional
+        Models without which the service is not ready.
     """
     shown = CollectorRegistry()
-    shown.register(ServedVersions(served))
+    shown.register(ServedVersions(served, expected))
     if shared is None:
         shown.register(_Counted(counted))
     else:
@@ -110,13 +149,22 @@ class _Counted(Collector):
         yield from self._counted.collect()
 
 
-def metrics_router(registry: CollectorRegistry) -> APIRouter:
-    """`/metrics` in Prometheus' text format."""
-    routes = APIRouter()
+def metrics_router(registry: CollectorRegistry, check_ready: Callable[[], None]) -> APIRouter:
+    """`/metrics` in Prometheus' text format: of a registry, and whether the service is ready.
+
+    Parameters
+    ----------
+    registry : CollectorRegistry
+    check_ready : callable
+        As `health_router`'s.
+    """
+    routes, own = APIRouter(), CollectorRegistry()
+    own.register(Readiness(check_ready))
 
     async def metrics() -> Response:
         """Counters and histograms."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        text = generate_latest(own) + generate_latest(registry)
+        return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     routes.add_api_route("/metrics", metrics, methods=READ)
     return routes
@@ -155,5 +203,5 @@ def _asset(content: bytes, media_type: str) -> Callable[[], Response]:
 _BUILD: Final = {
     "version": version("temperance"),
     "python": platform.python_version(),
-    "onnxruntime": version("onnxruntime"),
+    "onnxruntime": runtime_release(),
 }

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from service.bundle.change_protocol import ChangeProtocol
 from service.bundle.record_options import RecordOptions
+from service.bundle.runtime_options import Runtime
 from service.bundle.sections import (
     Feature,
     Graph,
@@ -15,7 +16,6 @@ from service.bundle.sections import (
     Name,
     Ood,
     Policy,
-    Runtime,
     Section,
     Site,
     Training,
@@ -36,7 +36,7 @@ BINDING_SECTIONS: Final = ("graph", "inputs", "training", "ood")
 """Sections that a calibration depends on; prices, sites and plausible ranges may change without a refit."""
 
 LATER_KEYS: Final = (
-    *("per_class", "shape", "pad", "mask", "fill", "allowed", "rows"),
+    *("per_class", "shape", "pad", "mask", "fill", "allowed", "rows", "providers"),
     *("mixup_alpha", "soft_share", "smoothness"),
 )
 """Keys younger than schema 1 in those sections; unset, they leave a fingerprint as it was."""

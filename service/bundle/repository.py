@@ -147,8 +147,11 @@ class Repository:
 
     def bundle(self, name: str, version: int) -> Bundle:
         """A published version, its files checked against their sums."""
-        path = self.folder(name) / str(version)
         self.check_published(name, version)
+        return self.bundle_in(self.folder(name) / str(version), name, version)
+
+    def bundle_in(self, path: Path, name: str, version: int) -> Bundle:
+        """As `bundle`, for a folder that is to become that version, or is it."""
         verified = verify_sums(path)
         manifest, record, state = _parsed(path, verified.contents)
         if record is None and STATE_FILE in verified.contents:

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from service.bundle.accepted_providers import Acceptance
 from service.bundle.tasks import TASKS, Task
 from service.core.numerics import EXACT
 from service.core.ood import RULES, SCORES
@@ -138,6 +139,8 @@ class Graph(Section):
     rows : {"together", "alone"}
         Whether one run of the graph may take several rows. ``alone`` is for graphs whose answer for a row depends on
         the rows beside it, such as dynamically quantised ones: every row is then run by itself.
+    providers : Acceptance or None
+        Execution providers that the calibration accepts; None is any that agrees with the CPU.
     """
 
     output: Name
@@ -147,6 +150,7 @@ class Graph(Section):
     class_axis: Annotated[int, Field(strict=True)] = -1
     probability_floor: Annotated[float, Field(strict=True, gt=0, lt=0.01)] = 1e-7
     rows: Literal["together", "alone"] = "together"
+    providers: Acceptance | None = None
 
     @property
     def rules(self) -> Task:
@@ -367,31 +371,3 @@ class Policy(Section):
         if self.on_ood != "flag":
             refuse_unknown("on_ood", (self.on_ood,), ("flag", *actions))
         return self
-
-
-class Runtime(Section):
-    """How the graph is run; none of it changes an answer.
-
-    Attributes
-    ----------
-    threads : int or None
-        Within one operator, at most the processors that the process may use; 0 is all of them. None leaves it to
-        the service's settings.
-    deadline : float or None
-        Seconds in which a request to this model is answered; the service's own deadline may be sooner.
-    execution : {"auto", "inline", "thread"}
-        On the event loop, or on a thread that leaves the loop free; by default as measured at the start.
-    batch_rows : int
-        Rows of several requests that one run may join; 1 never joins requests.
-    queue : int
-        Requests that may wait for the model; more are refused.
-    share_weights : bool
-        Weights of external files are mapped and not repacked, so that workers share them; batches run slower.
-    """
-
-    threads: Annotated[int, Field(strict=True, ge=0, le=256)] | None = None
-    deadline: Positive | None = None
-    execution: Literal["auto", "inline", "thread"] = "auto"
-    batch_rows: Size = 1024
-    queue: Size = 1024
-    share_weights: Switch = False

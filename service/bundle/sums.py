@@ -38,6 +38,9 @@ PARSED: Final = (MANIFEST_FILE, RECORD_FILE, STATE_FILE)
 MOST_TEXT: Final = 16 << 20
 """Of a file whose line endings are looked at; what Git changes is text."""
 
+KUBERNETES: Final = "..data"
+"""Link through which a ConfigMap, Secret or projected volume shows its files."""
+
 POINTER: Final = b"version https://git-lfs"
 
 
@@ -68,8 +71,10 @@ def verify_sums(path: Path) -> Verified:
     BundleDamaged
         Naming the first file that is missing, changed, added, or not a regular file.
     """
-    expected, digest = _read_sums(path)
     present = set(names_in(path)) - {SUMS_FILE}
+    if KUBERNETES in present:
+        raise BundleDamaged(f"{path} is a mounted ConfigMap or Secret, whose files are links; {_MOUNT}")
+    expected, digest = _read_sums(path)
     for name in sorted(present ^ expected.keys()):
         raise BundleDamaged(_added(path / name) if name in present else f"{path / name} is missing")
     contents = {name: _verified(path / name, expected[name]) for name in sorted(expected)}
@@ -95,6 +100,28 @@ def verify_retired(path: Path) -> bool:
     return GRAPH_FILE not in present
 
 
+def parse_sums(content: bytes, *, where: Path | str) -> tuple[dict[str, str], str]:
+    """SHA-256 of every file that a `SHA256SUMS` lists, and its own digest, ``sha256:…``.
+
+    Parameters
+    ----------
+    content : bytes
+    where : Path or str
+        What messages call it.
+
+    Raises
+    ------
+    BundleDamaged
+        If it is no such list, or lists a file twice.
+    """
+    if b"\r\n" in content:
+        raise BundleDamaged(_changed_endings(where))
+    found = list(_parse_sums(content, where=where))
+    if len(dict(found)) < len(found):
+        raise BundleDamaged(f"{where} lists a file twice")
+    return dict(found), f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
 def sum_of_graph(sums: Mapping[str, str]) -> str:
     """One hash over the graph and its external data files: what a calibration is bound to.
 
@@ -118,14 +145,10 @@ def _part(file: Path) -> bytes:
 
 
 def _read_sums(path: Path) -> tuple[dict[str, str], str]:
-    file = path / SUMS_FILE
-    content = _part(file)
-    if b"\r\n" in content:
-        raise BundleDamaged(_changed_endings(file))
-    return dict(_parse_sums(content, where=file)), f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return parse_sums(_part(path / SUMS_FILE), where=path / SUMS_FILE)
 
 
-def _parse_sums(content: bytes, *, where: Path) -> Iterator[tuple[str, str]]:
+def _parse_sums(content: bytes, *, where: Path | str) -> Iterator[tuple[str, str]]:
     lines = content.split(b"\n")
     for line in lines[:-1] if not lines[-1] else lines:
         found = re.fullmatch(rb"([0-9a-f]{64})  ([^/\0]{1,255})", line)
@@ -134,7 +157,7 @@ def _parse_sums(content: bytes, *, where: Path) -> Iterator[tuple[str, str]]:
         yield _text(found[2], where), found[1].decode()
 
 
-def _text(name: bytes, where: Path) -> str:
+def _text(name: bytes, where: Path | str) -> str:
     try:
         return name.decode("utf-8")
     except UnicodeDecodeError:
@@ -170,7 +193,12 @@ def _mismatch(file: Path, expected: str) -> str:
     return f"{file} does not match its sum in {SUMS_FILE}: restore it, or publish another version"
 
 
-def _changed_endings(file: Path) -> str:
+_MOUNT: Final = (
+    "mount it at the repository's folder, with items whose path is NAME/VERSION/FILE, so that its folders are the links"
+)
+
+
+def _changed_endings(file: Path | str) -> str:
     return (
         f"{file}: its line endings were changed, e.g. by Git; write `* -text` into .gitattributes in the model "
         "repository, and check the version out again"

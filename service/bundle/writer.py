@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -138,6 +138,39 @@ def check_alias(repository: Repository, name: str, label: str, version: int, *, 
     if share is not None and label == FIRST_ALIAS:
         raise ManifestInvalid(f"{FIRST_ALIAS} answers requests, and cannot be a shadow; take another label")
     repository.check_published(name, version)
+
+
+def replace_aliases(repository: Repository, name: str, aliases: Mapping[str, Alias]) -> None:
+    """Let a model have these aliases and no others, in one step.
+
+    Raises
+    ------
+    ManifestInvalid, BundleNotFound
+        As `check_alias`.
+    """
+    for label, alias in aliases.items():
+        check_alias(repository, name, label, alias.version, share=alias.share)
+    _write_aliases(repository, name, dict(aliases))
+
+
+def adopt(repository: Repository, name: str, version: int, staging: Path) -> bool:
+    """Make a folder beside the versions of a model one of them, once it is durable; False if its number is taken.
+
+    Raises
+    ------
+    BundleError
+        If it cannot be written.
+    """
+    folder = repository.folder(name)
+    with writing(folder):
+        try:
+            rename(staging, folder / str(version))
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise
+            return False
+        sync(folder)
+    return True
 
 
 def remove_alias(repository: Repository, name: str, label: str) -> dict[str, int]:

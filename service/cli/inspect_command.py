@@ -13,7 +13,6 @@ from service.cli.arguments import json_flag, models_option
 from service.cli.console import print_json, print_table
 from service.cli.messages import versions_line
 from service.errors import BundleNotFound
-from service.graph.inspect import inspect_graph
 from service.reporting.terminal import render_record, render_state
 from service.runtime.session import Session
 
@@ -102,6 +101,8 @@ def _version_as_json(bundle: Bundle) -> dict[str, object]:
 
 
 def _inspect_file(path: Path, *, as_json: bool) -> None:
+    from service.graph.inspect import inspect_graph  # noqa: PLC0415  # it imports `onnx`: versions need none
+
     findings, session = inspect_graph(path), Session(path)
     inputs = [{"name": t.name, "type": t.type, "shape": t.shape} for t in session.inputs]
     outputs = [{"name": t.name, "type": t.type, "shape": t.shape} for t in session.outputs]

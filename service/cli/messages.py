@@ -1,6 +1,6 @@
 """Sentences that several verbs print: versions, aliases, costs and plausible ranges."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,8 +9,10 @@ from service.bundle.manifest import Manifest
 from service.bundle.repository import Repository
 from service.bundle.writer import FIRST_ALIAS
 from service.fitting.cost_warnings import cost_warnings
-from service.importer.plausible_ranges import Proposal
 from service.runtime.model import Model
+
+if TYPE_CHECKING:  # it imports `onnx`, which most verbs do without
+    from service.importer.plausible_ranges import Proposal
 
 MOST_RANGES = 8
 
@@ -77,7 +79,7 @@ def print_cost_warnings(repository: Repository, name: str, version: int) -> None
         click.echo(f"warning: {sentence}", err=True)
 
 
-def print_ranges(ranges: dict[str, Proposal], what_next: str = "") -> None:
+def print_ranges(ranges: "dict[str, Proposal]", what_next: str = "") -> None:
     """Print plausible ranges that training rows propose, the first few of them."""
     for name, proposal in list(ranges.items())[:MOST_RANGES]:
         more = f"; {proposal.exceeding} of them leave the manifest's range" if proposal.exceeding else ""
@@ -87,6 +89,6 @@ def print_ranges(ranges: dict[str, Proposal], what_next: str = "") -> None:
         click.echo(f"These ranges{more} are wider than the training rows, and rounded{what_next}.")
 
 
-def ranges_as_json(ranges: dict[str, Proposal]) -> dict[str, list[float]]:
+def ranges_as_json(ranges: "dict[str, Proposal]") -> dict[str, list[float]]:
     """Plausible ranges for JSON."""
     return {name: [proposal.low, proposal.high] for name, proposal in ranges.items()}

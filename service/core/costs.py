@@ -66,14 +66,16 @@ class Prices:
     constant: Flags | None = None
 
 
-def priced(cost: Array) -> Prices:
+def priced(cost: Array, *, ties: float = 1.0) -> Prices:
     """What every decision under these costs has in common.
 
     Parameters
     ----------
     cost : ndarray of shape (A, K) or (N, A, K)
+    ties : float
+        What `Prices.scale` is multiplied by, and with it the band within which actions are tied.
     """
-    base, floor, scale = base_of(cost), cost.min(axis=-2, keepdims=True), class_ranges(cost)
+    base, floor, scale = base_of(cost), cost.min(axis=-2, keepdims=True), ties * class_ranges(cost)
     ends = floor[..., 0, :], base
     if cost.ndim == 3 or cost.shape[1] <= DENSE_CLASSES:
         weights = np.concatenate([cost - floor, cost - base, scale[..., None, :]], axis=-2)
@@ -82,7 +84,7 @@ def priced(cost: Array) -> Prices:
     weights = np.vstack([cost - floor, floor, scale])
     constant = ~(cost != base).any(axis=1)
     # Risks alone decide where what the actions differ by is more than their last digits.
-    apart = one_apart(cost) if scale.min() >= LEAST_RANGE * np.abs(cost).max() else None
+    apart = one_apart(cost) if scale.min() >= ties * LEAST_RANGE * np.abs(cost).max() else None
     return Prices(cost, scale, *ends, apart, weights, weights.astype(np.float32), constant)
 
 

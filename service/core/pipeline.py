@@ -90,6 +90,8 @@ class Policy:
         The action that flagged rows get; None only flags them.
     switch : float or None
         Sequence: price of another action at the next position; None decides every position alone.
+    ties : float
+        How many times wider than `decision.TIE_TOLERANCE` a tie of costs is: 1, unless a provider rounds otherwise.
     """
 
     name: str
@@ -98,11 +100,12 @@ class Policy:
     cost: Array
     on_ood: int | None
     switch: float | None = None
+    ties: float = 1.0
 
     @cached_property
     def prices(self) -> Prices:
         """The costs, prepared once for every decision."""
-        return priced(self.cost)
+        return priced(self.cost, ties=self.ties)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,8 @@ class Source(Protocol):
     def bound(self) -> int:
         """An upper bound of its rows, at little cost."""
 
-    def blocks(self, names: Sequence[str], *, rows: int, first: int = 0) -> Iterator[Block]:
-        """Blocks of at most ``rows`` rows of some columns, in order, from row ``first`` on."""
+    def blocks(self, names: Sequence[str], *, rows: int, first: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """Blocks of at most ``rows`` rows of some columns, in order, from row ``first`` on, before row ``stop``."""
 
     def hint(self, missing: Sequence[str]) -> str:
         """A likely reason why columns are missing; empty where none is known."""
@@ -105,6 +105,11 @@ class Places:
         """Places of some of the rows."""
         own = range(len(kept)) if self.kept is None else self.kept
         return replace(self, kept=tuple(row for row, stays in zip(own, kept.tolist(), strict=True) if stays))
+
+
+def end_of(rows: int, stop: int | None) -> int:
+    """Where a stretch of a file ends: before ``stop``, or with the file."""
+    return rows if stop is None else min(rows, stop)
 
 
 def named_once(names: Sequence[str], path: Path) -> tuple[str, ...]:

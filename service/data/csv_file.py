@@ -6,6 +6,7 @@ apart; polars fills short rows with missing values and does not count lines.
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, Final
@@ -69,16 +70,13 @@ class CsvFile:
                 ends += part.count(b"\n") + part.count(b"\r")
         return ends
 
-    def blocks(self, names: Sequence[str], *, rows: int, first: int = 0) -> Iterator[Block]:
-        """Blocks of at most ``rows`` rows from row ``first`` on; DataError for what is no CSV file."""
+    def blocks(self, names: Sequence[str], *, rows: int, first: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """Blocks of at most ``rows`` rows of a stretch; DataError for what is no CSV file."""
         places = [self.names.index(name) for name in names]
         size = min(rows, max(FEWEST_ROWS, MOST_CELLS // max(1, len(places))))
         with self._open() as file:
-            records = self._body(file)
-            for _ in range(first):
-                if next(records, None) is None:
-                    return
-            while part := [record for _, record in zip(range(size), records, strict=False)]:
+            records = islice(self._body(file), first, stop)
+            while part := list(islice(records, size)):
                 yield self._block(part, names, places, first)
                 first += len(part)
 

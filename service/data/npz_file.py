@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from service.data.blocks import Block, named_once
+from service.data.blocks import Block, end_of, named_once
 from service.data.cells import TITLES, Typed
 from service.errors import DataError
 
@@ -56,11 +56,11 @@ class NpzFile:
         """Its rows."""
         return self.count()
 
-    def blocks(self, names: Sequence[str], *, rows: int, first: int = 0) -> Iterator[Block]:
-        """Blocks of at most ``rows`` rows from row ``first`` on; DataError for what is no archive of plain arrays."""
+    def blocks(self, names: Sequence[str], *, rows: int, first: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """Blocks of at most ``rows`` rows of a stretch; DataError for what is no archive of plain arrays."""
         with self._reading() as archive, contextlib.ExitStack() as stack:
             members = self._members(archive, names, stack)
-            count = self._common(members)
+            count = end_of(self._common(members), stop)
             for member in members.values() if first < count else ():
                 member.skip(first)
             for start in range(first, count, rows):

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from service.data.blocks import Block, named_once
+from service.data.blocks import Block, end_of, named_once
 from service.data.cells import LISTS, Cells, Text, Typed, Values
 from service.errors import DataError
 
@@ -50,15 +50,17 @@ class ParquetFile:
         """Its rows."""
         return self.count()
 
-    def blocks(self, names: Sequence[str], *, rows: int, first: int = 0) -> Iterator[Block]:
-        """Blocks of at most ``rows`` rows from row ``first`` on; DataError for a damaged file."""
+    def blocks(self, names: Sequence[str], *, rows: int, first: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """Blocks of at most ``rows`` rows of a stretch; DataError for a damaged file."""
         own = [self._columns[self.names.index(name)] for name in names]
         chosen = self._frame.select(list(dict.fromkeys(own)))
-        for start in range(first, self._rows, rows):
+        end = end_of(self._rows, stop)
+        for start in range(first, end, rows):
+            size = min(rows, end - start)
             with _one_line(self.path):
-                part = chosen.slice(start, rows).collect()
+                part = chosen.slice(start, size).collect()
                 columns = {name: _cells(part[column]) for name, column in zip(names, own, strict=True)}
-            yield Block(self.path, start, min(rows, self._rows - start), columns)
+            yield Block(self.path, start, size, columns)
 
 
 def _cells(series: pl.Series) -> Cells:

@@ -35,7 +35,7 @@ class Chunk:
     Attributes
     ----------
     first : int
-        Place of the first row among all.
+        Place of the first row among all that are read.
     rows : ndarray of shape (N, F), or Fields
         In manifest order, with columns of 64-bit integers as integers.
     columns : dict of str to ndarray
@@ -74,9 +74,31 @@ class Chunk:
             raise DataError(f"{self.places.where(row)}{detail}{also}")
 
 
-def read_chunks(
-    path: Path, manifest: Manifest, selection: Selection, *, rows: int = CHUNK_ROWS, first: int = 0
-) -> Iterator[Chunk]:
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Rows of one file that follow each other.
+
+    Attributes
+    ----------
+    part : int
+        Place of the file among those of its data set.
+    path : Path
+    start : int
+        The first row, from 0.
+    stop : int or None
+        The row behind the last; None: to the end of the file, wherever that is.
+    several : bool
+        Whether the data set has several files, so that a row's own must be named.
+    """
+
+    part: int
+    path: Path
+    start: int = 0
+    stop: int | None = None
+    several: bool = False
+
+
+def read_chunks(path: Path, manifest: Manifest, selection: Selection, *, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
     """Read a data set for a model, a chunk at a time; only one is in memory.
 
     Parameters
@@ -88,33 +110,49 @@ def read_chunks(
         What is read beside the features.
     rows : int
         Of a chunk, at most; chunks never reach across files.
-    first : int
-        Rows that are left out at the beginning.
 
     Raises
     ------
     DataError
         If the file is no data set or lacks a column; rows at fault are in the chunks.
     """
-    parts, done, earlier = parts_of(path), 0, None
-    for part in parts:
-        source = open_source(part)
-        found = columns_to_read(source, part, manifest, selection)
-        keys = [(one.role, one.name) for one in found]
-        if earlier is not None and keys != earlier:
-            raise DataError(f"{part} does not have the same columns as the parts before it")
-        earlier, skipped = keys, 0
-        if done < first:
-            skipped = min(first - done, source.count())
-            done += skipped
-        for chunk in _chunks(source.blocks(_arrays(found), rows=rows, first=skipped), found, manifest, selection, rows):
-            yield replace(chunk, first=done, places=replace(chunk.places, several=len(parts) > 1))
+    parts, done = parts_of(path), 0
+    check_columns(parts, manifest, selection)
+    for place, part in enumerate(parts):
+        earlier = done
+        for chunk in read_stretch(Stretch(place, part, several=len(parts) > 1), manifest, selection, rows=rows):
+            yield replace(chunk, first=earlier + chunk.first)
             done += len(chunk)
 
 
-def bound_of(path: Path) -> int:
-    """An upper bound of the rows of a data set, at little cost."""
-    return sum(open_source(part).bound() for part in parts_of(path))
+def read_stretch(
+    stretch: Stretch, manifest: Manifest, selection: Selection, *, rows: int = CHUNK_ROWS
+) -> Iterator[Chunk]:
+    """Read some rows of one file, a chunk at a time, as `read_chunks`; the first row of the file is row 0."""
+    source = open_source(stretch.path)
+    found = columns_to_read(source, stretch.path, manifest, selection)
+    blocks = source.blocks(_arrays(found), rows=rows, first=stretch.start, stop=stretch.stop)
+    done = stretch.start
+    for chunk in _chunks(blocks, found, manifest, selection, rows):
+        yield replace(chunk, first=done, places=replace(chunk.places, several=stretch.several))
+        done += len(chunk)
+
+
+def ended(stretch: Stretch) -> Stretch:
+    """The same with its end, where the file states how many rows it has; a CSV file must be read to know it."""
+    if stretch.stop is not None or stretch.path.suffix.lower() == ".csv":
+        return stretch
+    return replace(stretch, stop=open_source(stretch.path).count())
+
+
+def check_columns(parts: Sequence[Path], manifest: Manifest, selection: Selection) -> None:
+    """Raise DataError where a file lacks a column, or has not those of the files before it; no row is read."""
+    earlier = None
+    for part in parts:
+        keys = [(one.role, one.name) for one in columns_to_read(open_source(part), part, manifest, selection)]
+        if earlier is not None and keys != earlier:
+            raise DataError(f"{part} does not have the same columns as the parts before it")
+        earlier = keys
 
 
 def join_chunks(chunks: Sequence[Chunk], path: Path) -> Chunk:

@@ -12,7 +12,15 @@ from typing import Final
 
 import orjson
 
-from service.monitoring.alarms import Alarm, Watched, alarms_of, look, record_alarms
+from service.monitoring.alarms import (
+    Alarm,
+    CurrentEvidence,
+    Watched,
+    alarms_of,
+    evidence_of,
+    look,
+    record_alarms,
+)
 from service.record_errors import StoreDamaged
 from service.store.engine import Store
 
@@ -65,6 +73,19 @@ class AlarmWatch:
             finally:
                 leased(store, self.owner, now=self.clock(), seconds=0)
         return alarms_of(store)
+
+    def evidence(self, store: Store) -> list[CurrentEvidence]:
+        """How far every test of every version is, whichever process looked last.
+
+        Parameters
+        ----------
+        store : Store
+
+        Raises
+        ------
+        StoreUnavailable
+        """
+        return [evidence for watched in self.versions() for evidence in evidence_of(store, watched)]
 
     def _look_at_all(self, store: Store) -> None:
         for watched in self.versions():

@@ -207,6 +207,53 @@ def alarms_of(store: Store, *, model: str | None = None) -> list[Alarm]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class CurrentEvidence:
+    """How far a test of a version is.
+
+    Attributes
+    ----------
+    model : str
+        Name of the model.
+    version : int
+        That it is of.
+    test : str
+        Key of the test.
+    outcomes : int
+        That have entered the test.
+    share : float
+        Logarithm of the evidence, divided by that of what raises the alarm: 0 at the beginning, an alarm from 1 on.
+    """
+
+    model: str
+    version: int
+    test: str
+    outcomes: int
+    share: float
+
+
+def evidence_of(store: Store, watched: Watched) -> list[CurrentEvidence]:
+    """The evidence of every test of a version, as of the last look.
+
+    Parameters
+    ----------
+    store : Store
+    watched : Watched
+
+    Raises
+    ------
+    StoreUnavailable
+    """
+    progress = Progress.read(store.state(watched.state_name), watched.digest, watched.tests)
+    states = [(test, progress.states[test.key].evidence) for test in watched.tests]
+    return [
+        CurrentEvidence(
+            watched.model, watched.version, test.key, evidence.rows, float(evidence.log_value) / test.log_threshold
+        )
+        for test, evidence in states
+    ]
+
+
 def _is_of(detail: Mapping[str, object], model: str, version: int) -> bool:
     return detail["model"] == model and detail["version"] == version
 

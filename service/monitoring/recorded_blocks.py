@@ -93,6 +93,7 @@ def policies_of(basis: Json, *, label: str | None = None) -> list[Policy]:
             np.array(entry["costs"], dtype=np.float64),
             None if entry["on_ood"] is None else entry["actions"].index(entry["on_ood"]),
             entry["switch"],
+            entry.get("ties", 1.0),
         )
         for entry in own
     ]

@@ -113,7 +113,7 @@ def choose_policy(model: Model, requested: str | Policy | None, *, at: int | Non
         If the manifest has no policy of that name.
     """
     if isinstance(requested, Policy):
-        return requested
+        return model.tied(requested)
     return model.policies[_policy_name(model, requested, at=at)]
 
 
@@ -126,7 +126,7 @@ def choose_label_policies(model: Model, options: Options) -> dict[int, Policy]:
         As `choose_policy`.
     """
     if options.label_costs is not None:
-        return options.label_costs
+        return {label: model.tied(policy) for label, policy in options.label_costs.items()}
     requested = options.policy if isinstance(options.policy, str) else None
     return model.label_policies[_policy_name(model, requested)]
 
@@ -224,7 +224,7 @@ def _restored(kind: Kind, model: Model, method: str) -> LabelSets:
     sets = restore_sets(kind, model.bundle.state, method=method)
     if sets is None:
         raise BundleDamaged(f"{model.bundle.path}: state.npz lacks what label sets need")
-    return sets
+    return sets if model.parity is None else model.parity.sets(sets)
 
 
 def _is_source(source: Array | None, target: Array) -> bool:

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Final
 
-from service.bundle.sections import Runtime
+from service.bundle.runtime_options import Runtime
 from service.errors import DeadlineExceeded, Overloaded
 from service.prediction.answer import Part
 from service.prediction.arrivals import Arrivals

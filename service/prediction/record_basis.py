@@ -18,6 +18,7 @@ from service.core.pipeline import Policy
 from service.prediction.answer_member import Json, ranged
 from service.prediction.query import Query
 from service.runtime.model import Model
+from service.runtime.provider_packages import releases_of
 
 FORMAT: Final = 1
 CANONICAL: Final = orjson.OPT_SORT_KEYS
@@ -40,6 +41,7 @@ def basis_json(query: Query) -> bytes:
             "policies": _policies(query),
             "label_sets": _label_sets(query),
             "smoother": _smoother(query),
+            **_provider(model),
         },
         option=CANONICAL,
     )
@@ -129,6 +131,22 @@ def _policy(policy: Policy, label: str | None) -> Json:
         "costs": None if policy.cost.ndim > 2 else policy.cost.tolist(),
         "on_ood": None if policy.on_ood is None else policy.actions[policy.on_ood],
         "switch": policy.switch,
+        **({} if policy.ties == 1.0 else {"ties": policy.ties}),
+    }
+
+
+def _provider(model: Model) -> Json:
+    """What ran the graph, where it was not the CPU, and how far it was from it when it was loaded."""
+    if model.parity is None:
+        return {}
+    placement, apart = model.session.placement, model.parity.from_cpu
+    return {
+        "provider": {
+            "name": placement.provider,
+            "device": placement.device,
+            "releases": releases_of(placement.provider),
+            "from_cpu": {"logits": apart.logits, "probabilities": apart.probabilities},
+        }
     }
 
 

@@ -16,12 +16,13 @@ from service.prediction.header import shares
 from service.prediction.query import Query
 from service.prediction.record_basis import json_values
 from service.runtime.model import Model
+from service.runtime.provider_packages import runtime_release
 from service.store.canonical import context_digest
 from service.store.entries import Context
 
 NO_DIGEST = b""
 BY_ROW = "by row"
-SOFTWARE = ("temperance", "onnxruntime", "numpy")
+SOFTWARE = ("temperance", "numpy")
 
 
 def context_of(
@@ -60,7 +61,11 @@ def context_of(
 @cache
 def software() -> str:
     """Versions of the software that answers, as a context holds them."""
-    versions = {"python": platform.python_version()} | {name: version(name) for name in SOFTWARE}
+    versions = (
+        {"python": platform.python_version()}
+        | {name: version(name) for name in SOFTWARE}
+        | {"onnxruntime": runtime_release()}
+    )
     return json_values(versions)
 
 

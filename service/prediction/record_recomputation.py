@@ -5,7 +5,7 @@ recorded.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -207,13 +207,13 @@ def _policy(stated: Mapping[str, Any], costs: Values | None = None) -> Policy:
     actions = tuple(stated["actions"])
     table = np.array(stated["costs"]) if costs is None else costs.reshape(len(costs), len(actions), -1)
     on_ood = None if stated["on_ood"] is None else actions.index(stated["on_ood"])
-    return Policy(stated["name"], stated["source"], actions, table, on_ood, stated["switch"])
+    return Policy(stated["name"], stated["source"], actions, table, on_ood, stated["switch"], stated.get("ties", 1.0))
 
 
 def _of_rows(policy: Policy, rows: list[int]) -> Policy:
     if policy.cost.ndim == 2:  # actions and classes
         return policy
-    return Policy(policy.name, policy.source, policy.actions, policy.cost[rows], policy.on_ood, policy.switch)
+    return replace(policy, cost=policy.cost[rows])
 
 
 def _named(policy: Policy, action: Indices) -> list[str]:

@@ -14,6 +14,7 @@ from service.bundle.repository import Repository
 from service.private_files import replace_file
 from service.runtime.loader import Loader, Served
 from service.runtime.proofs import Proofs
+from service.runtime.provider_packages import ON_CPU_ALONE, Providers
 from service.runtime.registry import Registry, published_names, registry_of
 
 log = logging.getLogger("temperance")
@@ -87,7 +88,12 @@ def _state(path: Path) -> ServedState | None:
 
 
 def load_as_others(
-    repository: Repository, last: LastServed, *, threads: int = 1, proofs: Proofs | None = None
+    repository: Repository,
+    last: LastServed,
+    *,
+    threads: int = 1,
+    proofs: Proofs | None = None,
+    providers: Providers = ON_CPU_ALONE,
 ) -> Registry:
     """Load what the aliases name, and of a model for which that fails, what the other workers serve.
 
@@ -98,7 +104,7 @@ def load_as_others(
     BundleNotFound
         If nothing is published, nor served by others.
     """
-    states, loader = last.states(), Loader(repository, threads, proofs)
+    states, loader = last.states(), Loader(repository, threads, proofs, providers)
     refused = {name: state.refusal for name, state in states.items() if state.refusal is not None}
     names = {*published_names(repository), *states} - refused.keys()
     outcomes = loader.outcomes(sorted(names), {})

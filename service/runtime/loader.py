@@ -18,8 +18,10 @@ from service.bundle.toml_text import parse_toml
 from service.bundle.wording import one_line
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import BundleDamaged, BundleError, BundleNotFound, LoadFailed, ServiceError
-from service.runtime.model import Model, load_model
+from service.runtime.model import Model
 from service.runtime.proofs import Numbered, Proofs
+from service.runtime.provider_packages import ON_CPU_ALONE, Providers
+from service.runtime.provider_parity import load_on
 
 log = logging.getLogger("temperance")
 
@@ -124,11 +126,14 @@ class Loader:
         Of a session.
     proofs : Proofs or None
         None where versions are loaded without having been proven in a process of their own.
+    providers : Providers
+        Which execution provider every model runs on.
     """
 
     repository: Repository
     threads: int = 1
     proofs: Proofs | None = None
+    providers: Providers = ON_CPU_ALONE
 
     def outcomes(self, names: Iterable[str], loaded: Mapping[str, Models]) -> dict[str, Outcome]:
         """What comes of models; all that is new in them is proven at once.
@@ -206,7 +211,7 @@ class Loader:
         for version in plan.new:
             if (refusal := refusals.get((plan.name, version))) is not None:
                 raise LoadFailed(refusal)
-        new = {version: load_model(bundle, threads=self.threads) for version, bundle in plan.new.items()}
+        new = {version: self._on_its_provider(bundle) for version, bundle in plan.new.items()}
         models = plan.loaded | new
         aliases = {label: alias.version for label, alias in plan.aliases.items() if not alias.is_shadow}
         answering = {version: models[version] for version in sorted(set(aliases.values()))}
@@ -218,7 +223,10 @@ class Loader:
         return Served(plan.published, aliases, answering, retired=plan.retired, shadows=tuple(shadows))
 
     def _loaded(self, name: str, version: int) -> Model:
-        return load_model(self.repository.bundle(name, version), threads=self.threads)
+        return self._on_its_provider(self.repository.bundle(name, version))
+
+    def _on_its_provider(self, bundle: Bundle) -> Model:
+        return load_on(bundle, threads=self.threads, provider=self.providers.of(bundle.name))
 
     def _missing(self, name: str, error: str) -> str | None:
         """What a version still lacks that an alias names; None where all have arrived, and something else is wrong."""

@@ -27,8 +27,10 @@ from service.runtime.cpus import available_cpus
 from service.runtime.fields import FieldInputs
 from service.runtime.independence import check_independence, each_alone
 from service.runtime.inputs import Inputs, bind_inputs
+from service.runtime.parity import Parity
+from service.runtime.providers import Execution
 from service.runtime.rows import Fields, Rows
-from service.runtime.session import NOT_COMPUTABLE, Feeds, Session
+from service.runtime.session import NOT_COMPUTABLE, ON_CPU, Feeds, Session
 from service.runtime.stage_answers import Stages
 from service.runtime.stage_checks import check_stages, stages_of
 from service.runtime.timing import UNKNOWN, RunTime, Tally, measure
@@ -86,6 +88,8 @@ class Model:
         What its runs take here, measured when it was loaded.
     tally : Tally
         What its runs amount to; the queue counts them.
+    parity : Parity or None
+        How far the provider that runs it is from the CPU; None on the CPU itself.
     """
 
     bundle: Bundle
@@ -98,6 +102,7 @@ class Model:
     transitions: Transitions | None = None
     run_time: RunTime = UNKNOWN
     tally: Tally = field(default_factory=Tally, repr=False)
+    parity: Parity | None = None
 
     @property
     def name(self) -> str:
@@ -147,6 +152,10 @@ class Model:
         labelled = (policy for by_label in self.label_policies.values() for policy in by_label.values())
         policies = (*self.policies.values(), *labelled)
         return stages_of(self.bundle, self.chain, self.source, self.transitions, policies)
+
+    def tied(self, policy: Policy) -> Policy:
+        """A policy whose actions are tied within what the model's provider may compute otherwise."""
+        return policy if self.parity is None else replace(policy, ties=self.parity.ties)
 
     @property
     def has_chain(self) -> bool:
@@ -202,7 +211,7 @@ class Model:
         return _POSTPROCESS[self.task](self.chain, raw)
 
 
-def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
+def load_model(bundle: Bundle, *, threads: int = 1, execution: Execution = ON_CPU) -> Model:
     """Bring a bundle to life, and prove that it answers: one synthetic row is run before any request.
 
     A version also proves that it answers what it answered when it was fitted.
@@ -212,6 +221,8 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     bundle : Bundle
     threads : int
         Within one operator, where the manifest names no number; 0 is all processors that the process may use.
+    execution : Execution
+        Provider that the graph runs on; `provider_parity.load_on` compares its answers with the CPU's.
 
     Raises
     ------
@@ -225,7 +236,13 @@ def load_model(bundle: Bundle, *, threads: int = 1) -> Model:
     runtime = bundle.manifest.runtime
     requested = threads if runtime.threads is None else runtime.threads
     alone = bundle.manifest.graph.rows == "alone"
-    session = Session(bundle.graph_path, threads=_threads(requested), shared=runtime.share_weights, alone=alone)
+    session = Session(
+        bundle.graph_path,
+        threads=_threads(requested),
+        shared=runtime.share_weights,
+        alone=alone,
+        execution=execution,
+    )
     check_output(bundle.manifest.graph.output, session)
     inputs = bind_inputs(bundle.manifest, session)
     check_space(bundle.manifest, session)

@@ -10,7 +10,7 @@ from typing import Final
 
 from service.bundle.repository import Bundle, Repository
 from service.runtime.limited_process import Message, answer_requests
-from service.runtime.model import load_model
+from service.runtime.provider_parity import load_on
 
 NICENESS: Final = 2
 """So much lower is its priority: what is served goes first."""
@@ -24,7 +24,8 @@ def main() -> None:
 
 def _answer(request: Message) -> Message:
     repository = Repository(Path(request["root"]), is_named=request["is_named"])
-    load_model(_on_one_thread(_bundle(repository, request["name"], request["version"])))
+    bundle = _on_one_thread(_bundle(repository, request["name"], request["version"]))
+    load_on(bundle, provider=request["provider"])
     return {}
 
 

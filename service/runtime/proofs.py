@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from service.bundle.accepted_providers import ProviderName
 from service.bundle.files import file_sha256
 from service.bundle.repository import DRAFT, Repository
 from service.bundle.sums import MOST_BYTES, SUMS_FILE
@@ -25,11 +26,19 @@ from service.runtime.limited_process import (
     limited_process,
 )
 from service.runtime.proven_versions import FOLDER, ProvenVersions
+from service.runtime.provider_packages import ON_CPU_ALONE, Providers, releases_of
 
 MODULE: Final = "service.runtime.proof_process"
 DEFAULT_LIMITS: Final = Limits(seconds=15.0, memory=GIBIBYTE)
 MEMORY_OF_FILES: Final = 4
 """Bytes of memory for every byte of a version's files, beside what each version may take."""
+MEMORY_OF_PROVIDER: Final[dict[ProviderName, int]] = {
+    "cpu": 0,
+    "openvino": 2 * GIBIBYTE,
+    "cuda": 1 << 46,  # CUDA reserves addresses for all memory of the machine and its devices
+    "tensorrt": 1 << 46,
+}
+"""Bytes of address space for a provider's own libraries."""
 LONGEST_REFUSAL: Final = 1000
 
 DRAFT_NUMBER: Final = 0
@@ -50,10 +59,15 @@ class Proofs:
         Of one version: seconds for loading and self-test, and bytes beyond Python's own and those of its files.
     data : Path, optional
         Data directory, where passes are kept for later starts and other processes; they are not by default.
+    providers : Providers
+        Which execution provider every model is proven on: a pass holds for that one, and its release.
     """
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, data: Path | None = None) -> None:
+    def __init__(
+        self, limits: Limits = DEFAULT_LIMITS, *, data: Path | None = None, providers: Providers = ON_CPU_ALONE
+    ) -> None:
         self._limits = limits
+        self._providers = providers
         self._proven = ProvenVersions(None if data is None else data / FOLDER)
         self._ends = threading.Event()
         self._child: LimitedProcess | None = None
@@ -66,7 +80,7 @@ class Proofs:
         repository : Repository
         versions : iterable of (str, int)
         """
-        digests = {version: digest_of(repository, version) for version in versions}
+        digests = {one: _on(self._providers.of(one[0]), digest_of(repository, one)) for one in versions}
         if not self._unproven(digests):
             return {}
         with self._proven.alone():
@@ -131,14 +145,17 @@ class Proofs:
 
     def _refusal(self, child: LimitedProcess, repository: Repository, version: Numbered) -> str | None:
         name, number = version
+        provider = self._providers.of(name)
         request = {
             "root": str(repository.root),
             "is_named": repository.is_named,
             "name": name,
             "version": number or None,
+            "provider": provider,
         }
         folder = _folder(repository, version)
-        limits = Limits(self._limits.seconds, self._limits.memory + MEMORY_OF_FILES * _size(folder))
+        memory = self._limits.memory + MEMORY_OF_FILES * _size(folder) + MEMORY_OF_PROVIDER[provider]
+        limits = Limits(self._limits.seconds, memory)
         if self._ends.is_set():
             return f"{folder} was not loaded: the process is about to end"
         try:
@@ -160,6 +177,11 @@ def digest_of(repository: Repository, version: Numbered) -> str | None:
         return f"sha256:{file_sha256(sums, follow=False, limit=MOST_BYTES[SUMS_FILE])}"
     except BundleDamaged:
         return None
+
+
+def _on(provider: ProviderName, digest: str | None) -> str | None:
+    """What is proven: a version on a provider, with the releases that bring it."""
+    return digest if digest is None or provider == "cpu" else "\n".join([digest, provider, *releases_of(provider)])
 
 
 def _folder(repository: Repository, version: Numbered) -> Path:

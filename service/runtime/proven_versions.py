@@ -12,11 +12,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from service.private_files import FOLDER_MODE, alone_in, replace_file
+from service.runtime.provider_packages import RUNTIMES, installed
 
 FOLDER: Final = "proofs"
 """Of the data directory; a folder of its own has a lock of its own."""
@@ -104,7 +104,7 @@ def entry_of(digest: str) -> str:
 
 @cache
 def _machine() -> str:
-    releases = [f"{name} {version(name)}" for name in ("temperance", "onnxruntime", "numpy")]
+    releases = installed(("temperance", *RUNTIMES, "numpy"))
     return "\n".join([*releases, platform.python_version(), platform.machine(), *_processor()])
 
 

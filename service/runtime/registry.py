@@ -1,17 +1,18 @@
 """Models in memory, by name and by version or alias."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from service.bundle.repository import Repository
+from service.bundle.repository import ALIASES_FILE, Repository
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import BundleNotFound, LoadFailed, ModelNotFound, ServiceError, VersionNotServed
 from service.runtime.disk_look import published
 from service.runtime.loader import Loader, Served
 from service.runtime.model import Model
 from service.runtime.proofs import Proofs
+from service.runtime.provider_packages import ON_CPU_ALONE, Providers
 
 MOST_LISTED: Final = 12
 
@@ -25,6 +26,8 @@ class Registry:
     ----------
     served : dict of str to Served
     refused : mapping of str to str, optional
+    on_request : iterable of str, optional
+        Models that are not in memory until a request names them.
 
     Attributes
     ----------
@@ -32,9 +35,12 @@ class Registry:
         Grows with every change, so that values derived from the models can be renewed.
     """
 
-    def __init__(self, served: dict[str, Served], refused: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, served: dict[str, Served], refused: Mapping[str, str] | None = None, on_request: Iterable[str] = ()
+    ) -> None:
         self._served = dict(served)
         self._refused = dict(refused or {})
+        self._on_request = frozenset(on_request)
         self.generation = 0
 
     @property
@@ -61,13 +67,26 @@ class Registry:
         self._refused = {**self._refused, name: refusal}
         self.generation += 1
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no model that a request can be sent to."""
+        return not self._served and not self._on_request
+
     def names(self) -> list[str]:
         """Served models."""
         return sorted(self._served)
 
+    def listed(self) -> list[str]:
+        """Served models, refused ones, and those that are loaded when a request names them."""
+        return sorted({*self._served, *self._refused, *self._on_request})
+
     def find(self, name: str) -> Served | None:
         """A model's versions, or None for a name that is not served."""
         return self._served.get(name)
+
+    def missing(self, expected: Iterable[str]) -> list[str]:
+        """Those of the names that are not served."""
+        return [name for name in expected if name not in self._served]
 
     def served(self, name: str) -> Served:
         """A model's versions; ModelNotFound for any other name."""
@@ -75,7 +94,7 @@ class Registry:
             return self._served[name]
         except KeyError:
             detail = "no model has that name; the list of models shows the served ones"
-            raise ModelNotFound(detail if self._served else f"{detail}: each was unloaded, or has no alias") from None
+            raise ModelNotFound(f"{detail}: each was unloaded, or has no alias" if self.is_empty else detail) from None
 
     def model(self, name: str, *, version: int | None = None, alias: str | None = None) -> Model:
         """The model that answers: by version, by alias, or `stable`.
@@ -101,8 +120,25 @@ class Registry:
         return [model for name in sorted(served) for model in served[name].models.values()]
 
 
+def every(name: str) -> bool:
+    """Whether a model is one of all of them."""
+    del name
+    return True
+
+
 def load_registry(
-    repository: Repository, *, threads: int = 1, strict: bool = True, proofs: Proofs | None = None
+    repository: Repository,
+    *,
+    threads: int = 1,
+    strict: bool = True,
+    proofs: Proofs | None = None,
+<<<<<<< HEAD
+    includes: Callable[[str], bool] = every,
+    providers: Providers = ON_CPU_ALONE,
+=======
+    providers: Providers = ON_CPU_ALONE,
+    includes: Callable[[str], bool] = every,
+>>>>>>> providers
 ) -> Registry:
     """Load every aliased version.
 
@@ -114,6 +150,17 @@ def load_registry(
         Whether anything unreadable stops the start; otherwise its model is refused.
     proofs : Proofs, optional
         All versions that are new to this machine are proven first, in a process of their own.
+<<<<<<< HEAD
+    includes : callable, optional
+        Whether a model is one of those that are served here.
+    providers : Providers
+        Which execution provider every model runs on.
+=======
+    providers : Providers
+        Which execution provider every model runs on.
+    includes : callable, optional
+        Whether a model is one of those that are served here.
+>>>>>>> providers
 
     Raises
     ------
@@ -122,8 +169,8 @@ def load_registry(
     ServiceError
         Of the first model that cannot be loaded, where that stops the start.
     """
-    loader = Loader(repository, threads, proofs)
-    outcomes = loader.outcomes(published_names(repository), {})
+    loader = Loader(repository, threads, proofs, providers)
+    outcomes = loader.outcomes(filter(includes, published_names(repository)), {})
     errors = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Exception)}
     if strict:
         _raise_first(errors, loader)
@@ -137,6 +184,11 @@ def load_registry(
 def registry_of(repository: Repository, served: dict[str, Served], refused: Mapping[str, str]) -> Registry:
     """The registry of a start; BundleNotFound where there is nothing to put into it."""
     if not served and not refused:
+        if (repository.root / ALIASES_FILE).exists():  # as where a platform is given the URI of one model
+            raise BundleNotFound(
+                f"{repository.root} is the folder of one model, and no repository: name the folder above it, in which "
+                "it has the name of the model"
+            )
         raise BundleNotFound(
             f"no model is published in {repository.root}, or none has an alias; `temperance fit` or `publish` makes a "
             f"version, {repository.command('alias', 'NAME', FIRST_ALIAS, 'VERSION')} serves one"

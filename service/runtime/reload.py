@@ -17,7 +17,7 @@ from service.errors import LoadFailed, ModelNotFound, ServiceError
 from service.runtime.disk_look import Files, Look, files_of, look_at, published
 from service.runtime.last_served import LastServed
 from service.runtime.loader import Loader, Models, Outcome, Served, Withdrawn
-from service.runtime.registry import Registry
+from service.runtime.registry import Registry, every
 
 log = logging.getLogger("temperance")
 
@@ -136,6 +136,8 @@ class Reloader:
         Where what is served is written down for other workers.
     clock : callable
         Seconds, monotonic.
+    follows : callable
+        Whether a model is followed that no load was requested for.
     """
 
     def __init__(
@@ -145,6 +147,7 @@ class Reloader:
         *,
         last: LastServed | None = None,
         clock: Callable[[], float] = time.monotonic,
+        follows: Callable[[str], bool] = every,
     ) -> None:
         self.loader = loader
         self.repository: Repository = loader.repository
@@ -153,6 +156,8 @@ class Reloader:
         self._clock = clock
         self._followed: dict[str, _Followed] = {}
         self._unloaded: set[str] = set()
+        self._requested: set[str] = set()
+        self._follows = follows
         self._refusals = {**registry.refused, **_refusals_of(registry)}
         self._turn = threading.Lock()
 
@@ -181,6 +186,7 @@ class Reloader:
         with self._turn:
             self._check_published(name)
             self._unloaded.discard(name)
+            self._requested.add(name)
             self._act({name: look_at(self.repository.folder(name))})
             if name in self._refusals:
                 raise LoadFailed(self._refusals[name])
@@ -197,6 +203,7 @@ class Reloader:
             if self.registry.find(name) is None and name not in self.registry.refused:
                 self._check_published(name)
             self._unloaded.add(name)
+            self._requested.discard(name)
             self._remove(name)
             log.info("not serving %s: %s", name, UNLOADED)
 
@@ -330,7 +337,10 @@ class Reloader:
 
     def _followed_looks(self) -> dict[str, Look]:
         self._forget_refused()
-        return {name: look for name, look in self._looks().items() if name not in self._unloaded}
+        return {name: look for name, look in self._looks().items() if self._is_followed(name)}
+
+    def _is_followed(self, name: str) -> bool:
+        return name not in self._unloaded and (name in self._requested or self._follows(name))
 
     def _forget_refused(self) -> None:
         """Models that were never served, and lie on disk no more."""

@@ -1,7 +1,7 @@
 """Sessions of ONNX Runtime: typed arrays in, finite logits out, of the width that their number of classes has."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,8 +15,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from service.bundle.sections import Graph
 from service.core.numerics import Array, Indices
 from service.errors import MOST_FAULTS, DeadlineExceeded, Fault, GraphError, ModelOutputInvalid
+from service.runtime.device_batches import run_of
 from service.runtime.limited_process import is_out_of_memory
 from service.runtime.logits import to_features, to_logits
+from service.runtime.providers import Execution, make_session, placement_of
 from service.runtime.watchdog import WATCHDOG
 
 DTYPES: Final[dict[str, str]] = {
@@ -40,6 +42,8 @@ ORT_ERRORS: Final = tuple(  # they share no ancestor but Exception
 SCORE_TYPES: Final = ("tensor(float)", "tensor(double)", "tensor(float16)")
 LARGE_BYTES = 1 << 20  # of a batch; smaller ones leave the arena as it is, which is faster
 NOT_COMPUTABLE: Final = "not-computable"
+
+ON_CPU: Final = Execution()
 
 Feeds = dict[str, npt.NDArray[Any]]
 Tensors = list[npt.NDArray[Any]]
@@ -68,9 +72,13 @@ class Session:
         is packed for this one.
     alone : bool
         Run every row by itself.
+    execution : Execution
+        Provider that the graph runs on.
 
     Attributes
     ----------
+    placement : Placement
+        Where its operators run.
     batch : int or None
         How many rows the graph takes at a time; None for any number.
 
@@ -78,9 +86,19 @@ class Session:
     ------
     GraphError
         If ONNX Runtime refuses the file.
+    SettingsInvalid
+        If the provider cannot be loaded.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, shared: bool = False, alone: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        shared: bool = False,
+        alone: bool = False,
+        execution: Execution = ON_CPU,
+    ) -> None:
         options = ort.SessionOptions()
         if shared:
             options.add_session_config_entry("session.disable_prepacking", "1")
@@ -88,15 +106,16 @@ class Session:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what matters comes back as an exception
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            made = make_session(str(path), options, execution)
         except ORT_ERRORS as error:
-            raise GraphError(f"{path} cannot be loaded by ONNX Runtime: {first_line(error)}") from None
+            raise _refused(path, execution, error) from None
+        self._session, self.placement = made.session, placement_of(made, execution.provider)
         self.inputs = tuple(_tensor(node) for node in self._session.get_inputs())
         self.outputs = tuple(_tensor(node) for node in self._session.get_outputs())
         sizes = {tensor.shape[0] for tensor in self.inputs if tensor.shape} - {None}
         self.batch = sizes.pop() if len(sizes) == 1 else None
         self._alone = alone
-        self._run: Callable[[list[str], Feeds, ort.RunOptions | None], Tensors] = self._session.run
+        self._run = run_of(made)
 
     def run(self, output: str, feeds: Feeds, *, deadline: float | None = None) -> npt.NDArray[Any]:
         """One named output for arrays of the declared types; `run_several` for one name."""
@@ -245,6 +264,15 @@ class Session:
         return logits, _one_for_each_row(to_features(values[tensor], tensor), tensor, feeds)
 
 
+def _refused(path: Path, execution: Execution, error: Exception) -> GraphError:
+    if execution.provider == "cpu":
+        return GraphError(f"{path} cannot be loaded by ONNX Runtime: {first_line(error)}")
+    return GraphError(
+        f'{path} cannot be run by {execution.provider} ({last_line(error)}); run this model on cpu: provider = "cpu" '
+        "under [models.NAME.runtime] of the file that TEMPERANCE_DEPLOYMENT names"
+    )
+
+
 def _rows(feeds: Feeds) -> int:
     return len(next(iter(feeds.values())))
 
@@ -264,6 +292,12 @@ def first_line(error: Exception) -> str:
     """ONNX Runtime's message without its source locations and repetitions."""
     text = str(error).strip().splitlines() or [type(error).__name__]
     return text[0].removeprefix("[ONNXRuntimeError] : ")[:300]
+
+
+def last_line(error: Exception) -> str:
+    """The reason that a provider's library gives below its places in the source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1].removeprefix("[ONNXRuntimeError] : ")[:300]
 
 
 def _one_for_each_row(values: Array, name: str, feeds: Feeds) -> Array:

@@ -13,10 +13,11 @@ import polars as pl
 from service.core.numerics import Flags
 from service.core.pipeline import Posterior
 from service.data.column_roles import Selection
-from service.data.reader import Chunk, bound_of, read_chunks
+from service.data.reader import Chunk, Stretch, read_chunks, read_stretch
+from service.data.sources import open_source
 from service.errors import DataError, InvalidInstances, ModelOutputInvalid
 from service.prediction.answer_member import Plan
-from service.prediction.bulk import Track, posterior_of
+from service.prediction.bulk import posterior_of
 from service.prediction.options import Options
 from service.prediction.query import Query
 from service.runtime.model import Model
@@ -62,19 +63,14 @@ class ChunkScorer:
         if next(read_chunks(self.request.data, self.model.manifest, self.selection, rows=1), None) is None:
             raise DataError(f"{self.request.data} has no rows")
 
-    def chunks(self, first: int, track: Track) -> Iterator[Chunk]:
-        """Chunks from a row on; how many a text file has is known only at its end."""
-        request = self.request
-        chunks = read_chunks(request.data, self.model.manifest, self.selection, rows=request.chunk_rows, first=first)
-        chunk = next(chunks, None)
-        for _ in track(range(first, bound_of(request.data), request.chunk_rows)):
-            if chunk is None:
-                return
-            yield chunk
-            chunk = next(chunks, None)
-        if chunk is not None:
-            yield chunk
-        yield from chunks
+    def chunks(self, stretch: Stretch) -> Iterator[Chunk]:
+        """The rows of a stretch; they count from the first of their file."""
+        return read_stretch(stretch, self.model.manifest, self.selection, rows=self.request.chunk_rows)
+
+    def most_chunks(self, stretch: Stretch) -> int:
+        """An upper bound of a stretch's chunks; how many rows a text file has is known only at its end."""
+        stop = open_source(stretch.path).bound() if stretch.stop is None else stretch.stop
+        return max(0, -(-(stop - stretch.start) // self.request.chunk_rows))
 
     def scored(self, chunk: Chunk) -> pl.DataFrame:
         """An answer for every row of a chunk, or the reason why there is none."""

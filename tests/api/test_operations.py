@@ -31,6 +31,11 @@ async def test_a_process_that_has_not_started_is_alive_but_not_ready(client: htt
     assert refused.json()["type"] == "urn:temperance:problem:not-ready"
 
 
+async def test_metrics_say_whether_readyz_answers_200(client: httpx.AsyncClient, server: Any) -> None:
+    assert "\ntemperance_ready 0.0\n" in (await client.get("/metrics")).text  # it has not started
+    assert "\ntemperance_ready 1.0\n" in server.client.get("/metrics").text
+
+
 async def test_metrics_count_requests_rows_flags_and_actions(
     client: httpx.AsyncClient, ask: Callable[..., Any], test_rows: list[list[float]]
 ) -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from service.errors import MOST_FAULTS
-from service.main import set_aside
+from service.pauses import set_aside
 from service.runtime.registry import Registry
 
 MIB = 1 << 20

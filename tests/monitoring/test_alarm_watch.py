@@ -61,6 +61,15 @@ def test_an_alarm_that_was_kept_but_not_written_is_written_by_the_next_look(stor
     assert watch("two").look(store) != []
 
 
+def test_evidence_begins_at_nothing_and_is_the_same_from_every_process(store: Store) -> None:
+    first, second = watch("one"), watch("two")
+    assert {(test.outcomes, abs(round(test.share, 9))) for test in first.evidence(store)} == {(0, 0.0)}
+    drift(store)
+    alarms = {alarm.test for alarm in first.look(store)}
+    assert second.evidence(store) == first.evidence(store)
+    assert alarms <= {test.test for test in second.evidence(store) if test.outcomes}
+
+
 class Damaged(Constant):
     """A record that cannot be read."""
 

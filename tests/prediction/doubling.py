@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from service.bundle.sections import Runtime
+from service.bundle.runtime_options import Runtime
 from service.core.numerics import Array
 from service.prediction.answer import Part
 from service.prediction.counts import Counts

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.bundle.sections import Runtime
+from service.bundle.runtime_options import Runtime
 from service.errors import DeadlineExceeded, Overloaded
 from service.prediction.queue import Queue
 from service.runtime.timing import INLINE_SECONDS, RunTime

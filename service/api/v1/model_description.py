@@ -8,12 +8,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from service.bundle.accepted_providers import ProviderName
 from service.bundle.declared_inverse import inverse_use
 from service.bundle.record import Record
 from service.bundle.sections import Feature, Input, LabelCosts, Ood, Policy, Site, Training
 from service.runtime.inputs import ANYTHING
 from service.runtime.loader import Served
 from service.runtime.model import Model
+from service.runtime.parity import Parity
+from service.runtime.provider_packages import releases_of
 
 Json = dict[str, Any]
 
@@ -168,6 +171,57 @@ class CalibrationDescription(Record):
     method: str
 
 
+class ProviderNoise(BaseModel):
+    """How far the answers lie from those of the CPU, measured when the version was loaded.
+
+    Attributes
+    ----------
+    rows : int
+        Synthetic rows that ran on both.
+    logits : float
+        Largest difference of a logit, relative to 1 + the largest of its row.
+    alone : float
+        Largest difference of a logit between a row alone and among others.
+    tolerance : float
+        Largest difference that is allowed.
+    ties : float
+        How many times wider a tie of expected costs is than on the CPU.
+    """
+
+    rows: int
+    logits: float
+    alone: float
+    tolerance: float
+    ties: float
+
+
+class RuntimeDescription(BaseModel):
+    """What runs the graph on this machine.
+
+    Attributes
+    ----------
+    provider : str
+        Execution provider of ONNX Runtime: `cpu`, `openvino`, `cuda` or `tensorrt`.
+    device : str
+        The device that it runs on.
+    releases : list of str
+        Packages that bring it.
+    operators : int or None
+        Operators of the graph as it runs; null under `cpu`.
+    operators_on_cpu : dict of str to int
+        How many of each kind the provider left to the CPU.
+    noise : ProviderNoise or None
+        Its distance from the CPU; null under `cpu`.
+    """
+
+    provider: ProviderName
+    device: str
+    releases: list[str]
+    operators: int | None
+    operators_on_cpu: dict[str, int]
+    noise: ProviderNoise | None
+
+
 class ModelDescription(Named):
     """A version of a model.
 
@@ -207,6 +261,8 @@ class ModelDescription(Named):
         How it was trained; null where the manifest does not say.
     calibration : CalibrationDescription or Uncalibrated
         How it was calibrated.
+    runtime : RuntimeDescription
+        What runs it here.
     """
 
     title: str
@@ -226,6 +282,7 @@ class ModelDescription(Named):
     ood: OodDescription
     training: TrainingDescription | None
     calibration: CalibrationDescription | Uncalibrated
+    runtime: RuntimeDescription
 
 
 class RefusedModel(Named):
@@ -265,8 +322,31 @@ def description(model: Model, served: Served) -> Json:
         ood=OodDescription.model_construct(**{**dict(ood), "gate": ood.gate_members}),
         training=_training(model),
         calibration=_calibration(model),
+        runtime=_runtime(model),
     )
     return described.model_dump(mode="json")
+
+
+def _runtime(model: Model) -> RuntimeDescription:
+    placement = model.session.placement
+    return RuntimeDescription.model_construct(
+        provider=placement.provider,
+        device=placement.device,
+        releases=list(releases_of(placement.provider)),
+        operators=placement.operators or None,
+        operators_on_cpu=placement.on_cpu,
+        noise=None if model.parity is None else _noise(model.parity),
+    )
+
+
+def _noise(parity: Parity) -> ProviderNoise:
+    return ProviderNoise.model_construct(
+        rows=parity.rows,
+        logits=parity.from_cpu.logits,
+        alone=parity.alone,
+        tolerance=parity.tolerance,
+        ties=parity.ties,
+    )
 
 
 def _training(model: Model) -> TrainingDescription | None:

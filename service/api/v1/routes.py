@@ -75,8 +75,7 @@ def _json(body: object) -> Response:
 def _add_metadata(routes: APIRouter, registry: Registry) -> None:
     async def list_models(request: Request) -> Response:
         caller: Caller = request.state.caller
-        names = sorted({*registry.names(), *registry.refused})
-        return _json({"models": [name for name in names if caller.may_use(name)]})
+        return _json({"models": [name for name in registry.listed() if caller.may_use(name)]})
 
     async def describe_model(request: Request) -> Response:
         from service.api.v1.model_description import description  # noqa: PLC0415  # slow to import

@@ -50,6 +50,8 @@ class Server:
         Of this service.
     check_ready : callable
         Raises the error that says why the service is not ready.
+    check_open : callable
+        Raises the error that says why no model's answer could leave.
     repository : Access
         To the published models.
     recorder : Recorder or None
@@ -63,6 +65,7 @@ class Server:
     limits: Limits
     version: str
     check_ready: Callable[[], None]
+    check_open: Callable[[], None]
     repository: Access
     recorder: Recorder | None = None
     idempotency: Idempotency | None = None

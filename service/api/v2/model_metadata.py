@@ -36,6 +36,8 @@ def model_metadata(model: Model, registry: Registry) -> Json:
         "properties": {
             "task": model.task,
             "calibration": model.status,
+            "provider": model.session.placement.provider,
+            "device": model.session.placement.device,
             "classes": orjson.dumps(model.classes).decode(),
             "actions": orjson.dumps(_actions(model)).decode(),
             "ood_score": gated[0] if gated else "",

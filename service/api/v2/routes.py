@@ -47,7 +47,7 @@ def _server_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
         return json_response({"live": True})
 
     async def ready() -> Response:
-        """Whether a model is served, and the service does not end."""
+        """Whether requests belong here, as `/readyz`."""
         server.check_ready()
         return json_response({"ready": True})
 
@@ -67,8 +67,9 @@ def _model_endpoints(server: Server) -> dict[str, Callable[..., Any]]:
         return json_response(model_metadata(model, server.registry))
 
     async def ready(request: Request) -> Response:
-        """Whether a model is ready."""
+        """Whether requests for a model belong here: it is served, and its answers can leave."""
         model = addressed(server.registry, request.path_params)
+        server.check_open()
         return json_response({"name": model.name, "ready": True})
 
     async def model_statistics(request: Request) -> Response:

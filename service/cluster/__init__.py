@@ -1,0 +1,1 @@
+"""Many machines by Ray: the only package that imports it, and only when it is used."""
