@@ -17,10 +17,6 @@ from pydantic_settings import (
 )
 
 from service.bundle.accepted_providers import ProviderName
-<<<<<<< HEAD
-=======
-from service.bundle.repository import NAME
->>>>>>> providers
 from service.service_links import service_links
 
 PREFIX = "TEMPERANCE_"

@@ -132,13 +132,8 @@ def load_registry(
     threads: int = 1,
     strict: bool = True,
     proofs: Proofs | None = None,
-<<<<<<< HEAD
     includes: Callable[[str], bool] = every,
     providers: Providers = ON_CPU_ALONE,
-=======
-    providers: Providers = ON_CPU_ALONE,
-    includes: Callable[[str], bool] = every,
->>>>>>> providers
 ) -> Registry:
     """Load every aliased version.
 
@@ -150,17 +145,10 @@ def load_registry(
         Whether anything unreadable stops the start; otherwise its model is refused.
     proofs : Proofs, optional
         All versions that are new to this machine are proven first, in a process of their own.
-<<<<<<< HEAD
     includes : callable, optional
         Whether a model is one of those that are served here.
     providers : Providers
         Which execution provider every model runs on.
-=======
-    providers : Providers
-        Which execution provider every model runs on.
-    includes : callable, optional
-        Whether a model is one of those that are served here.
->>>>>>> providers
 
     Raises
     ------
