@@ -118,10 +118,11 @@ def _serve(settings: Settings, sources: Sources, access: Access) -> None:
 def _loaded(settings: Settings, sources: Sources) -> Registry:
     with sources.named("models"):
         registry = load(settings)
-        log_models(registry)
-        warn_of_models(repository_of(settings), registry)
     with sources.named("deployment"):
         check_names(settings, [*registry.names(), *registry.refused])
+    log_models(registry)
+    with sources.named("models"):
+        warn_of_models(repository_of(settings), registry)
     check_expected(settings, registry, sources)
     return registry
 

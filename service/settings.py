@@ -1,6 +1,7 @@
 """What an operator can set, read once from the environment."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -16,12 +17,13 @@ from pydantic_settings import (
 )
 
 from service.bundle.accepted_providers import ProviderName
-from service.bundle.repository import NAME
 from service.service_links import service_links
 
 PREFIX = "TEMPERANCE_"
 PLATFORM: Final = {"port": "PORT"}
 """Settings for which platforms (Knative, Cloud Run) have a variable of their own: it counts where ours is not set."""
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""As in `service.bundle.repository`, which takes longer to import than a start may need for its settings."""
 MOST_LOAD_SECONDS: Final = 86400.0
 LEAST_LOAD_MEMORY: Final = 64 << 20
 MOST_LOAD_MEMORY: Final = 1 << 50
@@ -67,7 +69,7 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _model_names(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(NAME.fullmatch(name) for name in value):
+    if not all(MODEL_NAME.fullmatch(name) for name in value):
         raise ValueError("a model's name has at most 64 letters, digits, dots, dashes and underscores")
     return value
 

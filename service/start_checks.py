@@ -74,14 +74,6 @@ def check_open_files(sockets: int) -> None:
         )
 
 
-def log_models(registry: Registry) -> None:
-    """Say what is served, and of a model that does not run on the CPU, where it does."""
-    for model in registry.all_models():
-        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
-        if model.parity is not None:
-            log.info("%s runs %s", model.bundle.title, model.session.placement.sentence)
-
-
 def check_expected(settings: Settings, registry: Registry, sources: Sources) -> None:
     """Refuse a start without a model that is expected; where the start is not strict, say which it waits for.
 
@@ -96,6 +88,14 @@ def check_expected(settings: Settings, registry: Registry, sources: Sources) -> 
             raise sources.explained(f"{detail}; {advice}", "expected_models")
         if name not in registry.refused:  # why it is refused stands in a line of its own
             log.error("not ready: %s", detail)
+
+
+def log_models(registry: Registry) -> None:
+    """Say what is served, and of a model that does not run on the CPU, where it does."""
+    for model in registry.all_models():
+        log.info("serving %s, calibration %s (%s)", model.bundle.title, model.method, model.status)
+        if model.parity is not None:
+            log.info("%s runs %s", model.bundle.title, model.session.placement.sentence)
 
 
 def warn_of_models(repository: Repository, registry: Registry) -> None:

@@ -69,6 +69,11 @@ def test_an_empty_repository_stops_the_start(tmp_path: Path) -> None:
     assert "no model is published" in refused("--models", str(tmp_path))
 
 
+def test_the_folder_of_one_model_is_no_repository_and_the_line_says_so(repository: Repository) -> None:
+    line = refused("--models", str(repository.root / "breast-cancer"))
+    assert "is the folder of one model, and no repository: name the folder above it" in line
+
+
 def test_a_repository_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     assert "not a directory" in refused("--models", str(tmp_path / "nowhere"))
 

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
+from service.bundle.repository import NAME
 from service.environment import read_settings
 from service.errors import SettingsInvalid
-from service.settings import PLATFORM, PREFIX, Settings
+from service.settings import MODEL_NAME, PLATFORM, PREFIX, Settings
 
 ISSUER: dict[str, object] = {
     "issuer": "https://id.example",
@@ -149,3 +150,8 @@ def test_keys_of_an_issuer_come_over_tls_or_from_this_machine(address: str, monk
 def test_origins_are_read_from_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPERANCE_CORS_ORIGINS", "https://a.example, http://localhost:3000")
     assert read_settings().cors_origins == ("https://a.example", "http://localhost:3000")
+
+
+def test_an_expected_model_may_have_any_name_that_a_model_may_have() -> None:
+    assert MODEL_NAME.pattern == NAME.pattern
+    assert Settings(expected_models=("breast-cancer", "b.2_c")).expected_models == ("breast-cancer", "b.2_c")

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -97,11 +98,15 @@ def compare(
         yield Comparison(count, _median([run[0] for run in runs]), _median([run[1] for run in runs]))
 
 
-async def drive(address: Address, request: bytes, *, connections: int, seconds: float) -> Load:
-    """One run; what the first fifth of a second saw is left out."""
+async def drive(address: Address, request: bytes, *, connections: int, seconds: float, pause: float = 0.0) -> Load:
+    """One run; what the first fifth of a second saw is left out.
+
+    With a pause, every connection waits for that long on average before it sends again, by chance: the requests of
+    many then come as those of callers who do not know of each other.
+    """
     loop = asyncio.get_running_loop()
     start = time.perf_counter() + WARM_UP
-    callers = [_Caller(request, start, start + seconds, loop.create_future()) for _ in range(connections)]
+    callers = [_Caller(request, start, start + seconds, loop.create_future(), pause) for _ in range(connections)]
     try:
         for caller in callers:
             await loop.create_connection(lambda caller=caller: caller, address.host, address.port)  # type: ignore[misc]
@@ -212,6 +217,7 @@ class _Caller(asyncio.Protocol):
     start: float
     end: float
     done: "asyncio.Future[None]"
+    pause: float = 0.0
     times: list[float] = field(default_factory=list)
     body: bytearray = field(default_factory=bytearray)
     received: int = 0
@@ -244,6 +250,13 @@ class _Caller(asyncio.Protocol):
         else:
             if self._sent >= self.start:
                 self.times.append(now - self._sent)
+            self._send_again()
+
+    def _send_again(self) -> None:
+        if self.pause:
+            pause = random.expovariate(1.0 / self.pause)  # nothing secret
+            self.done.get_loop().call_later(pause, self._send)
+        else:
             self._send()
 
     def _send(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +13,12 @@ import httpx
 
 from service.api import bench
 from service.api.bench import Address
-from service.capacity.cost_fit import Observed, commit_costs, processor_costs
+from service.capacity.cost_fit import Observed, commit_contention, commit_costs, processor_costs
 from service.capacity.costs import CapacityError, Costs
 from service.runtime.timing import RunTime
 
-ROUNDS: Final = 3
 CONNECTIONS: Final = (1, 8, 64)
+HALF: Final = 0.5  # of the capacity
 MORE_ROWS: Final = 16  # times as many, so that the cost of a row is seen beside that of a request
 COUNTERS: Final = {
     "requests": "temperance_request_rows_count",
@@ -45,7 +46,9 @@ class Sample:
     rows: int
 
 
-def measured(address: Address, sample: Sample, more: Sample, run_time: RunTime, *, seconds: float) -> Costs:
+def measured(
+    address: Address, sample: Sample, more: Sample, run_time: RunTime, *, rounds: int, seconds: float
+) -> Costs:
     """Costs of requests of a size; those of records where the server keeps any.
 
     Parameters
@@ -56,8 +59,10 @@ def measured(address: Address, sample: Sample, more: Sample, run_time: RunTime, 
         Requests of that size, and larger ones.
     run_time : RunTime
         Of the model, as measured when it was loaded.
+    rounds : int
+        How often every load is repeated; the time counts in which a request took the least.
     seconds : float
-        Of one load; there are `ROUNDS` times as many loads as `CONNECTIONS`, and two larger ones.
+        Of one load.
 
     Raises
     ------
@@ -66,8 +71,8 @@ def measured(address: Address, sample: Sample, more: Sample, run_time: RunTime, 
     CapacityError
         If too few requests were answered, or the machine does not tell processor times.
     """
-    rounds = [list(_round(address, sample, more, seconds)) for _ in range(ROUNDS)]
-    observed = [least_disturbed(load) for load in zip(*rounds, strict=True)]
+    loads = [list(_round(address, sample, more, seconds)) for _ in range(rounds)]
+    observed = [least_disturbed(load) for load in zip(*loads, strict=True)]
     request, row, turn, joint_turn = processor_costs(observed, run_time)
     commit, record, commit_busy, record_busy = commit_costs(observed, run_time)
     costs = Costs(
@@ -86,7 +91,19 @@ def measured(address: Address, sample: Sample, more: Sample, run_time: RunTime, 
         response_bytes=bench.answer_bytes(address, sample.request),
         process_bytes=process_bytes(address),
     )
-    return replace(costs, transport_seconds=max(0.0, observed[0].latency - costs.alone_seconds))
+    spread = least_disturbed([_spread(address, sample, observed[len(CONNECTIONS) - 1], seconds) for _ in range(rounds)])
+    return replace(
+        costs,
+        transport_seconds=max(0.0, observed[0].latency - costs.alone_seconds),
+        commit_contention_seconds=commit_contention(spread, costs),
+    )
+
+
+def _spread(address: Address, sample: Sample, full: Observed, seconds: float) -> Observed:
+    # As many connections as got all of the capacity now send half of it.
+    connections = CONNECTIONS[-1]
+    pause = connections * full.seconds / (HALF * full.requests)
+    return observe(address, sample.request, connections=connections, seconds=seconds, pause=pause)
 
 
 def least_disturbed(observed: Sequence[Observed]) -> Observed:
@@ -101,10 +118,12 @@ def _round(address: Address, sample: Sample, more: Sample, seconds: float) -> It
         yield observe(address, more.request, connections=connections, seconds=seconds)
 
 
-def observe(address: Address, request: bytes, *, connections: int, seconds: float) -> Observed:
-    """What a server did while so many connections sent a request again and again."""
+def observe(address: Address, request: bytes, *, connections: int, seconds: float, pause: float = 0.0) -> Observed:
+    """What a server did while so many connections sent a request again and again, after a pause on average."""
     before, loop, process = counters(address), loop_seconds(address), processor_seconds(address)
-    load = asyncio.run(bench.drive(address, request, connections=connections, seconds=seconds))
+    began = time.perf_counter()
+    load = asyncio.run(bench.drive(address, request, connections=connections, seconds=seconds, pause=pause))
+    lasted = time.perf_counter() - began
     loop, process = loop_seconds(address) - loop, processor_seconds(address) - process
     after = counters(address)
     changes = {name: after[name] - before[name] for name in COUNTERS}
@@ -115,6 +134,7 @@ def observe(address: Address, request: bytes, *, connections: int, seconds: floa
         other_seconds=max(0.0, process - loop),
         commit_seconds=changes["commit_seconds"],
         latency=load.p50,
+        seconds=lasted,
     )
 
 

@@ -38,6 +38,9 @@ PARSED: Final = (MANIFEST_FILE, RECORD_FILE, STATE_FILE)
 MOST_TEXT: Final = 16 << 20
 """Of a file whose line endings are looked at; what Git changes is text."""
 
+KUBERNETES: Final = "..data"
+"""Link through which a ConfigMap, Secret or projected volume shows its files."""
+
 POINTER: Final = b"version https://git-lfs"
 
 
@@ -68,8 +71,10 @@ def verify_sums(path: Path) -> Verified:
     BundleDamaged
         Naming the first file that is missing, changed, added, or not a regular file.
     """
-    expected, digest = _read_sums(path)
     present = set(names_in(path)) - {SUMS_FILE}
+    if KUBERNETES in present:
+        raise BundleDamaged(f"{path} is a mounted ConfigMap or Secret, whose files are links; {_MOUNT}")
+    expected, digest = _read_sums(path)
     for name in sorted(present ^ expected.keys()):
         raise BundleDamaged(_added(path / name) if name in present else f"{path / name} is missing")
     contents = {name: _verified(path / name, expected[name]) for name in sorted(expected)}
@@ -186,6 +191,11 @@ def _mismatch(file: Path, expected: str) -> str:
     if content.startswith(POINTER):
         return f"{file} is a Git LFS pointer; fetch the file itself with `git lfs pull`"
     return f"{file} does not match its sum in {SUMS_FILE}: restore it, or publish another version"
+
+
+_MOUNT: Final = (
+    "mount it at the repository's folder, with items whose path is NAME/VERSION/FILE, so that its folders are the links"
+)
 
 
 def _changed_endings(file: Path | str) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from service.capacity.costs import CapacityError
+from service.capacity.costs import CapacityError, Costs
 from service.runtime.timing import INLINE_SECONDS, RunTime
 
 LEAST_REQUESTS: Final = 20
@@ -35,6 +35,8 @@ class Observed:
         That these took, one after the other.
     latency : float
         Median of the requests, in seconds.
+    seconds : float
+        For how long this was observed.
     """
 
     requests: int
@@ -46,10 +48,11 @@ class Observed:
     records: int = 0
     commit_seconds: float = 0.0
     latency: float = 0.0
+    seconds: float = 1.0
 
     @property
     def turns(self) -> tuple[int, int]:
-        """Runs with one request, and with several: in a closed loop of one connection none is joint, of more nearly all."""
+        """Runs with one request, and with several: one connection has none of these, and more have nearly no other."""
         is_joint = self.requests > JOINT * self.runs
         return (0, self.runs) if is_joint else (self.runs, 0)
 
@@ -107,6 +110,23 @@ def commit_costs(observed: Sequence[Observed], run_time: RunTime) -> tuple[float
     waited = _non_negative(counts, np.array([one.commit_seconds for one in written]))
     used = _non_negative(counts, np.array([one.record_seconds(run_time) for one in written]))
     return *waited, *used
+
+
+def commit_contention(spread: Observed, costs: Costs) -> float:
+    """Seconds that a group of records takes longer while the event loop works all the time.
+
+    Parameters
+    ----------
+    spread : Observed
+        Under requests that come independently, so that the loop works while records are written.
+    costs : Costs
+        Those of commits on a process that does nothing else.
+    """
+    if not (spread.commits and spread.loop_seconds):
+        return 0.0
+    expected = spread.commits * costs.commit_seconds + spread.records * costs.commit_record_seconds
+    more = (spread.commit_seconds - expected) / spread.commits
+    return max(0.0, more) * spread.seconds / spread.loop_seconds
 
 
 def _non_negative(counts: npt.NDArray[np.float64], seconds: npt.NDArray[np.float64]) -> list[float]:

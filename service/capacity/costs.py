@@ -39,6 +39,8 @@ class Costs:
         Until a group of records is durable: the fixed part, and that of every record. Zeros: answers wait for none.
     commit_processor_seconds, record_processor_seconds : float
         Processor time of the thread that commits, for a group and for every record in it.
+    commit_contention_seconds : float
+        That a group takes longer while the event loop works all the time: its thread waits for the interpreter.
     transport_seconds : float
         From the client to the service and back; it delays every request and occupies no process.
     request_bytes, response_bytes : float
@@ -64,6 +66,7 @@ class Costs:
     commit_record_seconds: Amount = 0.0
     commit_processor_seconds: Amount = 0.0
     record_processor_seconds: Amount = 0.0
+    commit_contention_seconds: Amount = 0.0
     transport_seconds: Amount = 0.0
     request_bytes: Amount = 0.0
     response_bytes: Amount = 0.0

@@ -26,6 +26,7 @@ WARM_UP: Final = 0.05  # of the requests, left out: they met an empty process
 QUEUE_SECONDS: Final = 0.2  # `TEMPERANCE_QUEUE_SECONDS`, as it comes
 REQUESTS: Final = 40_000
 NOT_GATHERING: Final = -1
+INSTANT: Final = 1e-9  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +132,12 @@ class Process:
 
     def run(self) -> Simulated:
         """All requests, from the first to the last."""
-        while self._next_event() < math.inf:
-            self._now = max(self._now, self._next_event())
-            began = self._now
+        while (event := self._next_event()) < math.inf:
+            began = max(self._now, event)
+            self._commits.proceed(idle=began - self._now)
+            self._now = began
             self._turn()
+            self._commits.proceed(working=self._now - began)
             self._loop_busy += self._now - began
             self._now = self._commits.begin(self._now)
         return self._result()
@@ -143,7 +146,7 @@ class Process:
         if self._due or self._is_gathering:
             return self._now
         arrival = self._moments[self._following] if self._following < len(self._moments) else math.inf
-        return min(arrival, self._run_end, self._commits.end)
+        return min(arrival, self._run_end, self._commits.end(self._now))
 
     def _turn(self) -> None:
         """What the event loop does before it looks again: answers, then new requests, then a run."""
@@ -263,7 +266,8 @@ class Process:
 class Commits:
     """The thread that commits records: whatever came while it was busy is one group.
 
-    It shares the interpreter with the event loop: it begins between two turns, and the loop waits for its part.
+    It shares the interpreter with the event loop. It begins between two turns, and the loop waits for its part. At its
+    statements it waits for the loop, so that it takes longer while the loop works.
 
     Parameters
     ----------
@@ -275,28 +279,20 @@ class Commits:
         Of groups.
     busy : float
         Seconds of the interpreter.
-    end : float
-        When the group under way is durable; infinite where there is none.
     """
 
     def __init__(self, costs: Costs) -> None:
         self._costs = costs
         self._waiting: list[int] = []
         self._group: list[int] = []
+        self._left = 0.0  # of the group under way, as a share
+        self._alone = 1.0  # seconds that it takes while the event loop does nothing
         self.number = 0
         self.busy = 0.0
-        self.end = math.inf
 
     def submit(self, batch: list[int]) -> None:
         """Records of a batch wait from now on."""
         self._waiting += batch
-
-    def ended(self, now: float) -> list[int]:
-        """Requests whose records have become durable, each once."""
-        if self.end > now:
-            return []
-        group, self._group, self.end = self._group, [], math.inf
-        return group
 
     def begin(self, now: float) -> float:
         """Between two turns of the event loop: until when it has to wait for the interpreter."""
@@ -304,10 +300,25 @@ class Commits:
             return now
         self._group, self._waiting = self._waiting, []
         busy = self._costs.commit_interpreter_of(len(self._group))
-        self.end = now + max(busy, self._costs.commit_of(len(self._group)))
+        self._left, self._alone = 1.0, max(INSTANT, self._costs.commit_of(len(self._group)) - busy)
         self.number += 1
         self.busy += busy
         return now + busy
+
+    def proceed(self, *, idle: float = 0.0, working: float = 0.0) -> None:
+        """So many seconds pass for the group under way, while the event loop is idle or works."""
+        self._left -= idle / self._alone + working / (self._alone + self._costs.commit_contention_seconds)
+
+    def end(self, now: float) -> float:
+        """When the group under way is durable if the event loop stays idle; infinite where there is none."""
+        return now + max(0.0, self._left) * self._alone if self._group else math.inf
+
+    def ended(self, now: float) -> list[int]:
+        """Requests whose records have become durable by now, each once."""
+        if self.end(now) > now:
+            return []
+        group, self._group = self._group, []
+        return group
 
 
 def most_rows(costs: Costs, queue_seconds: float) -> int:

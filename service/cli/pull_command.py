@@ -14,9 +14,9 @@ from service.bundle.repository import Repository
 from service.cli.arguments import json_flag, models_option, proof_options, proofs_of
 from service.cli.console import print_json
 from service.pull.fetching import Advance
-from service.pull.plan import PullRequest, choice
+from service.pull.pull_plan import PullRequest, choice
 from service.pull.pull_versions import PulledModel, pull
-from service.pull.sources import open_source
+from service.pull.source_kinds import open_source
 
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 MOST_BYTES: Final = 100 << 30

@@ -8,6 +8,7 @@ import click
 from service.bundle.repository import Repository
 from service.cli.arguments import file_path, models_option, version_to_use
 from service.cli.console import track
+from service.data.formats import out_of_order, parts_of
 from service.runtime.model import load_model
 from service.scoring.score import Engine
 from service.scoring.score import score as score_rows
@@ -65,6 +66,8 @@ def score(
     """Answer every row of a data set. An interrupted run continues where it ended."""
     chosen = _engine(engine, address, parallel)
     model = load_model(version_to_use(repository, name, version))
+    if (pair := out_of_order(parts_of(request["data"]))) is not None:
+        click.echo(f"note: parts are read in the order of their names: {pair[0]} before {pair[1]}", err=True)
     done = score_rows(model, ScoreRequest(**request), engine=chosen, track=track("scoring"))
     reused = f", {done.reused} of them by an earlier run" if done.reused else ""
     skipped = f", {done.skipped} without an answer (the reason is in column error)" if done.skipped else ""

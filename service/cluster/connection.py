@@ -4,6 +4,7 @@ Ray reads its variables when it is imported, so they are set here, before that.
 """
 
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ FIXED: Final[Mapping[str, str]] = {
     "RAY_USAGE_STATS_ENABLED": "0",  # else Ray reports to its makers every hour
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the way of coming releases; without it Ray warns at every start
 }
+REACH_SECONDS: Final = 20.0
 DEFAULTS: Final[Mapping[str, str]] = {"RAY_AUTH_MODE": "token"}
 """An operator may set these; without a token, whoever reaches a port of Ray runs code on its machines."""
 
@@ -52,6 +54,8 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
         If Ray is not installed, or the cluster cannot be reached.
     """
     prepare()
+    if address is not None and address != "auto":
+        _check_reachable(address)
     import ray  # noqa: PLC0415  # after its variables are set
 
     try:
@@ -63,3 +67,15 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise SettingsInvalid where nothing listens; Ray tries for minutes, and fills the terminal meanwhile."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise SettingsInvalid(f"{address} is not the head of a Ray cluster: HOST:PORT, from a machine of the cluster")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        detail = getattr(error, "strerror", None) or error
+        raise SettingsInvalid(f"the Ray cluster at {address} cannot be reached: {detail}") from None

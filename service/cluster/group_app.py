@@ -46,7 +46,9 @@ def group_app(settings: Settings, includes: Callable[[str], bool], *, loads_all:
     registry = load(settings, includes) if loads_all else _unloaded(settings, includes)
     follows = includes if loads_all else _none
     reloader = Reloader(loader_of(settings), registry, follows=follows)
-    return GroupApp(compose(settings, registry, reloader=reloader), registry, reloader)
+    expected = tuple(filter(follows, settings.expected_models))  # the group's own; none of those that requests load
+    own = settings.model_copy(update={"expected_models": expected})
+    return GroupApp(compose(own, registry, reloader=reloader), registry, reloader)
 
 
 def _unloaded(settings: Settings, includes: Callable[[str], bool]) -> Registry:

@@ -68,7 +68,7 @@ def _is_embedded(settings: Settings) -> bool:
 
 def _has_password(settings: Settings) -> bool:
     parts = urlsplit(settings.store or "")
-    return parts.password is not None or "password" in parse_qs(parts.query)
+    return bool(parts.password) or "password" in parse_qs(parts.query)
 
 
 def _is_set(*fields: str) -> Callable[[Settings], bool]:
@@ -106,7 +106,7 @@ _REFUSED: Final[tuple[tuple[str, Callable[[Settings], bool], str], ...]] = (
     (
         "store",
         _has_password,
-        "has a password, which Ray would keep and show: put it into a file on every node, and ?passfile=PATH here",
+        f"has a password, which Ray would keep and show: put it into a file on every node, {PREFIX}STORE_PASSWORD_FILE",
     ),
 )
 """A field, when it is wrong, and why."""

@@ -1,17 +1,19 @@
 """Ray's actors of a deployment, and how one reaches the replicas of a group."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
 
 from service.cluster.forwarded import Forwardable, Forwarded, Reply
 from service.cluster.front import Bounds, Front
 from service.cluster.group_app import GroupApp, group_app
 from service.cluster.groups import Groups
 from service.cluster.ray_connection import RayConnection
-from service.cluster.resident import OnRequest, Resident, loading
+from service.cluster.resident import Answer, OnRequest, Resident, loading
 from service.environment import read_settings
 from service.errors import NotReady
 from service.main import configure_logging, repository_of
@@ -83,51 +85,38 @@ class RayReplicas:
         return found
 
 
-class Replica:
-    """A process of one group.
+class _Answering:
+    """A process that answers with the application of its group.
 
     Parameters
     ----------
     group : str
     groups : Groups
-    takes_requests : bool
-        Whether Ray's proxies send it requests, and not a front.
     """
 
-    def __init__(self, group: str, groups: Groups, *, takes_requests: bool) -> None:
-        self._name, self._groups, self._takes_requests = group, groups, takes_requests
-        self._answer: Callable[[Forwarded], Awaitable[Reply | None]]
-        self._id = ""
-
-    async def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Load the models, and put the application together; Ray calls it once the process has started."""
-        from ray import serve  # noqa: PLC0415
-
-        context = serve.get_replica_context()
-        self._id = context.replica_id.unique_id
-        settings = read_settings()
-        configure_logging(settings)
-        own, resident = self._groups.groups[self._name], self._groups.groups[self._name].resident
-        made = await asyncio.to_thread(group_app, settings, self._includes, loads_all=resident is None)
-        set_aside()
-        answer = Forwardable(made.app).answer
-        self._answer = answer if own.resident is None else self._on_request(settings, made, own.resident)
-        if not self._takes_requests:
-            return made.app
-        handle = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
-        return RayConnection(_fronted(settings, {self._name: handle}, self._groups, made.app))
+    def __init__(self, group: str, groups: Groups) -> None:
+        self._name, self._groups = group, groups
+        self._id = _context().replica_id.unique_id
+        self._answer: Answer
 
     async def answer(self, request: Forwarded) -> Reply | None:
         """The answer to a forwarded request; None where its client has left."""
         reply = await self._answer(request)
         return None if reply is None else reply.of(self._id)
 
+    async def _made(self, settings: Settings) -> GroupApp:
+        configure_logging(settings)
+        resident = self._groups.groups[self._name].resident
+        made = await asyncio.to_thread(group_app, settings, self._includes, loads_all=resident is None)
+        set_aside()
+        answer = Forwardable(made.app).answer
+        self._answer = answer if resident is None else self._on_request(settings, made, resident)
+        return made
+
     def _includes(self, model: str) -> bool:
         return self._groups.includes(self._name, model)
 
-    def _on_request(
-        self, settings: Settings, made: GroupApp, most: int
-    ) -> Callable[[Forwarded], Awaitable[Reply | None]]:
+    def _on_request(self, settings: Settings, made: GroupApp, most: int) -> Answer:
         from ray import serve  # noqa: PLC0415
 
         load = loading(made.reloader, seconds=settings.deadline)
@@ -135,6 +124,35 @@ class Replica:
         answer, repository = Forwardable(made.app).answer, repository_of(settings)
         own = OnRequest(answer, resident, made.registry, repository, self._includes, root_path=settings.root_path)
         return own.answer
+
+
+class Replica(_Answering):
+    """A process of the only group, which Ray's proxies send requests to."""
+
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Load the models, and put the application together; Ray calls it once, and runs its lifespan."""
+        from ray import serve  # noqa: PLC0415
+
+        settings, context = read_settings(), _context()
+        made = await self._made(settings)
+        handle = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
+        return RayConnection(_fronted(settings, {self._name: handle}, self._groups, made.app))
+
+
+class GroupReplica(_Answering):
+    """A process of one of several groups, which a front forwards requests to."""
+
+    async def __init__(self, group: str, groups: Groups) -> None:  # type: ignore[misc]  # Ray awaits it
+        super().__init__(group, groups)
+        made = await self._made(read_settings())
+        self._lifespan = LifespanOn(Config(made.app, lifespan="on", log_config=None))
+        await self._lifespan.startup()
+        if self._lifespan.should_exit:
+            raise NotReady("the application could not start; the lines above say why")
+
+    async def __del__(self) -> None:
+        """Ray awaits it once all requests are answered: what waits for the record is written."""
+        await self._lifespan.shutdown()
 
 
 class FrontReplica:
@@ -166,6 +184,12 @@ def _fronted(settings: Settings, handles: dict[str, Any], groups: Groups, app: A
     }
     bounds = Bounds(settings.root_path, settings.max_body, settings.body_seconds)
     return Front(replicas, groups.of, bounds, app)
+
+
+def _context() -> Any:
+    from ray import serve  # noqa: PLC0415
+
+    return serve.get_replica_context()
 
 
 async def _of_ray(awaitable: Awaitable[Any]) -> Any:

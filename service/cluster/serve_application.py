@@ -3,12 +3,12 @@
 Tested in tests/cluster/test_ray_process.py.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from typing import Any, Final
 
-from service.cluster.groups import Group, Groups, Size
-from service.cluster.replicas import FrontReplica, Replica
+from service.cluster.groups import Groups, Size
+from service.cluster.replicas import FrontReplica, GroupReplica, Replica
 from service.errors import LoadFailed
 from service.settings import Settings
 
@@ -21,6 +21,8 @@ SETTLE_SECONDS: Final = 5.0
 DEREGISTRATION_SECONDS: Final = 3.0
 """At least, in which proxies learn that a replica ends, while it still takes requests."""
 CONSTRUCTOR_TRIES: Final = 3
+QUIET: Final = {"enable_access_log": False, "log_level": "WARNING"}
+"""The application logs every request; Ray's own line of it would cost a tenth of the throughput."""
 
 
 def ray_variables(settings: Settings, *, haproxy: bool) -> dict[str, str]:
@@ -30,16 +32,15 @@ def ray_variables(settings: Settings, *, haproxy: bool) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": str(int(haproxy)),
         # Every request may be repeated (docs/guide/outcomes.md): one whose replica dies goes to another.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-        "RAY_SERVE_HAPROXY_TCP_NODELAY": "1",
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(math.ceil(settings.deadline + SETTLE_SECONDS)),
         # One loop for Ray's server and the application: a second thread would halve the throughput.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(max(settings.drain_seconds, DEREGISTRATION_SECONDS)),
     }
 
 
-@contextmanager
-def deployed(groups: Groups, settings: Settings, variables: Mapping[str, str]) -> Iterator[str]:
-    """Serve while the context lasts, if it is not left by `keep`.
+def deploy(groups: Groups, settings: Settings, variables: Mapping[str, str]) -> str:
+    """Start every replica, and the proxies; what is served already by this name is replaced, replica by replica.
 
     Parameters
     ----------
@@ -48,10 +49,10 @@ def deployed(groups: Groups, settings: Settings, variables: Mapping[str, str]) -
     variables : mapping of str to str
         Of every replica.
 
-    Yields
-    ------
+    Returns
+    -------
     str
-        URL of this node's proxy.
+        URL of a node's proxy.
 
     Raises
     ------
@@ -59,18 +60,20 @@ def deployed(groups: Groups, settings: Settings, variables: Mapping[str, str]) -
         If replicas do not start; the reason is the last line of their log.
     """
     from ray import serve  # noqa: PLC0415
+    from ray.exceptions import RayError  # noqa: PLC0415
+    from ray.serve.exceptions import RayServeException  # noqa: PLC0415
 
     options = {"host": settings.host, "port": settings.port, "keep_alive_timeout_s": int(settings.keep_alive) or 1}
     try:
-        serve.start(proxy_location="EveryNode", http_options=options)
-        serve.run(_application(groups, settings, variables), name=APPLICATION, route_prefix="/")
-    except RuntimeError as error:
-        taken_down()
+        serve.start(proxy_location="EveryNode", http_options=options, logging_config=QUIET)
+        application = _application(groups, settings, variables)
+        serve.run(application, name=APPLICATION, route_prefix="/", logging_config=QUIET)
+    except (RuntimeError, RayError, RayServeException) as error:
         raise LoadFailed(f"Ray could not serve: {_reason(str(error))}") from None
-    yield f"http://{settings.host}:{settings.port}"
+    return f"http://{settings.host}:{settings.port}"
 
 
-def taken_down() -> None:
+def take_down() -> None:
     """End the application on every node, each replica once its requests are answered."""
     from ray import serve  # noqa: PLC0415
 
@@ -78,23 +81,24 @@ def taken_down() -> None:
 
 
 def _application(groups: Groups, settings: Settings, variables: Mapping[str, str]) -> Any:
-    def bound(name: str, group: Group, *, takes_requests: bool) -> Any:
-        made = _deployment(Replica, name, group, settings, variables)
-        return made.bind(name, groups, takes_requests=takes_requests)
+    from ray import serve  # noqa: PLC0415
+
+    def of(made: Any, name: str, size: Size) -> Any:
+        return _deployment(made, name, size, settings, variables)
 
     if not groups.has_front:
         ((name, group),) = groups.groups.items()
-        return bound(name, group, takes_requests=True)
-    handles = {name: bound(name, group, takes_requests=False) for name, group in groups.groups.items()}
-    return _deployment(FrontReplica, FRONT, groups.front, settings, variables).bind(groups, handles)
+        return of(serve.ingress()(Replica), name, group).bind(name, groups)
+    handles = {name: of(GroupReplica, name, group).bind(name, groups) for name, group in groups.groups.items()}
+    return of(serve.ingress()(FrontReplica), FRONT, groups.front).bind(groups, handles)
 
 
-def _deployment(made: type, name: str, size: Size, settings: Settings, variables: Mapping[str, str]) -> Any:
+def _deployment(made: Any, name: str, size: Size, settings: Settings, variables: Mapping[str, str]) -> Any:
     from ray import serve  # noqa: PLC0415
 
     actor = {"num_cpus": size.processors, "resources": size.resources, "runtime_env": {"env_vars": dict(variables)}}
     seconds = settings.deadline + SETTLE_SECONDS + max(settings.drain_seconds, DEREGISTRATION_SECONDS)
-    deployment: Any = serve.deployment(serve.ingress()(made))
+    deployment: Any = serve.deployment(made)
     return deployment.options(
         name=name,
         ray_actor_options=actor,

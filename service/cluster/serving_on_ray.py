@@ -14,13 +14,14 @@ from typing import Any
 from service.cluster.connection import connected
 from service.cluster.groups import Groups, one_group, read_groups
 from service.cluster.ray_settings import check_nodes, check_ray_settings, variables_of
-from service.cluster.serve_application import deployed, ray_variables, taken_down
+from service.cluster.serve_application import deploy, ray_variables, take_down
 from service.environment import Sources, read_settings
 from service.errors import SettingsInvalid
 from service.main import configure_logging, repository_of
 from service.record_parts import check_record
 from service.runtime.registry import published_names
 from service.settings import Settings
+from service.start_signals import take_signals
 
 log = logging.getLogger("temperance")
 
@@ -111,12 +112,17 @@ def _deploy(options: OnRay, settings: Settings, groups: Groups) -> None:
         import ray  # noqa: PLC0415
 
         check_nodes(settings, sum(node["Alive"] for node in ray.nodes()))
-        with deployed(groups, settings, proxies | variables_of(settings)) as url:
+        take_signals()  # Ray has set handlers of its own
+        stays = False
+        try:
+            url = deploy(groups, settings, proxies | variables_of(settings))
             log.info("serving on Ray: %s on every node that has a replica", url)
-            if not options.detach:
+            stays = options.detach
+            if not stays:
                 _wait_for_a_signal()
-        if not options.detach:
-            taken_down()
+        finally:
+            if not stays:
+                take_down()
 
 
 def _wait_for_a_signal() -> None:

@@ -8,8 +8,9 @@ Tested in tests/cluster/test_sharded_score.py and tests/cluster/test_sharded_sha
 
 import logging
 import socket
+import sys
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -102,6 +103,7 @@ class RayEngine:
         for file in finished.folder.glob("*.attempts"):
             file.unlink()
         with (
+            redirect_stdout(sys.stderr),  # where Ray says that a node died; the command's own output stays a program's
             connected(self.address, log_to_driver=False, logging_level=logging.CRITICAL),
             closing(self._errors(job, shards)) as errors,
         ):
@@ -229,7 +231,7 @@ def _node() -> str:
 
 
 def _cut(stretch: Stretch, rows: int) -> Iterable[Stretch]:
-    if stretch.stop is None:  # how many rows it has, is known when it was read: one process reads it
+    if stretch.stop is None or stretch.path.suffix.lower() != ".parquet":  # others are read from their beginning on
         return [stretch]
     starts = range(stretch.start, stretch.stop, rows)
     return [replace(stretch, start=start, stop=min(start + rows, stretch.stop)) for start in starts]

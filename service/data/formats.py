@@ -1,7 +1,10 @@
 """The format of a file, by its bytes: a data set, or something else, which is named together with the remedy."""
 
 import hashlib
+import re
 import zipfile
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +75,15 @@ def parts_of(path: Path) -> tuple[Path, ...]:
     for part in parts:
         _check(part)
     return parts
+
+
+def out_of_order(parts: Sequence[Path]) -> tuple[str, str] | None:
+    """The first two parts whose names differ in numbers alone, the larger number first: `part-10` and `part-2`."""
+    for one, other in pairwise(part.name for part in parts):
+        words, numbers = zip(*map(_by_numbers, (one, other)), strict=True)
+        if words[0] == words[1] and numbers[0] > numbers[1]:
+            return one, other
+    return None
 
 
 def digest_of(path: Path) -> str:
@@ -147,6 +159,11 @@ def _kind_by_archive(path: Path, suffix: str) -> tuple[str, str] | None:
     if "mimetype" in names:
         return "an OpenDocument file", _AS_CSV
     return "a ZIP archive", _UNPACK
+
+
+def _by_numbers(name: str) -> tuple[list[str], list[int]]:
+    pieces = re.split("([0-9]+)", name)
+    return pieces[::2], list(map(int, pieces[1::2]))
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,7 @@
 Region, endpoint and credentials are those that the environment states: ``AWS_…`` variables, a web identity (IRSA), a
 container's or a machine's role.
 
-Tested in `tests/pull/test_sources.py`.
+Tested in `tests/pull/test_source_kinds.py`.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A repository in a folder, as a source: a mounted share, a volume, or what another command has copied.
 
-Tested in `tests/pull/test_sources.py`.
+Tested in `tests/pull/test_source_kinds.py`.
 """
 
 from collections.abc import Iterator, Mapping

@@ -16,8 +16,8 @@ from service.bundle.sums import SUMS_FILE
 from service.bundle.writer import FIRST_ALIAS, adopt, replace_aliases
 from service.errors import BundleDamaged, BundleError
 from service.pull.fetching import Advance, Budget, Fetch
-from service.pull.plan import AliasRule, PlannedModel, PullRequest, is_here, planned
 from service.pull.pull_errors import PullFailed
+from service.pull.pull_plan import AliasRule, PlannedModel, PullRequest, is_here, planned
 from service.pull.source import Source
 from service.pull.source_index import ListedVersion
 from service.pull.staging import clear, locked, staging_folder
@@ -115,9 +115,11 @@ def _pull_model(
 
 
 def _pull_version(fetch: Fetch, repository: Repository, version: ListedVersion, *, is_shared: bool) -> PulledVersion:
-    if is_here(repository, version):
-        return PulledVersion(version.version, version.digest, "present")
     folder = repository.folder(version.name)
+    if is_here(repository, version):
+        if is_shared:  # else other pulls may be writing there
+            clear(folder, version.version)
+        return PulledVersion(version.version, version.digest, "present")
     staging = staging_folder(folder, version.version, version.digest, is_shared=is_shared)
     files, place = staging / "files", f"{version.name}/{version.version}"
     for name, expected in sorted(version.sums.items()):
@@ -126,7 +128,10 @@ def _pull_version(fetch: Fetch, repository: Repository, version: ListedVersion, 
     state: Literal["pulled", "present"] = "pulled"
     if not adopt(repository, version.name, version.version, files) and is_here(repository, version):
         state = "present"  # where locks are unknown, another pull may have been faster
-    clear(staging, is_shared=is_shared)
+    if is_shared:
+        clear(folder, version.version)
+    else:
+        shutil.rmtree(staging, ignore_errors=True)
     return PulledVersion(version.version, version.digest, state)
 
 

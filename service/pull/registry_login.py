@@ -59,7 +59,7 @@ def credential(registry: str) -> str | None:
         If that file cannot be read.
     """
     folder = os.environ.get("DOCKER_CONFIG")
-    path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+    path = Path(folder or "~/.docker").expanduser() / "config.json"
     entries = _json(path).get("auths", {})
     entry = entries.get(registry) if isinstance(entries, dict) else None
     found = entry.get("auth") if isinstance(entry, dict) else None

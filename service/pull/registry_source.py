@@ -92,8 +92,11 @@ class RegistrySource:
 
     @cached_property
     def _layers(self) -> dict[str, Layer]:
-        with self._opened(f"manifests/{self._reference}", 0, MANIFEST) as content:
-            text = read_within(content.chunks, MOST_MANIFEST, self.title)
+        try:
+            with self._opened(f"manifests/{self._reference}", 0, MANIFEST) as content:
+                text = read_within(content.chunks, MOST_MANIFEST, f"the manifest of {self.title}")
+        except SourceMissing as error:  # not a file of it: all of it
+            raise PullFailed(f"{self.title} is not there: {error}") from None
         if self._digest and f"sha256:{hashlib.sha256(text).hexdigest()}" != self._digest:
             raise PullFailed(f"{self.title}: the registry sent another manifest than that of this digest")
         return dict(_titled_layers(text, self.title))

@@ -1,6 +1,6 @@
 """What a pull reads from, whatever it is: files by path, from any byte on, below an address.
 
-Tested in `tests/pull/test_sources.py`.
+Tested in `tests/pull/test_source_kinds.py`.
 """
 
 import time

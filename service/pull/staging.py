@@ -67,11 +67,9 @@ def staging_folder(folder: Path, version: int, digest: str, *, is_shared: bool) 
     return staging
 
 
-def clear(staging: Path, *, is_shared: bool) -> None:
-    """Remove a folder that is needed no more, and what interrupted pulls of that version have left beside it."""
-    shutil.rmtree(staging, ignore_errors=True)
-    version = staging.name.removeprefix(PREFIX).partition("-")[0]
-    for left in staging.parent.glob(f"{PREFIX}{version}-*") if is_shared else ():
+def clear(folder: Path, version: int) -> None:
+    """Remove what pulls of a version have left in a model's folder, which is locked."""
+    for left in folder.glob(f"{PREFIX}{version}-*"):
         shutil.rmtree(left, ignore_errors=True)
 
 

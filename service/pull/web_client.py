@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 
 from service.pull.pull_errors import PullFailed, SourceInterrupted, SourceMissing
-from service.pull.source import CHUNK, Content
+from service.pull.source import Content
 
 SECONDS: Final = 30.0
 """Without a byte; a whole file may take any time."""
@@ -123,11 +123,12 @@ def content_of(url: httpx.URL, response: httpx.Response, offset: int) -> Content
         raise PullFailed(f"{titled(url)}: the server compresses files; let it send them as they are")
     length = response.headers.get("content-length", "")
     size = int(length) if length.isdecimal() and len(length) <= 18 else None
+    # Bytes as they come: what a chunk of a fixed size has gathered would be lost where the connection ends.
     if response.status_code != httpx.codes.PARTIAL_CONTENT:
-        return Content(0, size, response.iter_raw(CHUNK))
+        return Content(0, size, response.iter_raw())
     if not offset or not response.headers.get("content-range", "").startswith(f"bytes {offset}-"):
         raise PullFailed(f"{titled(url)}: the server sent another part of the file than was requested")
-    return Content(offset, None if size is None else offset + size, response.iter_raw(CHUNK))
+    return Content(offset, None if size is None else offset + size, response.iter_raw())
 
 
 def _target(url: httpx.URL, response: httpx.Response) -> httpx.URL:
@@ -168,7 +169,7 @@ def _is_of_tls(error: BaseException | None) -> bool:
 
 
 def _netrc() -> httpx.NetRCAuth | None:
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     return httpx.NetRCAuth(str(path)) if path.is_file() else None
 
 

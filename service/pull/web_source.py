@@ -1,6 +1,6 @@
 """`https://host/path`: any web server that gives out files; it needs no index but each version's sums.
 
-Tested in `tests/pull/test_sources.py`.
+Tested in `tests/pull/test_source_kinds.py`.
 """
 
 from collections.abc import Iterator, Mapping

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from service.bundle.repository import Repository
+from service.bundle.repository import ALIASES_FILE, Repository
 from service.bundle.writer import FIRST_ALIAS
 from service.errors import BundleNotFound, LoadFailed, ModelNotFound, ServiceError, VersionNotServed
 from service.runtime.disk_look import published
@@ -132,8 +132,8 @@ def load_registry(
     threads: int = 1,
     strict: bool = True,
     proofs: Proofs | None = None,
-    providers: Providers = ON_CPU_ALONE,
     includes: Callable[[str], bool] = every,
+    providers: Providers = ON_CPU_ALONE,
 ) -> Registry:
     """Load every aliased version.
 
@@ -145,10 +145,10 @@ def load_registry(
         Whether anything unreadable stops the start; otherwise its model is refused.
     proofs : Proofs, optional
         All versions that are new to this machine are proven first, in a process of their own.
-    providers : Providers
-        Which execution provider every model runs on.
     includes : callable, optional
         Whether a model is one of those that are served here.
+    providers : Providers
+        Which execution provider every model runs on.
 
     Raises
     ------
@@ -172,6 +172,11 @@ def load_registry(
 def registry_of(repository: Repository, served: dict[str, Served], refused: Mapping[str, str]) -> Registry:
     """The registry of a start; BundleNotFound where there is nothing to put into it."""
     if not served and not refused:
+        if (repository.root / ALIASES_FILE).exists():  # as where a platform is given the URI of one model
+            raise BundleNotFound(
+                f"{repository.root} is the folder of one model, and no repository: name the folder above it, in which "
+                "it has the name of the model"
+            )
         raise BundleNotFound(
             f"no model is published in {repository.root}, or none has an alias; `temperance fit` or `publish` makes a "
             f"version, {repository.command('alias', 'NAME', FIRST_ALIAS, 'VERSION')} serves one"

@@ -17,6 +17,7 @@ VERBS = (
     "import",
     "fit",
     "publish",
+    "pull",
     "draft",
     "alias",
     "evaluate",

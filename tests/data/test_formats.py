@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from service.data.formats import digest_of, parts_of
+from service.data.formats import digest_of, out_of_order, parts_of
 from service.errors import DataError
 
 FRAME = pl.DataFrame({"a": [1, 2], "y": ["no", "yes"]})
@@ -134,3 +134,20 @@ def test_a_directory_s_digest_is_that_of_its_parts(change: Callable[[Path], None
     assert digest_of(folder) == before
     change(folder)
     assert digest_of(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["part-1", "part-10", "part-2"], ("part-10", "part-2")),
+        (["part-01", "part-02", "part-10"], None),
+        (["2026-1-31", "2026-10-1", "2026-2-1"], ("2026-10-1", "2026-2-1")),
+        (["9f3c-1", "9f3c-2", "a12b-1"], None),
+        (["part-0-12ab", "part-0-9f3c"], None),
+        (["a", "b"], None),
+        (["a"], None),
+    ],
+)
+def test_parts_whose_numbers_are_out_of_order_are_found(names: list[str], found: tuple[str, str] | None) -> None:
+    assert names == sorted(names)
+    assert out_of_order([Path(name) for name in names]) == found

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
@@ -150,9 +151,10 @@ class Engine:
     def temperance(self, target: str = "serving", **arguments: str) -> Iterator[str]:
         """Tag of a stage of deploy/Dockerfile, built as it stands; what can be built again fast is kept, but no tag."""
         every = {"PYTHON_IMAGE": self.base, **arguments}
-        tag = f"{OWN}/{target}:{os.getpid()}"
+        tag = f"{OWN}/{target}:{token_hex(4)}"
+        self.docker.build(tag, DOCKERFILE, context=ROOT, target=target, arguments=every)
         try:
-            yield self.docker.build(tag, DOCKERFILE, context=ROOT, target=target, arguments=every)
+            yield tag
         finally:
             self.docker("rmi", tag)
 
@@ -174,9 +176,10 @@ class Engine:
         """
         install = f"apt-get update -qq && apt-get install -yqq --no-install-recommends {' '.join(packages)}"
         text = f"FROM {self.base}\nRUN {install} && rm -rf /var/lib/apt/lists/*\n{dockerfile}\n"
-        tag = f"{OWN}/{name}:{os.getpid()}"
+        tag = f"{OWN}/{name}:{token_hex(4)}"
+        self.docker.build(tag, text, context=context)
         try:
-            yield self.docker.build(tag, text, context=context)
+            yield tag
         finally:
             self.docker("rmi", tag)
 

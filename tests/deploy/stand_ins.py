@@ -26,9 +26,10 @@ def stand_ins(engine: Engine) -> Iterator[Mapping[str, str]]:
         yield tags
 
 
-# What initdb is given is what the official entry point gives it; the folder of a volume has the owner that the image has.
+# As the official entry point: what initdb is given, and who owns the folders that volumes and memory cover.
 _POSTGRES: Final = r"""
-RUN mkdir -p /var/lib/postgresql/data && chown postgres:postgres /var/lib/postgresql/data && chmod 3777 /run/postgresql \
+RUN mkdir -p /var/lib/postgresql/data && chown postgres:postgres /var/lib/postgresql/data \
+ && chmod 3777 /run/postgresql \
  && chmod 1777 /var/lib/postgresql/data && ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/ \
  && printf '%s\n' '#!/bin/bash' 'set -eu' 'export PGDATA=/var/lib/postgresql/data' \
   'if [ ! -s "$PGDATA/PG_VERSION" ]; then' \

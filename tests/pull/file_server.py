@@ -41,6 +41,13 @@ class Files:
         return [path for path, _ in self.requests]
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """One that prints nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
+        del format, args
+
+
 def redirect(location: str) -> Answer:
     """Answers 302."""
 
@@ -58,7 +65,7 @@ def body(content: bytes, *, status: int = 200, **headers: str) -> Answer:
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+        for name, value in {"Content_Length": str(len(content)), **headers}.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.end_headers()
         handler.wfile.write(content)
@@ -82,7 +89,7 @@ def file_server(root: Path, pair: Pair | None = None) -> Iterator[Files]:
     """Serve a folder under `/models` on a free port, with TLS where there is a certificate."""
     files = Files(root)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -97,9 +104,6 @@ def file_server(root: Path, pair: Pair | None = None) -> Iterator[Files]:
                 self.send_error(404)
                 return
             _send(self, files, path.read_bytes())
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
-            del format, args
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

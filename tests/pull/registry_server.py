@@ -20,7 +20,7 @@ NO_REGISTRY = "docker-registry is not installed (apt-get install docker-registry
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
 USER, PASSWORD = "puller", "open-sesame"
-HTPASSWD = "puller:$2y$05$cPN1Zyl9jQUxTwqSLJWIdeMy9LWdM5.8mbLlHsWtSJEUtE5eywXUy\n"
+HTPASSWD = "puller:$2y$05$.D0j0GkH4vD5PUEkYnGf1uVQyI2CfTnUMbLA7jOqCTmQtptPSPaQu\n"  # of that password, by bcrypt
 
 
 @dataclass

@@ -131,7 +131,10 @@ def _model(source: Source, name: str, versions: Sequence[int | None]) -> Planned
     listed = listed_model(source, name)
     numbers = sorted({n for v in versions for n in (listed.versions if v is None else [v])})
     if None in versions and not listed.aliases:
-        raise PullFailed(f"{source.title}/{name}/aliases.toml names no version; `NAME/VERSION` pulls one without it")
+        raise PullFailed(
+            f"{source.title}/{name}/aliases.toml is missing or names no version; check the address, "
+            f"or pull {name}/VERSION"
+        )
     for number in numbers:
         if number in listed.retired:
             raise PullFailed(f"{name} version {number} is retired at {source.title}")
@@ -147,9 +150,7 @@ def _check_aliases(source: Source, repository: Repository, model: PlannedModel, 
     if rule != "set":
         return
     if not model.listed.aliases:
-        raise PullFailed(
-            f"{source.title}/{model.name}/aliases.toml names no version, so --aliases set has nothing to set"
-        )
+        raise PullFailed(f"{source.title}/{model.name}/aliases.toml names no version, which --aliases set needs")
     known = {version.version for version in model.versions} | set(repository.versions(model.name))
     for number in model.listed.versions:
         if number not in known:
