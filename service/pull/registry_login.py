@@ -46,7 +46,7 @@ def authorization(client: WebClient, url: httpx.URL, challenge: str, registry: s
             raise PullFailed(f"{titled(url)}: access refused; {_WHERE.format(registry=registry)}")
         return f"Basic {known}"
     if scheme.lower() != "bearer":
-        raise PullFailed(f"{titled(url)}: the registry wants a kind of login that is not known here")
+        raise PullFailed(f"{titled(url)}: the registry needs a kind of login that is not known here")
     return f"Bearer {_token(client, url, dict(_PART.findall(rest)), known)}"
 
 

@@ -25,7 +25,7 @@ def test_a_pull_prints_what_came_and_which_aliases_are_set(
     assert (first.stderr, again.stderr) == ("", "")
 
 
-def test_aliases_of_the_source_that_differ_are_said_and_the_commands_that_change_them(
+def test_aliases_of_the_source_that_differ_are_printed_with_the_commands_that_change_them(
     invoke: Callable[..., Result], repository: Repository, publish_again: Callable[[], int], tmp_path: Path
 ) -> None:
     models = ("--models", tmp_path / "here")

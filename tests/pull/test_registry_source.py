@@ -199,7 +199,7 @@ def test_what_is_no_manifest_is_refused(here: Repository, manifest: bytes):
     assert any(words in line for words in ("manifest", "no artifact", "holds no file"))
 
 
-def test_a_registry_that_wants_a_password_gets_that_of_dockers_file(tmp_path: Path, here: Repository):
+def test_a_registry_that_needs_a_password_gets_that_of_dockers_file(tmp_path: Path, here: Repository):
     (tmp_path / "htpasswd").write_text(HTPASSWD)
     auth = f"auth: {{htpasswd: {{realm: models, path: {tmp_path / 'htpasswd'}}}}}\n"
     with registry(tmp_path, auth) as server:
