@@ -214,7 +214,7 @@ def _openvino_device() -> ort.OrtEpDevice:
             return device
     vendor = next((d.device.vendor for d in ort.get_ep_devices() if d.ep_name == CPU_PROVIDER), "unknown")
     raise unavailable(
-        "openvino", f"its plugin offers no device: it takes processors of Intel alone, and this is {vendor}"
+        "openvino", f"its plugin offers no device: it takes processors of Intel alone, and this one is of {vendor}"
     )
 
 
