@@ -9,7 +9,7 @@ import pytest
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCK = ROOT / "requirements.lock"
+SERVING, OFFLINE = ROOT / "requirements.lock", ROOT / "requirements-offline.lock"
 SOURCES = sorted((ROOT / "service").rglob("*.py"))
 
 BANNED_PACKAGES = ("python-jose", "ujson", "python-multipart", "pyyaml", "joblib", "dill", "cloudpickle", "msgpack")
@@ -18,9 +18,9 @@ BANNED_CALLS = ("eval", "exec", "compile", "__import__")
 FLOORS = {"onnx": "1.21", "starlette": "1.3.1", "fastapi": "0.109.1", "pyjwt": "2.12", "uvicorn": "0.51"}
 
 
-def locked() -> dict[str, str]:
-    """What serving installs, with its versions."""
-    return dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
+def locked(lock: Path) -> dict[str, str]:
+    """What is installed of a lock, with its versions."""
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -39,8 +39,8 @@ def called(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("package", BANNED_PACKAGES)
 def test_a_package_that_reads_code_from_bytes_is_not_installed_for_serving(package: str) -> None:
-    assert "fastapi" in locked()
-    assert package not in locked()
+    assert "fastapi" in locked(SERVING)
+    assert package not in locked(SERVING)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -64,4 +64,8 @@ def test_arrays_are_read_without_pickles() -> None:
 
 @pytest.mark.parametrize("package", FLOORS)
 def test_packages_are_newer_than_their_known_faults(package: str) -> None:
-    assert Version(locked()[package]) >= Version(FLOORS[package])
+    assert Version(locked(OFFLINE)[package]) >= Version(FLOORS[package])
+
+
+def test_what_serves_is_part_of_what_works_offline() -> None:
+    assert locked(SERVING).items() <= locked(OFFLINE).items()
