@@ -158,7 +158,10 @@ def project(docker: Docker, command: list[str], folder: Path, images: Mapping[st
         key = stack.compose("run", "--rm", "keys", "create", "--name", "ward", "--scopes", SCOPES).strip()
         yield Stack(docker, command, folder, stack.ports, key)
     finally:
-        stack.result("down", "--volumes", "--remove-orphans", "--timeout", "1")
+        # Without its profile, `lite` would stay.
+        stack.result(
+            "--profile", "lite", "--profile", "tools", "down", "--volumes", "--remove-orphans", "--timeout", "1"
+        )
 
 
 def _fill(folder: Path, images: Mapping[str, str]) -> None:

@@ -229,7 +229,7 @@ def test_compose_reads_the_file(docker: Docker, version: str, tmp_path: Path) ->
     command = compose_commands(docker).get(version)
     if command is None:
         pytest.skip(f"there is no Compose {version}")
-    (tmp_path / "override.yml").write_text("services: {}\n")
+    (tmp_path / "override.yml").write_text("services: {keys: {image: temperance}}\n")
     (tmp_path / "docker-compose.yml").write_text((ROOT / "docker-compose.yml").read_text())
     read = Stack(docker, command, tmp_path, {}).compose("config")
     assert all(f"{name}:" in read for name in (*REPLICAS, "haproxy", "postgres", "prometheus", "grafana"))
