@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SIMULATIONS := coverage estimates sessions
 RECIPES := $(patsubst models/%/recipe.py,models/%,$(wildcard models/*/recipe.py))
-BENCHMARKS := alarms calibration core serving comparison classes batching openloop losses memory record records refits start overload ray_serve capacity proxies ray_score stores
+BENCHMARKS := alarms calibration capacity core serving comparison classes batching openloop losses memory providers proxies ray_score ray_serve record records refits start stores overload
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ITSELF := $(PIP) --no-deps --no-build-isolation -e .
 

@@ -169,6 +169,9 @@ SETTINGS: tuple[tuple[str, dict[str, str]], ...] = (
     ("SSL_KEYFILE", {"SSL_KEYFILE": "/nowhere/key.pem"}),
     ("SSL_KEYFILE_PASSWORD_FILE", {"SSL_KEYFILE_PASSWORD_FILE": "/nowhere/password"}),
     ("SSL_CA_CERTS", {"SSL_CA_CERTS": "/nowhere/authorities.pem"}),
+    ("STORE_PASSWORD_FILE", {"STORE": "postgresql://me@db/t", "STORE_PASSWORD_FILE": "/nowhere/password"}),
+    ("STORE_PASSWORD_FILE", {"STORE_PASSWORD_FILE": "/nowhere/password"}),
+    ("STORE_PASSWORD_FILE", {"STORE_PASSWORD_FILE": ""}),
 )
 """Which variable is named, and the variables that are set, without their prefix."""
 

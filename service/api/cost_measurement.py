@@ -1,4 +1,7 @@
-"""What requests to a model cost a process of the service, measured on a server of one's own under several loads."""
+"""What requests to a model cost a process of the service, measured on a server of one's own under several loads.
+
+Tested in tests/cli/test_capacity_command.py.
+"""
 
 import asyncio
 import os
@@ -14,7 +17,7 @@ import httpx
 from service.api import bench
 from service.api.bench import Address
 from service.capacity.cost_fit import Observed, commit_contention, commit_costs, processor_costs
-from service.capacity.costs import CapacityError, Costs
+from service.capacity.request_costs import CapacityError, Costs
 from service.runtime.timing import RunTime
 
 CONNECTIONS: Final = (1, 8, 64)
@@ -54,7 +57,7 @@ def measured(
     Parameters
     ----------
     address : Address
-        Of a server with one process, on this machine, that nobody else calls.
+        Of a server with one process, on this machine, that no one else calls.
     sample, more : Sample
         Requests of that size, and larger ones.
     run_time : RunTime
@@ -73,9 +76,23 @@ def measured(
     """
     loads = [list(_round(address, sample, more, seconds)) for _ in range(rounds)]
     observed = [least_disturbed(load) for load in zip(*loads, strict=True)]
+    costs = _fitted(observed, sample, run_time)
+    costs = replace(
+        costs,
+        request_bytes=len(sample.request),
+        response_bytes=bench.answer_bytes(address, sample.request),
+        process_bytes=process_bytes(address),
+        transport_seconds=max(0.0, observed[0].latency - costs.alone_seconds),
+    )
+    full = observed[len(CONNECTIONS) - 1]
+    spread = least_disturbed([_spread(address, sample, full, seconds) for _ in range(rounds)])
+    return replace(costs, commit_contention_seconds=commit_contention(spread, costs))
+
+
+def _fitted(observed: Sequence[Observed], sample: Sample, run_time: RunTime) -> Costs:
     request, row, turn, joint_turn = processor_costs(observed, run_time)
     commit, record, commit_busy, record_busy = commit_costs(observed, run_time)
-    costs = Costs(
+    return Costs(
         rows=sample.rows,
         request_seconds=request,
         row_seconds=row,
@@ -87,15 +104,6 @@ def measured(
         commit_record_seconds=record,
         commit_processor_seconds=commit_busy,
         record_processor_seconds=record_busy,
-        request_bytes=len(sample.request),
-        response_bytes=bench.answer_bytes(address, sample.request),
-        process_bytes=process_bytes(address),
-    )
-    spread = least_disturbed([_spread(address, sample, observed[len(CONNECTIONS) - 1], seconds) for _ in range(rounds)])
-    return replace(
-        costs,
-        transport_seconds=max(0.0, observed[0].latency - costs.alone_seconds),
-        commit_contention_seconds=commit_contention(spread, costs),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from service.capacity.costs import CapacityError, Costs
+from service.capacity.request_costs import CapacityError, Costs
 from service.runtime.timing import INLINE_SECONDS, RunTime
 
 LEAST_REQUESTS: Final = 20
@@ -51,7 +51,7 @@ class Observed:
     seconds: float = 1.0
 
     @property
-    def turns(self) -> tuple[int, int]:
+    def single_and_joint_runs(self) -> tuple[int, int]:
         """Runs with one request, and with several: one connection has none of these, and more have nearly no other."""
         is_joint = self.requests > JOINT * self.runs
         return (0, self.runs) if is_joint else (self.runs, 0)
@@ -95,7 +95,7 @@ def processor_costs(observed: Sequence[Observed], run_time: RunTime) -> tuple[fl
     """
     if not observed or min(one.requests for one in observed) < LEAST_REQUESTS:
         raise CapacityError("too few requests were answered to tell what one costs; give it more seconds")
-    counts = np.array([(one.requests, one.rows, *one.turns) for one in observed], dtype=np.float64)
+    counts = np.array([(one.requests, one.rows, *one.single_and_joint_runs) for one in observed], dtype=np.float64)
     used = np.array([one.loop_seconds for one in observed])
     runs = np.array([one.inline_seconds(run_time) for one in observed])
     return tuple(_non_negative(counts, np.maximum(used - runs, LEAST_SHARE * used)))

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from service.capacity.costs import CapacityError, Costs
+from service.capacity.request_costs import CapacityError, Costs
 from service.capacity.simulation import QUEUE_SECONDS, REQUESTS, Simulated, simulate
 from service.runtime.timing import INLINE_SECONDS
 
@@ -65,13 +65,37 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a load needs; rates are per second.
+class Traffic:
+    """What a load brings to the parts around the processes; rates are per second.
 
     Attributes
     ----------
+    bytes_in, bytes_out : float
+        On the network of the service.
+    records, commits, record_bytes : float
+        Written to stores.
+    databases, proxies : int or None
+        That share the load; None where it is not known what one takes.
+    """
+
+    bytes_in: float
+    bytes_out: float
+    records: float
+    commits: float
+    record_bytes: float
+    databases: int | None
+    proxies: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a load needs.
+
+    Attributes
+    ----------
+    requests_per_second : float
     most_of_a_process, rate_of_a_process : float
-        Requests with which a process still reaches the goal, and those that it gets.
+        Requests per second with which a process still reaches the goal, and those that it gets.
     p99_seconds, busy, requests_per_run : float
         At the rate that it gets: latency with its factor, processors in use, requests that are run together.
     processes, cores, nodes : int
@@ -80,16 +104,11 @@ class Plan:
         On each of them, the spare ones too.
     memory_bytes : float
         Of all processes.
-    bytes_in, bytes_out : float
-        On the network of the service.
-    records, commits, record_bytes : float
-        Written to stores.
-    databases, proxies : int or None
-        That share the load; None where it is not known what one takes.
     core_hours : float
         In a month of 30 days, of all nodes.
     cost : float or None
         Of these, in the currency of the price; None without a price.
+    traffic : Traffic
     """
 
     requests_per_second: float
@@ -103,15 +122,9 @@ class Plan:
     nodes: int
     processes_of_a_node: int
     memory_bytes: float
-    bytes_in: float
-    bytes_out: float
-    records: float
-    commits: float
-    record_bytes: float
-    databases: int | None
-    proxies: int | None
     core_hours: float
     cost: float | None
+    traffic: Traffic
 
 
 def plan(costs: Costs, goal: Goal, limits: Limits = Limits(), *, price: float | None = None) -> Plan:
@@ -132,34 +145,38 @@ def plan(costs: Costs, goal: Goal, limits: Limits = Limits(), *, price: float | 
     """
     most = most_of_a_process(costs, goal)
     processes = math.ceil(goal.requests_per_second / ((1.0 - goal.headroom) * most))
-    rate = goal.requests_per_second / processes
-    seen = _seen(costs, goal, rate)
+    seen = _seen(costs, goal, goal.requests_per_second / processes)
     cores = math.ceil(processes * cores_of_a_process(costs))
     needed = math.ceil(cores / goal.node_cores)
-    nodes = needed + goal.spare_nodes
-    core_hours = nodes * goal.node_cores * SECONDS_PER_MONTH / 3600.0
-    records = goal.requests_per_second if costs.is_recorded else 0.0
+    core_hours = (needed + goal.spare_nodes) * goal.node_cores * SECONDS_PER_MONTH / 3600.0
     return Plan(
         requests_per_second=goal.requests_per_second,
         most_of_a_process=most,
-        rate_of_a_process=rate,
+        rate_of_a_process=goal.requests_per_second / processes,
         p99_seconds=goal.latency_factor * seen.quantile(TAIL),
         busy=seen.busy,
         requests_per_run=seen.requests_per_run,
         processes=processes,
         cores=cores,
-        nodes=nodes,
+        nodes=needed + goal.spare_nodes,
         processes_of_a_node=math.ceil(processes / needed),
         memory_bytes=processes * costs.process_bytes,
-        bytes_in=goal.requests_per_second * costs.request_bytes,
-        bytes_out=goal.requests_per_second * costs.response_bytes,
+        core_hours=core_hours,
+        cost=None if price is None else price * core_hours,
+        traffic=_traffic(costs, goal.requests_per_second, seen, limits),
+    )
+
+
+def _traffic(costs: Costs, rate: float, seen: Simulated, limits: Limits) -> Traffic:
+    records = rate if costs.is_recorded else 0.0
+    return Traffic(
+        bytes_in=rate * costs.request_bytes,
+        bytes_out=rate * costs.response_bytes,
         records=records,
         commits=records / max(1.0, seen.records_per_commit),
         record_bytes=records * costs.record_bytes,
         databases=_shares(records, limits.database_records_per_second),
-        proxies=_shares(goal.requests_per_second, limits.proxy_requests_per_second),
-        core_hours=core_hours,
-        cost=None if price is None else price * core_hours,
+        proxies=_shares(rate, limits.proxy_requests_per_second),
     )
 
 

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from service.capacity.costs import Costs
 from service.capacity.offered_load import unit_moments
+from service.capacity.request_costs import Costs
 from service.prediction.backlog import PATIENCE, SLICES
 from service.prediction.queue import QUIET_ITERATIONS
 from service.runtime.timing import INLINE_SECONDS

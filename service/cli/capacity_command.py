@@ -15,8 +15,8 @@ from rich.table import Table
 
 from service.api.cost_measurement import MORE_ROWS, measured, observe, samples
 from service.bundle.repository import Repository
-from service.capacity.costs import Costs, read_costs, with_values, write_costs
 from service.capacity.plan import LATENCY_FACTOR, Goal, Limits, Plan, plan
+from service.capacity.request_costs import Costs, read_costs, with_values, write_costs
 from service.cli.arguments import file_path, json_flag, models_option, published, split
 from service.cli.console import print_json, print_table
 from service.cli.own_server import OF_CALLERS, OF_ROWS, instances, own_server
@@ -181,7 +181,7 @@ def _plans(found: list[Plan]) -> Table:
 
 def lines(found: Plan) -> list[tuple[str, str]]:
     """A plan for people: what, and how much."""
-    unknown = "unknown"
+    unknown, traffic = "unknown", found.traffic
     return [
         ("requests/s of one process, at most", f"{found.most_of_a_process:,.0f}"),
         ("requests/s of one process, planned", f"{found.rate_of_a_process:,.0f}"),
@@ -193,11 +193,11 @@ def lines(found: Plan) -> list[tuple[str, str]]:
         ("machines, with the spare ones", f"{found.nodes:,}"),
         ("processes of one machine", f"{found.processes_of_a_node:,}"),
         ("memory of the processes", f"{found.memory_bytes / 2**30:,.1f} GiB"),
-        ("network in / out", f"{found.bytes_in / MEBI:,.1f} / {found.bytes_out / MEBI:,.1f} MiB/s"),
-        ("records, in groups", f"{found.records:,.0f}/s, {found.commits:,.0f}/s"),
-        ("bytes of records", f"{found.record_bytes / MEBI:,.1f} MiB/s"),
-        ("databases", unknown if found.databases is None else f"{found.databases:,}"),
-        ("proxies", unknown if found.proxies is None else f"{found.proxies:,}"),
+        ("network in / out", f"{traffic.bytes_in / MEBI:,.1f} / {traffic.bytes_out / MEBI:,.1f} MiB/s"),
+        ("records, in groups", f"{traffic.records:,.0f}/s, {traffic.commits:,.0f}/s"),
+        ("bytes of records", f"{traffic.record_bytes / MEBI:,.1f} MiB/s"),
+        ("databases", unknown if traffic.databases is None else f"{traffic.databases:,}"),
+        ("proxies", unknown if traffic.proxies is None else f"{traffic.proxies:,}"),
         ("processor hours in 30 days", f"{found.core_hours:,.0f}"),
         ("cost in 30 days", unknown if found.cost is None else f"{found.cost:,.2f}"),
     ]

@@ -3,7 +3,7 @@
 Ray places the work and repeats what a dead process or node leaves. Rows and answers do not travel through it: every
 process reads its rows from the shared folder and writes its chunks there, by the function that one process uses.
 
-Tested in tests/cluster/test_sharded_score.py and tests/cluster/test_sharded_shards.py.
+Tested in tests/cluster/test_sharded_score.py.
 """
 
 import logging
@@ -123,8 +123,11 @@ class RayEngine:
             num_cpus=1,
             runtime_env={"env_vars": PROCESS},
         )
-        for answer in answers.iter_rows():
-            yield answer["error"]
+        try:
+            for answer in answers.iter_rows():
+                yield answer["error"]
+        except ray.exceptions.RayError as error:
+            raise DataError(_failed(error)) from error
 
 
 def answer_shard(table: Table, job: Job) -> Table:
@@ -224,6 +227,12 @@ def _check_part(job: Job, stretch: Stretch) -> None:
             f"{_node()} does not see {stretch.path} with the size and time that it has here: every node needs the same "
             "files under the same paths, in a shared folder"
         )
+
+
+def _failed(error: Exception) -> str:
+    """What ended the run that is no error of ours, in one line: the last of Ray's, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return f"the Ray cluster failed: {lines[-1][:300]}; what is finished is kept, run the same command again"
 
 
 def _node() -> str:

@@ -1,7 +1,8 @@
 """`oci://registry/repository:tag`: an artifact whose layers are files, as `oras push` makes it.
 
 A layer's title (``org.opencontainers.image.title``) is the file's path in a repository, and its digest that of the
-file. Layers that are archives are refused: nothing is ever unpacked.
+file. An artifact whose titles have no folders is one version. Layers that are archives are refused: nothing is ever
+unpacked.
 
 Tested in `tests/pull/test_registry_source.py`.
 """
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import httpx
 
+from service.bundle.sums import SUMS_FILE
 from service.pull.pull_errors import PullFailed, SourceMissing
 from service.pull.registry_login import authorization
 from service.pull.source import Content, read_within
@@ -71,17 +73,19 @@ class RegistrySource:
 
     def names(self) -> list[str]:
         """As `Source.names`."""
+        if self._is_one_version:
+            raise PullFailed(f"{self.title} is one version without a name; say which: NAME/VERSION")
         return sorted({title.partition("/")[0] for title in self._layers if title.count("/") == 2})
 
     def sizes(self, folder: str) -> Mapping[str, int]:
         """As `Source.sizes`."""
         found = ((title.rpartition("/"), layer.size) for title, layer in self._layers.items())
-        return {name: size for (place, _, name), size in found if place == folder}
+        return {name: size for (place, _, name), size in found if self._is_one_version or place == folder}
 
     @contextmanager
     def read(self, path: str, offset: int = 0) -> Iterator[Content]:
         """As `Source.read`; a file that is read from its beginning is checked against its layer's digest."""
-        layer = self._layers.get(path)
+        layer = self._layers.get(path.rpartition("/")[2] if self._is_one_version else path)
         if layer is None:
             raise SourceMissing(f"{self.title} holds no {path}")
         with self._opened(f"blobs/{layer.digest}", offset) as content:
@@ -99,7 +103,15 @@ class RegistrySource:
             raise PullFailed(f"{self.title} is not there: {error}") from None
         if self._digest and f"sha256:{hashlib.sha256(text).hexdigest()}" != self._digest:
             raise PullFailed(f"{self.title}: the registry sent another manifest than that of this digest")
-        return dict(_titled_layers(text, self.title))
+        layers = dict(_titled_layers(text, self.title))
+        if not any(title.rpartition("/")[2] == SUMS_FILE for title in layers):
+            raise PullFailed(f"{self.title} holds no file {SUMS_FILE} of a version; {_PUSH_FILES}")
+        return layers
+
+    @property
+    def _is_one_version(self) -> bool:
+        """Whether its files have no folders; the command line then says which version they are."""
+        return SUMS_FILE in self._layers
 
     @contextmanager
     def _opened(self, path: str, offset: int, accept: str = "*/*") -> Iterator[Content]:

@@ -20,7 +20,7 @@ from service.api import bench
 from service.api.bench import Address
 from service.api.cost_measurement import Sample, counters, measured, processor_seconds
 from service.bundle.repository import Repository
-from service.capacity.costs import Costs
+from service.capacity.request_costs import Costs
 from service.capacity.simulation import Simulated, simulate
 from service.cli.arguments import published
 from service.runtime.model import load_model

@@ -484,3 +484,21 @@ def test_inputs_are_kept_only_where_a_manifest_asks_for_them() -> None:
     assert kept.fingerprints() == parse_manifest(VALID).fingerprints()
     with pytest.raises(ManifestInvalid, match=r"record\.outputs"):
         parse_manifest(VALID + "\n[record]\noutputs = true\n")
+
+
+@pytest.mark.parametrize(
+    "listed", ["{}", "{ gpu = {} }", "{ openvino = { tf32 = true } }", "{ cuda = { tolerance = 0.0 } }"]
+)
+def test_providers_that_cannot_be_accepted_are_refused(listed: str) -> None:
+    with pytest.raises(ManifestInvalid, match=r"graph\.providers"):
+        parse_manifest(VALID.replace("[graph]\n", f"[graph]\nproviders = {listed}\n"))
+
+
+def test_listed_providers_are_part_of_what_a_calibration_depends_on_and_none_change_nothing() -> None:
+    plain = parse_manifest(VALID)
+    text = "providers = { cpu = {}, cuda = { tf32 = true } }"
+    listed = parse_manifest(VALID.replace("[graph]\n", f"[graph]\n{text}\n"))
+    assert listed.graph.providers is not None
+    assert listed.graph.providers.names == ("cpu", "cuda")
+    assert listed.fingerprints()["graph"] != plain.fingerprints()["graph"]
+    assert "providers" not in str(plain.model_dump(exclude_none=True))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.capacity.cost_fit import Observed, commit_contention, commit_costs, processor_costs
-from service.capacity.costs import CapacityError, Costs
+from service.capacity.request_costs import CapacityError, Costs
 from service.runtime.timing import RunTime
 
 RUN_TIME = RunTime(5e-5, 1e-6)

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.capacity.costs import CapacityError, Costs
 from service.capacity.plan import Goal, Limits, cores_of_a_process, most_of_a_process, plan, saturation
+from service.capacity.request_costs import CapacityError, Costs
 from service.capacity.simulation import simulate
 
 COSTS = Costs(
@@ -55,21 +55,22 @@ def test_a_tighter_goal_dearer_requests_and_bursts_take_no_fewer_processes() -> 
 def test_what_grows_with_the_load_is_in_proportion() -> None:
     small, large = (plan(COSTS, replace(GOAL, requests_per_second=rate)) for rate in (1e5, 1e6))
     for name in ("bytes_in", "bytes_out", "records", "record_bytes"):
-        assert getattr(large, name) == pytest.approx(10.0 * getattr(small, name))
+        assert getattr(large.traffic, name) == pytest.approx(10.0 * getattr(small.traffic, name))
     assert 0 <= 10 * small.processes - large.processes < 10  # only whole processes can be had
-    assert small.commits < small.records
+    assert small.traffic.commits < small.traffic.records
     assert large.memory_bytes == large.processes * COSTS.process_bytes
 
 
 def test_a_service_without_records_writes_none() -> None:
-    found = plan(replace(COSTS, commit_seconds=0.0, commit_record_seconds=0.0), GOAL, Limits(100.0, 1000.0))
+    found = plan(replace(COSTS, commit_seconds=0.0, commit_record_seconds=0.0), GOAL, Limits(100.0, 1000.0)).traffic
     assert (found.records, found.record_bytes, found.databases, found.proxies) == (0.0, 0.0, 0, 5)
 
 
 def test_databases_and_proxies_share_the_load_where_it_is_known_what_one_takes() -> None:
-    found = plan(COSTS, GOAL, Limits(2000.0, 6000.0))
+    found = plan(COSTS, GOAL, Limits(2000.0, 6000.0)).traffic
     assert (found.databases, found.proxies) == (3, 1)
-    assert (plan(COSTS, GOAL).databases, plan(COSTS, GOAL).proxies) == (None, None)
+    unknown = plan(COSTS, GOAL).traffic
+    assert (unknown.databases, unknown.proxies) == (None, None)
 
 
 def test_the_cost_is_the_price_of_all_processors_of_all_nodes() -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.capacity.costs import Costs
 from service.capacity.offered_load import unit_moments
+from service.capacity.request_costs import Costs
 from service.capacity.simulation import Process, Simulated, simulate
 
 LONG = 1e9

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from service.capacity.costs import read_costs
+from service.capacity.request_costs import read_costs
 from service.cli import main as cli
 from tests.cli.printed import Run, one_line
 from tests.shipped_model import SHIPPED
@@ -51,8 +51,8 @@ def test_costs_are_measured_on_a_server_of_its_own(costs_file: Path) -> None:
 def test_a_plan_is_made_of_measured_costs(costs_file: Path) -> None:
     found = planned("--costs", str(costs_file), "--p99-ms", "2000")
     assert found["processes"] >= 1
-    assert found["records"] == 5000.0
-    assert found["record_bytes"] == pytest.approx(5000.0 * read_costs(costs_file).record_bytes)
+    assert found["traffic"]["records"] == 5000.0
+    assert found["traffic"]["record_bytes"] == pytest.approx(5000.0 * read_costs(costs_file).record_bytes)
 
 
 def test_without_a_record_none_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_numbers_alone_make_a_plan_too() -> None:
     found = planned(*ROUGH, "--latency-factor", "1", "--database-records", "1000", "--price", "2")
     assert found["p99_seconds"] <= 0.05
     assert found["cost"] == 2 * found["core_hours"]
-    assert found["records"] == 0.0
+    assert found["traffic"]["records"] == 0.0
 
 
 def test_a_plan_for_people_says_what_is_not_known() -> None:

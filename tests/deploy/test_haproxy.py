@@ -72,10 +72,10 @@ def test_times_fit_those_of_the_service() -> None:
 
 
 def test_a_replica_leaves_the_balance_before_it_stops_to_accept() -> None:
-    ((milliseconds, failures),) = re.findall(r"inter (\d+)ms fall (\d+)", TEXT)
+    ((interval, failures),) = re.findall(r"inter (\d+)s fall (\d+)", TEXT)
     dockerfile = Path(ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
     (drain,) = re.findall(r"TEMPERANCE_DRAIN_SECONDS=(\d+)", dockerfile)
-    assert int(milliseconds) * int(failures) / 1000 + 1 < float(drain)
+    assert int(interval) * int(failures) + 1 < float(drain)
 
 
 def test_the_servers_are_the_replicas_of_the_compose_file() -> None:

@@ -44,6 +44,15 @@ def test_other_costs_are_another_action(every_task: Registry) -> None:
     assert differences(recorded, recomputed(recorded, basis)) == ["decision.action"]
 
 
+def test_ties_as_wide_as_they_were_decide_again(every_task: Registry) -> None:
+    _, _, content = recorded_case(Case("letters", "decide"), every_task)
+    basis, recorded = basis_of(content), read(content)
+    basis["policies"][0]["ties"] = 1e9  # everything is tied: the first action wins
+    found = recomputed(recorded, basis).actions["decision.action"]
+    assert set(found) <= {basis["policies"][0]["actions"][0], *recorded.texts("decision.action")}
+    assert differences(recorded, recomputed(recorded, basis)) == ["decision.action"]
+
+
 def test_an_alarm_of_a_session_takes_a_row_as_a_flag_does(every_task: Registry) -> None:
     _, _, content = recorded_case(Case("letters", "decide", {"policy": "ponder", "session": Session(50.0)}), every_task)
     recorded = read(content)

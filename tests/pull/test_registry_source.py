@@ -84,6 +84,22 @@ def test_files_of_other_names_in_an_artifact_are_left_out(server: Registry, here
     assert {path.name for path in (here.root / NAME).iterdir()} == {"1", "aliases.toml", ".pulling-lock"}
 
 
+def test_an_artifact_of_files_without_folders_is_one_version_that_the_command_names(server: Registry, here: Repository):
+    server.push(REPOSITORY, "1.0", {path.name: path.read_bytes() for path in (SHIPPED / NAME / "1").iterdir()})
+    with open_source(f"oci://{server.host}/{REPOSITORY}:1.0") as source:
+        with pytest.raises(PullFailed, match="one version without a name; say which: NAME/VERSION"):
+            pull(source, here, PullRequest())
+        with pytest.raises(PullFailed, match="is missing or names no version"):
+            pull(source, here, PullRequest((Choice(NAME),)))
+        assert pull(source, here, PullRequest((Choice(NAME, 3),)))[0].aliases == {"stable": 3}
+    assert here.versions(NAME) == [3]
+
+
+def test_an_artifact_without_files_of_a_version_is_refused_with_what_to_push(server: Registry, here: Repository):
+    server.push(REPOSITORY, "1.0", {"breast-cancer": b"an archive without a mark", "aliases.toml": b"stable = 1"})
+    assert "holds no file SHA256SUMS of a version; push its files one by one" in refused(server, here)
+
+
 Change = Callable[[Registry, list[dict[str, object]]], object]
 
 
@@ -167,7 +183,8 @@ def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "manifest", [b"", b"[]", b'{"manifests": []}', b'{"layers": [1]}', b"[" * 100_000, b"{" + b" " * (5 << 20)]
+    "manifest",
+    [b"", b"[]", b'{"manifests": []}', b'{"layers": [1]}', b'{"layers": []}', b"[" * 100_000, b"{" + b" " * (5 << 20)],
 )
 def test_what_is_no_manifest_is_refused(here: Repository, manifest: bytes):
     class Handler(QuietHandler):
@@ -178,7 +195,8 @@ def test_what_is_no_manifest_is_refused(here: Repository, manifest: bytes):
             self.wfile.write(manifest)
 
     with answering(Handler) as address:
-        assert "manifest" in refused(Registry(address), here) or "no artifact" in refused(Registry(address), here)
+        line = refused(Registry(address), here)
+    assert any(words in line for words in ("manifest", "no artifact", "holds no file"))
 
 
 def test_a_registry_that_wants_a_password_gets_that_of_dockers_file(tmp_path: Path, here: Repository):

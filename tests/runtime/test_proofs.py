@@ -24,6 +24,7 @@ from service.errors import LoadFailed
 from service.runtime.limited_process import GIBIBYTE, LimitedProcess, Limits, limited_process
 from service.runtime.proofs import MODULE, Proofs, digest_of
 from service.runtime.proven_versions import FILE, FOLDER
+from service.runtime.provider_packages import Providers
 from tests.small_graphs import (
     Build,
     big_tensor,
@@ -298,3 +299,11 @@ def test_the_digest_is_that_of_the_sums(repository: Repository, tmp_path: Path) 
     assert digest_of(repository, version) is None
     os.mkfifo(folder / SUMS_FILE)
     assert digest_of(repository, version) is None
+
+
+def test_a_pass_on_the_cpu_is_none_for_another_provider(small: Repository, add: Add, tmp_path: Path) -> None:
+    version = add("plain")
+    assert Proofs(data=tmp_path).refusals(small, [version]) == {}
+    (refusal,) = Proofs(data=tmp_path, providers=Providers("tensorrt")).refusals(small, [version]).values()
+    assert "provider 'tensorrt' cannot be loaded: " in refusal
+    assert "\n" not in refusal

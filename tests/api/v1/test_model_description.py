@@ -90,3 +90,13 @@ async def test_of_a_sequence_model_the_smoothness_is_answered(client_of: ClientO
     registry = load_registry(workshop.repository)
     training = await described(client_of(registry), "motion")
     assert training == {"loss": "cross_entropy", "smoothness": 1.0, "inverse": None}
+
+
+async def test_what_runs_a_model_is_described(fitted: Any, client_of: ClientOf) -> None:
+    async with client_of(fitted(WEIGHTED)) as client:
+        runtime = (await client.get("/v1/models/toy")).json()["runtime"]
+        properties = (await client.get("/v2/models/toy")).json()["properties"]
+    assert (runtime["provider"], runtime["device"], runtime["noise"]) == ("cpu", "cpu", None)
+    assert runtime["operators_on_cpu"] == {}
+    assert runtime["releases"][0].startswith("onnxruntime")
+    assert (properties["provider"], properties["device"]) == ("cpu", "cpu")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.capacity.costs import NAMES, CapacityError, Costs, read_costs, with_values, write_costs
+from service.capacity.request_costs import NAMES, CapacityError, Costs, read_costs, with_values, write_costs
 
 COSTS = Costs(rows=3, request_seconds=1e-4, joint_turn_seconds=4e-4, turn_seconds=1e-4, run_seconds=1e-3)
 
@@ -53,7 +53,7 @@ def test_every_cost_is_a_number_that_json_holds() -> None:
     assert set(json.loads(json.dumps(asdict(COSTS)))) == set(NAMES)
 
 
-def test_a_joint_run_costs_the_event_loop_what_was_measured_quiet_turns_included() -> None:
+def test_a_joint_run_costs_the_event_loop_what_was_measured() -> None:
     assert COSTS.turn_of(1) == COSTS.turn_seconds
     assert COSTS.turn_of(9) + 2 * COSTS.gather_seconds == pytest.approx(COSTS.joint_turn_seconds)
     assert replace(COSTS, joint_turn_seconds=0.0).gather_seconds == 0.0
