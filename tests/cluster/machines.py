@@ -42,10 +42,6 @@ class Machine:
         """Let no packet in or out: others see silence, and no closed connection."""
         ip("link", "set", self.cable, "down")
 
-    def plug_in(self) -> None:
-        """The end of `unplug`."""
-        ip("link", "set", self.cable, "up")
-
     def kill(self) -> None:
         """SIGKILL to all of its processes, as when the current goes."""
         while pids := _processes(self.name):
