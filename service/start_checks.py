@@ -15,6 +15,7 @@ from service.deployment import providers_of
 from service.environment import Sources
 from service.errors import SettingsInvalid
 from service.metrics_folder import clear_left_over
+from service.record_places import store_url
 from service.runtime.providers import check_provider
 from service.runtime.registry import Registry
 from service.settings import Settings
@@ -43,6 +44,8 @@ def check_settings(settings: Settings, sources: Sources) -> Access:
         Proxies.named(settings.proxies)  # workers read them too; what is wrong is reported now, and once
     with sources.named("data"):
         _check_data(settings.data, is_named="data" in settings.model_fields_set)
+    with sources.named("store", "store_password_file"):
+        store_url(settings)
     with sources.named("deployment" if settings.deployment else "provider"):
         for provider in providers_of(settings).named:
             check_provider(provider)

@@ -172,6 +172,10 @@ SETTINGS: tuple[tuple[str, dict[str, str]], ...] = (
     ("STORE_PASSWORD_FILE", {"STORE": "postgresql://me@db/t", "STORE_PASSWORD_FILE": "/nowhere/password"}),
     ("STORE_PASSWORD_FILE", {"STORE_PASSWORD_FILE": "/nowhere/password"}),
     ("STORE_PASSWORD_FILE", {"STORE_PASSWORD_FILE": ""}),
+    ("PROVIDER", {"PROVIDER": "gpu"}),
+    ("PROVIDER", {"PROVIDER": "tensorrt"}),  # whose package is not installed
+    ("DEPLOYMENT", {"DEPLOYMENT": ""}),
+    ("DEPLOYMENT", {"DEPLOYMENT": "/nowhere/deployment.toml"}),
 )
 """Which variable is named, and the variables that are set, without their prefix."""
 

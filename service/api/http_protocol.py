@@ -19,7 +19,7 @@ from service.api import request_head
 from service.api.connection_scan import ConnectionScan
 from service.api.http_errors import MalformedHttp, MethodNotAllowed, RequestTimeout
 from service.api.http_limits import FRESH_SECONDS, LINGER_SECONDS, MOST_FRAMING, MOST_PIPELINED, MOST_UNREAD, HttpLimits
-from service.api.lingering import LingeringProtocol
+from service.api.lingering import LingeringProtocol, WholeAnswers
 from service.api.loop_load import LoopLoad
 from service.api.refusals import KEEP_ALIVE, REFUSALS, Refusals
 from service.errors import BodyTooLarge, Draining, ServiceError
@@ -208,7 +208,7 @@ class StrictHttpProtocol(LingeringProtocol):
 
     def _cycle(self, method: str, version: str) -> RequestResponseCycle:
         keeps = version != "1.0" and self.parser.should_keep_alive()
-        cycle = RequestResponseCycle(
+        cycle = WholeAnswers(
             scope=self._scope(method, version),  # type: ignore[arg-type]  # as uvicorn makes it
             transport=self.transport,
             flow=self.flow,

@@ -12,8 +12,9 @@ import socket
 from contextlib import suppress
 from typing import Any, cast
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.api.connection_scan import ConnectionScan
@@ -22,14 +23,25 @@ from service.api.http_limits import LINGER_SECONDS, MOST_UNREAD, HttpLimits
 
 
 class _Outlet(asyncio.Transport):
-    """The transport as those know it who answer: closing it is the protocol's."""
+    """The transport as those know it who answer: closing it is the protocol's, and a head leaves with its body."""
 
     def __init__(self, transport: asyncio.Transport, protocol: "LingeringProtocol") -> None:
         super().__init__()
         self._transport, self._protocol = transport, protocol
+        self._holds, self._head = False, b""
+
+    def hold(self) -> None:
+        """Keep what is written next until more is."""
+        self._holds = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._transport.write(data)
+        if self._holds:
+            self._holds, self._head = False, bytes(data)
+        elif self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines([head, data])
+        else:
+            self._transport.write(data)
 
     def close(self) -> None:
         self._protocol.end()
@@ -39,6 +51,23 @@ class _Outlet(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self._protocol.has_ended or self._transport.is_closing()
+
+
+class WholeAnswers(RequestResponseCycle):
+    """uvicorn's exchange of one request, whose answer leaves in one write.
+
+    A process that is killed between two writes leaves half an answer, which no proxy can ask another server for again.
+    One whose application fails between the two leaves none.
+    """
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a part of the answer; see ASGI."""
+        outlet = cast("_Outlet", self.transport)
+        if message["type"] == "http.response.start":
+            outlet.hold()
+        elif self.scope["method"] == "HEAD":  # uvicorn writes nothing more
+            outlet.write(b"")
+        await super().send(message)
 
 
 class LingeringProtocol(HttpToolsProtocol):

@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -309,6 +310,21 @@ def test_trailers_do_not_become_fields_of_the_request(address: Address) -> None:
 
 
 # Several requests on one connection
+
+
+DATA_SEGMENTS_IN = 152
+"""Where a connection's `struct tcp_info` of Linux counts the segments that came with data: a number of four bytes."""
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [get(), get(target=b"/v1/models"), get(method=b"HEAD"), DECIDE + b"Content-Length: 2\r\n\r\n{}"]
+)
+def test_the_head_of_an_answer_leaves_with_its_body(request_bytes: bytes, address: Address) -> None:
+    with socket.create_connection(address) as connection:
+        connection.sendall(request_bytes)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 ")
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    assert int.from_bytes(info[DATA_SEGMENTS_IN : DATA_SEGMENTS_IN + 4], sys.byteorder) == 1
 
 
 def test_pipelined_requests_are_answered_in_their_order(address: Address) -> None:

@@ -193,8 +193,8 @@ def test_every_verb_explains_itself(verb: str, invoke: Callable[..., Result]) ->
 
 
 def test_the_command_lists_exactly_the_documented_verbs() -> None:
-    groups = {"alarms", "audit", "keys", "outcomes"}  # without a repository
-    assert set(cli.VERBS) == {*VERBS, *groups, "performance", "refit"}
+    groups = {"alarms", "audit", "capacity", "keys", "outcomes"}  # without a repository
+    assert set(cli.VERBS) == {*VERBS, *groups, "performance", "ray", "refit"}
 
 
 def test_every_verb_takes_the_repository_from_the_environment(

@@ -203,7 +203,7 @@ def test_a_draft_has_nothing_that_nodes_could_compare(toy: Callable[..., Reposit
     ],
 )
 @needs_ray
-def test_a_cluster_that_is_not_there_is_said_at_once(
+def test_a_cluster_that_is_not_there_is_refused_at_once(
     address: str, words: str, model: Model, request_: ScoreRequest
 ) -> None:
     with pytest.raises(SettingsInvalid) as error:

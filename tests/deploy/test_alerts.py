@@ -85,7 +85,7 @@ def test_an_alert_reads_only_metrics_that_the_service_exports(rule: dict[str, An
 
 
 @pytest.mark.parametrize("rule", rules(), ids=ALERTS)
-def test_an_alert_says_how_severe_it_is_what_happened_and_stands_in_the_guide(rule: dict[str, Any]) -> None:
+def test_an_alert_has_a_severity_a_summary_and_a_place_in_the_guide(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"].keys() == {"summary", "description"}
     assert f"| `{rule['alert']}` |" in GUIDE.read_text()
