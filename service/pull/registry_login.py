@@ -13,8 +13,11 @@ from typing import Any, Final
 
 import httpx
 
+from service.bundle.files import read_file
+from service.errors import BundleDamaged
 from service.pull.pull_errors import PullFailed
-from service.pull.web_client import WebClient, check_status, titled
+from service.pull.source import read_within
+from service.pull.web_client import WebClient, below_user, check_status, titled
 
 MOST_BYTES: Final = 1 << 20
 """Of a token's answer, and of the file of credentials."""
@@ -59,7 +62,7 @@ def credential(registry: str) -> str | None:
         If that file cannot be read.
     """
     folder = os.environ.get("DOCKER_CONFIG")
-    path = Path(folder or "~/.docker").expanduser() / "config.json"
+    path = below_user(folder or "~/.docker") / "config.json"
     entries = _json(path).get("auths", {})
     entry = entries.get(registry) if isinstance(entries, dict) else None
     found = entry.get("auth") if isinstance(entry, dict) else None
@@ -76,10 +79,10 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_bytes()[:MOST_BYTES])
-    except OSError as error:
-        raise PullFailed(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
+        found = json.loads(read_file(path, limit=MOST_BYTES))
+    except BundleDamaged as error:
+        raise PullFailed(str(error)) from None
+    except (ValueError, RecursionError):
         raise PullFailed(f"{path} is not JSON") from None
     return found if isinstance(found, dict) else {}
 
@@ -89,11 +92,11 @@ def _token(client: WebClient, url: httpx.URL, parts: dict[str, str], known: str 
     headers = {} if known is None else {"Authorization": f"Basic {known}"}
     with client.get(realm, headers) as response:
         check_status(realm, response)
-        body = b"".join(response.iter_bytes())[:MOST_BYTES]
+        body = read_within(response.iter_raw(), MOST_BYTES, f"the answer of {titled(realm)}")
     try:
         answer = json.loads(body)
         token = answer.get("token") or answer.get("access_token")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         token = None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise PullFailed(f"{titled(realm)}: its answer holds no token")

@@ -22,7 +22,7 @@ from service.bundle.sums import SUMS_FILE
 from service.pull.pull_errors import PullFailed, SourceMissing
 from service.pull.registry_login import authorization
 from service.pull.source import Content, read_within
-from service.pull.web_client import WebClient, content_of, is_loopback, part_headers
+from service.pull.web_client import WebClient, content_of, is_loopback, origin, part_headers
 
 ADDRESS: Final = re.compile(
     r"oci://(?P<registry>[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?)"
@@ -88,7 +88,10 @@ class RegistrySource:
         layer = self._layers.get(path.rpartition("/")[2] if self._is_one_version else path)
         if layer is None:
             raise SourceMissing(f"{self.title} holds no {path}")
-        with self._opened(f"blobs/{layer.digest}", offset) as content:
+        if offset == layer.size:  # all of it has come
+            yield Content(offset, layer.size, iter(()))
+            return
+        with self._opened(f"blobs/{layer.digest}", offset if offset < layer.size else 0) as content:
             if content.size not in {layer.size, None}:
                 raise PullFailed(f"{self.title}: {path} is not as large as the artifact's manifest states")
             chunks = content.chunks if content.offset else self._checked(content.chunks, layer, path)
@@ -119,11 +122,15 @@ class RegistrySource:
         headers = {"Accept": accept, **part_headers(offset)}
         with ExitStack() as stack:
             response = stack.enter_context(self._client.get(url, {**headers, **self._login}))
-            challenge = response.headers.get("www-authenticate", "")
-            if response.status_code == httpx.codes.UNAUTHORIZED and challenge:  # at first, and when a token has run out
+            if challenge := self._challenge(response):  # at first, and when a token has run out
                 self._login = {"Authorization": authorization(self._client, url, challenge, self._registry)}
                 response = stack.enter_context(self._client.get(url, {**headers, **self._login}))
             yield content_of(url, response, offset)
+
+    def _challenge(self, response: httpx.Response) -> str:
+        """What the registry itself needs before it answers; a server that it redirects to is not logged in to."""
+        is_own = response.status_code == httpx.codes.UNAUTHORIZED and origin(response.url) == origin(self._base)
+        return response.headers.get("www-authenticate", "") if is_own else ""
 
     def _checked(self, chunks: Iterator[bytes], layer: Layer, path: str) -> Iterator[bytes]:
         found = hashlib.sha256()

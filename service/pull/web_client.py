@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
+from netrc import NetrcParseError
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -31,11 +32,16 @@ class WebClient:
         Whether ``http`` is allowed to other machines too; to this one it always is.
     netrc : bool
         Whether user names and passwords of hosts are read from the file that ``NETRC`` names, or from ``~/.netrc``.
+
+    Raises
+    ------
+    PullFailed
+        If that file, the authorities of ``SSL_CERT_FILE`` or a proxy that the environment states cannot be used.
     """
 
     def __init__(self, *, plain_http: bool = False, netrc: bool = False) -> None:
         self._plain_http = plain_http
-        self._client = httpx.Client(follow_redirects=False, timeout=SECONDS, auth=_netrc() if netrc else None)
+        self._client = _client(_netrc() if netrc else None)
 
     def close(self) -> None:
         """End all connections."""
@@ -59,7 +65,7 @@ class WebClient:
                     yield response
                     return
                 target = _target(url, response)
-            if _origin(target) != _origin(url):  # a credential is of one server
+            if origin(target) != origin(url):  # a credential is of one server
                 headers = {key: value for key, value in headers.items() if key.lower() != "authorization"}
             url = target
         raise PullFailed(f"{titled(url)}: more than {MOST_REDIRECTS} redirects in a row")
@@ -79,7 +85,17 @@ class WebClient:
 
 def titled(url: httpx.URL) -> str:
     """A URL in messages: without user, password, query and fragment, which may be credentials."""
-    return str(httpx.URL(scheme=url.scheme, host=url.host, port=url.port, path=url.path))
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+
+
+def origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    """What a credential belongs to: scheme, host and port."""
+    return url.scheme, url.host, url.port
+
+
+def below_user(path: str) -> Path:
+    """A path that may begin with ``~``; as it stands where the user has no folder, as in some containers."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # `Path.expanduser` raises there
 
 
 def is_loopback(host: str) -> bool:
@@ -117,7 +133,8 @@ def content_of(url: httpx.URL, response: httpx.Response, offset: int) -> Content
         As `check_status`, or for an answer that is not that file as it is stored.
     """
     if offset and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-        return Content(0, None, iter(()))  # what lies here is no beginning of it
+        is_whole = response.headers.get("content-range", "") == f"bytes */{offset}"
+        return Content(offset if is_whole else 0, None, iter(()))  # else what lies here is no beginning of it
     check_status(url, response)
     if response.headers.get("content-encoding", "identity") != "identity":
         raise PullFailed(f"{titled(url)}: the server compresses files; let it send them as they are")
@@ -139,10 +156,6 @@ def _target(url: httpx.URL, response: httpx.Response) -> httpx.URL:
     if target.scheme not in {"https", url.scheme}:
         raise PullFailed(f"{titled(url)}: the server redirects from {url.scheme} to another scheme, which is refused")
     return target
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
 
 
 @contextmanager
@@ -168,9 +181,25 @@ def _is_of_tls(error: BaseException | None) -> bool:
     return error is not None
 
 
+def _client(auth: httpx.NetRCAuth | None) -> httpx.Client:
+    try:
+        return httpx.Client(follow_redirects=False, timeout=SECONDS, auth=auth)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise PullFailed(f"the authorities of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {reason}") from None
+    except (ValueError, httpx.InvalidURL):  # its text may hold a password
+        raise PullFailed("a proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names has no usable URL") from None
+
+
 def _netrc() -> httpx.NetRCAuth | None:
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-    return httpx.NetRCAuth(str(path)) if path.is_file() else None
+    path = below_user(os.environ.get("NETRC") or "~/.netrc")
+    try:
+        return httpx.NetRCAuth(str(path)) if path.is_file() else None
+    except OSError as error:
+        raise PullFailed(f"{path} cannot be read: {error.strerror}") from None
+    except (NetrcParseError, ValueError) as error:  # its text may hold a password
+        line = getattr(error, "lineno", None)
+        raise PullFailed(f"{path} is no file of netrc{f': see line {line}' if line else ''}") from None
 
 
 _PLAIN: Final = {"Accept-Encoding": "identity", "User-Agent": "temperance"}

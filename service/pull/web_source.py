@@ -6,6 +6,7 @@ Tested in `tests/pull/test_source_kinds.py`.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import quote
 
 import httpx
 
@@ -48,7 +49,8 @@ class WebSource:
     @contextmanager
     def read(self, path: str, offset: int = 0) -> Iterator[Content]:
         """As `Source.read`."""
-        with self._client.read(self._base.copy_with(path=f"{self._base.path.rstrip('/')}/{path}"), offset) as content:
+        place = self._base.raw_path.rstrip(b"/") + b"/" + quote(path).encode()
+        with self._client.read(self._base.copy_with(raw_path=place), offset) as content:
             yield content
 
 

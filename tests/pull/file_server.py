@@ -127,7 +127,10 @@ def _send(handler: BaseHTTPRequestHandler, files: Files, content: bytes) -> None
     start = handler.headers.get("Range", "").removeprefix("bytes=").partition("-")[0] if files.ranges else ""
     offset = int(start or 0)
     if offset and offset >= len(content):
-        handler.send_error(416)
+        handler.send_response(416)
+        handler.send_header("Content-Range", f"bytes */{len(content)}")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
         return
     handler.send_response(206 if offset else 200)
     if offset:

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -67,6 +68,14 @@ def test_a_list_with_a_name_that_no_file_of_a_version_has_is_refused(web: Files,
     web.answers[f"/models/{NAME}/1/SHA256SUMS"] = body(sums_with(f"{ZEROS}  {HOSTILE_NAMES[name]}"))
     assert "which is no name of a version's file" in refused(web.address, here)
     assert web.paths()[-1].endswith("SHA256SUMS")
+
+
+@pytest.mark.parametrize("name", ["data?x=1", "data#x", "data%2f..%2f..", "data ä"])
+def test_a_name_is_one_part_of_a_path_whatever_it_holds(web: Files, here: Repository, name: str):
+    web.answers[f"/models/{NAME}/1/SHA256SUMS"] = body(sums_with(f"{ZEROS}  {name}"))
+    assert "is not there" in refused(web.address, here)
+    assert unquote(web.paths()[-1]) == f"/models/{NAME}/1/{name}"
+    assert not {"?", "#"} & set(web.paths()[-1])
 
 
 @pytest.mark.parametrize(

@@ -299,3 +299,49 @@ def test_a_challenge_that_would_lead_credentials_astray_is_refused(here: Reposit
 
     with answering(Handler) as address:
         assert reason in refused(Registry(address), here)
+
+
+def test_a_server_that_a_registry_redirects_to_gets_no_credential_of_it(tmp_path: Path, here: Repository):
+    seen = list[str]()
+
+    class Other(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802  # the base's name
+            seen.append(self.headers.get("Authorization", ""))
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", f'Bearer realm="http://{self.headers["Host"]}/token",service="x"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with answering(Other) as other:
+
+        class Handler(QuietHandler):
+            def do_GET(self) -> None:  # noqa: N802  # the base's name
+                self.send_response(307)
+                self.send_header("Location", f"http://{other}{self.path}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        with answering(Handler) as address:
+            log_in(tmp_path, Registry(address))
+            assert "access refused (HTTP 401)" in refused(Registry(address), here)
+    assert seen == [""]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(b" " * (2 << 20), "is larger than the 1024 KiB"), (b"[" * 100_000, "holds no token"),
+     (b"\x1f\x8b" + bytes(99), "holds no token")],
+)  # fmt: skip
+def test_an_answer_that_holds_no_token_is_refused(here: Repository, answer: bytes, reason: str):
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802  # the base's name
+            is_token = self.path.startswith("/token")
+            self.send_response(200 if is_token else 401)
+            self.send_header("WWW-Authenticate", f'Bearer realm="http://{self.headers["Host"]}/token"')
+            self.send_header("Content-Encoding", "gzip" if is_token else "identity")
+            self.send_header("Content-Length", str(len(answer) if is_token else 0))
+            self.end_headers()
+            self.wfile.write(answer if is_token else b"")
+
+    with answering(Handler) as address:
+        assert reason in refused(Registry(address), here)

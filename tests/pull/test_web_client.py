@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.pull.pull_errors import PullFailed, SourceInterrupted, SourceMissing
-from service.pull.web_client import WebClient, is_loopback, titled
+from service.pull.web_client import WebClient, below_user, is_loopback, titled
 from tests.pull.file_server import Files, body, file_server, redirect
 from tests.shipped_model import NAME, SHIPPED
 
@@ -113,6 +113,41 @@ def test_plain_http_is_for_this_machine_alone_unless_it_is_allowed():
 
 def test_titles_hold_no_credential():
     assert titled(httpx.URL("https://user:hidden@host:8443/a/b?sig=hidden#hidden")) == "https://host:8443/a/b"
+
+
+def test_titles_keep_what_a_path_must_not_hold_as_it_was_written(web: Files):
+    web.answers["/a"] = redirect("/b%0Ac%3Fd")
+    web.answers["/b%0Ac%3Fd"] = redirect("ftp://host/x")
+    with pytest.raises(PullFailed, match="/b%0Ac%3Fd: the server redirects"):
+        read(web.address.replace("/models", "/a"))
+
+
+@pytest.mark.parametrize("text", ["machine host login puller\nhidden password", "\udcff"])
+def test_a_file_of_netrc_that_is_none_is_named_without_its_words(tmp_path: Path, text: str):
+    (tmp_path / "netrc").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(PullFailed, match=r"netrc is no file of netrc") as caught:
+        WebClient(netrc=True)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE or SSL_CERT_DIR cannot be read: No such file"),
+        ("HTTPS_PROXY", "gopher://user:hidden@host", "no usable URL"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(PullFailed, match=reason) as caught:
+        WebClient()
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_user_without_a_folder_has_no_credentials():
+    assert below_user("~no-such-user-of-tests/.netrc") == Path("~no-such-user-of-tests/.netrc")
 
 
 @pytest.mark.parametrize(
