@@ -59,10 +59,23 @@ class FolderSource:
         file = self._root / path
         if not file.exists():
             raise SourceMissing(f"{file} is missing")
-        try:
-            with opened(file, follow=file.parent.parent == self._root) as reader:
-                size = reader.seek(0, 2)
-                reader.seek(min(offset, size))
-                yield Content(reader.tell(), size, iter(partial(reader.read, CHUNK), b""))
-        except BundleDamaged as error:
-            raise PullFailed(str(error)) from None
+        follow = file.parent.parent == self._root
+        with _translated(), opened(file, follow=follow) as reader:
+            size = reader.seek(0, 2)
+        begin = min(offset, size)
+        yield Content(begin, size, _chunks(file, begin, follow=follow))
+
+
+def _chunks(file: Path, begin: int, *, follow: bool) -> Iterator[bytes]:
+    """By an iterator of its own, so that an error of what writes them is not taken for one of this file."""
+    with _translated(), opened(file, follow=follow) as reader:
+        reader.seek(begin)
+        yield from iter(partial(reader.read, CHUNK), b"")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except BundleDamaged as error:
+        raise PullFailed(str(error)) from None

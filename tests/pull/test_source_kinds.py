@@ -1,5 +1,7 @@
 """Promises that every kind of source keeps."""
 
+import errno
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -7,9 +9,11 @@ import pytest
 
 from service.bundle.repository import Repository
 from service.bundle.writer import set_alias
+from service.pull.fetching import Budget, Fetch
 from service.pull.pull_errors import PullFailed, SourceMissing
 from service.pull.pull_plan import Choice, PullRequest
 from service.pull.pull_versions import PulledModel, pull
+from service.pull.source import Source
 from service.pull.source_kinds import SOURCES, open_source
 from tests.damaged_versions import reseal
 from tests.pull.places import PLACES, Place
@@ -99,6 +103,39 @@ def test_a_part_that_an_interrupted_pull_left_is_continued(place: Place, here: R
     pull_from(place.address, here, ONE)
     assert here.bundle(NAME, 1).digest == digest
     assert not list((here.root / NAME).glob(".pulling-1*"))
+
+
+def test_a_part_that_holds_every_byte_is_finished_without_another_one(place: Place, here: Repository, tmp_path: Path):
+    content = (SHIPPED / NAME / "1" / "state.npz").read_bytes()
+    (tmp_path / "part").write_bytes(content)
+    with open_source(place.address) as source:
+        budget = Budget(0)
+        sum_of_it = hashlib.sha256(content).hexdigest()
+        Fetch(source, budget).file(f"{NAME}/1/state.npz", sum_of_it, tmp_path / "part", here.root / "state.npz")
+    assert (here.root / "state.npz").read_bytes() == content
+    assert budget.left == 0
+
+
+def test_a_part_with_bytes_too_many_is_fetched_anew(place: Place, here: Repository, tmp_path: Path):
+    content = (SHIPPED / NAME / "1" / "state.npz").read_bytes()
+    (tmp_path / "part").write_bytes(content + b"more")
+    with open_source(place.address) as source:
+        sum_of_it = hashlib.sha256(content).hexdigest()
+        fetch = Fetch(source, Budget(3 * len(content)))
+        fetch.file(f"{NAME}/1/state.npz", sum_of_it, tmp_path / "part", here.root / "state.npz")
+    assert (here.root / "state.npz").read_bytes() == content
+
+
+def test_a_full_disk_is_named_as_the_place_that_cannot_be_written(place: Place):
+    """`/dev/full` stands for it."""
+    with open_source(place.address) as source, pytest.raises(OSError, match="No space left") as caught:
+        _write_to_a_full_disk(source)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def _write_to_a_full_disk(source: Source) -> None:
+    with source.read(f"{NAME}/1/state.npz") as content, Path("/dev/full").open("wb", buffering=0) as full:
+        full.writelines(content.chunks)
 
 
 def test_what_a_source_does_not_hold_is_missing(place: Place, here: Repository):
