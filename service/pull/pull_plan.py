@@ -99,7 +99,7 @@ def planned(source: Source, repository: Repository, request: PullRequest) -> lis
     names = dict.fromkeys(one.name for one in choices)
     models = [_model(source, name, [c.version for c in choices if c.name == name]) for name in names]
     for model in models:
-        _check_aliases(source, repository, model, request.aliases)
+        _check_aliases(source, repository, model, request)
         for version in model.versions:
             _check_digest(version, request.digests)
             is_here(repository, version)
@@ -146,18 +146,27 @@ def _check_digest(version: ListedVersion, digests: Iterable[str]) -> None:
         raise PullFailed(f"{version.title} is {version.digest} at the source, which no --digest allows")
 
 
-def _check_aliases(source: Source, repository: Repository, model: PlannedModel, rule: AliasRule) -> None:
-    if rule != "set":
+def _check_aliases(source: Source, repository: Repository, model: PlannedModel, request: PullRequest) -> None:
+    if request.aliases != "set":
         return
     if not model.listed.aliases:
         raise PullFailed(f"{source.title}/{model.name}/aliases.toml names no version, which --aliases set needs")
-    known = {version.version for version in model.versions} | set(repository.versions(model.name))
+    coming = {version.version for version in model.versions}
     for number in model.listed.versions:
-        if number not in known:
+        if number not in coming and not _is_same(source, repository, model.name, number, request):
             raise PullFailed(
                 f"the source's aliases of {model.name} name version {number}, which does not come: "
                 f"pull {model.name} without a VERSION, or leave out --aliases set"
             )
+
+
+def _is_same(source: Source, repository: Repository, name: str, number: int, request: PullRequest) -> bool:
+    """Whether a version that an alias names lies here already, with the source's files; PullFailed for other files."""
+    if number not in repository.versions(name):
+        return False
+    version = listed_version(source, name, number)
+    _check_digest(version, request.digests)
+    return is_here(repository, version)
 
 
 _IMMUTABLE: Final = "a version never changes; publish the other files as another version"

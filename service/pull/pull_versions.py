@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 from service.bundle.aliases import Alias
-from service.bundle.binding import check_bound
 from service.bundle.durability import sync, writing
 from service.bundle.repository import Repository
 from service.bundle.sums import SUMS_FILE
@@ -144,9 +143,7 @@ def _finish(repository: Repository, version: ListedVersion, files: Path) -> None
         sync(sums)
         sync(files)
     try:
-        bundle = repository.bundle_in(files, version.name, version.version)
-        if bundle.record is not None:
-            check_bound(bundle.record, bundle.state, where=files)
+        repository.bundle_in(files, version.name, version.version)
     except BundleError as error:
         if isinstance(error, BundleDamaged):
             shutil.rmtree(files.parent, ignore_errors=True)

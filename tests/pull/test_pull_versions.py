@@ -190,6 +190,33 @@ def test_aliases_are_not_set_to_versions_that_do_not_come(here: Repository, repo
         assert pull(source, here, PullRequest((Choice(NAME, 2),)))[0].aliases == {"stable": 2}
 
 
+def test_aliases_are_not_set_to_a_version_here_whose_files_are_not_those_of_the_source(
+    here: Repository, repository: Repository, publish_again
+):
+    publish_again()
+    (repository.root / NAME / "aliases.toml").write_text("stable = 2\nold = 1\n")
+    _edit(repository.root / NAME / "2")
+    shutil.copytree(SHIPPED / NAME, here.root / NAME)
+    request = PullRequest((Choice(NAME, 2),), aliases="set")
+    with open_source(str(repository.root)) as source:
+        only = frozenset({str(repository.bundle(NAME, 2).digest)})
+        with pytest.raises(PullFailed, match=r"version 1 is sha256:.*, which no --digest allows"):
+            pull(source, here, PullRequest((Choice(NAME, 2),), aliases="set", digests=only))
+        _edit(here.root / NAME / "1")
+        with pytest.raises(PullFailed, match="a version never changes"):
+            pull(source, here, request)
+        assert here.aliases(NAME) == {"stable": 1}
+        shutil.rmtree(here.root / NAME)
+        shutil.copytree(SHIPPED / NAME, here.root / NAME)
+        assert pull(source, here, request)[0].aliases == {"stable": 2, "old": 1}
+
+
+def _edit(version: Path) -> None:
+    manifest = version / "manifest.toml"
+    manifest.write_text(manifest.read_text() + "\n# another\n")
+    reseal(version)
+
+
 def test_a_damaged_version_here_is_named_and_left_to_a_person(here: Repository):
     request = PullRequest((Choice(NAME),))
     with open_source(str(SHIPPED)) as source:
