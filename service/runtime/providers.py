@@ -16,6 +16,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
+import numpy as np
 import onnxruntime as ort
 
 from service.bundle.accepted_providers import ProviderName
@@ -135,11 +136,17 @@ def check_provider(provider: ProviderName) -> None:
     Raises
     ------
     SettingsInvalid
-        If it cannot be loaded here, and which package would bring it.
+        If it cannot be loaded or fails here, and which package would bring it.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    make_session(SMALL_GRAPH, options, Execution(provider))
+    try:
+        made = make_session(SMALL_GRAPH, options, Execution(provider))
+        made.session.run(None, {"x": np.ones((1, 2), dtype=np.float32)})
+    except SettingsInvalid:
+        raise
+    except Exception as error:  # noqa: BLE001  # those of ONNX Runtime share no other ancestor
+        raise unavailable(provider, _one_line(error)) from None
 
 
 def unavailable(provider: ProviderName, reason: str) -> SettingsInvalid:
@@ -176,7 +183,7 @@ def tensorrt_options() -> dict[str, str]:
 
 def _on_cpu(source: Source, options: ort.SessionOptions, execution: Execution) -> Made:
     del execution
-    return Made(ort.InferenceSession(source, options, providers=[CPU_PROVIDER]))
+    return Made(_session(source, options, [CPU_PROVIDER]))
 
 
 def _on_openvino(source: Source, options: ort.SessionOptions, execution: Execution) -> Made:
@@ -186,7 +193,7 @@ def _on_openvino(source: Source, options: ort.SessionOptions, execution: Executi
         return Made(_session(source, options, [(OPENVINO, {"device_type": "CPU", **own}), CPU_PROVIDER]), "CPU")
     device = _openvino_device()
     options.add_provider_for_devices([device], own)
-    return Made(ort.InferenceSession(source, options), device.ep_metadata.get("FULL_DEVICE_NAME", "CPU"))
+    return Made(_session(source, options), device.ep_metadata.get("FULL_DEVICE_NAME", "CPU"))
 
 
 @cache
@@ -232,8 +239,8 @@ def _on_tensorrt(source: Source, options: ort.SessionOptions, execution: Executi
     return Made(_session(source, options, [*own, CPU_PROVIDER]), "cuda:0", _staging(own[0][0]), is_remote=True)
 
 
-def _session(source: Source, options: ort.SessionOptions, providers: list[Any]) -> ort.InferenceSession:
-    # Without the last argument the Python class tries again on the CPU, and prints it.
+def _session(source: Source, options: ort.SessionOptions, providers: list[Any] | None = None) -> ort.InferenceSession:
+    # Without the last argument the Python class tries again on the CPU, also when a run fails, and only prints it.
     return ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
 
 

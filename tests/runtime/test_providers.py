@@ -42,6 +42,28 @@ def test_the_cpu_runs_the_small_graph() -> None:
     assert placement_of(made, "cpu") == Placement("cpu", "cpu", 0, {})
 
 
+@pytest.mark.parametrize("provider", [name for name in PROVIDERS if name not in ABSENT])
+def test_no_session_of_a_provider_goes_on_with_the_cpu_when_a_run_fails(provider: ProviderName) -> None:
+    session = make_session(SMALL_GRAPH, ort.SessionOptions(), Execution(provider)).session
+    assert session._enable_fallback is False
+
+
+class Failing:
+    """A session that is made, and fails when it runs, as on a device whose driver is too old."""
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider"]
+
+    def run(self, *_: object) -> None:
+        raise ort.capi.onnxruntime_pybind11_state.EPFail("the driver is too old\nand more")
+
+
+def test_a_provider_that_fails_when_it_runs_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MAKERS, "cuda", lambda *_: Made(Failing()))
+    with pytest.raises(SettingsInvalid, match="provider 'cuda' cannot be loaded: the driver is too old; install"):
+        check_provider("cuda")
+
+
 @pytest.mark.parametrize("provider", ABSENT)
 def test_a_provider_that_is_not_there_is_an_error_with_its_package(provider: ProviderName) -> None:
     if provider == "openvino" and find_spec(PLUGIN) is not None:
