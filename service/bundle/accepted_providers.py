@@ -19,8 +19,8 @@ class AcceptedProvider(BaseModel):
     Attributes
     ----------
     tolerance : float or None
-        Largest difference of a logit from the CPU's, relative to 1 + the largest of its row. None is as much as
-        float32 explains, or the version's own noise where that is more.
+        Largest difference of a logit from the CPU's, or of the tensor that scores look at, relative to 1 + the largest
+        of its row. None is as much as float32 explains, or the version's own noise where that is more.
     tf32 : bool
         The version was fitted under TF32, so CUDA may use it.
     """

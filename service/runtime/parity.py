@@ -35,25 +35,34 @@ class Difference:
         Of a probability, relative to itself.
     scores : tuple of float
         Of every OOD score, relative to 1 + its size.
+    features : float
+        Of the tensor that OOD scores look at, relative to 1 + the largest of its row; 0 where they look at none.
     """
 
     logits: float
     probabilities: float
     scores: tuple[float, ...]
+    features: float = 0.0
 
     @classmethod
-    def between(cls, one: Posterior, other: Posterior) -> "Difference":
-        """Of two posteriors of the same rows."""
+    def between(cls, one: Posterior, other: Posterior, features: tuple[Array, Array] | None = None) -> "Difference":
+        """Of two posteriors of the same rows, and of the tensors (N, D) that their scores look at."""
         return cls(
-            _relative(one.logits, other.logits, np.abs(one.logits).max(axis=-1, keepdims=True, initial=0.0)),
+            _of_rows(one.logits, other.logits),
             _largest(np.abs(np.expm1(_apart(one.log_probs, other.log_probs)))),
             tuple(_relative(a, b, np.abs(a)) for a, b in zip(one.scores.T, other.scores.T, strict=True)),
+            0.0 if features is None else _of_rows(*features),
         )
 
     def joined(self, other: "Difference") -> "Difference":
         """The larger of each."""
         scores = tuple(map(max, self.scores, other.scores))
-        return Difference(max(self.logits, other.logits), max(self.probabilities, other.probabilities), scores)
+        return Difference(
+            max(self.logits, other.logits),
+            max(self.probabilities, other.probabilities),
+            scores,
+            max(self.features, other.features),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Parity:
     Attributes
     ----------
     rows : int
-        Synthetic rows that ran on it and on the CPU.
+        Of the self-test and synthetic, that ran on it and on the CPU.
     tolerance : float
         Largest difference that is allowed.
     from_cpu : Difference
@@ -79,8 +88,8 @@ class Parity:
 
     @property
     def is_within(self) -> bool:
-        """Whether both differences are allowed."""
-        return max(self.from_cpu.logits, self.alone) <= self.tolerance
+        """Whether all differences are allowed."""
+        return max(self.from_cpu.logits, self.from_cpu.features, self.alone) <= self.tolerance
 
     @property
     def ties(self) -> float:
@@ -134,6 +143,10 @@ def _edge(before: Reference, after: Reference, threshold: float) -> float:
     """Where a threshold lies once the tie that it is the edge of is wider."""
     at = int(before.caps.searchsorted(threshold, side="right")) - 1  # the farthest row of the tie
     return float(after.caps[at]) if at >= 0 and before.caps[at] == threshold else threshold
+
+
+def _of_rows(one: Array, other: Array) -> float:
+    return _relative(one, other, np.abs(one).max(axis=-1, keepdims=True, initial=0.0))
 
 
 def _relative(one: Array, other: Array, size: Array) -> float:

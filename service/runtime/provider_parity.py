@@ -74,13 +74,20 @@ def measure_parity(model: Model, on_cpu: Model, tolerance: float) -> Parity:
 
 def _part(model: Model, on_cpu: Model, probe: Probe) -> tuple[int, Difference, float]:
     """How many rows, their difference from the CPU in any batch, and that of their logits alone and among others."""
-    expected, among = (one.posterior_of(one.run(*probe)) for one in (on_cpu, model))
-    apart, alone = Difference.between(expected, among), 0.0
+    raw, raw_among = on_cpu.run(*probe), model.run(*probe)
+    expected, among = on_cpu.posterior_of(raw), model.posterior_of(raw_among)
+    apart, alone = Difference.between(expected, among, _tensors(model, raw.features, raw_among.features)), 0.0
     for row in range(len(expected.logits)):
-        own = model.posterior_of(model.run(*_row(probe, row)))
-        apart = apart.joined(Difference.between(expected[row : row + 1], own))
-        alone = max(alone, Difference.between(among[row : row + 1], own).logits)
+        raw_own, place = model.run(*_row(probe, row)), slice(row, row + 1)
+        own, tensors = model.posterior_of(raw_own), _tensors(model, raw.features[place], raw_own.features)
+        apart = apart.joined(Difference.between(expected[place], own, tensors))
+        alone = max(alone, Difference.between(among[place], own).logits)
     return len(expected.logits), apart, alone
+
+
+def _tensors(model: Model, expected: Array, found: Array) -> tuple[Array, Array] | None:
+    """What scores look at, where the graph computes it: columns of the input are the same on every provider."""
+    return (expected, found) if model.manifest.ood.looks_at_tensor else None
 
 
 def _probes(model: Model) -> list[Probe]:
@@ -131,7 +138,8 @@ def _tolerance(model: Model, accepted: AcceptedProvider) -> float:
         return accepted.tolerance
     record = model.bundle.record
     bands = [] if record is None else [score.band for score in record.scores.values() if score.band is not None]
-    grain = next(EPS[tensor.type] for tensor in model.session.outputs if tensor.name == model.manifest.graph.output)
+    read = {model.manifest.graph.output, model.manifest.ood.space}
+    grain = max(EPS.get(tensor.type, 0.0) for tensor in model.session.outputs if tensor.name in read)
     return max(SINGLE_TOLERANCE, GRAINS * grain, *(SAFETY * band.measured for band in bands), 0.0)
 
 
@@ -146,8 +154,10 @@ def _covered(model: Model, parity: Parity) -> Model:
 
 
 def _refusal(bundle: Bundle, provider: ProviderName, parity: Parity) -> str:
+    apart = parity.from_cpu
+    tensor = f", the tensor {bundle.manifest.ood.space!r} by {apart.features:.2g}," if apart.features > 0.0 else ""
     return (
-        f"{bundle.path}: on {provider} a logit of {parity.rows} rows differs by up to {parity.from_cpu.logits:.2g} of "
-        f"its row's size from the CPU's, and by {parity.alone:.2g} with the rows beside it; {parity.tolerance:.2g} is "
-        "allowed: run it on cpu, or state a tolerance under [graph] providers and fit again"
+        f"{bundle.path}: on {provider} a logit of {parity.rows} rows differs by up to {apart.logits:.2g} of its row's "
+        f"size from the CPU's{tensor or ','} and by {parity.alone:.2g} with the rows beside it; {parity.tolerance:.2g} "
+        "is allowed: run it on cpu, or state a tolerance under [graph] providers and fit again"
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from service.bundle.accepted_providers import Acceptance, AcceptedProvider
@@ -94,3 +95,44 @@ def test_a_tolerance_that_a_version_states_counts(
     model = load_on(listing(bundle, openvino=AcceptedProvider(tolerance=1e-2)), provider="openvino")
     assert model.parity is not None
     assert model.parity.tolerance == 1e-2
+
+
+def graph_with_hidden(path: Path, factor: float) -> Path:
+    """Writes a graph with a tensor `hidden`, larger by a factor, beside scores that do not depend on it."""
+    float32, kinds = onnx.TensorProto.FLOAT, onnx.helper.make_tensor_value_info
+    weights = onnx.numpy_helper.from_array(np.array(WEIGHTS, dtype=np.float32), "w")
+    larger = onnx.numpy_helper.from_array(np.array(factor, dtype=np.float32), "f")
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        onnx.helper.make_node("Mul", ["x", "f"], ["hidden"]),
+    ]
+    outputs = [kinds(name, float32, [None, 2]) for name in ("scores", "hidden")]
+    graph = onnx.helper.make_graph(nodes, "two", [kinds("x", float32, [None, 2])], outputs, [weights, larger])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(("factor", "is_within"), [(1.0, True), (1.0 + 1e-6, True), (1.01, False)])
+def test_a_tensor_of_scores_holds_to_the_same_tolerance_as_logits(
+    tmp_path: Path, bundle_of: Callable[..., Bundle], factor: float, *, is_within: bool
+) -> None:
+    ood = '[ood]\nscores = ["mahalanobis"]\nspace = "hidden"\n'
+    bundle = bundle_of(graph_with_hidden(tmp_path / "one.onnx", 1.0), ood + TAIL)
+    right = load_model(bundle)
+    wrong = replace(right, session=Session(graph_with_hidden(tmp_path / "other.onnx", factor)))
+    found = measure_parity(wrong, right, SINGLE_TOLERANCE)
+    assert found.from_cpu.logits == found.alone == 0.0
+    assert (found.from_cpu.features > 0.0) == (factor != 1.0)
+    assert found.is_within == is_within
+
+
+def test_a_version_whose_scores_look_at_another_tensor_is_refused_with_its_figure(
+    tmp_path: Path, bundle_of: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ood = '[ood]\nscores = ["mahalanobis"]\nspace = "hidden"\n'
+    bundle = bundle_of(graph_with_hidden(tmp_path / "one.onnx", 1.0), ood + TAIL)
+    right = load_model(bundle)
+    answers = iter([replace(right, session=Session(graph_with_hidden(tmp_path / "other.onnx", 1.01))), right])
+    monkeypatch.setattr(provider_parity, "load_model", lambda *_args, **_kwargs: next(answers))
+    with pytest.raises(LoadFailed, match=r"from the CPU's, the tensor 'hidden' by 0\.0\d+, and by 0 with"):
+        load_on(bundle, provider="openvino")
