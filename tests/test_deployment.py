@@ -2,10 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from service.bundle.repository import Repository
 from service.deployment import check_names, providers_of, read_deployment
-from service.errors import SettingsInvalid
+from service.errors import LoadFailed, SettingsInvalid
 from service.main import load
+from service.runtime.proofs import Proofs
 from service.settings import Settings
+from tests.damaged_versions import reseal
 from tests.shipped_model import NAME, SHIPPED
 
 
@@ -69,3 +72,18 @@ def test_a_provider_that_is_not_installed_refuses_the_version_that_is_to_run_on_
     path.write_text(f'[models.{NAME}.runtime]\nprovider = "tensorrt"\n')
     with pytest.raises(Exception, match="provider 'tensorrt' cannot be loaded: this ONNX Runtime is built without it"):
         load(Settings(models=SHIPPED, data=tmp_path, deployment=path))
+
+
+def test_a_version_that_does_not_accept_the_cpu_loads_there_and_is_not_served_there(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """`fit`, `publish` and `pull --verify` load it on the CPU, where every version is fitted."""
+    version = repository.root / NAME / "1"
+    for file in ("calibration.json", "state.npz"):
+        (version / file).unlink()
+    manifest = version / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace("[graph]\n", "[graph]\nproviders = { cuda = {} }\n", 1))
+    reseal(version)
+    assert Proofs().refusals(repository, [(NAME, 1)]) == {}
+    with pytest.raises(LoadFailed, match="its calibration accepts cuda, and this machine is to run it on cpu"):
+        load(Settings(models=repository.root, data=tmp_path, strict_start=True))

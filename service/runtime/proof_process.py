@@ -10,6 +10,7 @@ from typing import Final
 
 from service.bundle.repository import Bundle, Repository
 from service.runtime.limited_process import Message, answer_requests
+from service.runtime.model import load_model
 from service.runtime.provider_parity import load_on
 
 NICENESS: Final = 2
@@ -25,7 +26,10 @@ def main() -> None:
 def _answer(request: Message) -> Message:
     repository = Repository(Path(request["root"]), is_named=request["is_named"])
     bundle = _on_one_thread(_bundle(repository, request["name"], request["version"]))
-    load_on(bundle, provider=request["provider"])
+    if request["provider"] == "cpu":  # where every version is fitted; whether it is served there, its server checks
+        load_model(bundle)
+    else:
+        load_on(bundle, provider=request["provider"])
     return {}
 
 
