@@ -19,7 +19,7 @@ import httpx
 
 from service.pull.pull_errors import PullFailed, SourceInterrupted, SourceMissing
 from service.pull.source import Content
-from service.pull.web_client import SECONDS, is_loopback
+from service.pull.web_client import SECONDS, is_loopback, parsed
 
 PART: Final = 8 << 20
 """Bytes of one request: what an interrupted request costs at most."""
@@ -115,12 +115,16 @@ def _allows_http() -> bool:
     Raises
     ------
     PullFailed
-        If the endpoint needs it and nothing does.
+        If the endpoint needs it and nothing does, or is no URL.
     """
     endpoint = next(filter(None, map(os.environ.get, ENDPOINTS)), "")
     is_plain = endpoint.lower().startswith("http://")
     allowed = os.environ.get("AWS_ALLOW_HTTP", "").lower() in {"true", "1"}
-    if is_plain and not allowed and not is_loopback(httpx.URL(endpoint).host):
+    try:
+        is_here = is_loopback(parsed(endpoint).host)
+    except (httpx.InvalidURL, ValueError):
+        raise PullFailed(f"the endpoint of s3://, of {' or '.join(ENDPOINTS)}, is no URL") from None
+    if is_plain and not allowed and not is_here:
         raise PullFailed("the endpoint of s3:// is without TLS; --plain-http allows it")
     return is_plain
 

@@ -17,7 +17,7 @@ from service.bundle.files import read_file
 from service.errors import BundleDamaged
 from service.pull.pull_errors import PullFailed
 from service.pull.source import read_within
-from service.pull.web_client import WebClient, below_user, check_status, titled
+from service.pull.web_client import WebClient, below_user, check_status, parsed, titled
 
 MOST_BYTES: Final = 1 << 20
 """Of a token's answer, and of the file of credentials."""
@@ -105,7 +105,7 @@ def _token(client: WebClient, url: httpx.URL, parts: dict[str, str], known: str 
 
 def _realm(url: httpx.URL, parts: dict[str, str]) -> httpx.URL:
     try:
-        realm = httpx.URL(parts["realm"])
+        realm = parsed(parts["realm"])
     except (KeyError, httpx.InvalidURL, ValueError):
         raise PullFailed(f"{titled(url)}: the registry names no place of its tokens") from None
     if realm.scheme != "https" and (realm.scheme, realm.host) != (url.scheme, url.host):

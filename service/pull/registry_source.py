@@ -22,7 +22,7 @@ from service.bundle.sums import SUMS_FILE
 from service.pull.pull_errors import PullFailed, SourceMissing
 from service.pull.registry_login import authorization
 from service.pull.source import Content, read_within
-from service.pull.web_client import WebClient, content_of, is_loopback, origin, part_headers
+from service.pull.web_client import WebClient, content_of, is_loopback, origin, parsed, part_headers
 
 ADDRESS: Final = re.compile(
     r"oci://(?P<registry>[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?)"
@@ -58,11 +58,14 @@ class RegistrySource:
     def __init__(self, address: str, *, plain_http: bool = False) -> None:
         found = ADDRESS.fullmatch(address)
         if found is None:
-            raise PullFailed("the source names no artifact; oci://registry/repository:tag or …@sha256:DIGEST does")
+            raise PullFailed(_NO_ARTIFACT)
         self.title = address
         self._registry, self._digest = found["registry"], found["digest"]
         self._reference = found["digest"] or found["tag"] or "latest"
-        url = httpx.URL(f"https://{self._registry}/v2/{found['repository']}")
+        try:
+            url = parsed(f"https://{self._registry}/v2/{found['repository']}")
+        except (httpx.InvalidURL, ValueError):
+            raise PullFailed(_NO_ARTIFACT) from None
         self._base = url.copy_with(scheme="http") if plain_http or is_loopback(url.host) else url
         self._client = WebClient(plain_http=plain_http)
         self._login: dict[str, str] = {}
@@ -169,4 +172,5 @@ def _entries(text: bytes, title: str) -> list[dict[str, Any]]:
     return layers
 
 
+_NO_ARTIFACT: Final = "the source names no artifact; oci://registry/repository:tag or …@sha256:DIGEST does"
 _PUSH_FILES: Final = "push its files one by one: `oras push REGISTRY/REPOSITORY:TAG NAME/aliases.toml NAME/1/*`"

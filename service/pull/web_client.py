@@ -88,6 +88,18 @@ def titled(url: httpx.URL) -> str:
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
+def parsed(text: str) -> httpx.URL:
+    """A URL whose host can be read.
+
+    Raises
+    ------
+    httpx.InvalidURL, ValueError
+    """
+    url = httpx.URL(text)
+    _ = url.host  # decoded on use, from punycode
+    return url
+
+
 def origin(url: httpx.URL) -> tuple[str, str, int | None]:
     """What a credential belongs to: scheme, host and port."""
     return url.scheme, url.host, url.port
@@ -150,7 +162,7 @@ def content_of(url: httpx.URL, response: httpx.Response, offset: int) -> Content
 
 def _target(url: httpx.URL, response: httpx.Response) -> httpx.URL:
     try:
-        target = url.join(response.headers["location"])
+        target = parsed(str(url.join(response.headers["location"])))
     except (httpx.InvalidURL, ValueError):
         raise PullFailed(f"{titled(url)}: the server redirects to what is no URL") from None
     if target.scheme not in {"https", url.scheme}:
@@ -173,6 +185,8 @@ def _translated(url: httpx.URL) -> Iterator[None]:
         raise SourceInterrupted(f"{titled(url)}: it cannot be reached") from None
     except httpx.TransportError:
         raise SourceInterrupted(f"{titled(url)}: the connection ended early") from None
+    except UnicodeError:
+        raise PullFailed(f"{titled(url)}: its host is no name that a host can have") from None
 
 
 def _is_of_tls(error: BaseException | None) -> bool:

@@ -12,7 +12,7 @@ import httpx
 
 from service.pull.pull_errors import PullFailed
 from service.pull.source import Content
-from service.pull.web_client import WebClient, titled
+from service.pull.web_client import WebClient, parsed, titled
 
 
 class WebSource:
@@ -56,7 +56,7 @@ class WebSource:
 
 def _checked(address: str) -> httpx.URL:
     try:
-        url = httpx.URL(address)
+        url = parsed(address)
     except (httpx.InvalidURL, ValueError):
         raise PullFailed("the source is no URL; https://host/path is one") from None
     if not url.host:

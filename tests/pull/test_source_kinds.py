@@ -169,7 +169,10 @@ def test_aliases_of_a_source_that_have_moved_are_taken_over_only_on_request(
         ("https://user:hidden@host/models", "NETRC"),
         ("https://host/models?sig=hidden", "only a host and a path"),
         ("https:///models", "names no host"),
+        ("https://xn--/models", "is no URL"),
         ("oci://host", "names no artifact"),
+        ("oci://[::::1]/models:1", "names no artifact"),
+        ("oci://xn--/models:1", "names no artifact"),
         ("oci://host/UPPER:1", "names no artifact"),
         ("oci://host/team/../../models:1", "names no artifact"),
         ("oci://user:hidden@host/models:1", "names no artifact"),
@@ -181,5 +184,16 @@ def test_aliases_of_a_source_that_have_moved_are_taken_over_only_on_request(
 )
 def test_an_address_of_another_form_is_refused_without_repeating_credentials(address: str, reason: str):
     with pytest.raises(PullFailed, match=reason) as caught, open_source(address):
+        raise AssertionError
+    assert "hidden" not in str(caught.value)
+
+
+def test_an_endpoint_of_buckets_that_is_no_url_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:hidden@[::::1]")
+    with (
+        pytest.raises(PullFailed, match=r"endpoint of s3://, of AWS_.* is no URL") as caught,
+        open_source("s3://models"),
+    ):
         raise AssertionError
     assert "hidden" not in str(caught.value)

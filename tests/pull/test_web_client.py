@@ -32,7 +32,16 @@ def test_redirects_are_followed_within_tls(web: Files):
 
 @pytest.mark.parametrize(
     "location",
-    ["http://127.0.0.1:9/x", "file:///etc/passwd", "ftp://127.0.0.1/x", "//[bad", "gopher://127.0.0.1/x", "https://"],
+    [
+        "http://127.0.0.1:9/x",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+        "//[bad",
+        "gopher://127.0.0.1/x",
+        "https://",
+        "https://xn--/x",
+        "https://a..b/x",
+    ],
 )
 def test_a_redirect_out_of_tls_or_to_what_is_no_url_is_refused(web: Files, location: str):
     web.answers["/a"] = redirect(location)
