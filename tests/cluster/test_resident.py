@@ -106,6 +106,29 @@ def test_a_model_leaves_once_and_only_when_no_request_uses_it():
     assert left == ["x"]
 
 
+async def test_a_load_goes_on_when_its_request_ends_and_its_model_may_leave(parts, test_rows):
+    own, kept, made = parts
+    sent = request(f"/v1/models/{NAME}:predict", {"instances": test_rows[:1]})
+    began, load = asyncio.Event(), kept._load
+
+    async def loaded(name: str) -> Use:
+        began.set()
+        return await load(name)
+
+    kept._load = loaded
+    asking = asyncio.ensure_future(own.answer(sent))
+    await began.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    async with asyncio.timeout(60):
+        while NAME not in kept.uses or kept.uses[NAME]._count:
+            await asyncio.sleep(0.01)
+    assert made.registry.names() == [NAME]
+    await asyncio.to_thread(kept.uses.pop(NAME).__del__)
+    assert made.registry.names() == []
+
+
 async def test_a_model_that_left_is_loaded_again(parts, test_rows):
     own, kept, made = parts
     sent = request(f"/v1/models/{NAME}:predict", {"instances": test_rows[:1]})
