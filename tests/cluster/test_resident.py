@@ -9,7 +9,7 @@ import pytest
 
 from service.cluster.forwarded import Forwardable, Forwarded, Reply
 from service.cluster.group_app import group_app
-from service.cluster.resident import OnRequest, Use, loading
+from service.cluster.resident import OnRequest, Resident, Use, loading
 from service.main import repository_of
 from service.settings import Settings
 from tests.shipped_model import SHIPPED
@@ -26,7 +26,7 @@ def request(path: str, body: object = None, *headers: tuple[bytes, bytes]) -> Fo
 class Kept:
     """Stands in for Ray's wrapper: loads, and lets go on demand."""
 
-    def __init__(self, load) -> None:
+    def __init__(self, load: Resident) -> None:
         self._load = load
         self.loads: list[str] = []
         self.uses: dict[str, Use] = {}
@@ -121,9 +121,7 @@ async def test_a_load_goes_on_when_its_request_ends_and_its_model_may_leave(part
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    async with asyncio.timeout(60):
-        while NAME not in kept.uses or kept.uses[NAME]._count:
-            await asyncio.sleep(0.01)
+    await asyncio.gather(*own._bringing)
     assert made.registry.names() == [NAME]
     await asyncio.to_thread(kept.uses.pop(NAME).__del__)
     assert made.registry.names() == []
