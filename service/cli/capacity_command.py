@@ -3,13 +3,13 @@
 Tested in tests/cli/test_capacity_command.py.
 """
 
-import sqlite3
 import tempfile
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
+import apsw
 import click
 from rich.table import Table
 
@@ -91,11 +91,9 @@ def _measured(
 def _record_bytes(store: Path) -> float:
     if not store.exists():  # TEMPERANCE_AUDIT=off
         return 0.0
-    with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        pages, page, free = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count")
-        )
-        records = connection.execute("SELECT count(*) FROM predictions").fetchone()[0]
+    with closing(apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        pages, page, free = (connection.pragma(name) for name in ("page_count", "page_size", "freelist_count"))
+        records = connection.execute("SELECT count(*) FROM predictions").get
     return float((pages - free) * page / records) if records else 0.0
 
 
