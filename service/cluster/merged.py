@@ -4,6 +4,7 @@ Where one of them is an error, that is the answer: a service is as ready as the 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ def _merged(values: Sequence[Any]) -> Any:
         keys = dict.fromkeys(key for value in values for key in value)
         return {key: _merged([value[key] for value in values if key in value]) for key in keys}
     if isinstance(first, list):
-        return [item for place, value in enumerate(values) for item in value if place == 0 or item not in first]
+        return reduce(lambda known, value: known + [item for item in value if item not in known], values)
     return first
 
 

@@ -35,6 +35,10 @@ def test_lists_of_models_are_one_list_by_name():
     assert stats == {"model_stats": [{"name": "a"}, {"name": "b"}]}
 
 
+def test_what_later_documents_share_is_listed_once():
+    assert merged({"tags": [1]}, {"tags": [2]}, {"tags": [2, 3]}) == {"tags": [1, 2, 3]}
+
+
 def test_objects_are_merged_member_by_member_and_equal_documents_keep_their_bytes():
     assert merged({"paths": {"/a": {"get": 1}}, "v": 1}, {"paths": {"/b": {}}, "v": 1}) == {
         "paths": {"/a": {"get": 1}, "/b": {}},
