@@ -109,7 +109,8 @@ def test_a_model_leaves_once_and_only_when_no_request_uses_it():
 async def test_a_load_goes_on_when_its_request_ends_and_its_model_may_leave(parts, test_rows):
     own, kept, made = parts
     sent = request(f"/v1/models/{NAME}:predict", {"instances": test_rows[:1]})
-    began, load = asyncio.Event(), kept._load
+    load: Resident = kept._load
+    began = asyncio.Event()
 
     async def loaded(name: str) -> Use:
         began.set()
