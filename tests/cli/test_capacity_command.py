@@ -89,6 +89,14 @@ def test_several_rates_are_planned_side_by_side() -> None:
     assert several[0]["processes"] < several[1]["processes"]
 
 
+@pytest.mark.parametrize("option", ["--price", "--headroom", "--database-records", "--latency-factor", "--p99-ms"])
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_what_is_no_number_is_bad_usage(option: str, number: str) -> None:
+    result = invoke(*PLAN, *ROUGH, option, number)
+    assert result.exit_code == 2
+    assert option in result.output
+
+
 @pytest.mark.parametrize("rates", ["", "0", "many", "1,-1", "inf", "nan"])
 def test_rates_that_make_no_sense_are_bad_usage(rates: str) -> None:
     assert invoke(*PLAN, *ROUGH, "--requests-per-second", rates).exit_code == 2
