@@ -70,9 +70,7 @@ def _merged(values: Sequence[Any]) -> Any:
     return first
 
 
-def _sorted(document: Any) -> Any:
-    if isinstance(document, list):
-        return sorted(document, key=_name)
+def _sorted(document: dict[str, Any]) -> dict[str, Any]:
     return {key: sorted(value, key=_name) if key in _OF_MODELS else value for key, value in document.items()}
 
 
@@ -87,7 +85,6 @@ OF_EACH_GROUP: Final[Mapping[str, Merge]] = {
     "/v2/health/ready": one_document,
     "/v1/models": one_document,
     "/v2/models/stats": one_document,
-    "/v2/repository/index": one_document,
     "/openapi.json": one_document,
 }
 """Path -> how the answers of one replica of each group become one."""
