@@ -1,12 +1,16 @@
 """Costs measured on a real server, for as short as can be, and plans made of them."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from service.api import bench
+from service.api.cost_measurement import counters
 from service.capacity.request_costs import read_costs
 from service.cli import main as cli
 from tests.cli.printed import Run, one_line
@@ -46,6 +50,31 @@ def test_costs_are_measured_on_a_server_of_its_own(costs_file: Path) -> None:
     assert 500 < costs.record_bytes < 2000
     assert costs.process_bytes > 10e6
     assert costs.batch_rows == 1024
+
+
+def test_the_server_is_read_through_no_proxy_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'temperance_records_total{kind="a"} 3.0\n')
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        server.timeout = 30.0
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        try:
+            found = counters(bench.Address("127.0.0.1", server.server_port))
+        finally:
+            answering.join()
+    assert found["records"] == 3.0
 
 
 def test_a_plan_is_made_of_measured_costs(costs_file: Path) -> None:
