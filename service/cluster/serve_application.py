@@ -77,8 +77,15 @@ def deploy(groups: Groups, settings: Settings, variables: Mapping[str, str]) -> 
     return f"http://{settings.host}:{settings.port}"
 
 
+def applications() -> list[str]:
+    """What Ray Serve runs on the cluster, whoever deployed it."""
+    from ray import serve  # noqa: PLC0415
+
+    return list(serve.status().applications)
+
+
 def take_down() -> None:
-    """End the application on every node, each replica once its requests are answered."""
+    """End Ray Serve on every node, each replica once its requests are answered."""
     from ray import serve  # noqa: PLC0415
 
     serve.shutdown()
