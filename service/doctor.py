@@ -4,7 +4,6 @@ import logging
 import os
 import platform
 import socket
-import sqlite3
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
+import apsw
 import numpy as np
 
 from service import open_files
@@ -75,7 +75,7 @@ def _versions(settings: Settings) -> Iterator[Finding]:
     del settings
     names = ("temperance", "numpy", *RUNTIMES, "uvicorn")
     found = [f"Python {platform.python_version()}", *installed(names)]
-    yield Finding("versions", "ok", ", ".join([*found, f"SQLite {sqlite3.sqlite_version}"]))
+    yield Finding("versions", "ok", ", ".join([*found, f"SQLite {apsw.sqlite_lib_version()}"]))
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:

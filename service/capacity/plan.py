@@ -186,8 +186,13 @@ def most_of_a_process(costs: Costs, goal: Goal) -> float:
     Raises
     ------
     CapacityError
-        If a request that is alone misses the goal already.
+        If a request costs no time, or misses the goal already when it is alone.
     """
+    if _least_seconds(costs) == 0.0:
+        raise CapacityError(
+            "the costs say that a request takes no time: give a file with --costs, or one of them with --cost, such as "
+            "--cost request_seconds=0.0001"
+        )
     if costs.alone_seconds > goal.p99_seconds:
         raise CapacityError(
             f"a request that is alone takes {1e3 * costs.alone_seconds:.3g} ms, longer than the "
@@ -204,12 +209,16 @@ def most_of_a_process(costs: Costs, goal: Goal) -> float:
 
 def saturation(costs: Costs) -> float:
     """Requests per second that no process exceeds: with batches as large as can be, the loop or the thread is busy."""
+    return 1.0 / _least_seconds(costs)
+
+
+def _least_seconds(costs: Costs) -> float:
     requests = max(1, costs.batch_rows // costs.rows)
     rows = requests * costs.rows
     run = costs.run_of(rows)
     loop = costs.handling_seconds
     slowest = max(loop, run / requests) if run > INLINE_SECONDS else loop + run / requests
-    return 1.0 / max(slowest, costs.commit_record_seconds)
+    return max(slowest, costs.commit_record_seconds)
 
 
 def cores_of_a_process(costs: Costs) -> float:

@@ -13,7 +13,7 @@ import click
 from service.bundle.changes import replaced
 from service.bundle.repository import Repository
 from service.bundle.writer import check_alias, remove_alias, set_alias
-from service.cli.arguments import models_option
+from service.cli.arguments import FiniteRange, models_option
 from service.cli.audit_options import opened, place_options, settings_of
 from service.cli.messages import print_removed
 from service.errors import BundleNotFound, ServiceError, SettingsInvalid
@@ -34,7 +34,7 @@ LONGEST_REASON: Final = 2000
 )
 @click.option(
     "--share",
-    type=click.FloatRange(0.0, 1.0, min_open=True),
+    type=FiniteRange(0.0, 1.0, min_open=True),
     help="Share of the requests that a shadow sees.  [default: 1]",
 )
 @click.option("--reason", help="Why; it is recorded.")

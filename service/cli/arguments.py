@@ -3,6 +3,7 @@
 Tested in tests/cli/test_main.py.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,18 @@ from service.errors import BundleNotFound
 from service.runtime.limited_process import Limits
 from service.runtime.proofs import Proofs
 from service.settings import LEAST_LOAD_MEMORY, MOST_LOAD_MEMORY, MOST_LOAD_SECONDS, PREFIX, Settings
+
+
+class FiniteRange(click.FloatRange):
+    """Numbers of a range; `nan`, which no bound refuses, and `inf` are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; BadParameter for any other text."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 file_path = click.Path(path_type=Path)
@@ -69,7 +82,7 @@ def proof_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option(
             "--load-seconds",
-            type=click.FloatRange(min=0, min_open=True, max=MOST_LOAD_SECONDS),
+            type=FiniteRange(min=0, min_open=True, max=MOST_LOAD_SECONDS),
             default=seconds.default,
             envvar=f"{PREFIX}LOAD_SECONDS",
             show_default=True,

@@ -14,7 +14,7 @@ import click
 
 from service.api import bench
 from service.bundle.repository import Repository
-from service.cli.arguments import file_path, json_flag, models_option, published, split
+from service.cli.arguments import FiniteRange, file_path, json_flag, models_option, published, split
 from service.cli.console import print_json, print_table
 from service.cli.messages import identity
 from service.cli.own_server import OF_ROWS, instances, own_server
@@ -31,7 +31,7 @@ from service.runtime.model import load_model
 @click.option("--verb", type=click.Choice(OF_ROWS), default="decide", show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Rows in a request.")
 @click.option("--connections", default="1,8,64", show_default=True, help="Numbers of connections, separated by commas.")
-@click.option("--seconds", type=click.FloatRange(min=0.5), default=2.0, show_default=True, help="Duration of one run.")
+@click.option("--seconds", type=FiniteRange(min=0.5), default=2.0, show_default=True, help="Duration of one run.")
 @models_option
 @json_flag
 def bench_(

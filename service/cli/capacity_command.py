@@ -3,13 +3,13 @@
 Tested in tests/cli/test_capacity_command.py.
 """
 
-import sqlite3
 import tempfile
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
+import apsw
 import click
 from rich.table import Table
 
@@ -17,7 +17,7 @@ from service.api.cost_measurement import MORE_ROWS, measured, observe, samples
 from service.bundle.repository import Repository
 from service.capacity.plan import LATENCY_FACTOR, Goal, Limits, Plan, plan
 from service.capacity.request_costs import Costs, read_costs, with_values, write_costs
-from service.cli.arguments import file_path, json_flag, models_option, published, split
+from service.cli.arguments import FiniteRange, file_path, json_flag, models_option, published, split
 from service.cli.console import print_json, print_table
 from service.cli.own_server import OF_CALLERS, OF_ROWS, instances, own_server
 from service.cli.serve_command import one_blas_thread
@@ -41,7 +41,7 @@ def capacity() -> None:
 @click.option("--data", type=file_path, help="Rows to send.  [default: a synthetic row within the declared ranges]")
 @click.option("--verb", type=click.Choice(OF_ROWS), default="decide", show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), default=1, show_default=True, help="Rows in a request.")
-@click.option("--seconds", type=click.FloatRange(min=0.5), default=2.0, show_default=True, help="Duration of one load.")
+@click.option("--seconds", type=FiniteRange(min=0.5), default=2.0, show_default=True, help="Duration of one load.")
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Times that a load is repeated."
 )
@@ -91,11 +91,9 @@ def _measured(
 def _record_bytes(store: Path) -> float:
     if not store.exists():  # TEMPERANCE_AUDIT=off
         return 0.0
-    with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        pages, page, free = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size", "freelist_count")
-        )
-        records = connection.execute("SELECT count(*) FROM predictions").fetchone()[0]
+    with closing(apsw.Connection(str(store), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        pages, page, free = (connection.pragma(name) for name in ("page_count", "page_size", "freelist_count"))
+        records = connection.execute("SELECT count(*) FROM predictions").get
     return float((pages - free) * page / records) if records else 0.0
 
 
@@ -103,25 +101,23 @@ def _record_bytes(store: Path) -> float:
 @click.option("--costs", "costs_file", type=file_path, help="File that `capacity measure --out` wrote.")
 @click.option("--cost", "values", multiple=True, metavar="NAME=NUMBER", help="Another value for one of the costs.")
 @click.option("--requests-per-second", "rates", required=True, help="To be served; several separated by commas.")
-@click.option("--p99-ms", type=click.FloatRange(min=0, min_open=True), required=True, help="Latency of 99 %.")
-@click.option("--headroom", type=click.FloatRange(0, 1, max_open=True), default=0.3, show_default=True)
+@click.option("--p99-ms", type=FiniteRange(min=0, min_open=True), required=True, help="Latency of 99 %.")
+@click.option("--headroom", type=FiniteRange(0, 1, max_open=True), default=0.3, show_default=True)
 @click.option("--spare-nodes", type=click.IntRange(min=0), default=1, show_default=True, help="That may fail.")
 @click.option(
     "--node-cores", type=click.IntRange(min=1), default=32, show_default=True, help="Processors of a machine."
 )
-@click.option(
-    "--burst", type=click.FloatRange(min=1), default=1.0, show_default=True, help="Requests that come at once."
-)
+@click.option("--burst", type=FiniteRange(min=1), default=1.0, show_default=True, help="Requests that come at once.")
 @click.option(
     "--latency-factor",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=LATENCY_FACTOR,
     show_default=True,
     help="Times as long as simulated that requests last.",
 )
-@click.option("--database-records", type=click.FloatRange(min=1), help="Records per second that one database takes.")
-@click.option("--proxy-requests", type=click.FloatRange(min=1), help="Requests per second that one proxy passes on.")
-@click.option("--price", type=click.FloatRange(min=0), help="Of one processor for one hour, in your currency.")
+@click.option("--database-records", type=FiniteRange(min=1), help="Records per second that one database takes.")
+@click.option("--proxy-requests", type=FiniteRange(min=1), help="Requests per second that one proxy passes on.")
+@click.option("--price", type=FiniteRange(min=0), help="Of one processor for one hour, in your currency.")
 @json_flag
 def plan_(
     costs_file: Path | None,

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from service.bundle.repository import Repository
-from service.cli.arguments import column_options, columns_of, file_path, models_option, split, version_to_use
+from service.cli.arguments import (
+    FiniteRange,
+    column_options,
+    columns_of,
+    file_path,
+    models_option,
+    split,
+    version_to_use,
+)
 from service.cli.console import print_table, track, write_json
 from service.cli.messages import identity
 from service.evaluation.evaluate import EvaluateRequest, Evaluation, evaluate_file
@@ -29,7 +37,7 @@ LOSSES = tuple(dict.fromkeys(name for names in NAMES.values() for name in names)
 @click.option("--horizon", type=click.IntRange(min=1), help="Steps of a trajectory: the error rate compounds.")
 @click.option(
     "--recovery",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="Probability per step of recovering from an error, for --horizon.  [default: 0]",
 )
 @click.option("--prequential", is_flag=True, help="Compare calibrators by prequential code length.")

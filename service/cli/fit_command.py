@@ -6,6 +6,7 @@ import click
 
 from service.bundle.repository import Repository
 from service.cli.arguments import (
+    FiniteRange,
     column_options,
     columns_of,
     file_path,
@@ -52,7 +53,7 @@ from service.reporting.terminal import render_record
 )
 @click.option(
     "--false-alarm",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     help="Share of in-distribution rows that may be flagged; replaces the manifest's.",
 )
 @click.option("--per-class", is_flag=True, help="Hold the false-alarm rate within every predicted class.")
@@ -65,7 +66,7 @@ from service.reporting.terminal import render_record
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     help="Make thresholds hold the false-alarm rate with this probability, not only on average.",
 )
 @click.option(

@@ -7,7 +7,7 @@ import click
 
 from service.bundle.repository import Repository
 from service.bundle.tasks import TASKS
-from service.cli.arguments import file_path, json_flag, models_option, split
+from service.cli.arguments import FiniteRange, file_path, json_flag, models_option, split
 from service.cli.console import print_json
 from service.cli.messages import guard_lines, print_ranges, ranges_as_json
 from service.importer.declared import Declared
@@ -44,7 +44,7 @@ OUTPUT_KINDS: Final = tuple(dict.fromkeys(kind for task in TASKS.values() for ki
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=1e-4,
     show_default=True,
     help="Largest difference for --expect.",

@@ -22,6 +22,8 @@ from service.cluster.model_paths import model_in, within
 from service.errors import BodyTooLarge, ServiceError
 
 LENGTH: Final = b"content-length"
+MOST_FOR_ALL: Final = 4096
+"""Bytes of a body that goes to every group: no document of theirs is larger, and each of them is sent a copy."""
 
 
 class Replicas(Protocol):
@@ -89,7 +91,7 @@ class Front:
     async def _forward(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
         try:
-            request = await self._read(scope, receive)
+            request = await self._read(path, scope, receive)
             reply = await while_connected(self._reply(path, request), receive)
         except ClientDisconnect:
             return
@@ -99,16 +101,17 @@ class Front:
             return
         await reply.send(send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> Forwarded:
+    async def _read(self, path: str, scope: Scope, receive: Receive) -> Forwarded:
         started = asyncio.get_running_loop().time()
         scope["state"] |= {"started": started, "body_deadline": started + self._bounds.body_seconds}
         length = next((value for name, value in scope["headers"] if name == LENGTH), None)
-        limit = self._bounds.body_bytes
+        most = self._bounds.body_bytes
+        limit = min(MOST_FOR_ALL, most) if path in OF_EACH_GROUP or path in OF_EACH_REPLICA else most
         try:
             return Forwarded.of(scope, await read_bytes(scope, receive, length=length, limit=limit))
         except BodyTooLarge:  # the application refuses it, by the length alone, with its own limit
             others = [header for header in scope["headers"] if header[0] not in _OF_A_BODY]
-            return Forwarded.of({**scope, "headers": [*others, (LENGTH, str(limit + 1).encode())]}, b"")
+            return Forwarded.of({**scope, "headers": [*others, (LENGTH, str(most + 1).encode())]}, b"")
 
     async def _reply(self, path: str, request: Forwarded) -> Reply:
         groups: Sequence[Replicas] = list(self._groups.values())

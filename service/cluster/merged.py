@@ -4,6 +4,7 @@ Where one of them is an error, that is the answer: a service is as ready as the 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -65,13 +66,11 @@ def _merged(values: Sequence[Any]) -> Any:
         keys = dict.fromkeys(key for value in values for key in value)
         return {key: _merged([value[key] for value in values if key in value]) for key in keys}
     if isinstance(first, list):
-        return [item for place, value in enumerate(values) for item in value if place == 0 or item not in first]
+        return reduce(lambda known, value: known + [item for item in value if item not in known], values)
     return first
 
 
-def _sorted(document: Any) -> Any:
-    if isinstance(document, list):
-        return sorted(document, key=_name)
+def _sorted(document: dict[str, Any]) -> dict[str, Any]:
     return {key: sorted(value, key=_name) if key in _OF_MODELS else value for key, value in document.items()}
 
 
@@ -86,7 +85,6 @@ OF_EACH_GROUP: Final[Mapping[str, Merge]] = {
     "/v2/health/ready": one_document,
     "/v1/models": one_document,
     "/v2/models/stats": one_document,
-    "/v2/repository/index": one_document,
     "/openapi.json": one_document,
 }
 """Path -> how the answers of one replica of each group become one."""

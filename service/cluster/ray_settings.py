@@ -68,7 +68,7 @@ def _is_embedded(settings: Settings) -> bool:
 
 def _has_password(settings: Settings) -> bool:
     parts = urlsplit(settings.store or "")
-    return bool(parts.password) or "password" in parse_qs(parts.query)
+    return bool(parts.password) or bool({"password", "sslpassword"} & parse_qs(parts.query).keys())
 
 
 def _is_set(*fields: str) -> Callable[[Settings], bool]:

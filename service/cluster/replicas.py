@@ -1,6 +1,6 @@
 """Ray's actors of a deployment, and how one reaches the replicas of a group.
 
-Tested in tests/cluster/test_ray_process.py, with real machines.
+Tested in tests/cluster/test_ray_process.py, with real machines, and in tests/cluster/test_replicas.py.
 """
 
 import asyncio
@@ -70,7 +70,10 @@ class RayReplicas:
         ------
         NotReady
         """
-        replies = await _of_ray(self._handle.broadcast(ANSWER, request).results_async(timeout_s=self._seconds))
+        try:
+            replies = await _of_ray(self._handle.broadcast(ANSWER, request).results_async(timeout_s=self._seconds))
+        except TimeoutError:
+            replies = None
         if replies is None:
             raise NotReady(_NO_REPLICA)
         return list(replies)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from http import HTTPStatus
 
 from service.bundle.repository import Repository
@@ -89,6 +89,7 @@ class OnRequest:
         self._answer, self._resident = answer, resident
         self._registry, self._repository, self._includes = registry, repository, includes
         self._root_path = root_path
+        self._bringing: set[asyncio.Task[ExitStack]] = set()
 
     async def answer(self, request: Forwarded) -> Reply | None:
         """The answer; its model stays in memory until it is there."""
@@ -104,13 +105,26 @@ class OnRequest:
 
     @asynccontextmanager
     async def _in_memory(self, name: str) -> AsyncIterator[None]:
+        # A load goes on when its request ends: half of one would be a model in memory that no one lets leave.
+        bringing = asyncio.ensure_future(self._begun_use(name))
+        self._bringing.add(bringing)
+        bringing.add_done_callback(self._bringing.discard)
         try:
-            use = await self._resident(name)
-        except ServiceError:  # the application has the reason by now, and answers with it
+            use = await asyncio.shield(bringing)
+        except asyncio.CancelledError:
+            bringing.add_done_callback(_end_use)
+            raise
+        try:
             yield
-            return
-        with use:
-            yield
+        finally:
+            use.close()
+
+    async def _begun_use(self, name: str) -> ExitStack:
+        # Begun at once: between the load and a later moment the model could leave again.
+        use = ExitStack()
+        with suppress(ServiceError):  # the application has the reason by now, and answers with it
+            use.enter_context(await self._resident(name))
+        return use
 
     async def _is_loadable(self, name: str) -> bool:
         if not self._includes(name) or name in self._registry.refused:
@@ -135,3 +149,8 @@ def loading(reloader: Reloader, *, seconds: float) -> Resident:
         return Use(name, reloader.unload, seconds)
 
     return loaded
+
+
+def _end_use(bringing: asyncio.Task[ExitStack]) -> None:
+    if not bringing.cancelled() and bringing.exception() is None:
+        bringing.result().close()

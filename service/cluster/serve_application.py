@@ -1,6 +1,6 @@
 """A deployment on Ray Serve: groups of replicas, their number by the requests under way, and what Ray is to do.
 
-Tested in tests/cluster/test_ray_process.py.
+Tested in tests/cluster/test_ray_process.py, and what needs no cluster in tests/cluster/test_serve_application.py.
 """
 
 import math
@@ -37,6 +37,8 @@ def ray_variables(settings: Settings, *, haproxy: bool) -> dict[str, str]:
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         # One loop for Ray's server and the application: a second thread would halve the throughput.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        # uvicorn, inside Ray, would believe an X-Forwarded-For of whoever connects from its own machine.
+        "FORWARDED_ALLOW_IPS": "none",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(max(settings.drain_seconds, DEREGISTRATION_SECONDS)),
     }
 
@@ -75,8 +77,15 @@ def deploy(groups: Groups, settings: Settings, variables: Mapping[str, str]) -> 
     return f"http://{settings.host}:{settings.port}"
 
 
+def applications() -> list[str]:
+    """What Ray Serve runs on the cluster, whoever deployed it."""
+    from ray import serve  # noqa: PLC0415
+
+    return list(serve.status().applications)
+
+
 def take_down() -> None:
-    """End the application on every node, each replica once its requests are answered."""
+    """End Ray Serve on every node, each replica once its requests are answered."""
     from ray import serve  # noqa: PLC0415
 
     serve.shutdown()

@@ -6,7 +6,7 @@ Tested in tests/cluster/test_ray_process.py.
 import logging
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from service.cluster.connection import connected
 from service.cluster.groups import Groups, one_group, read_groups
 from service.cluster.ray_settings import check_nodes, check_ray_settings, variables_of
-from service.cluster.serve_application import deploy, ray_variables, take_down
+from service.cluster.serve_application import APPLICATION, applications, deploy, ray_variables, take_down
 from service.deployment import check_names
 from service.environment import Sources, read_settings
 from service.errors import SettingsInvalid
@@ -108,6 +108,20 @@ def check_models(groups: Groups, published: list[str]) -> None:
             raise SettingsInvalid(f"group {name} has no model: others have them all")
 
 
+def check_alone(running: Iterable[str]) -> None:
+    """Refuse a cluster whose Ray Serve runs other applications: it would end with this service, and they with it.
+
+    Raises
+    ------
+    SettingsInvalid
+    """
+    if others := sorted({*running} - {APPLICATION}):
+        raise SettingsInvalid(
+            f"Ray Serve runs another application on this cluster, {others[0]}, and would end together with this one: "
+            "name another cluster, or take that application down"
+        )
+
+
 def _deploy(options: OnRay, settings: Settings, groups: Groups) -> None:
     if options.detach and options.address is None:
         raise SettingsInvalid("--detach needs --address: a cluster of this command ends with it")
@@ -116,6 +130,7 @@ def _deploy(options: OnRay, settings: Settings, groups: Groups) -> None:
         import ray  # noqa: PLC0415
 
         check_nodes(settings, sum(node["Alive"] for node in ray.nodes()))
+        check_alone(applications())
         take_signals()  # Ray has set handlers of its own
         stays = False
         try:

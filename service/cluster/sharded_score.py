@@ -9,7 +9,7 @@ Tested in tests/cluster/test_sharded_score.py.
 import logging
 import socket
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -32,6 +32,7 @@ from service.scoring.scored_chunks import ChunkScorer
 
 MOST_ATTEMPTS: Final = 5
 """At a shard whose process dies, until the run ends: a dead node is one, rows that fill the memory are many."""
+_MISSING: Final = "the Ray cluster left out a part of the rows; what is finished is kept, run the same command again"
 PROCESS: Final = {"POLARS_MAX_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 """Variables of a process that answers: it has one processor, as Ray counts them."""
 Table = dict[str, Any]
@@ -107,9 +108,7 @@ class RayEngine:
             connected(self.address, log_to_driver=False, logging_level=logging.CRITICAL),
             closing(self._errors(job, shards)) as errors,
         ):
-            for _ in track(range(len(shards))):
-                if error := next(errors, ""):
-                    raise DataError(error)
+            check_answered(errors, track(range(len(shards))))
 
     def _errors(self, job: Job, shards: Sequence[Sequence[Stretch]]) -> Generator[str]:
         """Of every shard, in order, the error that ended it; empty where none did."""
@@ -128,6 +127,13 @@ class RayEngine:
                 yield answer["error"]
         except ray.exceptions.RayError as error:
             raise DataError(_failed(error)) from error
+
+
+def check_answered(errors: Iterator[str], shards: Iterable[int]) -> None:
+    """Raise DataError for the first error, or where fewer shards come back than were given out."""
+    for _ in shards:
+        if error := next(errors, _MISSING):
+            raise DataError(error)
 
 
 def answer_shard(table: Table, job: Job) -> Table:

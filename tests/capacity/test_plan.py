@@ -85,6 +85,12 @@ def test_a_goal_that_one_request_alone_misses_is_refused_with_the_reason() -> No
         plan(Costs(run_seconds=6e-3), Goal(10.0, 5e-3))
 
 
+@pytest.mark.parametrize("costs", [Costs(), Costs(commit_seconds=1e-3)])
+def test_costs_without_any_processor_time_are_refused_with_the_reason(costs: Costs) -> None:
+    with pytest.raises(CapacityError, match="a request takes no time: give a file with --costs"):
+        plan(costs, GOAL)
+
+
 def test_bursts_that_miss_the_goal_at_any_rate_are_refused() -> None:
     with pytest.raises(CapacityError, match="no number of processes helps"):
         plan(Costs(request_seconds=1e-3), Goal(10.0, 5e-3, burst=50.0))

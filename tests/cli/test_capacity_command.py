@@ -1,12 +1,16 @@
 """Costs measured on a real server, for as short as can be, and plans made of them."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from service.api import bench
+from service.api.cost_measurement import counters
 from service.capacity.request_costs import read_costs
 from service.cli import main as cli
 from tests.cli.printed import Run, one_line
@@ -48,6 +52,31 @@ def test_costs_are_measured_on_a_server_of_its_own(costs_file: Path) -> None:
     assert costs.batch_rows == 1024
 
 
+def test_the_server_is_read_through_no_proxy_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'temperance_records_total{kind="a"} 3.0\n')
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        server.timeout = 30.0
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        try:
+            found = counters(bench.Address("127.0.0.1", server.server_port))
+        finally:
+            answering.join()
+    assert found["records"] == 3.0
+
+
 def test_a_plan_is_made_of_measured_costs(costs_file: Path) -> None:
     found = planned("--costs", str(costs_file), "--p99-ms", "2000")
     assert found["processes"] >= 1
@@ -87,6 +116,14 @@ def test_several_rates_are_planned_side_by_side() -> None:
     several = json.loads(invoke(*PLAN, *ROUGH, "--requests-per-second", "1000,1e5", "--json").output)["plans"]
     assert [one["requests_per_second"] for one in several] == [1e3, 1e5]
     assert several[0]["processes"] < several[1]["processes"]
+
+
+@pytest.mark.parametrize("option", ["--price", "--headroom", "--database-records", "--latency-factor", "--p99-ms"])
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_what_is_no_number_is_bad_usage(option: str, number: str) -> None:
+    result = invoke(*PLAN, *ROUGH, option, number)
+    assert result.exit_code == 2
+    assert option in result.output
 
 
 @pytest.mark.parametrize("rates", ["", "0", "many", "1,-1", "inf", "nan"])

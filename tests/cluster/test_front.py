@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -102,6 +102,18 @@ async def test_a_body_beyond_all_bounds_is_not_held_and_the_group_refuses_it(cli
         assert request.body == b""
         assert dict(request.headers)[b"content-length"] == b"1001"
         assert b"transfer-encoding" not in dict(request.headers)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics"])
+async def test_a_large_body_is_not_copied_to_every_group(groups, path):
+    front = Front(groups, lambda _: "a", replace(BOUNDS, body_bytes=1_000_000))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=front), base_url="http://test") as client:
+        await client.post(path, content=b"x" * 5000)
+        await client.post(path, content=b"{}")
+    for group in groups.values():
+        large, small = group.requests
+        assert (large.body, dict(large.headers)[b"content-length"]) == (b"", b"1000001")
+        assert small.body == b"{}"
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_a_problem_with_an_id():

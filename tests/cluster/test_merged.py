@@ -30,9 +30,12 @@ def merged(*documents: object) -> Any:
 
 def test_lists_of_models_are_one_list_by_name():
     assert merged({"models": ["c", "d"]}, {"models": ["a", "c"]}) == {"models": ["a", "c", "d"]}
-    assert merged([{"name": "b", "version": "1"}], [{"name": "a", "version": "2"}])[0]["name"] == "a"
     stats = merged({"model_stats": [{"name": "b"}]}, {"model_stats": [{"name": "a"}]})
     assert stats == {"model_stats": [{"name": "a"}, {"name": "b"}]}
+
+
+def test_what_later_documents_share_is_listed_once():
+    assert merged({"tags": [1]}, {"tags": [2]}, {"tags": [2, 3]}) == {"tags": [1, 2, 3]}
 
 
 def test_objects_are_merged_member_by_member_and_equal_documents_keep_their_bytes():

@@ -26,6 +26,7 @@ def checked(*, haproxy: bool = False, **settings: Any) -> None:
         ({"repository_api": True}, "would reach one replica"),
         ({"store": "postgresql://a:secret@h/d"}, "STORE_PASSWORD_FILE"),
         ({"store": "postgresql://a@h/d?password=secret"}, "STORE_PASSWORD_FILE"),
+        ({"store": "postgresql://a@h/d?sslpassword=secret"}, "STORE_PASSWORD_FILE"),
     ],
 )
 def test_a_setting_that_cannot_hold_is_refused_by_its_name_and_without_its_value(settings, reason, tmp_path):

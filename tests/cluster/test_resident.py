@@ -9,7 +9,7 @@ import pytest
 
 from service.cluster.forwarded import Forwardable, Forwarded, Reply
 from service.cluster.group_app import group_app
-from service.cluster.resident import OnRequest, Use, loading
+from service.cluster.resident import OnRequest, Resident, Use, loading
 from service.main import repository_of
 from service.settings import Settings
 from tests.shipped_model import SHIPPED
@@ -26,7 +26,7 @@ def request(path: str, body: object = None, *headers: tuple[bytes, bytes]) -> Fo
 class Kept:
     """Stands in for Ray's wrapper: loads, and lets go on demand."""
 
-    def __init__(self, load) -> None:
+    def __init__(self, load: Resident) -> None:
         self._load = load
         self.loads: list[str] = []
         self.uses: dict[str, Use] = {}
@@ -104,6 +104,28 @@ def test_a_model_leaves_once_and_only_when_no_request_uses_it():
     del use
     gc.collect()
     assert left == ["x"]
+
+
+async def test_a_load_goes_on_when_its_request_ends_and_its_model_may_leave(parts, test_rows):
+    own, kept, made = parts
+    sent = request(f"/v1/models/{NAME}:predict", {"instances": test_rows[:1]})
+    load: Resident = kept._load
+    began = asyncio.Event()
+
+    async def loaded(name: str) -> Use:
+        began.set()
+        return await load(name)
+
+    kept._load = loaded
+    asking = asyncio.ensure_future(own.answer(sent))
+    await began.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await asyncio.gather(*own._bringing)
+    assert made.registry.names() == [NAME]
+    await asyncio.to_thread(kept.uses.pop(NAME).__del__)
+    assert made.registry.names() == []
 
 
 async def test_a_model_that_left_is_loaded_again(parts, test_rows):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.cluster.serving_on_ray import OnRay, check_models, groups_of
+from service.cluster.serving_on_ray import OnRay, check_alone, check_models, groups_of
 from service.errors import SettingsInvalid
 from tests.shipped_model import SHIPPED
 
@@ -38,6 +38,13 @@ def test_a_group_without_its_models_is_refused(tmp_path, text, reason):
     (tmp_path / "g.toml").write_text(text)
     with pytest.raises(SettingsInvalid, match=reason):
         check_models(groups_of(OnRay(groups=tmp_path / "g.toml")), ["x"])
+
+
+def test_a_cluster_that_serves_applications_of_others_is_refused():
+    check_alone([])
+    check_alone(["temperance"])  # deployed before, and replaced
+    with pytest.raises(SettingsInvalid, match="another application on this cluster, other,"):
+        check_alone(["temperance", "other"])
 
 
 @pytest.mark.parametrize(

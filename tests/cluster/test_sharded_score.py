@@ -19,6 +19,7 @@ from service.cluster.sharded_score import (
     RayEngine,
     answer_shard,
     as_table,
+    check_answered,
     scorer_of,
     shards_of,
     stretches_of,
@@ -92,6 +93,14 @@ def in_process(scorer: Any, finished: FinishedChunks, track: object) -> None:
 
 
 # ---------------------------------------------------------------- without Ray
+
+
+def test_an_error_of_any_shard_ends_the_run_and_so_does_a_shard_that_does_not_come_back() -> None:
+    check_answered(iter(["", ""]), range(2))
+    with pytest.raises(DataError, match="row 5"):
+        check_answered(iter(["", "row 5"]), range(2))
+    with pytest.raises(DataError, match="left out a part of the rows"):
+        check_answered(iter([""]), range(2))
 
 
 def test_shards_have_the_chunks_of_one_process_and_small_parts_are_put_together(job: Job) -> None:
