@@ -3,11 +3,11 @@
 No cluster is at hand. `tests/deploy/test_kubernetes_pod.py` runs what a pod would run.
 """
 
+import base64
 import copy
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -321,11 +321,10 @@ def commands() -> list[str]:
 
 def run(command: str, folder: Path) -> str:
     """A command of the page; what would go to a cluster is printed."""
-    program, *words = shlex.split(command)
     own = {"PATH": f"{TEMPERANCE.parent}:{os.environ['PATH']}", "HOME": str(folder)}
-    dry = ["--dry-run=client", "--output=json"] if program == "kubectl" else []
+    dry = " --dry-run=client --output=json" if command.startswith("kubectl ") else ""
     done = subprocess.run(
-        [program, *words, *dry], cwd=folder, env=own, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", command + dry], cwd=folder, env=own, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -346,6 +345,8 @@ def test_the_commands_of_the_page_make_every_secret_that_pods_mount(tmp_path: Pa
                 assert secrets[named[mount["name"]]] == files
     credentials = one("overlays/example", "ServiceMonitor")["spec"]["endpoints"][0]["authorization"]["credentials"]
     assert credentials["key"] in secrets[credentials["name"]]
+    key = next(resource["data"]["api-key"] for resource in made if resource["metadata"]["name"] == credentials["name"])
+    assert base64.b64decode(key).decode() == (tmp_path / "metrics-key").read_text().strip()  # a header has no line end
     assert one("overlays/example", "Deployment")["metadata"]["namespace"] == made[0]["metadata"]["name"]
 
 
