@@ -137,7 +137,7 @@ def test_a_secret_reaches_only_the_containers_that_need_it() -> None:
         **dict.fromkeys(("temperance-1", "temperance-2", "postgres", "audit"), database),
         "grafana": ["grafana-password"],
     }
-    assert "/secrets/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"/secrets/", "/backup/"} <= set((ROOT / ".gitignore").read_text(encoding="utf-8").splitlines())
 
 
 def test_every_port_is_published_to_this_machine_alone() -> None:
