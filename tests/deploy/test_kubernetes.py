@@ -143,7 +143,10 @@ def test_every_variable_is_a_setting_with_a_value_that_it_may_have(
     assert (settings.audit, settings.host) == ("strict", "0.0.0.0")  # noqa: S104  # a pod's own
     keys = tmp_path / "keys.json"
     keys.write_text('{"schema": 1, "keys": []}')
-    here = settings.model_copy(update={"data": tmp_path, "insecure": True, "keys": keys})
+    password = tmp_path / "store-password"
+    password.write_text("of a test")
+    files = {"data": tmp_path, "keys": keys, "store_password_file": password}
+    here = settings.model_copy(update={**files, "insecure": True})
     check_settings(here, Sources.of_environment())
 
 
