@@ -18,8 +18,9 @@ run: .venv/.product  ## serve the shipped models on 127.0.0.1:8000
 
 install: .venv/.everything  ## everything the product, its tests and its checks need
 
+# -rs names the reason of every skip: a tool that is missing hides no test in silence.
 test: .venv/.everything
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -rs
 
 lint: .venv/.everything .venv/.train  ## style, types and import contracts
 	$(BIN)/ruff check .

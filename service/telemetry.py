@@ -1,5 +1,6 @@
 """Counters, gauges and histograms, on a registry that is passed in; what a trace is made of."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -71,6 +72,9 @@ class Telemetry:
     def _add_store(self) -> None:
         self.store_bytes = self._gauge("store_bytes", "Size of the store", mode="livemax")
         self.store_free = self._gauge("store_free_bytes", "Free on the disk of an embedded store", mode="livemin")
+        self.store_free.set(
+            math.nan
+        )  # until it is measured, which it is not where a server keeps the store: 0 is a full disk
 
     def _add_monitoring(self) -> None:
         self.shadows = self._counter(

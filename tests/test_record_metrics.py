@@ -1,6 +1,7 @@
 """The disk of the record is measured, and a warning is logged once when 80 % of it are used."""
 
 import logging
+import math
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,4 +46,14 @@ def test_a_disk_that_is_nearly_full_is_a_warning_once(
             measured.run(store, is_last=False)
     assert caplog.messages == ["the disk of the record is nearly full: 0 MiB are left"]
     assert registry.get_sample_value("temperance_record_waiting_writes") == 3
+    store.close()
+
+
+def test_the_disk_of_a_server_that_keeps_the_store_has_no_number(tmp_path: Path) -> None:
+    store = open_store(f"sqlite://{tmp_path}/audit.db", signer=FixedSigner())
+    registry = CollectorRegistry()
+    MeasuredStore(Telemetry(registry), None, lambda: 3).run(store, is_last=False)
+    free = registry.get_sample_value("temperance_store_free_bytes")
+    assert free is not None
+    assert math.isnan(free)  # 0 would be a full disk to the alert
     store.close()

@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Server
 from tests.deploy.engine import ROOT
+from tests.shipped_model import SHIPPED
 
 FOLDER: Final = ROOT / "deploy" / "prometheus"
 GUIDE: Final = ROOT / "docs" / "guide" / "stack.md"
 MADE_BY_PROMETHEUS: Final = {"up"}
+MINUTES: Final = 60
 
 
 def promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -77,11 +81,45 @@ def test_the_tests_of_the_rules_fail_for_an_alert_that_fires_never_or_always(
     assert alert in changed(folder, alert, expression)
 
 
+def at_rest(text: str) -> str:
+    """A test of the rules: what /metrics shows stays as it is for an hour, and nothing fires."""
+    samples = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
+    series = [{"series": name, "values": " ".join([value] * MINUTES)} for name, _, value in samples]
+    series.append({"series": 'up{job="temperance"}', "values": f"1x{MINUTES}"})
+    silent = [{"expr": 'ALERTS{alertstate="firing"}', "eval_time": f"{minute}m"} for minute in range(MINUTES)]
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": silent}]
+    return yaml.safe_dump({"rule_files": ["alerts.yml"], "evaluation_interval": "1m", "tests": tests})
+
+
+@pytest.mark.parametrize("audit", ["strict", "off"])
+def test_no_alert_fires_for_a_service_at_rest(
+    audit: str, serving: Callable[..., AbstractContextManager[Server]], tmp_path: Path
+) -> None:
+    shutil.copy(FOLDER / "alerts.yml", tmp_path)
+    with serving(SHIPPED, TEMPERANCE_AUDIT=audit) as running:
+        (tmp_path / "test.yml").write_text(at_rest(running.client.get("/metrics").text))
+    tested = promtool("test", "rules", tmp_path / "test.yml")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
 @pytest.mark.parametrize("rule", rules(), ids=ALERTS)
 def test_an_alert_reads_only_metrics_that_the_service_exports(rule: dict[str, Any], server: Server) -> None:
     read = metrics_of(rule["expr"])
     assert read
     assert read <= exported(server) | MADE_BY_PROMETHEUS
+
+
+def test_the_alert_on_errors_leaves_out_every_route_that_a_probe_asks(server: Server) -> None:
+    probes = {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready"}
+    for path in probes:
+        assert server.client.get(path.format(name="breast-cancer")).status_code == 200
+    (rule,) = (rule for rule in rules() if rule["alert"] == "TemperanceErrors")
+    (left_out,) = set(re.findall(r'route!~"([^"]+)"', rule["expr"]))
+    routes = set(
+        re.findall(r'^temperance_requests_total\{.*route="([^"]+)"', server.client.get("/metrics").text, re.MULTILINE)
+    )
+    assert probes <= {route for route in routes if re.fullmatch(left_out, route)}
+    assert not re.fullmatch(left_out, "/v2/models/{name}/infer")
 
 
 @pytest.mark.parametrize("rule", rules(), ids=ALERTS)

@@ -68,6 +68,7 @@ def test_every_container_has_limits_and_no_more_rights_than_it_needs(name: str) 
     assert service["mem_limit"]
     assert 0 < service["cpus"] <= 1.0  # an engine refuses more processors than its machine has
     assert service["pids_limit"] > 0
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
     assert not service.keys() & {"privileged", "cap_add", "devices", "pid", "ipc", "userns_mode"}
 
 
@@ -136,7 +137,7 @@ def test_a_secret_reaches_only_the_containers_that_need_it() -> None:
         **dict.fromkeys(("temperance-1", "temperance-2", "postgres", "audit"), database),
         "grafana": ["grafana-password"],
     }
-    assert "/secrets/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"/secrets/", "/backup/"} <= set((ROOT / ".gitignore").read_text(encoding="utf-8").splitlines())
 
 
 def test_every_port_is_published_to_this_machine_alone() -> None:
@@ -155,7 +156,9 @@ def test_replicas_and_database_have_no_way_out_and_meet_whom_they_need() -> None
     assert joined["temperance-1"] == {"serving", "record"}
     assert joined["postgres"] == joined["audit"] == {"record"}
     assert joined["haproxy"] == joined["prometheus"] == {"public", "serving"}
-    assert joined["grafana"] == {"public"}
+    assert joined["grafana"] == joined["lite"] == {"public"}
+    assert joined.keys() - {name for name, found in joined.items() if found} == {"keys"}  # none joins the default one
+    assert SERVICES["keys"]["network_mode"] == "none"
 
 
 @pytest.mark.parametrize("name", TOOLS)

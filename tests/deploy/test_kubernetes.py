@@ -3,11 +3,11 @@
 No cluster is at hand. `tests/deploy/test_kubernetes_pod.py` runs what a pod would run.
 """
 
+import base64
 import copy
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -143,7 +143,10 @@ def test_every_variable_is_a_setting_with_a_value_that_it_may_have(
     assert (settings.audit, settings.host) == ("strict", "0.0.0.0")  # noqa: S104  # a pod's own
     keys = tmp_path / "keys.json"
     keys.write_text('{"schema": 1, "keys": []}')
-    here = settings.model_copy(update={"data": tmp_path, "insecure": True, "keys": keys})
+    password = tmp_path / "store-password"
+    password.write_text("of a test")
+    files = {"data": tmp_path, "keys": keys, "store_password_file": password}
+    here = settings.model_copy(update={**files, "insecure": True})
     check_settings(here, Sources.of_environment())
 
 
@@ -321,11 +324,10 @@ def commands() -> list[str]:
 
 def run(command: str, folder: Path) -> str:
     """A command of the page; what would go to a cluster is printed."""
-    program, *words = shlex.split(command)
     own = {"PATH": f"{TEMPERANCE.parent}:{os.environ['PATH']}", "HOME": str(folder)}
-    dry = ["--dry-run=client", "--output=json"] if program == "kubectl" else []
+    dry = " --dry-run=client --output=json" if command.startswith("kubectl ") else ""
     done = subprocess.run(
-        [program, *words, *dry], cwd=folder, env=own, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", command + dry], cwd=folder, env=own, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -346,6 +348,8 @@ def test_the_commands_of_the_page_make_every_secret_that_pods_mount(tmp_path: Pa
                 assert secrets[named[mount["name"]]] == files
     credentials = one("overlays/example", "ServiceMonitor")["spec"]["endpoints"][0]["authorization"]["credentials"]
     assert credentials["key"] in secrets[credentials["name"]]
+    key = next(resource["data"]["api-key"] for resource in made if resource["metadata"]["name"] == credentials["name"])
+    assert base64.b64decode(key).decode() == (tmp_path / "metrics-key").read_text().strip()  # a header has no line end
     assert one("overlays/example", "Deployment")["metadata"]["namespace"] == made[0]["metadata"]["name"]
 
 

@@ -158,6 +158,11 @@ def test_prometheus_holds_the_number_of_requests_that_were_answered(stack: Stack
     assert stack.value(counted) == before + 25
 
 
+def test_the_disk_of_postgresql_is_not_measured_and_raises_no_alert(stack: Stack) -> None:
+    assert {one["value"][1] for one in stack.query("temperance_store_free_bytes")} == {"NaN"}
+    assert not stack.firing("TemperanceStoreDiskFull")
+
+
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
 def test_prometheus_answers_every_panel(stack: Stack, path: Path) -> None:
     with stack.client() as client:
