@@ -72,9 +72,8 @@ class Telemetry:
     def _add_store(self) -> None:
         self.store_bytes = self._gauge("store_bytes", "Size of the store", mode="livemax")
         self.store_free = self._gauge("store_free_bytes", "Free on the disk of an embedded store", mode="livemin")
-        self.store_free.set(
-            math.nan
-        )  # until it is measured, which it is not where a server keeps the store: 0 is a full disk
+        # A store on a server is never measured, and 0 would be a full disk to the alert.
+        self.store_free.set(math.nan)
 
     def _add_monitoring(self) -> None:
         self.shadows = self._counter(
