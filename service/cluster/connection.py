@@ -19,7 +19,7 @@ FIXED: Final[Mapping[str, str]] = {
 }
 REACH_SECONDS: Final = 20.0
 DEFAULTS: Final[Mapping[str, str]] = {"RAY_AUTH_MODE": "token"}
-"""An operator may set these; without a token, whoever reaches a port of Ray runs code on its machines."""
+"""An operator may set these; without a token, any program that reaches a port of Ray can run code on its machines."""
 
 
 def prepare() -> None:

@@ -37,7 +37,7 @@ def ray_variables(settings: Settings, *, haproxy: bool) -> dict[str, str]:
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         # One loop for Ray's server and the application: a second thread would halve the throughput.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-        # uvicorn, inside Ray, would believe an X-Forwarded-For of whoever connects from its own machine.
+        # uvicorn, inside Ray, would take the X-Forwarded-For of any client on its own machine for true.
         "FORWARDED_ALLOW_IPS": "none",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(max(settings.drain_seconds, DEREGISTRATION_SECONDS)),
     }
@@ -78,7 +78,7 @@ def deploy(groups: Groups, settings: Settings, variables: Mapping[str, str]) -> 
 
 
 def applications() -> list[str]:
-    """What Ray Serve runs on the cluster, whoever deployed it."""
+    """Names of all applications that Ray Serve runs on the cluster, those of others too."""
     from ray import serve  # noqa: PLC0415
 
     return list(serve.status().applications)

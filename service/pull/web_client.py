@@ -79,7 +79,7 @@ class WebClient:
     def _check_scheme(self, url: httpx.URL) -> None:
         if url.scheme == "https" or (url.scheme == "http" and (self._plain_http or is_loopback(url.host))):
             return
-        more = "; --plain-http allows it, for networks that nobody else can reach" if url.scheme == "http" else ""
+        more = "; --plain-http allows it, for networks that are closed to others" if url.scheme == "http" else ""
         raise PullFailed(f"{titled(url)}: only https is followed{more}")
 
 

@@ -1,7 +1,7 @@
 """Chunks of a run that are done, beside the file that they will make: they survive an interruption.
 
-A chunk is a file under the place of its part and of its first row in it. Whoever scores it, wherever and however often,
-writes the same file, at once; so these files are the whole record of what is done.
+A chunk is a file under the place of its part and of its first row in it. Every process that scores it writes the same
+file, at once, on any machine and as often as it likes; so these files are the whole record of what is done.
 
 Tested in tests/scoring/test_score.py and tests/scoring/test_finished_chunks.py.
 """
