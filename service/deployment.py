@@ -1,6 +1,6 @@
 """The deployment file: what a machine decides about the models that it serves, outside their versions.
 
-A file in TOML, named by `TEMPERANCE_DEPLOYMENT`. A section more is a field more of `Deployment`.
+A file in TOML, named by `TEMPERANCE_DEPLOYMENT`. Another section is another field of `Deployment`.
 """
 
 from collections.abc import Iterable
