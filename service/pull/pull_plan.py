@@ -4,7 +4,7 @@ Tested in `tests/pull/test_pull_versions.py`.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from service.bundle.repository import NAME, VERSION, Repository
@@ -55,10 +55,13 @@ class PlannedModel:
     listed : ListedModel
     versions : tuple of ListedVersion
         That are to be here in the end.
+    missing : tuple of ListedVersion
+        Those of them that were not here when the pull was planned.
     """
 
     listed: ListedModel
     versions: tuple[ListedVersion, ...]
+    missing: tuple[ListedVersion, ...] = ()
 
     @property
     def name(self) -> str:
@@ -102,8 +105,7 @@ def planned(source: Source, repository: Repository, request: PullRequest) -> lis
         _check_aliases(source, repository, model, request)
         for version in model.versions:
             _check_digest(version, request.digests)
-            is_here(repository, version)
-    return models
+    return [replace(model, missing=tuple(v for v in model.versions if not is_here(repository, v))) for model in models]
 
 
 def is_here(repository: Repository, version: ListedVersion) -> bool:

@@ -91,7 +91,7 @@ def pull(
         If a version does not pass its proof.
     """
     models = planned(source, repository, request)
-    total = _check_sizes(repository, models, request)
+    total = _check_sizes(repository, [version for model in models for version in model.missing], request)
     with (track or _untracked)(total) as advance:
         fetch = Fetch(source, Budget(request.max_bytes), advance, pause)
         return [_pull_model(fetch, repository, model, request.aliases, proofs) for model in models]
@@ -163,9 +163,8 @@ def _aliases_after(
     return named or {FIRST_ALIAS: Alias(max(version.version for version in model.versions))}
 
 
-def _check_sizes(repository: Repository, models: Sequence[PlannedModel], request: PullRequest) -> int | None:
+def _check_sizes(repository: Repository, versions: Sequence[ListedVersion], request: PullRequest) -> int | None:
     """Bytes to fetch; None where an index does not state all of them."""
-    versions = [v for m in models for v in m.versions if not is_here(repository, v)]
     total = sum(size for version in versions for size in version.sizes.values())
     if total > request.max_bytes:
         raise PullFailed(f"{total} bytes would be fetched, and --max-bytes allows {request.max_bytes}")
